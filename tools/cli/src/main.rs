@@ -1,0 +1,2 @@
+//! The `voxquarry` command.
+fn main() {}

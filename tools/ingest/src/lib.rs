@@ -1,0 +1,1 @@
+//! Source formats in, stores out, and back.
