@@ -30,17 +30,50 @@ pub enum Dtype {
 macro_rules! with_voxel {
     ($dtype:expr, $t:ident => $body:expr) => {
         match $dtype {
-            $crate::Dtype::UInt8 => { type $t = u8; $body }
-            $crate::Dtype::Int8 => { type $t = i8; $body }
-            $crate::Dtype::UInt16 => { type $t = u16; $body }
-            $crate::Dtype::Int16 => { type $t = i16; $body }
-            $crate::Dtype::UInt32 => { type $t = u32; $body }
-            $crate::Dtype::Int32 => { type $t = i32; $body }
-            $crate::Dtype::UInt64 => { type $t = u64; $body }
-            $crate::Dtype::Int64 => { type $t = i64; $body }
-            $crate::Dtype::Float16 => { type $t = $crate::f16; $body }
-            $crate::Dtype::Float32 => { type $t = f32; $body }
-            $crate::Dtype::Float64 => { type $t = f64; $body }
+            $crate::Dtype::UInt8 => {
+                type $t = u8;
+                $body
+            }
+            $crate::Dtype::Int8 => {
+                type $t = i8;
+                $body
+            }
+            $crate::Dtype::UInt16 => {
+                type $t = u16;
+                $body
+            }
+            $crate::Dtype::Int16 => {
+                type $t = i16;
+                $body
+            }
+            $crate::Dtype::UInt32 => {
+                type $t = u32;
+                $body
+            }
+            $crate::Dtype::Int32 => {
+                type $t = i32;
+                $body
+            }
+            $crate::Dtype::UInt64 => {
+                type $t = u64;
+                $body
+            }
+            $crate::Dtype::Int64 => {
+                type $t = i64;
+                $body
+            }
+            $crate::Dtype::Float16 => {
+                type $t = $crate::f16;
+                $body
+            }
+            $crate::Dtype::Float32 => {
+                type $t = f32;
+                $body
+            }
+            $crate::Dtype::Float64 => {
+                type $t = f64;
+                $body
+            }
         }
     };
 }
@@ -116,8 +149,8 @@ pub trait Voxel: bytemuck::Pod + Default + PartialOrd + Send + Sync + 'static {
     /// The voxel equal to `value`, or `None` where this type has none (NaN and infinities are their own equals).
     fn from_f64_exact(value: f64) -> Option<Self>;
 
-    /// The value as a label id: `None` for negative, fractional or larger than 2⁶⁴ − 1.
-    fn to_label(self) -> Option<u64>;
+    /// The value as a label id: `None` where it is fractional, not finite or outside `i64`.
+    fn to_label(self) -> Option<i64>;
 }
 
 macro_rules! integer_voxel {
@@ -132,7 +165,7 @@ macro_rules! integer_voxel {
                 let cast = value as $t;
                 (cast as f64 == value && cast as i128 == value as i128).then_some(cast)
             }
-            fn to_label(self) -> Option<u64> { u64::try_from(self).ok() }
+            fn to_label(self) -> Option<i64> { i64::try_from(self).ok() }
         }
     )*};
 }
@@ -149,9 +182,8 @@ macro_rules! float_voxel {
                 // A padding constant such as 0.1 has no exact f32: the nearest is what numpy would store.
                 (value.is_nan() || value.is_infinite() || $to(cast).is_finite()).then_some(cast)
             }
-            fn to_label(self) -> Option<u64> {
-                let value = $to(self);
-                (value >= 0.0 && value.fract() == 0.0 && value < 18_446_744_073_709_551_616.0).then_some(value as u64)
+            fn to_label(self) -> Option<i64> {
+                i64::from_f64_exact($to(self))
             }
         }
     )*};
@@ -187,11 +219,12 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_non_negative_integers() {
+    fn labels_are_integers() {
         assert_eq!(3.0f32.to_label(), Some(3));
         assert_eq!(3.5f32.to_label(), None);
-        assert_eq!((-1i8).to_label(), None);
+        assert_eq!((-1i8).to_label(), Some(-1));
         assert_eq!(f64::NAN.to_label(), None);
-        assert_eq!(u64::MAX.to_label(), Some(u64::MAX));
+        assert_eq!(f64::INFINITY.to_label(), None);
+        assert_eq!(u64::MAX.to_label(), None);
     }
 }

@@ -218,5 +218,9 @@ impl Error {
 }
 
 fn did_you_mean(available: &[String]) -> String {
-    if available.is_empty() { String::new() } else { format!("; there is {}", available.join(", ")) }
+    if available.is_empty() {
+        String::new()
+    } else {
+        format!("; there is {}", available.join(", "))
+    }
 }

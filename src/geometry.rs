@@ -168,7 +168,9 @@ impl Affine {
 /// Checks that a patch has at least one voxel on each axis.
 pub(crate) fn check_patch_size(size: Size3) -> Result<()> {
     if size.contains(&0) {
-        return Err(Error::usage(format!("patch size {size:?}: every axis needs at least one voxel")));
+        return Err(Error::usage(format!(
+            "patch size {size:?}: every axis needs at least one voxel"
+        )));
     }
     Ok(())
 }

@@ -5,13 +5,22 @@
 //! locations, and blends overlapping predictions back into one volume.
 
 #[cfg(not(target_endian = "little"))]
-compile_error!("voxquarry's stores are little-endian and are mapped as they are: big-endian hosts are not supported");
+compile_error!(
+    "voxquarry's stores are little-endian and are mapped as they are: big-endian hosts are not supported"
+);
 
+#[doc(hidden)] // For fuzzing and benchmarks; nothing here is stable.
+pub mod codec;
 mod dtype;
 mod error;
+pub mod format;
 mod geometry;
+mod source;
+pub mod store;
 
 pub use dtype::{Dtype, Voxel};
 pub use error::{Error, Fault, Result};
 pub use geometry::{Affine, Padding, Region, Size3};
 pub use half::f16;
+pub use source::Access;
+pub use store::{Dataset, OpenOptions, Subject, Verify, Volume};

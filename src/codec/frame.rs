@@ -1,0 +1,326 @@
+//! Reads Blosc 1 frames, block by block: §6 of the specification.
+//!
+//! # Invariants
+//! - A [`Frame`] has a header that fits its bytes; streams are bounded when they are met.
+//! - A [`Block`]'s planes are as long as its elements are many.
+
+use std::ops::Range;
+
+use super::{Complaint, Scratch, lz4, shuffle};
+use crate::format::array::{Compressor, Shuffle};
+use crate::format::index::u32_at;
+
+/// Header bytes before the block table.
+pub const HEADER_BYTES: usize = 16;
+pub(super) const VERSION: u8 = 2;
+pub(super) const VERSION_LZ: u8 = 1;
+/// Bits of `flags`.
+pub(super) mod flag {
+    pub(in crate::codec) const SHUFFLE: u8 = 0x01;
+    pub(in crate::codec) const MEMCPYED: u8 = 0x02;
+    pub(in crate::codec) const BITSHUFFLE: u8 = 0x04;
+    pub(in crate::codec) const RESERVED: u8 = 0x08;
+    pub(in crate::codec) const UNSPLIT: u8 = 0x10;
+    pub(in crate::codec) const FORMAT_SHIFT: u8 = 5;
+}
+const SPLIT_TYPESIZE: usize = 16;
+const SPLIT_ELEMENTS: usize = 128;
+
+/// A frame whose header has been checked.
+#[derive(Debug)]
+pub struct Frame<'a> {
+    bytes: &'a [u8],
+    nbytes: usize,
+    block_bytes: usize,
+    typesize: usize,
+    body: Body,
+}
+
+#[derive(Debug)]
+enum Body {
+    Stored,
+    Blocks { compressor: Compressor, shuffle: Shuffle, split: bool },
+}
+
+/// One block's elements.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Block<'a> {
+    /// Elements as they are.
+    Plain(&'a [u8]),
+    /// Byte k of element i is `planes[k][i]`; as many planes as the type has bytes.
+    Planes(Planes<'a>),
+}
+
+/// Byte planes of a block, for types of 2, 4 and 8 bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Planes<'a> {
+    planes: [&'a [u8]; 8],
+    count: usize,
+}
+
+impl<'a> Planes<'a> {
+    /// The planes, least significant first.
+    pub fn as_slice(&self) -> &[&'a [u8]] {
+        &self.planes[..self.count]
+    }
+}
+
+/// Whether a full block of that size is split into one stream for each byte of the type.
+pub(super) fn splits(unsplit: bool, typesize: usize, block_bytes: usize) -> bool {
+    !unsplit && typesize <= SPLIT_TYPESIZE && block_bytes / typesize >= SPLIT_ELEMENTS
+}
+
+impl<'a> Frame<'a> {
+    /// Checks the header of a frame that must hold `nbytes` bytes of elements of `typesize`.
+    ///
+    /// # Errors
+    /// A sentence about the first field that is wrong.
+    pub fn parse(bytes: &'a [u8], nbytes: usize, typesize: usize) -> Result<Self, Complaint> {
+        let expect = |field: &str, found: usize, expected: usize| {
+            if found == expected {
+                Ok(())
+            } else {
+                Err(format!("blosc {field} is {found}, expected {expected}"))
+            }
+        };
+        if bytes.len() < HEADER_BYTES {
+            return Err(format!("{} bytes are no blosc frame", bytes.len()));
+        }
+        expect("version", bytes[0].into(), VERSION.into())?;
+        expect("typesize", bytes[3].into(), typesize)?;
+        expect("nbytes", u32_at(bytes, 4) as usize, nbytes)?;
+        expect("cbytes", u32_at(bytes, 12) as usize, bytes.len())?;
+        let (flags, block_bytes) = (bytes[2], u32_at(bytes, 8) as usize);
+        if flags & flag::MEMCPYED != 0 {
+            expect("stored length", bytes.len() - HEADER_BYTES, nbytes)?;
+            return Ok(Self { bytes, nbytes, block_bytes: nbytes, typesize, body: Body::Stored });
+        }
+        expect("versionlz", bytes[1].into(), VERSION_LZ.into())?;
+        if block_bytes == 0 || block_bytes > nbytes || block_bytes % typesize != 0 {
+            return Err(format!(
+                "blosc blocksize {block_bytes} does not suit {nbytes} bytes of {typesize}-byte elements"
+            ));
+        }
+        if bytes.len() < HEADER_BYTES + 4 * nbytes.div_ceil(block_bytes) {
+            return Err(format!(
+                "blosc frame of {} bytes is shorter than its block table",
+                bytes.len()
+            ));
+        }
+        let shuffle = match (flags & flag::SHUFFLE != 0, flags & flag::BITSHUFFLE != 0) {
+            _ if flags & flag::RESERVED != 0 => {
+                return Err(format!("blosc flags {flags:#04x} are from the future"));
+            }
+            (true, true) => return Err(format!("blosc flags {flags:#04x} ask for two shuffles")),
+            (true, false) if typesize > 1 => Shuffle::Byte,
+            (false, true) => Shuffle::Bit,
+            _ => Shuffle::None,
+        };
+        let compressor = match flags >> flag::FORMAT_SHIFT {
+            1 => Compressor::Lz4,
+            4 => Compressor::Zstd,
+            other => {
+                return Err(format!(
+                    "blosc compressor {other} is outside the profile (1 = LZ4, 4 = Zstandard)"
+                ));
+            }
+        };
+        let split = splits(flags & flag::UNSPLIT != 0, typesize, block_bytes);
+        Ok(Self {
+            bytes,
+            nbytes,
+            block_bytes,
+            typesize,
+            body: Body::Blocks { compressor, shuffle, split },
+        })
+    }
+
+    /// Blocks in the frame.
+    pub fn blocks(&self) -> usize {
+        self.nbytes.div_ceil(self.block_bytes)
+    }
+
+    /// The decoded bytes that block `i` covers.
+    pub fn block_range(&self, i: usize) -> Range<usize> {
+        i * self.block_bytes..((i + 1) * self.block_bytes).min(self.nbytes)
+    }
+
+    /// The blocks that cover a range of decoded bytes.
+    pub fn blocks_covering(&self, bytes: Range<usize>) -> Range<usize> {
+        bytes.start / self.block_bytes..bytes.end.div_ceil(self.block_bytes)
+    }
+
+    /// Decodes block `i`; stored streams are lent from the frame, others from `scratch`.
+    ///
+    /// # Errors
+    /// A sentence about what is damaged.
+    pub fn block<'s>(&self, i: usize, scratch: &'s mut Scratch) -> Result<Block<'s>, Complaint>
+    where
+        'a: 's,
+    {
+        let range = self.block_range(i);
+        let Body::Blocks { compressor, shuffle, split } = self.body else {
+            return Ok(Block::Plain(&self.bytes[HEADER_BYTES..][range]));
+        };
+        let length = range.len();
+        let streams = if split && length == self.block_bytes { self.typesize } else { 1 };
+        let stream_bytes = length / streams;
+        let Scratch { streams: buffer, unshuffled, zstd } = scratch;
+        if buffer.len() < length {
+            buffer.resize(length, 0);
+        }
+        let mut decoded: [&'s [u8]; SPLIT_TYPESIZE] = [&[]; SPLIT_TYPESIZE];
+        let (mut rest, mut at) =
+            (&mut buffer[..length], u32_at(self.bytes, HEADER_BYTES + 4 * i) as usize);
+        for plane in decoded.iter_mut().take(streams) {
+            let stream = self
+                .stream(at)
+                .ok_or_else(|| format!("block {i}: a stream at {at} leaves the frame"))?;
+            let (target, tail) = rest.split_at_mut(stream_bytes);
+            rest = tail;
+            at += 4 + stream.len();
+            if stream.len() == stream_bytes {
+                *plane = stream;
+                continue;
+            }
+            let whole = match compressor {
+                Compressor::Lz4 => lz4::decode(stream, target),
+                Compressor::Zstd => zstd
+                    .get_or_insert_with(zstd_safe::DCtx::create)
+                    .decompress(&mut target[..], stream)
+                    .is_ok_and(|n| n == stream_bytes),
+            };
+            if !whole {
+                return Err(format!(
+                    "block {i}: a {compressor:?} stream of {} bytes does not decode to {stream_bytes}",
+                    stream.len()
+                ));
+            }
+            *plane = target;
+        }
+        let m = length / self.typesize;
+        match shuffle {
+            Shuffle::None if streams == 1 => Ok(Block::Plain(decoded[0])),
+            Shuffle::Byte if self.typesize <= 8 && length % self.typesize == 0 => {
+                let mut planes = Planes { planes: [&[]; 8], count: self.typesize };
+                for (k, plane) in planes.planes.iter_mut().enumerate().take(self.typesize) {
+                    *plane =
+                        if streams == 1 { &decoded[0][k * m..(k + 1) * m] } else { decoded[k] };
+                }
+                Ok(Block::Planes(planes))
+            }
+            _ => {
+                // Streams of other shuffles are parts of one run of bytes: join them, then put the bytes in order.
+                let joined: Vec<u8>;
+                let bytes = if streams == 1 {
+                    decoded[0]
+                } else {
+                    joined = decoded[..streams].concat();
+                    &joined
+                };
+                unshuffled.resize(length, 0);
+                match shuffle {
+                    Shuffle::None => unshuffled.copy_from_slice(bytes),
+                    Shuffle::Byte => shuffle::unshuffle_bytes(bytes, unshuffled, self.typesize),
+                    Shuffle::Bit => shuffle::unshuffle_bits(bytes, unshuffled, self.typesize),
+                }
+                Ok(Block::Plain(unshuffled))
+            }
+        }
+    }
+
+    fn stream(&self, at: usize) -> Option<&'a [u8]> {
+        let body = at.checked_add(4).filter(|&body| body <= self.bytes.len())?;
+        let length = u32_at(self.bytes, at) as usize;
+        self.bytes.get(body..body.checked_add(length)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::encode::Encoder;
+    use crate::format::array::BloscParameters;
+
+    pub(crate) fn decode(frame: &Frame<'_>, scratch: &mut Scratch) -> Result<Vec<u8>, Complaint> {
+        let mut out = Vec::new();
+        for i in 0..frame.blocks() {
+            match frame.block(i, scratch)? {
+                Block::Plain(bytes) => out.extend_from_slice(bytes),
+                Block::Planes(planes) => {
+                    for element in 0..planes.as_slice()[0].len() {
+                        out.extend(planes.as_slice().iter().map(|plane| plane[element]));
+                    }
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn voxels(nbytes: usize, noise: u32) -> Vec<u8> {
+        let mut state = 1u32;
+        (0..nbytes)
+            .map(|i| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                ((i / 50) as u32 + (state >> 24) % noise.max(1)) as u8
+            })
+            .collect()
+    }
+
+    fn every_frame() -> Vec<(Vec<u8>, Vec<u8>, usize)> {
+        let mut frames = Vec::new();
+        for typesize in [1, 2, 4, 8] {
+            for (compressor, level) in [(Compressor::Lz4, 5), (Compressor::Zstd, 3)] {
+                for shuffle in [Shuffle::None, Shuffle::Byte, Shuffle::Bit] {
+                    for (nbytes, block_bytes) in
+                        [(4096, 4096), (5000, 2048), (40, 8), (4096, 1600), (8 * 1001, 8 * 500)]
+                    {
+                        for noise in [1, 5, 256] {
+                            let parameters =
+                                BloscParameters { compressor, level, shuffle, block_bytes };
+                            let voxels = voxels(nbytes, noise);
+                            let mut frame = Vec::new();
+                            Encoder::new(parameters, typesize).encode(&voxels, &mut frame);
+                            frames.push((frame, voxels, typesize));
+                        }
+                    }
+                }
+            }
+        }
+        frames
+    }
+
+    #[test]
+    fn frames_decode_to_what_was_encoded() {
+        let mut scratch = Scratch::new();
+        for (bytes, voxels, typesize) in every_frame() {
+            let frame = Frame::parse(&bytes, voxels.len(), typesize).unwrap();
+            assert!(decode(&frame, &mut scratch).unwrap() == voxels, "{frame:?}");
+        }
+    }
+
+    #[test]
+    fn hostile_frames_are_errors() {
+        let (mut scratch, mut refused) = (Scratch::new(), 0);
+        for (bytes, voxels, typesize) in every_frame() {
+            for at in 0..bytes.len().min(80) {
+                for value in [0, 1, 0x7f, 0xff, bytes[at] ^ 0x10] {
+                    let mut bytes = bytes.clone();
+                    bytes[at] = value;
+                    match Frame::parse(&bytes, voxels.len(), typesize)
+                        .and_then(|f| decode(&f, &mut scratch))
+                    {
+                        Ok(decoded) => assert_eq!(decoded.len(), voxels.len()),
+                        Err(_) => refused += 1,
+                    }
+                }
+            }
+            for cut in [0, 1, 15, 16, 17, bytes.len() / 2, bytes.len() - 1] {
+                assert!(
+                    Frame::parse(&bytes[..cut.min(bytes.len())], voxels.len(), typesize).is_err()
+                );
+            }
+        }
+        assert!(refused > 1000, "{refused}");
+    }
+}

@@ -1,0 +1,173 @@
+//! Which chunk holds a voxel, and which shard holds a chunk.
+//!
+//! Chunks are named by [`ChunkId`]; its `index` counts them over the volume in C order, channel slowest (§8).
+
+use std::ops::Range;
+
+use super::array::ArrayLayout;
+use crate::{Region, Size3};
+
+/// A chunk of one volume: its channel and its place on the chunk grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChunkId {
+    /// The channel it holds.
+    pub channel: usize,
+    /// Its place along `(z, y, x)`.
+    pub at: Size3,
+}
+
+/// A shard of one volume: its channel and its place on the shard grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId {
+    /// The channel it holds.
+    pub channel: usize,
+    /// Its place along `(z, y, x)`.
+    pub at: Size3,
+}
+
+impl ArrayLayout {
+    /// Chunks along each axis.
+    pub fn chunk_grid(&self) -> Size3 {
+        [0, 1, 2].map(|a| self.size[a].div_ceil(self.chunk[a]))
+    }
+
+    /// Shards along each axis.
+    pub fn shard_grid(&self) -> Size3 {
+        [0, 1, 2].map(|a| self.size[a].div_ceil(self.shard[a]))
+    }
+
+    /// Chunks of the volume, all channels.
+    pub fn chunk_count(&self) -> u64 {
+        self.chunk_grid().iter().map(|&n| n as u64).product::<u64>() * self.channel_count() as u64
+    }
+
+    /// A chunk's number over the volume, in C order.
+    pub fn chunk_index(&self, id: ChunkId) -> u64 {
+        let grid = self.chunk_grid();
+        (0..3).fold(id.channel as u64, |n, a| n * grid[a] as u64 + id.at[a] as u64)
+    }
+
+    /// The voxels that a chunk covers, those beyond the volume's edge left out.
+    pub fn chunk_region(&self, at: Size3) -> Region {
+        let start = [0, 1, 2].map(|a| (at[a] * self.chunk[a]) as i64);
+        Region::new(start, self.chunk).clip(self.size)
+    }
+
+    /// The shard of a chunk, and its slot in that shard's index.
+    pub fn shard_of(&self, id: ChunkId) -> (ShardId, usize) {
+        let chunks = self.shard_chunks();
+        let at = [0, 1, 2].map(|a| id.at[a] / chunks[a]);
+        let slot = (0..3).fold(0, |n, a| n * chunks[a] + id.at[a] % chunks[a]);
+        (ShardId { channel: id.channel, at }, slot)
+    }
+
+    /// The chunk in a slot of a shard; it may lie beyond the volume's edge.
+    pub fn chunk_in(&self, shard: ShardId, slot: usize) -> ChunkId {
+        let chunks = self.shard_chunks();
+        let local =
+            [slot / (chunks[1] * chunks[2]), slot / chunks[2] % chunks[1], slot % chunks[2]];
+        ChunkId {
+            channel: shard.channel,
+            at: [0, 1, 2].map(|a| shard.at[a] * chunks[a] + local[a]),
+        }
+    }
+
+    /// The path of a shard's file below the level's folder.
+    pub fn shard_key(&self, shard: ShardId) -> String {
+        let [z, y, x] = shard.at;
+        match self.channels {
+            Some(_) => format!("c/{}/{z}/{y}/{x}", shard.channel),
+            None => format!("c/{z}/{y}/{x}"),
+        }
+    }
+
+    /// Every shard, in C order.
+    pub fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let grid = self.shard_grid();
+        (0..self.channel_count()).flat_map(move |channel| {
+            box_of(grid.map(|n| 0..n)).map(move |at| ShardId { channel, at })
+        })
+    }
+
+    /// The range of chunks along each axis that a region inside the volume meets; `region` is not empty.
+    pub fn chunks_meeting(&self, region: &Region) -> [Range<usize>; 3] {
+        [0, 1, 2].map(|a| {
+            let (start, end) = (region.start[a] as usize, region.end(a) as usize);
+            start / self.chunk[a]..end.div_ceil(self.chunk[a])
+        })
+    }
+
+    /// The slots of a shard in the order that chunks are written (§7).
+    pub fn morton_slots(&self) -> Vec<usize> {
+        let chunks = self.shard_chunks();
+        let mut slots: Vec<usize> = (0..chunks.iter().product()).collect();
+        let key = |slot: &usize| {
+            let at =
+                [slot / (chunks[1] * chunks[2]), slot / chunks[2] % chunks[1], slot % chunks[2]];
+            at.iter().enumerate().fold(0u64, |key, (a, &v)| key | spread(v as u64) << (2 - a))
+        };
+        slots.sort_by_cached_key(key);
+        slots
+    }
+}
+
+/// Every point of a box, in C order.
+pub fn box_of([z, y, x]: [Range<usize>; 3]) -> impl Iterator<Item = Size3> {
+    z.flat_map(move |z| {
+        let x = x.clone();
+        y.clone().flat_map(move |y| x.clone().map(move |x| [z, y, x]))
+    })
+}
+
+/// Moves bit i to bit 3 i; a shard has at most 2¹⁶ chunks along an axis.
+fn spread(v: u64) -> u64 {
+    (0..17).fold(0, |out, bit| out | (v >> bit & 1) << (3 * bit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Dtype;
+    use crate::format::array::ChunkCodec;
+
+    fn layout(channels: Option<usize>) -> ArrayLayout {
+        let (size, chunk, shard) = ([70, 33, 5], [16, 32, 4], [32, 64, 8]);
+        ArrayLayout { channels, size, dtype: Dtype::UInt8, chunk, shard, codec: ChunkCodec::Raw }
+    }
+
+    #[test]
+    fn chunk_and_slot_name_each_other() {
+        let layout = layout(Some(2));
+        for shard in layout.shards() {
+            for slot in 0..8 {
+                let chunk = layout.chunk_in(shard, slot);
+                assert_eq!(layout.shard_of(chunk), (shard, slot));
+            }
+        }
+        assert_eq!(layout.chunk_grid(), [5, 2, 2]);
+        assert_eq!(
+            layout.chunk_index(ChunkId { channel: 1, at: [4, 1, 1] }) + 1,
+            layout.chunk_count()
+        );
+        assert_eq!(layout.shard_key(ShardId { channel: 1, at: [2, 0, 1] }), "c/1/2/0/1");
+    }
+
+    #[test]
+    fn edge_chunks_are_clipped_and_ranges_are_tight() {
+        let layout = layout(None);
+        assert_eq!(layout.chunk_region([4, 1, 1]), Region::new([64, 32, 4], [6, 1, 1]));
+        assert_eq!(
+            layout.chunks_meeting(&Region::new([16, 31, 0], [16, 2, 4])),
+            [1..2, 0..2, 0..1]
+        );
+    }
+
+    #[test]
+    fn morton_order_interleaves_z_y_x() {
+        let layout = layout(None);
+        // Two chunks on each axis: Morton order is C order there.
+        assert_eq!(layout.morton_slots(), (0..8).collect::<Vec<_>>());
+        let flat = ArrayLayout { chunk: [1, 1, 1], shard: [1, 4, 4], ..layout };
+        assert_eq!(flat.morton_slots()[..8], [0, 1, 4, 5, 2, 3, 6, 7]);
+    }
+}

@@ -1,0 +1,24 @@
+//! A read-only memory map of a whole file.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+
+use memmap2::Mmap;
+
+/// A mapped file.
+#[derive(Debug)]
+pub(super) struct Map(Mmap);
+
+impl Map {
+    /// Maps all of `file`.
+    pub(super) fn new(file: &File) -> io::Result<Self> {
+        // SAFETY: the bytes must not change under the map. Writers of this format never write or truncate a published
+        // file (§9); a file that somebody else truncates ends the process with SIGBUS, it does not corrupt it.
+        Ok(Self(unsafe { Mmap::map(file)? }))
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}

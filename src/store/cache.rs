@@ -1,0 +1,123 @@
+//! Decoded chunks, least recently used first out, bounded in bytes.
+//!
+//! A chunk is admitted when it is asked for a second time while its first visit is still remembered. So a random sweep
+//! over a huge data set, which never comes back soon, neither fills the cache nor pays for filling it, and does not evict
+//! what a sliding window will need next.
+//!
+//! # Invariants
+//! - The sum of the entries' lengths never exceeds the budget.
+//! - At most [`REMEMBERED`] visits are remembered.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lru::LruCache;
+
+/// Names a chunk: the volume's number in its context, the chunk's number in the volume.
+pub(crate) type ChunkKey = (u64, u64);
+
+/// Visits that are remembered: a few thousand chunks are several hundred megabytes of voxels.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(8192).unwrap();
+
+/// What to do with a chunk.
+pub(crate) enum Lookup {
+    /// Its voxels are here.
+    Hit(Arc<[u8]>),
+    /// Decode all of it and [`ChunkCache::insert`] it.
+    Admit,
+    /// Decode what is wanted.
+    Pass,
+}
+
+#[derive(Debug)]
+pub(crate) struct ChunkCache {
+    budget_bytes: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    chunks: LruCache<ChunkKey, Arc<[u8]>>,
+    bytes: usize,
+    visited: LruCache<ChunkKey, ()>,
+}
+
+impl ChunkCache {
+    pub(crate) fn new(budget_bytes: usize) -> Self {
+        let state =
+            State { chunks: LruCache::unbounded(), bytes: 0, visited: LruCache::new(REMEMBERED) };
+        Self { budget_bytes, state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The chunk, or what to do instead; notes the visit.
+    pub(crate) fn lookup(&self, key: ChunkKey, chunk_bytes: usize) -> Lookup {
+        if chunk_bytes > self.budget_bytes {
+            return Lookup::Pass;
+        }
+        let mut state = self.state();
+        if let Some(chunk) = state.chunks.get(&key) {
+            return Lookup::Hit(chunk.clone());
+        }
+        if state.visited.pop(&key).is_some() {
+            return Lookup::Admit;
+        }
+        state.visited.put(key, ());
+        Lookup::Pass
+    }
+
+    /// Keeps a decoded chunk; makes room first.
+    pub(crate) fn insert(&self, key: ChunkKey, chunk: Arc<[u8]>) {
+        let mut state = self.state();
+        if let Some(old) = state.chunks.pop(&key) {
+            state.bytes -= old.len();
+        }
+        while state.bytes + chunk.len() > self.budget_bytes {
+            let Some((_, old)) = state.chunks.pop_lru() else { return };
+            state.bytes -= old.len();
+        }
+        state.bytes += chunk.len();
+        state.chunks.put(key, chunk);
+    }
+
+    /// Bytes of decoded chunks held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.state().bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(n: usize) -> Arc<[u8]> {
+        vec![1; n].into()
+    }
+
+    #[test]
+    fn second_visit_admits_and_budget_holds() {
+        let cache = ChunkCache::new(100);
+        for id in 0..10 {
+            assert!(matches!(cache.lookup((0, id), 30), Lookup::Pass));
+            assert!(matches!(cache.lookup((0, id), 30), Lookup::Admit));
+            cache.insert((0, id), chunk(30));
+            assert!(cache.bytes() <= 100);
+        }
+        assert!(matches!(cache.lookup((0, 9), 30), Lookup::Hit(c) if c.len() == 30));
+        assert!(matches!(cache.lookup((0, 0), 30), Lookup::Pass));
+        assert_eq!(cache.bytes(), 90);
+    }
+
+    #[test]
+    fn what_exceeds_the_budget_is_never_admitted() {
+        let cache = ChunkCache::new(10);
+        for _ in 0..3 {
+            assert!(matches!(cache.lookup((0, 0), 11), Lookup::Pass));
+        }
+        cache.insert((0, 1), chunk(11));
+        assert_eq!(cache.bytes(), 0);
+    }
+}

@@ -1,0 +1,173 @@
+//! Datasets and subjects: opening is listing folders, nothing of a volume is read before it is asked for.
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lru::LruCache;
+
+use super::context::{Context, OpenOptions};
+use super::volume::Volume;
+use crate::format::attributes::check_version;
+use crate::format::document::{Document, ZARR_JSON};
+use crate::format::{PARTIAL_DIR, check_name};
+use crate::{Error, Result};
+
+/// Volumes whose metadata is kept parsed.
+const OPEN_VOLUMES: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+
+/// A store, opened for reading; clones share the cache and the threads.
+#[derive(Clone, Debug)]
+pub struct Dataset(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    subjects: Vec<String>,
+    context: Arc<Context>,
+    volumes: Mutex<LruCache<(String, String), Volume>>,
+}
+
+/// Named volumes on one grid.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    dataset: Dataset,
+    name: String,
+    volumes: Vec<String>,
+}
+
+impl Dataset {
+    /// Opens the store at `path` and lists its subjects; subjects that appear later are not seen.
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`], [`Error::UnknownFeature`], [`Error::Metadata`], [`Error::Io`].
+    pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        let not_a_store =
+            |reason: &str| Error::NotAStore { path: path.clone(), reason: reason.to_owned() };
+        let Some(document) = Document::read(&path)? else {
+            let reason = if !path.exists() {
+                "there is nothing at that path"
+            } else if path.join(PARTIAL_DIR).is_dir() {
+                "an ingest was interrupted before its first subject was finished: run it again"
+            } else {
+                "it has no zarr.json"
+            };
+            return Err(not_a_store(reason));
+        };
+        let node = document.voxquarry().map_err(|e| not_a_store(&e.to_string()))?;
+        check_version(&node, "dataset")?;
+        let inner = Inner {
+            subjects: children(&path)?,
+            context: Context::new(options),
+            volumes: Mutex::new(LruCache::new(OPEN_VOLUMES)),
+            path,
+        };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// The store's folder.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// Names of the subjects, sorted by their bytes.
+    pub fn subjects(&self) -> &[String] {
+        &self.0.subjects
+    }
+
+    /// Bytes of decoded chunks that the cache holds now.
+    pub fn cached_bytes(&self) -> usize {
+        self.0.context.cache.bytes()
+    }
+
+    /// The subject of that name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Metadata`], [`Error::Io`].
+    pub fn subject(&self, name: &str) -> Result<Subject> {
+        if self.0.subjects.binary_search_by(|s| s.as_str().cmp(name)).is_err() {
+            return Err(not_found("subject", name, &self.0.path, &self.0.subjects));
+        }
+        let folder = self.0.path.join(name);
+        let document = Document::read(&folder)?
+            .ok_or_else(|| not_found("subject", name, &self.0.path, &[]))?;
+        document.voxquarry()?.expect("node", &"subject".into())?;
+        Ok(Subject { dataset: self.clone(), name: name.to_owned(), volumes: children(&folder)? })
+    }
+
+    fn volume(&self, subject: &str, volume: &str) -> Result<Volume> {
+        let key = (subject.to_owned(), volume.to_owned());
+        let lock = || self.0.volumes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = lock().get(&key) {
+            return Ok(open.clone());
+        }
+        let opened =
+            Volume::open(self.0.path.join(subject).join(volume), volume, self.0.context.clone())?;
+        Ok(lock().get_or_insert(key, || opened).clone())
+    }
+}
+
+impl Subject {
+    /// Its name in the dataset.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> PathBuf {
+        self.dataset.path().join(&self.name)
+    }
+
+    /// Names of the volumes, sorted by their bytes.
+    pub fn volumes(&self) -> &[String] {
+        &self.volumes
+    }
+
+    /// The volume of that name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Metadata`], [`Error::UnknownFeature`], [`Error::Io`].
+    pub fn volume(&self, name: &str) -> Result<Volume> {
+        if self.volumes.binary_search_by(|v| v.as_str().cmp(name)).is_err() {
+            return Err(not_found("volume", name, &self.path(), &self.volumes));
+        }
+        self.dataset.volume(&self.name, name)
+    }
+
+    /// Extents in `(z, y, x)` that all its volumes share.
+    ///
+    /// # Errors
+    /// As [`Subject::volume`]; [`Error::Metadata`] if the subject has no volume.
+    pub fn size(&self) -> Result<crate::Size3> {
+        let first = self
+            .volumes
+            .first()
+            .ok_or_else(|| Error::metadata(self.path(), "the subject has no volume"))?;
+        Ok(self.volume(first)?.size())
+    }
+}
+
+fn not_found(kind: &'static str, name: &str, place: &Path, names: &[String]) -> Error {
+    const SHOWN: usize = 8;
+    let mut available: Vec<String> = names.iter().take(SHOWN).map(|n| format!("{n:?}")).collect();
+    if names.len() > SHOWN {
+        available.push(format!("… ({} in all)", names.len()));
+    }
+    Error::NotFound { kind, name: name.to_owned(), place: place.to_owned(), available }
+}
+
+/// Names of the groups in a folder, sorted.
+pub(super) fn children(folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(Error::io(folder, "cannot list"))? {
+        let entry = entry.map_err(Error::io(folder, "cannot list"))?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if check_name("", &name).is_ok() && entry.path().join(ZARR_JSON).is_file() {
+            names.push(name);
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}

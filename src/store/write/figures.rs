@@ -1,0 +1,220 @@
+//! Figures of chunks, and their union over a volume: statistics and label counts.
+//!
+//! # Invariants
+//! - Chunks are merged in C order, so the figures do not depend on the number of threads.
+
+use serde_json::Number;
+
+use crate::format::array::ArrayLayout;
+use crate::format::attributes::Statistics;
+use crate::{Region, Size3, Voxel, with_voxel};
+
+/// Statistics of some voxels; merged pairwise (Chan, Golub, LeVeque 1979).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Figures {
+    finite: u64,
+    non_finite: u64,
+    extremes: Option<Extremes>,
+    mean: f64,
+    squares: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Extremes {
+    Integer(i128, i128),
+    Float(f64, f64),
+}
+
+impl Figures {
+    pub(super) const NONE: Self =
+        Self { finite: 0, non_finite: 0, extremes: None, mean: 0.0, squares: 0.0 };
+
+    /// Figures of a chunk's voxels inside the volume.
+    pub(super) fn of(voxels: &[u8], layout: &ArrayLayout, at: Size3) -> Self {
+        with_voxel!(layout.dtype, T => figures(rows::<T>(voxels, layout.chunk, layout.chunk_region(at))))
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.non_finite += other.non_finite;
+        let Some(theirs) = other.extremes else { return };
+        self.extremes = Some(match (self.extremes, theirs) {
+            (Some(Extremes::Integer(a, b)), Extremes::Integer(c, d)) => {
+                Extremes::Integer(a.min(c), b.max(d))
+            }
+            (Some(Extremes::Float(a, b)), Extremes::Float(c, d)) => {
+                Extremes::Float(a.min(c), b.max(d))
+            }
+            _ => theirs,
+        });
+        let (n, m) = (self.finite as f64, other.finite as f64);
+        let delta = other.mean - self.mean;
+        self.mean += delta * m / (n + m);
+        self.squares += other.squares + delta * delta * n * m / (n + m);
+        self.finite += other.finite;
+    }
+
+    pub(super) fn statistics(&self) -> Statistics {
+        let (min, max) = match self.extremes {
+            Some(Extremes::Integer(min, max)) => (integer(min), integer(max)),
+            Some(Extremes::Float(min, max)) => (Number::from_f64(min), Number::from_f64(max)),
+            None => (None, None),
+        };
+        // Sums of float64 near its limits overflow; JSON knows no infinity.
+        let finite = |value: f64| (self.finite > 0 && value.is_finite()).then_some(value);
+        Statistics {
+            voxels: self.finite + self.non_finite,
+            non_finite: self.non_finite,
+            min,
+            max,
+            mean: finite(self.mean),
+            std: finite((self.squares / self.finite as f64).sqrt()),
+        }
+    }
+}
+
+fn integer(value: i128) -> Option<Number> {
+    u64::try_from(value).map(Number::from).or_else(|_| i64::try_from(value).map(Number::from)).ok()
+}
+
+/// The rows of a chunk that lie in the volume.
+fn rows<T: Voxel>(
+    voxels: &[u8],
+    chunk: Size3,
+    inside: Region,
+) -> impl Iterator<Item = &[T]> + Clone {
+    let voxels: &[T] = bytemuck::cast_slice(voxels);
+    let [nz, ny, nx] = inside.size;
+    (0..nz).flat_map(move |z| (0..ny).map(move |y| &voxels[(z * chunk[1] + y) * chunk[2]..][..nx]))
+}
+
+fn figures<'a, T: Voxel>(rows: impl Iterator<Item = &'a [T]> + Clone) -> Figures {
+    let (mut finite, mut non_finite, mut sum) = (0u64, 0u64, 0.0f64);
+    let mut extremes: Option<(T, T)> = None;
+    for row in rows.clone() {
+        let mut row_sum = 0.0;
+        for &voxel in row {
+            let value = voxel.to_f64();
+            if T::DTYPE.is_float() && !value.is_finite() {
+                non_finite += 1;
+                continue;
+            }
+            finite += 1;
+            row_sum += value;
+            extremes = Some(extremes.map_or((voxel, voxel), |(min, max)| {
+                (if voxel < min { voxel } else { min }, if voxel > max { voxel } else { max })
+            }));
+        }
+        sum += row_sum;
+    }
+    let Some((min, max)) = extremes else { return Figures { non_finite, ..Figures::NONE } };
+    let mean = sum / finite as f64;
+    let squares = rows
+        .map(|row| {
+            row.iter()
+                .map(|v| v.to_f64())
+                .filter(|v| v.is_finite())
+                .map(|v| (v - mean) * (v - mean))
+                .sum::<f64>()
+        })
+        .sum();
+    let extremes = if T::DTYPE.is_float() {
+        Extremes::Float(min.to_f64(), max.to_f64())
+    } else {
+        Extremes::Integer(wide(min), wide(max))
+    };
+    Figures { finite, non_finite, extremes: Some(extremes), mean, squares }
+}
+
+/// An integer voxel as it is; labels cover all but the upper half of `uint64`, where the bits are the value.
+fn wide<T: Voxel>(voxel: T) -> i128 {
+    voxel.to_label().map_or_else(
+        || i128::from(u64::from_le_bytes(bytemuck::bytes_of(&voxel).try_into().expect("a uint64"))),
+        i128::from,
+    )
+}
+
+/// Labels of a chunk's voxels inside the volume, ascending and without 0, and how many voxels each has.
+///
+/// # Errors
+/// A sentence about the first voxel that is no label.
+pub(in crate::store) fn labels_in(
+    voxels: &[u8],
+    layout: &ArrayLayout,
+    at: Size3,
+) -> Result<Vec<(i64, u32)>, String> {
+    let inside = layout.chunk_region(at);
+    with_voxel!(layout.dtype, T => labels(rows::<T>(voxels, layout.chunk, inside))).map_err(|(value, row, x)| {
+        let (z, y) = (row / inside.size[1], row % inside.size[1]);
+        let place = [z as i64 + inside.start[0], y as i64 + inside.start[1], x as i64 + inside.start[2]];
+        format!("voxel (z, y, x) = {place:?} is {value}: label maps hold integers, ingest it as an image")
+    })
+}
+
+fn labels<'a, T: Voxel>(
+    rows: impl Iterator<Item = &'a [T]>,
+) -> Result<Vec<(i64, u32)>, (f64, usize, usize)> {
+    let mut runs: Vec<(i64, u32)> = Vec::new();
+    for (y, row) in rows.enumerate() {
+        let mut x = 0;
+        while x < row.len() {
+            let value = row[x];
+            let length = row[x..].iter().take_while(|&&v| v == value).count();
+            // NaN equals nothing, itself included: its run is empty, and it is no label.
+            let label = value.to_label().ok_or_else(|| (value.to_f64(), y, x))?;
+            x += length;
+            match runs.last_mut() {
+                _ if label == 0 => {}
+                Some((last, count)) if *last == label => *count += length as u32,
+                _ => runs.push((label, length as u32)),
+            }
+        }
+    }
+    runs.sort_unstable_by_key(|run| run.0);
+    runs.dedup_by(|next, first| {
+        first.0 == next.0 && {
+            first.1 += next.1;
+            true
+        }
+    });
+    Ok(runs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_of_parts_are_figures_of_the_whole() {
+        let values: Vec<f32> =
+            (0..1000u32).map(|i| ((i * 7919) % 1000) as f32 / 3.0 - 100.0).collect();
+        let mut merged = Figures::NONE;
+        for part in values.chunks(77) {
+            merged.merge(&figures(part.chunks(10)));
+        }
+        let (n, mean) = (1000.0, values.iter().map(|&v| f64::from(v)).sum::<f64>() / 1000.0);
+        let std = (values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n).sqrt();
+        let found = merged.statistics();
+        assert!(
+            (found.mean.unwrap() - mean).abs() < 1e-9 && (found.std.unwrap() - std).abs() < 1e-9
+        );
+        assert_eq!((found.voxels, found.min.unwrap().as_f64()), (1000, Some(-100.0)));
+    }
+
+    #[test]
+    fn extremes_are_exact_and_non_finite_voxels_apart() {
+        let found = figures([&[u64::MAX, 3][..]].into_iter()).statistics();
+        assert_eq!((found.min, found.max), (Some(3.into()), Some(u64::MAX.into())));
+        let found = figures([&[f32::NAN, f32::INFINITY, 2.0][..]].into_iter()).statistics();
+        assert_eq!((found.non_finite, found.mean, found.std), (2, Some(2.0), Some(0.0)));
+        let found = figures([&[f32::NAN][..]].into_iter()).statistics();
+        assert_eq!((found.voxels, found.min, found.mean), (1, None, None));
+    }
+
+    #[test]
+    fn labels_are_counted_and_fractions_placed() {
+        let found = labels([&[3i16, 3, 0, -1][..], &[0, 3, 7, 7]].into_iter()).unwrap();
+        assert_eq!(found, [(-1, 1), (3, 3), (7, 2)]);
+        assert_eq!(labels([&[1.0f32, 0.5][..]].into_iter()).unwrap_err(), (0.5, 0, 1));
+        assert_eq!(labels([&[0.0f32][..], &[f32::NAN]].into_iter()).unwrap_err().1, 1);
+    }
+}

@@ -1,0 +1,207 @@
+//! Writers: a subject is prepared whole, out of sight, and renamed into place (§9).
+//!
+//! # Invariants
+//! - Whatever interrupts a writer, a reader sees all of a subject or none of it.
+//! - A published file is never opened for writing.
+
+mod figures;
+mod volume;
+mod work;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(super) use figures::labels_in;
+pub use volume::{VolumeSpec, VolumeWriter};
+use work::WorkFolder;
+
+use super::pool::Pool;
+use crate::format::attributes::{self, check_features, check_version};
+use crate::format::document::{self, Document, ZARR_JSON};
+use crate::format::{PARTIAL_DIR, check_name};
+use crate::{Affine, Error, Result, Size3};
+
+/// What to do with a subject that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Existing {
+    /// Refuse.
+    #[default]
+    Refuse,
+    /// Leave it as it is and go on.
+    Skip,
+    /// Replace it once the new one is whole.
+    Overwrite,
+}
+
+/// A store that subjects are added to.
+#[derive(Debug)]
+pub struct StoreWriter {
+    path: PathBuf,
+    pool: Arc<Pool>,
+}
+
+/// A subject in preparation; dropped unpublished, it leaves nothing.
+#[derive(Debug)]
+pub struct SubjectWriter {
+    store: PathBuf,
+    name: String,
+    work: WorkFolder,
+    pool: Arc<Pool>,
+    grid: Option<(String, Size3, Affine)>,
+    volumes: Vec<String>,
+}
+
+impl StoreWriter {
+    /// The store at `path`, to be made there with the first published subject if there is none.
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`] if something else is there, [`Error::UnknownFeature`], [`Error::Io`] if it is not writable.
+    pub fn open(path: impl AsRef<Path>, threads: Option<usize>) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        match Document::read(&path)? {
+            Some(document) => {
+                let not_ours =
+                    |e: Error| Error::NotAStore { path: path.clone(), reason: e.to_string() };
+                let node = document.voxquarry().map_err(not_ours)?;
+                check_version(&node, "dataset")?;
+                check_features(&node, "writer")?;
+            }
+            None if path.exists() => {
+                let is_ours = |e: std::io::Result<fs::DirEntry>| {
+                    e.is_ok_and(|e| e.file_name() == PARTIAL_DIR)
+                };
+                let empty = fs::read_dir(&path).is_ok_and(|mut entries| entries.all(is_ours));
+                if !empty {
+                    let reason =
+                        "it exists and holds something else: choose another path, or remove it"
+                            .to_owned();
+                    return Err(Error::NotAStore { path, reason });
+                }
+            }
+            None => {}
+        }
+        let store = Self { path, pool: Arc::new(Pool::new(threads)) };
+        // Fails now where the target is read-only, not after hours of encoding.
+        drop(WorkFolder::create(&store.path)?);
+        Ok(store)
+    }
+
+    /// The store's folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether a subject of that name is published.
+    pub fn has_subject(&self, name: &str) -> bool {
+        self.path.join(name).join(ZARR_JSON).exists()
+    }
+
+    /// Begins a subject.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a name outside §2, [`Error::Io`].
+    pub fn subject(&self, name: &str) -> Result<SubjectWriter> {
+        check_name("subject", name)?;
+        let work = WorkFolder::create(&self.path)?;
+        let folder = work.content();
+        fs::create_dir(&folder).map_err(Error::io(&folder, "cannot create"))?;
+        document::write(&folder, &document::group(attributes::subject()))?;
+        let (store, pool) = (self.path.clone(), self.pool.clone());
+        Ok(SubjectWriter {
+            store,
+            name: name.to_owned(),
+            work,
+            pool,
+            grid: None,
+            volumes: Vec::new(),
+        })
+    }
+
+    /// Adds one volume, made by `write`, to a subject; the subject is begun with it if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if the subject has that volume; what `write` returns; [`Error::Io`].
+    pub fn add_volume(
+        &self,
+        subject: &str,
+        spec: VolumeSpec,
+        write: impl FnOnce(&mut VolumeWriter) -> Result<()>,
+    ) -> Result<()> {
+        let published = self.path.join(subject);
+        let mut writer = self.subject(subject)?;
+        let name = spec.name.clone();
+        let target = published.join(&name);
+        if target.exists() {
+            let remedy = "choose another name, or remove it first".to_owned();
+            return Err(Error::Exists { path: target, remedy });
+        }
+        let mut volume = writer.volume(spec)?;
+        write(&mut volume)?;
+        writer.finish_volume(volume)?;
+        if self.has_subject(subject) {
+            work::publish_new(&writer.work.content().join(&name), &target)
+        } else {
+            writer.publish(Existing::Refuse)
+        }
+    }
+}
+
+impl SubjectWriter {
+    /// Begins a volume; it has to lie on the grid of the subject's other volumes.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for names and sizes that cannot be, [`Error::Data`] for another grid, [`Error::Io`].
+    pub fn volume(&mut self, spec: VolumeSpec) -> Result<VolumeWriter> {
+        check_name("volume", &spec.name)?;
+        if self.volumes.contains(&spec.name) {
+            return Err(Error::usage(format!(
+                "subject {:?} has two volumes {:?}",
+                self.name, spec.name
+            )));
+        }
+        let (size, affine) = (spec.layout.size, spec.affine);
+        match &self.grid {
+            Some((first, first_size, first_affine)) => {
+                if *first_size != size || !first_affine.agrees_with(&affine, size) {
+                    let message = format!(
+                        "volume {:?} of {size:?} voxels, affine {:?}, lies on another grid than {first:?} of {first_size:?}, affine {:?}: \
+                         resample it, or make it a subject of its own",
+                        spec.name, affine.0, first_affine.0
+                    );
+                    return Err(Error::data(self.store.join(&self.name), message));
+                }
+            }
+            None => self.grid = Some((spec.name.clone(), size, affine)),
+        }
+        self.volumes.push(spec.name.clone());
+        VolumeWriter::create(self.work.content().join(&spec.name), spec, self.pool.clone())
+    }
+
+    /// Writes the volume's last shards, counts and metadata.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if layers are missing, [`Error::Io`].
+    pub fn finish_volume(&mut self, volume: VolumeWriter) -> Result<()> {
+        volume.finish()
+    }
+
+    /// Makes the subject visible, whole.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] as `existing` says, [`Error::Io`].
+    pub fn publish(self, existing: Existing) -> Result<()> {
+        let store_json = self.store.join(ZARR_JSON);
+        if !store_json.exists() {
+            let staged = self.work.path().join(ZARR_JSON);
+            document::write(self.work.path(), &document::group(attributes::dataset()))?;
+            fs::rename(&staged, &store_json).map_err(Error::io(&store_json, "cannot publish"))?;
+        }
+        let (content, target) = (self.work.content(), self.store.join(&self.name));
+        work::sync_tree(&content)?;
+        match existing {
+            Existing::Refuse | Existing::Skip => work::publish_new(&content, &target),
+            Existing::Overwrite => work::publish_over(&content, &target),
+        }
+    }
+}
