@@ -1,1 +1,30 @@
-//! Python bindings.
+//! Python bindings: convert arguments, release the GIL, delegate.
+//!
+//! # Invariants
+//! - No algorithm lives here; what Python can do, Rust can do.
+//! - The GIL is released while voxels are read, decoded, encoded or blended.
+
+mod aggregate;
+mod arguments;
+mod dataset;
+mod errors;
+mod ingest;
+mod sample;
+mod voxels;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    m.add_class::<dataset::Dataset>()?;
+    m.add_class::<dataset::Subject>()?;
+    m.add_class::<dataset::Volume>()?;
+    m.add_class::<sample::UniformSampler>()?;
+    m.add_class::<sample::GridSampler>()?;
+    m.add_class::<aggregate::Aggregator>()?;
+    m.add_function(wrap_pyfunction!(dataset::open, m)?)?;
+    m.add_function(wrap_pyfunction!(dataset::verify, m)?)?;
+    m.add_function(wrap_pyfunction!(ingest::ingest, m)?)?;
+    m.add_function(wrap_pyfunction!(ingest::export, m)?)
+}

@@ -1,1 +1,20 @@
 //! Source formats in, stores out, and back.
+//!
+//! `source file -> VoxelStream -> layers -> VolumeWriter -> shards`; [`export`] is the way back. A format is a module that
+//! yields a [`source::SourceVolume`] and a [`source::VoxelStream`]; `ingest` knows no format, formats know no store.
+//!
+//! # Invariants
+//! - Every header is read before the first voxel is encoded: what cannot work fails in the first second.
+//! - Memory is what the plan said, whatever the volume's size.
+
+mod bytes;
+mod export;
+mod ingest;
+mod manifest;
+pub mod nifti;
+pub mod source;
+
+pub use bytes::parse_bytes;
+pub use export::export;
+pub use ingest::{Event, IngestReport, Observer, Options, PlannedSubject, PlannedVolume, Quiet, ingest, plan};
+pub use manifest::{Manifest, Source, subject_of};

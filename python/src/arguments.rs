@@ -1,0 +1,87 @@
+//! Arguments as the field writes them: `96` or `(24, 256, 256)`, `"256MiB"`, padding by name or number.
+
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use voxquarry::{Padding, Size3};
+
+use crate::errors::{raise, usage};
+
+/// An int for a cube, or three of them.
+pub(crate) fn size3(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Size3> {
+    let size = match value.extract::<i64>() {
+        Ok(n) => [n; 3],
+        Err(_) => value
+            .extract::<[i64; 3]>()
+            .map_err(|_| usage(format!("{what} {value}: expected an int, or three for (z, y, x)")))?,
+    };
+    if size.iter().any(|&n| n < 1) {
+        return Err(usage(format!("{what} {value}: every axis needs at least one voxel")));
+    }
+    Ok(size.map(|n| n as usize))
+}
+
+/// One size, or a sequence of sizes: `96`, `(24, 256, 256)`, `[96, (1, 512, 512)]`.
+pub(crate) fn sizes(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<Size3>> {
+    if let Ok(size) = size3(value, what) {
+        return Ok(vec![size]);
+    }
+    // Three numbers are one size, and its own complaint says best what is wrong with it.
+    let several = value.try_iter().ok().and_then(|items| items.collect::<PyResult<Vec<_>>>().ok());
+    match several {
+        Some(items) if items.iter().any(|i| i.extract::<i64>().is_err()) => items.iter().map(|i| size3(i, what)).collect(),
+        _ => size3(value, what).map(|size| vec![size]),
+    }
+}
+
+/// Bytes as an int or a string with a unit.
+pub(crate) fn bytes(value: &Bound<'_, PyAny>, what: &str) -> PyResult<u64> {
+    if let Ok(n) = value.extract::<u64>() {
+        return Ok(n);
+    }
+    match value.extract::<String>() {
+        Ok(text) => voxquarry_ingest::parse_bytes(&text).map_err(raise),
+        Err(_) => Err(usage(format!("{what} {value}: expected bytes as an int, or a string such as \"256MiB\""))),
+    }
+}
+
+/// `None`, a number, `"edge"` or `"reflect"`.
+pub(crate) fn padding(value: Option<&Bound<'_, PyAny>>) -> PyResult<Padding> {
+    let Some(value) = value else { return Ok(Padding::Refuse) };
+    if let Ok(name) = value.cast::<PyString>() {
+        return match name.to_str()? {
+            "edge" => Ok(Padding::Edge),
+            "reflect" => Ok(Padding::Reflect),
+            other => Err(usage(format!("padding {other:?}: expected None, a number, \"edge\" or \"reflect\""))),
+        };
+    }
+    value
+        .extract::<f64>()
+        .map(Padding::Constant)
+        .map_err(|_| usage(format!("padding {value}: expected None, a number, \"edge\" or \"reflect\"")))
+}
+
+/// Starts: one `(z, y, x)` for each patch, as an array of integers or nested sequences.
+pub(crate) fn starts(value: &Bound<'_, PyAny>) -> PyResult<Vec<[i64; 3]>> {
+    let complaint = || usage("starts: expected integers of shape (n, 3), in (z, y, x)");
+    if let Ok(array) = value.extract::<numpy::PyReadonlyArray2<'_, i64>>() {
+        let array = array.as_array();
+        if array.ncols() != 3 {
+            return Err(complaint());
+        }
+        return Ok(array.rows().into_iter().map(|row| [row[0], row[1], row[2]]).collect());
+    }
+    if let Ok(starts) = value.extract::<Vec<[i64; 3]>>() {
+        return Ok(starts);
+    }
+    // Arrays of other integer types, and empty lists.
+    let numpy = value.py().import("numpy")?;
+    let array = numpy.call_method1("asarray", (value,))?;
+    if array.getattr("size")?.extract::<usize>()? == 0 {
+        return Ok(Vec::new());
+    }
+    let kind: String = array.getattr("dtype")?.getattr("kind")?.extract()?;
+    if !matches!(kind.as_str(), "i" | "u") {
+        return Err(complaint());
+    }
+    array.call_method1("astype", ("int64",))?.call_method0("tolist")?.extract().map_err(|_| complaint())
+}

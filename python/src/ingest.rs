@@ -1,0 +1,142 @@
+//! `ingest` and `export`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use pyo3::prelude::*;
+use voxquarry::format::attributes::Kind;
+use voxquarry::store::Existing;
+use voxquarry_ingest::{Event, Manifest, Observer, Options, Source, subject_of};
+
+use crate::arguments::{bytes, sizes};
+use crate::dataset::Volume;
+use crate::errors::{raise, usage};
+
+/// A row of sources: subject (`None`: the file's stem), volume, kind and path.
+type Row = (Option<String>, String, String, PathBuf);
+
+/// The engine behind `voxquarry.ingest`.
+#[pyfunction]
+#[allow(clippy::too_many_arguments)] // Python's keywords, checked and bundled here.
+pub(crate) fn ingest(
+    py: Python<'_>,
+    table: Option<PathBuf>,
+    rows: Vec<Row>,
+    out: PathBuf,
+    patch_size: &Bound<'_, PyAny>,
+    codec: &str,
+    memory_bytes: &Bound<'_, PyAny>,
+    threads: Option<usize>,
+    existing: &str,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<()> {
+    let manifest = match table {
+        Some(table) => Manifest::from_csv(&table).map_err(raise)?,
+        None => manifest(rows)?,
+    };
+    let options = Options {
+        patch_sizes: sizes(patch_size, "patch_size")?,
+        codec: codec.parse().map_err(raise)?,
+        memory_bytes: bytes(memory_bytes, "memory_bytes")?,
+        threads,
+        existing: self::existing(existing)?,
+    };
+    let listener = Listener::new(progress);
+    let result = py.detach(|| voxquarry_ingest::ingest(&manifest, &out, &options, &listener));
+    if let Some(raised) = listener.raised.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        return Err(raised);
+    }
+    result.map(drop).map_err(raise)
+}
+
+fn existing(name: &str) -> PyResult<Existing> {
+    match name {
+        "refuse" => Ok(Existing::Refuse),
+        "skip" => Ok(Existing::Skip),
+        "overwrite" => Ok(Existing::Overwrite),
+        other => Err(usage(format!("existing {other:?}: expected \"refuse\", \"skip\" or \"overwrite\""))),
+    }
+}
+
+fn manifest(rows: Vec<Row>) -> PyResult<Manifest> {
+    let mut manifest = Manifest::new();
+    for (subject, volume, kind, path) in rows {
+        let subject = subject.unwrap_or_else(|| subject_of(&path));
+        let kind = if kind == "labels" { Kind::Labels } else { Kind::Image };
+        manifest.push(Source { subject, volume, kind, path, named_in: String::new() }).map_err(raise)?;
+    }
+    if manifest.subjects().is_empty() {
+        return Err(usage("source names no file"));
+    }
+    Ok(manifest)
+}
+
+/// Tells Python of progress, and hears its signals: Ctrl-C stops the run between two layers.
+struct Listener {
+    progress: Option<Py<PyAny>>,
+    volume: Mutex<String>,
+    done: AtomicU64,
+    total: AtomicU64,
+    stopped: AtomicBool,
+    raised: Mutex<Option<PyErr>>,
+}
+
+impl Listener {
+    fn new(progress: Option<Py<PyAny>>) -> Self {
+        Self {
+            progress,
+            volume: Mutex::default(),
+            done: AtomicU64::new(0),
+            total: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+            raised: Mutex::new(None),
+        }
+    }
+
+    fn keep(&self, result: PyResult<()>) {
+        if let Err(error) = result {
+            self.stopped.store(true, Ordering::SeqCst);
+            *self.raised.lock().expect("no panic while it is held") = Some(error);
+        }
+    }
+}
+
+impl Observer for Listener {
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::Begin { bytes, .. } => self.total.store(bytes, Ordering::SeqCst),
+            Event::Volume { subject, volume } => {
+                *self.volume.lock().expect("no panic while it is held") = format!("{subject}/{volume}");
+            }
+            Event::Encoded(bytes) => {
+                let done = self.done.fetch_add(bytes, Ordering::SeqCst) + bytes;
+                if let Some(progress) = &self.progress {
+                    let volume = self.volume.lock().expect("no panic while it is held").clone();
+                    let total = self.total.load(Ordering::SeqCst);
+                    self.keep(Python::attach(|py| progress.call1(py, (volume, done, total)).map(drop)));
+                }
+            }
+            Event::Published { .. } => {}
+        }
+    }
+
+    fn interrupted(&self) -> bool {
+        self.keep(Python::attach(|py| py.check_signals()));
+        self.stopped.load(Ordering::SeqCst)
+    }
+}
+
+/// Writes a volume to a file; the format follows the extension: ``.nii``, ``.nii.gz``, ``.hdr``/``.img``.
+///
+/// A volume that came from a NIfTI file gets its own header back.
+///
+/// Raises:
+///     UsageError: An extension or dtype that cannot be written, or a file that is there (``overwrite=True`` replaces it).
+#[pyfunction]
+#[pyo3(signature = (volume, out, *, overwrite=false))]
+pub(crate) fn export(py: Python<'_>, volume: &Volume, out: PathBuf, overwrite: bool) -> PyResult<()> {
+    let existing = if overwrite { Existing::Overwrite } else { Existing::Refuse };
+    let (volume, out): (_, &Path) = (&volume.0, &out);
+    py.detach(|| voxquarry_ingest::export(volume, out, existing)).map_err(raise)
+}

@@ -1,0 +1,41 @@
+"""Patches out of volumes bigger than RAM.
+
+Axes are the array's, ``(c, z, y, x)`` with x fastest; a volume without channels is ``(z, y, x)``. Sizes, starts, spacing
+and overlaps are given in ``(z, y, x)``, and an int means a cube. ``affine`` is nibabel's: it maps ``(x, y, z)`` voxel
+indices to RAS+ millimetres.
+"""
+
+from ._errors import DataError, Error, NotFoundError, StorageError, UsageError
+from ._ingest import Labels, ingest
+from ._native import (
+    Aggregator,
+    Dataset,
+    GridSampler,
+    Subject,
+    UniformSampler,
+    Volume,
+    __version__,
+    export,
+    open,
+    verify,
+)
+
+__all__ = [
+    "Aggregator",
+    "DataError",
+    "Dataset",
+    "Error",
+    "GridSampler",
+    "Labels",
+    "NotFoundError",
+    "StorageError",
+    "Subject",
+    "UniformSampler",
+    "UsageError",
+    "Volume",
+    "__version__",
+    "export",
+    "ingest",
+    "open",
+    "verify",
+]

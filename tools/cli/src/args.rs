@@ -1,0 +1,197 @@
+//! The command line, and the parsers of its values.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand};
+use voxquarry::Size3;
+use voxquarry::format::layout::Codec;
+use voxquarry::store::Existing;
+
+/// Patches out of volumes bigger than RAM.
+#[derive(Parser, Debug)]
+#[command(version, about, propagate_version = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  voxquarry ingest ct.nii.gz --out store.zarr --patch-size 96
+  voxquarry ingest --subject case01 --image ct=ct.nii.gz --labels seg=seg.nii.gz --out store.zarr
+  voxquarry ingest --manifest train.csv --out store.zarr        # columns subject,volume,kind,path
+  voxquarry info store.zarr/case01
+  voxquarry export store.zarr/case01/ct ct-again.nii.gz
+
+Exit codes: 0 done; 2 the arguments; 3 the data; 4 the environment (disk, permissions, interrupted).";
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Convert images to a store, once; patches are fast from then on.
+    Ingest(IngestArgs),
+    /// Say what a store, a subject or a volume holds.
+    Info(InfoArgs),
+    /// Walk a whole store: every checksum, every chunk, every index.
+    Verify(VerifyArgs),
+    /// Write a volume back to a file; the format follows the extension.
+    Export(ExportArgs),
+    /// Draw three slices with the chunk grid and sampled patches.
+    Preview(PreviewArgs),
+    /// Run the whole way once on one image, and measure it.
+    Demo(DemoArgs),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+A lone SOURCE becomes the subject of its file name, volume `image`. NIfTI is read: .nii, .nii.gz, .hdr/.img.
+A run that was interrupted goes on when the same command is run again: nothing half-written is ever visible.
+
+Example manifest:
+  subject,volume,kind,path
+  case01,ct,image,case01/ct.nii.gz
+  case01,seg,labels,case01/seg.nii.gz")]
+pub(crate) struct IngestArgs {
+    /// Image files, each a subject of its own.
+    #[arg(required_unless_present_any = ["images", "labels", "manifest"], conflicts_with_all = ["images", "labels", "manifest"])]
+    pub(crate) sources: Vec<PathBuf>,
+    /// The store; it is made if it is not there.
+    #[arg(long, short, value_name = "STORE")]
+    pub(crate) out: PathBuf,
+    /// Patches you will read: one number for a cube, or z,y,x. Repeat for mixed use; the layout meets them in the middle.
+    #[arg(long, value_name = "P", default_value = "96", value_parser = parse_patch)]
+    pub(crate) patch_size: Vec<Size3>,
+    /// Name of the subject.
+    #[arg(long, conflicts_with = "manifest")]
+    pub(crate) subject: Option<String>,
+    /// A volume of intensities.
+    #[arg(long = "image", value_name = "NAME=PATH", value_parser = parse_named, conflicts_with = "manifest")]
+    pub(crate) images: Vec<(String, PathBuf)>,
+    /// A label map or mask, on the same grid.
+    #[arg(long, value_name = "NAME=PATH", value_parser = parse_named, conflicts_with = "manifest")]
+    pub(crate) labels: Vec<(String, PathBuf)>,
+    /// Table of a whole data set: subject,volume,kind,path.
+    #[arg(long, value_name = "TABLE.csv")]
+    pub(crate) manifest: Option<PathBuf>,
+    /// fast: decodes at memory speed; compact: fewest bytes; none: as they are.
+    #[arg(long, default_value = "fast", value_parser = Codec::from_str)]
+    pub(crate) codec: Codec,
+    /// Memory that the run may use.
+    #[arg(long, default_value = "1GiB", value_parser = parse_bytes)]
+    pub(crate) memory: u64,
+    /// Threads that encode; default: all cores.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: Option<u16>,
+    /// Replace subjects that are there.
+    #[arg(long, conflicts_with = "skip_existing")]
+    pub(crate) overwrite: bool,
+    /// Leave subjects that are there.
+    #[arg(long)]
+    pub(crate) skip_existing: bool,
+    /// Say what would be done, and its peak memory.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print a JSON document on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// No progress.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+impl IngestArgs {
+    pub(crate) fn existing(&self) -> Existing {
+        match (self.overwrite, self.skip_existing) {
+            (true, _) => Existing::Overwrite,
+            (_, true) => Existing::Skip,
+            _ => Existing::Refuse,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InfoArgs {
+    /// STORE, STORE/SUBJECT or STORE/SUBJECT/VOLUME.
+    pub(crate) path: PathBuf,
+    /// Print a JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct VerifyArgs {
+    /// The store.
+    pub(crate) store: PathBuf,
+    /// Print a JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExportArgs {
+    /// STORE/SUBJECT/VOLUME.
+    pub(crate) volume: PathBuf,
+    /// The file: .nii, .nii.gz, or .hdr/.img.
+    pub(crate) out: PathBuf,
+    /// Replace the file if it is there.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PreviewArgs {
+    /// STORE/SUBJECT or STORE/SUBJECT/VOLUME; a subject shows its first image.
+    pub(crate) path: PathBuf,
+    /// The picture, a PNG.
+    pub(crate) out: PathBuf,
+    /// Patches to draw.
+    #[arg(long, default_value_t = 12)]
+    pub(crate) patches: u64,
+    /// Size of the patches; default: what the volume was ingested for.
+    #[arg(long, value_name = "P", value_parser = parse_patch)]
+    pub(crate) patch_size: Option<Size3>,
+    /// Where they lie: uniform or grid.
+    #[arg(long, default_value = "uniform", value_parser = ["uniform", "grid"])]
+    pub(crate) sampler: String,
+    /// Seed of the uniform sampler.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// Folder for everything the demo makes.
+    #[arg(long, default_value = "voxquarry-demo")]
+    pub(crate) dir: PathBuf,
+    /// Image to run on; default: a built-in phantom.
+    #[arg(long)]
+    pub(crate) image: Option<PathBuf>,
+    /// Label map on the same grid.
+    #[arg(long, requires = "image")]
+    pub(crate) labels: Option<PathBuf>,
+    /// Print the figures as a JSON document at the end.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `96` or `24,256,256`.
+pub(crate) fn parse_patch(text: &str) -> Result<Size3, String> {
+    let numbers: Result<Vec<usize>, _> = text.split(',').map(|n| n.trim().parse()).collect();
+    match numbers.as_deref() {
+        Ok(&[n]) if n > 0 => Ok([n; 3]),
+        Ok(&[z, y, x]) if z > 0 && y > 0 && x > 0 => Ok([z, y, x]),
+        _ => Err("expected one number, or z,y,x, each at least 1".into()),
+    }
+}
+
+fn parse_named(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), path.into())),
+        _ => Err("expected NAME=PATH, as ct=scan.nii.gz".into()),
+    }
+}
+
+/// `1GiB`, `500MB`, `4096`.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    voxquarry_ingest::parse_bytes(text).map_err(|e| e.to_string())
+}

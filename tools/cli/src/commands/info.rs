@@ -1,0 +1,132 @@
+//! `voxquarry info`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use voxquarry::format::attributes::Kind;
+use voxquarry::{Dataset, Error, Result, Subject, Volume};
+
+use super::Place;
+use crate::args::InfoArgs;
+use crate::output::{bytes, extents, json, line};
+
+pub(crate) fn run(args: &InfoArgs) -> Result<ExitCode> {
+    match Place::open(&args.path)? {
+        Place::Dataset(dataset) => {
+            if args.json {
+                let subjects = dataset.subjects().iter().map(|name| subject_json(&dataset.subject(name)?)).collect::<Result<Vec<_>>>()?;
+                json(&json!({ "store": dataset.path().to_string_lossy(), "subjects": subjects }));
+            } else {
+                dataset_text(&dataset)?;
+            }
+        }
+        Place::Subject(subject) if args.json => json(&subject_json(&subject)?),
+        Place::Subject(subject) => {
+            for name in subject.volumes() {
+                volume_text(&subject.volume(name)?)?;
+            }
+        }
+        Place::Volume(_, volume) if args.json => json(&volume_json(&volume)?),
+        Place::Volume(_, volume) => volume_text(&volume)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn dataset_text(dataset: &Dataset) -> Result<()> {
+    line(&format!("{}: {} subjects", dataset.path().display(), dataset.subjects().len()));
+    for name in dataset.subjects() {
+        let subject = dataset.subject(name)?;
+        let describe = |name: &String| {
+            let volume = subject.volume(name)?;
+            Ok(format!("{name} {} {}", extents(&volume.shape()), volume.dtype()))
+        };
+        let volumes = subject.volumes().iter().map(describe).collect::<Result<Vec<_>>>()?;
+        line(&format!("  {name}: {}", volumes.join(", ")));
+    }
+    Ok(())
+}
+
+/// Bytes of all files below a folder.
+fn stored_bytes(folder: &Path) -> Result<u64> {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "cannot list"))? {
+        let entry = entry.map_err(Error::io(folder, "cannot list"))?;
+        let kind = entry.metadata().map_err(Error::io(entry.path(), "cannot stat"))?;
+        sum += if kind.is_dir() { stored_bytes(&entry.path())? } else { kind.len() };
+    }
+    Ok(sum)
+}
+
+fn voxel_bytes(volume: &Volume) -> u64 {
+    volume.shape().iter().map(|&n| n as u64).product::<u64>() * volume.dtype().size() as u64
+}
+
+fn subject_json(subject: &Subject) -> Result<Value> {
+    let volumes = subject.volumes().iter().map(|name| volume_json(&subject.volume(name)?)).collect::<Result<Vec<_>>>()?;
+    Ok(json!({ "subject": subject.name(), "volumes": volumes }))
+}
+
+fn volume_json(volume: &Volume) -> Result<Value> {
+    let (layout, attributes) = (volume.layout(), volume.attributes());
+    let (slope, intercept) = volume.slope_intercept();
+    let mut info = json!({
+        "volume": volume.name(),
+        "kind": volume.kind().name(),
+        "shape": volume.shape(),
+        "dtype": volume.dtype().name(),
+        "spacing_mm": volume.spacing_mm(),
+        "affine": volume.affine(),
+        "slope": slope,
+        "intercept": intercept,
+        "chunk": layout.chunk,
+        "shard": layout.shard,
+        "codec": attributes.codec,
+        "patch_sizes": attributes.patch_sizes,
+        "statistics": volume.statistics(),
+        "voxel_bytes": voxel_bytes(volume),
+        "stored_bytes": stored_bytes(volume.path())?,
+        "source": volume.source().map(|s| json!({ "name": s.name, "bytes": s.bytes, "sha256": s.sha256 })),
+    });
+    if volume.kind() == Kind::Labels {
+        let labels: Vec<Value> =
+            volume.label_counts()?.totals().into_iter().map(|(label, voxels)| json!({ "label": label, "voxels": voxels })).collect();
+        info["labels"] = labels.into();
+    }
+    Ok(info)
+}
+
+fn volume_text(volume: &Volume) -> Result<()> {
+    let [z, y, x] = volume.spacing_mm();
+    let (stored, raw) = (stored_bytes(volume.path())?, voxel_bytes(volume));
+    line(&format!("{} ({})", volume.name(), volume.kind().name()));
+    line(&format!("  voxels   {} {}, {}", extents(&volume.shape()), volume.dtype(), bytes(raw)));
+    line(&format!("  spacing  {z:.4} × {y:.4} × {x:.4} mm (z, y, x)"));
+    let (slope, intercept) = volume.slope_intercept();
+    line(&format!("  scaling  value × {slope} + {intercept}"));
+    let (layout, codec) = (volume.layout(), &volume.attributes().codec);
+    line(&format!("  layout   chunk {}, shard {}, codec {codec}", extents(&layout.chunk), extents(&layout.shard)));
+    line(&format!("  on disk  {}, ratio {:.2}", bytes(stored), raw as f64 / stored as f64));
+    let statistics = volume.statistics();
+    let text = |n: &Option<serde_json::Number>| n.as_ref().map_or("none".to_owned(), ToString::to_string);
+    let number = |n: Option<f64>| n.map_or("none".to_owned(), |v| format!("{v:.6}"));
+    line(&format!(
+        "  values   min {}, max {}, mean {}, std {}, {} not finite",
+        text(&statistics.min),
+        text(&statistics.max),
+        number(statistics.mean),
+        number(statistics.std),
+        statistics.non_finite,
+    ));
+    if let Some(source) = volume.source() {
+        line(&format!("  source   {}, {}, sha256 {}", source.name, bytes(source.bytes), source.sha256));
+    }
+    if volume.kind() == Kind::Labels {
+        const SHOWN: usize = 20;
+        let totals = volume.label_counts()?.totals();
+        let shown: Vec<String> = totals.iter().take(SHOWN).map(|(label, n)| format!("{label}: {n}")).collect();
+        let more = if totals.len() > SHOWN { format!(", … ({} in all)", totals.len()) } else { String::new() };
+        line(&format!("  labels   {}{more}", shown.join(", ")));
+    }
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! One file a command.
+
+pub(crate) mod demo;
+pub(crate) mod export;
+pub(crate) mod info;
+pub(crate) mod ingest;
+pub(crate) mod preview;
+pub(crate) mod verify;
+
+use std::path::{Path, PathBuf};
+
+use voxquarry::format::document::ZARR_JSON;
+use voxquarry::{Dataset, Error, OpenOptions, Result, Subject, Volume};
+
+/// What a path such as `STORE/SUBJECT/VOLUME` names.
+pub(crate) enum Place {
+    Dataset(Dataset),
+    Subject(Subject),
+    Volume(Subject, Volume),
+}
+
+impl Place {
+    /// Finds the store in `path`: the outermost of its last three folders that is a data set.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let trimmed: PathBuf = path.components().collect();
+        let mut names = Vec::new();
+        let mut store = trimmed.as_path();
+        loop {
+            let opened = if store.join(ZARR_JSON).is_file() { Dataset::open(store, &OpenOptions::default()).ok() } else { None };
+            if let Some(dataset) = opened {
+                let subject = |i: usize| dataset.subject(&names[i]);
+                return match names.len() {
+                    0 => Ok(Self::Dataset(dataset)),
+                    1 => subject(0).map(Self::Subject),
+                    _ => {
+                        let subject = subject(1)?;
+                        let volume = subject.volume(&names[0])?;
+                        Ok(Self::Volume(subject, volume))
+                    }
+                };
+            }
+            match (store.file_name(), store.parent()) {
+                (Some(name), Some(parent)) if names.len() < 2 => {
+                    names.push(name.to_string_lossy().into_owned());
+                    store = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                }
+                // No store on the way up: the path itself says best what is wrong.
+                _ => return Err(Dataset::open(&trimmed, &OpenOptions::default()).err().unwrap_or_else(|| Error::usage("no store"))),
+            }
+        }
+    }
+}

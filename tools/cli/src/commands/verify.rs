@@ -1,0 +1,52 @@
+//! `voxquarry verify`.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::process::ExitCode;
+
+use serde_json::json;
+use voxquarry::store::verify;
+use voxquarry::{Fault, Result};
+
+use crate::args::VerifyArgs;
+use crate::output::{bytes, json, line, print_error};
+
+pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
+    let progress = |volume: &str| {
+        if !args.json && stderr().is_terminal() {
+            let _ = writeln!(stderr(), "walking {volume}");
+        }
+    };
+    let report = verify(&args.store, &progress)?;
+    if args.json {
+        json(&json!({
+            "ok": report.error_count == 0,
+            "subjects": report.subjects,
+            "volumes": report.volumes,
+            "shards": report.shards,
+            "chunks": report.chunks,
+            "encoded_bytes": report.encoded_bytes,
+            "error_count": report.error_count,
+            "errors": report.errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        }));
+    } else {
+        report.errors.iter().for_each(print_error);
+        let hidden = report.error_count - report.errors.len() as u64;
+        let more = if hidden > 0 { format!(" ({hidden} not shown)") } else { String::new() };
+        let verdict = if report.error_count == 0 { "all right".into() } else { format!("{} errors{more}", report.error_count) };
+        line(&format!(
+            "{verdict}: {} subjects, {} volumes, {} shards, {} chunks, {}",
+            report.subjects,
+            report.volumes,
+            report.shards,
+            report.chunks,
+            bytes(report.encoded_bytes),
+        ));
+    }
+    if report.error_count == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    // A disk that cannot be read is not the data's fault, unless damage was found too.
+    let damaged = report.errors.iter().any(|e| e.fault() != Fault::Environment);
+    let fault = if damaged { Fault::Data } else { Fault::Environment };
+    Ok(ExitCode::from(fault.exit_code()))
+}

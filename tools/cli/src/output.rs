@@ -1,0 +1,39 @@
+//! What is printed, and how sizes and rates are written.
+
+use std::io::{self, Write};
+
+use voxquarry::Error;
+
+/// Prints a line on standard output; a reader that has gone away ends the process quietly.
+pub(crate) fn line(text: &str) {
+    let mut out = io::stdout().lock();
+    if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Prints a JSON document.
+pub(crate) fn json(document: &serde_json::Value) {
+    line(&serde_json::to_string_pretty(document).expect("a JSON tree serialises"));
+}
+
+/// Prints an error with its place and remedy.
+pub(crate) fn print_error(error: &Error) {
+    let _ = writeln!(io::stderr().lock(), "error: {error}");
+}
+
+/// A size in the largest unit that keeps it above one.
+pub(crate) fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (n as f64, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// `181 × 217 × 181`.
+pub(crate) fn extents(shape: &[usize]) -> String {
+    shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × ")
+}

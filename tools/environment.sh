@@ -1,0 +1,19 @@
+#!/bin/sh
+# Makes (once) a Python environment under the user's cache folder, keyed by its requirements, and prints its path.
+#
+# usage: tools/environment.sh NAME REQUIREMENTS.txt
+set -eu
+name=$1
+requirements=$2
+python=${PYTHON:-python3}
+version=$("$python" -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"; print("%d.%d" % sys.version_info[:2])')
+key=$( (echo "$version"; cat "$requirements") | cksum | cut -d' ' -f1)
+folder="${XDG_CACHE_HOME:-$HOME/.cache}/voxquarry/$name-$version-$key"
+if [ ! -e "$folder/ready" ]; then
+    rm -rf "$folder"
+    echo "making the Python environment $name" >&2
+    "$python" -m venv "$folder" >&2
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" >&2
+    touch "$folder/ready"
+fi
+echo "$folder"

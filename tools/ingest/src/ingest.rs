@@ -1,0 +1,334 @@
+//! Source files to a store: plan, stream, publish.
+//!
+//! # Invariants
+//! - The plan reads every header; its memory is an upper bound of what the run uses.
+//! - A subject is published whole or not at all; what was published before an error stays.
+
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use voxquarry::format::array::ArrayLayout;
+use voxquarry::format::attributes::SourceFile;
+use voxquarry::format::layout::{self, Codec, VolumeShape};
+use voxquarry::store::{Existing, StoreWriter, SubjectWriter, VolumeSpec, VolumeWriter};
+use voxquarry::{Dataset, Error, OpenOptions, Result, Size3};
+
+use crate::manifest::{Manifest, Source};
+use crate::nifti;
+use crate::source::{SourceVolume, VoxelStream};
+
+/// How to ingest.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Patches that will be read; decides the layout.
+    pub patch_sizes: Vec<Size3>,
+    /// Compression.
+    pub codec: Codec,
+    /// Memory that a run may use.
+    pub memory_bytes: u64,
+    /// Threads that encode; `None`: as many as cores.
+    pub threads: Option<usize>,
+    /// Subjects that are there already.
+    pub existing: Existing,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let existing = Existing::Refuse;
+        Self { patch_sizes: vec![[96; 3]], codec: Codec::Fast, memory_bytes: 1 << 30, threads: None, existing }
+    }
+}
+
+/// What happens during a run.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// So much is to do, in bytes of voxels.
+    Begin {
+        /// Subjects that will be written.
+        subjects: usize,
+        /// Subjects that are there already and stay.
+        skipped: usize,
+        /// Bytes of voxels to encode.
+        bytes: u64,
+    },
+    /// A volume begins.
+    Volume {
+        /// Its subject.
+        subject: &'a str,
+        /// Its name.
+        volume: &'a str,
+    },
+    /// So many more bytes of voxels are encoded.
+    Encoded(u64),
+    /// A subject is published.
+    Published {
+        /// Its name.
+        subject: &'a str,
+    },
+}
+
+/// Who is told of events and may ask to stop.
+pub trait Observer: Sync {
+    /// Something happened.
+    fn event(&self, event: Event<'_>);
+    /// Whether to stop; asked between layers.
+    fn interrupted(&self) -> bool;
+}
+
+/// An observer that listens to nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Quiet;
+
+impl Observer for Quiet {
+    fn event(&self, _: Event<'_>) {}
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
+
+/// A subject of the plan.
+#[derive(Debug)]
+pub struct PlannedSubject {
+    /// Its name.
+    pub name: String,
+    /// Its volumes.
+    pub volumes: Vec<PlannedVolume>,
+}
+
+/// A volume of the plan.
+#[derive(Debug)]
+pub struct PlannedVolume {
+    /// Where it comes from.
+    pub source: Source,
+    /// What its header says.
+    pub header: SourceVolume,
+    /// How it will be cut.
+    pub layout: ArrayLayout,
+    /// Upper bound of the memory it takes to write.
+    pub memory: layout::IngestMemory,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IngestReport {
+    /// Subjects written.
+    pub written: Vec<String>,
+    /// Subjects that were there already.
+    pub skipped: Vec<String>,
+    /// Bytes of voxels read.
+    pub voxel_bytes: u64,
+}
+
+impl PlannedVolume {
+    /// Bytes of its voxels.
+    pub fn voxel_bytes(&self) -> u64 {
+        self.layout.shape().iter().map(|&n| n as u64).product::<u64>() * self.layout.dtype.size() as u64
+    }
+
+    fn shape(&self) -> VolumeShape {
+        shape_of(&self.header)
+    }
+}
+
+fn shape_of(header: &SourceVolume) -> VolumeShape {
+    VolumeShape { channels: header.channels, size: header.size, dtype: header.dtype, interleaved: header.interleaved }
+}
+
+/// Reads every header and chooses every layout.
+///
+/// # Errors
+/// [`Error::Usage`], [`Error::Data`], [`Error::Io`] for the first source that cannot be ingested.
+pub fn plan(manifest: &Manifest, options: &Options) -> Result<Vec<PlannedSubject>> {
+    if options.patch_sizes.is_empty() || options.patch_sizes.iter().flatten().any(|&n| n == 0) {
+        return Err(Error::usage(format!("patch sizes {:?}: at least one, every axis at least 1", options.patch_sizes)));
+    }
+    let volume = |source: &Source| {
+        let header = nifti::probe(&source.path)?;
+        let shape = shape_of(&header);
+        let layout = layout::choose(&shape, &options.patch_sizes, options.codec, options.memory_bytes)
+            .map_err(|e| Error::usage(format!("{}: {e}", source.path.display())))?;
+        let memory = layout::ingest_memory(&shape, &layout, options.memory_bytes);
+        Ok(PlannedVolume { source: source.clone(), header, layout, memory })
+    };
+    let subject = |(name, sources): &(String, Vec<Source>)| {
+        let volumes = sources.iter().map(volume).collect::<Result<Vec<_>>>()?;
+        for other in &volumes[1..] {
+            let first = &volumes[0];
+            if first.header.size != other.header.size || !first.header.affine.agrees_with(&other.header.affine, first.header.size) {
+                return Err(Error::data(&other.source.path, another_grid(first, other)));
+            }
+        }
+        Ok(PlannedSubject { name: name.clone(), volumes })
+    };
+    manifest.subjects().iter().map(subject).collect()
+}
+
+fn another_grid(first: &PlannedVolume, other: &PlannedVolume) -> String {
+    let (a, b) = (&first.header, &other.header);
+    let difference = if a.size == b.size {
+        format!("the affine {:?}, that one {:?}", b.affine.0, a.affine.0)
+    } else {
+        format!("{:?} voxels (z, y, x), that one {:?}", b.size, a.size)
+    };
+    let path = first.source.path.display();
+    format!("lies on another grid than {path} of the same subject: it has {difference}; resample it, or give it a subject of its own")
+}
+
+/// Ingests what the manifest names into the store at `out`.
+///
+/// A subject that is there already is refused, skipped or replaced as `options.existing` says. A run that was interrupted
+/// goes on when it is started again: where some subjects are missing, those that are there from the same files count as done.
+///
+/// # Errors
+/// As [`plan`]; [`Error::Exists`], [`Error::NotAStore`]; [`Error::Interrupted`] if the observer asked to stop.
+pub fn ingest(manifest: &Manifest, out: &std::path::Path, options: &Options, observer: &dyn Observer) -> Result<IngestReport> {
+    let planned = plan(manifest, options)?;
+    let store = StoreWriter::open(out, options.threads)?;
+    let mut report = IngestReport::default();
+    let present: Vec<bool> = planned.iter().map(|s| store.has_subject(&s.name)).collect();
+    let resumes = present.iter().any(|p| !p);
+    let mut todo = Vec::new();
+    for (subject, present) in planned.iter().zip(present) {
+        match options.existing {
+            _ if !present => todo.push(subject),
+            Existing::Overwrite => todo.push(subject),
+            Existing::Skip => report.skipped.push(subject.name.clone()),
+            Existing::Refuse if resumes && came_from(&store, subject) => report.skipped.push(subject.name.clone()),
+            Existing::Refuse => {
+                let remedy = "--overwrite replaces it, --skip-existing leaves it".to_owned();
+                return Err(Error::Exists { path: out.join(&subject.name), remedy });
+            }
+        }
+    }
+    let bytes = todo.iter().flat_map(|s| &s.volumes).map(PlannedVolume::voxel_bytes).sum();
+    observer.event(Event::Begin { subjects: todo.len(), skipped: report.skipped.len(), bytes });
+    for subject in todo {
+        let mut writer = store.subject(&subject.name)?;
+        for volume in &subject.volumes {
+            observer.event(Event::Volume { subject: &subject.name, volume: &volume.source.volume });
+            ingest_volume(&mut writer, volume, options, observer)?;
+            report.voxel_bytes += volume.voxel_bytes();
+        }
+        writer.publish(options.existing)?;
+        observer.event(Event::Published { subject: &subject.name });
+        report.written.push(subject.name.clone());
+    }
+    Ok(report)
+}
+
+/// Whether a published subject was made of the same files: same volumes, kinds, file names and lengths.
+fn came_from(store: &StoreWriter, planned: &PlannedSubject) -> bool {
+    let same = || -> Result<bool> {
+        let subject = Dataset::open(store.path(), &OpenOptions::default())?.subject(&planned.name)?;
+        for volume in &planned.volumes {
+            let found = subject.volume(&volume.source.volume)?;
+            let bytes = std::fs::metadata(&volume.source.path).map(|m| m.len()).ok();
+            let name = file_name(&volume.source);
+            let same_source = found.source().is_some_and(|s| s.name == name && Some(s.bytes) == bytes);
+            if !same_source || found.kind() != volume.source.kind {
+                return Ok(false);
+            }
+        }
+        Ok(subject.volumes().len() == planned.volumes.len())
+    };
+    same().unwrap_or(false)
+}
+
+fn file_name(source: &Source) -> String {
+    source.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn ingest_volume(subject: &mut SubjectWriter, planned: &PlannedVolume, options: &Options, observer: &dyn Observer) -> Result<()> {
+    let (header, mut stream) = nifti::open(&planned.source.path)?;
+    if shape_of(&header).plane_bytes() != planned.shape().plane_bytes() || header.size != planned.header.size {
+        return Err(Error::data(&planned.source.path, "changed while it was being ingested"));
+    }
+    let mut writer = subject.volume(VolumeSpec {
+        name: planned.source.volume.clone(),
+        kind: planned.source.kind,
+        layout: planned.layout.clone(),
+        codec: options.codec,
+        patch_sizes: options.patch_sizes.clone(),
+        affine: header.affine,
+        slope: header.slope,
+        intercept: header.intercept,
+        interleaved: header.interleaved,
+    })?;
+    let located = |e: Error| match e {
+        // The writer knows no source file; what it says of voxels is about this one.
+        Error::Data { message, .. } => Error::data(&planned.source.path, message),
+        other => other,
+    };
+    if planned.memory.layers > 1 {
+        copy_overlapped(stream.as_mut(), &mut writer, planned, observer).map_err(located)?;
+    } else {
+        copy(stream.as_mut(), &mut writer, observer).map_err(located)?;
+    }
+    let digest = stream.finish()?;
+    let (name, origin) = (file_name(&planned.source), header.origin);
+    writer.set_source(SourceFile { name, bytes: digest.bytes, sha256: digest.sha256, origin });
+    subject.finish_volume(writer)
+}
+
+fn check_interrupt(observer: &dyn Observer) -> Result<()> {
+    if observer.interrupted() { Err(Error::Interrupted) } else { Ok(()) }
+}
+
+/// Reads and encodes in turn, with one layer in memory.
+fn copy(stream: &mut dyn VoxelStream, writer: &mut VolumeWriter, observer: &dyn Observer) -> Result<()> {
+    let mut layer = vec![0; writer.layer_bytes()];
+    let plane_bytes = layer_plane_bytes(writer);
+    while writer.next_planes() > 0 {
+        check_interrupt(observer)?;
+        let planes = writer.next_planes();
+        let bytes = &mut layer[..planes * plane_bytes];
+        stream.next_steps(planes, bytes)?;
+        writer.write_layer(bytes)?;
+        observer.event(Event::Encoded(bytes.len() as u64));
+    }
+    Ok(())
+}
+
+/// Reads the next layer on a thread of its own while this one is encoded.
+fn copy_overlapped(stream: &mut dyn VoxelStream, writer: &mut VolumeWriter, planned: &PlannedVolume, observer: &dyn Observer) -> Result<()> {
+    let (layer_bytes, plane_bytes) = (writer.layer_bytes(), layer_plane_bytes(writer));
+    let layout = &planned.layout;
+    let depths = (0..layout.chunk_grid()[0]).map(|i| layout.chunk[0].min(layout.size[0] - i * layout.chunk[0]));
+    let outer = layout.channel_count() / planned.header.interleaved;
+    let schedule = (0..outer).flat_map(|_| depths.clone());
+    // Two buffers in all: one is filled, the other encoded.
+    let (full, filled) = sync_channel::<Result<(usize, Vec<u8>)>>(1);
+    let (give_back, empty) = sync_channel::<Vec<u8>>(2);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut spare = vec![Vec::new(), Vec::new()];
+            for planes in schedule {
+                let Some(mut layer) = spare.pop().or_else(|| empty.recv().ok()) else { return };
+                layer.resize(layer_bytes, 0);
+                let read = stream.next_steps(planes, &mut layer[..planes * plane_bytes]);
+                let failed = read.is_err();
+                // The other side is gone only after an error of its own.
+                if full.send(read.map(|()| (planes, layer))).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        // Moved in, so that an early return frees the reader from waiting for a buffer.
+        let (filled, give_back) = (filled, give_back);
+        while writer.next_planes() > 0 {
+            check_interrupt(observer)?;
+            let (planes, layer) = filled.recv().expect("the reader sends every layer or an error")?;
+            let bytes = &layer[..planes * plane_bytes];
+            writer.write_layer(bytes)?;
+            observer.event(Event::Encoded(bytes.len() as u64));
+            // After its last layer the reader is gone and wants no buffer.
+            let _ = give_back.send(layer);
+        }
+        Ok(())
+    })
+}
+
+fn layer_plane_bytes(writer: &VolumeWriter) -> usize {
+    let layout = writer.layout();
+    writer.layer_bytes() / layout.chunk[0].min(layout.size[0])
+}

@@ -1,0 +1,162 @@
+//! What to ingest: volumes of subjects, from arguments or from a CSV table.
+
+use std::path::{Path, PathBuf};
+
+use voxquarry::format::attributes::Kind;
+use voxquarry::format::check_name;
+use voxquarry::{Error, Result};
+
+/// One file that becomes one volume of one subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Subject it belongs to.
+    pub subject: String,
+    /// Volume's name in the subject.
+    pub volume: String,
+    /// Image or labels.
+    pub kind: Kind,
+    /// The file.
+    pub path: PathBuf,
+    /// Where it was named, as `table.csv line 3`; empty for arguments.
+    pub named_in: String,
+}
+
+/// Volumes to ingest, grouped by subject in the order of first appearance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manifest {
+    subjects: Vec<(String, Vec<Source>)>,
+}
+
+impl Manifest {
+    /// Nothing to ingest.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a source.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a name outside the format or a volume that was named before.
+    pub fn push(&mut self, source: Source) -> Result<()> {
+        let place = |e: Error| if source.named_in.is_empty() { e } else { Error::usage(format!("{}: {e}", source.named_in)) };
+        check_name("subject", &source.subject).map_err(place)?;
+        check_name("volume", &source.volume).map_err(place)?;
+        let group = match self.subjects.iter().position(|(name, _)| *name == source.subject) {
+            Some(i) => &mut self.subjects[i].1,
+            None => {
+                self.subjects.push((source.subject.clone(), Vec::new()));
+                &mut self.subjects.last_mut().expect("just pushed").1
+            }
+        };
+        if group.iter().any(|other| other.volume == source.volume) {
+            return Err(place(Error::usage(format!("subject {:?} names volume {:?} twice", source.subject, source.volume))));
+        }
+        group.push(source);
+        Ok(())
+    }
+
+    /// Adds a lone file: subject is its stem, volume `image`.
+    ///
+    /// # Errors
+    /// As [`Manifest::push`].
+    pub fn push_file(&mut self, path: &Path) -> Result<()> {
+        let (subject, path) = (subject_of(path), path.to_owned());
+        self.push(Source { subject, volume: "image".into(), kind: Kind::Image, path, named_in: String::new() })
+    }
+
+    /// Reads a table with the columns `subject,volume,kind,path`; relative paths start at the table's folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Usage`] with the line for what cannot be, missing files included.
+    pub fn from_csv(table: &Path) -> Result<Self> {
+        let file = std::fs::File::open(table).map_err(Error::io(table, "cannot open"))?;
+        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(file);
+        let wrong = |message: String| Error::usage(format!("{}: {message}", table.display()));
+        let headers = reader.headers().map_err(|e| wrong(e.to_string()))?.clone();
+        let column = |name: &str| {
+            let place = headers.iter().position(|h| h.trim_start_matches('\u{feff}') == name);
+            place.ok_or_else(|| wrong(format!("no column {name:?}: a manifest has subject,volume,kind,path")))
+        };
+        let [subject, volume, kind, path] = [column("subject")?, column("volume")?, column("kind")?, column("path")?];
+        let folder = table.parent().unwrap_or(Path::new(""));
+        let mut manifest = Self::new();
+        for record in reader.records() {
+            let record = record.map_err(|e| wrong(e.to_string()))?;
+            let line = record.position().map_or(0, csv::Position::line);
+            let named_in = format!("{} line {line}", table.display());
+            let kind = match &record[kind] {
+                "image" => Kind::Image,
+                "labels" => Kind::Labels,
+                other => return Err(Error::usage(format!("{named_in}: kind {other:?}: expected image or labels"))),
+            };
+            let path = folder.join(&record[path]);
+            if !path.is_file() {
+                return Err(Error::usage(format!("{named_in}: no file {}", path.display())));
+            }
+            let (subject, volume) = (record[subject].to_owned(), record[volume].to_owned());
+            manifest.push(Source { subject, volume, kind, path, named_in })?;
+        }
+        if manifest.subjects.is_empty() {
+            return Err(wrong("the table names no volume".into()));
+        }
+        Ok(manifest)
+    }
+
+    /// Subjects and their sources.
+    pub fn subjects(&self) -> &[(String, Vec<Source>)] {
+        &self.subjects
+    }
+}
+
+/// A file's name without its image extensions.
+pub fn subject_of(path: &Path) -> String {
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let stem = |name: &str, extension: &str| {
+        let cut = name.len().checked_sub(extension.len())?;
+        (cut > 0 && name.is_char_boundary(cut) && name[cut..].eq_ignore_ascii_case(extension)).then(|| name[..cut].to_owned())
+    };
+    let bare = stem(&name, ".gz").unwrap_or(name);
+    [".nii", ".hdr", ".img"].iter().find_map(|e| stem(&bare, e)).unwrap_or(bare)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stems_lose_every_image_extension() {
+        for (name, stem) in [("a/ct.nii.gz", "ct"), ("ct.NII", "ct"), ("x.y.hdr", "x.y"), (".nii", ".nii"), ("b.img.gz", "b")] {
+            assert_eq!(subject_of(Path::new(name)), stem);
+        }
+    }
+
+    #[test]
+    fn tables_are_grouped_and_mistakes_have_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.nii", "b.nii"] {
+            std::fs::write(folder.path().join(name), b"").unwrap();
+        }
+        let table = folder.path().join("t.csv");
+        let parse = |text: &str| {
+            std::fs::write(&table, text).unwrap();
+            Manifest::from_csv(&table)
+        };
+        let manifest = parse("kind,path,subject,volume\nimage,a.nii,s1,ct\nimage,b.nii,s2,ct\nlabels, b.nii ,s1,seg\n").unwrap();
+        let names: Vec<_> = manifest.subjects().iter().map(|(n, v)| (n.as_str(), v.len())).collect();
+        assert_eq!(names, [("s1", 2), ("s2", 1)]);
+        assert_eq!(manifest.subjects()[0].1[1].kind, Kind::Labels);
+        let head = "subject,volume,kind,path\n";
+        for (row, words) in [
+            ("s,ct,image,gone.nii\n", ["line 2", "no file"]),
+            ("s,ct,picture,a.nii\n", ["line 2", "kind"]),
+            ("s,ct,image,a.nii\ns,ct,image,b.nii\n", ["line 3", "twice"]),
+            ("../s,ct,image,a.nii\n", ["line 2", "name"]),
+            ("s,ct\n", ["line: 2", "fields"]),
+        ] {
+            let message = parse(&format!("{head}{row}")).unwrap_err().to_string();
+            assert!(words.iter().all(|w| message.contains(w)), "{message}");
+        }
+        assert!(parse("subject,volume,path\n").unwrap_err().to_string().contains("kind"));
+        assert!(parse(head).unwrap_err().to_string().contains("names no volume"));
+    }
+}
