@@ -2,7 +2,9 @@
 
 use voxquarry::Affine;
 
-use super::header::{Header, Version};
+use super::extended::Extended;
+use super::fields::Version;
+use super::header::Header;
 
 impl Header {
     /// Voxel `(x, y, z, 1)` to RAS+ millimetres (or whatever unit the file states).
@@ -10,50 +12,55 @@ impl Header {
     /// # Errors
     /// A sentence if the numbers make no affine.
     pub(super) fn affine(&self) -> Result<Affine, String> {
-        let affine = if self.sform_code != 0 {
+        let (affine, form) = if self.sform_code != 0 {
             let [a, b, c] = self.srow;
-            Affine([a, b, c, [0.0, 0.0, 0.0, 1.0]])
+            (Ok(Affine([a, b, c, [0.0, 0.0, 0.0, 1.0]])), "sform")
         } else if self.qform_code != 0 {
-            self.qform()?
+            (self.qform(), "qform")
         } else {
-            self.centred()
+            (Ok(self.centred()), "pixdim")
         };
-        affine.validate().map_err(|e| {
-            let origin = if self.sform_code != 0 { "sform" } else if self.qform_code != 0 { "qform" } else { "pixdim" };
-            format!("{e} (from the file's {origin}): correct the header first")
-        })?;
-        Ok(affine)
+        affine
+            .and_then(|affine| affine.validate().map(|()| affine))
+            .map_err(|e| format!("{e} (from the header's {form}): correct the header first"))
     }
 
-    /// The quaternion's rotation, times the steps (NIfTI-1 standard, method 2).
+    /// The quaternion's rotation times the steps: method 2 of the standard's `nifti1.h`, in nibabel's order of operations.
     fn qform(&self) -> Result<Affine, String> {
-        let [x, y, z] = self.quaternion;
-        let w2 = one_minus_square(self.quaternion);
-        // nibabel's tolerances: the header's own precision, thrice.
+        let [qfac, i, j, k] = [0, 1, 2, 3].map(|n| self.pixdim[n]);
+        let steps = [i, j, k * qfac];
+        if !self.quaternion.iter().chain(&steps).all(|v| v.is_finite()) {
+            return Err(format!(
+                "quaternion {:?} with steps {steps:?} has a number that is not finite",
+                self.quaternion
+            ));
+        }
+        let too_long = || format!("quaternion {:?} is longer than 1", self.quaternion);
+        // So that no square leaves the range in which arithmetic is nibabel's.
+        if self.quaternion.iter().any(|v| v.abs() > 2.0) {
+            return Err(too_long());
+        }
+        let [x, y, z] = self.quaternion.map(Extended::new);
+        let w2 = Extended::new(1.0) - (x * x + y * y + z * z);
+        // nibabel's threshold: the header's own precision, thrice.
         let threshold = match self.version {
             Version::One => f64::from(f32::EPSILON) * 3.0,
             Version::Two => f64::EPSILON * 3.0,
         };
-        let w = match w2 {
-            w2 if w2.abs() < threshold => 0.0,
-            w2 if w2 > 0.0 => w2.sqrt(),
-            _ => return Err(format!("qform quaternion {:?} is longer than 1: correct the header first", self.quaternion)),
+        let magnitude = if w2.is_negative() { -w2 } else { w2 };
+        let w = if (magnitude - Extended::new(threshold)).is_negative() {
+            Extended::ZERO
+        } else if w2.is_negative() {
+            return Err(too_long());
+        } else {
+            w2.sqrt()
         };
-        let s = 2.0 / (w * w + x * x + y * y + z * z);
-        let [wx, wy, wz] = [w * x * s, w * y * s, w * z * s];
-        let [xx, xy, xz] = [x * x * s, x * y * s, x * z * s];
-        let [yy, yz, zz] = [y * y * s, y * z * s, z * z * s];
-        let rotation = [
-            [1.0 - (yy + zz), xy - wz, xz + wy],
-            [xy + wz, 1.0 - (xx + zz), yz - wx],
-            [xz - wy, yz + wx, 1.0 - (xx + yy)],
-        ];
-        let [qfac, i, j, k] = [0, 1, 2, 3].map(|n| self.pixdim[n]);
-        let steps = [i, j, k * qfac];
+        let rotation = rotation([w, x, y, z]);
         let mut affine = Affine::IDENTITY;
         for row in 0..3 {
             for column in 0..3 {
-                affine.0[row][column] = rotation[row][column] * steps[column];
+                let product = rotation[row][column] * Extended::new(steps[column]);
+                affine.0[row][column] = product.to_f64();
             }
             affine.0[row][3] = self.q_offset[row];
         }
@@ -64,27 +71,27 @@ impl Header {
     fn centred(&self) -> Affine {
         let mut affine = Affine::IDENTITY;
         // Axes that the file does not have step by 1, whatever pixdim says.
-        for axis in 0..3 {
-            let (n, step) = self.dims.get(axis).map_or((1, 1.0), |&n| (n, self.pixdim[axis + 1]));
+        for (axis, &extent) in self.stated_dims.iter().enumerate() {
+            let step = self.pixdim[axis + 1];
             let step = if axis == 0 { -step } else { step };
             affine.0[axis][axis] = step;
-            affine.0[axis][3] = -((n as f64 - 1.0) / 2.0) * step;
+            affine.0[axis][3] = -((extent as f64 - 1.0) / 2.0) * step;
         }
         affine
     }
 }
 
-/// 1 − x² − y² − z², with each rounding error carried along: near 0 its root would magnify them.
-fn one_minus_square(v: [f64; 3]) -> f64 {
-    let (mut sum, mut error) = (1.0, 0.0);
-    for x in v {
-        let square = x * x;
-        error -= x.mul_add(x, -square);
-        // Knuth's two-sum.
-        let next = sum - square;
-        let back = next - sum;
-        error += (sum - (next - back)) + (-square - back);
-        sum = next;
-    }
-    sum + error
+/// The rotation of a quaternion, which need not be of length 1.
+fn rotation([w, x, y, z]: [Extended; 4]) -> [[Extended; 3]; 3] {
+    let one = Extended::new(1.0);
+    let s = Extended::new(2.0) / (w * w + x * x + y * y + z * z);
+    let (xs, ys, zs) = (x * s, y * s, z * s);
+    let (wx, wy, wz) = (w * xs, w * ys, w * zs);
+    let (xx, xy, xz) = (x * xs, x * ys, x * zs);
+    let (yy, yz, zz) = (y * ys, y * zs, z * zs);
+    [
+        [one - (yy + zz), xy - wz, xz + wy],
+        [xy + wz, one - (xx + zz), yz - wx],
+        [xz - wy, yz + wx, one - (xx + yy)],
+    ]
 }

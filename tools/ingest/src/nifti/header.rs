@@ -1,53 +1,33 @@
 //! NIfTI-1 and NIfTI-2 headers: 348 or 540 bytes in either byte order, parsed with nibabel's repairs.
 //!
 //! # Invariants
-//! - Any bytes may come in; a [`Header`] has sizes that multiply without overflow and a data type that we store.
+//! - Any bytes may come in; a [`Header`] has extents that multiply without overflow and a data type that we store.
+//!
+//! Not here: whether the file is as long as the header says (`input`), whether the affine is one (`affine`).
 
-use voxquarry::{Dtype, Size3};
+use voxquarry::Size3;
 
-/// Bytes of a NIfTI-1 header.
-pub(super) const V1_BYTES: usize = 348;
-/// Bytes of a NIfTI-2 header.
-pub(super) const V2_BYTES: usize = 540;
-/// Behind the header of a single file: four bytes that tell of extensions.
-pub(super) const EXTENSION_FLAG_BYTES: usize = 4;
-const MAX_VOXELS: u64 = 1 << 60;
+use super::datatype::DataType;
+use super::fields::{Fields, Form, LINE_ENDS, Order, Version};
 
-/// Which of the two standards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
-    One,
-    Two,
-}
-
-/// Byte order of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
-    Little,
-    Big,
-}
-
-/// A type of voxels on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DataType {
-    pub(super) code: i16,
-    pub(super) dtype: Dtype,
-    /// Samples of one voxel: 3 for RGB, 4 for RGBA, else 1.
-    pub(super) samples: usize,
-}
+/// More than any disk holds, and few enough that eight bytes each still can be counted.
+const MAX_VOXELS: u64 = 1 << 59;
 
 /// A parsed header.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Header {
     pub(super) version: Version,
     pub(super) order: Order,
-    /// Whether the magic says that voxels are in a file of their own.
-    pub(super) pair: bool,
-    /// `dim[1..=dim[0]]`, all positive.
+    /// What the magic says of the file; pairs with a single file's magic exist.
+    pub(super) magic: Form,
+    /// Extents, all positive, x first: `dim[1..=dim[0]]` with FreeSurfer's surfaces unfolded.
     pub(super) dims: Vec<u64>,
+    /// The first three at most of `dim` as they stand there, which is what nibabel centres by.
+    pub(super) stated_dims: Vec<i64>,
     pub(super) data_type: DataType,
     /// `pixdim[0..8]`, as repaired by nibabel on load.
     pub(super) pixdim: [f64; 8],
+    /// As it stands there; see [`Header::voxels_at`].
     pub(super) vox_offset: u64,
     pub(super) slope: f64,
     pub(super) intercept: f64,
@@ -62,265 +42,106 @@ pub(super) struct Header {
     pub(super) intent_name: String,
 }
 
-/// Where a version keeps its fields.
-pub(super) struct Fields {
-    pub(super) magic: usize,
-    pub(super) dim: usize,
-    pub(super) datatype: usize,
-    pub(super) bitpix: usize,
-    pub(super) pixdim: usize,
-    pub(super) vox_offset: usize,
-    pub(super) slope: usize,
-    pub(super) intercept: usize,
-    pub(super) qform_code: usize,
-    pub(super) sform_code: usize,
-    pub(super) quaternion: usize,
-    pub(super) q_offset: usize,
-    pub(super) srow: usize,
-    pub(super) units: usize,
-    pub(super) intent_code: usize,
-    pub(super) intent_params: usize,
-    pub(super) intent_name: usize,
-}
-
-pub(super) const V1: Fields = Fields {
-    magic: 344,
-    dim: 40,
-    datatype: 70,
-    bitpix: 72,
-    pixdim: 76,
-    vox_offset: 108,
-    slope: 112,
-    intercept: 116,
-    qform_code: 252,
-    sform_code: 254,
-    quaternion: 256,
-    q_offset: 268,
-    srow: 280,
-    units: 123,
-    intent_code: 68,
-    intent_params: 56,
-    intent_name: 328,
-};
-
-pub(super) const V2: Fields = Fields {
-    magic: 4,
-    dim: 16,
-    datatype: 12,
-    bitpix: 14,
-    pixdim: 104,
-    vox_offset: 168,
-    slope: 176,
-    intercept: 184,
-    qform_code: 344,
-    sform_code: 348,
-    quaternion: 352,
-    q_offset: 376,
-    srow: 400,
-    units: 500,
-    intent_code: 504,
-    intent_params: 80,
-    intent_name: 508,
-};
-
-const TYPES: [DataType; 12] = {
-    const fn plain(code: i16, dtype: Dtype) -> DataType {
-        DataType { code, dtype, samples: 1 }
-    }
-    [
-        plain(2, Dtype::UInt8),
-        plain(4, Dtype::Int16),
-        plain(8, Dtype::Int32),
-        plain(16, Dtype::Float32),
-        plain(64, Dtype::Float64),
-        plain(256, Dtype::Int8),
-        plain(512, Dtype::UInt16),
-        plain(768, Dtype::UInt32),
-        plain(1024, Dtype::Int64),
-        plain(1280, Dtype::UInt64),
-        DataType { code: 128, dtype: Dtype::UInt8, samples: 3 },
-        DataType { code: 2304, dtype: Dtype::UInt8, samples: 4 },
-    ]
-};
-
-/// Types that NIfTI names and that we do not store.
-const OTHER_TYPES: [(i16, &str); 5] =
-    [(1, "one bit"), (32, "complex64"), (1536, "float128"), (1792, "complex128"), (2048, "complex256")];
-
-impl DataType {
-    fn from_code(code: i16) -> Result<Self, String> {
-        if let Some(found) = TYPES.into_iter().find(|t| t.code == code) {
-            return Ok(found);
-        }
-        match OTHER_TYPES.iter().find(|t| t.0 == code) {
-            Some((_, name)) => Err(format!("voxels are {name} (datatype {code}), which has no place in a store: convert them to integers or float32 first")),
-            None => Err(format!("datatype {code} is unknown")),
-        }
-    }
-
-    /// The plain type that holds `dtype`; NIfTI has no float16.
-    pub(super) fn of(dtype: Dtype) -> Option<Self> {
-        TYPES.into_iter().find(|t| t.samples == 1 && t.dtype == dtype)
-    }
-
-    /// Bytes of one voxel on disk.
-    pub(super) fn voxel_bytes(self) -> usize {
-        self.samples * self.dtype.size()
-    }
-}
-
-/// Reads numbers of a header in its byte order.
-struct Reader<'a> {
-    bytes: &'a [u8],
-    version: Version,
-    order: Order,
-}
-
-impl Reader<'_> {
-    fn take<const N: usize>(&self, at: usize) -> [u8; N] {
-        let mut bytes: [u8; N] = self.bytes[at..at + N].try_into().expect("N bytes");
-        if self.order == Order::Big {
-            bytes.reverse();
-        }
-        bytes
-    }
-
-    fn i16(&self, at: usize) -> i16 {
-        i16::from_le_bytes(self.take(at))
-    }
-
-    /// A code: 16 bits in version 1, 32 in version 2.
-    fn code(&self, at: usize) -> i32 {
-        match self.version {
-            Version::One => self.i16(at).into(),
-            Version::Two => i32::from_le_bytes(self.take(at)),
-        }
-    }
-
-    fn dim(&self, at: usize, i: usize) -> i64 {
-        match self.version {
-            Version::One => self.i16(at + 2 * i).into(),
-            Version::Two => i64::from_le_bytes(self.take(at + 8 * i)),
-        }
-    }
-
-    fn real(&self, at: usize, i: usize) -> f64 {
-        match self.version {
-            Version::One => f32::from_le_bytes(self.take(at + 4 * i)).into(),
-            Version::Two => f64::from_le_bytes(self.take(at + 8 * i)),
-        }
-    }
-
-    fn reals<const N: usize>(&self, at: usize) -> [f64; N] {
-        std::array::from_fn(|i| self.real(at, i))
-    }
-}
-
 impl Version {
-    pub(super) const fn header_bytes(self) -> usize {
-        match self {
-            Self::One => V1_BYTES,
-            Self::Two => V2_BYTES,
+    /// The version of a file that begins so, recognised as nibabel does: the first by its magic, the second by its length.
+    pub(super) fn of(bytes: &[u8]) -> Option<Self> {
+        if Self::One.form(bytes).is_some() {
+            return Some(Self::One);
         }
+        let first: [u8; 4] = bytes.get(..4)?.try_into().expect("four bytes");
+        (u32::from_le_bytes(first) == 540 || u32::from_be_bytes(first) == 540).then_some(Self::Two)
     }
 
-    pub(super) const fn fields(self) -> &'static Fields {
-        match self {
-            Self::One => &V1,
-            Self::Two => &V2,
-        }
-    }
-
-    /// The magic of a single file or of a pair's header.
-    pub(super) const fn magic(self, pair: bool) -> &'static [u8] {
-        match (self, pair) {
-            (Self::One, false) => b"n+1\0",
-            (Self::One, true) => b"ni1\0",
-            (Self::Two, false) => b"n+2\0\r\n\x1a\n",
-            (Self::Two, true) => b"ni2\0\r\n\x1a\n",
-        }
+    /// The form that this version's magic states.
+    fn form(self, bytes: &[u8]) -> Option<Form> {
+        let at = self.offsets().magic;
+        let magic = bytes.get(at..at + 4)?;
+        [Form::Single, Form::Pair].into_iter().find(|&form| magic == self.magic(form))
     }
 }
 
-/// Whether a file's first bytes carry the second version's magic, so that its header is the longer one.
-pub(super) fn is_version_two(bytes: &[u8]) -> bool {
-    [false, true].iter().any(|&pair| bytes.get(V2.magic..).is_some_and(|b| b.starts_with(Version::Two.magic(pair))))
-}
-
-/// Recognises the version by its magic; `bytes` are the file's first.
-fn recognise(bytes: &[u8]) -> Result<(Version, bool), String> {
-    for version in [Version::One, Version::Two] {
-        for pair in [false, true] {
-            let (at, magic) = (version.fields().magic, version.magic(pair));
-            if bytes.len() >= version.header_bytes() && bytes[at..].starts_with(magic) {
-                return Ok((version, pair));
-            }
-        }
+/// What a file is that is not NIfTI.
+fn stranger(bytes: &[u8]) -> String {
+    let packed = [(&b"BZh"[..], "bzip2"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ", "xz")];
+    if let Some((_, name)) = packed.iter().find(|(magic, _)| bytes.starts_with(magic)) {
+        return format!("compressed with {name}: decompress it first, or compress it with gzip");
     }
     let size: Option<[u8; 4]> = bytes.get(..4).and_then(|b| b.try_into().ok());
-    let analyze = |size: [u8; 4]| u32::from_le_bytes(size) == 348 || u32::from_be_bytes(size) == 348;
-    if bytes.len() >= V1_BYTES && size.is_some_and(analyze) {
-        return Err("this is Analyze 7.5 or a header without NIfTI's magic, whose orientation is anybody's guess: convert it to NIfTI first \
-                    (nibabel: nib.save(nib.Nifti1Image.from_image(img), …))"
-            .into());
+    let is_348 = |s: [u8; 4]| u32::from_le_bytes(s) == 348 || u32::from_be_bytes(s) == 348;
+    if bytes.len() >= Version::One.header_bytes() && size.is_some_and(is_348) {
+        return "Analyze 7.5, or a header without NIfTI's magic, whose orientation is anybody's guess: convert it first, \
+                with nibabel: nib.save(nib.Nifti1Image.from_image(nib.load(\"a.img\")), \"a.nii\")"
+            .into();
     }
-    Err(format!("no NIfTI file: {} bytes without NIfTI's magic", bytes.len()))
+    let found = bytes.len();
+    if found < Version::One.header_bytes() {
+        return format!("no NIfTI file: {found} bytes, and its header alone would have 348");
+    }
+    "no NIfTI file: neither version's magic is in its place".into()
 }
 
 impl Header {
-    /// Parses a file's first bytes: 348, or 540 where [`is_version_two`] says so.
+    /// Parses a file's first bytes: 348, or 540 where [`Version::of`] says so; more do no harm.
+    ///
+    /// # Errors
+    /// A sentence about the first thing that cannot be.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let (version, pair) = recognise(bytes)?;
-        let f = version.fields();
-        let order = [Order::Little, Order::Big].into_iter().find(|&order| {
-            let r = Reader { bytes, version, order };
-            i32::from_le_bytes(r.take(0)) == version.header_bytes() as i32
-        });
-        let by_dim = || [Order::Little, Order::Big].into_iter().find(|&order| (1..=7).contains(&Reader { bytes, version, order }.dim(f.dim, 0)));
-        let order = order.or_else(by_dim).ok_or("neither sizeof_hdr nor dim[0] makes sense in any byte order")?;
-        let r = Reader { bytes, version, order };
-        let count = r.dim(f.dim, 0);
-        if !(1..=7).contains(&count) {
-            return Err(format!("dim[0] is {count}, expected 1 to 7 axes"));
+        let version = Version::of(bytes).ok_or_else(|| stranger(bytes))?;
+        let found = bytes.len();
+        if found < version.header_bytes() {
+            return Err(format!(
+                "{found} bytes: ends within its NIfTI-2 header of 540, copy it again"
+            ));
         }
-        let dims = (1..=count as usize).map(|i| {
-            let n = r.dim(f.dim, i);
-            u64::try_from(n).ok().filter(|&n| n > 0).ok_or_else(|| format!("dim[{i}] is {n}: every axis needs at least one voxel"))
-        });
-        let dims = dims.collect::<Result<Vec<u64>, String>>()?;
-        let data_type = DataType::from_code(r.i16(f.datatype))?;
-        let voxels = dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d)).and_then(|n| n.checked_mul(data_type.samples as u64));
+        let magic = version.form(bytes).ok_or("a NIfTI-2 header's length without its magic")?;
+        if version == Version::Two && bytes[8..12] != *LINE_ENDS && bytes[8..12] != [0; 4] {
+            return Err(
+                "its line ends were changed on the way: copy the file again, in binary mode".into(),
+            );
+        }
+        let order = byte_order(bytes, version)?;
+        let (fields, at) = (Fields::new(bytes, version, order), version.offsets());
+        let stated: Vec<i64> = (1..=fields.dim(0) as usize).map(|i| fields.dim(i)).collect();
+        let dims = extents(&stated, fields.glmin())?;
+        let data_type = DataType::from_code(fields.i16(at.datatype))?;
+        let samples = data_type.samples as u64;
+        let voxels = dims.iter().try_fold(samples, |n, &d| n.checked_mul(d));
         if voxels.is_none_or(|n| n > MAX_VOXELS) {
-            return Err(format!("{dims:?} voxels are more than any file holds"));
+            return Err(format!(
+                "{dims:?} voxels are more than any file holds: its header is damaged"
+            ));
         }
-        let vox_offset = r_offset(&r, f)?;
-        let minimum = (version.header_bytes() + EXTENSION_FLAG_BYTES) as u64;
-        let vox_offset = match vox_offset {
-            // The standard's default; nibabel would read the header as voxels.
-            0 if !pair => minimum,
-            offset if !pair && offset < minimum => return Err(format!("vox_offset {offset} lies in the header")),
-            offset => offset,
-        };
-        let (slope, intercept) = scaling(&r, f, data_type)?;
+        let intent_code = fields.code(at.intent_code);
+        if version == Version::Two && (3000..3100).contains(&intent_code) {
+            return Err(format!(
+                "CIFTI-2 (intent {intent_code}) holds surfaces, no volume: \
+                 take volumes out of it with wb_command -cifti-separate"
+            ));
+        }
+        let (slope, intercept) =
+            scaling(fields.real(at.slope, 0), fields.real(at.intercept, 0), data_type)?;
         Ok(Self {
             version,
             order,
-            pair,
+            magic,
             dims,
+            stated_dims: stated.into_iter().take(3).collect(),
             data_type,
-            pixdim: repaired_pixdim(r.reals(f.pixdim)),
-            vox_offset,
+            pixdim: repaired_pixdim(fields.reals(at.pixdim)),
+            vox_offset: fields.vox_offset()?,
             slope,
             intercept,
-            qform_code: known_xform(r.code(f.qform_code)),
-            sform_code: known_xform(r.code(f.sform_code)),
-            quaternion: r.reals(f.quaternion),
-            q_offset: r.reals(f.q_offset),
-            srow: std::array::from_fn(|row| std::array::from_fn(|column| r.real(f.srow, 4 * row + column))),
-            units: if version == Version::One { bytes[f.units] } else { r.code(f.units) as u8 },
-            intent_code: r.code(f.intent_code),
-            intent_params: r.reals(f.intent_params),
-            intent_name: text(&bytes[f.intent_name..f.intent_name + 16]),
+            qform_code: known_xform(fields.code(at.qform_code)),
+            sform_code: known_xform(fields.code(at.sform_code)),
+            quaternion: fields.reals(at.quaternion),
+            q_offset: fields.reals(at.q_offset),
+            srow: std::array::from_fn(|row| {
+                std::array::from_fn(|column| fields.real(at.srow, 4 * row + column))
+            }),
+            units: fields.units(),
+            intent_code,
+            intent_params: fields.reals(at.intent_params),
+            intent_name: fields.text(at.intent_name, 16),
         })
     }
 
@@ -340,35 +161,70 @@ impl Header {
     pub(super) fn data_bytes(&self) -> u64 {
         self.dims.iter().product::<u64>() * self.data_type.voxel_bytes() as u64
     }
-}
 
-fn r_offset(r: &Reader<'_>, f: &Fields) -> Result<u64, String> {
-    match r.version {
-        Version::One => {
-            let offset = r.real(f.vox_offset, 0);
-            // Beyond 2⁵³ a float no longer counts bytes; no header is that long.
-            if (0.0..9e15).contains(&offset) { Ok(offset as u64) } else { Err(format!("vox_offset is {offset}")) }
-        }
-        Version::Two => {
-            let offset = i64::from_le_bytes(r.take(f.vox_offset));
-            u64::try_from(offset).map_err(|_| format!("vox_offset is {offset}"))
+    /// Byte of the first voxel, in a file of that form (of the image, for a pair).
+    ///
+    /// # Errors
+    /// A sentence if that lies within the header.
+    pub(super) fn voxels_at(&self, form: Form) -> Result<u64, String> {
+        let minimum = self.version.minimum_offset() as u64;
+        match (form, self.vox_offset) {
+            (Form::Pair, offset) => Ok(offset),
+            (Form::Single, 0) if self.magic == Form::Pair => {
+                Err("its voxels are in a file of their own: name it .hdr, beside its .img".into())
+            }
+            // Left out. nibabel would read the header as voxels, niftilib forget the extension flag; where the latter
+            // is right, the file is four bytes short of this and refused.
+            (Form::Single, 0) => Ok(minimum),
+            (Form::Single, offset) if offset >= minimum => Ok(offset),
+            (Form::Single, offset) => Err(format!(
+                "vox_offset is {offset}, within the header: expected {minimum} or more"
+            )),
         }
     }
 }
 
+/// The order in which `dim[0]` is 1 to 7, which is one at most; nibabel and niftilib go by it, not by `sizeof_hdr`.
+fn byte_order(bytes: &[u8], version: Version) -> Result<Order, String> {
+    let axes =
+        [Order::Little, Order::Big].map(|order| (order, Fields::new(bytes, version, order).dim(0)));
+    axes.into_iter().find(|(_, n)| (1..=7).contains(n)).map(|(order, _)| order).ok_or_else(|| {
+        let [(_, little), (_, big)] = axes;
+        format!("dim[0] is {little} ({big} in the other byte order): expected 1 to 7 axes")
+    })
+}
+
+/// Extents as nibabel takes them: FreeSurfer folds surfaces that 16 bits cannot count.
+fn extents(stated: &[i64], glmin: Option<i32>) -> Result<Vec<u64>, String> {
+    let mut extents = stated.to_vec();
+    match (stated.get(..3), glmin) {
+        (Some([-1, 1, 1]), Some(vertices)) if vertices > 0 => extents[0] = vertices.into(),
+        (Some([27_307, 1, 6]), Some(_)) => extents[..3].copy_from_slice(&[163_842, 1, 1]),
+        _ => {}
+    }
+    let positive = |(i, &n): (usize, &i64)| match u64::try_from(n) {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err(format!("dim[{}] is {n}: every axis needs at least one voxel", i + 1)),
+    };
+    extents.iter().enumerate().map(positive).collect()
+}
+
 /// Slope and intercept as nibabel takes them: a slope of 0 or without a number means none.
-fn scaling(r: &Reader<'_>, f: &Fields, data_type: DataType) -> Result<(f64, f64), String> {
-    let (slope, intercept) = (r.real(f.slope, 0), r.real(f.intercept, 0));
+fn scaling(slope: f64, intercept: f64, data_type: DataType) -> Result<(f64, f64), String> {
     if data_type.samples > 1 || slope == 0.0 || !slope.is_finite() {
         return Ok((1.0, 0.0));
     }
     if !intercept.is_finite() {
-        return Err(format!("scl_slope is {slope} but scl_inter {intercept}: the real values cannot be told"));
+        return Err(format!(
+            "scl_slope is {slope} but scl_inter {intercept}, so that real values cannot be told: \
+             correct the header first"
+        ));
     }
     Ok((slope, intercept))
 }
 
 /// nibabel's repairs on load: qfac is 1 or −1; spatial steps are positive, 1 in the place of 0.
+#[allow(clippy::float_cmp)] // These are the numbers, not results.
 fn repaired_pixdim(mut pixdim: [f64; 8]) -> [f64; 8] {
     if pixdim[0].abs() != 1.0 {
         pixdim[0] = 1.0;
@@ -382,9 +238,4 @@ fn repaired_pixdim(mut pixdim: [f64; 8]) -> [f64; 8] {
 /// Codes outside the standard count as 0, as on nibabel's load.
 fn known_xform(code: i32) -> i32 {
     if (0..=5).contains(&code) { code } else { 0 }
-}
-
-fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
-    bytes[..end].iter().map(|&b| char::from(b)).collect()
 }

@@ -1,33 +1,53 @@
 //! NIfTI-1 and NIfTI-2, as `.nii`, `.nii.gz` and `.hdr`/`.img` pairs: read as nibabel reads them, written back byte for byte.
 //!
 //! NIfTI's first axis is fastest, so a file's bytes are a volume `(c, z, y, x)` in C order as they are; axes 4 to 7 are channels.
-//! RGB and RGBA voxels become channels of `uint8`.
+//! RGB and RGBA voxels become channels of `uint8`. Inwards: `fields` knows where numbers are, `header` what they mean,
+//! `affine` where voxels lie; `input` and `voxels` move bytes; `read` and `write` (with `head`) join them.
+//!
+//! # Invariants
+//! - Bytes of a file never panic and never decide how much memory is taken.
+//!
+//! Not here: Analyze 7.5, which does not say where left is; CIFTI-2, which holds no volume.
+
+// NIfTI, FreeSurfer and their like are names, not code.
+#![allow(clippy::doc_markdown)]
 
 mod affine;
+mod datatype;
+mod extended;
+mod fields;
+mod head;
 mod header;
+mod input;
 mod read;
+mod voxels;
 mod write;
 
 pub use read::{open, probe};
 pub use write::{ExportSpec, NiftiWriter};
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// The two files of a `.hdr`/`.img` pair, whichever was named; `None` for a single file.
+/// The two files of a `.hdr`/`.img` pair, header first, whichever was named; `None` for a single file.
 fn pair_of(path: &Path) -> Option<(PathBuf, PathBuf)> {
-    let name = path.file_name()?.to_str()?;
-    let (stem, gz) = match name.len().checked_sub(3).and_then(|cut| name.split_at_checked(cut)) {
-        Some((stem, gz)) if gz.eq_ignore_ascii_case(".gz") => (stem, gz),
-        _ => (name, ""),
-    };
-    let (base, extension) = stem.rsplit_once('.')?;
-    if !extension.eq_ignore_ascii_case("hdr") && !extension.eq_ignore_ascii_case("img") {
+    let is = |extension: &OsStr, name: &str| extension.eq_ignore_ascii_case(name);
+    let gz = path.extension().filter(|e| is(e, "gz"));
+    let bare = if gz.is_some() { path.with_extension("") } else { path.to_owned() };
+    let extension = bare.extension()?;
+    let names_header = is(extension, "hdr");
+    if !names_header && !is(extension, "img") {
         return None;
     }
-    let upper = extension.chars().all(char::is_uppercase);
+    let upper = extension.as_encoded_bytes().iter().all(u8::is_ascii_uppercase);
     let [header, image] = if upper { ["HDR", "IMG"] } else { ["hdr", "img"] };
-    let named = |extension: &str| path.with_file_name(format!("{base}.{extension}{gz}"));
-    Some((named(header), named(image)))
+    let mut other = bare.with_extension(if names_header { image } else { header }).into_os_string();
+    if let Some(gz) = gz {
+        other.push(".");
+        other.push(gz);
+    }
+    let (named, other) = (path.to_owned(), PathBuf::from(other));
+    Some(if names_header { (named, other) } else { (other, named) })
 }
 
 #[cfg(test)]
@@ -36,12 +56,17 @@ mod tests {
 
     #[test]
     fn either_file_names_the_pair() {
-        let pair = |name: &str| pair_of(Path::new(name)).map(|(h, i)| (h.to_str().unwrap().to_owned(), i.to_str().unwrap().to_owned()));
-        assert_eq!(pair("a/b.img"), Some(("a/b.hdr".into(), "a/b.img".into())));
-        assert_eq!(pair("b.x.hdr.gz"), Some(("b.x.hdr.gz".into(), "b.x.img.gz".into())));
-        assert_eq!(pair("B.HDR"), Some(("B.HDR".into(), "B.IMG".into())));
-        for single in ["b.nii", "b.nii.gz", "hdr", "ä", ""] {
-            assert_eq!(pair(single), None);
+        for (named, header, image) in [
+            ("a/b.img", "a/b.hdr", "a/b.img"),
+            ("b.x.hdr.gz", "b.x.hdr.gz", "b.x.img.gz"),
+            ("B.HDR", "B.HDR", "B.IMG"),
+            ("B.IMG.GZ", "B.HDR.GZ", "B.IMG.GZ"),
+            ("B.Img", "B.hdr", "B.Img"),
+        ] {
+            assert_eq!(pair_of(Path::new(named)), Some((header.into(), image.into())));
+        }
+        for single in ["b.nii", "b.nii.gz", "hdr", ".hdr", ".gz", "b.gz", "ä", ""] {
+            assert_eq!(pair_of(Path::new(single)), None, "{single}");
         }
     }
 }

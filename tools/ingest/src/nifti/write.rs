@@ -1,26 +1,27 @@
 //! Writes NIfTI files, step by step: with the source's own header where there is one, else with a fresh one.
 //!
 //! # Invariants
-//! - The file appears whole, under its own name, when it is finished; a writer that is dropped leaves nothing.
+//! - A file appears whole, under its own name, when it is finished; a writer that is dropped leaves nothing.
+//! - Voxels are counted: a file with too few is never finished.
+//!
+//! Not here: what stands before the voxels (`head`).
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use flate2::{Compression, GzBuilder, write::GzEncoder};
 use serde_json::{Map, Value};
 use voxquarry::store::Existing;
 use voxquarry::{Affine, Dtype, Error, Result, Size3};
 
-use super::header::{DataType, EXTENSION_FLAG_BYTES, Header, Order, V1, V2, Version};
-use super::pair_of;
+use super::fields::{Form, Order};
+use super::head::Head;
+use super::{pair_of, voxels};
 
 const BUFFER_BYTES: usize = 1 << 20;
-/// nibabel's code for an affine of its own: "aligned".
-const ALIGNED: i16 = 2;
-/// Millimetres, no unit of time.
-const UNITS_MM: u8 = 2;
+/// Temporary names that are tried before giving up.
+const MAX_NAMES: u32 = 1000;
 
 /// What a file is to hold.
 #[derive(Clone, Debug)]
@@ -44,18 +45,27 @@ pub struct ExportSpec {
 /// A NIfTI file that is being written.
 pub struct NiftiWriter {
     order: Order,
-    data_type: DataType,
-    body: Option<Body>,
+    samples: usize,
+    dtype: Dtype,
+    /// Voxels of a plane.
+    plane: usize,
+    expected_bytes: u64,
+    written_bytes: u64,
+    existing: Existing,
+    /// Takes the voxels.
+    body: Body,
+    /// Where these will be found.
+    path: PathBuf,
     files: Vec<Staged>,
-    swapped: Vec<u8>,
+    scratch: Vec<u8>,
 }
 
 enum Body {
     Plain(BufWriter<File>),
-    Gzip(GzEncoder<BufWriter<File>>),
+    Gzip(Box<GzEncoder<BufWriter<File>>>),
 }
 
-/// A file under its temporary name.
+/// A file under its temporary name, which is removed with it.
 struct Staged {
     temporary: PathBuf,
     target: PathBuf,
@@ -68,100 +78,142 @@ impl NiftiWriter {
     /// [`Error::Usage`] for another extension, or a dtype that NIfTI does not have; [`Error::Exists`] unless `existing` is
     /// `Overwrite`; [`Error::Io`].
     pub fn create(out: &Path, spec: &ExportSpec, existing: Existing) -> Result<Self> {
-        let name = out.file_name().map(|n| n.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        let is = |path: &Path, name| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(name));
+        let gzip = is(out, "gz");
         let pair = pair_of(out);
-        if pair.is_none() && !name.ends_with(".nii") && !name.ends_with(".nii.gz") {
-            return Err(Error::usage(format!("{}: expected .nii, .nii.gz, .hdr or .img", out.display())));
+        let bare = if gzip { &out.with_extension("") } else { out };
+        if pair.is_none() && !is(bare, "nii") {
+            let expected = "expected a name that ends in .nii, .nii.gz, .hdr or .img";
+            return Err(Error::usage(format!("{}: {expected}", out.display())));
         }
-        let gzip = name.ends_with(".gz");
-        let head = Head::new(spec, pair.is_some())?;
-        let mut writer = Self { order: head.order, data_type: head.data_type, body: None, files: Vec::new(), swapped: Vec::new() };
-        let voxels = match &pair {
-            None => writer.stage(out, existing)?,
+        let head = Head::new(spec, if pair.is_some() { Form::Pair } else { Form::Single })?;
+        let mut files = Vec::new();
+        let mut stage = |target: &Path| -> Result<Body> {
+            let (staged, file) = Staged::new(target, existing)?;
+            files.push(staged);
+            Ok(Body::new(file, gzip))
+        };
+        let (body, path) = match pair {
+            None => {
+                let mut body = stage(out)?;
+                body.write_all(&head.bytes).map_err(Error::io(out, "cannot write"))?;
+                (body, out.to_owned())
+            }
             Some((header, image)) => {
-                let file = writer.stage(header, existing)?;
-                let mut header_body = Body::new(file, gzip);
-                header_body.write_all(&head.bytes).map_err(Error::io(header, "cannot write"))?;
-                header_body.finish().map_err(Error::io(header, "cannot write"))?;
-                writer.stage(image, existing)?
+                let mut body = stage(&header)?;
+                let voxels = stage(&image)?;
+                let whole = body.write_all(&head.bytes).and_then(|()| body.finish());
+                whole.map_err(Error::io(&header, "cannot write"))?;
+                (voxels, image)
             }
         };
-        let mut body = Body::new(voxels, gzip);
-        if pair.is_none() {
-            body.write_all(&head.bytes).map_err(Error::io(out, "cannot write"))?;
-        }
-        writer.body = Some(body);
-        Ok(writer)
-    }
-
-    fn stage(&mut self, target: &Path, existing: Existing) -> Result<File> {
-        if existing != Existing::Overwrite && target.exists() {
-            let remedy = "choose another name, or allow overwriting (--overwrite)".to_owned();
-            return Err(Error::Exists { path: target.to_owned(), remedy });
-        }
-        let name = target.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let temporary = target.with_file_name(format!(".{name}.partial-{}", std::process::id()));
-        let file = File::create(&temporary).map_err(Error::io(&temporary, "cannot create"))?;
-        self.files.push(Staged { temporary, target: target.to_owned() });
-        Ok(file)
+        let extents = spec.size.iter().chain(&spec.channels).map(|&n| n as u64);
+        Ok(Self {
+            order: head.order,
+            samples: head.data_type.samples,
+            dtype: spec.dtype,
+            plane: spec.size[1] * spec.size[2],
+            expected_bytes: extents.fold(spec.dtype.size() as u64, u64::saturating_mul),
+            written_bytes: 0,
+            existing,
+            body,
+            path,
+            files,
+            scratch: Vec::new(),
+        })
     }
 
     /// Channels that each step holds: 3 for RGB, 4 for RGBA, else 1.
     pub fn interleaved(&self) -> usize {
-        self.data_type.samples
+        self.samples
     }
 
     /// Writes z steps of one group of channels: `(interleaved, steps, y, x)`, little endian, in C order.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub fn write_steps(&mut self, voxels: &[u8], steps: usize) -> Result<()> {
-        let (samples, width) = (self.data_type.samples, self.data_type.dtype.size());
-        let bytes = if samples > 1 {
-            self.swapped.resize(voxels.len(), 0);
-            let plane = voxels.len() / samples / steps;
-            for z in 0..steps {
-                let to = &mut self.swapped[z * plane * samples..][..plane * samples];
-                for (i, voxel) in to.chunks_exact_mut(samples).enumerate() {
-                    for (sample, byte) in voxel.iter_mut().enumerate() {
-                        *byte = voxels[(sample * steps + z) * plane + i];
-                    }
-                }
-            }
-            &self.swapped
+    /// [`Error::Usage`] if these are not the bytes of `steps` steps, or more than are left; [`Error::Io`].
+    pub fn write_steps(&mut self, planes: &[u8], steps: usize) -> Result<()> {
+        let (found, width) = (planes.len() as u64, self.dtype.size());
+        let expected = self.samples * steps * self.plane * width;
+        let left = self.expected_bytes - self.written_bytes;
+        if planes.len() != expected || found > left {
+            return Err(Error::usage(format!(
+                "{steps} steps to write: {found} bytes, expected {expected} of {left} that are left"
+            )));
+        }
+        let bytes = if planes.is_empty() {
+            planes
+        } else if self.samples > 1 {
+            let channels: Vec<&[u8]> = planes.chunks_exact(steps * self.plane).collect();
+            self.scratch.resize(planes.len(), 0);
+            voxels::join(&channels, &mut self.scratch);
+            &self.scratch
         } else if self.order == Order::Big && width > 1 {
-            self.swapped.clear();
-            self.swapped.extend_from_slice(voxels);
-            self.swapped.chunks_exact_mut(width).for_each(<[u8]>::reverse);
-            &self.swapped
+            self.scratch.clear();
+            self.scratch.extend_from_slice(planes);
+            voxels::swap(&mut self.scratch, width);
+            &self.scratch
         } else {
-            voxels
+            planes
         };
-        let path = &self.files.last().expect("created with a file").target;
-        self.body.as_mut().expect("not finished").write_all(bytes).map_err(Error::io(path, "cannot write"))
+        self.body.write_all(bytes).map_err(Error::io(&self.path, "cannot write"))?;
+        self.written_bytes += found;
+        Ok(())
     }
 
-    /// Flushes the file and gives it its name.
+    /// Flushes the file to the disk and gives it its name; of a pair the image first, so that a header is never alone.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Usage`] if voxels are missing; [`Error::Exists`] if something else took the name meanwhile; [`Error::Io`].
     pub fn finish(mut self) -> Result<()> {
-        let body = self.body.take().expect("finished once");
-        let path = &self.files.last().expect("created with a file").target;
-        body.finish().map_err(Error::io(path, "cannot write"))?;
-        for file in self.files.drain(..) {
-            fs::rename(&file.temporary, &file.target).map_err(Error::io(&file.target, "cannot put in place"))?;
+        let (found, expected) = (self.written_bytes, self.expected_bytes);
+        if found != expected {
+            let path = self.path.display();
+            return Err(Error::usage(format!(
+                "{path}: {found} bytes of voxels were written, expected {expected}"
+            )));
+        }
+        self.body.finish().map_err(Error::io(&self.path, "cannot write"))?;
+        self.files.iter().try_for_each(|file| check_absent(&file.target, self.existing))?;
+        while let Some(file) = self.files.pop() {
+            fs::rename(&file.temporary, &file.target)
+                .map_err(Error::io(&file.target, "cannot put in place"))?;
         }
         Ok(())
     }
 }
 
-impl Drop for NiftiWriter {
-    fn drop(&mut self) {
-        for file in &self.files {
-            // Best effort: what cannot be removed is a hidden file with "partial" in its name.
-            let _ = fs::remove_file(&file.temporary);
+impl Staged {
+    /// A new file beside `target`, open for writing.
+    fn new(target: &Path, existing: Existing) -> Result<(Self, File)> {
+        check_absent(target, existing)?;
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        for n in 0..MAX_NAMES {
+            let hidden = format!(".{name}.partial-{}-{n}", std::process::id());
+            let temporary = target.with_file_name(hidden);
+            match File::create_new(&temporary) {
+                Ok(file) => return Ok((Self { temporary, target: target.to_owned() }, file)),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(Error::io(&temporary, "cannot create")(e)),
+            }
         }
+        let remedy = "remove temporary files of earlier runs (.*.partial-*) beside it".to_owned();
+        Err(Error::Exists { path: target.to_owned(), remedy })
+    }
+}
+
+fn check_absent(target: &Path, existing: Existing) -> Result<()> {
+    if existing == Existing::Overwrite || target.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let remedy = "choose another name, or allow overwriting (--overwrite)".to_owned();
+    Err(Error::Exists { path: target.to_owned(), remedy })
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Gone already if it got its name. Best effort: what cannot be removed is hidden, with "partial" in its name.
+        let _ = fs::remove_file(&self.temporary);
     }
 }
 
@@ -169,175 +221,25 @@ impl Body {
     fn new(file: File, gzip: bool) -> Self {
         let writer = BufWriter::with_capacity(BUFFER_BYTES, file);
         // No time and no name in the gzip header: the same volume gives the same file.
-        if gzip { Self::Gzip(GzBuilder::new().write(writer, Compression::default())) } else { Self::Plain(writer) }
+        if gzip {
+            Self::Gzip(Box::new(GzBuilder::new().write(writer, Compression::default())))
+        } else {
+            Self::Plain(writer)
+        }
     }
 
-    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Plain(writer) => writer.write_all(bytes),
             Self::Gzip(encoder) => encoder.write_all(bytes),
         }
     }
 
-    fn finish(self) -> std::io::Result<()> {
+    fn finish(self) -> io::Result<()> {
         let writer = match self {
             Self::Plain(writer) => writer,
             Self::Gzip(encoder) => encoder.finish()?,
         };
-        writer.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
-    }
-}
-
-/// The bytes before the voxels.
-struct Head {
-    bytes: Vec<u8>,
-    order: Order,
-    data_type: DataType,
-}
-
-impl Head {
-    fn new(spec: &ExportSpec, pair: bool) -> Result<Self> {
-        match Self::original(spec, pair) {
-            Some(head) => Ok(head),
-            None => Self::fresh(spec, pair),
-        }
-    }
-
-    /// The source's own header, if the volume is still what it speaks of.
-    fn original(spec: &ExportSpec, pair: bool) -> Option<Self> {
-        let origin = spec.origin.as_ref().filter(|o| o.get("format").is_some_and(|f| f == "nifti"))?;
-        let mut bytes = BASE64_STANDARD.decode(origin.get("preamble")?.as_str()?).ok()?;
-        let header = Header::parse(&bytes).ok()?;
-        let same_voxels = header.size() == spec.size
-            && header.channels() == spec.channels
-            && header.data_type.dtype == spec.dtype
-            && (header.slope, header.intercept) == (spec.slope, spec.intercept)
-            && header.affine().is_ok_and(|affine| affine == spec.affine);
-        if !same_voxels {
-            return None;
-        }
-        // The file's form decides what stands before the voxels; extensions follow the flag in both.
-        let minimum = header.version.header_bytes() + EXTENSION_FLAG_BYTES;
-        let dropped = origin.contains_key("extensions_dropped");
-        if header.pair != pair || dropped || (!pair && bytes.len() < minimum) {
-            if bytes.len() < minimum || dropped {
-                bytes.resize(minimum, 0);
-                bytes[header.version.header_bytes()..].fill(0);
-            }
-            let f = header.version.fields();
-            let magic = header.version.magic(pair);
-            bytes[f.magic..f.magic + magic.len()].copy_from_slice(magic);
-            let offset = if pair { 0 } else { bytes.len().next_multiple_of(16) };
-            if !pair {
-                bytes.resize(offset, 0);
-            }
-            set_offset(&mut bytes, header.version, header.order, offset as u64);
-        }
-        Some(Self { bytes, order: header.order, data_type: header.data_type })
-    }
-
-    /// A header as nibabel writes it for a bare array and affine.
-    fn fresh(spec: &ExportSpec, pair: bool) -> Result<Self> {
-        let data_type = DataType::of(spec.dtype)
-            .ok_or_else(|| Error::usage(format!("NIfTI has no {}: convert the volume to float32 first", spec.dtype)))?;
-        let [z, y, x] = spec.size;
-        let mut dims = vec![x, y, z];
-        dims.extend(spec.channels);
-        // NIfTI-1 counts voxels in 16 bits.
-        let version = if dims.iter().all(|&n| i16::try_from(n).is_ok()) { Version::One } else { Version::Two };
-        let mut head = Fields { bytes: vec![0; version.header_bytes() + EXTENSION_FLAG_BYTES], version };
-        let f = version.fields();
-        head.bytes[..4].copy_from_slice(&(version.header_bytes() as i32).to_le_bytes());
-        let magic = version.magic(pair);
-        head.bytes[f.magic..f.magic + magic.len()].copy_from_slice(magic);
-        head.dim(f.dim, 0, dims.len());
-        (1..8).for_each(|i| head.dim(f.dim, i, dims.get(i - 1).copied().unwrap_or(1)));
-        head.bytes[f.datatype..f.datatype + 2].copy_from_slice(&data_type.code.to_le_bytes());
-        let bits = 8 * data_type.voxel_bytes() as i16;
-        head.bytes[f.bitpix..f.bitpix + 2].copy_from_slice(&bits.to_le_bytes());
-        let [dz, dy, dx] = spec.affine.spacing_mm();
-        for (i, step) in [1.0, dx, dy, dz, 1.0, 1.0, 1.0, 1.0].into_iter().enumerate() {
-            head.real(f.pixdim, i, step);
-        }
-        head.real(f.slope, 0, spec.slope);
-        head.real(f.intercept, 0, spec.intercept);
-        head.bytes[f.sform_code..f.sform_code + 2].copy_from_slice(&ALIGNED.to_le_bytes());
-        for row in 0..3 {
-            (0..4).for_each(|column| head.real(f.srow, 4 * row + column, spec.affine.0[row][column]));
-        }
-        head.bytes[f.units] = UNITS_MM;
-        let offset = if pair { 0 } else { head.bytes.len() as u64 };
-        let mut bytes = head.bytes;
-        set_offset(&mut bytes, version, Order::Little, offset);
-        Ok(Self { bytes, order: Order::Little, data_type })
-    }
-}
-
-/// A little-endian header that is being filled.
-struct Fields {
-    bytes: Vec<u8>,
-    version: Version,
-}
-
-impl Fields {
-    fn put<const N: usize>(&mut self, at: usize, i: usize, value: [u8; N]) {
-        self.bytes[at + i * N..at + (i + 1) * N].copy_from_slice(&value);
-    }
-
-    fn dim(&mut self, at: usize, i: usize, value: usize) {
-        match self.version {
-            Version::One => self.put(at, i, (value as i16).to_le_bytes()),
-            Version::Two => self.put(at, i, (value as i64).to_le_bytes()),
-        }
-    }
-
-    fn real(&mut self, at: usize, i: usize, value: f64) {
-        match self.version {
-            Version::One => self.put(at, i, (value as f32).to_le_bytes()),
-            Version::Two => self.put(at, i, value.to_le_bytes()),
-        }
-    }
-}
-
-fn set_offset(bytes: &mut [u8], version: Version, order: Order, offset: u64) {
-    let little = |field: &mut [u8], value: &[u8]| {
-        field.copy_from_slice(value);
-        if order == Order::Big {
-            field.reverse();
-        }
-    };
-    match version {
-        Version::One => little(&mut bytes[V1.vox_offset..V1.vox_offset + 4], &(offset as f32).to_le_bytes()),
-        Version::Two => little(&mut bytes[V2.vox_offset..V2.vox_offset + 8], &offset.to_le_bytes()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dropped_writer_leaves_nothing_and_files_are_not_replaced_unasked() {
-        let folder = tempfile::tempdir().unwrap();
-        let spec = ExportSpec {
-            size: [1, 2, 3],
-            channels: None,
-            dtype: Dtype::Int16,
-            affine: Affine::IDENTITY,
-            slope: 1.0,
-            intercept: 0.0,
-            origin: None,
-        };
-        let out = folder.path().join("a.nii");
-        drop(NiftiWriter::create(&out, &spec, Existing::Refuse).unwrap());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        let mut writer = NiftiWriter::create(&out, &spec, Existing::Refuse).unwrap();
-        writer.write_steps(&[7; 12], 1).unwrap();
-        writer.finish().unwrap();
-        assert_eq!(fs::read(&out).unwrap()[352..], [7; 12]);
-        assert!(matches!(NiftiWriter::create(&out, &spec, Existing::Refuse), Err(Error::Exists { .. })));
-        let half = ExportSpec { dtype: Dtype::Float16, ..spec };
-        assert!(NiftiWriter::create(&out, &half, Existing::Overwrite).is_err_and(|e| e.to_string().contains("float32")));
-        assert!(NiftiWriter::create(&folder.path().join("a.mha"), &half, Existing::Refuse).is_err());
+        writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
     }
 }

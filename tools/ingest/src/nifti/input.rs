@@ -1,0 +1,281 @@
+//! A file's bytes in order: plain or gzipped (any number of members), hashed as they lie on disk.
+//!
+//! # Invariants
+//! - Memory is two buffers, whatever the file claims; gzip is decoded straight into the caller's.
+//! - A gzip member's checksum is compared when its end is passed, and [`Input::finish`] passes every end.
+//!
+//! Not here: what the bytes mean.
+
+use std::fmt::{Display, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::GzDecoder;
+use sha2::{Digest, Sha256};
+use voxquarry::{Error, Result};
+
+use crate::source::SourceDigest;
+
+const BUFFER_BYTES: usize = 1 << 20;
+/// Deflate makes at most this many bytes of one: a match of 258 bytes takes two bits.
+const MAX_EXPANSION: u64 = 1032;
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// A file that is read from its first byte to its last.
+pub(super) struct Input {
+    path: PathBuf,
+    file_bytes: u64,
+    /// Bytes handed out, decompressed where the file is not.
+    position: u64,
+    /// Bytes that the file must yield, once [`Input::expect`] was told.
+    expected: u64,
+    body: Body,
+}
+
+enum Body {
+    Plain(BufReader<Hashing>),
+    Gzip(Box<Members>),
+}
+
+impl Input {
+    /// Opens a file; it is gzip if its first bytes say so, whatever its name.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with `action`; [`Error::Usage`] if it is no file.
+    pub(super) fn open(path: &Path, action: &'static str) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io(path, action))?;
+        let metadata = file.metadata().map_err(Error::io(path, action))?;
+        if !metadata.is_file() {
+            return Err(Error::usage(format!("{}: not a file", path.display())));
+        }
+        let hashing = Hashing { file, sha256: Sha256::new(), bytes: 0 };
+        let mut reader = BufReader::with_capacity(BUFFER_BYTES, hashing);
+        let start = reader.fill_buf().map_err(Error::io(path, "cannot read"))?;
+        let gzip = start.starts_with(&GZIP_MAGIC);
+        let body =
+            if gzip { Body::Gzip(Box::new(Members::new(reader))) } else { Body::Plain(reader) };
+        let path = path.to_owned();
+        Ok(Self { path, file_bytes: metadata.len(), position: 0, expected: 0, body })
+    }
+
+    /// Checks that the file can yield `bytes`, as far as its length tells.
+    ///
+    /// # Errors
+    /// [`Error::Data`] with what is there and what should be.
+    pub(super) fn expect(&mut self, bytes: u64) -> Result<()> {
+        self.expected = bytes;
+        let found = self.file_bytes;
+        match self.body {
+            Body::Plain(_) if found < bytes => Err(self.damaged(format!(
+                "has {found} bytes, its header speaks of {bytes}"
+            ))),
+            Body::Gzip(_) if found.saturating_mul(MAX_EXPANSION) < bytes => Err(self.damaged(
+                format!("has {found} bytes of gzip, which never hold the {bytes} bytes its header speaks of"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn damaged(&self, message: impl Display) -> Error {
+        Error::data(&self.path, format!("{message}: copy or download the file again"))
+    }
+
+    fn error(&self, error: io::Error) -> Error {
+        use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+        match (&self.body, error.kind()) {
+            (_, UnexpectedEof) => self.cut_short(),
+            (Body::Gzip(_), InvalidData | InvalidInput) => self.damaged(format!(
+                "is damaged behind byte {} of its decompressed {} ({error})",
+                self.position, self.expected
+            )),
+            _ => Error::io(&self.path, "cannot read")(error),
+        }
+    }
+
+    fn cut_short(&self) -> Error {
+        let (found, expected) = (self.position, self.expected);
+        let is_gzip = matches!(self.body, Body::Gzip(_));
+        let what = if is_gzip { " of its gzip stream" } else { "" };
+        self.damaged(match expected {
+            0 => format!("ends after {found} bytes{what}"),
+            _ if found < expected => {
+                format!("ends after {found} bytes{what}, its header speaks of {expected}")
+            }
+            _ => format!("ends within the last member{what}, whose checksum is missing"),
+        })
+    }
+
+    /// Reads some bytes; 0 only at the end.
+    fn read(&mut self, out: &mut [u8]) -> Result<usize> {
+        loop {
+            let result = match &mut self.body {
+                Body::Plain(reader) => reader.read(out),
+                Body::Gzip(members) => members.read(out),
+            };
+            match result {
+                Ok(n) => {
+                    self.position += n as u64;
+                    return Ok(n);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.error(e)),
+            }
+        }
+    }
+
+    /// Fills `out`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the file ends before or is damaged, [`Error::Io`].
+    pub(super) fn read_exact(&mut self, out: &mut [u8]) -> Result<()> {
+        let mut filled = 0;
+        while filled < out.len() {
+            match self.read(&mut out[filled..])? {
+                0 => return Err(self.cut_short()),
+                n => filled += n,
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends to `out` until it has `bytes`, or the file ends.
+    ///
+    /// # Errors
+    /// As [`Input::read_exact`].
+    pub(super) fn read_up_to(&mut self, out: &mut Vec<u8>, bytes: usize) -> Result<()> {
+        let mut piece = [0; 4096];
+        while out.len() < bytes {
+            let want = piece.len().min(bytes - out.len());
+            match self.read(&mut piece[..want])? {
+                0 => break,
+                n => out.extend_from_slice(&piece[..n]),
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes over what lies before byte `offset`, which is not behind us.
+    ///
+    /// # Errors
+    /// As [`Input::read_exact`].
+    pub(super) fn skip_to(&mut self, offset: u64) -> Result<()> {
+        let mut piece = vec![0; 1 << 16];
+        while self.position < offset {
+            let want = (offset - self.position).min(piece.len() as u64) as usize;
+            self.read_exact(&mut piece[..want])?;
+        }
+        Ok(())
+    }
+
+    /// Reads to the end, so that every checksum is compared and every byte hashed.
+    ///
+    /// Bytes behind the last one expected do no harm, as with nibabel.
+    ///
+    /// # Errors
+    /// As [`Input::read_exact`].
+    pub(super) fn finish(mut self) -> Result<SourceDigest> {
+        let mut piece = vec![0; 1 << 16];
+        while self.read(&mut piece)? > 0 {}
+        let mut reader = match self.body {
+            Body::Plain(reader) => reader,
+            Body::Gzip(members) => members.into_reader(),
+        };
+        // What follows a gzip's last member is no part of it, but of the file.
+        io::copy(&mut reader, &mut io::sink()).map_err(Error::io(&self.path, "cannot read"))?;
+        let Hashing { sha256, bytes, .. } = reader.into_inner();
+        let mut hex = String::with_capacity(64);
+        for byte in sha256.finalize() {
+            write!(hex, "{byte:02x}").expect("a string takes everything");
+        }
+        Ok(SourceDigest { sha256: hex, bytes })
+    }
+}
+
+/// A file whose bytes are hashed as they are read.
+struct Hashing {
+    file: File,
+    sha256: Sha256,
+    bytes: u64,
+}
+
+impl Read for Hashing {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read(out)?;
+        self.sha256.update(&out[..n]);
+        self.bytes += n as u64;
+        Ok(n)
+    }
+}
+
+/// The members of a gzip file, one behind the other, as one stream.
+struct Members {
+    /// `None` only while a member is exchanged for the next.
+    state: Option<Member>,
+}
+
+enum Member {
+    Within(Box<GzDecoder<BufReader<Hashing>>>),
+    Ended(BufReader<Hashing>),
+}
+
+impl Member {
+    fn of(reader: BufReader<Hashing>) -> Self {
+        Self::Within(Box::new(GzDecoder::new(reader)))
+    }
+}
+
+impl Members {
+    fn new(reader: BufReader<Hashing>) -> Self {
+        Self { state: Some(Member::of(reader)) }
+    }
+
+    fn into_reader(self) -> BufReader<Hashing> {
+        match self.state.expect("a member between calls") {
+            Member::Within(decoder) => decoder.into_inner(),
+            Member::Ended(reader) => reader,
+        }
+    }
+}
+
+impl Read for Members {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if out.is_empty() {
+            return Ok(0);
+        }
+        // Ends: each turn that does not return has passed a member of at least 18 bytes.
+        loop {
+            let Some(Member::Within(decoder)) = &mut self.state else { return Ok(0) };
+            let n = decoder.read(out)?;
+            if n > 0 {
+                return Ok(n);
+            }
+            let Some(Member::Within(decoder)) = self.state.take() else {
+                unreachable!("matched above")
+            };
+            let mut reader = decoder.into_inner();
+            let follows = member_follows(&mut reader);
+            // The state is whole again before an error leaves.
+            self.state = Some(match follows {
+                Ok(true) => Member::of(reader),
+                _ => Member::Ended(reader),
+            });
+            follows?;
+        }
+    }
+}
+
+/// Passes over zeros behind a member, as gzip does (tapes were padded with them), and tells whether another one follows.
+///
+/// Other bytes are ignored, as by gzip: the members before them were whole, and whether they sufficed is known elsewhere.
+fn member_follows(reader: &mut BufReader<Hashing>) -> io::Result<bool> {
+    loop {
+        let rest = reader.fill_buf()?;
+        let zeros = rest.iter().take_while(|&&b| b == 0).count();
+        let (end, found) = (rest.is_empty(), rest.get(zeros).copied());
+        reader.consume(zeros);
+        if end || found.is_some() {
+            return Ok(found == Some(GZIP_MAGIC[0]));
+        }
+    }
+}
