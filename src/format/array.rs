@@ -168,7 +168,8 @@ impl ArrayLayout {
         let dtype = root.string("data_type")?;
         let dtype = Dtype::from_name(dtype)
             .ok_or_else(|| root.error("data_type", &format!("{dtype:?} is outside the profile")))?;
-        if root.value("fill_value")?.as_f64() != Some(0.0) {
+        // −0.0 is another voxel than the zeros that stand for an absent chunk.
+        if root.value("fill_value")?.as_f64().map(f64::to_bits) != Some(0) {
             return Err(root
                 .error("fill_value", &format!("found {}, expected 0", root.value("fill_value")?)));
         }

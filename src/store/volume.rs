@@ -38,6 +38,13 @@ impl Volume {
         let level = folder.join("0");
         let array = Document::read(&level)?.ok_or_else(|| missing(&level))?;
         let layout = ArrayLayout::parse(&array)?;
+        // A damaged shape that is still a shape would give zeros for voxels that are not there.
+        let voxels = layout.shape().iter().map(|&n| n as u64).product::<u64>();
+        if attributes.statistics.voxels != voxels {
+            let found = attributes.statistics.voxels;
+            let message = format!("statistics.voxels: found {found}, the array has {voxels}");
+            return Err(Error::metadata(group.path(), message));
+        }
         let number = context.number_volume();
         Ok(Self(Arc::new(Inner {
             name: name.to_owned(),

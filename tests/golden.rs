@@ -1,0 +1,116 @@
+//! Every golden store reads as its README says: voxels, metadata, label counts.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use voxquarry::format::attributes::Kind;
+use voxquarry::format::limits;
+use voxquarry::store::verify;
+use voxquarry::{Access, Dataset, Dtype, OpenOptions, Padding, f16};
+
+#[path = "golden/voxels.rs"]
+#[allow(unreachable_pub)]
+mod voxels;
+
+fn store() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/format-spec/golden/v1"))
+}
+
+#[test]
+fn voxels_and_metadata_are_those_of_the_readme() {
+    for access in [Access::Map, Access::Read] {
+        let options = OpenOptions { access, threads: Some(1), ..OpenOptions::default() };
+        let dataset = Dataset::open(store(), &options).unwrap();
+        assert_eq!(dataset.subjects(), ["grid", "one voxel"]);
+        let mut volumes = 0;
+        for golden in voxels::v1() {
+            let (spec, context) =
+                (&golden.spec, format!("{} {}", golden.subject, golden.spec.name));
+            let volume = dataset.subject(golden.subject).unwrap().volume(&spec.name).unwrap();
+            assert_eq!(volume.kind(), spec.kind, "{context}");
+            assert_eq!(volume.layout(), &spec.layout, "{context}");
+            assert_eq!(volume.affine(), &voxels::AFFINE, "{context}");
+            assert_eq!(volume.slope_intercept(), (spec.slope, spec.intercept), "{context}");
+            let attributes = volume.attributes();
+            assert_eq!(attributes.patch_sizes, spec.patch_sizes, "{context}");
+            assert_eq!(attributes.codec, spec.codec.name(), "{context}");
+            assert_eq!(attributes.shard_files, golden.shard_files, "{context}");
+            let source = (spec.name == "u8").then(voxels::source);
+            assert_eq!(volume.source(), source.as_ref(), "{context}");
+
+            let expected = golden.bytes();
+            let channels = spec.layout.channel_count();
+            let mut found = vec![0xaa; expected.len()];
+            volume
+                .read_bytes(&[[0; 3]], spec.layout.size, Padding::Refuse, 0..channels, &mut found)
+                .unwrap();
+            assert!(found == expected, "{context}: other voxels");
+            volumes += 1;
+        }
+        let listed: usize =
+            dataset.subjects().iter().map(|s| dataset.subject(s).unwrap().volumes().len()).sum();
+        assert_eq!(listed, volumes);
+    }
+}
+
+#[test]
+fn label_counts_are_those_of_the_voxels() {
+    let dataset = Dataset::open(store(), &OpenOptions::default()).unwrap();
+    let labelled =
+        voxels::v1().into_iter().filter(|g| g.spec.kind == Kind::Labels).collect::<Vec<_>>();
+    assert_eq!(labelled.len(), 2);
+    for golden in labelled {
+        let volume = dataset.subject(golden.subject).unwrap().volume(&golden.spec.name).unwrap();
+        let (layout, bytes) = (&golden.spec.layout, golden.bytes());
+        let (grid, [_, ny, nx]) = (layout.chunk_grid(), layout.size);
+        let mut expected = vec![BTreeMap::<i64, u32>::new(); grid.iter().product()];
+        for (i, voxel) in bytes.chunks_exact(4).enumerate() {
+            let voxel = voxel.try_into().unwrap();
+            let label = match layout.dtype {
+                Dtype::Int32 => i64::from(i32::from_le_bytes(voxel)),
+                Dtype::Float32 => f32::from_le_bytes(voxel) as i64,
+                other => panic!("no golden label map is {other}"),
+            };
+            let at = [i / (ny * nx), i / nx % ny, i % nx];
+            let chunk = (0..3).fold(0, |n, a| n * grid[a] + at[a] / layout.chunk[a]);
+            if label != 0 {
+                *expected[chunk].entry(label).or_default() += 1;
+            }
+        }
+        let counts = volume.label_counts().unwrap();
+        assert_eq!(counts.chunks(), expected.len());
+        for (chunk, expected) in expected.into_iter().enumerate() {
+            assert!(counts.chunk(chunk).eq(expected), "{}: chunk {chunk}", golden.spec.name);
+        }
+    }
+}
+
+#[test]
+fn statistics_leave_out_what_is_not_finite() {
+    let dataset = Dataset::open(store(), &OpenOptions::default()).unwrap();
+    let statistics =
+        |name: &str| dataset.subject("grid").unwrap().volume(name).unwrap().statistics().clone();
+    let f64s = statistics("f64");
+    assert_eq!((f64s.voxels, f64s.non_finite), (1200, 3));
+    assert_eq!(f64s.min.unwrap().as_f64(), Some(0.0));
+    // The largest finite one: z = 5, x mod 4 = 3, and y = 4, for y beyond is zero only where x ≥ 16.
+    let n = 1.0 + 5.0 * 2.0 + 3.0 * 2.0 + 3.0;
+    assert_eq!(f64s.max.unwrap().as_f64(), Some(n * 0.1));
+    let zeros = statistics("i64");
+    assert_eq!(
+        (zeros.min.unwrap().as_i64(), zeros.mean, zeros.std),
+        (Some(0), Some(0.0), Some(0.0))
+    );
+    let halves = statistics("f16");
+    assert_eq!(halves.max.unwrap().as_f64(), Some(f16::from_f64(n / 4.0).to_f64()));
+}
+
+#[test]
+fn verify_finds_nothing_wrong_and_walks_every_shard() {
+    let report = verify(store(), &|_| ()).unwrap();
+    assert!(report.errors.is_empty(), "{:?}", report.errors);
+    let golden = voxels::v1();
+    assert_eq!(report.shards, golden.iter().map(|g| g.shard_files).sum::<u64>());
+    assert_eq!((report.subjects, report.volumes), (2, golden.len() as u64));
+    assert!(golden.iter().all(|g| g.spec.layout.chunk_bytes() <= limits::CHUNK_BYTES));
+}

@@ -1,0 +1,115 @@
+//! Label counts: damage is noticed, lies are found out by the voxels.
+
+use std::fs;
+
+use voxquarry::{Access, Fault};
+
+use super::victim::{Victim, sealed};
+
+#[test]
+fn damaged_label_counts_are_noticed() {
+    let victim = Victim::new("grid", "labels-i32");
+    let counts = || victim.open(Access::Map).and_then(|v| v.label_counts());
+    let right = counts().unwrap();
+    for array in ["offsets", "labels", "counts"] {
+        let folder = victim.volume_dir().join("summary").join(array);
+        let path = folder.join("c/0");
+        let whole = fs::read(&path).unwrap();
+        for byte in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[byte] ^= 0x10;
+            fs::write(&path, &damaged).unwrap();
+            assert_eq!(counts().unwrap_err().fault(), Fault::Data, "{array}: byte {byte}");
+            fs::write(&path, &whole[..byte]).unwrap();
+            assert!(counts().is_err(), "{array}: {byte} bytes");
+        }
+        assert_ne!(victim.verified(), "");
+        fs::remove_file(&path).unwrap();
+        assert!(counts().is_err());
+        assert_ne!(victim.verified(), "");
+        fs::write(&path, &whole).unwrap();
+
+        let path = folder.join("zarr.json");
+        let whole = fs::read(&path).unwrap();
+        for at in (0..whole.len()).step_by(2) {
+            for value in [whole[at] ^ 1, b'8'] {
+                let mut damaged = whole.clone();
+                damaged[at] = value;
+                fs::write(&path, &damaged).unwrap();
+                if let Ok(found) = counts() {
+                    assert_eq!(found, right, "{array} zarr.json byte {at} {value:#04x}");
+                }
+            }
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(counts().is_err());
+        fs::write(&path, &whole).unwrap();
+    }
+    assert_eq!(victim.verified(), "");
+}
+
+#[test]
+fn label_counts_that_lie_are_noticed() {
+    let victim = Victim::new("grid", "labels-i32");
+    let write = |array: &str, values: &[u8]| {
+        let element = if array == "counts" { 4 } else { 8 };
+        let mut whole = values.to_vec();
+        whole.resize(element << 16, 0);
+        let mut encoded = vec![0; zstd_safe::compress_bound(whole.len())];
+        let n = zstd_safe::compress(&mut encoded[..], &whole, 3).unwrap();
+        let path = victim.volume_dir().join("summary").join(array).join("c/0");
+        fs::write(path, sealed(&encoded[..n])).unwrap();
+    };
+    let volume = victim.open(Access::Map).unwrap();
+    let right = volume.label_counts().unwrap();
+    let (mut offsets, mut labels, mut counts) = (vec![0u64], Vec::new(), Vec::new());
+    for chunk in 0..right.chunks() {
+        for (label, count) in right.chunk(chunk) {
+            labels.push(label);
+            counts.push(count);
+        }
+        offsets.push(labels.len() as u64);
+    }
+    let as_bytes = |values: &[u64]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
+    let label_bytes =
+        |values: &[i64]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
+    let count_bytes =
+        |values: &[u32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
+    let restore = || {
+        write("offsets", &as_bytes(&offsets));
+        write("labels", &label_bytes(&labels));
+        write("counts", &count_bytes(&counts));
+        assert_eq!(volume.label_counts().unwrap(), right);
+        assert_eq!(victim.verified(), "");
+    };
+    restore();
+    let last = offsets.len() - 1;
+    for (at, value) in
+        [(0, 1), (last, 0), (last, u64::MAX), (4, u64::MAX), (1, offsets[last]), (last, 1 << 40)]
+    {
+        let mut lying = offsets.clone();
+        lying[at] = value;
+        write("offsets", &as_bytes(&lying));
+        assert!(volume.label_counts().is_err(), "offset {at} = {value}");
+        assert_ne!(victim.verified(), "");
+    }
+    restore();
+    for (at, value) in [(0, 0), (1, labels[0]), (0, i64::MAX)] {
+        let mut lying = labels.clone();
+        lying[at] = value;
+        write("labels", &label_bytes(&lying));
+        assert!(volume.label_counts().is_err(), "label {at} = {value}");
+    }
+    restore();
+    for (at, value) in [(0, 0), (0, u32::MAX), (0, 513)] {
+        let mut lying = counts.clone();
+        lying[at] = value;
+        write("counts", &count_bytes(&lying));
+        assert!(volume.label_counts().is_err(), "count {at} = {value}");
+    }
+    // Lies that fit together are found out by the voxels.
+    counts[0] -= 1;
+    write("counts", &count_bytes(&counts));
+    assert_ne!(volume.label_counts().unwrap(), right);
+    assert!(victim.verified().contains("label counts of chunk 4"), "{}", victim.verified());
+}
