@@ -149,6 +149,9 @@ pub trait Voxel: bytemuck::Pod + Default + PartialOrd + Send + Sync + 'static {
     /// The voxel equal to `value`, or `None` where this type has none (NaN and infinities are their own equals).
     fn from_f64_exact(value: f64) -> Option<Self>;
 
+    /// The voxel nearest to `value`: integers round half to even and saturate, NaN becomes 0 there.
+    fn from_f64_rounded(value: f64) -> Self;
+
     /// The value as a label id: `None` where it is fractional, not finite or outside `i64`.
     fn to_label(self) -> Option<i64>;
 }
@@ -165,6 +168,7 @@ macro_rules! integer_voxel {
                 let cast = value as $t;
                 (cast as f64 == value && cast as i128 == value as i128).then_some(cast)
             }
+            fn from_f64_rounded(value: f64) -> Self { value.round_ties_even() as $t }
             fn to_label(self) -> Option<i64> { i64::try_from(self).ok() }
         }
     )*};
@@ -182,6 +186,7 @@ macro_rules! float_voxel {
                 // A padding constant such as 0.1 has no exact f32: the nearest is what numpy would store.
                 (value.is_nan() || value.is_infinite() || $to(cast).is_finite()).then_some(cast)
             }
+            fn from_f64_rounded(value: f64) -> Self { $from(value) }
             fn to_label(self) -> Option<i64> {
                 i64::from_f64_exact($to(self))
             }

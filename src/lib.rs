@@ -9,18 +9,22 @@ compile_error!(
     "voxquarry's stores are little-endian and are mapped as they are: big-endian hosts are not supported"
 );
 
+pub mod aggregate;
 #[doc(hidden)] // For fuzzing and benchmarks; nothing here is stable.
 pub mod codec;
 mod dtype;
 mod error;
 pub mod format;
 mod geometry;
+pub mod sample;
 mod source;
 pub mod store;
 
+pub use aggregate::{Aggregator, Window};
 pub use dtype::{Dtype, Voxel};
 pub use error::{Error, Fault, Result};
 pub use geometry::{Affine, Padding, Region, Size3};
 pub use half::f16;
+pub use sample::{GridSampler, PatchLocation, UniformSampler};
 pub use source::Access;
 pub use store::{Dataset, OpenOptions, Subject, Verify, Volume};

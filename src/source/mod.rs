@@ -7,12 +7,15 @@
 //! Not here: what the bytes mean.
 
 mod map;
+mod scratch;
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+pub(crate) use scratch::Scratch;
 
 use crate::{Error, Result};
 

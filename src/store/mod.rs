@@ -24,4 +24,4 @@ pub use pool::Pool;
 pub use summary::LabelCounts;
 pub use verify::{VerifyReport, verify};
 pub use volume::Volume;
-pub use write::{Existing, StoreWriter, SubjectWriter, VolumeSpec, VolumeWriter};
+pub use write::{AddedVolume, Existing, StoreWriter, SubjectWriter, VolumeSpec, VolumeWriter};

@@ -16,7 +16,11 @@ pub(super) use figures::labels_in;
 pub use volume::{VolumeSpec, VolumeWriter};
 use work::WorkFolder;
 
+use super::context::OpenOptions;
+use super::dataset::Dataset;
 use super::pool::Pool;
+use super::volume::Volume;
+use crate::format::array::ArrayLayout;
 use crate::format::attributes::{self, check_features, check_version};
 use crate::format::document::{self, Document, ZARR_JSON};
 use crate::format::{PARTIAL_DIR, check_name};
@@ -118,32 +122,72 @@ impl StoreWriter {
         })
     }
 
-    /// Adds one volume, made by `write`, to a subject; the subject is begun with it if it is not there.
+    /// Begins one volume of a subject that may be there already; the subject is begun with it if it is not.
     ///
     /// # Errors
-    /// [`Error::Exists`] if the subject has that volume; what `write` returns; [`Error::Io`].
-    pub fn add_volume(
-        &self,
-        subject: &str,
-        spec: VolumeSpec,
-        write: impl FnOnce(&mut VolumeWriter) -> Result<()>,
-    ) -> Result<()> {
-        let published = self.path.join(subject);
+    /// [`Error::Exists`] if the subject has that volume; as [`SubjectWriter::volume`]; [`Error::Io`].
+    pub fn add_volume(&self, subject: &str, spec: VolumeSpec) -> Result<AddedVolume> {
         let mut writer = self.subject(subject)?;
-        let name = spec.name.clone();
-        let target = published.join(&name);
+        let target = self.path.join(subject).join(&spec.name);
         if target.exists() {
             let remedy = "choose another name, or remove it first".to_owned();
             return Err(Error::Exists { path: target, remedy });
         }
-        let mut volume = writer.volume(spec)?;
-        write(&mut volume)?;
-        writer.finish_volume(volume)?;
         if self.has_subject(subject) {
-            work::publish_new(&writer.work.content().join(&name), &target)
-        } else {
-            writer.publish(Existing::Refuse)
+            let subject = Dataset::open(&self.path, &OpenOptions::default())?.subject(subject)?;
+            if let Some(first) = subject.volumes().first() {
+                let volume = subject.volume(first)?;
+                writer.grid = Some((first.clone(), volume.size(), *volume.affine()));
+            }
         }
+        let volume = writer.volume(spec)?;
+        Ok(AddedVolume { writer, volume, target })
+    }
+}
+
+/// One volume in preparation; dropped unpublished, it leaves nothing.
+#[derive(Debug)]
+pub struct AddedVolume {
+    writer: SubjectWriter,
+    volume: VolumeWriter,
+    target: PathBuf,
+}
+
+impl AddedVolume {
+    /// The volume's layout.
+    pub fn layout(&self) -> &ArrayLayout {
+        self.volume.layout()
+    }
+
+    /// A folder on the store's disk that goes away with the work.
+    pub fn work_folder(&self) -> PathBuf {
+        self.writer.work.path().to_owned()
+    }
+
+    /// As [`VolumeWriter::write_layer`].
+    ///
+    /// # Errors
+    /// As [`VolumeWriter::write_layer`].
+    pub fn write_layer(&mut self, voxels: &[u8]) -> Result<()> {
+        self.volume.write_layer(voxels)
+    }
+
+    /// Makes the volume visible, whole, and opens it.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if layers are missing, [`Error::Exists`] if another was published meanwhile, [`Error::Io`].
+    pub fn publish(mut self) -> Result<Volume> {
+        let (store, subject, name) =
+            (self.writer.store.clone(), self.writer.name.clone(), self.volume.name().to_owned());
+        self.writer.finish_volume(self.volume)?;
+        if self.target.parent().is_some_and(|subject| subject.join(ZARR_JSON).exists()) {
+            let content = self.writer.work.content().join(&name);
+            work::sync_tree(&content)?;
+            work::publish_new(&content, &self.target)?;
+        } else {
+            self.writer.publish(Existing::Refuse)?;
+        }
+        Dataset::open(store, &OpenOptions::default())?.subject(&subject)?.volume(&name)
     }
 }
 

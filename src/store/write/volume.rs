@@ -100,6 +100,11 @@ impl VolumeWriter {
         })
     }
 
+    /// The volume's name.
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
     /// The volume's layout.
     pub fn layout(&self) -> &ArrayLayout {
         &self.spec.layout

@@ -1,0 +1,124 @@
+//! Which patches of a grid count for which voxels: a question for each axis alone.
+//!
+//! # Invariants
+//! - On each axis every voxel of the volume is used by at least one patch, and by consecutive ones.
+
+use std::ops::Range;
+
+use super::window::{Weights, Window};
+use crate::sample::Grid;
+use crate::{Error, Result};
+
+/// Patches along one axis.
+#[derive(Debug)]
+pub(super) struct AxisCoverage {
+    /// For each place on the axis, the voxels of the volume that the patch there counts for; ascending.
+    pub(super) used: Vec<Range<usize>>,
+    /// First voxel of each patch, which may lie outside the volume.
+    pub(super) starts: Vec<i64>,
+    /// Sum of the axis' weights over the patches that count for each voxel.
+    pub(super) sums: Vec<f64>,
+}
+
+impl AxisCoverage {
+    /// The patches of one axis of `grid` under `window`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a crop of an odd overlap.
+    pub(super) fn new(grid: &Grid, axis: usize, window: &Window, weights: &Weights) -> Result<Self> {
+        let (starts, p, size) = (grid.axis_starts(axis).to_vec(), grid.patch_size()[axis], grid.size()[axis]);
+        let inside = |at: i64| at.clamp(0, size as i64) as usize;
+        let mut used: Vec<Range<usize>> =
+            starts.iter().map(|&s| inside(s)..inside(s + p as i64)).collect();
+        if *window == Window::Crop {
+            let overlap = grid.overlap()[axis];
+            if overlap % 2 == 1 && (starts.len() > 1 || grid.is_padded()) {
+                return Err(Error::usage(format!(
+                    "window crop cuts half the overlap from both faces, and {overlap} (axis {axis} of z, y, x) is odd: \
+                     make it even, or choose another window"
+                )));
+            }
+            crop(&mut used, &starts, p, size, overlap / 2, grid.is_padded());
+        }
+        let mut sums = vec![0.0; size];
+        for (range, &start) in used.iter().zip(&starts) {
+            for i in range.clone() {
+                sums[i] += weights.profiles[axis][(i as i64 - start) as usize];
+            }
+        }
+        Ok(Self { used, starts, sums })
+    }
+
+    /// The patches that count for voxel `i`.
+    pub(super) fn patches_at(&self, i: usize) -> Range<usize> {
+        self.patches_meeting(&(i..i + 1))
+    }
+
+    /// The patches that count for any of `voxels`.
+    pub(super) fn patches_meeting(&self, voxels: &Range<usize>) -> Range<usize> {
+        let first = self.used.partition_point(|used| used.end <= voxels.start);
+        let end = self.used.partition_point(|used| used.start < voxels.end);
+        first..end
+    }
+}
+
+/// Cuts `margin` voxels from faces inside the volume; of what is still covered twice, the later patch has it.
+fn crop(used: &mut [Range<usize>], starts: &[i64], p: usize, size: usize, margin: usize, padded: bool) {
+    let margin = margin as i64;
+    let inside = |at: i64| at.clamp(0, size as i64) as usize;
+    for (range, &start) in used.iter_mut().zip(starts) {
+        let end = start + p as i64;
+        let low = if start > 0 || padded { start + margin } else { start };
+        let high = if end < size as i64 || padded { end - margin } else { end };
+        *range = inside(low)..inside(high);
+    }
+    // A lone patch of a padded axis that is too short even then has no neighbour to leave its margin to.
+    if let [only] = used {
+        *only = 0..size;
+    }
+    for i in 1..used.len() {
+        used[i - 1].end = used[i - 1].end.min(used[i].start);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{GridSampler, Overlap, Placement};
+    use crate::{Padding, Size3};
+
+    fn used(p: usize, overlap: usize, padded: bool, s: usize, window: &Window) -> Vec<Range<usize>> {
+        let padding = padded.then_some(Padding::Edge);
+        let patch: Size3 = [1, 1, p];
+        let sampler = GridSampler::new(patch, Overlap::Voxels([0, 0, overlap]), padding, Placement::Flush);
+        let grid = sampler.unwrap().grid([1, 1, s]).unwrap();
+        AxisCoverage::new(&grid, 2, window, &window.weights(patch).unwrap()).unwrap().used
+    }
+
+    #[test]
+    fn crop_gives_every_voxel_to_one_patch() {
+        // Starts 0, 2, 4, 6 of patches of 4: one voxel is cut from each inner face.
+        assert_eq!(used(4, 2, false, 10, &Window::Crop), [0..3, 3..5, 5..7, 7..10]);
+        // Starts 0, 4, 6: nothing is cut, the later patch wins.
+        assert_eq!(used(4, 0, false, 10, &Window::Crop), [0..4, 4..6, 6..10]);
+        // Starts −1, 1, 3, 5, 7.
+        assert_eq!(used(4, 2, true, 10, &Window::Crop), [0..2, 2..4, 4..6, 6..8, 8..10]);
+        assert_eq!(used(12, 2, true, 5, &Window::Crop), [0..5]);
+    }
+
+    #[test]
+    fn other_windows_use_all_that_lies_inside() {
+        assert_eq!(used(4, 2, true, 5, &Window::Hann), [0..3, 1..5, 2..5]);
+    }
+
+    #[test]
+    fn patches_are_found_by_voxel() {
+        let window = Window::Average;
+        let sampler = GridSampler::new([1, 1, 4], Overlap::Voxels([0, 0, 2]), None, Placement::Flush);
+        let grid = sampler.unwrap().grid([1, 1, 10]).unwrap();
+        let axis = AxisCoverage::new(&grid, 2, &window, &window.weights([1, 1, 4]).unwrap()).unwrap();
+        assert_eq!([0, 2, 9].map(|i| axis.patches_at(i)), [0..1, 0..2, 3..4]);
+        assert_eq!(axis.patches_meeting(&(3..5)), 0..3);
+        assert_eq!(axis.sums, [1., 1., 2., 2., 2., 2., 2., 2., 1., 1.]);
+    }
+}

@@ -1,0 +1,135 @@
+//! How much each voxel of a patch counts.
+
+use std::f64::consts::PI;
+
+use crate::{Error, Result, Size3};
+
+/// Weights of a patch's voxels.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub enum Window {
+    /// One patch a voxel: half the overlap is cut from faces inside the volume (from every face of a padded grid), and of
+    /// what overlaps even then the later patch counts (TorchIO's `crop`).
+    Crop,
+    /// All alike (TorchIO's `average`, MONAI's `constant`).
+    Average,
+    /// `½ (1 − cos(2π (n + 1) / (p + 1)))` on each axis (TorchIO's `hann`).
+    #[default]
+    Hann,
+    /// `exp(−x² / 2σ²)`, σ = p / 8, about the middle; the product is at least 1e-3 (MONAI's `gaussian`).
+    Gaussian,
+    /// `exp(−x² / 2σ²)`, σ = p / 8, about the voxel p / 2 (nnU-Net's).
+    GaussianNnunet,
+    /// These, for each axis `(z, y, x)` one weight a voxel; positive.
+    Custom([Vec<f64>; 3]),
+}
+
+/// A window for one patch size: the product of three profiles, but at least `floor`.
+#[derive(Debug)]
+pub(super) struct Weights {
+    pub(super) profiles: [Vec<f64>; 3],
+    pub(super) floor: f64,
+}
+
+/// Below this, MONAI lifts weights of its Gaussian.
+const GAUSSIAN_FLOOR: f64 = 1e-3;
+
+impl Window {
+    /// The window of that name: `crop`, `average`, `hann`, `gaussian` or `gaussian-nnunet`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for another name.
+    pub fn from_name(name: &str) -> Result<Self> {
+        Ok(match name {
+            "crop" => Self::Crop,
+            "average" => Self::Average,
+            "hann" => Self::Hann,
+            "gaussian" => Self::Gaussian,
+            "gaussian-nnunet" => Self::GaussianNnunet,
+            _ => {
+                return Err(Error::usage(format!(
+                    "window {name:?}: expected crop, average, hann, gaussian or gaussian-nnunet"
+                )));
+            }
+        })
+    }
+
+    pub(super) fn weights(&self, patch_size: Size3) -> Result<Weights> {
+        let profiles = match self {
+            Self::Custom(profiles) => {
+                for (profile, p) in profiles.iter().zip(patch_size) {
+                    let bad = profile.iter().find(|w| !(w.is_finite() && **w > 0.0));
+                    if profile.len() != p || bad.is_some() {
+                        let found = bad.map_or(String::new(), |w| format!(", one of them {w}"));
+                        return Err(Error::usage(format!(
+                            "a window of {} weights{found} for {p} voxels: every voxel needs one, positive and finite",
+                            profile.len()
+                        )));
+                    }
+                }
+                profiles.clone()
+            }
+            _ => patch_size.map(|p| (0..p).map(|n| self.weight(n as f64, p as f64)).collect()),
+        };
+        let least = |profile: &Vec<f64>| profile.iter().copied().fold(f64::INFINITY, f64::min);
+        let floor = match self {
+            Self::Gaussian => profiles.iter().map(least).product::<f64>().max(GAUSSIAN_FLOOR),
+            _ => 0.0,
+        };
+        Ok(Weights { profiles, floor })
+    }
+
+    /// Weight of voxel `n` of `p`.
+    fn weight(&self, n: f64, p: f64) -> f64 {
+        let gaussian = |centre: f64| (-(n - centre).powi(2) / (2.0 * (p / 8.0).powi(2))).exp();
+        match self {
+            Self::Hann => 0.5 * (1.0 - (2.0 * PI * (n + 1.0) / (p + 1.0)).cos()),
+            Self::Gaussian => gaussian((p - 1.0) / 2.0),
+            Self::GaussianNnunet => gaussian((p / 2.0).floor()),
+            _ => 1.0,
+        }
+    }
+}
+
+impl Weights {
+    /// Weight of a voxel with `outer` from two axes and `inner` from the third.
+    pub(super) fn product(&self, outer: f64, inner: f64) -> f64 {
+        (outer * inner).max(self.floor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hann_is_positive_and_symmetric() {
+        let weights = Window::Hann.weights([1, 2, 5]).unwrap().profiles;
+        assert_eq!(weights[0], [1.0]);
+        assert!((weights[1][0] - 0.75).abs() < 1e-15 && (weights[1][1] - 0.75).abs() < 1e-15);
+        for (found, expected) in weights[2].iter().zip([0.25, 0.75, 1.0, 0.75, 0.25]) {
+            assert!((found - expected).abs() < 1e-15);
+        }
+    }
+
+    #[test]
+    fn gaussians_have_their_centres_and_floor() {
+        let monai = Window::Gaussian.weights([8; 3]).unwrap();
+        // exp(−0.5² / 2) at the middle, exp(−3.5² / 2) at the ends, and 1e-3 where the product is less.
+        assert!((monai.profiles[0][3] - (-0.125f64).exp()).abs() < 1e-15);
+        assert!((monai.profiles[0][7] - (-6.125f64).exp()).abs() < 1e-15);
+        assert_eq!(monai.floor.to_bits(), 1e-3f64.to_bits());
+        assert_eq!(monai.product(1e-2, 1e-2).to_bits(), 1e-3f64.to_bits());
+        let nnunet = Window::GaussianNnunet.weights([8, 7, 1]).unwrap();
+        assert_eq!([nnunet.profiles[0][4], nnunet.profiles[1][3], nnunet.profiles[2][0]], [1.0; 3]);
+        assert!((nnunet.profiles[0][0] - (-8f64).exp()).abs() < 1e-15);
+    }
+
+    #[test]
+    fn custom_windows_are_checked() {
+        let custom = |w: Vec<f64>| Window::Custom([vec![1.0], vec![1.0], w]).weights([1, 1, 2]);
+        assert!(custom(vec![1.0, 2.0]).is_ok());
+        assert!(custom(vec![1.0]).is_err());
+        assert!(custom(vec![1.0, 0.0]).is_err());
+        assert!(custom(vec![1.0, f64::NAN]).is_err());
+    }
+}

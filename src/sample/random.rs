@@ -1,0 +1,103 @@
+//! Random numbers that never change: ChaCha8, keyed by what they are for (`docs/determinism.md`).
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::{Error, Result};
+
+/// Samples of one subject in one epoch.
+const MAX_SAMPLES: u64 = 1 << 32;
+
+/// Which of all random streams: the user's seed, and the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Epoch {
+    /// The user's seed.
+    pub seed: u64,
+    /// The epoch; each has samples of its own.
+    pub epoch: u64,
+}
+
+/// The random stream of one sample.
+pub(super) struct Draws(ChaCha8Rng);
+
+impl Draws {
+    /// The stream of sample `n` of `subject`: key = seed ‖ epoch ‖ FNV-1a-128 of the name, little endian; stream = n.
+    pub(super) fn new(epoch: Epoch, subject: &str, n: u64) -> Self {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&epoch.seed.to_le_bytes());
+        key[8..16].copy_from_slice(&epoch.epoch.to_le_bytes());
+        key[16..].copy_from_slice(&fnv1a_128(subject.as_bytes()).to_le_bytes());
+        let mut generator = ChaCha8Rng::from_seed(key);
+        generator.set_stream(n);
+        Self(generator)
+    }
+
+    /// A number in `0..bound`, each exactly equally likely; `bound ≥ 1`.
+    ///
+    /// Multiply and reject (Lemire 2019, "Fast random integer generation in an interval").
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        assert!(bound > 0, "an empty range");
+        let rejected = bound.wrapping_neg() % bound;
+        loop {
+            let product = u128::from(self.0.next_u64()) * u128::from(bound);
+            if product as u64 >= rejected {
+                return (product >> 64) as u64;
+            }
+        }
+    }
+}
+
+/// Fowler, Noll and Vo's hash of 128 bits, variant 1a.
+fn fnv1a_128(bytes: &[u8]) -> u128 {
+    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    bytes.iter().fold(OFFSET, |hash, &byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME))
+}
+
+/// The numbers of the samples `first .. first + n`.
+///
+/// # Errors
+/// [`Error::Usage`] above 2³².
+pub(super) fn sample_numbers(first: u64, n: u64) -> Result<std::ops::Range<u64>> {
+    match first.checked_add(n) {
+        Some(end) if end <= MAX_SAMPLES => Ok(first..end),
+        _ => Err(Error::usage(format!(
+            "samples {first} + {n}: a subject has at most 2³² in an epoch; begin another epoch"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fnv_has_its_published_values() {
+        // From the test suite of the hash's authors.
+        assert_eq!(fnv1a_128(b""), 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
+        assert_eq!(fnv1a_128(b"foobar"), 0x343e_1662_793c_64bf_6f0d_3597_ba44_6f18);
+    }
+
+    #[test]
+    fn draws_are_uniform_and_every_stream_its_own() {
+        let epoch = Epoch { seed: 1, epoch: 2 };
+        let mut counts = [0u32; 7];
+        for n in 0..70_000 {
+            counts[Draws::new(epoch, "a", n).below(7) as usize] += 1;
+        }
+        // Chi-square with 6 degrees of freedom: 22.5 is passed once in a thousand seeds.
+        let chi: f64 = counts.iter().map(|&c| (f64::from(c) - 1e4).powi(2) / 1e4).sum();
+        assert!(chi < 22.5, "{counts:?}: chi-square {chi}");
+        let first = |epoch, subject, n| Draws::new(epoch, subject, n).below(u64::MAX);
+        let all = [
+            first(epoch, "a", 0),
+            first(epoch, "a", 1),
+            first(epoch, "b", 0),
+            first(Epoch { seed: 2, epoch: 1 }, "a", 0),
+            first(Epoch { seed: 1, epoch: 3 }, "a", 0),
+        ];
+        for (i, a) in all.iter().enumerate() {
+            assert!(all[..i].iter().all(|b| a != b), "streams coincide: {all:?}");
+        }
+    }
+}

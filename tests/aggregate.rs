@@ -1,0 +1,263 @@
+//! The aggregator against sums written down voxel by voxel, in every order, with and without memory.
+
+mod common;
+
+use std::f64::consts::PI;
+
+use ndarray::Array4;
+use proptest::prelude::*;
+use voxquarry::aggregate::{AggregateOptions, ArraySink};
+use voxquarry::sample::{Grid, Overlap, Placement};
+use voxquarry::store::StoreWriter;
+use voxquarry::{Affine, Aggregator, Dtype, GridSampler, Padding, Region, Size3, Window, f16};
+
+fn grid(size: Size3, patch: Size3, overlap: Size3, padding: bool, placement: Placement) -> Grid {
+    let padding = padding.then_some(Padding::Edge);
+    GridSampler::new(patch, Overlap::Voxels(overlap), padding, placement).unwrap().grid(size).unwrap()
+}
+
+/// A patch whose voxels tell where they are and whose patch it is.
+fn patch(grid: &Grid, channels: usize, number: usize) -> Vec<f32> {
+    let voxels = channels * grid.patch_size().iter().product::<usize>();
+    (0..voxels).map(|i| ((number * 7919 + i * 104_729) % 2003) as f32 / 7.0 - 100.0).collect()
+}
+
+/// The definition, one voxel at a time: all patches, three-dimensional weights, no separability.
+fn naive(grid: &Grid, channels: usize, window: &Window) -> Vec<f64> {
+    let (size, p) = (grid.size(), grid.patch_size());
+    let voxels: usize = size.iter().product();
+    let (mut sums, mut totals) = (vec![0.0; channels * voxels], vec![0.0; voxels]);
+    let weight = |n: usize, p: usize| {
+        let (n, p) = (n as f64, p as f64);
+        match window {
+            Window::Hann => 0.5 * (1.0 - (2.0 * PI * (n + 1.0) / (p + 1.0)).cos()),
+            Window::Gaussian => (-(n - (p - 1.0) / 2.0).powi(2) / (2.0 * (0.125 * p).powi(2))).exp(),
+            Window::GaussianNnunet => (-(n - (p / 2.0).floor()).powi(2) / (2.0 * (p / 8.0).powi(2))).exp(),
+            _ => 1.0,
+        }
+    };
+    let least: f64 = p.iter().map(|&p| (0..p).map(|n| weight(n, p)).fold(1.0, f64::min)).product();
+    for (number, start) in grid.starts().enumerate() {
+        let values = patch(grid, channels, number);
+        for i in 0..p.iter().product::<usize>() {
+            let local = [i / (p[1] * p[2]), i / p[2] % p[1], i % p[2]];
+            let at = [0, 1, 2].map(|a| start[a] + local[a] as i64);
+            if (0..3).any(|a| at[a] < 0 || at[a] >= size[a] as i64) {
+                continue;
+            }
+            // Crop: h voxels of a face are cut unless it is the volume's border.
+            let cut = (0..3).any(|a| {
+                let h = grid.overlap()[a] / 2;
+                let inner = [start[a] > 0, start[a] + (p[a] as i64) < size[a] as i64];
+                let lone = grid.axis_starts(a).len() == 1;
+                !lone
+                    && ((local[a] < h && (inner[0] || grid.is_padded()))
+                        || (local[a] >= p[a] - h && (inner[1] || grid.is_padded())))
+            });
+            let to = ((at[0] as usize * size[1]) + at[1] as usize) * size[2] + at[2] as usize;
+            if *window == Window::Crop {
+                if !cut {
+                    for c in 0..channels {
+                        sums[c * voxels + to] = f64::from(values[c * p.iter().product::<usize>() + i]);
+                    }
+                    totals[to] = 1.0;
+                }
+                continue;
+            }
+            let mut w: f64 = (0..3).map(|a| weight(local[a], p[a])).product();
+            if *window == Window::Gaussian {
+                w = w.max(least.max(1e-3));
+            }
+            for c in 0..channels {
+                sums[c * voxels + to] += w * f64::from(values[c * p.iter().product::<usize>() + i]);
+            }
+            totals[to] += w;
+        }
+    }
+    sums.iter().enumerate().map(|(i, sum)| sum / totals[i % voxels]).collect()
+}
+
+const WINDOWS: [Window; 5] =
+    [Window::Crop, Window::Average, Window::Hann, Window::Gaussian, Window::GaussianNnunet];
+
+fn options(channels: Option<usize>, window: &Window) -> AggregateOptions {
+    AggregateOptions { channels, window: window.clone(), threads: Some(2), ..AggregateOptions::default() }
+}
+
+/// Adds every patch, in an order that `step` scrambles.
+fn blend(grid: &Grid, options: &AggregateOptions, step: usize) -> Array4<f32> {
+    let aggregator = Aggregator::<ArraySink<f32>>::to_array(grid.clone(), options).unwrap();
+    let count = grid.len();
+    let step = (step..).find(|s| gcd(*s, count) == 1).unwrap();
+    for i in 0..count {
+        let n = i * step % count;
+        aggregator.add(&patch(grid, options.channels.unwrap_or(1), n), &[grid.start(n)]).unwrap();
+    }
+    aggregator.finish().unwrap()
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+fn assert_close(found: &Array4<f32>, expected: &[f64]) {
+    assert_eq!(found.len(), expected.len());
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let tolerance = 1e-6 * expected.abs().max(1.0);
+        assert!((f64::from(*found) - expected).abs() <= tolerance, "voxel {i}: {found}, expected {expected}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn blending_is_the_weighted_mean(
+        (size, patch, overlap) in prop::array::uniform3((1usize..40, 1usize..14)).prop_flat_map(|axes| {
+            let patch = axes.map(|(s, p)| p.min(s));
+            let overlap = patch.map(|p| 0..p.div_ceil(2));
+            (Just(axes.map(|(s, _)| s)), Just(patch), overlap)
+        }),
+        padding: bool,
+        even: bool,
+        channels in prop::option::of(1usize..3),
+        window in 0usize..5,
+        step in 1usize..50,
+    ) {
+        // Twice a number: crop wants even overlaps.
+        let overlap = overlap.map(|o| 2 * o);
+        let overlap = [0, 1, 2].map(|a| if overlap[a] < patch[a] { overlap[a] } else { 0 });
+        let placement = if even { Placement::Even } else { Placement::Flush };
+        let grid = grid(size, patch, overlap, padding, placement);
+        let options = options(channels, &WINDOWS[window]);
+        let found = blend(&grid, &options, step);
+        assert_close(&found, &naive(&grid, channels.unwrap_or(1), &WINDOWS[window]));
+        // Without memory the same comes out of scratch files, to the last bit.
+        let spilling = AggregateOptions { memory_bytes: 0, ..options };
+        prop_assert_eq!(blend(&grid, &spilling, step), found);
+    }
+}
+
+#[test]
+fn constants_come_out_as_they_went_in() {
+    fn check<T: voxquarry::Voxel>(value: f64, window: &Window, placement: Placement, padding: bool) {
+        let grid = grid([37, 20, 23], [9, 8, 10], [4, 2, 6], padding, placement);
+        let constant = T::from_f64_exact(value).unwrap();
+        let aggregator = Aggregator::<ArraySink<T>>::to_array(grid.clone(), &options(None, window)).unwrap();
+        for start in grid.starts() {
+            aggregator.add(&vec![constant; 720], &[start]).unwrap();
+        }
+        let result = aggregator.finish().unwrap();
+        let exact = result.iter().all(|v| bytemuck::bytes_of(v) == bytemuck::bytes_of(&constant));
+        assert!(exact, "{window:?} {placement:?} of {value} as {:?}", T::DTYPE);
+    }
+    let custom = Window::Custom([9, 8, 10].map(|p| (1..=p).map(|i| f64::from(i) * 0.3).collect()));
+    for window in WINDOWS.iter().chain([&custom]) {
+        for placement in [Placement::Flush, Placement::Even] {
+            for padding in [false, true] {
+                check::<f32>(f64::from(0.1f32), window, placement, padding);
+                check::<f32>(f64::from(-3.0e38f32), window, placement, padding);
+                check::<f16>(f16::from_f32(0.333).to_f64(), window, placement, padding);
+                check::<u8>(251.0, window, placement, padding);
+                check::<i16>(-1024.0, window, placement, padding);
+                check::<u32>(f64::from(u32::MAX), window, placement, padding);
+            }
+        }
+    }
+}
+
+#[test]
+fn integers_round_and_saturate() {
+    let grid = grid([1, 1, 3], [1, 1, 2], [0, 0, 1], false, Placement::Flush);
+    let to = |a: [f64; 2], b: [f64; 2]| {
+        let options = options(None, &Window::Average);
+        let aggregator = Aggregator::<ArraySink<u8>>::to_array(grid.clone(), &options).unwrap();
+        aggregator.add(&[a, b].concat(), &[[0, 0, 0], [0, 0, 1]]).unwrap();
+        aggregator.finish().unwrap().into_raw_vec_and_offset().0
+    };
+    assert_eq!(to([0.5, 1.0], [2.0, 300.0]), [0, 2, 255]);
+    assert_eq!(to([1.5, 2.0], [3.0, -7.0]), [2, 2, 0]);
+}
+
+#[test]
+fn labels_survive_a_crop_bit_by_bit() {
+    let grid = grid([6, 1, 1], [4, 1, 1], [2, 0, 0], false, Placement::Flush);
+    let aggregator = Aggregator::<ArraySink<u64>>::to_array(grid.clone(), &options(None, &Window::Crop)).unwrap();
+    aggregator.add(&[u64::MAX; 4], &[[2, 0, 0]]).unwrap();
+    aggregator.add(&[u64::MAX - 1; 4], &[[0, 0, 0]]).unwrap();
+    let m = u64::MAX;
+    assert_eq!(aggregator.finish().unwrap().into_raw_vec_and_offset().0, [m - 1, m - 1, m - 1, m, m, m]);
+}
+
+#[test]
+fn threads_and_batches_change_nothing() {
+    let grid = grid([60, 30, 30], [20, 16, 16], [10, 8, 8], false, Placement::Flush);
+    let options = options(Some(2), &Window::Average);
+    let expected = blend(&grid, &options, 1);
+    let aggregator = Aggregator::<ArraySink<f32>>::to_array(grid.clone(), &options).unwrap();
+    let numbers: Vec<usize> = (0..grid.len()).collect();
+    std::thread::scope(|scope| {
+        for part in numbers.chunks(grid.len().div_ceil(3)) {
+            let (aggregator, grid) = (&aggregator, &grid);
+            scope.spawn(move || {
+                for batch in part.chunks(3) {
+                    let patches: Vec<f32> = batch.iter().flat_map(|&n| patch(grid, 2, n)).collect();
+                    let starts: Vec<_> = batch.iter().map(|&n| grid.start(n)).collect();
+                    aggregator.add(&patches, &starts).unwrap();
+                }
+            });
+        }
+    });
+    for (found, expected) in aggregator.finish().unwrap().iter().zip(&expected) {
+        assert!((found - expected).abs() <= 1e-5, "{found}, expected {expected}");
+    }
+}
+
+#[test]
+fn a_store_takes_the_same_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let grid = grid([70, 40, 33], [24, 20, 16], [8, 10, 8], true, Placement::Flush);
+    for (name, channels) in [("plain", None), ("channels", Some(3))] {
+        let options = AggregateOptions { memory_bytes: 64 << 20, ..options(channels, &Window::Hann) };
+        let expected = blend(&grid, &options, 1);
+        let store = StoreWriter::open(folder.path().join("pred.zarr"), Some(2)).unwrap();
+        let affine = Affine::diagonal([3.0, 2.0, 1.0]);
+        let new = || Aggregator::to_store(grid.clone(), &options, Dtype::Float32, &store, ("case", name), affine);
+        let aggregator = new().unwrap();
+        // Backwards: every band but the last waits for its turn.
+        for n in (0..grid.len()).rev() {
+            aggregator.add(&patch(&grid, channels.unwrap_or(1), n), &[grid.start(n)]).unwrap();
+        }
+        let volume = aggregator.finish().unwrap();
+        assert_eq!((volume.channels(), volume.affine()), (channels, &affine));
+        let found = volume.read::<f32>(Region::whole(grid.size()), Padding::Refuse).unwrap();
+        // In another order f64 sums differ in their last bits, and what is rounded to f32 hardly ever.
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() <= 1e-5 * expected.abs().max(1.0));
+        }
+        assert!(new().unwrap_err().to_string().contains("exists already"));
+    }
+}
+
+#[test]
+fn wrong_patches_are_refused_and_change_nothing() {
+    let grid = grid([8, 8, 8], [4; 3], [2; 3], false, Placement::Flush);
+    let aggregator = Aggregator::<ArraySink<f32>>::to_array(grid.clone(), &options(None, &Window::Hann)).unwrap();
+    let one = vec![1.0f32; 64];
+    let two = vec![1.0f32; 128];
+    let refused = |patches: &[f32], starts: &[[i64; 3]]| aggregator.add(patches, starts).unwrap_err().to_string();
+    assert!(refused(&one[..63], &[[0; 3]]).contains("63 voxels"));
+    assert!(refused(&one, &[[1, 0, 0]]).contains("no patch of the grid begins at [1, 0, 0]"));
+    assert!(refused(&two, &[[0; 3], [0; 3]]).contains("added before"));
+    assert!(refused(&two, &[[0; 3], [0, 0, 1]]).contains("no patch"));
+    assert_eq!(aggregator.missing(), 27, "what was refused left no trace");
+    aggregator.add(&two, &[[0; 3], [4, 4, 4]]).unwrap();
+    assert!(refused(&one, &[[4, 4, 4]]).contains("added before"));
+    assert!(aggregator.has([4, 4, 4]) && !aggregator.has([2, 4, 4]));
+    let unfinished = aggregator.finish().unwrap_err().to_string();
+    assert!(unfinished.contains("25 of 27 patches are missing, the first begins at [0, 0, 2]"), "{unfinished}");
+    let odd = self::grid([8, 8, 8], [4; 3], [2, 2, 1], false, Placement::Flush);
+    let error = Aggregator::<ArraySink<f32>>::to_array(odd, &options(None, &Window::Crop)).unwrap_err();
+    assert!(error.to_string().contains("is odd"));
+    assert!(Aggregator::<ArraySink<f32>>::to_array(grid, &options(Some(0), &Window::Hann)).is_err());
+}
