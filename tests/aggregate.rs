@@ -13,7 +13,10 @@ use voxquarry::{Affine, Aggregator, Dtype, GridSampler, Padding, Region, Size3, 
 
 fn grid(size: Size3, patch: Size3, overlap: Size3, padding: bool, placement: Placement) -> Grid {
     let padding = padding.then_some(Padding::Edge);
-    GridSampler::new(patch, Overlap::Voxels(overlap), padding, placement).unwrap().grid(size).unwrap()
+    GridSampler::new(patch, Overlap::Voxels(overlap), padding, placement)
+        .unwrap()
+        .grid(size)
+        .unwrap()
 }
 
 /// A patch whose voxels tell where they are and whose patch it is.
@@ -31,8 +34,12 @@ fn naive(grid: &Grid, channels: usize, window: &Window) -> Vec<f64> {
         let (n, p) = (n as f64, p as f64);
         match window {
             Window::Hann => 0.5 * (1.0 - (2.0 * PI * (n + 1.0) / (p + 1.0)).cos()),
-            Window::Gaussian => (-(n - (p - 1.0) / 2.0).powi(2) / (2.0 * (0.125 * p).powi(2))).exp(),
-            Window::GaussianNnunet => (-(n - (p / 2.0).floor()).powi(2) / (2.0 * (p / 8.0).powi(2))).exp(),
+            Window::Gaussian => {
+                (-(n - (p - 1.0) / 2.0).powi(2) / (2.0 * (0.125 * p).powi(2))).exp()
+            }
+            Window::GaussianNnunet => {
+                (-(n - (p / 2.0).floor()).powi(2) / (2.0 * (p / 8.0).powi(2))).exp()
+            }
             _ => 1.0,
         }
     };
@@ -58,7 +65,8 @@ fn naive(grid: &Grid, channels: usize, window: &Window) -> Vec<f64> {
             if *window == Window::Crop {
                 if !cut {
                     for c in 0..channels {
-                        sums[c * voxels + to] = f64::from(values[c * p.iter().product::<usize>() + i]);
+                        sums[c * voxels + to] =
+                            f64::from(values[c * p.iter().product::<usize>() + i]);
                     }
                     totals[to] = 1.0;
                 }
@@ -81,7 +89,12 @@ const WINDOWS: [Window; 5] =
     [Window::Crop, Window::Average, Window::Hann, Window::Gaussian, Window::GaussianNnunet];
 
 fn options(channels: Option<usize>, window: &Window) -> AggregateOptions {
-    AggregateOptions { channels, window: window.clone(), threads: Some(2), ..AggregateOptions::default() }
+    AggregateOptions {
+        channels,
+        window: window.clone(),
+        threads: Some(2),
+        ..AggregateOptions::default()
+    }
 }
 
 /// Adds every patch, in an order that `step` scrambles.
@@ -104,7 +117,10 @@ fn assert_close(found: &Array4<f32>, expected: &[f64]) {
     assert_eq!(found.len(), expected.len());
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
         let tolerance = 1e-6 * expected.abs().max(1.0);
-        assert!((f64::from(*found) - expected).abs() <= tolerance, "voxel {i}: {found}, expected {expected}");
+        assert!(
+            (f64::from(*found) - expected).abs() <= tolerance,
+            "voxel {i}: {found}, expected {expected}"
+        );
     }
 }
 
@@ -140,10 +156,16 @@ proptest! {
 
 #[test]
 fn constants_come_out_as_they_went_in() {
-    fn check<T: voxquarry::Voxel>(value: f64, window: &Window, placement: Placement, padding: bool) {
+    fn check<T: voxquarry::Voxel>(
+        value: f64,
+        window: &Window,
+        placement: Placement,
+        padding: bool,
+    ) {
         let grid = grid([37, 20, 23], [9, 8, 10], [4, 2, 6], padding, placement);
         let constant = T::from_f64_exact(value).unwrap();
-        let aggregator = Aggregator::<ArraySink<T>>::to_array(grid.clone(), &options(None, window)).unwrap();
+        let aggregator =
+            Aggregator::<ArraySink<T>>::to_array(grid.clone(), &options(None, window)).unwrap();
         for start in grid.starts() {
             aggregator.add(&vec![constant; 720], &[start]).unwrap();
         }
@@ -182,11 +204,16 @@ fn integers_round_and_saturate() {
 #[test]
 fn labels_survive_a_crop_bit_by_bit() {
     let grid = grid([6, 1, 1], [4, 1, 1], [2, 0, 0], false, Placement::Flush);
-    let aggregator = Aggregator::<ArraySink<u64>>::to_array(grid.clone(), &options(None, &Window::Crop)).unwrap();
+    let aggregator =
+        Aggregator::<ArraySink<u64>>::to_array(grid.clone(), &options(None, &Window::Crop))
+            .unwrap();
     aggregator.add(&[u64::MAX; 4], &[[2, 0, 0]]).unwrap();
     aggregator.add(&[u64::MAX - 1; 4], &[[0, 0, 0]]).unwrap();
     let m = u64::MAX;
-    assert_eq!(aggregator.finish().unwrap().into_raw_vec_and_offset().0, [m - 1, m - 1, m - 1, m, m, m]);
+    assert_eq!(
+        aggregator.finish().unwrap().into_raw_vec_and_offset().0,
+        [m - 1, m - 1, m - 1, m, m, m]
+    );
 }
 
 #[test]
@@ -218,11 +245,21 @@ fn a_store_takes_the_same_result() {
     let folder = tempfile::tempdir().unwrap();
     let grid = grid([70, 40, 33], [24, 20, 16], [8, 10, 8], true, Placement::Flush);
     for (name, channels) in [("plain", None), ("channels", Some(3))] {
-        let options = AggregateOptions { memory_bytes: 64 << 20, ..options(channels, &Window::Hann) };
+        let options =
+            AggregateOptions { memory_bytes: 64 << 20, ..options(channels, &Window::Hann) };
         let expected = blend(&grid, &options, 1);
         let store = StoreWriter::open(folder.path().join("pred.zarr"), Some(2)).unwrap();
         let affine = Affine::diagonal([3.0, 2.0, 1.0]);
-        let new = || Aggregator::to_store(grid.clone(), &options, Dtype::Float32, &store, ("case", name), affine);
+        let new = || {
+            Aggregator::to_store(
+                grid.clone(),
+                &options,
+                Dtype::Float32,
+                &store,
+                ("case", name),
+                affine,
+            )
+        };
         let aggregator = new().unwrap();
         // Backwards: every band but the last waits for its turn.
         for n in (0..grid.len()).rev() {
@@ -242,10 +279,14 @@ fn a_store_takes_the_same_result() {
 #[test]
 fn wrong_patches_are_refused_and_change_nothing() {
     let grid = grid([8, 8, 8], [4; 3], [2; 3], false, Placement::Flush);
-    let aggregator = Aggregator::<ArraySink<f32>>::to_array(grid.clone(), &options(None, &Window::Hann)).unwrap();
+    let aggregator =
+        Aggregator::<ArraySink<f32>>::to_array(grid.clone(), &options(None, &Window::Hann))
+            .unwrap();
     let one = vec![1.0f32; 64];
     let two = vec![1.0f32; 128];
-    let refused = |patches: &[f32], starts: &[[i64; 3]]| aggregator.add(patches, starts).unwrap_err().to_string();
+    let refused = |patches: &[f32], starts: &[[i64; 3]]| {
+        aggregator.add(patches, starts).unwrap_err().to_string()
+    };
     assert!(refused(&one[..63], &[[0; 3]]).contains("63 voxels"));
     assert!(refused(&one, &[[1, 0, 0]]).contains("no patch of the grid begins at [1, 0, 0]"));
     assert!(refused(&two, &[[0; 3], [0; 3]]).contains("added before"));
@@ -255,9 +296,15 @@ fn wrong_patches_are_refused_and_change_nothing() {
     assert!(refused(&one, &[[4, 4, 4]]).contains("added before"));
     assert!(aggregator.has([4, 4, 4]) && !aggregator.has([2, 4, 4]));
     let unfinished = aggregator.finish().unwrap_err().to_string();
-    assert!(unfinished.contains("25 of 27 patches are missing, the first begins at [0, 0, 2]"), "{unfinished}");
+    assert!(
+        unfinished.contains("25 of 27 patches are missing, the first begins at [0, 0, 2]"),
+        "{unfinished}"
+    );
     let odd = self::grid([8, 8, 8], [4; 3], [2, 2, 1], false, Placement::Flush);
-    let error = Aggregator::<ArraySink<f32>>::to_array(odd, &options(None, &Window::Crop)).unwrap_err();
+    let error =
+        Aggregator::<ArraySink<f32>>::to_array(odd, &options(None, &Window::Crop)).unwrap_err();
     assert!(error.to_string().contains("is odd"));
-    assert!(Aggregator::<ArraySink<f32>>::to_array(grid, &options(Some(0), &Window::Hann)).is_err());
+    assert!(
+        Aggregator::<ArraySink<f32>>::to_array(grid, &options(Some(0), &Window::Hann)).is_err()
+    );
 }

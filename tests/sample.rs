@@ -19,7 +19,14 @@ fn dataset(size: Size3) -> (tempfile::TempDir, Dataset) {
     (folder, dataset)
 }
 
-fn starts(dataset: &Dataset, patch: Size3, border: Border, epoch: Epoch, first: u64, n: u64) -> Vec<[i64; 3]> {
+fn starts(
+    dataset: &Dataset,
+    patch: Size3,
+    border: Border,
+    epoch: Epoch,
+    first: u64,
+    n: u64,
+) -> Vec<[i64; 3]> {
     let sampler = UniformSampler::new(patch, border).unwrap();
     let subject = dataset.subject("case01").unwrap();
     let locations = sampler.locations(&subject, epoch, first, n).unwrap();
@@ -68,7 +75,8 @@ fn every_border_has_its_own_distribution() {
                 Border::Clamp => (0..s).map(|c| (c - p / 2).clamp(0, s - p)).collect(),
                 Border::Pad => (0..s).map(|c| c - p / 2).collect(),
             };
-            each.iter().for_each(|&start| *chances.entry(start).or_insert(0.0) += 1.0 / each.len() as f64);
+            each.iter()
+                .for_each(|&start| *chances.entry(start).or_insert(0.0) += 1.0 / each.len() as f64);
             chances
         };
         let (zs, xs) = (axis(5, 3), axis(4, 2));
@@ -95,7 +103,9 @@ fn patches_that_cannot_be_are_refused() {
     let (_folder, dataset) = dataset([8, 9, 10]);
     let subject = dataset.subject("case01").unwrap();
     let sampler = |patch, border| UniformSampler::new(patch, border).unwrap();
-    let refused = |border| sampler([8, 10, 8], border).locations(&subject, Epoch::default(), 0, 1).unwrap_err();
+    let refused = |border| {
+        sampler([8, 10, 8], border).locations(&subject, Epoch::default(), 0, 1).unwrap_err()
+    };
     assert!(refused(Border::Exclude).to_string().contains("border=\"pad\""));
     assert!(refused(Border::Clamp).to_string().contains("larger than the volume"));
     assert!(sampler([20; 3], Border::Pad).locations(&subject, Epoch::default(), 0, 1).is_ok());
@@ -103,7 +113,8 @@ fn patches_that_cannot_be_are_refused() {
     let many = sampler([1; 3], Border::Pad).locations(&subject, Epoch::default(), u64::MAX, 2);
     assert!(many.unwrap_err().to_string().contains("2³²"));
     // The whole volume is one patch.
-    let whole = sampler([8, 9, 10], Border::Exclude).locations(&subject, Epoch::default(), 0, 3).unwrap();
+    let whole =
+        sampler([8, 9, 10], Border::Exclude).locations(&subject, Epoch::default(), 0, 3).unwrap();
     assert!(whole.iter().all(|l| l.region.start == [0; 3]));
 }
 
@@ -111,7 +122,9 @@ fn patches_that_cannot_be_are_refused() {
 fn a_padded_grid_can_be_read_as_it_is() {
     let (_folder, dataset) = dataset([8, 9, 10]);
     let subject = dataset.subject("case01").unwrap();
-    let sampler = GridSampler::new([4; 3], Overlap::Voxels([2; 3]), Some(Padding::Reflect), Placement::Flush).unwrap();
+    let sampler =
+        GridSampler::new([4; 3], Overlap::Voxels([2; 3]), Some(Padding::Reflect), Placement::Flush)
+            .unwrap();
     let locations = sampler.locations(&subject).unwrap();
     assert_eq!(locations[0].region.start, [-1; 3]);
     assert_eq!(locations.last().unwrap().region.start, [5, 6, 7]);

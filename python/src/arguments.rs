@@ -10,9 +10,9 @@ use crate::errors::{raise, usage};
 pub(crate) fn size3(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Size3> {
     let size = match value.extract::<i64>() {
         Ok(n) => [n; 3],
-        Err(_) => value
-            .extract::<[i64; 3]>()
-            .map_err(|_| usage(format!("{what} {value}: expected an int, or three for (z, y, x)")))?,
+        Err(_) => value.extract::<[i64; 3]>().map_err(|_| {
+            usage(format!("{what} {value}: expected an int, or three for (z, y, x)"))
+        })?,
     };
     if size.iter().any(|&n| n < 1) {
         return Err(usage(format!("{what} {value}: every axis needs at least one voxel")));
@@ -28,7 +28,9 @@ pub(crate) fn sizes(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<Size3>
     // Three numbers are one size, and its own complaint says best what is wrong with it.
     let several = value.try_iter().ok().and_then(|items| items.collect::<PyResult<Vec<_>>>().ok());
     match several {
-        Some(items) if items.iter().any(|i| i.extract::<i64>().is_err()) => items.iter().map(|i| size3(i, what)).collect(),
+        Some(items) if items.iter().any(|i| i.extract::<i64>().is_err()) => {
+            items.iter().map(|i| size3(i, what)).collect()
+        }
         _ => size3(value, what).map(|size| vec![size]),
     }
 }
@@ -40,7 +42,9 @@ pub(crate) fn bytes(value: &Bound<'_, PyAny>, what: &str) -> PyResult<u64> {
     }
     match value.extract::<String>() {
         Ok(text) => voxquarry_ingest::parse_bytes(&text).map_err(raise),
-        Err(_) => Err(usage(format!("{what} {value}: expected bytes as an int, or a string such as \"256MiB\""))),
+        Err(_) => Err(usage(format!(
+            "{what} {value}: expected bytes as an int, or a string such as \"256MiB\""
+        ))),
     }
 }
 
@@ -51,13 +55,14 @@ pub(crate) fn padding(value: Option<&Bound<'_, PyAny>>) -> PyResult<Padding> {
         return match name.to_str()? {
             "edge" => Ok(Padding::Edge),
             "reflect" => Ok(Padding::Reflect),
-            other => Err(usage(format!("padding {other:?}: expected None, a number, \"edge\" or \"reflect\""))),
+            other => Err(usage(format!(
+                "padding {other:?}: expected None, a number, \"edge\" or \"reflect\""
+            ))),
         };
     }
-    value
-        .extract::<f64>()
-        .map(Padding::Constant)
-        .map_err(|_| usage(format!("padding {value}: expected None, a number, \"edge\" or \"reflect\"")))
+    value.extract::<f64>().map(Padding::Constant).map_err(|_| {
+        usage(format!("padding {value}: expected None, a number, \"edge\" or \"reflect\""))
+    })
 }
 
 /// Starts: one `(z, y, x)` for each patch, as an array of integers or nested sequences.
@@ -83,5 +88,9 @@ pub(crate) fn starts(value: &Bound<'_, PyAny>) -> PyResult<Vec<[i64; 3]>> {
     if !matches!(kind.as_str(), "i" | "u") {
         return Err(complaint());
     }
-    array.call_method1("astype", ("int64",))?.call_method0("tolist")?.extract().map_err(|_| complaint())
+    array
+        .call_method1("astype", ("int64",))?
+        .call_method0("tolist")?
+        .extract()
+        .map_err(|_| complaint())
 }

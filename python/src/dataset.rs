@@ -27,7 +27,14 @@ use crate::voxels::{Request, read};
 ///     DataError: Damaged metadata, or a store that needs a newer version.
 #[pyfunction]
 #[pyo3(signature = (path, *, cache_bytes=None, threads=None, verify="first", access="map"))]
-pub(crate) fn open(py: Python<'_>, path: PathBuf, cache_bytes: Option<&Bound<'_, PyAny>>, threads: Option<usize>, verify: &str, access: &str) -> PyResult<Dataset> {
+pub(crate) fn open(
+    py: Python<'_>,
+    path: PathBuf,
+    cache_bytes: Option<&Bound<'_, PyAny>>,
+    threads: Option<usize>,
+    verify: &str,
+    access: &str,
+) -> PyResult<Dataset> {
     let mut options = OpenOptions { threads, ..OpenOptions::default() };
     if let Some(value) = cache_bytes {
         options.cache_bytes = usize::try_from(bytes(value, "cache_bytes")?).unwrap_or(usize::MAX);
@@ -39,7 +46,11 @@ pub(crate) fn open(py: Python<'_>, path: PathBuf, cache_bytes: Option<&Bound<'_,
         "never" => Verify::Never,
         "first" => Verify::First,
         "always" => Verify::Always,
-        other => return Err(usage(format!("verify {other:?}: expected \"never\", \"first\" or \"always\""))),
+        other => {
+            return Err(usage(format!(
+                "verify {other:?}: expected \"never\", \"first\" or \"always\""
+            )));
+        }
     };
     options.access = match access {
         "map" => voxquarry::Access::Map,
@@ -61,7 +72,10 @@ pub(crate) fn verify(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict
     let report = py.detach(|| voxquarry::store::verify(&path, &|_| ())).map_err(raise)?;
     let messages: Vec<String> = report.errors.iter().map(ToString::to_string).collect();
     if let Some(first) = messages.first() {
-        let error = raise(voxquarry::Error::data(&path, format!("{} errors, the first: {first}", report.error_count)));
+        let error = raise(voxquarry::Error::data(
+            &path,
+            format!("{} errors, the first: {first}", report.error_count),
+        ));
         error.value(py).setattr("errors", messages)?;
         return Err(error);
     }
@@ -271,7 +285,14 @@ impl Volume {
     ///     UsageError: Arguments that cannot be; ``out`` is untouched.
     ///     DataError: Damaged chunks.
     #[pyo3(signature = (start, size, out=None, padding=None))]
-    fn read<'py>(&self, py: Python<'py>, start: [i64; 3], size: &Bound<'py, PyAny>, out: Option<&Bound<'py, PyAny>>, padding: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        start: [i64; 3],
+        size: &Bound<'py, PyAny>,
+        out: Option<&Bound<'py, PyAny>>,
+        padding: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         self.read_patches(py, &[start], size, out, padding, &[])
     }
 
@@ -284,13 +305,24 @@ impl Volume {
     /// Returns:
     ///     ``(n, z, y, x)`` or ``(n, c, z, y, x)`` voxels.
     #[pyo3(signature = (starts, size, out=None, padding=None))]
-    fn read_batch<'py>(&self, py: Python<'py>, starts: &Bound<'py, PyAny>, size: &Bound<'py, PyAny>, out: Option<&Bound<'py, PyAny>>, padding: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+    fn read_batch<'py>(
+        &self,
+        py: Python<'py>,
+        starts: &Bound<'py, PyAny>,
+        size: &Bound<'py, PyAny>,
+        out: Option<&Bound<'py, PyAny>>,
+        padding: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let starts = self::starts(starts)?;
         self.read_patches(py, &starts, size, out, padding, &[starts.len()])
     }
 
     /// numpy basic indexing: ints, slices with any step, ``...``; only what is asked for is read.
-    fn __getitem__<'py>(&self, py: Python<'py>, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn __getitem__<'py>(
+        &self,
+        py: Python<'py>,
+        index: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let axes = basic_index(index, &self.0.shape())?;
         let kept: Vec<usize> = axes.iter().filter(|a| !a.dropped).map(Axis::len).collect();
         if kept.contains(&0) {
@@ -301,7 +333,8 @@ impl Volume {
         let spatial = &axes[axes.len() - 3..];
         let start = [0, 1, 2].map(|a| spatial[a].low() as i64);
         let size = [0, 1, 2].map(|a| spatial[a].span());
-        let channels = axes.first().filter(|_| axes.len() == 4).map_or(0..1, |c| c.low()..c.low() + c.span());
+        let channels =
+            axes.first().filter(|_| axes.len() == 4).map_or(0..1, |c| c.low()..c.low() + c.span());
         let shape = axes.iter().map(Axis::span).collect();
         let request = Request { starts: &[start], size, padding: Padding::Refuse, channels, shape };
         let voxels = read(py, &self.0, &request, None)?;
@@ -320,9 +353,16 @@ impl Volume {
 
     /// The whole volume; for numpy functions, and volumes that fit into memory.
     #[pyo3(signature = (dtype=None, copy=None))]
-    fn __array__<'py>(&self, py: Python<'py>, dtype: Option<&Bound<'py, PyAny>>, copy: Option<bool>) -> PyResult<Bound<'py, PyAny>> {
+    fn __array__<'py>(
+        &self,
+        py: Python<'py>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         if copy == Some(false) {
-            return Err(usage("a volume becomes an array only by reading it: copy=False cannot be"));
+            return Err(usage(
+                "a volume becomes an array only by reading it: copy=False cannot be",
+            ));
         }
         let voxels = self.__getitem__(py, PyEllipsis::get(py).as_any())?;
         match dtype {
@@ -332,15 +372,30 @@ impl Volume {
     }
 
     fn __repr__(&self) -> String {
-        format!("<voxquarry.Volume {:?} ({}): {:?} {}>", self.0.name(), self.kind(), self.0.shape(), self.0.dtype())
+        format!(
+            "<voxquarry.Volume {:?} ({}): {:?} {}>",
+            self.0.name(),
+            self.kind(),
+            self.0.shape(),
+            self.0.dtype()
+        )
     }
 }
 
 impl Volume {
-    fn read_patches<'py>(&self, py: Python<'py>, starts: &[[i64; 3]], size: &Bound<'py, PyAny>, out: Option<&Bound<'py, PyAny>>, pad: Option<&Bound<'py, PyAny>>, batch: &[usize]) -> PyResult<Bound<'py, PyAny>> {
+    fn read_patches<'py>(
+        &self,
+        py: Python<'py>,
+        starts: &[[i64; 3]],
+        size: &Bound<'py, PyAny>,
+        out: Option<&Bound<'py, PyAny>>,
+        pad: Option<&Bound<'py, PyAny>>,
+        batch: &[usize],
+    ) -> PyResult<Bound<'py, PyAny>> {
         let (size, padding) = (size3(size, "size")?, padding(pad)?);
         let shape = batch.iter().copied().chain(self.0.channels()).chain(size).collect();
-        let request = Request { starts, size, padding, channels: 0..self.0.layout().channel_count(), shape };
+        let request =
+            Request { starts, size, padding, channels: 0..self.0.layout().channel_count(), shape };
         read(py, &self.0, &request, out)
     }
 }
@@ -385,7 +440,10 @@ fn basic_index(index: &Bound<'_, PyAny>, shape: &[usize]) -> PyResult<Vec<Axis>>
     let ellipses = items.iter().filter(|i| i.is_instance_of::<PyEllipsis>()).count();
     let given = items.len() - ellipses;
     if ellipses > 1 || given > shape.len() {
-        return Err(PyIndexError::new_err(format!("{given} indices for a volume of {} axes", shape.len())));
+        return Err(PyIndexError::new_err(format!(
+            "{given} indices for a volume of {} axes",
+            shape.len()
+        )));
     }
     let whole = |n: usize| Axis { start: 0, step: 1, count: n, dropped: false };
     let mut axes = Vec::with_capacity(shape.len());
@@ -397,15 +455,25 @@ fn basic_index(index: &Bound<'_, PyAny>, shape: &[usize]) -> PyResult<Vec<Axis>>
             }
         } else if let Ok(slice) = item.cast::<PySlice>() {
             let indices = slice.indices(n as isize)?;
-            axes.push(Axis { start: indices.start, step: indices.step, count: indices.slicelength, dropped: false });
+            axes.push(Axis {
+                start: indices.start,
+                step: indices.step,
+                count: indices.slicelength,
+                dropped: false,
+            });
         } else if let Ok(i) = item.call_method0("__index__").and_then(|i| i.extract::<isize>()) {
             let at = if i < 0 { i + n as isize } else { i };
             if !(0..n as isize).contains(&at) {
-                return Err(PyIndexError::new_err(format!("index {i} is out of bounds for axis {} of {n}", axes.len())));
+                return Err(PyIndexError::new_err(format!(
+                    "index {i} is out of bounds for axis {} of {n}",
+                    axes.len()
+                )));
             }
             axes.push(Axis { start: at, step: 1, count: 1, dropped: true });
         } else {
-            return Err(PyIndexError::new_err(format!("{item}: volumes take ints, slices and ..., read_batch takes many starts")));
+            return Err(PyIndexError::new_err(format!(
+                "{item}: volumes take ints, slices and ..., read_batch takes many starts"
+            )));
         }
     }
     while axes.len() < shape.len() {

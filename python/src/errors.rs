@@ -32,6 +32,7 @@ pub(crate) fn usage(message: impl Into<String>) -> PyErr {
 
 fn exception<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
     static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
-    let module = MODULE.get_or_try_init(py, || py.import("voxquarry._errors").map(Bound::unbind))?;
+    let module =
+        MODULE.get_or_try_init(py, || py.import("voxquarry._errors").map(Bound::unbind))?;
     Ok(module.bind(py).getattr(name)?.cast_into::<PyType>()?)
 }

@@ -44,7 +44,9 @@ pub(crate) fn ingest(
     };
     let listener = Listener::new(progress);
     let result = py.detach(|| voxquarry_ingest::ingest(&manifest, &out, &options, &listener));
-    if let Some(raised) = listener.raised.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+    if let Some(raised) =
+        listener.raised.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    {
         return Err(raised);
     }
     result.map(drop).map_err(raise)
@@ -55,7 +57,9 @@ fn existing(name: &str) -> PyResult<Existing> {
         "refuse" => Ok(Existing::Refuse),
         "skip" => Ok(Existing::Skip),
         "overwrite" => Ok(Existing::Overwrite),
-        other => Err(usage(format!("existing {other:?}: expected \"refuse\", \"skip\" or \"overwrite\""))),
+        other => Err(usage(format!(
+            "existing {other:?}: expected \"refuse\", \"skip\" or \"overwrite\""
+        ))),
     }
 }
 
@@ -64,7 +68,9 @@ fn manifest(rows: Vec<Row>) -> PyResult<Manifest> {
     for (subject, volume, kind, path) in rows {
         let subject = subject.unwrap_or_else(|| subject_of(&path));
         let kind = if kind == "labels" { Kind::Labels } else { Kind::Image };
-        manifest.push(Source { subject, volume, kind, path, named_in: String::new() }).map_err(raise)?;
+        manifest
+            .push(Source { subject, volume, kind, path, named_in: String::new() })
+            .map_err(raise)?;
     }
     if manifest.subjects().is_empty() {
         return Err(usage("source names no file"));
@@ -107,14 +113,17 @@ impl Observer for Listener {
         match event {
             Event::Begin { bytes, .. } => self.total.store(bytes, Ordering::SeqCst),
             Event::Volume { subject, volume } => {
-                *self.volume.lock().expect("no panic while it is held") = format!("{subject}/{volume}");
+                *self.volume.lock().expect("no panic while it is held") =
+                    format!("{subject}/{volume}");
             }
             Event::Encoded(bytes) => {
                 let done = self.done.fetch_add(bytes, Ordering::SeqCst) + bytes;
                 if let Some(progress) = &self.progress {
                     let volume = self.volume.lock().expect("no panic while it is held").clone();
                     let total = self.total.load(Ordering::SeqCst);
-                    self.keep(Python::attach(|py| progress.call1(py, (volume, done, total)).map(drop)));
+                    self.keep(Python::attach(|py| {
+                        progress.call1(py, (volume, done, total)).map(drop)
+                    }));
                 }
             }
             Event::Published { .. } => {}
@@ -135,7 +144,12 @@ impl Observer for Listener {
 ///     UsageError: An extension or dtype that cannot be written, or a file that is there (``overwrite=True`` replaces it).
 #[pyfunction]
 #[pyo3(signature = (volume, out, *, overwrite=false))]
-pub(crate) fn export(py: Python<'_>, volume: &Volume, out: PathBuf, overwrite: bool) -> PyResult<()> {
+pub(crate) fn export(
+    py: Python<'_>,
+    volume: &Volume,
+    out: PathBuf,
+    overwrite: bool,
+) -> PyResult<()> {
     let existing = if overwrite { Existing::Overwrite } else { Existing::Refuse };
     let (volume, out): (_, &Path) = (&volume.0, &out);
     py.detach(|| voxquarry_ingest::export(volume, out, existing)).map_err(raise)

@@ -17,24 +17,47 @@ pub(crate) struct Request<'a> {
 }
 
 /// Reads into `out`, or a new array, with the GIL released.
-pub(crate) fn read<'py>(py: Python<'py>, volume: &Volume, request: &Request<'_>, out: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn read<'py>(
+    py: Python<'py>,
+    volume: &Volume,
+    request: &Request<'_>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
     // Fails before an array of impossible size is made.
     volume.voxels_in(request.size, request.starts.len()).map_err(raise)?;
     with_voxel!(volume.dtype(), T => read_typed::<T>(py, volume, request, out))
 }
 
-fn read_typed<'py, T: Voxel + Element>(py: Python<'py>, volume: &Volume, request: &Request<'_>, out: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+fn read_typed<'py, T: Voxel + Element>(
+    py: Python<'py>,
+    volume: &Volume,
+    request: &Request<'_>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
     let array: Bound<'py, PyArrayDyn<T>> = match out {
-        Some(out) => out.cast::<PyArrayDyn<T>>().map_err(|_| wrong_out(out, volume, request))?.clone(),
+        Some(out) => {
+            out.cast::<PyArrayDyn<T>>().map_err(|_| wrong_out(out, volume, request))?.clone()
+        }
         None => PyArrayDyn::zeros(py, request.shape.clone(), false),
     };
     if array.shape() != request.shape || !array.is_c_contiguous() {
         return Err(wrong_out(array.as_any(), volume, request));
     }
-    let mut writable = array.try_readwrite().map_err(|_| usage("out: the array is read-only, or borrowed elsewhere"))?;
+    let mut writable = array
+        .try_readwrite()
+        .map_err(|_| usage("out: the array is read-only, or borrowed elsewhere"))?;
     let voxels = writable.as_slice_mut().map_err(|_| wrong_out(array.as_any(), volume, request))?;
     let Request { starts, size, padding, channels, .. } = request;
-    py.detach(|| volume.read_bytes(starts, *size, *padding, channels.clone(), bytemuck::cast_slice_mut(voxels))).map_err(raise)?;
+    py.detach(|| {
+        volume.read_bytes(
+            starts,
+            *size,
+            *padding,
+            channels.clone(),
+            bytemuck::cast_slice_mut(voxels),
+        )
+    })
+    .map_err(raise)?;
     drop(writable);
     Ok(array.into_any())
 }
@@ -47,5 +70,9 @@ fn wrong_out(out: &Bound<'_, PyAny>, volume: &Volume, request: &Request<'_>) -> 
         }
         Err(_) => format!("a {}", out.get_type()),
     };
-    usage(format!("out is {found}: expected a C-contiguous {} of shape {:?}", volume.dtype(), request.shape))
+    usage(format!(
+        "out is {found}: expected a C-contiguous {} of shape {:?}",
+        volume.dtype(),
+        request.shape
+    ))
 }

@@ -32,12 +32,18 @@ impl Plan {
     /// Bytes that a band of so many planes takes.
     pub(super) fn band_bytes(&self, planes: usize) -> usize {
         let [_, ny, nx] = self.grid.size();
-        let voxel_bytes = if self.window == Window::Crop { self.dtype.size() } else { size_of::<f64>() };
+        let voxel_bytes =
+            if self.window == Window::Crop { self.dtype.size() } else { size_of::<f64>() };
         self.channel_count() * planes * ny * nx * voxel_bytes
     }
 
     /// Adds the part of `patch` that counts for `planes` to their sums.
-    pub(super) fn add<T: Voxel>(&self, patch: &Patch<'_, T>, planes: &Range<usize>, buffer: &mut [u8]) {
+    pub(super) fn add<T: Voxel>(
+        &self,
+        patch: &Patch<'_, T>,
+        planes: &Range<usize>,
+        buffer: &mut [u8],
+    ) {
         if self.window == Window::Crop {
             with_voxel!(self.dtype, Out => {
                 let voxels: &mut [Out] = bytemuck::cast_slice_mut(buffer);
@@ -54,7 +60,12 @@ impl Plan {
 
     /// Calls `row(at, voxels, outer, weights)` for each row of the patch that counts: where it goes in the band, its voxels,
     /// the weight of its z and y, the weights along x.
-    fn rows<T>(&self, patch: &Patch<'_, T>, planes: &Range<usize>, mut row: impl FnMut(usize, &[T], f64, &[f64])) {
+    fn rows<T>(
+        &self,
+        patch: &Patch<'_, T>,
+        planes: &Range<usize>,
+        mut row: impl FnMut(usize, &[T], f64, &[f64]),
+    ) {
         let [_, ny, nx] = self.grid.size();
         let [pz, py, px] = self.grid.patch_size();
         let axis = |a: usize| {
@@ -74,7 +85,12 @@ impl Plan {
                     let (lz, ly) = (local(z, z0), local(y, y0));
                     let from = ((c * pz + lz) * py + ly) * px;
                     let at = ((c * planes.len() + z - planes.start) * ny + y) * nx + xs.start;
-                    row(at, &patch.voxels[from + x.start..from + x.end], wz[lz] * wy[ly], &wx[x.clone()]);
+                    row(
+                        at,
+                        &patch.voxels[from + x.start..from + x.end],
+                        wz[lz] * wy[ly],
+                        &wx[x.clone()],
+                    );
                 }
             }
         }
@@ -118,7 +134,8 @@ impl Plan {
         let [wz, wy, wx] = &self.weights.profiles;
         for pz in az.patches_at(z) {
             for py in ay.patches_at(y) {
-                let outer = wz[(z as i64 - az.starts[pz]) as usize] * wy[(y as i64 - ay.starts[py]) as usize];
+                let outer = wz[(z as i64 - az.starts[pz]) as usize]
+                    * wy[(y as i64 - ay.starts[py]) as usize];
                 for (used, &start) in ax.used.iter().zip(&ax.starts) {
                     let profile = &wx[(used.start as i64 - start) as usize..];
                     for (total, inner) in totals[used.clone()].iter_mut().zip(profile) {

@@ -25,8 +25,14 @@ impl AxisCoverage {
     ///
     /// # Errors
     /// [`Error::Usage`] for a crop of an odd overlap.
-    pub(super) fn new(grid: &Grid, axis: usize, window: &Window, weights: &Weights) -> Result<Self> {
-        let (starts, p, size) = (grid.axis_starts(axis).to_vec(), grid.patch_size()[axis], grid.size()[axis]);
+    pub(super) fn new(
+        grid: &Grid,
+        axis: usize,
+        window: &Window,
+        weights: &Weights,
+    ) -> Result<Self> {
+        let (starts, p, size) =
+            (grid.axis_starts(axis).to_vec(), grid.patch_size()[axis], grid.size()[axis]);
         let inside = |at: i64| at.clamp(0, size as i64) as usize;
         let mut used: Vec<Range<usize>> =
             starts.iter().map(|&s| inside(s)..inside(s + p as i64)).collect();
@@ -63,7 +69,14 @@ impl AxisCoverage {
 }
 
 /// Cuts `margin` voxels from faces inside the volume; of what is still covered twice, the later patch has it.
-fn crop(used: &mut [Range<usize>], starts: &[i64], p: usize, size: usize, margin: usize, padded: bool) {
+fn crop(
+    used: &mut [Range<usize>],
+    starts: &[i64],
+    p: usize,
+    size: usize,
+    margin: usize,
+    padded: bool,
+) {
     let margin = margin as i64;
     let inside = |at: i64| at.clamp(0, size as i64) as usize;
     for (range, &start) in used.iter_mut().zip(starts) {
@@ -87,10 +100,17 @@ mod tests {
     use crate::sample::{GridSampler, Overlap, Placement};
     use crate::{Padding, Size3};
 
-    fn used(p: usize, overlap: usize, padded: bool, s: usize, window: &Window) -> Vec<Range<usize>> {
+    fn used(
+        p: usize,
+        overlap: usize,
+        padded: bool,
+        s: usize,
+        window: &Window,
+    ) -> Vec<Range<usize>> {
         let padding = padded.then_some(Padding::Edge);
         let patch: Size3 = [1, 1, p];
-        let sampler = GridSampler::new(patch, Overlap::Voxels([0, 0, overlap]), padding, Placement::Flush);
+        let sampler =
+            GridSampler::new(patch, Overlap::Voxels([0, 0, overlap]), padding, Placement::Flush);
         let grid = sampler.unwrap().grid([1, 1, s]).unwrap();
         AxisCoverage::new(&grid, 2, window, &window.weights(patch).unwrap()).unwrap().used
     }
@@ -114,9 +134,11 @@ mod tests {
     #[test]
     fn patches_are_found_by_voxel() {
         let window = Window::Average;
-        let sampler = GridSampler::new([1, 1, 4], Overlap::Voxels([0, 0, 2]), None, Placement::Flush);
+        let sampler =
+            GridSampler::new([1, 1, 4], Overlap::Voxels([0, 0, 2]), None, Placement::Flush);
         let grid = sampler.unwrap().grid([1, 1, 10]).unwrap();
-        let axis = AxisCoverage::new(&grid, 2, &window, &window.weights([1, 1, 4]).unwrap()).unwrap();
+        let axis =
+            AxisCoverage::new(&grid, 2, &window, &window.weights([1, 1, 4]).unwrap()).unwrap();
         assert_eq!([0, 2, 9].map(|i| axis.patches_at(i)), [0..1, 0..2, 3..4]);
         assert_eq!(axis.patches_meeting(&(3..5)), 0..3);
         assert_eq!(axis.sums, [1., 1., 2., 2., 2., 2., 2., 2., 1., 1.]);

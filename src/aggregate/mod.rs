@@ -213,7 +213,11 @@ impl<S: Sink> Aggregator<S> {
             .zip(places)
             .map(|(voxels, places)| Patch { voxels, places })
             .collect();
-        let run = || self.touched(&patches).into_par_iter().try_for_each(|band| self.add_to_band(band, &patches));
+        let run = || {
+            self.touched(&patches)
+                .into_par_iter()
+                .try_for_each(|band| self.add_to_band(band, &patches))
+        };
         let added = self.pool.get()?.install(run);
         if added.is_err() {
             self.ledger().failed = true;

@@ -69,12 +69,16 @@ impl GridSampler {
                 )));
             }
             Overlap::Fraction(f) if !(0.0..1.0).contains(&f) => {
-                return Err(Error::usage(format!("overlap {f}: a fraction lies in 0.0 to below 1.0")));
+                return Err(Error::usage(format!(
+                    "overlap {f}: a fraction lies in 0.0 to below 1.0"
+                )));
             }
             _ => {}
         }
         if padding == Some(Padding::Refuse) {
-            return Err(Error::usage("a grid's padding is a constant, edge or reflect; without one it is None"));
+            return Err(Error::usage(
+                "a grid's padding is a constant, edge or reflect; without one it is None",
+            ));
         }
         Ok(Self { patch_size, overlap, padding, placement })
     }
@@ -230,7 +234,13 @@ impl Grid {
 mod tests {
     use super::*;
 
-    fn starts(p: usize, overlap: Overlap, padding: Option<Padding>, placement: Placement, s: usize) -> Vec<i64> {
+    fn starts(
+        p: usize,
+        overlap: Overlap,
+        padding: Option<Padding>,
+        placement: Placement,
+        s: usize,
+    ) -> Vec<i64> {
         let sampler = GridSampler::new([1, 1, p], overlap, padding, placement).unwrap();
         sampler.grid([1, 1, s]).unwrap().axis_starts(2).to_vec()
     }
@@ -269,7 +279,8 @@ mod tests {
 
     #[test]
     fn numbers_and_places_agree() {
-        let sampler = GridSampler::new([2; 3], Overlap::Voxels([0, 1, 1]), None, Placement::Flush).unwrap();
+        let sampler =
+            GridSampler::new([2; 3], Overlap::Voxels([0, 1, 1]), None, Placement::Flush).unwrap();
         let grid = sampler.grid([4, 5, 3]).unwrap();
         assert_eq!(grid.counts(), [2, 4, 2]);
         for (n, start) in grid.starts().enumerate() {
@@ -283,8 +294,15 @@ mod tests {
     fn impossible_grids_are_refused() {
         let refused = |overlap| GridSampler::new([4; 3], overlap, None, Placement::Flush).is_err();
         assert!(refused(Overlap::Voxels([0, 4, 0])));
-        assert!(refused(Overlap::Fraction(1.0)) && refused(Overlap::Fraction(-0.1)) && refused(Overlap::Fraction(f64::NAN)));
-        let sampler = GridSampler::new([4; 3], Overlap::Fraction(0.0), None, Placement::Flush).unwrap();
-        assert!(sampler.grid([4, 3, 4]).unwrap_err().to_string().contains("larger than the volume"));
+        assert!(
+            refused(Overlap::Fraction(1.0))
+                && refused(Overlap::Fraction(-0.1))
+                && refused(Overlap::Fraction(f64::NAN))
+        );
+        let sampler =
+            GridSampler::new([4; 3], Overlap::Fraction(0.0), None, Placement::Flush).unwrap();
+        assert!(
+            sampler.grid([4, 3, 4]).unwrap_err().to_string().contains("larger than the volume")
+        );
     }
 }

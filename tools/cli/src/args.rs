@@ -186,7 +186,9 @@ pub(crate) fn parse_patch(text: &str) -> Result<Size3, String> {
 
 fn parse_named(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
-        Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), path.into())),
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok((name.to_owned(), path.into()))
+        }
         _ => Err("expected NAME=PATH, as ct=scan.nii.gz".into()),
     }
 }

@@ -20,7 +20,8 @@ pub(crate) fn catch_interrupts() -> Result<()> {
             std::process::exit(4);
         }
     };
-    ctrlc::set_handler(asked).map_err(|e| Error::io("signals", "cannot be caught")(std::io::Error::other(e)))
+    ctrlc::set_handler(asked)
+        .map_err(|e| Error::io("signals", "cannot be caught")(std::io::Error::other(e)))
 }
 
 /// How progress is shown.
@@ -50,7 +51,14 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 impl Progress {
     pub(crate) fn new(show: Show) -> Self {
         let now = Instant::now();
-        let state = State { bar: ProgressBar::hidden(), done: 0, total: 0, started: now, last_line: now, subjects: (0, 0) };
+        let state = State {
+            bar: ProgressBar::hidden(),
+            done: 0,
+            total: 0,
+            started: now,
+            last_line: now,
+            subjects: (0, 0),
+        };
         Self { show, state: Mutex::new(state) }
     }
 }
@@ -70,8 +78,11 @@ impl Observer for Progress {
                     let _ = writeln!(stderr(), "{skipped} subjects are there already");
                 }
                 if terminal {
-                    let style = "{msg:24!} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
-                    let style = ProgressStyle::with_template(style).expect("a constant template").progress_chars("=> ");
+                    let style =
+                        "{msg:24!} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+                    let style = ProgressStyle::with_template(style)
+                        .expect("a constant template")
+                        .progress_chars("=> ");
                     state.bar = ProgressBar::new(total).with_style(style);
                 }
             }
@@ -88,7 +99,8 @@ impl Observer for Progress {
                     state.last_line = Instant::now();
                     let rate = state.done as f64 / state.started.elapsed().as_secs_f64();
                     let left = (state.total - state.done) as f64 / rate;
-                    let (done, total, rate) = (bytes(state.done), bytes(state.total), bytes(rate as u64));
+                    let (done, total, rate) =
+                        (bytes(state.done), bytes(state.total), bytes(rate as u64));
                     let _ = writeln!(stderr(), "{done} of {total}, {rate}/s, {left:.0} s left");
                 }
             }

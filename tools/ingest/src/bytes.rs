@@ -26,7 +26,9 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
     let bytes = text[..digits].parse::<f64>().ok().zip(factor).map(|(n, f)| n * f);
     match bytes {
         Some(bytes) if bytes < 9.0e18 => Ok(bytes as u64),
-        _ => Err(Error::usage(format!("{text:?} is no size in bytes: expected a number and a unit, as 256MiB"))),
+        _ => Err(Error::usage(format!(
+            "{text:?} is no size in bytes: expected a number and a unit, as 256MiB"
+        ))),
     }
 }
 
@@ -36,7 +38,13 @@ mod tests {
 
     #[test]
     fn sizes_as_people_write_them() {
-        for (text, bytes) in [("4096", 4096), ("1GiB", 1 << 30), ("500 mb", 500_000_000), ("1.5KiB", 1536), ("2TiB", 2 << 40)] {
+        for (text, bytes) in [
+            ("4096", 4096),
+            ("1GiB", 1 << 30),
+            ("500 mb", 500_000_000),
+            ("1.5KiB", 1536),
+            ("2TiB", 2 << 40),
+        ] {
             assert_eq!(parse_bytes(text).unwrap(), bytes);
         }
         for text in ["", "GiB", "1XB", "-1", "1e3", "1.2.3MB", "99999999TiB"] {

@@ -35,7 +35,13 @@ pub fn export(volume: &Volume, out: &Path, existing: Existing) -> Result<()> {
         for z in (0..size[0]).step_by(depth) {
             let planes = depth.min(size[0] - z);
             let bytes = &mut slab[..planes * plane_bytes];
-            volume.read_bytes(&[[z as i64, 0, 0]], [planes, size[1], size[2]], Padding::Refuse, first..first + together, bytes)?;
+            volume.read_bytes(
+                &[[z as i64, 0, 0]],
+                [planes, size[1], size[2]],
+                Padding::Refuse,
+                first..first + together,
+                bytes,
+            )?;
             writer.write_steps(bytes, planes)?;
         }
     }

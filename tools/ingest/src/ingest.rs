@@ -35,7 +35,13 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let existing = Existing::Refuse;
-        Self { patch_sizes: vec![[96; 3]], codec: Codec::Fast, memory_bytes: 1 << 30, threads: None, existing }
+        Self {
+            patch_sizes: vec![[96; 3]],
+            codec: Codec::Fast,
+            memory_bytes: 1 << 30,
+            threads: None,
+            existing,
+        }
     }
 }
 
@@ -122,7 +128,8 @@ pub struct IngestReport {
 impl PlannedVolume {
     /// Bytes of its voxels.
     pub fn voxel_bytes(&self) -> u64 {
-        self.layout.shape().iter().map(|&n| n as u64).product::<u64>() * self.layout.dtype.size() as u64
+        self.layout.shape().iter().map(|&n| n as u64).product::<u64>()
+            * self.layout.dtype.size() as u64
     }
 
     fn shape(&self) -> VolumeShape {
@@ -131,7 +138,12 @@ impl PlannedVolume {
 }
 
 fn shape_of(header: &SourceVolume) -> VolumeShape {
-    VolumeShape { channels: header.channels, size: header.size, dtype: header.dtype, interleaved: header.interleaved }
+    VolumeShape {
+        channels: header.channels,
+        size: header.size,
+        dtype: header.dtype,
+        interleaved: header.interleaved,
+    }
 }
 
 /// Reads every header and chooses every layout.
@@ -140,13 +152,17 @@ fn shape_of(header: &SourceVolume) -> VolumeShape {
 /// [`Error::Usage`], [`Error::Data`], [`Error::Io`] for the first source that cannot be ingested.
 pub fn plan(manifest: &Manifest, options: &Options) -> Result<Vec<PlannedSubject>> {
     if options.patch_sizes.is_empty() || options.patch_sizes.iter().flatten().any(|&n| n == 0) {
-        return Err(Error::usage(format!("patch sizes {:?}: at least one, every axis at least 1", options.patch_sizes)));
+        return Err(Error::usage(format!(
+            "patch sizes {:?}: at least one, every axis at least 1",
+            options.patch_sizes
+        )));
     }
     let volume = |source: &Source| {
         let header = nifti::probe(&source.path)?;
         let shape = shape_of(&header);
-        let layout = layout::choose(&shape, &options.patch_sizes, options.codec, options.memory_bytes)
-            .map_err(|e| Error::usage(format!("{}: {e}", source.path.display())))?;
+        let layout =
+            layout::choose(&shape, &options.patch_sizes, options.codec, options.memory_bytes)
+                .map_err(|e| Error::usage(format!("{}: {e}", source.path.display())))?;
         let memory = layout::ingest_memory(&shape, &layout, options.memory_bytes);
         Ok(PlannedVolume { source: source.clone(), header, layout, memory })
     };
@@ -154,7 +170,9 @@ pub fn plan(manifest: &Manifest, options: &Options) -> Result<Vec<PlannedSubject
         let volumes = sources.iter().map(volume).collect::<Result<Vec<_>>>()?;
         for other in &volumes[1..] {
             let first = &volumes[0];
-            if first.header.size != other.header.size || !first.header.affine.agrees_with(&other.header.affine, first.header.size) {
+            if first.header.size != other.header.size
+                || !first.header.affine.agrees_with(&other.header.affine, first.header.size)
+            {
                 return Err(Error::data(&other.source.path, another_grid(first, other)));
             }
         }
@@ -171,7 +189,9 @@ fn another_grid(first: &PlannedVolume, other: &PlannedVolume) -> String {
         format!("{:?} voxels (z, y, x), that one {:?}", b.size, a.size)
     };
     let path = first.source.path.display();
-    format!("lies on another grid than {path} of the same subject: it has {difference}; resample it, or give it a subject of its own")
+    format!(
+        "lies on another grid than {path} of the same subject: it has {difference}; resample it, or give it a subject of its own"
+    )
 }
 
 /// Ingests what the manifest names into the store at `out`.
@@ -181,7 +201,12 @@ fn another_grid(first: &PlannedVolume, other: &PlannedVolume) -> String {
 ///
 /// # Errors
 /// As [`plan`]; [`Error::Exists`], [`Error::NotAStore`]; [`Error::Interrupted`] if the observer asked to stop.
-pub fn ingest(manifest: &Manifest, out: &std::path::Path, options: &Options, observer: &dyn Observer) -> Result<IngestReport> {
+pub fn ingest(
+    manifest: &Manifest,
+    out: &std::path::Path,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<IngestReport> {
     let planned = plan(manifest, options)?;
     let store = StoreWriter::open(out, options.threads)?;
     let mut report = IngestReport::default();
@@ -193,7 +218,9 @@ pub fn ingest(manifest: &Manifest, out: &std::path::Path, options: &Options, obs
             _ if !present => todo.push(subject),
             Existing::Overwrite => todo.push(subject),
             Existing::Skip => report.skipped.push(subject.name.clone()),
-            Existing::Refuse if resumes && came_from(&store, subject) => report.skipped.push(subject.name.clone()),
+            Existing::Refuse if resumes && came_from(&store, subject) => {
+                report.skipped.push(subject.name.clone())
+            }
             Existing::Refuse => {
                 let remedy = "--overwrite replaces it, --skip-existing leaves it".to_owned();
                 return Err(Error::Exists { path: out.join(&subject.name), remedy });
@@ -219,12 +246,14 @@ pub fn ingest(manifest: &Manifest, out: &std::path::Path, options: &Options, obs
 /// Whether a published subject was made of the same files: same volumes, kinds, file names and lengths.
 fn came_from(store: &StoreWriter, planned: &PlannedSubject) -> bool {
     let same = || -> Result<bool> {
-        let subject = Dataset::open(store.path(), &OpenOptions::default())?.subject(&planned.name)?;
+        let subject =
+            Dataset::open(store.path(), &OpenOptions::default())?.subject(&planned.name)?;
         for volume in &planned.volumes {
             let found = subject.volume(&volume.source.volume)?;
             let bytes = std::fs::metadata(&volume.source.path).map(|m| m.len()).ok();
             let name = file_name(&volume.source);
-            let same_source = found.source().is_some_and(|s| s.name == name && Some(s.bytes) == bytes);
+            let same_source =
+                found.source().is_some_and(|s| s.name == name && Some(s.bytes) == bytes);
             if !same_source || found.kind() != volume.source.kind {
                 return Ok(false);
             }
@@ -238,9 +267,16 @@ fn file_name(source: &Source) -> String {
     source.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn ingest_volume(subject: &mut SubjectWriter, planned: &PlannedVolume, options: &Options, observer: &dyn Observer) -> Result<()> {
+fn ingest_volume(
+    subject: &mut SubjectWriter,
+    planned: &PlannedVolume,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<()> {
     let (header, mut stream) = nifti::open(&planned.source.path)?;
-    if shape_of(&header).plane_bytes() != planned.shape().plane_bytes() || header.size != planned.header.size {
+    if shape_of(&header).plane_bytes() != planned.shape().plane_bytes()
+        || header.size != planned.header.size
+    {
         return Err(Error::data(&planned.source.path, "changed while it was being ingested"));
     }
     let mut writer = subject.volume(VolumeSpec {
@@ -275,7 +311,11 @@ fn check_interrupt(observer: &dyn Observer) -> Result<()> {
 }
 
 /// Reads and encodes in turn, with one layer in memory.
-fn copy(stream: &mut dyn VoxelStream, writer: &mut VolumeWriter, observer: &dyn Observer) -> Result<()> {
+fn copy(
+    stream: &mut dyn VoxelStream,
+    writer: &mut VolumeWriter,
+    observer: &dyn Observer,
+) -> Result<()> {
     let mut layer = vec![0; writer.layer_bytes()];
     let plane_bytes = layer_plane_bytes(writer);
     while writer.next_planes() > 0 {
@@ -290,10 +330,16 @@ fn copy(stream: &mut dyn VoxelStream, writer: &mut VolumeWriter, observer: &dyn 
 }
 
 /// Reads the next layer on a thread of its own while this one is encoded.
-fn copy_overlapped(stream: &mut dyn VoxelStream, writer: &mut VolumeWriter, planned: &PlannedVolume, observer: &dyn Observer) -> Result<()> {
+fn copy_overlapped(
+    stream: &mut dyn VoxelStream,
+    writer: &mut VolumeWriter,
+    planned: &PlannedVolume,
+    observer: &dyn Observer,
+) -> Result<()> {
     let (layer_bytes, plane_bytes) = (writer.layer_bytes(), layer_plane_bytes(writer));
     let layout = &planned.layout;
-    let depths = (0..layout.chunk_grid()[0]).map(|i| layout.chunk[0].min(layout.size[0] - i * layout.chunk[0]));
+    let depths = (0..layout.chunk_grid()[0])
+        .map(|i| layout.chunk[0].min(layout.size[0] - i * layout.chunk[0]));
     let outer = layout.channel_count() / planned.header.interleaved;
     let schedule = (0..outer).flat_map(|_| depths.clone());
     // Two buffers in all: one is filled, the other encoded.
@@ -317,7 +363,8 @@ fn copy_overlapped(stream: &mut dyn VoxelStream, writer: &mut VolumeWriter, plan
         let (filled, give_back) = (filled, give_back);
         while writer.next_planes() > 0 {
             check_interrupt(observer)?;
-            let (planes, layer) = filled.recv().expect("the reader sends every layer or an error")?;
+            let (planes, layer) =
+                filled.recv().expect("the reader sends every layer or an error")?;
             let bytes = &layer[..planes * plane_bytes];
             writer.write_layer(bytes)?;
             observer.event(Event::Encoded(bytes.len() as u64));

@@ -16,5 +16,7 @@ pub mod source;
 
 pub use bytes::parse_bytes;
 pub use export::export;
-pub use ingest::{Event, IngestReport, Observer, Options, PlannedSubject, PlannedVolume, Quiet, ingest, plan};
+pub use ingest::{
+    Event, IngestReport, Observer, Options, PlannedSubject, PlannedVolume, Quiet, ingest, plan,
+};
 pub use manifest::{Manifest, Source, subject_of};

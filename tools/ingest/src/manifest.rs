@@ -38,7 +38,13 @@ impl Manifest {
     /// # Errors
     /// [`Error::Usage`] for a name outside the format or a volume that was named before.
     pub fn push(&mut self, source: Source) -> Result<()> {
-        let place = |e: Error| if source.named_in.is_empty() { e } else { Error::usage(format!("{}: {e}", source.named_in)) };
+        let place = |e: Error| {
+            if source.named_in.is_empty() {
+                e
+            } else {
+                Error::usage(format!("{}: {e}", source.named_in))
+            }
+        };
         check_name("subject", &source.subject).map_err(place)?;
         check_name("volume", &source.volume).map_err(place)?;
         let group = match self.subjects.iter().position(|(name, _)| *name == source.subject) {
@@ -49,7 +55,10 @@ impl Manifest {
             }
         };
         if group.iter().any(|other| other.volume == source.volume) {
-            return Err(place(Error::usage(format!("subject {:?} names volume {:?} twice", source.subject, source.volume))));
+            return Err(place(Error::usage(format!(
+                "subject {:?} names volume {:?} twice",
+                source.subject, source.volume
+            ))));
         }
         group.push(source);
         Ok(())
@@ -61,7 +70,13 @@ impl Manifest {
     /// As [`Manifest::push`].
     pub fn push_file(&mut self, path: &Path) -> Result<()> {
         let (subject, path) = (subject_of(path), path.to_owned());
-        self.push(Source { subject, volume: "image".into(), kind: Kind::Image, path, named_in: String::new() })
+        self.push(Source {
+            subject,
+            volume: "image".into(),
+            kind: Kind::Image,
+            path,
+            named_in: String::new(),
+        })
     }
 
     /// Reads a table with the columns `subject,volume,kind,path`; relative paths start at the table's folder.
@@ -75,9 +90,12 @@ impl Manifest {
         let headers = reader.headers().map_err(|e| wrong(e.to_string()))?.clone();
         let column = |name: &str| {
             let place = headers.iter().position(|h| h.trim_start_matches('\u{feff}') == name);
-            place.ok_or_else(|| wrong(format!("no column {name:?}: a manifest has subject,volume,kind,path")))
+            place.ok_or_else(|| {
+                wrong(format!("no column {name:?}: a manifest has subject,volume,kind,path"))
+            })
         };
-        let [subject, volume, kind, path] = [column("subject")?, column("volume")?, column("kind")?, column("path")?];
+        let [subject, volume, kind, path] =
+            [column("subject")?, column("volume")?, column("kind")?, column("path")?];
         let folder = table.parent().unwrap_or(Path::new(""));
         let mut manifest = Self::new();
         for record in reader.records() {
@@ -87,7 +105,11 @@ impl Manifest {
             let kind = match &record[kind] {
                 "image" => Kind::Image,
                 "labels" => Kind::Labels,
-                other => return Err(Error::usage(format!("{named_in}: kind {other:?}: expected image or labels"))),
+                other => {
+                    return Err(Error::usage(format!(
+                        "{named_in}: kind {other:?}: expected image or labels"
+                    )));
+                }
             };
             let path = folder.join(&record[path]);
             if !path.is_file() {
@@ -113,7 +135,8 @@ pub fn subject_of(path: &Path) -> String {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let stem = |name: &str, extension: &str| {
         let cut = name.len().checked_sub(extension.len())?;
-        (cut > 0 && name.is_char_boundary(cut) && name[cut..].eq_ignore_ascii_case(extension)).then(|| name[..cut].to_owned())
+        (cut > 0 && name.is_char_boundary(cut) && name[cut..].eq_ignore_ascii_case(extension))
+            .then(|| name[..cut].to_owned())
     };
     let bare = stem(&name, ".gz").unwrap_or(name);
     [".nii", ".hdr", ".img"].iter().find_map(|e| stem(&bare, e)).unwrap_or(bare)
@@ -125,7 +148,13 @@ mod tests {
 
     #[test]
     fn stems_lose_every_image_extension() {
-        for (name, stem) in [("a/ct.nii.gz", "ct"), ("ct.NII", "ct"), ("x.y.hdr", "x.y"), (".nii", ".nii"), ("b.img.gz", "b")] {
+        for (name, stem) in [
+            ("a/ct.nii.gz", "ct"),
+            ("ct.NII", "ct"),
+            ("x.y.hdr", "x.y"),
+            (".nii", ".nii"),
+            ("b.img.gz", "b"),
+        ] {
             assert_eq!(subject_of(Path::new(name)), stem);
         }
     }
@@ -142,7 +171,8 @@ mod tests {
             Manifest::from_csv(&table)
         };
         let manifest = parse("kind,path,subject,volume\nimage,a.nii,s1,ct\nimage,b.nii,s2,ct\nlabels, b.nii ,s1,seg\n").unwrap();
-        let names: Vec<_> = manifest.subjects().iter().map(|(n, v)| (n.as_str(), v.len())).collect();
+        let names: Vec<_> =
+            manifest.subjects().iter().map(|(n, v)| (n.as_str(), v.len())).collect();
         assert_eq!(names, [("s1", 2), ("s2", 1)]);
         assert_eq!(manifest.subjects()[0].1[1].kind, Kind::Labels);
         let head = "subject,volume,kind,path\n";

@@ -15,7 +15,11 @@ pub(crate) fn run(args: &InfoArgs) -> Result<ExitCode> {
     match Place::open(&args.path)? {
         Place::Dataset(dataset) => {
             if args.json {
-                let subjects = dataset.subjects().iter().map(|name| subject_json(&dataset.subject(name)?)).collect::<Result<Vec<_>>>()?;
+                let subjects = dataset
+                    .subjects()
+                    .iter()
+                    .map(|name| subject_json(&dataset.subject(name)?))
+                    .collect::<Result<Vec<_>>>()?;
                 json(&json!({ "store": dataset.path().to_string_lossy(), "subjects": subjects }));
             } else {
                 dataset_text(&dataset)?;
@@ -63,7 +67,11 @@ fn voxel_bytes(volume: &Volume) -> u64 {
 }
 
 fn subject_json(subject: &Subject) -> Result<Value> {
-    let volumes = subject.volumes().iter().map(|name| volume_json(&subject.volume(name)?)).collect::<Result<Vec<_>>>()?;
+    let volumes = subject
+        .volumes()
+        .iter()
+        .map(|name| volume_json(&subject.volume(name)?))
+        .collect::<Result<Vec<_>>>()?;
     Ok(json!({ "subject": subject.name(), "volumes": volumes }))
 }
 
@@ -89,8 +97,12 @@ fn volume_json(volume: &Volume) -> Result<Value> {
         "source": volume.source().map(|s| json!({ "name": s.name, "bytes": s.bytes, "sha256": s.sha256 })),
     });
     if volume.kind() == Kind::Labels {
-        let labels: Vec<Value> =
-            volume.label_counts()?.totals().into_iter().map(|(label, voxels)| json!({ "label": label, "voxels": voxels })).collect();
+        let labels: Vec<Value> = volume
+            .label_counts()?
+            .totals()
+            .into_iter()
+            .map(|(label, voxels)| json!({ "label": label, "voxels": voxels }))
+            .collect();
         info["labels"] = labels.into();
     }
     Ok(info)
@@ -105,10 +117,15 @@ fn volume_text(volume: &Volume) -> Result<()> {
     let (slope, intercept) = volume.slope_intercept();
     line(&format!("  scaling  value × {slope} + {intercept}"));
     let (layout, codec) = (volume.layout(), &volume.attributes().codec);
-    line(&format!("  layout   chunk {}, shard {}, codec {codec}", extents(&layout.chunk), extents(&layout.shard)));
+    line(&format!(
+        "  layout   chunk {}, shard {}, codec {codec}",
+        extents(&layout.chunk),
+        extents(&layout.shard)
+    ));
     line(&format!("  on disk  {}, ratio {:.2}", bytes(stored), raw as f64 / stored as f64));
     let statistics = volume.statistics();
-    let text = |n: &Option<serde_json::Number>| n.as_ref().map_or("none".to_owned(), ToString::to_string);
+    let text =
+        |n: &Option<serde_json::Number>| n.as_ref().map_or("none".to_owned(), ToString::to_string);
     let number = |n: Option<f64>| n.map_or("none".to_owned(), |v| format!("{v:.6}"));
     line(&format!(
         "  values   min {}, max {}, mean {}, std {}, {} not finite",
@@ -119,13 +136,23 @@ fn volume_text(volume: &Volume) -> Result<()> {
         statistics.non_finite,
     ));
     if let Some(source) = volume.source() {
-        line(&format!("  source   {}, {}, sha256 {}", source.name, bytes(source.bytes), source.sha256));
+        line(&format!(
+            "  source   {}, {}, sha256 {}",
+            source.name,
+            bytes(source.bytes),
+            source.sha256
+        ));
     }
     if volume.kind() == Kind::Labels {
         const SHOWN: usize = 20;
         let totals = volume.label_counts()?.totals();
-        let shown: Vec<String> = totals.iter().take(SHOWN).map(|(label, n)| format!("{label}: {n}")).collect();
-        let more = if totals.len() > SHOWN { format!(", … ({} in all)", totals.len()) } else { String::new() };
+        let shown: Vec<String> =
+            totals.iter().take(SHOWN).map(|(label, n)| format!("{label}: {n}")).collect();
+        let more = if totals.len() > SHOWN {
+            format!(", … ({} in all)", totals.len())
+        } else {
+            String::new()
+        };
         line(&format!("  labels   {}{more}", shown.join(", ")));
     }
     Ok(())

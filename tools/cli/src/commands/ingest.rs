@@ -43,7 +43,10 @@ pub(crate) fn run(args: &IngestArgs) -> Result<ExitCode> {
         let rate = bytes((report.voxel_bytes as f64 / seconds) as u64);
         let (n, store) = (report.written.len(), args.out.display());
         let subjects = if n == 1 { "subject" } else { "subjects" };
-        line(&format!("{n} {subjects} in {store}: {} of voxels in {seconds:.1} s, {rate}/s", bytes(report.voxel_bytes)));
+        line(&format!(
+            "{n} {subjects} in {store}: {} of voxels in {seconds:.1} s, {rate}/s",
+            bytes(report.voxel_bytes)
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -54,14 +57,21 @@ fn manifest(args: &IngestArgs) -> Result<Manifest> {
     }
     let mut manifest = Manifest::new();
     let mut push = |subject: String, volume: &str, kind, path: &std::path::Path| {
-        manifest.push(Source { subject, volume: volume.to_owned(), kind, path: path.to_owned(), named_in: String::new() })
+        manifest.push(Source {
+            subject,
+            volume: volume.to_owned(),
+            kind,
+            path: path.to_owned(),
+            named_in: String::new(),
+        })
     };
     let subject = |path: &std::path::Path| args.subject.clone().unwrap_or_else(|| subject_of(path));
     for source in &args.sources {
         push(subject(source), "image", Kind::Image, source)?;
     }
     let images = args.images.iter().map(|named| (Kind::Image, named));
-    let named: Vec<_> = images.chain(args.labels.iter().map(|named| (Kind::Labels, named))).collect();
+    let named: Vec<_> =
+        images.chain(args.labels.iter().map(|named| (Kind::Labels, named))).collect();
     for (kind, (name, path)) in &named {
         // All belong to one subject: without a name of its own it is called as its first file.
         push(subject(&named[0].1.1), name, *kind, path)?;
@@ -79,7 +89,8 @@ fn print_plan(planned: &[PlannedSubject], as_json: bool) {
                 "chunk": v.layout.chunk, "shard": v.layout.shard, "voxel_bytes": v.voxel_bytes(), "memory_bytes": v.memory.bytes,
             })
         };
-        let volumes: Vec<Value> = planned.iter().flat_map(|s| s.volumes.iter().map(move |v| volume(s, v))).collect();
+        let volumes: Vec<Value> =
+            planned.iter().flat_map(|s| s.volumes.iter().map(move |v| volume(s, v))).collect();
         json(&json!({ "volumes": volumes, "peak_memory_bytes": peak }));
         return;
     }

@@ -26,7 +26,11 @@ impl Place {
         let mut names = Vec::new();
         let mut store = trimmed.as_path();
         loop {
-            let opened = if store.join(ZARR_JSON).is_file() { Dataset::open(store, &OpenOptions::default()).ok() } else { None };
+            let opened = if store.join(ZARR_JSON).is_file() {
+                Dataset::open(store, &OpenOptions::default()).ok()
+            } else {
+                None
+            };
             if let Some(dataset) = opened {
                 let subject = |i: usize| dataset.subject(&names[i]);
                 return match names.len() {
@@ -45,7 +49,11 @@ impl Place {
                     store = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
                 }
                 // No store on the way up: the path itself says best what is wrong.
-                _ => return Err(Dataset::open(&trimmed, &OpenOptions::default()).err().unwrap_or_else(|| Error::usage("no store"))),
+                _ => {
+                    return Err(Dataset::open(&trimmed, &OpenOptions::default())
+                        .err()
+                        .unwrap_or_else(|| Error::usage("no store")));
+                }
             }
         }
     }

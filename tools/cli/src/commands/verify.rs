@@ -32,7 +32,11 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
         report.errors.iter().for_each(print_error);
         let hidden = report.error_count - report.errors.len() as u64;
         let more = if hidden > 0 { format!(" ({hidden} not shown)") } else { String::new() };
-        let verdict = if report.error_count == 0 { "all right".into() } else { format!("{} errors{more}", report.error_count) };
+        let verdict = if report.error_count == 0 {
+            "all right".into()
+        } else {
+            format!("{} errors{more}", report.error_count)
+        };
         line(&format!(
             "{verdict}: {} subjects, {} volumes, {} shards, {} chunks, {}",
             report.subjects,
