@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_int};
 
 use voxquarry::codec::Scratch;
 use voxquarry::codec::encode::Encoder;
-use voxquarry::codec::frame::{Block, Frame};
+use voxquarry::codec::frame::Frame;
 use voxquarry::format::array::{BloscParameters, Compressor, Shuffle};
 
 const TYPESIZES: [usize; 4] = [1, 2, 4, 8];
@@ -88,14 +88,7 @@ fn decode(frame: &[u8], nbytes: usize, typesize: usize) -> Result<Vec<u8>, Strin
     let mut out = Vec::new();
     for i in 0..frame.blocks() {
         assert_eq!(frame.block_range(i).start, out.len());
-        match frame.block(i, &mut scratch)? {
-            Block::Plain(bytes) => out.extend_from_slice(bytes),
-            Block::Planes(planes) => {
-                for element in 0..planes.as_slice()[0].len() {
-                    out.extend(planes.as_slice().iter().map(|plane| plane[element]));
-                }
-            }
-        }
+        out.extend_from_slice(frame.block(i, &mut scratch)?.whole());
         assert_eq!(frame.block_range(i).end, out.len());
     }
     Ok(out)

@@ -75,15 +75,18 @@ impl Encoder {
             Shuffle::Bit => shuffle::shuffle_bits(block, &mut self.shuffled, self.typesize),
         }
         for stream in self.shuffled.chunks_exact(block.len() / streams) {
-            // What does not fit into this space is not worth compressing.
-            self.stream.resize(stream.len() * STORED_PERCENT / 100, 0);
-            let encoded = match &mut self.zstd {
+            let limit = stream.len() * STORED_PERCENT / 100;
+            let fits = match &mut self.zstd {
                 Some(zstd) => {
-                    zstd.compress(&mut self.stream[..], stream, self.parameters.level).ok()
+                    self.stream.resize(limit, 0);
+                    let encoded =
+                        zstd.compress(&mut self.stream[..], stream, self.parameters.level);
+                    self.stream.truncate(encoded.unwrap_or(0));
+                    encoded.is_ok()
                 }
-                None => lz4::encode(stream, &mut self.stream, self.parameters.level),
+                None => lz4::encode(stream, &mut self.stream, self.parameters.level, limit),
             };
-            let bytes = encoded.map_or(stream, |n| &self.stream[..n]);
+            let bytes = if fits { &self.stream[..] } else { stream };
             out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
             out.extend_from_slice(bytes);
         }

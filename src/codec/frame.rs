@@ -2,10 +2,11 @@
 //!
 //! # Invariants
 //! - A [`Frame`] has a header that fits its bytes; streams are bounded when they are met.
-//! - A [`Block`]'s planes are as long as its elements are many.
 
 use std::ops::Range;
 
+use super::kernel::Kernel;
+use super::shuffle::{GROUP, Grouping, MAX_TYPESIZE};
 use super::{Complaint, Scratch, lz4, shuffle};
 use crate::format::array::{Compressor, Shuffle};
 use crate::format::index::u32_at;
@@ -42,26 +43,54 @@ enum Body {
     Blocks { compressor: Compressor, shuffle: Shuffle, split: bool },
 }
 
-/// One block's elements.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Block<'a> {
-    /// Elements as they are.
-    Plain(&'a [u8]),
-    /// Byte k of element i is `planes[k][i]`; as many planes as the type has bytes.
-    Planes(Planes<'a>),
+/// A decompressed block, whose elements are put together as they are asked for.
+#[derive(Debug)]
+pub struct Block<'s> {
+    body: BlockBody<'s>,
+    elements: usize,
+    typesize: usize,
+    joined: &'s mut Vec<u8>,
 }
 
-/// Byte planes of a block, for types of 2, 4 and 8 bytes.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Planes<'a> {
-    planes: [&'a [u8]; 8],
-    count: usize,
+#[derive(Debug)]
+enum BlockBody<'s> {
+    Plain(&'s [u8]),
+    /// As many planes as the type has bytes.
+    Shuffled {
+        grouping: Grouping,
+        planes: [&'s [u8]; MAX_TYPESIZE],
+    },
 }
 
-impl<'a> Planes<'a> {
-    /// The planes, least significant first.
-    pub fn as_slice(&self) -> &[&'a [u8]] {
-        &self.planes[..self.count]
+impl<'s> Block<'s> {
+    fn plain(bytes: &'s [u8], typesize: usize, joined: &'s mut Vec<u8>) -> Self {
+        Self { body: BlockBody::Plain(bytes), elements: bytes.len() / typesize, typesize, joined }
+    }
+
+    /// The bytes of some elements, counted in the block. Only shuffled ones are written anew, and forgotten at the next call.
+    #[inline]
+    pub fn elements(&mut self, range: Range<usize>) -> &[u8] {
+        let t = self.typesize;
+        match &self.body {
+            BlockBody::Plain(bytes) => &bytes[range.start * t..range.end * t],
+            BlockBody::Shuffled { grouping, planes } => {
+                assert!(range.end <= self.elements, "elements beyond the block");
+                let groups = range.start / GROUP..range.end.div_ceil(GROUP);
+                let first = groups.start * GROUP;
+                let bytes = ((groups.end * GROUP).min(self.elements) - first) * t;
+                if self.joined.len() < bytes {
+                    self.joined.resize(bytes, 0);
+                }
+                let out = &mut self.joined[..bytes];
+                shuffle::join(Kernel::best(), *grouping, &planes[..t], groups, out);
+                &out[(range.start - first) * t..(range.end - first) * t]
+            }
+        }
+    }
+
+    /// All elements, put together once.
+    pub fn whole(&mut self) -> &[u8] {
+        self.elements(0..self.elements)
     }
 }
 
@@ -150,7 +179,7 @@ impl<'a> Frame<'a> {
         bytes.start / self.block_bytes..bytes.end.div_ceil(self.block_bytes)
     }
 
-    /// Decodes block `i`; stored streams are lent from the frame, others from `scratch`.
+    /// Decompresses block `i`; what is stored as it is is lent from the frame, the rest from `scratch`.
     ///
     /// # Errors
     /// A sentence about what is damaged.
@@ -160,34 +189,40 @@ impl<'a> Frame<'a> {
     {
         let range = self.block_range(i);
         let Body::Blocks { compressor, shuffle, split } = self.body else {
-            return Ok(Block::Plain(&self.bytes[HEADER_BYTES..][range]));
+            let bytes = &self.bytes[HEADER_BYTES..][range];
+            return Ok(Block::plain(bytes, self.typesize, &mut scratch.joined));
         };
-        let length = range.len();
-        let streams = if split && length == self.block_bytes { self.typesize } else { 1 };
-        let stream_bytes = length / streams;
-        let Scratch { streams: buffer, unshuffled, zstd } = scratch;
-        if buffer.len() < length {
-            buffer.resize(length, 0);
+        let (length, t) = (range.len(), self.typesize);
+        let elements = length / t;
+        let grouping = match shuffle {
+            Shuffle::Byte if t > 1 => Some(Grouping::Bytes),
+            Shuffle::Bit if elements % 8 == 0 => Some(Grouping::Bits),
+            _ => None,
+        };
+        let streams = if split && length == self.block_bytes { t } else { 1 };
+        let Scratch { streams: buffer, joined, unsplit, zstd } = scratch;
+        if buffer.len() < length + lz4::SLACK_BYTES {
+            buffer.resize(length + lz4::SLACK_BYTES, 0);
         }
-        let mut decoded: [&'s [u8]; SPLIT_TYPESIZE] = [&[]; SPLIT_TYPESIZE];
-        let (mut rest, mut at) =
-            (&mut buffer[..length], u32_at(self.bytes, HEADER_BYTES + 4 * i) as usize);
-        for plane in decoded.iter_mut().take(streams) {
+        let stream_bytes = length / streams;
+        let mut decoded: [&'s [u8]; MAX_TYPESIZE] = [&[]; MAX_TYPESIZE];
+        let mut rest = &mut buffer[..];
+        let mut at = u32_at(self.bytes, HEADER_BYTES + 4 * i) as usize;
+        for bytes in &mut decoded[..streams] {
             let stream = self
                 .stream(at)
                 .ok_or_else(|| format!("block {i}: a stream at {at} leaves the frame"))?;
-            let (target, tail) = rest.split_at_mut(stream_bytes);
-            rest = tail;
             at += 4 + stream.len();
             if stream.len() == stream_bytes {
-                *plane = stream;
+                *bytes = stream;
                 continue;
             }
+            // Decoders may write into what lies behind: the next stream's place, and at the end slack.
             let whole = match compressor {
-                Compressor::Lz4 => lz4::decode(stream, target),
+                Compressor::Lz4 => lz4::decode(Kernel::best(), stream, rest, stream_bytes),
                 Compressor::Zstd => zstd
                     .get_or_insert_with(zstd_safe::DCtx::create)
-                    .decompress(&mut target[..], stream)
+                    .decompress(&mut rest[..stream_bytes], stream)
                     .is_ok_and(|n| n == stream_bytes),
             };
             if !whole {
@@ -196,37 +231,24 @@ impl<'a> Frame<'a> {
                     stream.len()
                 ));
             }
-            *plane = target;
+            let (done, behind) = rest.split_at_mut(stream_bytes);
+            (*bytes, rest) = (done, behind);
         }
-        let m = length / self.typesize;
-        match shuffle {
-            Shuffle::None if streams == 1 => Ok(Block::Plain(decoded[0])),
-            Shuffle::Byte if self.typesize <= 8 && length % self.typesize == 0 => {
-                let mut planes = Planes { planes: [&[]; 8], count: self.typesize };
-                for (k, plane) in planes.planes.iter_mut().enumerate().take(self.typesize) {
-                    *plane =
-                        if streams == 1 { &decoded[0][k * m..(k + 1) * m] } else { decoded[k] };
-                }
-                Ok(Block::Planes(planes))
+        let Some(grouping) = grouping else {
+            if streams == 1 {
+                return Ok(Block::plain(decoded[0], t, joined));
             }
-            _ => {
-                // Streams of other shuffles are parts of one run of bytes: join them, then put the bytes in order.
-                let joined: Vec<u8>;
-                let bytes = if streams == 1 {
-                    decoded[0]
-                } else {
-                    joined = decoded[..streams].concat();
-                    &joined
-                };
-                unshuffled.resize(length, 0);
-                match shuffle {
-                    Shuffle::None => unshuffled.copy_from_slice(bytes),
-                    Shuffle::Byte => shuffle::unshuffle_bytes(bytes, unshuffled, self.typesize),
-                    Shuffle::Bit => shuffle::unshuffle_bits(bytes, unshuffled, self.typesize),
-                }
-                Ok(Block::Plain(unshuffled))
-            }
+            // Streams of unshuffled bytes are parts of one run: this is how other writers may have made it.
+            let run: Vec<u8> = decoded[..streams].concat();
+            *unsplit = run;
+            return Ok(Block::plain(unsplit, t, joined));
+        };
+        if streams == 1 {
+            let planes = decoded[0];
+            planes.chunks_exact(elements).zip(&mut decoded).for_each(|(part, plane)| *plane = part);
         }
+        let body = BlockBody::Shuffled { grouping, planes: decoded };
+        Ok(Block { body, elements, typesize: t, joined })
     }
 
     fn stream(&self, at: usize) -> Option<&'a [u8]> {
@@ -245,14 +267,7 @@ mod tests {
     pub(crate) fn decode(frame: &Frame<'_>, scratch: &mut Scratch) -> Result<Vec<u8>, Complaint> {
         let mut out = Vec::new();
         for i in 0..frame.blocks() {
-            match frame.block(i, scratch)? {
-                Block::Plain(bytes) => out.extend_from_slice(bytes),
-                Block::Planes(planes) => {
-                    for element in 0..planes.as_slice()[0].len() {
-                        out.extend(planes.as_slice().iter().map(|plane| plane[element]));
-                    }
-                }
-            }
+            out.extend_from_slice(frame.block(i, scratch)?.whole());
         }
         Ok(out)
     }

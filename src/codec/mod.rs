@@ -1,7 +1,7 @@
 //! A chunk's bytes, to and fro: checksum, Blosc frame, shuffles, compressors.
 //!
-//! Encoded bytes come in as a slice of the map or of a read buffer. [`frame::Frame`] gives back one block at a time as
-//! byte planes, which the gather interleaves straight into the caller's patch: no whole chunk need ever exist.
+//! Encoded bytes come in as a slice of the map or of a read buffer. [`frame::Frame`] gives back one block at a time, in
+//! buffers that stay in the processor's nearest cache: no whole chunk need ever exist.
 //!
 //! # Invariants
 //! - Any bytes may come in: every length is bounded before it is used, and what is wrong becomes a message.
@@ -11,6 +11,7 @@
 
 pub mod encode;
 pub mod frame;
+mod kernel;
 mod lz4;
 mod shuffle;
 
@@ -22,14 +23,15 @@ pub const CHECKSUM_BYTES: usize = 4;
 /// Buffers and decompressor of one thread.
 pub struct Scratch {
     streams: Vec<u8>,
-    unshuffled: Vec<u8>,
+    joined: Vec<u8>,
+    unsplit: Vec<u8>,
     zstd: Option<zstd_safe::DCtx<'static>>,
 }
 
 impl Scratch {
     /// Empty; it grows to a block's size at first use.
     pub const fn new() -> Self {
-        Self { streams: Vec::new(), unshuffled: Vec::new(), zstd: None }
+        Self { streams: Vec::new(), joined: Vec::new(), unsplit: Vec::new(), zstd: None }
     }
 }
 

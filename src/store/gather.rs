@@ -1,6 +1,4 @@
-//! Copies voxels of a decoded block or chunk into the caller's patches.
-//!
-//! This is the inner loop of every read: byte planes are interleaved row by row straight into the destination.
+//! Copies voxels of decoded bytes into the caller's patches: the inner loop of every read.
 //!
 //! # Invariants
 //! - Every write is checked to lie inside the canvas; who writes to boxes at the same time keeps them disjoint.
@@ -8,8 +6,9 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::ptr;
 
-use crate::codec::frame::{Block, Planes};
+use crate::codec::frame::Block;
 use crate::{Region, Size3};
 
 /// The caller's buffer: patches of one size, each `(c, z, y, x)` in C order, one behind the other.
@@ -72,56 +71,21 @@ impl<'a> Canvas<'a> {
         }
     }
 
-    /// Bytes of `voxels` voxels of box `plane` from `at` on.
-    ///
-    /// # Safety
-    /// No other thread may use those voxels at the same time.
-    #[allow(clippy::mut_from_ref)]
-    unsafe fn row(&self, plane: usize, at: Size3, voxels: usize) -> &mut [u8] {
+    /// The canvas byte of the placement's first voxel, checked: all rows of the placement lie in the canvas.
+    fn first_byte(&self, place: &Placement) -> usize {
         let [_, ny, nx] = self.size;
-        let first = (plane * self.size[0] + at[0]) * ny * nx + at[1] * nx + at[2];
-        let (begin, length) = (first * self.voxel_bytes, voxels * self.voxel_bytes);
-        assert!(at[2] + voxels <= nx && begin + length <= self.bytes, "a row leaves the canvas");
-        // SAFETY: the range was just checked to lie in the buffer; the caller keeps others off it.
-        unsafe { std::slice::from_raw_parts_mut(self.base.add(begin), length) }
+        let [dz, dy, dx] = [0, 1, 2].map(|a| place.wanted[a].len() - 1);
+        let [z, y, x] = place.to;
+        let first = ((place.plane * self.size[0] + z) * ny + y) * nx + x;
+        let last = first + (dz * ny + dy) * nx + dx;
+        assert!(
+            y + dy < ny && x + dx < nx && (last + 1) * self.voxel_bytes <= self.bytes,
+            "a placement leaves the canvas"
+        );
+        first * self.voxel_bytes
     }
 
-    /// Calls `copy(from, row)` for each wanted row of the voxels `have` of a chunk, `from` counted in `have`.
-    ///
-    /// # Safety
-    /// As [`Canvas::row`], for the whole placement.
-    unsafe fn rows(
-        &self,
-        place: &Placement,
-        chunk: Size3,
-        have: Range<usize>,
-        mut copy: impl FnMut(usize, &mut [u8]),
-    ) {
-        let plane_voxels = chunk[1] * chunk[2];
-        let [z, y, x] = &place.wanted;
-        let slab =
-            z.start.max(have.start / plane_voxels)..z.end.min(have.end.div_ceil(plane_voxels));
-        for cz in slab {
-            for cy in y.clone() {
-                let row = (cz * chunk[1] + cy) * chunk[2];
-                // Blocks of our own writers hold whole rows; of others, perhaps parts.
-                let start = (row + x.start).max(have.start);
-                let end = (row + x.end).min(have.end);
-                if start >= end {
-                    continue;
-                }
-                let at = [
-                    place.to[0] + cz - z.start,
-                    place.to[1] + cy - y.start,
-                    place.to[2] + start - row - x.start,
-                ];
-                // SAFETY: passed on to our caller.
-                copy(start - have.start, unsafe { self.row(place.plane, at, end - start) });
-            }
-        }
-    }
-
-    /// Copies what `place` wants of `block`, which holds the voxels `have` of a chunk.
+    /// Copies what `place` wants of a block that holds the voxels `have` of a chunk; `voxels` gives some of the block's.
     ///
     /// # Safety
     /// No other thread may use the placement's voxels of the canvas at the same time.
@@ -129,18 +93,41 @@ impl<'a> Canvas<'a> {
         &self,
         place: &Placement,
         chunk: Size3,
-        have: Range<usize>,
-        block: &Block<'_>,
+        have: &Range<usize>,
+        source: &mut impl Voxels,
     ) {
-        let t = self.voxel_bytes;
-        // SAFETY: passed on to our caller.
-        unsafe {
-            match block {
-                Block::Plain(bytes) => self.rows(place, chunk, have, |from, row| {
-                    row.copy_from_slice(&bytes[from * t..][..row.len()]);
-                }),
-                Block::Planes(planes) => {
-                    self.rows(place, chunk, have, |from, row| interleave(planes, from, row))
+        let (t, [_, ny, nx], [z, y, x]) = (self.voxel_bytes, self.size, &place.wanted);
+        let first_byte = self.first_byte(place);
+        let plane = chunk[1] * chunk[2];
+        let rows = Rows {
+            count: y.len(),
+            bytes: x.len() * t,
+            from_stride: chunk[2] * t,
+            to_stride: nx * t,
+        };
+        for cz in z.start.max(have.start / plane)..z.end.min(have.end.div_ceil(plane)) {
+            let from = (cz * chunk[1] + y.start) * chunk[2] + x.start;
+            let end = from + (y.len() - 1) * chunk[2] + x.len();
+            let to = first_byte + (cz - z.start) * ny * nx * t;
+            if have.start <= from && end <= have.end {
+                let voxels = source.voxels(from - have.start..end - have.start);
+                assert!(voxels.len() == (end - from) * t, "as many voxels as were asked for");
+                // SAFETY: all rows of the plane are in `voxels`, and `first_byte` checked the canvas.
+                unsafe { rows.copy(voxels.as_ptr(), self.base.add(to)) };
+                continue;
+            }
+            // Blocks of our own writers hold whole planes; of others, perhaps parts of rows.
+            for row in 0..y.len() {
+                let from = from + row * chunk[2];
+                let (start, end) = (from.max(have.start), (from + x.len()).min(have.end));
+                if start < end {
+                    let part = source.voxels(start - have.start..end - have.start);
+                    let to = to + (row * nx + start - from) * t;
+                    assert!(part.len() == (end - start) * t, "as many voxels as were asked for");
+                    // SAFETY: a part of a row that `first_byte` checked.
+                    unsafe {
+                        ptr::copy_nonoverlapping(part.as_ptr(), self.base.add(to), part.len())
+                    };
                 }
             }
         }
@@ -150,27 +137,93 @@ impl<'a> Canvas<'a> {
     ///
     /// # Safety
     /// As [`Canvas::scatter`].
-    pub(crate) unsafe fn clear(&self, place: &Placement, chunk: Size3) {
-        // SAFETY: passed on to our caller.
-        unsafe { self.rows(place, chunk, 0..chunk.iter().product(), |_, row| row.fill(0)) }
+    pub(crate) unsafe fn clear(&self, place: &Placement) {
+        let (t, [_, ny, nx], [z, y, x]) = (self.voxel_bytes, self.size, &place.wanted);
+        let first_byte = self.first_byte(place);
+        for row in (0..z.len()).flat_map(|cz| (0..y.len()).map(move |cy| cz * ny + cy)) {
+            // SAFETY: `first_byte` checked every row.
+            unsafe { self.base.add(first_byte + row * nx * t).write_bytes(0, x.len() * t) };
+        }
     }
 }
 
-/// Joins elements from `from` on out of their byte planes into `out`.
-pub(crate) fn interleave(planes: &Planes<'_>, from: usize, out: &mut [u8]) {
-    match planes.as_slice() {
-        [a, b] => join([a, b], from, out),
-        [a, b, c, d] => join([a, b, c, d], from, out),
-        [a, b, c, d, e, f, g, h] => join([a, b, c, d, e, f, g, h], from, out),
-        planes => unreachable!("{} planes: data types have 2, 4 or 8 bytes", planes.len()),
+/// Where the voxels of a chunk, or of a part of it, come from.
+pub(crate) trait Voxels {
+    /// The bytes of some of them.
+    fn voxels(&mut self, range: Range<usize>) -> &[u8];
+}
+
+impl Voxels for Block<'_> {
+    #[inline]
+    fn voxels(&mut self, range: Range<usize>) -> &[u8] {
+        self.elements(range)
     }
 }
 
-fn join<const T: usize>(planes: [&[u8]; T], from: usize, out: &mut [u8]) {
-    let n = out.len() / T;
-    let planes = planes.map(|plane| &plane[from..from + n]);
-    let (elements, _) = out.as_chunks_mut::<T>();
-    for (i, element) in elements.iter_mut().enumerate() {
-        *element = planes.map(|plane| plane[i]);
+/// Voxels that lie together already.
+pub(crate) struct Plain<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) voxel_bytes: usize,
+}
+
+impl Voxels for Plain<'_> {
+    #[inline]
+    fn voxels(&mut self, range: Range<usize>) -> &[u8] {
+        &self.bytes[range.start * self.voxel_bytes..range.end * self.voxel_bytes]
+    }
+}
+
+/// Rows of one plane: how many, how long, how far apart on both sides.
+struct Rows {
+    count: usize,
+    bytes: usize,
+    from_stride: usize,
+    to_stride: usize,
+}
+
+impl Rows {
+    /// Copies them; a length that the compiler knows is a few moves, the others up to 64 bytes are two that overlap.
+    ///
+    /// # Safety
+    /// `from` may be read and `to` written at every row; they do not overlap.
+    #[inline]
+    unsafe fn copy(&self, from: *const u8, to: *mut u8) {
+        // SAFETY: each row's bytes are the caller's promise.
+        unsafe {
+            match self.bytes {
+                16 => self.each(from, to, |from, to| copy_pair::<8>(from, to, 16)),
+                32 => self.each(from, to, |from, to| copy_pair::<16>(from, to, 32)),
+                64 => self.each(from, to, |from, to| copy_pair::<32>(from, to, 64)),
+                n @ 33..64 => self.each(from, to, |from, to| copy_pair::<32>(from, to, n)),
+                n @ 17..32 => self.each(from, to, |from, to| copy_pair::<16>(from, to, n)),
+                n @ 8..16 => self.each(from, to, |from, to| copy_pair::<8>(from, to, n)),
+                n @ 4..8 => self.each(from, to, |from, to| copy_pair::<4>(from, to, n)),
+                n => self.each(from, to, |from, to| ptr::copy_nonoverlapping(from, to, n)),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Rows::copy`].
+    #[inline(always)]
+    unsafe fn each(&self, from: *const u8, to: *mut u8, copy: impl Fn(*const u8, *mut u8)) {
+        for row in 0..self.count {
+            // SAFETY: each row's bytes are the caller's promise.
+            unsafe { copy(from.add(row * self.from_stride), to.add(row * self.to_stride)) };
+        }
+    }
+}
+
+/// Copies `n` bytes, from `HALF` to twice that, as their first and their last `HALF`.
+///
+/// # Safety
+/// `n` bytes may be read at `from` and written at `to`; they do not overlap.
+#[inline(always)]
+unsafe fn copy_pair<const HALF: usize>(from: *const u8, to: *mut u8, n: usize) {
+    debug_assert!((HALF..=2 * HALF).contains(&n));
+    // SAFETY: both halves lie in the n bytes.
+    unsafe {
+        ptr::copy_nonoverlapping(from, to, HALF);
+        ptr::copy_nonoverlapping(from.add(n - HALF), to.add(n - HALF), HALF);
     }
 }

@@ -1,27 +1,29 @@
 //! Reads regions of voxels from an open volume.
 //!
-//! A read has three steps, each with its own room: `format::grid` turns the region into chunk ids, `cache` or `codec`
-//! yields each chunk's voxels, `gather` copies the shared ones into the caller's buffer. This module only joins them.
+//! A read has three steps, each with its own room: `format::grid` turns the regions into chunks, `cache` or `codec` yields
+//! each chunk's voxels, `gather` copies the shared ones into the caller's buffer. This module only joins them.
 //!
 //! # Invariants
 //! - A chunk is decoded at most once for all patches of a batch, and only the blocks that they meet.
 //! - The boxes that different chunks fill are disjoint.
+//! - Nothing is allocated per chunk.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::cache::Lookup;
-use super::gather::{Canvas, Placement};
+use super::gather::{Canvas, Placement, Plain};
 use super::shards::Shard;
 use super::volume::Volume;
 use crate::codec::Scratch;
 use crate::codec::frame::{Block, Frame};
-use crate::format::array::ChunkCodec;
-use crate::format::grid::{ChunkId, box_of};
+use crate::format::array::{ArrayLayout, ChunkCodec, Compressor};
+use crate::format::grid::{ChunkId, ShardId, box_of};
 use crate::{Region, Result, Size3};
 
 thread_local! {
@@ -31,10 +33,30 @@ thread_local! {
 /// Below so many bytes a second thread costs more than it saves.
 const PARALLEL_BYTES: usize = 256 << 10;
 
-/// A chunk and the patches that want it.
+/// Chunks that are planned at a time: bounds the shards that one read holds open.
+const WAVE_CHUNKS: usize = 4096;
+
+/// Chunks that a thread takes at a time.
+const PART_CHUNKS: usize = 16;
+
+/// A chunk, where it lies, and the patches that want it.
 struct Job {
     chunk: ChunkId,
-    patches: Range<usize>,
+    /// Which of the wave's shards.
+    shard: usize,
+    slot: usize,
+    /// Which of the read's (chunk, patch) pairs.
+    pairs: Range<usize>,
+}
+
+/// One read: regions of one size, the boxes of the canvas that they fill.
+struct Read<'a> {
+    volume: &'a Volume,
+    regions: &'a [Region],
+    channels: Range<usize>,
+    /// Every (place on the chunk grid, patch) that meet, grouped by the place.
+    pairs: Vec<(Size3, usize)>,
+    canvas: Canvas<'a>,
 }
 
 impl Volume {
@@ -50,8 +72,6 @@ impl Volume {
     ) -> Result<()> {
         let layout = self.layout();
         let parallel = out.len() >= PARALLEL_BYTES && self.context().pool.threads() > 1;
-        let canvas = Canvas::new(out, size, layout.dtype.size());
-        // Every (chunk, patch) pair, then grouped by chunk: one patch needs no sort.
         let mut pairs: Vec<(Size3, usize)> = Vec::new();
         for (patch, region) in regions.iter().enumerate() {
             let inside = region.clip(layout.size);
@@ -62,99 +82,22 @@ impl Volume {
         if regions.len() > 1 {
             pairs.sort_unstable();
         }
-        let mut jobs = Vec::new();
-        for channel in channels.clone() {
-            let mut begin = 0;
-            for group in pairs.chunk_by(|a, b| a.0 == b.0) {
-                let patches = begin..begin + group.len();
-                begin = patches.end;
-                jobs.push(Job { chunk: ChunkId { channel, at: group[0].0 }, patches });
-            }
-        }
-        let run = |job: &Job| {
-            let covers = layout.chunk_region(job.chunk.at);
-            let mut places = pairs[job.patches.clone()].iter().filter_map(|&(_, patch)| {
-                let plane = patch * channels.len() + job.chunk.channel - channels.start;
-                Placement::new(&covers, &regions[patch], plane)
-            });
-            match (places.next(), places.next()) {
-                (Some(place), None) => self.fill(job.chunk, &[place], &canvas),
-                (first, second) => {
-                    let all: Vec<Placement> =
-                        first.into_iter().chain(second).chain(places).collect();
-                    self.fill(job.chunk, &all, &canvas)
-                }
-            }
-        };
-        if parallel && jobs.len() > 1 {
-            self.context().pool.get()?.install(|| jobs.par_iter().try_for_each(run))
-        } else {
-            jobs.iter().try_for_each(run)
-        }
-    }
-
-    /// Copies one chunk to all places that want it.
-    fn fill(&self, id: ChunkId, places: &[Placement], canvas: &Canvas<'_>) -> Result<()> {
-        let (layout, context) = (self.layout(), self.context());
-        let chunk_voxels = 0..layout.chunk.iter().product::<usize>();
-        let key = (self.number(), layout.chunk_index(id));
-        let scatter = |have: Range<usize>, block: &Block<'_>| {
-            for place in places {
-                // SAFETY: places of one chunk belong to different patches or channels, those of different chunks are
-                // disjoint boxes of a patch, and each chunk is filled by one thread: `tests/read.rs` watches it.
-                unsafe { canvas.scatter(place, layout.chunk, have.clone(), block) };
-            }
-        };
-        // Raw chunks are copied from the map: a decoded copy would only cost memory.
-        let compressed = layout.codec != ChunkCodec::Raw;
-        let lookup =
-            if compressed { context.cache.lookup(key, layout.chunk_bytes()) } else { Lookup::Pass };
-        if let Lookup::Hit(voxels) = &lookup {
-            scatter(chunk_voxels, &Block::Plain(voxels));
-            return Ok(());
-        }
-        let (shard_id, slot) = layout.shard_of(id);
-        let shard = context.shards.get(self.number(), self.level(), layout, shard_id)?;
-        SCRATCH.with_borrow_mut(|(scratch, buffer)| {
-            let payload = shard
-                .as_ref()
-                .map(|s| s.payload(slot, context.verify, buffer))
-                .transpose()?
-                .flatten();
-            let (Some(shard), Some(payload)) = (&shard, payload) else {
-                for place in places {
-                    // SAFETY: as for scatter.
-                    unsafe { canvas.clear(place, layout.chunk) };
-                }
+        let canvas = Canvas::new(out, size, layout.dtype.size());
+        let read = Read { volume: self, regions, channels, pairs, canvas };
+        let mut chunks = read.chunks();
+        loop {
+            let (jobs, shards) = read.plan(chunks.by_ref().take(WAVE_CHUNKS))?;
+            if jobs.is_empty() {
                 return Ok(());
-            };
-            let decode = || -> Result<(), String> {
-                if !compressed {
-                    check_raw_length(payload.bytes, layout.chunk_bytes())?;
-                    scatter(chunk_voxels, &Block::Plain(payload.bytes));
-                    return Ok(());
-                }
-                let frame = Frame::parse(payload.bytes, layout.chunk_bytes(), layout.dtype.size())?;
-                if matches!(lookup, Lookup::Admit) {
-                    let voxels =
-                        decode_whole(&frame, scratch, layout.chunk_bytes(), layout.dtype.size())?;
-                    scatter(chunk_voxels, &Block::Plain(&voxels));
-                    context.cache.insert(key, voxels);
-                    return Ok(());
-                }
-                let t = layout.dtype.size();
-                let spans = places.iter().map(|p| p.span(layout.chunk));
-                let wanted = spans
-                    .reduce(|a, b| a.start.min(b.start)..a.end.max(b.end))
-                    .expect("a job has places");
-                for i in frame.blocks_covering(wanted.start * t..wanted.end * t) {
-                    let bytes = frame.block_range(i);
-                    scatter(bytes.start / t..bytes.end / t, &frame.block(i, scratch)?);
-                }
-                Ok(())
-            };
-            decode().map_err(|message| shard.decode_error(slot, payload.offset, message))
-        })
+            }
+            if parallel && jobs.len() > PART_CHUNKS {
+                let parts =
+                    || jobs.par_chunks(PART_CHUNKS).try_for_each(|part| read.run(part, &shards));
+                self.context().pool.get()?.install(parts)?;
+            } else {
+                read.run(&jobs, &shards)?;
+            }
+        }
     }
 
     /// Decodes one whole chunk for `verify`, and gives its voxels.
@@ -167,15 +110,168 @@ impl Volume {
             let decoded = if layout.codec == ChunkCodec::Raw {
                 check_raw_length(payload.bytes, layout.chunk_bytes()).map(|()| payload.bytes.into())
             } else {
-                Frame::parse(payload.bytes, layout.chunk_bytes(), layout.dtype.size()).and_then(
-                    |frame| {
-                        decode_whole(&frame, scratch, layout.chunk_bytes(), layout.dtype.size())
-                    },
-                )
+                frame(payload.bytes, layout).and_then(|frame| decode_whole(&frame, layout, scratch))
             };
             decoded.map(Some).map_err(|message| shard.decode_error(slot, payload.offset, message))
         })
     }
+}
+
+impl Read<'_> {
+    /// The chunks that are wanted, each with its pairs.
+    fn chunks(&self) -> impl Iterator<Item = (ChunkId, Range<usize>)> + '_ {
+        self.channels.clone().flat_map(|channel| {
+            let mut begin = 0;
+            self.pairs.chunk_by(|a, b| a.0 == b.0).map(move |group| {
+                let pairs = begin..begin + group.len();
+                begin = pairs.end;
+                (ChunkId { channel, at: group[0].0 }, pairs)
+            })
+        })
+    }
+
+    /// Finds the shards of some chunks, each once.
+    fn plan(
+        &self,
+        chunks: impl Iterator<Item = (ChunkId, Range<usize>)>,
+    ) -> Result<(Vec<Job>, Vec<Option<Arc<Shard>>>)> {
+        let (volume, layout) = (self.volume, self.volume.layout());
+        let mut shards: Vec<Option<Arc<Shard>>> = Vec::new();
+        let mut numbers: HashMap<ShardId, usize> = HashMap::new();
+        let mut last: Option<(ShardId, usize)> = None;
+        let mut jobs = Vec::with_capacity(self.pairs.len().min(WAVE_CHUNKS));
+        for (chunk, pairs) in chunks {
+            let (id, slot) = layout.shard_of(chunk);
+            let known = last.filter(|last| last.0 == id).map(|last| last.1);
+            let shard = match known.or_else(|| numbers.get(&id).copied()) {
+                Some(number) => number,
+                None => {
+                    let table = &volume.context().shards;
+                    shards.push(table.get(volume.number(), volume.level(), layout, id)?);
+                    numbers.insert(id, shards.len() - 1);
+                    shards.len() - 1
+                }
+            };
+            last = Some((id, shard));
+            jobs.push(Job { chunk, shard, slot, pairs });
+        }
+        Ok((jobs, shards))
+    }
+
+    /// Copies some chunks to all places that want them.
+    fn run(&self, jobs: &[Job], shards: &[Option<Arc<Shard>>]) -> Result<()> {
+        let layout = self.volume.layout();
+        SCRATCH.with_borrow_mut(|(scratch, buffer)| {
+            let mut places = Vec::new();
+            for (i, job) in jobs.iter().enumerate() {
+                if let Some(next) = jobs.get(i + 1)
+                    && let Some(shard) = &shards[next.shard]
+                {
+                    shard.prefetch(next.slot);
+                }
+                let covers = layout.chunk_region(job.chunk.at);
+                let pairs = self.pairs[job.pairs.clone()].iter();
+                places.clear();
+                places.extend(pairs.filter_map(|&(_, patch)| {
+                    let box_number = patch * self.channels.len() + job.chunk.channel;
+                    let plane = box_number - self.channels.start;
+                    Placement::new(&covers, &self.regions[patch], plane)
+                }));
+                self.fill(job, shards[job.shard].as_deref(), &places, scratch, buffer)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Copies one chunk to all places that want it.
+    fn fill(
+        &self,
+        job: &Job,
+        shard: Option<&Shard>,
+        places: &[Placement],
+        scratch: &mut Scratch,
+        buffer: &mut Vec<u8>,
+    ) -> Result<()> {
+        let (layout, context) = (self.volume.layout(), self.volume.context());
+        let t = layout.dtype.size();
+        let whole = 0..layout.chunk.iter().product::<usize>();
+        // SAFETY: places of one chunk belong to different patches or channels, those of different chunks are disjoint boxes
+        // of a patch, and each chunk is filled by one thread: `tests/read.rs` watches it.
+        let scatter_block = |have: &Range<usize>, block: &mut Block<'_>, place: &Placement| unsafe {
+            self.canvas.scatter(place, layout.chunk, have, block);
+        };
+        let scatter = |have: &Range<usize>, bytes: &[u8]| {
+            for place in places {
+                let mut plain = Plain { bytes, voxel_bytes: t };
+                // SAFETY: as for blocks.
+                unsafe { self.canvas.scatter(place, layout.chunk, have, &mut plain) };
+            }
+        };
+        let key = (self.volume.number(), layout.chunk_index(job.chunk));
+        let admit = if is_worth_caching(layout.codec) {
+            match context.cache.lookup(key, layout.chunk_bytes()) {
+                Lookup::Hit(voxels) => {
+                    scatter(&whole, &voxels);
+                    return Ok(());
+                }
+                Lookup::Admit => true,
+                Lookup::Pass => false,
+            }
+        } else {
+            false
+        };
+        let payload = match shard {
+            Some(shard) => shard.payload(job.slot, context.verify, buffer)?,
+            None => None,
+        };
+        let (Some(shard), Some(payload)) = (shard, payload) else {
+            for place in places {
+                // SAFETY: as for scatter.
+                unsafe { self.canvas.clear(place) };
+            }
+            return Ok(());
+        };
+        let mut decode = || -> Result<(), String> {
+            if layout.codec == ChunkCodec::Raw {
+                // Copied from where it lies: a copy of it would only cost memory.
+                check_raw_length(payload.bytes, layout.chunk_bytes())?;
+                scatter(&whole, payload.bytes);
+                return Ok(());
+            }
+            let frame = frame(payload.bytes, layout)?;
+            if admit {
+                let voxels = decode_whole(&frame, layout, scratch)?;
+                scatter(&whole, &voxels);
+                context.cache.insert(key, voxels);
+                return Ok(());
+            }
+            let spans = places.iter().map(|p| p.span(layout.chunk));
+            let wanted = spans
+                .reduce(|a, b| a.start.min(b.start)..a.end.max(b.end))
+                .expect("a job has places");
+            for i in frame.blocks_covering(wanted.start * t..wanted.end * t) {
+                let bytes = frame.block_range(i);
+                let (have, mut block) = (bytes.start / t..bytes.end / t, frame.block(i, scratch)?);
+                match places {
+                    [place] => scatter_block(&have, &mut block, place),
+                    _ => scatter(&have, block.whole()),
+                }
+            }
+            Ok(())
+        };
+        decode().map_err(|message| shard.decode_error(job.slot, payload.offset, message))
+    }
+}
+
+/// Whether decoding again costs more than a copy of decoded voxels out of the cache.
+///
+/// LZ4 and the joining of planes run at the speed of memory: a hit would save nothing, and cost room.
+fn is_worth_caching(codec: ChunkCodec) -> bool {
+    matches!(codec, ChunkCodec::Blosc(parameters) if parameters.compressor == Compressor::Zstd)
+}
+
+fn frame<'a>(bytes: &'a [u8], layout: &ArrayLayout) -> Result<Frame<'a>, String> {
+    Frame::parse(bytes, layout.chunk_bytes(), layout.dtype.size())
 }
 
 fn check_raw_length(bytes: &[u8], expected: usize) -> Result<(), String> {
@@ -189,21 +285,13 @@ fn check_raw_length(bytes: &[u8], expected: usize) -> Result<(), String> {
 /// All of a frame's elements, in a buffer that the cache may keep.
 fn decode_whole(
     frame: &Frame<'_>,
+    layout: &ArrayLayout,
     scratch: &mut Scratch,
-    chunk_bytes: usize,
-    t: usize,
 ) -> Result<Arc<[u8]>, String> {
-    let mut voxels: Arc<[u8]> = std::iter::repeat_n(0, chunk_bytes).collect();
+    let mut voxels: Arc<[u8]> = std::iter::repeat_n(0, layout.chunk_bytes()).collect();
     let out = Arc::get_mut(&mut voxels).expect("nobody else has it yet");
     for i in 0..frame.blocks() {
-        let out = &mut out[frame.block_range(i)];
-        match frame.block(i, scratch)? {
-            Block::Plain(bytes) => out.copy_from_slice(bytes),
-            Block::Planes(planes) => {
-                debug_assert_eq!(planes.as_slice().len(), t);
-                super::gather::interleave(&planes, 0, out);
-            }
-        }
+        out[frame.block_range(i)].copy_from_slice(frame.block(i, scratch)?.whole());
     }
     Ok(voxels)
 }

@@ -63,6 +63,13 @@ impl Shard {
         &self.index
     }
 
+    /// Asks the processor for a chunk that comes next.
+    pub(crate) fn prefetch(&self, slot: usize) {
+        if let Some(range) = self.index.range(slot) {
+            self.source.prefetch(&range);
+        }
+    }
+
     /// The chunk in `slot`, its checksum compared as `verify` says; `None` if it is all zero.
     pub(crate) fn payload<'a>(
         &'a self,
