@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use numpy::{PyArray2, PyArrayMethods};
+use numpy::PyArray2;
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyEllipsis, PyIterator, PyList, PySlice, PyTuple};
@@ -102,17 +102,41 @@ impl Dataset {
         names(py, self.0.subjects())
     }
 
-    fn __contains__(&self, name: &str) -> bool {
-        self.0.subjects().iter().any(|s| s == name)
+    fn __contains__(&self, name: &Bound<'_, PyAny>) -> bool {
+        name.extract::<String>().is_ok_and(|name| self.0.subjects().contains(&name))
     }
 
     fn __getitem__(&self, py: Python<'_>, name: &str) -> PyResult<Subject> {
         py.detach(|| self.0.subject(name)).map(Subject).map_err(raise)
     }
 
+    /// The subject of that name, or ``default``.
+    #[pyo3(signature = (name, default=None))]
+    fn get<'py>(
+        slf: &Bound<'py, Self>,
+        name: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if slf.get().__contains__(name) {
+            slf.as_any().get_item(name).map(Some)
+        } else {
+            Ok(default)
+        }
+    }
+
     /// Names of the subjects, sorted.
-    fn keys(&self) -> Vec<String> {
-        self.0.subjects().to_vec()
+    fn keys<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        view(slf, "KeysView")
+    }
+
+    /// The subjects, each opened when its turn comes.
+    fn values<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        view(slf, "ValuesView")
+    }
+
+    /// Pairs of a name and its subject.
+    fn items<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        view(slf, "ItemsView")
     }
 
     /// The store's folder.
@@ -146,17 +170,41 @@ impl Subject {
         names(py, self.0.volumes())
     }
 
-    fn __contains__(&self, name: &str) -> bool {
-        self.0.volumes().iter().any(|v| v == name)
+    fn __contains__(&self, name: &Bound<'_, PyAny>) -> bool {
+        name.extract::<String>().is_ok_and(|name| self.0.volumes().contains(&name))
     }
 
     fn __getitem__(&self, py: Python<'_>, name: &str) -> PyResult<Volume> {
         py.detach(|| self.0.volume(name)).map(Volume).map_err(raise)
     }
 
+    /// The volume of that name, or ``default``.
+    #[pyo3(signature = (name, default=None))]
+    fn get<'py>(
+        slf: &Bound<'py, Self>,
+        name: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if slf.get().__contains__(name) {
+            slf.as_any().get_item(name).map(Some)
+        } else {
+            Ok(default)
+        }
+    }
+
     /// Names of the volumes, sorted.
-    fn keys(&self) -> Vec<String> {
-        self.0.volumes().to_vec()
+    fn keys<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        view(slf, "KeysView")
+    }
+
+    /// The volumes, each opened when its turn comes.
+    fn values<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        view(slf, "ValuesView")
+    }
+
+    /// Pairs of a name and its volume.
+    fn items<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        view(slf, "ItemsView")
     }
 
     /// Its name in the data set.
@@ -174,6 +222,11 @@ impl Subject {
     fn __repr__(&self) -> String {
         format!("<voxquarry.Subject {:?}: {}>", self.0.name(), self.0.volumes().join(", "))
     }
+}
+
+/// A live view of a mapping, from `collections.abc`.
+fn view<'py>(mapping: &Bound<'py, PyAny>, kind: &str) -> PyResult<Bound<'py, PyAny>> {
+    mapping.py().import("collections.abc")?.getattr(kind)?.call1((mapping,))
 }
 
 fn names<'py>(py: Python<'py>, names: &[String]) -> PyResult<Bound<'py, PyIterator>> {

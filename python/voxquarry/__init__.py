@@ -5,6 +5,8 @@ and overlaps are given in ``(z, y, x)``, and an int means a cube. ``affine`` is 
 indices to RAS+ millimetres.
 """
 
+from collections.abc import Mapping as _Mapping
+
 from ._errors import DataError, Error, NotFoundError, StorageError, UsageError
 from ._ingest import Labels, ingest
 from ._native import (
@@ -19,6 +21,9 @@ from ._native import (
     open,
     verify,
 )
+
+_Mapping.register(Dataset)
+_Mapping.register(Subject)
 
 __all__ = [
     "Aggregator",
