@@ -64,7 +64,7 @@ pub enum Event<'a> {
         /// Its name.
         volume: &'a str,
     },
-    /// So many more bytes of voxels are encoded.
+    /// So many more bytes of voxels are encoded, or exported.
     Encoded(u64),
     /// A subject is published.
     Published {
@@ -219,7 +219,7 @@ pub fn ingest(
             Existing::Overwrite => todo.push(subject),
             Existing::Skip => report.skipped.push(subject.name.clone()),
             Existing::Refuse if resumes && came_from(&store, subject) => {
-                report.skipped.push(subject.name.clone())
+                report.skipped.push(subject.name.clone());
             }
             Existing::Refuse => {
                 let remedy = "--overwrite replaces it, --skip-existing leaves it".to_owned();
@@ -306,7 +306,7 @@ fn ingest_volume(
     subject.finish_volume(writer)
 }
 
-fn check_interrupt(observer: &dyn Observer) -> Result<()> {
+pub(crate) fn check_interrupt(observer: &dyn Observer) -> Result<()> {
     if observer.interrupted() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
