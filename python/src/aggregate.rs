@@ -18,8 +18,8 @@ use crate::sample::{GridSampler, space_of};
 
 /// Blends the overlapping patches of a grid into one array, or a volume of a store.
 ///
-/// Patches come in any order, from any thread; each patch of the grid counts once. Sums are float64: a constant comes out as
-/// it went in, bit for bit. In the grid's own order memory is one layer of patches.
+/// Patches come in any order, from any thread; each patch of the grid counts once. Sums are float64, so that a constant comes
+/// out of every dtype of up to 32 bits as it went in, bit for bit. In the grid's own order memory is one layer of patches.
 ///
 /// Args:
 ///     grid: The sampler whose patches will come.
