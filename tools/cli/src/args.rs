@@ -10,7 +10,7 @@ use voxquarry::store::Existing;
 
 /// Patches out of volumes bigger than RAM.
 #[derive(Parser, Debug)]
-#[command(version, about, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "voxquarry", version, about, propagate_version = true, after_help = EXAMPLES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -211,7 +211,7 @@ impl Panel<'_> {
                 let opacity = match (over_image, border) {
                     (true, false) => FILL,
                     (true, true) => CONTOUR,
-                    (false, _) => 0.9,
+                    (false, _) => 0.6,
                 };
                 let colour = raster::label_colour(here as i64);
                 raster.blend(self.area.left + x, self.area.top + y, colour, opacity);
@@ -262,7 +262,7 @@ impl Panel<'_> {
             width: columns[1] - columns[0] + 1,
             height: rows[1] - rows[0] + 1,
         };
-        let (thickness, opacity) = if is_cut { (2, 0.95) } else { (1, 0.4) };
+        let (thickness, opacity) = if is_cut { (2, 0.95) } else { (1, 0.5) };
         raster.outline(rect, thickness, colour, opacity);
     }
 

@@ -19,14 +19,17 @@ impl Folder {
     /// Makes the folder, or takes an earlier demo's and removes the store that it made.
     ///
     /// # Errors
-    /// [`Error::Exists`] for a folder with anything in it that is no demo's; [`Error::Io`].
+    /// [`Error::Exists`] for a file, or a folder with anything in it that is no demo's; [`Error::Io`].
     pub(super) fn prepare(path: &Path) -> Result<Self> {
         let folder = Self { path: path.to_owned() };
         let mark = folder.join(MARK);
         if !mark.is_file() {
-            fs::create_dir_all(path).map_err(Error::io(path, "cannot create"))?;
-            let mut entries = fs::read_dir(path).map_err(Error::io(path, "cannot list"))?;
-            if entries.next().is_some() {
+            let is_file = path.is_file();
+            if !is_file {
+                fs::create_dir_all(path).map_err(Error::io(path, "cannot create"))?;
+            }
+            let is_empty = |path| fs::read_dir(path).map(|mut entries| entries.next().is_none());
+            if is_file || !is_empty(path).map_err(Error::io(path, "cannot list"))? {
                 let remedy = "it holds something that no demo made: choose another --dir".into();
                 return Err(Error::Exists { path: path.to_owned(), remedy });
             }
