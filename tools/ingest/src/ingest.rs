@@ -77,7 +77,7 @@ pub enum Event<'a> {
 pub trait Observer: Sync {
     /// Something happened.
     fn event(&self, event: Event<'_>);
-    /// Whether to stop; asked between layers.
+    /// Whether to stop; asked between layers, and before a subject is published.
     fn interrupted(&self) -> bool;
 }
 
@@ -236,6 +236,8 @@ pub fn ingest(
             ingest_volume(&mut writer, volume, options, observer)?;
             report.voxel_bytes += volume.voxel_bytes();
         }
+        // An observer that stopped at the last layer has not seen a subject appear.
+        check_interrupt(observer)?;
         writer.publish(options.existing)?;
         observer.event(Event::Published { subject: &subject.name });
         report.written.push(subject.name.clone());
