@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// rustfmt keeps code at 100 columns; this is for what it leaves alone: comments, strings, macros, attributes, Python.
-const COLUMNS: usize = 140;
+const COLUMNS: usize = 150;
 const FILE_LINES: usize = 600;
 
 /// What each room of `src/` may import, besides itself. Layers point down, siblings do not know each other.
@@ -395,7 +395,7 @@ fn rules_of_form_can_fail() {
     assert!(long_lines("a.rs", &line).is_empty());
     assert_eq!(
         long_lines("a.rs", &format!("ok\n{line}x")),
-        ["a.rs:2: 141 columns, 140 are allowed"]
+        ["a.rs:2: 151 columns, 150 are allowed"]
     );
     assert_eq!(long_files("a.rs", &"\n".repeat(FILE_LINES + 1)).len(), 1);
     assert!(long_files("a.rs", &"\n".repeat(FILE_LINES)).is_empty());

@@ -102,7 +102,8 @@ def test_the_package_draws_what_the_page_says(tmp_path: Path, border: str) -> No
     store = vq.ingest(sources, tmp_path / "store.zarr")
     size, patch = (9, 23, 17), (4, 5, 17)
     sampler = vq.UniformSampler(patch, border=border)
-    for subject, (seed, epoch, first) in zip((*sources, *sources), ((42, 3, 0), (0, 0, 7), (2**64 - 1, 2**64 - 1, 2**32 - 5), (1, 0, 2**31)), strict=True):
+    streams = ((42, 3, 0), (0, 0, 7), (2**64 - 1, 2**64 - 1, 2**32 - 5), (1, 0, 2**31))
+    for subject, (seed, epoch, first) in zip((*sources, *sources), streams, strict=True):
         found = sampler.locations(store[subject], 5, seed=seed, epoch=epoch, first=first)
         expected = [location(border, size, patch, seed, epoch, subject, first + i) for i in range(5)]
         assert found.tolist() == [list(start) for start in expected], (subject, seed, epoch, first)
