@@ -43,7 +43,7 @@ class Residency:
         for _, address, length, residence in self.files:
             if libc.mincore(address, length, residence.ctypes.data):
                 raise OSError(ctypes.get_errno(), "mincore")
-            pages += np.count_nonzero(residence & 1)
+            pages += int(np.count_nonzero(residence & 1))
         return pages * PAGE_BYTES
 
     def evict(self):
