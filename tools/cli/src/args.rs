@@ -53,6 +53,7 @@ Example manifest:
   subject,volume,kind,path
   case01,ct,image,case01/ct.nii.gz
   case01,seg,labels,case01/seg.nii.gz")]
+#[allow(clippy::struct_excessive_bools)] // Each is a switch of the command line.
 pub(crate) struct IngestArgs {
     /// Image files, each a subject of its own.
     #[arg(required_unless_present_any = ["images", "labels", "manifest"], conflicts_with_all = ["images", "labels", "manifest"])]

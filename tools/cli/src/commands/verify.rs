@@ -13,7 +13,9 @@ use crate::progress::{Progress, Show, Unit};
 pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
     let show = if args.json { Show::Nothing } else { Show::Progress };
     let progress = Progress::new(show, Unit::Shards);
-    progress.begin(shard_count(&Dataset::open(&args.store, &OpenOptions::default())?));
+    if show == Show::Progress {
+        progress.begin(shard_count(&Dataset::open(&args.store, &OpenOptions::default())?));
+    }
     let report = verify(&args.store, &|volume| {
         progress.at("walking", volume);
         progress.advance(1);

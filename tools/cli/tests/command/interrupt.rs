@@ -13,8 +13,9 @@ fn world() -> World {
     let world = World::new();
     let noise = |i: usize| ((i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44) as i16;
     world.write("big.nii", &nifti(&[256, 256, 96], noise));
-    let rows: String = (0..SUBJECTS).map(|i| format!("s{i},ct,image,big.nii\n")).collect();
-    world.write("t.csv", format!("subject,volume,kind,path\n{rows}").as_bytes());
+    let rows = (0..SUBJECTS).map(|i| format!("s{i},ct,image,big.nii"));
+    let lines: Vec<_> = ["subject,volume,kind,path".to_owned()].into_iter().chain(rows).collect();
+    world.write("t.csv", lines.join("\n").as_bytes());
     world
 }
 

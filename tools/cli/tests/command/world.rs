@@ -9,57 +9,57 @@ use flate2::{Compression, write::GzEncoder};
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_voxquarry");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_voxquarry");
 
 /// A folder that the command is run in.
-pub struct World(TempDir);
+pub(crate) struct World(TempDir);
 
 /// What a run left behind.
 #[derive(Debug)]
-pub struct Run {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    pub fn write(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
         fs::write(self.path(name), bytes).unwrap();
     }
 
     /// The command on these words, separated by spaces, in this folder.
-    pub fn command(&self, words: &str) -> Command {
+    pub(crate) fn command(&self, words: &str) -> Command {
         let mut command = Command::new(BINARY);
         command.args(words.split_whitespace()).current_dir(self.0.path()).stdin(Stdio::null());
         command
     }
 
-    pub fn run(&self, words: &str) -> Run {
+    pub(crate) fn run(&self, words: &str) -> Run {
         Run::from(self.command(words).output().unwrap())
     }
 
     /// Runs what must succeed.
-    pub fn ok(&self, words: &str) -> Run {
+    pub(crate) fn ok(&self, words: &str) -> Run {
         let run = self.run(words);
         assert_eq!(run.code, Some(0), "{words}: {run:?}");
         run
     }
 
     /// Runs what must succeed and print one JSON document.
-    pub fn json(&self, words: &str) -> Value {
+    pub(crate) fn json(&self, words: &str) -> Value {
         self.ok(words).json()
     }
 
     /// Runs what must fail with that code, and with every one of those words in its `error: …`.
-    pub fn fails(&self, words: &str, code: i32, expected: &[&str]) -> Run {
+    pub(crate) fn fails(&self, words: &str, code: i32, expected: &[&str]) -> Run {
         let run = self.run(words);
         assert_eq!(run.code, Some(code), "{words}: {run:?}");
         assert!(run.err.lines().any(|line| line.starts_with("error: ")), "{words}: {run:?}");
@@ -70,12 +70,12 @@ impl World {
     }
 
     /// Names in a folder, sorted; hidden ones too.
-    pub fn names(&self, folder: &str) -> Vec<String> {
+    pub(crate) fn names(&self, folder: &str) -> Vec<String> {
         names_in(&self.path(folder))
     }
 }
 
-pub fn names_in(folder: &Path) -> Vec<String> {
+pub(crate) fn names_in(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     let mut names: Vec<_> =
         entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -91,13 +91,13 @@ impl From<Output> for Run {
 }
 
 impl Run {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 }
 
 /// A NIfTI-1 file of `int16`; `dims` as the file has them, x first, spacing 1 × 2 × 3 mm.
-pub fn nifti(dims: &[i16], voxel: impl Fn(usize) -> i16) -> Vec<u8> {
+pub(crate) fn nifti(dims: &[i16], voxel: impl Fn(usize) -> i16) -> Vec<u8> {
     let mut bytes = vec![0; 352];
     let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
     put(0, &348i32.to_le_bytes());
@@ -124,23 +124,23 @@ pub fn nifti(dims: &[i16], voxel: impl Fn(usize) -> i16) -> Vec<u8> {
 }
 
 /// An image of 20 × 30 × 24 voxels (x, y, z) with values 0..1000.
-pub fn image() -> Vec<u8> {
+pub(crate) fn image() -> Vec<u8> {
     nifti(&[20, 30, 24], |i| (i * 7919 % 1000) as i16)
 }
 
 /// A label map on its grid: 0, 1 and 2 in slabs of y.
-pub fn labels() -> Vec<u8> {
+pub(crate) fn labels() -> Vec<u8> {
     nifti(&[20, 30, 24], |i| (i / 20 % 30 / 10) as i16)
 }
 
-pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
 
 /// A world with a store of one subject, `case` with volumes `ct` and `seg`.
-pub fn with_store() -> World {
+pub(crate) fn with_store() -> World {
     let world = World::new();
     world.write("ct.nii.gz", &gzip(&image()));
     world.write("seg.nii", &labels());

@@ -196,7 +196,11 @@ impl Demo {
     fn export(&mut self, out: &Path) -> Result<bool> {
         self.say(&format!("exporting to {}", out.display()));
         let started = Instant::now();
-        export_observed(&self.image()?, out, Existing::Overwrite, &Self::progress())?;
+        let (volume, progress) = (self.image()?, Self::progress());
+        progress.begin(voxel_bytes(&volume));
+        let exported = export_observed(&volume, out, Existing::Overwrite, &progress);
+        progress.end();
+        exported?;
         let seconds = started.elapsed().as_secs_f64();
         let is_equal = files::equal(&self.image, out)?;
         let verdict = if is_equal { "equal to the input" } else { "NOT the input" };
