@@ -131,6 +131,19 @@ def test_scaling_is_kept_beside_the_integers(tmp_path: Path) -> None:
     round_trip(tmp_path, files)
 
 
+def test_what_nibabel_repairs_is_repaired(tmp_path: Path) -> None:
+    """Steps of 0, negative steps, a qfac of 0, a bitpix of another type: read as nibabel reads them."""
+    repairs = [("pixdim", 2, 0), ("pixdim", 1, -1.5), ("pixdim", 0, 0), ("bitpix", (), 8)]
+    files = []
+    for (name, at, value), form in itertools.product(repairs, (0, 1)):
+        def edit(header: nib.Nifti1Header, name=name, at=at, value=value, form=form) -> None:
+            header["pixdim"][1:4], header["qform_code"] = (1.5, 2.5, 3.5), form
+            header[name][at] = value
+
+        files.append(write_nifti(tmp_path / f"{len(files)}.nii", noise((4, 3, 2), "i2"), edit=edit))
+    round_trip(tmp_path, files)
+
+
 def test_gzip_in_several_members(tmp_path: Path) -> None:
     plain = write_nifti(tmp_path / "plain.nii", noise((9, 8, 7), "i2")).read_bytes()
     members = tmp_path / "members.nii.gz"
