@@ -143,3 +143,52 @@ impl Content {
         Ok(&self.piece)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::{Compression, write::GzEncoder};
+
+    use super::*;
+
+    #[test]
+    fn a_byte_more_less_or_other_is_seen_through_any_compression() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, members: &[&[u8]], level: u32| {
+            let mut bytes = Vec::new();
+            for member in members {
+                let mut encoder = GzEncoder::new(&mut bytes, Compression::new(level));
+                encoder.write_all(member).unwrap();
+                encoder.finish().unwrap();
+            }
+            let path = folder.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            path
+        };
+        let bytes: Vec<u8> = (0..(5 << 19)).map(|i: u32| (i * i >> 7) as u8).collect();
+        let original = file("a.nii.gz", &[&bytes], 1);
+        let (head, tail) = bytes.split_at(1000);
+        assert!(equal(&original, &file("b.nii.gz", &[head, tail], 9)).unwrap());
+        assert!(!equal(&original, &file("c.nii.gz", &[&bytes[1..]], 1)).unwrap());
+        assert!(!equal(&original, &file("d.nii.gz", &[&bytes, b"x"], 1)).unwrap());
+        let mut other = bytes.clone();
+        *other.last_mut().unwrap() ^= 1;
+        assert!(!equal(&original, &file("e.nii.gz", &[&other], 1)).unwrap());
+    }
+
+    #[test]
+    fn both_files_of_a_pair_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for (name, bytes) in [("a.hdr", b"h"), ("a.img", b"i"), ("b.hdr", b"h"), ("b.img", b"j")] {
+            fs::write(path(name), bytes).unwrap();
+        }
+        assert!(!equal(&path("a.hdr"), &path("b.hdr")).unwrap());
+        assert!(!equal(&path("a.img"), &path("b.img")).unwrap());
+        assert!(equal(&path("a.img"), &path("a.hdr")).is_ok_and(|equal| !equal));
+        fs::write(path("b.img"), b"i").unwrap();
+        assert!(equal(&path("a.hdr"), &path("b.hdr")).unwrap());
+        assert_eq!(bytes_of(&path("a.img")).unwrap(), 2);
+    }
+}
