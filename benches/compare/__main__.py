@@ -14,6 +14,8 @@ from . import data, extras, nnunet, protocol, report, systems_blosc2, systems_fi
 PATCHES = ((64, 64, 64), (96, 96, 96), (128, 128, 128), (1, 512, 512), (24, 256, 256))
 CUBES = PATCHES[:3]
 SYSTEMS = (*systems_voxquarry.SYSTEMS, *systems_files.SYSTEMS, *systems_blosc2.SYSTEMS, *systems_zarr.SYSTEMS)
+# Whoever loads the whole file for a patch shows it well enough with two sizes.
+SLOW_PATCHES = PATCHES[:2]
 COLD_SYSTEMS = (
     systems_voxquarry.Fast,
     systems_zarr.TensorStore,
@@ -42,17 +44,18 @@ def parse():
     parser.add_argument("--patch", nargs="+", type=patch_size, help="patch sizes, 96 or 24,256,256 (the five of the tables)")
     parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="systems whose name contains one of these")
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, help="parts of the run (all)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of every race (5)")
+    parser.add_argument("--rounds", type=int, help="rounds of every race (5; quick 3)")
     parser.add_argument("--seconds", type=float, help="of a system in a round (0.4; quick 0.1)")
     parser.add_argument("--data", type=Path, default=Path("bench-data"), help="where volumes and stores are kept (bench-data)")
-    parser.add_argument("--name", help="of the files under benches/results/ (latest; quick)")
+    parser.add_argument("--results", type=Path, help="where the record goes (benches/results; quick bench-data/results)")
     arguments = parser.parse_args()
+    arguments.rounds = (3 if arguments.quick else 5) if arguments.rounds is None else arguments.rounds
     if arguments.rounds < 1:
         parser.error("--rounds: expected at least 1")
     arguments.dtype = arguments.dtype or (["int16"] if arguments.quick else list(data.NAMES))
     arguments.patch = arguments.patch or ([(64, 64, 64)] if arguments.quick else list(PATCHES))
     arguments.seconds = arguments.seconds or (0.1 if arguments.quick else 0.4)
-    arguments.name = arguments.name or ("quick" if arguments.quick else "latest")
+    arguments.results = arguments.results or (arguments.data / "results" if arguments.quick else Path("benches/results"))
     return arguments
 
 
@@ -63,7 +66,7 @@ class Run:
         # Relative paths would mean something else to the programs that are started elsewhere.
         self.data = arguments.data.resolve()
         nnunet_version, *_ = nnunet.rules(self.data)
-        shown = {**vars(arguments), "data": arguments.data.name}
+        shown = {name: value for name, value in vars(arguments).items() if name not in ("data", "results")}
         self.record = report.new_record(shown, nnunet_version)
 
     def say(self, text):
@@ -93,10 +96,11 @@ class Run:
         return {"volume": volume.name, "patch": label, "shape": volume.shape, "patch_bytes": patch_bytes, "rows": rows, **more}
 
     def warm(self, volume, patch):
-        systems, refused, stores = self.chosen(SYSTEMS, volume, patch)
+        kinds = [kind for kind in SYSTEMS if patch in SLOW_PATCHES or not kind.slow]
+        systems, refused, stores = self.chosen(kinds, volume, patch)
         contestants = [protocol.one_thread(system) for system in systems]
         pairs = []
-        for system in systems:
+        for system in systems if patch in CUBES else ():
             if isinstance(system, systems_voxquarry.Voxquarry):
                 pairs += [protocol.two_threads(system), protocol.two_callers(system)]
             elif not system.slow:
@@ -154,7 +158,7 @@ class Run:
 
     def finish(self):
         self.record["seconds"] = round(time.monotonic() - self.began)
-        path = report.save(self.record, self.arguments.name)
+        path = report.save(self.record, self.arguments.results)
         for verdict in targets.verdicts(self.record):
             print(f"{'met ' if verdict.met else 'MISS'}  {verdict.figure}: {verdict.found}, wanted {verdict.wanted}")
         self.say(f"tables, record and plot: {os.path.relpath(path)}")

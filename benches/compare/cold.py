@@ -14,6 +14,7 @@ PROT_READ, MAP_SHARED, MADV_DONTNEED = 1, 1, 4
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
 libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 MAP_FAILED = ctypes.c_void_p(-1).value
@@ -46,6 +47,12 @@ class Residency:
             pages += int(np.count_nonzero(residence & 1))
         return pages * PAGE_BYTES
 
+    def close(self):
+        for descriptor, address, length, _ in self.files:
+            libc.munmap(address, length)
+            os.close(descriptor)
+        self.files = []
+
     def evict(self):
         """Drops the files from the page cache; the bytes that would not go."""
         # Pages in this process's page tables cannot be evicted: every map of the files gives them back first.
@@ -71,6 +78,8 @@ def run(system, starts, out):
         left = files.evict()
         seconds = system.run([start], system.patch, out)
         rows.append((seconds, settled(files) - left, array and encoded_bytes(array, start, system.patch), left))
+    files.evict()
+    files.close()
     return rows
 
 

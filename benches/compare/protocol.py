@@ -84,6 +84,8 @@ class Lanes:
         try:
             for cpus, threads, callers in contestant.lanes:
                 self.workers.append(Worker(contestant.system, cpus, threads, callers))
+            for worker in self.workers:
+                worker.receive()
         except BaseException:
             self.close()
             raise
@@ -171,6 +173,8 @@ def race_cold(contestants, starts, rounds, patches, say):
             try:
                 running[id(contestant)] = lanes = Lanes(contestant)
                 lanes.ask("check", starts[:2])
+                # Evicts, so that no pages stay mapped here which another contestant over the same files would find.
+                lanes.ask("cold", [])
             except RuntimeError as error:
                 _fail(contestant, error, say)
         for number in range(rounds):

@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 from . import data, targets
 from .protocol import median_ratio
 
-RESULTS = Path(__file__).parents[1] / "results"
+PROJECT = Path(__file__).parents[2]
 PACKAGES = (
     "voxquarry", "numpy", "blosc2", "nnunetv2", "tensorstore", "zarr", "zarrs", "wkw", "h5py", "nibabel", "indexed-gzip",
 )  # fmt: skip
@@ -55,7 +55,7 @@ def commit():
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--exclude", "*"],
-            cwd=RESULTS.parent, capture_output=True, text=True, check=True,
+            cwd=PROJECT, capture_output=True, text=True, check=True,
         )  # fmt: skip
     except (OSError, subprocess.CalledProcessError):
         return None
@@ -75,13 +75,13 @@ def new_record(arguments, nnunet_version):
     }
 
 
-def save(record, name):
-    """Writes `NAME.json`, `NAME.md` and `NAME.png`; a run that was cut short is saved as far as it came."""
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    (RESULTS / f"{name}.md").write_text(markdown(record))
-    plot(record, RESULTS / f"{name}.png")
-    return RESULTS / f"{name}.md"
+def save(record, folder):
+    """Writes `record.json`, `tables.md` and `plot.png`; a run that was cut short is saved as far as it came."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "record.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    (folder / "tables.md").write_text(markdown(record))
+    plot(record, folder / "plot.png")
+    return folder / "tables.md"
 
 
 def markdown(record):
@@ -107,6 +107,7 @@ def _preamble(record):
         f"{record['date']}, commit {record['commit']}, {m['cpu']}, {m['cores']} cores, {m['memory_gib']} GiB, {m['system']}; {known}.{cut}",
         "",
         "Patches per second are medians over the rounds; a ratio is the median of the ratios within each round (least–greatest).",
+        "Two threads of ours are divided by two processes of the others.",
         "",
     ]
 

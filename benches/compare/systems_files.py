@@ -30,7 +30,7 @@ class Memmap(System):
 
 
 class Wkw(System):
-    name = "wkw, 32³, lz4hc"
+    name = "wkw, 32³, lz4"
     store = "wkw"
 
     def recipe(self):

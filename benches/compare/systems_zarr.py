@@ -1,10 +1,8 @@
 """General Zarr v3 readers, all over one array: shards of 256³, inner chunks of 32³, Blosc with LZ4 and byte shuffle."""
 
-import json
 import shutil
 import struct
 import subprocess
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +40,8 @@ class SharedArray(System):
         spec = {"driver": "zarr3", "kvstore": f"file://{folder}/array/", "metadata": metadata, "create": True}
         array = tensorstore.open(spec).result()
         for z in range(0, voxels.shape[0], SHARD):
-            array[z : z + SHARD].write(voxels[z : z + SHARD]).result()
+            part = voxels[z : z + SHARD]
+            array[z : z + len(part)].write(part).result()
 
     @property
     def array(self):
@@ -128,10 +127,16 @@ class ZarrsCrate(SharedArray):
 
     name = "zarrs crate"
 
+    def prepare(self, say):
+        if shutil.which("cargo") is None:
+            raise Unavailable("no cargo to build the reader over the zarrs crate with")
+        command = ["cargo", "build", "--release", "--locked", "--quiet", "--target-dir", str(BUILT)]
+        subprocess.run(command, cwd=RUST_READER, check=True)
+        return super().prepare(say)
+
     def open(self, threads=1):
-        self.program = subprocess.Popen(
-            [rust_reader(), str(self.array), str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        command = [str(BUILT / "release" / "zarrs-reader"), str(self.array), str(threads)]
+        self.program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def _ask(self, command, starts, size):
         numbers = np.array([*size, *np.ravel(starts)], np.uint64)
@@ -148,17 +153,6 @@ class ZarrsCrate(SharedArray):
         self._ask(b"t", starts, size)
         (nanoseconds,) = struct.unpack("<Q", self.program.stdout.read(8))
         return nanoseconds / 1e9
-
-
-@cache
-def rust_reader():
-    """The built reader; cargo says where it put it."""
-    if shutil.which("cargo") is None:
-        raise Unavailable("no cargo to build the reader over the zarrs crate with")
-    command = ["cargo", "build", "--release", "--locked", "--target-dir", str(BUILT), "--message-format=json-render-diagnostics"]
-    built = subprocess.run(command, cwd=RUST_READER, stdout=subprocess.PIPE, check=True)
-    messages = map(json.loads, built.stdout.splitlines())
-    return next(m["executable"] for m in messages if m.get("executable"))
 
 
 SYSTEMS = (TensorStore, TensorStoreCached, ZarrsCrate, ZarrsPython, ZarrPython, ZarrPythonPlain)

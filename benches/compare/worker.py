@@ -4,6 +4,7 @@ Every system lives in processes of its own, so that no library's threads, locks 
 from the parent before any library is loaded. Standard output carries pickled answers; what libraries print goes to standard error.
 """
 
+import contextlib
 import os
 import pickle
 import subprocess
@@ -16,7 +17,7 @@ import numpy as np
 
 
 class Worker:
-    """The parent's handle."""
+    """The parent's handle; the first answer to receive is that the system is open."""
 
     def __init__(self, system, cpus, threads=1, callers=1):
         mine = os.sched_getaffinity(0)
@@ -26,12 +27,13 @@ class Worker:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "benches.compare.worker"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **limits},
+                # Ctrl-C is the parent's to handle; a worker ends when its commands do.
+                start_new_session=True,
             )  # fmt: skip
         finally:
             os.sched_setaffinity(0, mine)
         # The class travels by name, so that its library is loaded in the worker.
         self.send("open", type(system), system.volume, system.patch, threads, callers)
-        self.receive()
 
     def send(self, *command):
         try:
@@ -54,12 +56,14 @@ class Worker:
         return self.receive()
 
     def close(self):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         try:
             self.process.wait(timeout=20)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.process.stdout.close()
 
 
 class Server:
@@ -119,12 +123,10 @@ def main():
     while True:
         try:
             name, *arguments = pickle.load(sys.stdin.buffer)
-        except (EOFError, KeyboardInterrupt):
+        except EOFError:
             return
         try:
             answer = True, getattr(server, name)(*arguments)
-        except KeyboardInterrupt:
-            return
         except Exception:
             answer = False, traceback.format_exc(limit=-3)
         pickle.dump(answer, answers)
