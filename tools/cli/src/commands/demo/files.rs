@@ -166,7 +166,7 @@ mod tests {
             fs::write(&path, bytes).unwrap();
             path
         };
-        let bytes: Vec<u8> = (0..(5 << 19)).map(|i: u32| (i * i >> 7) as u8).collect();
+        let bytes: Vec<u8> = (0..(5 << 19)).map(|i: u32| (i.wrapping_mul(i) >> 7) as u8).collect();
         let original = file("a.nii.gz", &[&bytes], 1);
         let (head, tail) = bytes.split_at(1000);
         assert!(equal(&original, &file("b.nii.gz", &[head, tail], 9)).unwrap());
