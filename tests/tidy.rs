@@ -361,7 +361,7 @@ fn unsafe_stays_in_its_rooms_and_says_why() {
 #[test]
 fn every_dependency_has_its_reasons() {
     let page = read("docs/dependencies.md");
-    let asks = |name: &str| name.ends_with(".toml") || name.ends_with(".txt");
+    let asks = |name: &str| has_extension(name, "toml") || has_extension(name, "txt");
     assert_tidy(asks, |name, text| undocumented(name, text, &page));
 }
 
