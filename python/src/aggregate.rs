@@ -212,7 +212,7 @@ impl Aggregator {
         patches
             .py()
             .detach(|| self.with(|engine| engine.add(T::DTYPE, bytes, starts)))
-            .flatten()
+            .and_then(|added| added)
             .map_err(raise)
     }
 }

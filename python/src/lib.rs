@@ -3,6 +3,8 @@
 //! # Invariants
 //! - No algorithm lives here; what Python can do, Rust can do.
 //! - The GIL is released while voxels are read, decoded, encoded or blended.
+// Documentation here becomes Python's, and arguments come as pyo3 makes them: owned.
+#![allow(clippy::doc_markdown, clippy::needless_pass_by_value)]
 
 mod aggregate;
 mod arguments;

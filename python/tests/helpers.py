@@ -69,7 +69,9 @@ def store_of(
 ) -> vq.Volume:
     """The volume that ``voxels``, ``(z, y, x)`` or ``(c, z, y, x)``, become."""
     open_options = {key: options.pop(key) for key in ("cache_bytes", "threads") if key in options}
-    source = write_nifti(folder / "source.nii", voxels.T if voxels.ndim == 3 else np.moveaxis(voxels, 0, -1).transpose(2, 1, 0, 3))
+    source = write_nifti(
+        folder / "source.nii", voxels.T if voxels.ndim == 3 else np.moveaxis(voxels, 0, -1).transpose(2, 1, 0, 3)
+    )
     vq.ingest({"case01": {"ct": kind(source)}}, folder / name, **options)
     return vq.open(folder / name, **open_options)["case01"]["ct"]
 

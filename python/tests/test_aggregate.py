@@ -47,7 +47,7 @@ def weights(window: str, patch: tuple[int, int, int]) -> np.ndarray:
 
 
 def oracle(grid: vq.GridSampler, window: str, starts: np.ndarray, patches: np.ndarray) -> np.ndarray:
-    """A dense volume with room for what lies outside, which is cut off in the end; ``patches`` is ``(n, c, z, y, x)``."""
+    """A dense volume with room for what lies outside, cut off in the end; ``patches`` is ``(n, c, z, y, x)``."""
     patch, room = grid.patch_size, 32
     shape = [s + 2 * room for s in SIZE]
     sums, totals = np.zeros((patches.shape[1], *shape)), np.zeros(shape)
@@ -107,7 +107,8 @@ def test_blending_is_its_definition(name: str, window: str) -> None:
 @pytest.mark.parametrize("window", WINDOWS)
 def test_constants_come_out_bit_for_bit(window: str) -> None:
     for (name, grid), (dtype, value) in itertools.product(
-        GRIDS.items(), [("f4", 0.1), ("f4", -3e38), ("f2", 0.333), ("f8", 0.1), ("u1", 251), ("i2", -1024), ("u4", 2**32 - 1)]
+        GRIDS.items(),
+        [("f4", 0.1), ("f4", -3e38), ("f2", 0.333), ("f8", 0.1), ("u1", 251), ("i2", -1024), ("u4", 2**32 - 1)],
     ):
         if window == "crop" and "odd" in name:
             continue
@@ -208,7 +209,10 @@ def test_patches_of_every_dtype_and_layout() -> None:
     expected = None
     for given in (
         *(values.astype(dtype) for dtype in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8")),
-        values.astype(">i2"), np.asfortranarray(values), values.tolist(), values[::-1][::-1],
+        values.astype(">i2"),
+        np.asfortranarray(values),
+        values.tolist(),
+        values[::-1][::-1],
     ):
         result = vq.Aggregator(grid, (6, 4, 8), channels=2, dtype="i4", window="average")
         result.add(given, starts)
@@ -258,8 +262,15 @@ def test_shapes_and_starts() -> None:
 
     refused = vq.Aggregator(grid, (2, 2, 4), channels=2)
     for patches, starts in (
-        (one, many[0]), (both, many), (two, many[0]), (two[:, :1], many), (two[..., :1], many), (two, []), (two[0, 0, 0], many),
-        (5, many), (np.stack([two, two]), many),
+        (one, many[0]),
+        (both, many),
+        (two, many[0]),
+        (two[:, :1], many),
+        (two[..., :1], many),
+        (two, []),
+        (two[0, 0, 0], many),
+        (5, many),
+        (np.stack([two, two]), many),
     ):
         with pytest.raises(vq.UsageError, match=r"patches of shape .* expected \(\d, 2, 2, 2, 2\)"):
             refused.add(patches, starts)
@@ -283,12 +294,22 @@ def test_missing_duplicate_and_foreign_patches_are_errors() -> None:
         result.add(patch, (0, 0, 0))
     with pytest.raises(vq.UsageError, match=r"1 of 2 patches are missing, the first begins at \[2, 0, 0\]"):
         result.finish()
-    assert (result.missing, result.has((0, 0, 0)), result.has((2, 0, 0)), result.has((9, 9, 9))) == (1, True, False, False)
+    assert (result.missing, result.has((0, 0, 0)), result.has((2, 0, 0)), result.has((9, 9, 9))) == (
+        1,
+        True,
+        False,
+        False,
+    )
     assert repr(result) == "<voxquarry.Aggregator: [4, 2, 2] float32, 1 patches missing>"
     result.add(patch, (2, 0, 0))
     assert identical(result.finish(), np.ones((4, 2, 2), "f4"))
     assert repr(result) == "<voxquarry.Aggregator: [4, 2, 2] float32, finished>"
-    for call in (result.finish, lambda: result.add(patch, (0, 0, 0)), lambda: result.missing, lambda: result.has((0, 0, 0))):
+    for call in (
+        result.finish,
+        lambda: result.add(patch, (0, 0, 0)),
+        lambda: result.missing,
+        lambda: result.has((0, 0, 0)),
+    ):
         with pytest.raises(vq.UsageError, match="finished"):
             call()
 
@@ -304,13 +325,24 @@ def test_the_result_is_the_callers_own() -> None:
     assert (found == 2).all()
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"finish": "argmax"}, "only \"none\""), ({"window": "triangle"}, "hann"), ({"window": 3}, "three arrays"),
-    ({"window": [[1, 1], [1, 1]]}, "three arrays"), ({"window": [[1, 1], [1, 1], [1]]}, "every voxel needs one"),
-    ({"window": [[1, 1], [1, 1], [1, -1]]}, "positive"), ({"channels": 0}, "channels 0"), ({"dtype": "complex64"}, "complex64"),
-    ({"dtype": "nonsense"}, "expected one of"), ({"memory_bytes": "many"}, "many"), ({"threads": 0}, "threads"),
-    ({"out": "pred"}, "STORE/SUBJECT/VOLUME"), ({"out": "case/pred"}, "STORE/SUBJECT/VOLUME"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"finish": "argmax"}, 'only "none"'),
+        ({"window": "triangle"}, "hann"),
+        ({"window": 3}, "three arrays"),
+        ({"window": [[1, 1], [1, 1]]}, "three arrays"),
+        ({"window": [[1, 1], [1, 1], [1]]}, "every voxel needs one"),
+        ({"window": [[1, 1], [1, 1], [1, -1]]}, "positive"),
+        ({"channels": 0}, "channels 0"),
+        ({"dtype": "complex64"}, "complex64"),
+        ({"dtype": "nonsense"}, "expected one of"),
+        ({"memory_bytes": "many"}, "many"),
+        ({"threads": 0}, "threads"),
+        ({"out": "pred"}, "STORE/SUBJECT/VOLUME"),
+        ({"out": "case/pred"}, "STORE/SUBJECT/VOLUME"),
+    ],
+)
 def test_impossible_aggregators_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(vq.UsageError, match=message):
         vq.Aggregator(vq.GridSampler(2), (4, 4, 4), **options)

@@ -98,7 +98,9 @@ def test_the_page_is_enough_for_its_golden_values(border: str) -> None:
 
 @pytest.mark.parametrize("border", ["exclude", "clamp", "pad"])
 def test_the_package_draws_what_the_page_says(tmp_path: Path, border: str) -> None:
-    sources = {name: write_nifti(tmp_path / f"{i}.nii", smooth((17, 23, 9))) for i, name in enumerate(("case01", "Ünï"))}
+    sources = {
+        name: write_nifti(tmp_path / f"{i}.nii", smooth((17, 23, 9))) for i, name in enumerate(("case01", "Ünï"))
+    }
     store = vq.ingest(sources, tmp_path / "store.zarr")
     size, patch = (9, 23, 17), (4, 5, 17)
     sampler = vq.UniformSampler(patch, border=border)

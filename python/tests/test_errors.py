@@ -22,17 +22,23 @@ def entries(folder: Path) -> set[str]:
 
 
 def test_the_exception_tree() -> None:
-    assert issubclass(vq.UsageError, vq.Error) and issubclass(vq.UsageError, ValueError)
-    assert issubclass(vq.NotFoundError, vq.UsageError) and issubclass(vq.NotFoundError, KeyError)
-    assert issubclass(vq.DataError, vq.Error) and issubclass(vq.StorageError, vq.Error)
-    assert issubclass(vq.StorageError, OSError)
+    bases = {
+        vq.UsageError: (vq.Error, ValueError),
+        vq.NotFoundError: (vq.UsageError, KeyError),
+        vq.DataError: (vq.Error,),
+        vq.StorageError: (vq.Error, OSError),
+    }
+    for kind, expected in bases.items():
+        assert all(issubclass(kind, base) for base in expected), kind
     assert not issubclass(vq.DataError, ValueError | OSError)
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
     store = vq.ingest({"case01": source(tmp_path)}, tmp_path / "store.zarr")
-    for look, message in ((lambda: store["case02"], 'no subject "case02" in .*; there is "case01"'),
-                          (lambda: store["case01"]["ct"], 'no volume "ct" in .*; there is "image"')):
+    for look, message in (
+        (lambda: store["case02"], 'no subject "case02" in .*; there is "case01"'),
+        (lambda: store["case01"]["ct"], 'no volume "ct" in .*; there is "image"'),
+    ):
         for kind in (KeyError, vq.UsageError, vq.NotFoundError, ValueError):
             with pytest.raises(kind, match=message) as caught:
                 look()
@@ -54,7 +60,11 @@ def test_data_sets_and_subjects_are_mappings(tmp_path: Path) -> None:
         assert names[0] in mapping and "x" not in mapping and 3 not in mapping
         assert [value.name for value in mapping.values()] == names
         assert [(name, value.name) for name, value in mapping.items()] == list(zip(names, names, strict=True))
-        assert [type(view) for view in (mapping.keys(), mapping.values(), mapping.items())] == [KeysView, ValuesView, ItemsView]
+        assert [type(view) for view in (mapping.keys(), mapping.values(), mapping.items())] == [
+            KeysView,
+            ValuesView,
+            ItemsView,
+        ]
         assert mapping.get(names[1]).name == names[1]
         assert mapping.get("x") is None and mapping.get("x", 7) == 7 and mapping.get(3, 7) == 7
         assert {**mapping}.keys() == set(names)
@@ -85,11 +95,19 @@ def test_every_form_of_sources(tmp_path: Path) -> None:
         assert subject["ct"].labels == {}
 
 
-@pytest.mark.parametrize(("sources", "message"), [
-    (5, "source is a int"), ({}, "names no file"), ([], "names no file"), ({"a": 5}, "5 is no path"),
-    ({"a": {"b": {"c": "d"}}}, "is no path"), ({"../a": "a.nii"}, "subject"), ({"a": {"b/c": "a.nii"}}, "volume"),
-    (["a.nii", "a.nii"], 'subject "a" names volume "image" twice'),
-])
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        (5, "source is a int"),
+        ({}, "names no file"),
+        ([], "names no file"),
+        ({"a": 5}, "5 is no path"),
+        ({"a": {"b": {"c": "d"}}}, "is no path"),
+        ({"../a": "a.nii"}, "subject"),
+        ({"a": {"b/c": "a.nii"}}, "volume"),
+        (["a.nii", "a.nii"], 'subject "a" names volume "image" twice'),
+    ],
+)
 def test_impossible_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sources: object, message: str) -> None:
     source(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -98,20 +116,33 @@ def test_impossible_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sou
     assert not (tmp_path / "store.zarr" / "zarr.json").exists()
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"patch_size": 0}, "patch_size"), ({"patch_size": "large"}, "patch_size"), ({"patch_size": [8, "x"]}, "patch_size"),
-    ({"codec": "best"}, "best"), ({"memory_bytes": "1 lot"}, "1 lot"), ({"memory_bytes": 10}, "memory"),
-    ({"overwrite": True, "skip_existing": True}, "exclude each other"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"patch_size": 0}, "patch_size"),
+        ({"patch_size": "large"}, "patch_size"),
+        ({"patch_size": [8, "x"]}, "patch_size"),
+        ({"codec": "best"}, "best"),
+        ({"memory_bytes": "1 lot"}, "1 lot"),
+        ({"memory_bytes": 10}, "memory"),
+        ({"overwrite": True, "skip_existing": True}, "exclude each other"),
+    ],
+)
 def test_impossible_options(tmp_path: Path, options: dict[str, object], message: str) -> None:
     with pytest.raises(vq.UsageError, match=message):
         vq.ingest(source(tmp_path), tmp_path / "store.zarr", **options)
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"cache_bytes": "plenty"}, "plenty"), ({"cache_bytes": -1}, "cache_bytes"), ({"threads": 0}, "threads 0"),
-    ({"verify": "sometimes"}, "sometimes"), ({"access": "magic"}, "magic"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cache_bytes": "plenty"}, "plenty"),
+        ({"cache_bytes": -1}, "cache_bytes"),
+        ({"threads": 0}, "threads 0"),
+        ({"verify": "sometimes"}, "sometimes"),
+        ({"access": "magic"}, "magic"),
+    ],
+)
 def test_impossible_ways_to_open(tmp_path: Path, options: dict[str, object], message: str) -> None:
     store_of(tmp_path, smooth((3, 4, 5)))
     with pytest.raises(vq.UsageError, match=message):
@@ -140,7 +171,10 @@ def test_missing_files_and_folders_that_are_no_store(tmp_path: Path) -> None:
 
 
 def test_a_subject_that_is_there(tmp_path: Path) -> None:
-    one, two = write_nifti(tmp_path / "1.nii", noise((3, 4, 5), "i2", 1)), write_nifti(tmp_path / "2.nii", noise((3, 4, 5), "i2", 2))
+    one, two = (
+        write_nifti(tmp_path / "1.nii", noise((3, 4, 5), "i2", 1)),
+        write_nifti(tmp_path / "2.nii", noise((3, 4, 5), "i2", 2)),
+    )
     store = tmp_path / "store.zarr"
     first = vq.ingest({"a": one}, store)["a"]["image"][...]
     with pytest.raises(vq.UsageError, match="exists already"):
@@ -189,13 +223,18 @@ def test_an_error_in_progress_is_the_callers_own(tmp_path: Path) -> None:
 
     with pytest.raises(ZeroDivisionError, match="mine"):
         vq.ingest(source(tmp_path), tmp_path / "store.zarr", progress=progress)
-    with pytest.raises(vq.UsageError, match="interrupted|not a voxquarry store"):
+    with pytest.raises(vq.UsageError, match="an ingest was interrupted|nothing at that path"):
         vq.open(tmp_path / "store.zarr")
 
 
 def test_progress_counts_every_byte_once(tmp_path: Path) -> None:
     calls: list[tuple[str, int, int]] = []
-    vq.ingest(source(tmp_path, shape=(30, 20, 50)), tmp_path / "store.zarr", patch_size=16, progress=lambda *call: calls.append(call))
+    vq.ingest(
+        source(tmp_path, shape=(30, 20, 50)),
+        tmp_path / "store.zarr",
+        patch_size=16,
+        progress=lambda *call: calls.append(call),
+    )
     assert {volume for volume, _, _ in calls} == {"a/image"}
     done = [count for _, count, _ in calls]
     assert done == sorted(done)

@@ -38,17 +38,30 @@ def refused(path: Path, message: str = ".") -> str:
 
 @pytest.mark.parametrize("extension", ["nii", "nii.gz", "hdr"])
 @pytest.mark.parametrize("version", [1, 2])
-@pytest.mark.parametrize(("edit", "message"), [
-    (field("magic", b"nope"), "magic"), (field("datatype", 0), "datatype 0"), (field("datatype", 12345), "datatype 12345"),
-    (field("datatype", 32), "complex64"), (field("datatype", 1), "binary"),
-    (field("dim", 0, 0), "dim"), (field("dim", 8, 0), "dim"), (field("dim", -3, 0), "dim"), (field("dim", 0, 2), "dim"),
-    (field("dim", -1, 1), "dim"), (field("dim", 8, 1), "dim|bytes"), (field("dim", 32767, slice(1, 4)), "bytes"),
-    (field("vox_offset", 100_000), "bytes"), (field("vox_offset", -5), "vox_offset"),
-    (lambda h: (h.__setitem__("sform_code", 1), h.__setitem__("srow_x", [np.nan, 0, 0, 0])), "not finite"),
-    (lambda h: (h.__setitem__("sform_code", 1), h.__setitem__("srow_x", 0)), "affine"),
-    (lambda h: (h.__setitem__("qform_code", 1), h.__setitem__("quatern_b", 1.5)), "quaternion"),
-    (field("pixdim", np.inf, 1), "affine"),
-], ids=lambda value: value if isinstance(value, str) else "edit")
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (field("magic", b"nope"), "magic"),
+        (field("datatype", 0), "datatype 0"),
+        (field("datatype", 12345), "datatype 12345"),
+        (field("datatype", 32), "complex64"),
+        (field("datatype", 1), "binary"),
+        (field("dim", 0, 0), "dim"),
+        (field("dim", 8, 0), "dim"),
+        (field("dim", -3, 0), "dim"),
+        (field("dim", 0, 2), "dim"),
+        (field("dim", -1, 1), "dim"),
+        (field("dim", 8, 1), "dim|bytes"),
+        (field("dim", 32767, slice(1, 4)), "bytes"),
+        (field("vox_offset", 100_000), "bytes"),
+        (field("vox_offset", -5), "vox_offset"),
+        (lambda h: (h.__setitem__("sform_code", 1), h.__setitem__("srow_x", [np.nan, 0, 0, 0])), "not finite"),
+        (lambda h: (h.__setitem__("sform_code", 1), h.__setitem__("srow_x", 0)), "affine"),
+        (lambda h: (h.__setitem__("qform_code", 1), h.__setitem__("quatern_b", 1.5)), "quaternion"),
+        (field("pixdim", np.inf, 1), "affine"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "edit",
+)
 def test_headers_that_cannot_be(tmp_path: Path, edit: Edit, message: str, version: int, extension: str) -> None:
     def both(header: nib.Nifti1Header) -> None:
         header["pixdim"][1:4] = 1
@@ -104,7 +117,9 @@ def test_pairs_without_their_other_half(tmp_path: Path) -> None:
         vq.ingest({"a": path}, tmp_path / "store.zarr")
 
 
-@pytest.mark.parametrize("voxels", [noise((6, 5, 4), "f4"), np.full((6, 5, 4), 1.5, "f4"), np.full((2, 2, 2), 2**63 + 1, "u8")])
+@pytest.mark.parametrize(
+    "voxels", [noise((6, 5, 4), "f4"), np.full((6, 5, 4), 1.5, "f4"), np.full((2, 2, 2), 2**63 + 1, "u8")]
+)
 def test_label_maps_hold_labels(tmp_path: Path, voxels: np.ndarray) -> None:
     path = write_nifti(tmp_path / "seg.nii", voxels)
     with pytest.raises(vq.DataError, match=r"seg\.nii.*label"):

@@ -1,4 +1,4 @@
-"""Other readers open the store: zarr-python and tensorstore see the same voxels, OME-Zarr's models accept the metadata."""
+"""Other readers open the store: zarr-python and tensorstore see the same voxels, OME-Zarr's models accept it."""
 
 from __future__ import annotations
 

@@ -34,7 +34,9 @@ def assert_same_image(found: nib.Nifti1Image, expected: nib.Nifti1Image, name: s
     for raw in (lambda image: np.asanyarray(image.dataobj.get_unscaled()), lambda image: np.asanyarray(image.dataobj)):
         one, two = raw(found), raw(expected)
         assert one.dtype.newbyteorder("=") == two.dtype.newbyteorder("="), name
-        assert one.astype(one.dtype.newbyteorder("=")).tobytes() == two.astype(two.dtype.newbyteorder("=")).tobytes(), name
+        assert one.astype(one.dtype.newbyteorder("=")).tobytes() == two.astype(two.dtype.newbyteorder("=")).tobytes(), (
+            name
+        )
     assert np.array_equal(found.affine, expected.affine), name
     one, two = found.header, expected.header
     assert one.get_data_dtype().newbyteorder("=") == two.get_data_dtype().newbyteorder("="), name
@@ -88,6 +90,7 @@ def test_every_orientation(tmp_path: Path) -> None:
                 affine[world, axis] = sign * (0.5, 1.25, 3.0)[axis]
             affine[:, 3] = -10.5, 20.25, 30.125, 1
             for form in ("sform", "qform"):
+
                 def edit(header: nib.Nifti1Header, affine=affine, form=form) -> None:
                     header.set_zooms((0.5, 1.25, 3.0))
                     getattr(header, f"set_{form}")(affine, code=1)
@@ -123,6 +126,7 @@ def test_scaling_is_kept_beside_the_integers(tmp_path: Path) -> None:
     scales = [(np.nan, np.nan), (0, 0), (0, 5), (np.nan, 3), (1, 0), (1, 10), (2, -1024), (0.1, 0.3), (-1, 0)]
     files = []
     for (slope, intercept), dtype in itertools.product(scales, ["i2", "u1", "f4"]):
+
         def edit(header: nib.Nifti1Header, slope=slope, intercept=intercept) -> None:
             header["scl_slope"], header["scl_inter"] = slope, intercept
 
@@ -136,6 +140,7 @@ def test_what_nibabel_repairs_is_repaired(tmp_path: Path) -> None:
     repairs = [("pixdim", 2, 0), ("pixdim", 1, -1.5), ("pixdim", 0, 0), ("bitpix", (), 8)]
     files = []
     for (name, at, value), form in itertools.product(repairs, (0, 1)):
+
         def edit(header: nib.Nifti1Header, name=name, at=at, value=value, form=form) -> None:
             header["pixdim"][1:4], header["qform_code"] = (1.5, 2.5, 3.5), form
             header[name][at] = value
@@ -154,6 +159,7 @@ def test_gzip_in_several_members(tmp_path: Path) -> None:
 def test_units_and_intent_come_back(tmp_path: Path) -> None:
     files = []
     for space, time in itertools.product(("unknown", "meter", "mm", "micron"), ("unknown", "sec", "usec", "hz")):
+
         def edit(header: nib.Nifti1Header, space=space, time=time) -> None:
             header.set_xyzt_units(space, time)
             header.set_intent("t test", (2,), name="a map")

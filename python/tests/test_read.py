@@ -1,4 +1,4 @@
-"""Reading is numpy: slices, paddings, batches, the caller's arrays; from threads, forks, and within the cache's bound."""
+"""Reading is numpy: slices, paddings, batches, the caller's arrays; from threads, forks, within the cache's bound."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def test_random_regions_are_numpys_slices(pair: tuple[vq.Volume, np.ndarray]) ->
         assert identical(volume[..., *box], expected), f"seed {seed}, case {n}"
 
 
-@pytest.mark.parametrize(("padding", "mode"), [(-7, "constant"), (np.float32(0), "constant"), ("edge", "edge"), ("reflect", "reflect")])
+@pytest.mark.parametrize(
+    ("padding", "mode"), [(-7, "constant"), (np.float32(0), "constant"), ("edge", "edge"), ("reflect", "reflect")]
+)
 def test_padding_is_numpys(pair: tuple[vq.Volume, np.ndarray], padding: object, mode: str) -> None:
     volume, voxels = pair
     margin = 90
@@ -68,7 +70,13 @@ def test_an_axis_of_one_voxel_reflects_as_numpys(tmp_path: Path) -> None:
 
 def test_paddings_the_dtype_does_not_have_are_refused(pair: tuple[vq.Volume, np.ndarray]) -> None:
     volume, _ = pair
-    for padding, message in ((0.5, "int16"), (1e6, "int16"), (float("nan"), "int16"), ("wrap", "wrap"), ([1], "padding")):
+    for padding, message in (
+        (0.5, "int16"),
+        (1e6, "int16"),
+        (float("nan"), "int16"),
+        ("wrap", "wrap"),
+        ([1], "padding"),
+    ):
         with pytest.raises(vq.UsageError, match=message):
             volume.read((-1, 0, 0), 4, padding=padding)
     with pytest.raises(vq.UsageError, match="choose a padding"):
@@ -79,7 +87,14 @@ def test_batches(pair: tuple[vq.Volume, np.ndarray]) -> None:
     volume, voxels = pair
     starts = np.random.default_rng(17).integers(0, (15, 30, 25), (40, 3))
     expected = np.stack([voxels[..., z : z + 8, y : y + 9, x : x + 10] for z, y, x in starts])
-    for given in (starts, starts.tolist(), starts.astype("i4"), starts.astype("u8"), np.asfortranarray(starts), tuple(map(tuple, starts))):
+    for given in (
+        starts,
+        starts.tolist(),
+        starts.astype("i4"),
+        starts.astype("u8"),
+        np.asfortranarray(starts),
+        tuple(map(tuple, starts)),
+    ):
         assert identical(volume.read_batch(given, (8, 9, 10)), expected)
     out = np.empty_like(expected)
     assert volume.read_batch(starts, (8, 9, 10), out=out) is out
@@ -116,9 +131,29 @@ def test_out_is_filled_or_refused_untouched(pair: tuple[vq.Volume, np.ndarray]) 
 
 
 INDICES = [
-    np.s_[2], np.s_[-1], np.s_[...], np.s_[:], np.s_[2:9], np.s_[-5:], np.s_[::3], np.s_[::-1], np.s_[20:2:-3], np.s_[5:5],
-    np.s_[9:2], np.s_[100:200], np.s_[-100:5], np.s_[1:2, 3], np.s_[..., 4], np.s_[..., ::-2], np.s_[0, ..., 0],
-    np.s_[1, 2, 3], np.s_[:, 5:30:7, -1], np.s_[::-1, ::-1, ::-1], np.s_[..., 2:2, :], np.s_[np.int64(2), ..., np.uint8(1)], (),
+    np.s_[2],
+    np.s_[-1],
+    np.s_[...],
+    np.s_[:],
+    np.s_[2:9],
+    np.s_[-5:],
+    np.s_[::3],
+    np.s_[::-1],
+    np.s_[20:2:-3],
+    np.s_[5:5],
+    np.s_[9:2],
+    np.s_[100:200],
+    np.s_[-100:5],
+    np.s_[1:2, 3],
+    np.s_[..., 4],
+    np.s_[..., ::-2],
+    np.s_[0, ..., 0],
+    np.s_[1, 2, 3],
+    np.s_[:, 5:30:7, -1],
+    np.s_[::-1, ::-1, ::-1],
+    np.s_[..., 2:2, :],
+    np.s_[np.int64(2), ..., np.uint8(1)],
+    (),
 ]
 
 
@@ -130,7 +165,9 @@ def test_basic_indexing_is_numpys(pair: tuple[vq.Volume, np.ndarray], index: obj
     assert np.array_equal(found, expected)
 
 
-@pytest.mark.parametrize("index", [99, -99, np.s_[..., 99], (0, 0, 0, 0, 0), np.s_[..., ...], 1.5, "x", None, [1, 2], np.array([1])], ids=str)
+@pytest.mark.parametrize(
+    "index", [99, -99, np.s_[..., 99], (0, 0, 0, 0, 0), np.s_[..., ...], 1.5, "x", None, [1, 2], np.array([1])], ids=str
+)
 def test_other_indices_are_index_errors(pair: tuple[vq.Volume, np.ndarray], index: object) -> None:
     with pytest.raises(IndexError):
         pair[0][index]
@@ -143,7 +180,12 @@ def test_slice_steps_of_zero_are_value_errors(pair: tuple[vq.Volume, np.ndarray]
 
 def test_a_volume_is_an_array(pair: tuple[vq.Volume, np.ndarray]) -> None:
     volume, voxels = pair
-    assert (volume.shape, volume.ndim, len(volume), volume.dtype) == (voxels.shape, voxels.ndim, len(voxels), voxels.dtype)
+    assert (volume.shape, volume.ndim, len(volume), volume.dtype) == (
+        voxels.shape,
+        voxels.ndim,
+        len(voxels),
+        voxels.dtype,
+    )
     assert identical(np.asarray(volume), voxels)
     assert identical(np.asarray(volume, dtype="f4"), voxels.astype("f4"))
     assert volume.stats["voxels"] == voxels.size

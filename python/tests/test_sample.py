@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,7 +105,9 @@ def test_an_int_is_voxels_and_a_float_a_part() -> None:
     assert vq.GridSampler(4).overlap == vq.GridSampler(4, overlap=0).overlap == (0, 0, 0)
     assert vq.GridSampler(4, overlap=np.float64(0.5)).overlap == 0.5
     # A fraction of 0 has MONAI's stride, an overlap of 0 voxels TorchIO's: the same.
-    assert vq.GridSampler(4, overlap=0.0).locations((9, 9, 9)).tolist() == vq.GridSampler(4).locations((9, 9, 9)).tolist()
+    assert (
+        vq.GridSampler(4, overlap=0.0).locations((9, 9, 9)).tolist() == vq.GridSampler(4).locations((9, 9, 9)).tolist()
+    )
 
 
 def test_grids_are_laid_over_subjects_volumes_and_extents(subject: vq.Subject) -> None:
@@ -118,26 +119,42 @@ def test_grids_are_laid_over_subjects_volumes_and_extents(subject: vq.Subject) -
             grid.locations(wrong)
 
 
-@pytest.mark.parametrize("call", [
-    lambda: vq.UniformSampler(0), lambda: vq.UniformSampler((1, 2)), lambda: vq.UniformSampler(2.5),
-    lambda: vq.UniformSampler(4, border="wrap"), lambda: vq.GridSampler(4, overlap=4), lambda: vq.GridSampler(4, overlap=-1),
-    lambda: vq.GridSampler(4, overlap=1.0), lambda: vq.GridSampler(4, overlap=float("nan")),
-    lambda: vq.GridSampler(4, overlap="half"), lambda: vq.GridSampler(4, padding="wrap"),
-    lambda: vq.GridSampler(4, placement="middle"), lambda: vq.GridSampler((4, 4, 2), overlap=(0, 0, 2)),
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: vq.UniformSampler(0),
+        lambda: vq.UniformSampler((1, 2)),
+        lambda: vq.UniformSampler(2.5),
+        lambda: vq.UniformSampler(4, border="wrap"),
+        lambda: vq.GridSampler(4, overlap=4),
+        lambda: vq.GridSampler(4, overlap=-1),
+        lambda: vq.GridSampler(4, overlap=1.0),
+        lambda: vq.GridSampler(4, overlap=float("nan")),
+        lambda: vq.GridSampler(4, overlap="half"),
+        lambda: vq.GridSampler(4, padding="wrap"),
+        lambda: vq.GridSampler(4, placement="middle"),
+        lambda: vq.GridSampler((4, 4, 2), overlap=(0, 0, 2)),
+    ],
+)
 def test_impossible_samplers_are_refused(call) -> None:
     with pytest.raises(vq.UsageError):
         call()
 
 
-@pytest.mark.parametrize("sampler", [
-    vq.UniformSampler((4, 3, 2), border="clamp"), vq.GridSampler((4, 3, 2), overlap=(2, 1, 0)),
-    vq.GridSampler(4, overlap=0.5, padding="reflect", placement="even"), vq.GridSampler(4, padding=-1.5),
-], ids=repr)
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        vq.UniformSampler((4, 3, 2), border="clamp"),
+        vq.GridSampler((4, 3, 2), overlap=(2, 1, 0)),
+        vq.GridSampler(4, overlap=0.5, padding="reflect", placement="even"),
+        vq.GridSampler(4, padding=-1.5),
+    ],
+    ids=repr,
+)
 def test_samplers_are_pickled_and_shown(sampler: vq.UniformSampler | vq.GridSampler) -> None:
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         copy = pickle.loads(pickle.dumps(sampler, protocol))
         assert type(copy) is type(sampler)
         assert repr(copy) == repr(sampler)
         assert copy.patch_size == sampler.patch_size
-    assert repr(eval(repr(sampler), {"voxquarry": vq})) == repr(sampler)  # noqa: S307
+    assert repr(eval(repr(sampler), {"voxquarry": vq})) == repr(sampler)

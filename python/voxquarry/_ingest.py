@@ -41,7 +41,8 @@ def ingest(
             ``subject,volume,kind,path``, or ``{"case01": {"ct": path, "seg": Labels(path)}}``.
         out: The store; it is made if it is not there.
         patch_size: Patches that will be read, an int or ``(z, y, x)``; a list of them for mixed use.
-        codec: ``"fast"`` decodes at memory speed, ``"compact"`` takes fewest bytes, ``"none"`` stores voxels as they are.
+        codec: ``"fast"`` decodes at memory speed, ``"compact"`` takes fewest bytes, ``"none"`` stores voxels as they
+            are.
         memory_bytes: Memory that the run may use, an int or a string such as ``"1GiB"``.
         threads: Threads that encode; all cores by default.
         overwrite: Replace subjects that are there.

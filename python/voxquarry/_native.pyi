@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 __version__: str
 
 _Path = str | os.PathLike[str]
+_Start = Sequence[int] | NDArray[np.integer[Any]]
 _Size = int | Sequence[int]
 _Padding = float | Literal["edge", "reflect"] | None
 _Index = SupportsIndex | slice | EllipsisType
@@ -94,7 +95,7 @@ class Volume:
     @property
     def labels(self) -> dict[int, int]: ...
     def read(
-        self, start: Sequence[int] | NDArray[np.integer], size: _Size, out: NDArray[Any] | None = None, padding: _Padding = None
+        self, start: _Start, size: _Size, out: NDArray[Any] | None = None, padding: _Padding = None
     ) -> NDArray[Any]: ...
     def read_batch(
         self, starts: ArrayLike, size: _Size, out: NDArray[Any] | None = None, padding: _Padding = None
@@ -152,7 +153,7 @@ class Aggregator:
     @property
     def shape(self) -> tuple[int, ...]: ...
     def add(self, patches: ArrayLike, starts: ArrayLike) -> None: ...
-    def has(self, start: Sequence[int] | NDArray[np.integer]) -> bool: ...
+    def has(self, start: _Start) -> bool: ...
     def finish(self) -> Any: ...
 
 def open(
