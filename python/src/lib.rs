@@ -10,6 +10,7 @@ mod aggregate;
 mod arguments;
 mod dataset;
 mod errors;
+mod index;
 mod ingest;
 mod sample;
 mod voxels;

@@ -62,13 +62,16 @@ def ingest(
     return _native.open(os.fspath(out))
 
 
-def _sources(source: object) -> tuple[str | None, list[tuple[str | None, str, str, str]]]:
+_Row = tuple[str | None, str, str, str]
+
+
+def _sources(source: object) -> tuple[str | None, list[_Row]]:
     """A manifest's path, or rows of subject (None: the file's stem), volume, kind and path."""
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         return (path, []) if path.lower().endswith(".csv") else (None, [(None, "image", "image", path)])
     if isinstance(source, Mapping):
-        rows = []
+        rows: list[_Row] = []
         for subject, volumes in source.items():
             named = volumes if isinstance(volumes, Mapping) else {"image": volumes}
             rows += [(str(subject), str(volume), *_kind(path)) for volume, path in named.items()]
