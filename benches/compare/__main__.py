@@ -123,10 +123,8 @@ class Run:
         rows = []
         for contestant in contestants:
             reads = [read for part in answers[contestant.name] for read in part]
-            mean = lambda column: sum(read[column] or 0 for read in reads) / max(1, len(reads))  # noqa: B023, E731
-            left = max((read[3] for read in reads), default=0)
-            rows.append({**row(contestant), "filled_bytes": mean(1), "encoded_bytes": mean(2), "left_bytes": left})
-        rows += [{**refusal, "filled_bytes": 0, "encoded_bytes": 0, "left_bytes": 0} for refusal in refused]
+            rows.append({**row(contestant), **filling(reads)})
+        rows += [{**refusal, **filling([])} for refusal in refused]
         self.record["cold"].append(self.cell(volume, patch, rows))
 
     def extras(self, volume, patch):
@@ -157,6 +155,7 @@ class Run:
         self.record["complete"] = True
 
     def finish(self):
+        self.record["load_end"] = os.getloadavg()[0]
         self.record["seconds"] = round(time.monotonic() - self.began)
         path = report.save(self.record, self.arguments.results)
         for verdict in targets.verdicts(self.record):
@@ -167,6 +166,16 @@ class Run:
 def row(contestant):
     named = {"name": contestant.name, "way": contestant.way, "patches": contestant.patches}
     return {**named, "rates": contestant.rates, "failure": contestant.failure}
+
+
+def filling(reads):
+    """Means per patch of what `reads` brought into the page cache and of what their chunks take; the worst leftover."""
+    count = max(1, len(reads))
+    return {
+        "filled_bytes": sum(filled for _, filled, _, _ in reads) / count,
+        "encoded_bytes": sum(encoded or 0 for _, _, encoded, _ in reads) / count,
+        "left_bytes": max((left for _, _, _, left in reads), default=0),
+    }
 
 
 def main():

@@ -146,7 +146,7 @@ def volume(name, data, quick, say):
         folder.mkdir(parents=True)
         say(f"making the volume {name}")
         if name == "real":
-            _save(folder, real_volume(data))
+            save(folder, real_volume(data))
         else:
             make, dtype, shape = SYNTHETIC[name]
             _generate(folder, make, dtype, QUICK if quick else shape)
@@ -164,7 +164,7 @@ def _generate(folder, make, dtype, shape):
     _save_nifti(folder, voxels)
 
 
-def _save(folder, voxels):
+def save(folder, voxels):
     np.save(folder / "volume.npy", voxels)
     _save_nifti(folder, voxels)
 

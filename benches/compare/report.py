@@ -69,6 +69,7 @@ def new_record(arguments, nnunet_version):
         "machine": machine(),
         "versions": versions(nnunet_version),
         "arguments": arguments,
+        "load_begin": os.getloadavg()[0],
         "complete": False,
         "warm": [],
         "cold": [],
@@ -103,8 +104,9 @@ def _preamble(record):
     m = record["machine"]
     known = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
     cut = "" if record["complete"] else " The run was cut short."
+    busy = f"load {record['load_begin']:.1f} before, {record['load_end']:.1f} after the run"
     return [
-        f"{record['date']}, commit {record['commit']}, {m['cpu']}, {m['cores']} cores, {m['memory_gib']} GiB, {m['system']}; {known}.{cut}",
+        f"{record['date']}, commit {record['commit']}, {m['cpu']}, {m['cores']} cores, {m['memory_gib']} GiB, {m['system']}, {busy}; {known}.{cut}",
         "",
         "Patches per second are medians over the rounds; a ratio is the median of the ratios within each round (least–greatest).",
         "Two threads of ours are divided by two processes of the others.",

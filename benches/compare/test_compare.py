@@ -30,7 +30,7 @@ class Measuring(unittest.TestCase):
         folder = Path(cls.scratch.name)
         voxels = np.random.default_rng(3).integers(0, 90, (70, 300, 90), np.int16)
         voxels[:32] = 0
-        data._save(folder, voxels)
+        data.save(folder, voxels)
         cls.voxels, cls.volume = voxels, data.Volume("noise", folder, voxels.shape, "int16")
 
     @classmethod
@@ -118,7 +118,7 @@ class Reporting(unittest.TestCase):
         machine = {"cpu": "", "cores": 2, "memory_gib": 1, "system": ""}
         record = {
             "warm": [warm], "cold": [chilled], "opening": opening, "date": "", "commit": "", "versions": {},
-            "machine": machine, "complete": True,
+            "machine": machine, "complete": True, "load_begin": 0, "load_end": 0,
         }  # fmt: skip
         found = {verdict.figure: verdict for verdict in targets.verdicts(record)}
         met = lambda text: next(v.met for figure, v in found.items() if text in figure)  # noqa: E731
