@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use zarrs::array::CodecOptions;
-use zarrs::array::{Array, ArrayBytes, ArrayShardedReadableExt, ArrayShardedReadableExtCache, ArraySubset};
+use zarrs::array::{
+    Array, ArrayBytes, ArrayShardedReadableExt, ArrayShardedReadableExtCache, ArraySubset,
+};
 use zarrs::filesystem::FilesystemStore;
 
 fn main() -> Result<(), Box<dyn Error>> {
