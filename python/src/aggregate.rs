@@ -11,7 +11,7 @@ use voxquarry::aggregate::{AggregateOptions, Sink};
 use voxquarry::store::StoreWriter;
 use voxquarry::{Dtype, Size3, Voxel, Window, with_voxel};
 
-use crate::arguments::{bytes, dtype, starts};
+use crate::arguments::{bytes, dtype, start, starts};
 use crate::dataset::Volume;
 use crate::errors::{raise, usage};
 use crate::sample::{GridSampler, space_of};
@@ -118,7 +118,7 @@ impl Aggregator {
     ///     StorageError: The disk; the aggregator is of no use afterwards.
     fn add(&self, patches: &Bound<'_, PyAny>, starts: &Bound<'_, PyAny>) -> PyResult<()> {
         let patches = native(patches)?;
-        let starts = match starts.extract::<[i64; 3]>() {
+        let starts = match start(starts) {
             Ok(one) => vec![one],
             Err(_) => self::starts(starts)?,
         };
@@ -143,7 +143,7 @@ impl Aggregator {
     }
 
     /// Whether the patch that begins at ``start``, ``(z, y, x)``, was added.
-    fn has(&self, py: Python<'_>, start: [i64; 3]) -> PyResult<bool> {
+    fn has(&self, py: Python<'_>, #[pyo3(from_py_with = start)] start: [i64; 3]) -> PyResult<bool> {
         py.detach(|| self.with(|engine| engine.has(start))).map_err(raise)
     }
 

@@ -83,6 +83,13 @@ pub(crate) fn padding(value: Option<&Bound<'_, PyAny>>) -> PyResult<Padding> {
     })
 }
 
+/// One start, `(z, y, x)`: integers in a sequence, an array or a tensor.
+pub(crate) fn start(value: &Bound<'_, PyAny>) -> PyResult<[i64; 3]> {
+    // Tensors are no sequences to PyO3, but they can be listed.
+    let listed = || value.call_method0("tolist")?.extract();
+    value.extract().or_else(|error| listed().map_err(|_: PyErr| error))
+}
+
 /// Starts: one `(z, y, x)` for each patch, as an array of integers or nested sequences.
 pub(crate) fn starts(value: &Bound<'_, PyAny>) -> PyResult<Vec<[i64; 3]>> {
     let complaint = || usage("starts: expected integers of shape (n, 3), in (z, y, x)");

@@ -8,7 +8,7 @@ use pyo3::types::{PyDict, PyEllipsis, PyIterator, PyList, PyTuple};
 use voxquarry::format::attributes::Kind;
 use voxquarry::{OpenOptions, Padding, Verify};
 
-use crate::arguments::{bytes, padding, size3, starts};
+use crate::arguments::{bytes, padding, size3, start, starts};
 use crate::errors::{raise, usage};
 use crate::index::{Axis, basic_index};
 use crate::voxels::{Request, read};
@@ -341,7 +341,7 @@ impl Volume {
     fn read<'py>(
         &self,
         py: Python<'py>,
-        start: [i64; 3],
+        #[pyo3(from_py_with = start)] start: [i64; 3],
         size: &Bound<'py, PyAny>,
         out: Option<&Bound<'py, PyAny>>,
         padding: Option<&Bound<'py, PyAny>>,
