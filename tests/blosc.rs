@@ -152,7 +152,7 @@ fn frames_of_c_blosc_decode_to_their_input() {
                             c_encode(compressor, shuffle, split, (level, block), &voxels, typesize);
                         seen.add(&frame);
                         let context = format!(
-                            "{compressor:?} {level} shuffle {shuffle} split {split} typesize {typesize}, {elements} elements, block {block}, noise {noise}"
+                            "{compressor:?} {level} {shuffle} split {split}, {elements} of {typesize} bytes, block {block}, noise {noise}"
                         );
                         // Told to split always, c-blosc splits small blocks too, and then refuses its own frame.
                         let own = c_decode(&frame, voxels.len());

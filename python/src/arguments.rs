@@ -2,22 +2,27 @@
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use voxquarry::{Padding, Size3};
+use voxquarry::{Dtype, Padding, Size3};
 
 use crate::errors::{raise, usage};
 
 /// An int for a cube, or three of them.
 pub(crate) fn size3(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Size3> {
-    let size = match value.extract::<i64>() {
+    voxels3(value, what, 1)
+}
+
+/// Voxels along each axis, `least` or more.
+pub(crate) fn voxels3(value: &Bound<'_, PyAny>, what: &str, least: i64) -> PyResult<Size3> {
+    let voxels = match value.extract::<i64>() {
         Ok(n) => [n; 3],
         Err(_) => value.extract::<[i64; 3]>().map_err(|_| {
             usage(format!("{what} {value}: expected an int, or three for (z, y, x)"))
         })?,
     };
-    if size.iter().any(|&n| n < 1) {
-        return Err(usage(format!("{what} {value}: every axis needs at least one voxel")));
+    if voxels.iter().any(|&n| n < least) {
+        return Err(usage(format!("{what} {value}: every axis needs at least {least}")));
     }
-    Ok(size.map(|n| n as usize))
+    Ok(voxels.map(|n| n as usize))
 }
 
 /// One size, or a sequence of sizes: `96`, `(24, 256, 256)`, `[96, (1, 512, 512)]`.
@@ -48,6 +53,19 @@ pub(crate) fn bytes(value: &Bound<'_, PyAny>, what: &str) -> PyResult<u64> {
     }
 }
 
+/// What numpy takes for a dtype.
+pub(crate) fn dtype(value: &Bound<'_, PyAny>) -> PyResult<Dtype> {
+    let name = value
+        .py()
+        .import("numpy")?
+        .call_method1("dtype", (value,))
+        .and_then(|dtype| dtype.getattr("name")?.extract::<String>());
+    name.ok().and_then(|name| Dtype::from_name(&name)).ok_or_else(|| {
+        let known = Dtype::ALL.map(Dtype::name).join(", ");
+        usage(format!("dtype {value}: expected one of {known}"))
+    })
+}
+
 /// `None`, a number, `"edge"` or `"reflect"`.
 pub(crate) fn padding(value: Option<&Bound<'_, PyAny>>) -> PyResult<Padding> {
     let Some(value) = value else { return Ok(Padding::Refuse) };
@@ -63,6 +81,13 @@ pub(crate) fn padding(value: Option<&Bound<'_, PyAny>>) -> PyResult<Padding> {
     value.extract::<f64>().map(Padding::Constant).map_err(|_| {
         usage(format!("padding {value}: expected None, a number, \"edge\" or \"reflect\""))
     })
+}
+
+/// One start, `(z, y, x)`: integers in a sequence, an array or a tensor.
+pub(crate) fn start(value: &Bound<'_, PyAny>) -> PyResult<[i64; 3]> {
+    // Tensors are no sequences to PyO3, but they can be listed.
+    let listed = || value.call_method0("tolist")?.extract();
+    value.extract().or_else(|error| listed().map_err(|_: PyErr| error))
 }
 
 /// Starts: one `(z, y, x)` for each patch, as an array of integers or nested sequences.

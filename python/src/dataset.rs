@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-use numpy::{PyArray2, PyArrayMethods};
-use pyo3::exceptions::PyIndexError;
+use numpy::PyArray2;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyEllipsis, PyIterator, PyList, PySlice, PyTuple};
+use pyo3::types::{PyDict, PyEllipsis, PyIterator, PyList, PyTuple};
 use voxquarry::format::attributes::Kind;
 use voxquarry::{OpenOptions, Padding, Verify};
 
-use crate::arguments::{bytes, padding, size3, starts};
+use crate::arguments::{bytes, padding, size3, start, starts};
 use crate::errors::{raise, usage};
+use crate::index::{Axis, basic_index};
 use crate::voxels::{Request, read};
 
 /// Opens the store at ``path`` for reading; nothing of a volume is read yet.
@@ -102,17 +102,41 @@ impl Dataset {
         names(py, self.0.subjects())
     }
 
-    fn __contains__(&self, name: &str) -> bool {
-        self.0.subjects().iter().any(|s| s == name)
+    fn __contains__(&self, name: &Bound<'_, PyAny>) -> bool {
+        name.extract::<String>().is_ok_and(|name| self.0.subjects().contains(&name))
     }
 
     fn __getitem__(&self, py: Python<'_>, name: &str) -> PyResult<Subject> {
         py.detach(|| self.0.subject(name)).map(Subject).map_err(raise)
     }
 
+    /// The subject of that name, or ``default``.
+    #[pyo3(signature = (name, default=None))]
+    fn get<'py>(
+        slf: &Bound<'py, Self>,
+        name: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if slf.get().__contains__(name) {
+            slf.as_any().get_item(name).map(Some)
+        } else {
+            Ok(default)
+        }
+    }
+
     /// Names of the subjects, sorted.
-    fn keys(&self) -> Vec<String> {
-        self.0.subjects().to_vec()
+    fn keys<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        view(slf, "KeysView")
+    }
+
+    /// The subjects, each opened when its turn comes.
+    fn values<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        view(slf, "ValuesView")
+    }
+
+    /// Pairs of a name and its subject.
+    fn items<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        view(slf, "ItemsView")
     }
 
     /// The store's folder.
@@ -146,17 +170,41 @@ impl Subject {
         names(py, self.0.volumes())
     }
 
-    fn __contains__(&self, name: &str) -> bool {
-        self.0.volumes().iter().any(|v| v == name)
+    fn __contains__(&self, name: &Bound<'_, PyAny>) -> bool {
+        name.extract::<String>().is_ok_and(|name| self.0.volumes().contains(&name))
     }
 
     fn __getitem__(&self, py: Python<'_>, name: &str) -> PyResult<Volume> {
         py.detach(|| self.0.volume(name)).map(Volume).map_err(raise)
     }
 
+    /// The volume of that name, or ``default``.
+    #[pyo3(signature = (name, default=None))]
+    fn get<'py>(
+        slf: &Bound<'py, Self>,
+        name: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if slf.get().__contains__(name) {
+            slf.as_any().get_item(name).map(Some)
+        } else {
+            Ok(default)
+        }
+    }
+
     /// Names of the volumes, sorted.
-    fn keys(&self) -> Vec<String> {
-        self.0.volumes().to_vec()
+    fn keys<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        view(slf, "KeysView")
+    }
+
+    /// The volumes, each opened when its turn comes.
+    fn values<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        view(slf, "ValuesView")
+    }
+
+    /// Pairs of a name and its volume.
+    fn items<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        view(slf, "ItemsView")
     }
 
     /// Its name in the data set.
@@ -174,6 +222,11 @@ impl Subject {
     fn __repr__(&self) -> String {
         format!("<voxquarry.Subject {:?}: {}>", self.0.name(), self.0.volumes().join(", "))
     }
+}
+
+/// A live view of a mapping, from `collections.abc`.
+fn view<'py>(mapping: &Bound<'py, PyAny>, kind: &str) -> PyResult<Bound<'py, PyAny>> {
+    mapping.py().import("collections.abc")?.getattr(kind)?.call1((mapping,))
 }
 
 fn names<'py>(py: Python<'py>, names: &[String]) -> PyResult<Bound<'py, PyIterator>> {
@@ -288,7 +341,7 @@ impl Volume {
     fn read<'py>(
         &self,
         py: Python<'py>,
-        start: [i64; 3],
+        #[pyo3(from_py_with = start)] start: [i64; 3],
         size: &Bound<'py, PyAny>,
         out: Option<&Bound<'py, PyAny>>,
         padding: Option<&Bound<'py, PyAny>>,
@@ -398,86 +451,4 @@ impl Volume {
             Request { starts, size, padding, channels: 0..self.0.layout().channel_count(), shape };
         read(py, &self.0, &request, out)
     }
-}
-
-/// One axis of a basic index: `count` voxels from `start` on, `step` apart.
-struct Axis {
-    start: isize,
-    step: isize,
-    count: usize,
-    dropped: bool,
-}
-
-impl Axis {
-    fn len(&self) -> usize {
-        self.count
-    }
-
-    fn low(&self) -> usize {
-        let last = self.start + self.step * (self.count as isize - 1);
-        self.start.min(last) as usize
-    }
-
-    fn span(&self) -> usize {
-        (self.count - 1) * self.step.unsigned_abs() + 1
-    }
-
-    /// The index into the box that was read.
-    fn local<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        if self.dropped {
-            return Ok(0isize.into_pyobject(py)?.into_any());
-        }
-        let builtins = py.import("builtins")?;
-        builtins.getattr("slice")?.call1((py.None(), py.None(), self.step))
-    }
-}
-
-fn basic_index(index: &Bound<'_, PyAny>, shape: &[usize]) -> PyResult<Vec<Axis>> {
-    let items: Vec<Bound<'_, PyAny>> = match index.cast::<PyTuple>() {
-        Ok(tuple) => tuple.iter().collect(),
-        Err(_) => vec![index.clone()],
-    };
-    let ellipses = items.iter().filter(|i| i.is_instance_of::<PyEllipsis>()).count();
-    let given = items.len() - ellipses;
-    if ellipses > 1 || given > shape.len() {
-        return Err(PyIndexError::new_err(format!(
-            "{given} indices for a volume of {} axes",
-            shape.len()
-        )));
-    }
-    let whole = |n: usize| Axis { start: 0, step: 1, count: n, dropped: false };
-    let mut axes = Vec::with_capacity(shape.len());
-    for item in &items {
-        let n = shape.get(axes.len()).copied().unwrap_or(0);
-        if item.is_instance_of::<PyEllipsis>() {
-            for _ in 0..shape.len() - given {
-                axes.push(whole(shape[axes.len()]));
-            }
-        } else if let Ok(slice) = item.cast::<PySlice>() {
-            let indices = slice.indices(n as isize)?;
-            axes.push(Axis {
-                start: indices.start,
-                step: indices.step,
-                count: indices.slicelength,
-                dropped: false,
-            });
-        } else if let Ok(i) = item.call_method0("__index__").and_then(|i| i.extract::<isize>()) {
-            let at = if i < 0 { i + n as isize } else { i };
-            if !(0..n as isize).contains(&at) {
-                return Err(PyIndexError::new_err(format!(
-                    "index {i} is out of bounds for axis {} of {n}",
-                    axes.len()
-                )));
-            }
-            axes.push(Axis { start: at, step: 1, count: 1, dropped: true });
-        } else {
-            return Err(PyIndexError::new_err(format!(
-                "{item}: volumes take ints, slices and ..., read_batch takes many starts"
-            )));
-        }
-    }
-    while axes.len() < shape.len() {
-        axes.push(whole(shape[axes.len()]));
-    }
-    Ok(axes)
 }

@@ -130,6 +130,7 @@ impl Observer for Listener {
         }
     }
 
+    #[allow(clippy::redundant_closure_for_method_calls)] // The method alone has one lifetime too few.
     fn interrupted(&self) -> bool {
         self.keep(Python::attach(|py| py.check_signals()));
         self.stopped.load(Ordering::SeqCst)

@@ -3,11 +3,14 @@
 //! # Invariants
 //! - No algorithm lives here; what Python can do, Rust can do.
 //! - The GIL is released while voxels are read, decoded, encoded or blended.
+// Documentation here becomes Python's, and arguments come as pyo3 makes them: owned.
+#![allow(clippy::doc_markdown, clippy::needless_pass_by_value)]
 
 mod aggregate;
 mod arguments;
 mod dataset;
 mod errors;
+mod index;
 mod ingest;
 mod sample;
 mod voxels;

@@ -1,9 +1,11 @@
 """Patches out of volumes bigger than RAM.
 
-Axes are the array's, ``(c, z, y, x)`` with x fastest; a volume without channels is ``(z, y, x)``. Sizes, starts, spacing
-and overlaps are given in ``(z, y, x)``, and an int means a cube. ``affine`` is nibabel's: it maps ``(x, y, z)`` voxel
-indices to RAS+ millimetres.
+Axes are the array's, ``(c, z, y, x)`` with x fastest; a volume without channels is ``(z, y, x)``. Sizes, starts,
+spacing and overlaps are given in ``(z, y, x)``, and an int means a cube. ``affine`` is nibabel's: it maps
+``(x, y, z)`` voxel indices to RAS+ millimetres.
 """
+
+from collections.abc import Mapping as _Mapping
 
 from ._errors import DataError, Error, NotFoundError, StorageError, UsageError
 from ._ingest import Labels, ingest
@@ -19,6 +21,9 @@ from ._native import (
     open,
     verify,
 )
+
+_Mapping.register(Dataset)
+_Mapping.register(Subject)
 
 __all__ = [
     "Aggregator",

@@ -41,7 +41,8 @@ def ingest(
             ``subject,volume,kind,path``, or ``{"case01": {"ct": path, "seg": Labels(path)}}``.
         out: The store; it is made if it is not there.
         patch_size: Patches that will be read, an int or ``(z, y, x)``; a list of them for mixed use.
-        codec: ``"fast"`` decodes at memory speed, ``"compact"`` takes fewest bytes, ``"none"`` stores voxels as they are.
+        codec: ``"fast"`` decodes at memory speed, ``"compact"`` takes fewest bytes, ``"none"`` stores voxels as they
+            are.
         memory_bytes: Memory that the run may use, an int or a string such as ``"1GiB"``.
         threads: Threads that encode; all cores by default.
         overwrite: Replace subjects that are there.
@@ -61,13 +62,16 @@ def ingest(
     return _native.open(os.fspath(out))
 
 
-def _sources(source: object) -> tuple[str | None, list[tuple[str | None, str, str, str]]]:
+_Row = tuple[str | None, str, str, str]
+
+
+def _sources(source: object) -> tuple[str | None, list[_Row]]:
     """A manifest's path, or rows of subject (None: the file's stem), volume, kind and path."""
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         return (path, []) if path.lower().endswith(".csv") else (None, [(None, "image", "image", path)])
     if isinstance(source, Mapping):
-        rows = []
+        rows: list[_Row] = []
         for subject, volumes in source.items():
             named = volumes if isinstance(volumes, Mapping) else {"image": volumes}
             rows += [(str(subject), str(volume), *_kind(path)) for volume, path in named.items()]

@@ -88,6 +88,16 @@ impl GridSampler {
         self.patch_size
     }
 
+    /// Voxels that neighbouring patches share.
+    pub fn overlap(&self) -> Overlap {
+        self.overlap
+    }
+
+    /// How starts are laid along an axis.
+    pub fn placement(&self) -> Placement {
+        self.placement
+    }
+
     /// How patches that leave the volume are to be read.
     pub fn padding(&self) -> Option<Padding> {
         self.padding

@@ -136,16 +136,21 @@ impl Subject {
         self.dataset.volume(&self.name, name)
     }
 
-    /// Extents in `(z, y, x)` that all its volumes share.
+    /// The first of its volumes, whose extents and affine all share.
     ///
     /// # Errors
     /// As [`Subject::volume`]; [`Error::Metadata`] if the subject has no volume.
+    pub fn first_volume(&self) -> Result<Volume> {
+        let no_volume = || Error::metadata(self.path(), "the subject has no volume");
+        self.volume(self.volumes.first().ok_or_else(no_volume)?)
+    }
+
+    /// Extents in `(z, y, x)` that all its volumes share.
+    ///
+    /// # Errors
+    /// As [`Subject::first_volume`].
     pub fn size(&self) -> Result<crate::Size3> {
-        let first = self
-            .volumes
-            .first()
-            .ok_or_else(|| Error::metadata(self.path(), "the subject has no volume"))?;
-        Ok(self.volume(first)?.size())
+        self.first_volume().map(|volume| volume.size())
     }
 }
 

@@ -54,7 +54,7 @@ impl VerifyReport {
     }
 }
 
-/// Walks the store at `path`; `progress` is told each volume before its walk.
+/// Walks the store at `path`; `progress` is told a volume (`subject/volume`) before each of its shards.
 ///
 /// Damage is listed in the report, not returned: one bad chunk does not hide another.
 ///
@@ -77,7 +77,6 @@ pub fn verify(path: &Path, progress: &(dyn Fn(&str) + Sync)) -> Result<VerifyRep
 fn verify_subject(subject: &Subject, progress: &(dyn Fn(&str) + Sync), report: &mut VerifyReport) {
     let mut grid: Option<Volume> = None;
     for name in subject.volumes() {
-        progress(&format!("{}/{name}", subject.name()));
         report.volumes += 1;
         let volume = match subject.volume(name) {
             Ok(volume) => volume,
@@ -98,17 +97,19 @@ fn verify_subject(subject: &Subject, progress: &(dyn Fn(&str) + Sync), report: &
             Some(_) => {}
             None => grid = Some(volume.clone()),
         }
-        if let Err(error) = verify_volume(&volume, report) {
+        let progress = || progress(&format!("{}/{name}", subject.name()));
+        if let Err(error) = verify_volume(&volume, &progress, report) {
             report.error(error);
         }
     }
 }
 
-fn verify_volume(volume: &Volume, report: &mut VerifyReport) -> Result<()> {
+fn verify_volume(volume: &Volume, progress: &dyn Fn(), report: &mut VerifyReport) -> Result<()> {
     let counts = if volume.kind() == Kind::Labels { Some(volume.label_counts()?) } else { None };
     let pool = volume.context().pool.get()?;
     let before = report.shards;
     for shard in volume.layout().shards() {
+        progress();
         report.add(pool.install(|| verify_shard(volume, shard, counts.as_ref())));
     }
     let (found, expected) = (report.shards - before, volume.attributes().shard_files);

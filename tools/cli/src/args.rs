@@ -10,7 +10,7 @@ use voxquarry::store::Existing;
 
 /// Patches out of volumes bigger than RAM.
 #[derive(Parser, Debug)]
-#[command(version, about, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "voxquarry", version, about, propagate_version = true, after_help = EXAMPLES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -23,6 +23,8 @@ Examples:
   voxquarry ingest --manifest train.csv --out store.zarr        # columns subject,volume,kind,path
   voxquarry info store.zarr/case01
   voxquarry export store.zarr/case01/ct ct-again.nii.gz
+  voxquarry preview store.zarr/case01 case01.png
+  voxquarry demo                                                # on a built-in phantom
 
 Exit codes: 0 done; 2 the arguments; 3 the data; 4 the environment (disk, permissions, interrupted).";
 
@@ -51,6 +53,7 @@ Example manifest:
   subject,volume,kind,path
   case01,ct,image,case01/ct.nii.gz
   case01,seg,labels,case01/seg.nii.gz")]
+#[allow(clippy::struct_excessive_bools)] // Each is a switch of the command line.
 pub(crate) struct IngestArgs {
     /// Image files, each a subject of its own.
     #[arg(required_unless_present_any = ["images", "labels", "manifest"], conflicts_with_all = ["images", "labels", "manifest"])]
@@ -110,6 +113,10 @@ impl IngestArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  voxquarry info store.zarr
+  voxquarry info store.zarr/case01/ct --json")]
 pub(crate) struct InfoArgs {
     /// STORE, STORE/SUBJECT or STORE/SUBJECT/VOLUME.
     pub(crate) path: PathBuf,
@@ -119,6 +126,11 @@ pub(crate) struct InfoArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Exit codes: 0 all right; 3 damage was found, and is listed; 4 the disk cannot be read.
+
+Example:
+  voxquarry verify store.zarr")]
 pub(crate) struct VerifyArgs {
     /// The store.
     pub(crate) store: PathBuf,
@@ -128,6 +140,11 @@ pub(crate) struct VerifyArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "\
+A volume that came from a NIfTI file gets its own header back, byte for byte.
+
+Example:
+  voxquarry export store.zarr/case01/ct ct-again.nii.gz")]
 pub(crate) struct ExportArgs {
     /// STORE/SUBJECT/VOLUME.
     pub(crate) volume: PathBuf,
@@ -139,13 +156,20 @@ pub(crate) struct ExportArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "\
+The slices lie in the middle, in true proportion; only they are read. A label map of the subject is laid over them, thin lines
+are the borders of chunks, rectangles are patches: bright where the slice cuts them, faint where they lie before or behind it.
+
+Examples:
+  voxquarry preview store.zarr/case01 case01.png
+  voxquarry preview store.zarr/case01/ct ct.png --sampler grid --patch-size 64 --patches 40")]
 pub(crate) struct PreviewArgs {
     /// STORE/SUBJECT or STORE/SUBJECT/VOLUME; a subject shows its first image.
     pub(crate) path: PathBuf,
     /// The picture, a PNG.
     pub(crate) out: PathBuf,
     /// Patches to draw.
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u64).range(..=1000))]
     pub(crate) patches: u64,
     /// Size of the patches; default: what the volume was ingested for.
     #[arg(long, value_name = "P", value_parser = parse_patch)]
@@ -159,6 +183,13 @@ pub(crate) struct PreviewArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Ingests, reads 1,000 random patches, runs a sliding window with a model that changes nothing, verifies, exports, compares the
+export with the input, and draws a picture. What an earlier demo left in the folder is replaced.
+
+Examples:
+  voxquarry demo
+  voxquarry demo --dir out --image t1.nii.gz --labels tissue.nii.gz --json")]
 pub(crate) struct DemoArgs {
     /// Folder for everything the demo makes.
     #[arg(long, default_value = "voxquarry-demo")]

@@ -1,8 +1,9 @@
-//! What is printed, and how sizes and rates are written.
+//! What is printed, and how sizes are measured and written.
 
 use std::io::{self, Write};
+use std::path::Path;
 
-use voxquarry::Error;
+use voxquarry::{Error, Result, Volume};
 
 /// Prints a line on standard output; a reader that has gone away ends the process quietly.
 pub(crate) fn line(text: &str) {
@@ -36,4 +37,20 @@ pub(crate) fn bytes(n: u64) -> String {
 /// `181 × 217 × 181`.
 pub(crate) fn extents(shape: &[usize]) -> String {
     shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × ")
+}
+
+/// Bytes of all files below a folder.
+pub(crate) fn stored_bytes(folder: &Path) -> Result<u64> {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "cannot list"))? {
+        let entry = entry.map_err(Error::io(folder, "cannot list"))?;
+        let kind = entry.metadata().map_err(Error::io(entry.path(), "cannot stat"))?;
+        sum += if kind.is_dir() { stored_bytes(&entry.path())? } else { kind.len() };
+    }
+    Ok(sum)
+}
+
+/// Bytes of a volume's voxels, uncompressed.
+pub(crate) fn voxel_bytes(volume: &Volume) -> u64 {
+    volume.shape().iter().map(|&n| n as u64).product::<u64>() * volume.dtype().size() as u64
 }

@@ -24,6 +24,11 @@ pub(crate) fn catch_interrupts() -> Result<()> {
         .map_err(|e| Error::io("signals", "cannot be caught")(std::io::Error::other(e)))
 }
 
+/// Stops work that was asked to.
+pub(crate) fn check_interrupt() -> Result<()> {
+    if INTERRUPTED.load(Ordering::SeqCst) { Err(Error::Interrupted) } else { Ok(()) }
+}
+
 /// How progress is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Show {
@@ -31,13 +36,24 @@ pub(crate) enum Show {
     Progress,
 }
 
+/// What is counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Bytes,
+    Shards,
+}
+
+/// Work with a known end.
 pub(crate) struct Progress {
     show: Show,
+    unit: Unit,
+    terminal: bool,
     state: Mutex<State>,
 }
 
 struct State {
     bar: ProgressBar,
+    label: String,
     done: u64,
     total: u64,
     started: Instant,
@@ -49,71 +65,128 @@ struct State {
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 impl Progress {
-    pub(crate) fn new(show: Show) -> Self {
+    pub(crate) fn new(show: Show, unit: Unit) -> Self {
         let now = Instant::now();
         let state = State {
             bar: ProgressBar::hidden(),
+            label: String::new(),
             done: 0,
             total: 0,
             started: now,
             last_line: now,
             subjects: (0, 0),
         };
-        Self { show, state: Mutex::new(state) }
+        Self { show, unit, terminal: stderr().is_terminal(), state: Mutex::new(state) }
+    }
+
+    /// So much is to do.
+    pub(crate) fn begin(&self, total: u64) {
+        self.with(|state| {
+            state.total = total;
+            if self.terminal {
+                let counts = match self.unit {
+                    Unit::Bytes => "{bytes}/{total_bytes} {bytes_per_sec}",
+                    Unit::Shards => "{pos}/{len} shards {per_sec}",
+                };
+                let style = format!("{{msg:24!}} {{bar:30}} {counts} {{eta}} left");
+                let style = ProgressStyle::with_template(&style)
+                    .expect("a constant template")
+                    .progress_chars("=> ");
+                state.bar = ProgressBar::new(total).with_style(style);
+            }
+        });
+    }
+
+    /// The work is now at `label`; `doing` says in a log what is done there.
+    pub(crate) fn at(&self, doing: &str, label: &str) {
+        self.with(|state| {
+            if state.label != label {
+                label.clone_into(&mut state.label);
+                state.bar.set_message(label.to_owned());
+                if !self.terminal {
+                    let _ = writeln!(stderr(), "{doing} {label}");
+                }
+            }
+        });
+    }
+
+    /// So much more is done.
+    pub(crate) fn advance(&self, n: u64) {
+        self.with(|state| {
+            state.done += n;
+            state.bar.inc(n);
+            if !self.terminal && state.last_line.elapsed() >= LINE_EVERY {
+                state.last_line = Instant::now();
+                let rate = state.done as f64 / state.started.elapsed().as_secs_f64();
+                let left = state.total.saturating_sub(state.done) as f64 / rate;
+                let _ = match self.unit {
+                    Unit::Bytes => writeln!(
+                        stderr(),
+                        "{} of {}, {}/s, {left:.0} s left",
+                        bytes(state.done),
+                        bytes(state.total),
+                        bytes(rate as u64)
+                    ),
+                    Unit::Shards => writeln!(
+                        stderr(),
+                        "{} of {} shards, {left:.0} s left",
+                        state.done,
+                        state.total
+                    ),
+                };
+            }
+        });
+    }
+
+    /// A line that stays.
+    fn note(&self, text: &str) {
+        self.with(|state| {
+            if self.terminal {
+                state.bar.suspend(|| {
+                    let _ = writeln!(stderr(), "{text}");
+                });
+            } else {
+                let _ = writeln!(stderr(), "{text}");
+            }
+        });
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn end(&self) {
+        self.with(|state| state.bar.finish_and_clear());
+    }
+
+    fn with(&self, change: impl FnOnce(&mut State)) {
+        if self.show == Show::Progress {
+            change(&mut self.state.lock().expect("no panic while it is held"));
+        }
     }
 }
 
 impl Observer for Progress {
     fn event(&self, event: Event<'_>) {
-        if self.show == Show::Nothing {
-            return;
-        }
-        let mut state = self.state.lock().expect("no panic while it is held");
-        let terminal = stderr().is_terminal();
         match event {
-            Event::Begin { subjects, skipped, bytes: total } => {
-                state.total = total;
-                state.subjects.1 = subjects;
+            Event::Begin { subjects, skipped, bytes } => {
                 if skipped > 0 {
-                    let _ = writeln!(stderr(), "{skipped} subjects are there already");
+                    self.note(&format!("{skipped} subjects are there already"));
                 }
-                if terminal {
-                    let style =
-                        "{msg:24!} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
-                    let style = ProgressStyle::with_template(style)
-                        .expect("a constant template")
-                        .progress_chars("=> ");
-                    state.bar = ProgressBar::new(total).with_style(style);
-                }
+                self.with(|state| state.subjects.1 = subjects);
+                self.begin(bytes);
             }
             Event::Volume { subject, volume } => {
-                state.bar.set_message(format!("{subject}/{volume}"));
-                if !terminal {
-                    let _ = writeln!(stderr(), "ingesting {subject}/{volume}");
-                }
+                self.at("ingesting", &format!("{subject}/{volume}"));
             }
-            Event::Encoded(n) => {
-                state.done += n;
-                state.bar.inc(n);
-                if !terminal && state.last_line.elapsed() >= LINE_EVERY {
-                    state.last_line = Instant::now();
-                    let rate = state.done as f64 / state.started.elapsed().as_secs_f64();
-                    let left = (state.total - state.done) as f64 / rate;
-                    let (done, total, rate) =
-                        (bytes(state.done), bytes(state.total), bytes(rate as u64));
-                    let _ = writeln!(stderr(), "{done} of {total}, {rate}/s, {left:.0} s left");
-                }
-            }
+            Event::Encoded(n) => self.advance(n),
             Event::Published { subject } => {
-                state.subjects.0 += 1;
-                let (n, of) = state.subjects;
-                if terminal {
-                    state.bar.println(format!("{subject} published ({n} of {of})"));
-                    if n == of {
-                        state.bar.finish_and_clear();
-                    }
-                } else {
-                    let _ = writeln!(stderr(), "{subject} published ({n} of {of})");
+                let mut subjects = (0, 0);
+                self.with(|state| {
+                    state.subjects.0 += 1;
+                    subjects = state.subjects;
+                });
+                let (n, of) = subjects;
+                self.note(&format!("{subject} published ({n} of {of})"));
+                if n == of {
+                    self.end();
                 }
             }
         }

@@ -64,7 +64,7 @@ pub enum Event<'a> {
         /// Its name.
         volume: &'a str,
     },
-    /// So many more bytes of voxels are encoded.
+    /// So many more bytes of voxels are encoded, or exported.
     Encoded(u64),
     /// A subject is published.
     Published {
@@ -77,7 +77,7 @@ pub enum Event<'a> {
 pub trait Observer: Sync {
     /// Something happened.
     fn event(&self, event: Event<'_>);
-    /// Whether to stop; asked between layers.
+    /// Whether to stop; asked between layers, and before a subject is published.
     fn interrupted(&self) -> bool;
 }
 
@@ -219,7 +219,7 @@ pub fn ingest(
             Existing::Overwrite => todo.push(subject),
             Existing::Skip => report.skipped.push(subject.name.clone()),
             Existing::Refuse if resumes && came_from(&store, subject) => {
-                report.skipped.push(subject.name.clone())
+                report.skipped.push(subject.name.clone());
             }
             Existing::Refuse => {
                 let remedy = "--overwrite replaces it, --skip-existing leaves it".to_owned();
@@ -236,6 +236,8 @@ pub fn ingest(
             ingest_volume(&mut writer, volume, options, observer)?;
             report.voxel_bytes += volume.voxel_bytes();
         }
+        // An observer that stopped at the last layer has not seen a subject appear.
+        check_interrupt(observer)?;
         writer.publish(options.existing)?;
         observer.event(Event::Published { subject: &subject.name });
         report.written.push(subject.name.clone());
@@ -306,7 +308,7 @@ fn ingest_volume(
     subject.finish_volume(writer)
 }
 
-fn check_interrupt(observer: &dyn Observer) -> Result<()> {
+pub(crate) fn check_interrupt(observer: &dyn Observer) -> Result<()> {
     if observer.interrupted() { Err(Error::Interrupted) } else { Ok(()) }
 }
 

@@ -15,7 +15,7 @@ pub mod nifti;
 pub mod source;
 
 pub use bytes::parse_bytes;
-pub use export::export;
+pub use export::{export, export_observed};
 pub use ingest::{
     Event, IngestReport, Observer, Options, PlannedSubject, PlannedVolume, Quiet, ingest, plan,
 };

@@ -47,13 +47,12 @@ impl Manifest {
         };
         check_name("subject", &source.subject).map_err(place)?;
         check_name("volume", &source.volume).map_err(place)?;
-        let group = match self.subjects.iter().position(|(name, _)| *name == source.subject) {
-            Some(i) => &mut self.subjects[i].1,
-            None => {
-                self.subjects.push((source.subject.clone(), Vec::new()));
-                &mut self.subjects.last_mut().expect("just pushed").1
-            }
-        };
+        let known = self.subjects.iter().position(|(name, _)| *name == source.subject);
+        let group = known.unwrap_or_else(|| {
+            self.subjects.push((source.subject.clone(), Vec::new()));
+            self.subjects.len() - 1
+        });
+        let group = &mut self.subjects[group].1;
         if group.iter().any(|other| other.volume == source.volume) {
             return Err(place(Error::usage(format!(
                 "subject {:?} names volume {:?} twice",

@@ -1,15 +1,14 @@
 //! `voxquarry info`.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use voxquarry::format::attributes::Kind;
-use voxquarry::{Dataset, Error, Result, Subject, Volume};
+use voxquarry::{Dataset, Result, Subject, Volume};
 
 use super::Place;
 use crate::args::InfoArgs;
-use crate::output::{bytes, extents, json, line};
+use crate::output::{bytes, extents, json, line, stored_bytes, voxel_bytes};
 
 pub(crate) fn run(args: &InfoArgs) -> Result<ExitCode> {
     match Place::open(&args.path)? {
@@ -49,21 +48,6 @@ fn dataset_text(dataset: &Dataset) -> Result<()> {
         line(&format!("  {name}: {}", volumes.join(", ")));
     }
     Ok(())
-}
-
-/// Bytes of all files below a folder.
-fn stored_bytes(folder: &Path) -> Result<u64> {
-    let mut sum = 0;
-    for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "cannot list"))? {
-        let entry = entry.map_err(Error::io(folder, "cannot list"))?;
-        let kind = entry.metadata().map_err(Error::io(entry.path(), "cannot stat"))?;
-        sum += if kind.is_dir() { stored_bytes(&entry.path())? } else { kind.len() };
-    }
-    Ok(sum)
-}
-
-fn voxel_bytes(volume: &Volume) -> u64 {
-    volume.shape().iter().map(|&n| n as u64).product::<u64>() * volume.dtype().size() as u64
 }
 
 fn subject_json(subject: &Subject) -> Result<Value> {

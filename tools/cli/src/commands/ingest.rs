@@ -10,7 +10,7 @@ use voxquarry_ingest::{Manifest, Options, PlannedSubject, Source, ingest, plan, 
 
 use crate::args::IngestArgs;
 use crate::output::{bytes, extents, json, line};
-use crate::progress::{Progress, Show, catch_interrupts};
+use crate::progress::{Progress, Show, Unit, catch_interrupts};
 
 pub(crate) fn run(args: &IngestArgs) -> Result<ExitCode> {
     let manifest = manifest(args)?;
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &IngestArgs) -> Result<ExitCode> {
     catch_interrupts()?;
     let started = Instant::now();
     let show = if args.quiet || args.json { Show::Nothing } else { Show::Progress };
-    let report = ingest(&manifest, &args.out, &options, &Progress::new(show))?;
+    let report = ingest(&manifest, &args.out, &options, &Progress::new(show, Unit::Bytes))?;
     let seconds = started.elapsed().as_secs_f64();
     if args.json {
         json(&json!({

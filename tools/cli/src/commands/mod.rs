@@ -23,7 +23,7 @@ impl Place {
     /// Finds the store in `path`: the outermost of its last three folders that is a data set.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let trimmed: PathBuf = path.components().collect();
-        let mut names = Vec::new();
+        let mut names: Vec<String> = Vec::new();
         let mut store = trimmed.as_path();
         loop {
             let opened = if store.join(ZARR_JSON).is_file() {

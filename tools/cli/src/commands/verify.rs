@@ -1,22 +1,26 @@
 //! `voxquarry verify`.
 
-use std::io::{IsTerminal, Write, stderr};
 use std::process::ExitCode;
 
 use serde_json::json;
 use voxquarry::store::verify;
-use voxquarry::{Fault, Result};
+use voxquarry::{Dataset, Fault, OpenOptions, Result};
 
 use crate::args::VerifyArgs;
 use crate::output::{bytes, json, line, print_error};
+use crate::progress::{Progress, Show, Unit};
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
-    let progress = |volume: &str| {
-        if !args.json && stderr().is_terminal() {
-            let _ = writeln!(stderr(), "walking {volume}");
-        }
-    };
-    let report = verify(&args.store, &progress)?;
+    let show = if args.json { Show::Nothing } else { Show::Progress };
+    let progress = Progress::new(show, Unit::Shards);
+    if show == Show::Progress {
+        progress.begin(shard_count(&Dataset::open(&args.store, &OpenOptions::default())?));
+    }
+    let report = verify(&args.store, &|volume| {
+        progress.at("walking", volume);
+        progress.advance(1);
+    })?;
+    progress.end();
     if args.json {
         json(&json!({
             "ok": report.error_count == 0,
@@ -53,4 +57,14 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
     let damaged = report.errors.iter().any(|e| e.fault() != Fault::Environment);
     let fault = if damaged { Fault::Data } else { Fault::Environment };
     Ok(ExitCode::from(fault.exit_code()))
+}
+
+/// Shards to walk. Damage that hides some is for the walk to report: here it only makes the bar less exact.
+fn shard_count(dataset: &Dataset) -> u64 {
+    let subjects = dataset.subjects().iter().filter_map(|name| dataset.subject(name).ok());
+    let volumes = subjects.flat_map(|subject| {
+        let open = |name: &String| subject.volume(name).ok();
+        subject.volumes().iter().filter_map(open).collect::<Vec<_>>()
+    });
+    volumes.map(|volume| volume.layout().shards().count() as u64).sum()
 }

@@ -1,0 +1,54 @@
+# Everything a newcomer or CI runs. Environments are made once, under the user's cache folder (tools/environment.sh).
+
+CARGO ?= cargo
+ENVIRONMENT = tools/environment.sh
+DEMO_DIR ?= build/demo
+
+.PHONY: help demo test test-rust test-python test-torch lint develop bench docs clean
+
+help:            ## Say what there is.
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
+
+demo:            ## The whole way once, on a real image, with figures and a picture.
+	$(CARGO) build --release --locked --package voxquarry-cli
+	"$$($(ENVIRONMENT) demo python/requirements/demo.txt)"/bin/python tools/demo.py \
+		--voxquarry target/release/voxquarry --dir $(DEMO_DIR)
+
+test: test-rust test-python ## Every test but those that need torch.
+
+test-rust:       ## Rust tests, doctests and tidy.
+	$(CARGO) test --locked
+
+test-python:     ## Python tests, and the readers of other projects.
+	environment="$$($(ENVIRONMENT) test python/requirements/test.txt)" && \
+	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
+		--manifest-path python/Cargo.toml && \
+	"$$environment"/bin/python -m pytest python/tests && \
+	"$$environment"/bin/python -m pytest format-spec
+
+test-torch:      ## TorchIO and MONAI as oracles; installs torch once (several GB).
+	environment="$$($(ENVIRONMENT) torch python/requirements/torch.txt)" && \
+	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
+		--manifest-path python/Cargo.toml && \
+	"$$environment"/bin/python -m pytest python/tests_torch
+
+lint:            ## Formatting and lints, as CI asks for them.
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+
+develop:         ## Install the Python package and the command into the environment that is active.
+	python3 -m pip install --quiet 'maturin>=1.9,<2'
+	cd python && maturin develop --release --locked
+	$(CARGO) install --locked --path tools/cli
+
+bench:           ## Voxquarry beside its peers; takes long, writes benches/results/.
+	environment="$$($(ENVIRONMENT) bench benches/compare/requirements.txt)" && \
+	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
+		--manifest-path python/Cargo.toml && \
+	"$$environment"/bin/python -m benches.compare $(BENCH_ARGS)
+
+docs:            ## The Rust documentation.
+	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --locked --no-deps
+
+clean:           ## Remove what was built; environments stay in the cache folder.
+	rm -rf target build

@@ -1,0 +1,58 @@
+"""Blosc2 as nnU-Net keeps its training cases: its layout rule, its filter trial, its way of opening; and zstd in the same layout."""
+
+import blosc2
+import numpy as np
+
+from . import nnunet
+from .system import System, box
+
+
+class NnUNet(System):
+    name = "blosc2, nnU-Net's layout"
+    store = "blosc2-nnunet"
+    layout_follows_patch = True
+    codec = blosc2.Codec.LZ4HC
+    level = 5
+
+    def recipe(self):
+        version, _, _ = nnunet.rules(self.volume.folder.parent)
+        return {"blosc2": blosc2.__version__, "nnunetv2": version, "codec": self.codec.name, "level": self.level}
+
+    def write(self, folder):
+        _, layout, select_filter = nnunet.rules(self.volume.folder.parent)
+        case = self.volume.voxels()[None]
+        blocks, chunks = layout(case.shape, self.patch, case.dtype.itemsize)
+        chosen = select_filter(case, blocks, chunks, self.codec, self.level)
+        cparams = {"codec": self.codec, "clevel": self.level, "filters": [chosen], "nthreads": 2}
+        blosc2.asarray(
+            np.ascontiguousarray(case), urlpath=str(folder / "case.b2nd"), chunks=chunks, blocks=blocks, cparams=cparams
+        )
+
+    def open(self, threads=1):
+        blosc2.set_nthreads(threads)
+        self.reader = blosc2.open(
+            urlpath=str(self.folder / "case.b2nd"), mode="r", dparams={"nthreads": threads}, mmap_mode="r"
+        )
+
+    def read(self, start, size, out):
+        return self.reader[(slice(0, 1), *box(start, size))][0]
+
+
+class NnUNetZstd(NnUNet):
+    name = "blosc2, same layout, zstd 8"
+    store = "blosc2-nnunet-zstd"
+    codec = blosc2.Codec.ZSTD
+    level = 8
+
+
+class NnUNetUnmapped(NnUNet):
+    """The same file read with positioned reads: what a cold disk prefers."""
+
+    name = "blosc2, nnU-Net's layout, no mmap"
+
+    def open(self, threads=1):
+        blosc2.set_nthreads(threads)
+        self.reader = blosc2.open(urlpath=str(self.folder / "case.b2nd"), mode="r", dparams={"nthreads": threads})
+
+
+SYSTEMS = (NnUNet, NnUNetZstd)

@@ -1,0 +1,251 @@
+//! `voxquarry demo`: the whole way once, on one image, with figures.
+
+mod files;
+mod phantom;
+mod run;
+
+use std::io::{IsTerminal, Write, stderr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use voxquarry::format::attributes::Kind;
+use voxquarry::store::{Existing, verify};
+use voxquarry::{Dataset, Error, OpenOptions, Result, Volume};
+use voxquarry_ingest::{Manifest, Options, Source, export_observed, ingest};
+
+use super::preview::{draw_to, uniform_patches};
+use crate::args::DemoArgs;
+use crate::output::{bytes, extents, json, line, stored_bytes, voxel_bytes};
+use crate::progress::{Progress, Show, Unit, catch_interrupts};
+use files::Folder;
+
+const SUBJECT: &str = "demo";
+const IMAGE: &str = "image";
+const LABELS: &str = "labels";
+const IDENTITY: &str = "identity";
+
+/// What one image and its labels go through, and what is told on the way.
+struct Demo {
+    folder: Folder,
+    image: PathBuf,
+    labels: Option<PathBuf>,
+    as_json: bool,
+    figures: serde_json::Map<String, Value>,
+}
+
+pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode> {
+    catch_interrupts()?;
+    let folder = Folder::prepare(&args.dir)?;
+    let (image, labels) = match &args.image {
+        Some(image) => (image.clone(), args.labels.clone()),
+        None => (folder.join("phantom.nii.gz"), Some(folder.join("phantom-labels.nii.gz"))),
+    };
+    let figures = serde_json::Map::new();
+    let mut demo = Demo { folder, image, labels, as_json: args.json, figures };
+    demo.figures.insert("phantom".into(), args.image.is_none().into());
+    if let (None, Some(labels)) = (&args.image, &demo.labels) {
+        demo.say("no --image: a phantom, computed here, takes the place of a real image");
+        phantom::write(&demo.image, labels)?;
+    }
+    let is_equal = demo.run()?;
+    demo.print_figures();
+    if is_equal {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let message = "what came back is not what went in: the figures say where";
+    Err(Error::data(&demo.image, message))
+}
+
+impl Demo {
+    /// All steps; whether everything came back as it went in.
+    fn run(&mut self) -> Result<bool> {
+        let exported = self.folder.exported(&self.image)?;
+        self.ingest()?;
+        self.read_patches()?;
+        let mut is_equal = self.slide()?;
+        is_equal &= self.verify()?;
+        is_equal &= self.export(&exported)?;
+        self.draw()?;
+        Ok(is_equal)
+    }
+
+    fn say(&self, text: &str) {
+        if self.as_json {
+            let _ = writeln!(stderr().lock(), "{text}");
+        } else {
+            line(text);
+        }
+    }
+
+    fn note(&mut self, key: &str, figure: Value) {
+        self.figures.insert(key.to_owned(), figure);
+    }
+
+    /// A bar on a terminal; a log has the demo's own lines.
+    fn progress() -> Progress {
+        let show = if stderr().is_terminal() { Show::Progress } else { Show::Nothing };
+        Progress::new(show, Unit::Bytes)
+    }
+
+    fn image(&self) -> Result<Volume> {
+        let options = OpenOptions::default();
+        Dataset::open(self.folder.store(), &options)?.subject(SUBJECT)?.volume(IMAGE)
+    }
+
+    fn ingest(&mut self) -> Result<()> {
+        self.say(&format!("ingesting {}", self.image.display()));
+        let mut manifest = Manifest::new();
+        let labels = self.labels.as_ref().map(|path| (LABELS, Kind::Labels, path));
+        for (volume, kind, path) in [(IMAGE, Kind::Image, &self.image)].into_iter().chain(labels) {
+            manifest.push(Source {
+                subject: SUBJECT.to_owned(),
+                volume: volume.to_owned(),
+                kind,
+                path: path.clone(),
+                named_in: String::new(),
+            })?;
+        }
+        let started = Instant::now();
+        let store = self.folder.store();
+        ingest(&manifest, &store, &Options::default(), &Self::progress())?;
+        let seconds = started.elapsed().as_secs_f64();
+        let volume = self.image()?;
+        let (raw, stored) = (voxel_bytes(&volume), stored_bytes(volume.path())?);
+        let source = files::bytes_of(&self.image)?;
+        let ratio = raw as f64 / stored as f64;
+        self.say(&format!(
+            "  {} {}, chunk {}: {} of voxels became {}, ratio {ratio:.2} (the file: {})",
+            extents(&volume.shape()),
+            volume.dtype(),
+            extents(&volume.layout().chunk),
+            bytes(raw),
+            bytes(stored),
+            bytes(source),
+        ));
+        self.note("image", self.image.to_string_lossy().into());
+        self.note("store", store.to_string_lossy().into());
+        self.note("shape", volume.shape().into());
+        self.note("dtype", volume.dtype().name().into());
+        self.note("spacing_mm", json!(volume.spacing_mm()));
+        let figure = json!({
+            "seconds": seconds, "voxel_bytes": raw, "stored_bytes": stored,
+            "source_bytes": source, "ratio": ratio,
+        });
+        self.note("ingest", figure);
+        Ok(())
+    }
+
+    fn read_patches(&mut self) -> Result<()> {
+        let volume = self.image()?;
+        let (size, channels) = (run::patch_size(&volume), run::channels_of(&volume));
+        let n = run::PATCHES;
+        let all = volume.channels().unwrap_or(1);
+        let part =
+            if channels < all { format!(", {channels} of {all} channels") } else { String::new() };
+        self.say(&format!("reading {n} random patches of {}{part}", extents(&size)));
+        let store = self.folder.store();
+        let patch_bytes = size.iter().product::<usize>() * channels * volume.dtype().size();
+        let mut figure = json!({ "count": n, "size": size, "channels": channels });
+        let cached = OpenOptions::default().cache_bytes;
+        let runs = [("uncached_", 0, "no cache"), ("", cached, "with a cache of decoded chunks")];
+        for (prefix, cache_bytes, words) in runs {
+            let seconds = run::read_patches(&store, cache_bytes)?;
+            let per_second = n as f64 / seconds;
+            let mb_per_second = per_second * patch_bytes as f64 / 1e6;
+            self.say(&format!("  {per_second:.0} patches/s, {mb_per_second:.0} MB/s, {words}"));
+            figure[format!("{prefix}seconds")] = seconds.into();
+            figure[format!("{prefix}per_second")] = per_second.into();
+            figure[format!("{prefix}mb_per_second")] = mb_per_second.into();
+        }
+        self.note("patches", figure);
+        Ok(())
+    }
+
+    fn slide(&mut self) -> Result<bool> {
+        self.say("sliding a window, half over the next, with a model that changes nothing");
+        let blended = run::slide(&self.folder.store())?;
+        let verdict = if blended.is_equal { "equal to the image" } else { "NOT the image" };
+        self.say(&format!(
+            "  {} patches in {:.2} s; the result is {verdict}, max difference {}",
+            blended.patches, blended.seconds, blended.max_difference
+        ));
+        let figure = json!({
+            "patches": blended.patches, "window": "hann", "seconds": blended.seconds,
+            "max_difference": blended.max_difference, "equal": blended.is_equal,
+        });
+        self.note("sliding_window", figure);
+        Ok(blended.is_equal)
+    }
+
+    fn verify(&mut self) -> Result<bool> {
+        self.say("verifying the store");
+        let started = Instant::now();
+        let report = verify(&self.folder.store(), &|_| ())?;
+        let (ok, seconds) = (report.error_count == 0, started.elapsed().as_secs_f64());
+        report.errors.iter().for_each(crate::output::print_error);
+        let verdict =
+            if ok { "all right".to_owned() } else { format!("{} errors", report.error_count) };
+        self.say(&format!("  {verdict}: {} chunks in {seconds:.2} s", report.chunks));
+        let figure = json!({ "ok": ok, "chunks": report.chunks, "seconds": seconds });
+        self.note("verify", figure);
+        Ok(ok)
+    }
+
+    fn export(&mut self, out: &Path) -> Result<bool> {
+        self.say(&format!("exporting to {}", out.display()));
+        let started = Instant::now();
+        let (volume, progress) = (self.image()?, Self::progress());
+        progress.begin(voxel_bytes(&volume));
+        let exported = export_observed(&volume, out, Existing::Overwrite, &progress);
+        progress.end();
+        exported?;
+        let seconds = started.elapsed().as_secs_f64();
+        let is_equal = files::equal(&self.image, out)?;
+        let verdict = if is_equal { "equal to the input" } else { "NOT the input" };
+        self.say(&format!("  {verdict}, header and voxels, byte for byte once decompressed"));
+        let figure =
+            json!({ "path": out.to_string_lossy(), "seconds": seconds, "equal": is_equal });
+        self.note("export", figure);
+        Ok(is_equal)
+    }
+
+    fn draw(&mut self) -> Result<()> {
+        let out = self.folder.join("preview.png");
+        self.say(&format!("drawing {}", out.display()));
+        let options = OpenOptions::default();
+        let subject = Dataset::open(self.folder.store(), &options)?.subject(SUBJECT)?;
+        let volume = subject.volume(IMAGE)?;
+        let (patches, caption) = uniform_patches(&subject, run::patch_size(&volume), 8, 0)?;
+        draw_to(&subject, &volume, &patches, caption, &out)?;
+        self.note("picture", out.to_string_lossy().into());
+        Ok(())
+    }
+
+    fn print_figures(&self) {
+        if self.as_json {
+            return json(&Value::Object(self.figures.clone()));
+        }
+        let figure = |key: &str, part: &str| &self.figures[key][part];
+        let number = |key, part| figure(key, part).as_f64().expect("a number");
+        let yes = |key, part| if figure(key, part) == true { "yes" } else { "NO" };
+        line("");
+        line(&format!("random patches        {:.0} per second", number("patches", "per_second")));
+        line(&format!("                      {:.0} MB/s", number("patches", "mb_per_second")));
+        line(&format!(
+            "without cache         {:.0} per second",
+            number("patches", "uncached_per_second")
+        ));
+        line(&format!("ratio on disk         {:.2}", number("ingest", "ratio")));
+        line(&format!("ingest                {:.2} s", number("ingest", "seconds")));
+        line(&format!("sliding window        {:.2} s", number("sliding_window", "seconds")));
+        line(&format!("max difference        {}", number("sliding_window", "max_difference")));
+        line(&format!("store verified        {}", yes("verify", "ok")));
+        line(&format!("export equal          {}", yes("export", "equal")));
+        line(&format!(
+            "picture               {}",
+            self.figures["picture"].as_str().expect("a path")
+        ));
+    }
+}

@@ -1,0 +1,128 @@
+//! The measured steps: random patches, and a sliding window whose model changes nothing.
+
+use std::time::Instant;
+
+use voxquarry::aggregate::AggregateOptions;
+use voxquarry::sample::{Border, Epoch, Overlap, Placement};
+use voxquarry::store::StoreWriter;
+use voxquarry::{
+    Aggregator, Dataset, Dtype, GridSampler, OpenOptions, Padding, Result, Size3, UniformSampler,
+    Volume, Voxel, Window, with_voxel,
+};
+
+use super::{IDENTITY, IMAGE, SUBJECT};
+use crate::progress::check_interrupt;
+
+pub(super) const PATCHES: u64 = 1000;
+/// More channels than these are left aside, so that a patch of a long time series fits into memory.
+const MOST_CHANNELS: usize = 4;
+
+/// Channels that are read.
+pub(super) fn channels_of(volume: &Volume) -> usize {
+    volume.channels().unwrap_or(1).min(MOST_CHANNELS)
+}
+
+/// 96³, as far as it fits.
+pub(super) fn patch_size(volume: &Volume) -> Size3 {
+    volume.size().map(|n| n.min(96))
+}
+
+/// Reads the patches, one after the other, into one buffer; gives the seconds it took.
+///
+/// # Errors
+/// What reading returns.
+pub(super) fn read_patches(store: &std::path::Path, cache_bytes: usize) -> Result<f64> {
+    let options = OpenOptions { cache_bytes, ..OpenOptions::default() };
+    let subject = Dataset::open(store, &options)?.subject(SUBJECT)?;
+    let volume = subject.volume(IMAGE)?;
+    let (size, channels) = (patch_size(&volume), channels_of(&volume));
+    let sampler = UniformSampler::new(size, Border::Exclude)?;
+    let locations = sampler.locations(&subject, Epoch::default(), 0, PATCHES)?;
+    let voxels = size.iter().product::<usize>() * channels;
+    let mut patch = vec![0; voxels * volume.dtype().size()];
+    let started = Instant::now();
+    for location in &locations {
+        check_interrupt()?;
+        let start = [location.region.start];
+        volume.read_bytes(&start, size, Padding::Refuse, 0..channels, &mut patch)?;
+    }
+    Ok(started.elapsed().as_secs_f64())
+}
+
+/// What the sliding window did.
+pub(super) struct Blended {
+    pub(super) patches: usize,
+    pub(super) seconds: f64,
+    /// Between the blended voxels and the image's, as `float32`.
+    pub(super) max_difference: f64,
+    /// Whether that is no more than rounding.
+    pub(super) is_equal: bool,
+}
+
+/// Cuts a grid of patches, each half over the next, hands them on unchanged and blends them into a new volume.
+///
+/// # Errors
+/// What reading and writing return.
+pub(super) fn slide(store: &std::path::Path) -> Result<Blended> {
+    let subject = Dataset::open(store, &OpenOptions::default())?.subject(SUBJECT)?;
+    let volume = subject.volume(IMAGE)?;
+    with_voxel!(volume.dtype(), T => slide_as::<T>(store, &volume))
+}
+
+fn slide_as<T: Voxel>(store: &std::path::Path, volume: &Volume) -> Result<Blended> {
+    let (size, channels) = (patch_size(volume), channels_of(volume));
+    let overlap = Overlap::Voxels(size.map(|n| n / 2));
+    let grid = GridSampler::new(size, overlap, None, Placement::Flush)?.grid(volume.size())?;
+    let options = AggregateOptions {
+        channels: volume.channels().map(|_| channels),
+        window: Window::Hann,
+        ..AggregateOptions::default()
+    };
+    let writer = StoreWriter::open(store, None)?;
+    let (target, affine) = ((SUBJECT, IDENTITY), *volume.affine());
+    let started = Instant::now();
+    let aggregator =
+        Aggregator::to_store(grid.clone(), &options, Dtype::Float32, &writer, target, affine)?;
+    let mut patch = vec![T::default(); size.iter().product::<usize>() * channels];
+    for start in grid.starts() {
+        check_interrupt()?;
+        let bytes = bytemuck::cast_slice_mut(&mut patch);
+        volume.read_bytes(&[start], size, Padding::Refuse, 0..channels, bytes)?;
+        // Here a model would make its prediction of the patch.
+        aggregator.add(&patch, &[start])?;
+    }
+    let blended = aggregator.finish()?;
+    let seconds = started.elapsed().as_secs_f64();
+    let (max_difference, is_equal) = compare::<T>(volume, &blended, channels)?;
+    Ok(Blended { patches: grid.len(), seconds, max_difference, is_equal })
+}
+
+/// The largest difference, and whether every voxel is within rounding; layer by layer.
+fn compare<T: Voxel>(volume: &Volume, blended: &Volume, channels: usize) -> Result<(f64, bool)> {
+    let [nz, ny, nx] = volume.size();
+    let depth = blended.layout().chunk[0];
+    let (mut largest, mut is_equal) = (0.0f64, true);
+    for z in (0..nz).step_by(depth) {
+        let extent = [depth.min(nz - z), ny, nx];
+        let voxels = extent.iter().product::<usize>() * channels;
+        let (mut expected, mut found) = (vec![T::default(); voxels], vec![0.0f32; voxels]);
+        let start = [[z as i64, 0, 0]];
+        let (a, b) =
+            (bytemuck::cast_slice_mut(&mut expected), bytemuck::cast_slice_mut(&mut found));
+        volume.read_bytes(&start, extent, Padding::Refuse, 0..channels, a)?;
+        blended.read_bytes(&start, extent, Padding::Refuse, 0..channels, b)?;
+        for (expected, found) in expected.iter().zip(found) {
+            let expected = f32::from_f64_rounded(expected.to_f64());
+            // Equal infinities have no difference, and a NaN is expected to stay one.
+            if expected.to_bits() == found.to_bits() || (expected.is_nan() && found.is_nan()) {
+                continue;
+            }
+            let difference = (f64::from(found) - f64::from(expected)).abs();
+            largest = largest.max(difference);
+            // One step of float32; a difference that is NaN is none.
+            let is_close = difference <= f64::from(expected.abs()) * f64::from(f32::EPSILON);
+            is_equal &= is_close;
+        }
+    }
+    Ok((largest, is_equal))
+}

@@ -1,0 +1,107 @@
+//! `voxquarry preview`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use voxquarry::format::attributes::Kind;
+use voxquarry::sample::{Border, Epoch, Overlap, Placement};
+use voxquarry::{Error, GridSampler, Region, Result, Size3, Subject, UniformSampler, Volume};
+
+use super::Place;
+use crate::args::PreviewArgs;
+use crate::output::line;
+use crate::picture::{self, Scene};
+
+pub(crate) fn run(args: &PreviewArgs) -> Result<ExitCode> {
+    if !args.out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
+        let out = args.out.display();
+        return Err(Error::usage(format!("{out}: expected a name that ends in .png")));
+    }
+    let (subject, volume) = match Place::open(&args.path)? {
+        Place::Subject(subject) => {
+            let volume = first_of(&subject, Kind::Image)?.or(first_of(&subject, Kind::Labels)?);
+            let none = || Error::metadata(subject.path(), "the subject has no volume");
+            let volume = volume.ok_or_else(none)?;
+            (subject, volume)
+        }
+        Place::Volume(subject, volume) => (subject, volume),
+        Place::Dataset(dataset) => {
+            let first = dataset.subjects().first();
+            let example = first.map_or(String::new(), |name| format!(", such as {name:?}"));
+            let store = dataset.path().display();
+            let message = format!("{store}: name a subject{example}, as STORE/SUBJECT");
+            return Err(Error::usage(message));
+        }
+    };
+    let size = args.patch_size.unwrap_or_else(|| ingested_for(&volume));
+    let (patches, caption) = match args.sampler.as_str() {
+        "grid" => grid_patches(&subject, size, args.patches)?,
+        _ => uniform_patches(&subject, size, args.patches, args.seed)?,
+    };
+    draw_to(&subject, &volume, &patches, caption, &args.out)?;
+    line(&args.out.display().to_string());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Draws a volume with its subject's labels to a PNG.
+///
+/// # Errors
+/// What reading returns; [`Error::Io`].
+pub(crate) fn draw_to(
+    subject: &Subject,
+    volume: &Volume,
+    patches: &[Region],
+    caption: String,
+    out: &Path,
+) -> Result<()> {
+    let labels = first_of(subject, Kind::Labels)?;
+    let title = format!("{}/{}", subject.name(), volume.name());
+    let scene = Scene { title, volume, labels: labels.as_ref(), patches, caption };
+    picture::draw(&scene)?.write_png(out)
+}
+
+/// Uniformly drawn patches, and what to say of them.
+///
+/// # Errors
+/// [`Error::Usage`] if the patch does not fit.
+pub(crate) fn uniform_patches(
+    subject: &Subject,
+    size: Size3,
+    n: u64,
+    seed: u64,
+) -> Result<(Vec<Region>, String)> {
+    let sampler = UniformSampler::new(size, Border::Exclude)?;
+    let locations = sampler.locations(subject, Epoch { seed, epoch: 0 }, 0, n)?;
+    let regions = locations.into_iter().map(|location| location.region).collect();
+    Ok((regions, format!("{n} patches of {}, uniform, seed {seed}", times(size))))
+}
+
+/// Patches of a grid without overlap; if there are more than `n`, every so many-th.
+fn grid_patches(subject: &Subject, size: Size3, n: u64) -> Result<(Vec<Region>, String)> {
+    let sampler = GridSampler::new(size, Overlap::Voxels([0; 3]), None, Placement::Flush)?;
+    let grid = sampler.grid(subject.size()?)?;
+    let n = grid.len().min(n as usize);
+    let regions = (0..n).map(|i| Region::new(grid.start(i * grid.len() / n), size)).collect();
+    Ok((regions, format!("{n} of {} patches of {}, grid", grid.len(), times(size))))
+}
+
+fn times([z, y, x]: Size3) -> String {
+    format!("{z} x {y} x {x}")
+}
+
+/// The patch that the volume was ingested for, as far as it fits.
+fn ingested_for(volume: &Volume) -> Size3 {
+    let size = volume.size();
+    let patch = volume.attributes().patch_sizes.first().copied().unwrap_or([96; 3]);
+    [0, 1, 2].map(|a| patch[a].min(size[a]))
+}
+
+fn first_of(subject: &Subject, kind: Kind) -> Result<Option<Volume>> {
+    for name in subject.volumes() {
+        let volume = subject.volume(name)?;
+        if volume.kind() == kind {
+            return Ok(Some(volume));
+        }
+    }
+    Ok(None)
+}

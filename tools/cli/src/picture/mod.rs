@@ -1,0 +1,281 @@
+//! The drawing room: three orthogonal slices of a volume with its labels, chunks and patches, as a picture.
+//!
+//! `orient` finds the views, `slice` reads them, `raster` and `font` put colours on pixels; this module lays them out.
+//!
+//! # Invariants
+//! - Only the slices are read, in bands: memory is the picture plus one band, whatever the volume's size.
+
+mod font;
+mod orient;
+mod raster;
+mod slice;
+
+use voxquarry::format::attributes::Kind;
+use voxquarry::{Region, Result, Volume};
+
+use orient::View;
+use raster::{Colour, Raster, Rect};
+use slice::{Field, Reduce};
+
+/// What is drawn.
+pub(crate) struct Scene<'a> {
+    /// Names the volume, as `case01/ct`.
+    pub(crate) title: String,
+    pub(crate) volume: &'a Volume,
+    pub(crate) labels: Option<&'a Volume>,
+    pub(crate) patches: &'a [Region],
+    /// Says what the patches are.
+    pub(crate) caption: String,
+}
+
+const BACKGROUND: Colour = [17, 19, 24];
+const TEXT: Colour = [226, 230, 238];
+const FAINT_TEXT: Colour = [140, 148, 162];
+const GRID: Colour = [255, 255, 255];
+
+const MARGIN: usize = 28;
+const GAP: usize = 22;
+const LINE: usize = 26;
+/// The panels share so many pixels side by side, and none is taller than that.
+const PANELS_WIDTH: f64 = 1500.0;
+const PANELS_HEIGHT: f64 = 620.0;
+/// However flat a volume is, its panels can be seen.
+const THINNEST: usize = 12;
+/// Grid lines that are closer than this many pixels are fog.
+const CLOSEST_LINES: f64 = 6.0;
+/// Voxels larger than this are shown as the blocks they are.
+const BLOCKS_FROM: f64 = 8.0;
+
+/// Draws the scene.
+///
+/// # Errors
+/// What reading the volumes returns.
+pub(crate) fn draw(scene: &Scene<'_>) -> Result<Raster> {
+    let volume = scene.volume;
+    let (size, spacing) = (volume.size(), volume.spacing_mm());
+    let extent_mm = |axis: usize| size[axis] as f64 * spacing[axis];
+    let views = orient::views(volume);
+    let wide: f64 = views.iter().map(|v| extent_mm(v.across)).sum();
+    let tall = views.iter().map(|v| extent_mm(v.up)).fold(0.0, f64::max);
+    let pixels_per_mm = (PANELS_WIDTH / wide).min(PANELS_HEIGHT / tall);
+    let pixels = |axis: usize| ((extent_mm(axis) * pixels_per_mm).round() as usize).max(THINNEST);
+    let widths = views.each_ref().map(|v| pixels(v.across));
+    let heights = views.each_ref().map(|v| pixels(v.up));
+    let tallest = heights.into_iter().max().expect("three views");
+
+    let lines = captions(scene, pixels_per_mm);
+    let text_width = lines.iter().map(|l| Raster::text_width(l)).max().unwrap_or(0);
+    let panels_width = widths.iter().sum::<usize>() + 2 * GAP;
+    // Titles of thin panels would run into each other; panels stand at least that far apart.
+    let columns: [usize; 3] =
+        [0, 1, 2].map(|i| widths[i].max(Raster::text_width(&views[i].title(size))));
+    let columns_width = (columns.iter().sum::<usize>() + 2 * GAP).max(panels_width);
+    let width = columns_width.max(text_width) + 2 * MARGIN;
+    let height = MARGIN + 2 * LINE + tallest + GAP + lines.len() * LINE + MARGIN - LINE / 2;
+    let mut raster = Raster::new(width, height, BACKGROUND);
+    raster.text(MARGIN, MARGIN, &scene.title, TEXT);
+
+    let is_image = volume.kind() == Kind::Image;
+    let grey = |view: &View| is_image.then(|| Field::read(volume, view, Reduce::Mean)).transpose();
+    let greys = [grey(&views[0])?, grey(&views[1])?, grey(&views[2])?];
+    let window = slice::window(greys.iter().flatten());
+    let label_map = if is_image { scene.labels } else { Some(volume) };
+    let mut left = MARGIN + (width - 2 * MARGIN - columns_width) / 2;
+    for i in 0..3 {
+        let view = &views[i];
+        let top = MARGIN + 2 * LINE + (tallest - heights[i]) / 2;
+        let panel = Panel {
+            view,
+            area: Rect {
+                left: left + (columns[i] - widths[i]) / 2,
+                top,
+                width: widths[i],
+                height: heights[i],
+            },
+            size: [size[view.up], size[view.across]],
+        };
+        raster.text(left, MARGIN + LINE + 4, &view.title(size), FAINT_TEXT);
+        panel.draw_image(&mut raster, greys[i].as_ref(), window);
+        if let Some(labels) = label_map {
+            let field = Field::read(labels, view, Reduce::Pick)?;
+            panel.draw_labels(&mut raster, &field, is_image);
+        }
+        let step = grid_step(volume, pixels_per_mm).map_or([0; 3], |(step, _)| step);
+        panel.draw_grid(&mut raster, step);
+        for (n, patch) in scene.patches.iter().enumerate() {
+            panel.draw_patch(&mut raster, patch, raster::distinct(n));
+        }
+        panel.draw_directions(&mut raster);
+        left += columns[i] + GAP;
+    }
+    let below = MARGIN + 2 * LINE + tallest + GAP;
+    for (i, line) in lines.iter().enumerate() {
+        raster.text(MARGIN, below + i * LINE, line, FAINT_TEXT);
+    }
+    Ok(raster)
+}
+
+fn captions(scene: &Scene<'_>, pixels_per_mm: f64) -> Vec<String> {
+    let volume = scene.volume;
+    let times =
+        |shape: &[usize]| shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ");
+    let [z, y, x] = volume.spacing_mm();
+    let mut first = format!(
+        "{} {}, voxels of {z:.3} x {y:.3} x {x:.3} mm (z, y, x)",
+        times(&volume.shape()),
+        volume.dtype()
+    );
+    if let Some(n) = volume.channels().filter(|_| slice::colours(volume).is_none()) {
+        first = format!("{first}, channel 0 of {n}");
+    }
+    if let Some(labels) = scene.labels.filter(|_| volume.kind() == Kind::Image) {
+        first = format!("{first}, labels: {}", labels.name());
+    }
+    let grid = match grid_step(volume, pixels_per_mm) {
+        Some((step, what)) => format!("lines: {what} of {}", times(&step)),
+        None => "lines: none, they would lie too close".to_owned(),
+    };
+    let second = if scene.patches.is_empty() { grid } else { format!("{grid}; {}", scene.caption) };
+    vec![first, second]
+}
+
+/// The finest borders that can be told apart: of chunks, or of shards.
+fn grid_step(volume: &Volume, pixels_per_mm: f64) -> Option<([usize; 3], &'static str)> {
+    let (layout, spacing) = (volume.layout(), volume.spacing_mm());
+    [(layout.chunk, "chunks"), (layout.shard, "shards")].into_iter().find(|(step, _)| {
+        (0..3).all(|a| {
+            step[a] >= layout.size[a]
+                || step[a] as f64 * spacing[a] * pixels_per_mm >= CLOSEST_LINES
+        })
+    })
+}
+
+/// One view and where it goes.
+struct Panel<'a> {
+    view: &'a View,
+    area: Rect,
+    /// Voxels up and across.
+    size: [usize; 2],
+}
+
+impl Panel<'_> {
+    /// Where the middle of a pixel lies in a field of that many cells `(up, across)`.
+    fn place(&self, x: usize, y: usize, cells: [usize; 2]) -> [f64; 2] {
+        let up = 1.0 - (y as f64 + 0.5) / self.area.height as f64;
+        let across = (x as f64 + 0.5) / self.area.width as f64;
+        let flipped = |part: f64, flip: bool| if flip { 1.0 - part } else { part };
+        [
+            flipped(up, self.view.flip_up) * cells[0] as f64,
+            flipped(across, self.view.flip_across) * cells[1] as f64,
+        ]
+    }
+
+    fn draw_image(&self, raster: &mut Raster, field: Option<&Field>, window: [f64; 2]) {
+        let Some(field) = field else {
+            return raster.fill(self.area, [0; 3]);
+        };
+        let cells = field.cells(self.view);
+        let pixels_per_voxel = (self.area.height as f64 / self.size[0] as f64)
+            .max(self.area.width as f64 / self.size[1] as f64);
+        for y in 0..self.area.height {
+            for x in 0..self.area.width {
+                let at = self.place(x, y, cells);
+                let value = if pixels_per_voxel > BLOCKS_FROM {
+                    field.nearest(self.view, at)
+                } else {
+                    field.linear(self.view, at)
+                };
+                let level = slice::grey(value, window);
+                raster.set(self.area.left + x, self.area.top + y, [level; 3]);
+            }
+        }
+    }
+
+    /// Labels as translucent colour with a contour; without an image below, as full colour.
+    fn draw_labels(&self, raster: &mut Raster, field: &Field, over_image: bool) {
+        const FILL: f64 = 0.30;
+        const CONTOUR: f64 = 0.75;
+        let cells = field.cells(self.view);
+        let label = |x: usize, y: usize| field.nearest(self.view, self.place(x, y, cells));
+        for y in 0..self.area.height {
+            for x in 0..self.area.width {
+                let here = label(x, y);
+                if here == 0.0 || !here.is_finite() {
+                    continue;
+                }
+                let differs = |x: usize, y: usize| label(x, y).to_bits() != here.to_bits();
+                let border = (x > 0 && differs(x - 1, y))
+                    || (y > 0 && differs(x, y - 1))
+                    || (x + 1 < self.area.width && differs(x + 1, y))
+                    || (y + 1 < self.area.height && differs(x, y + 1));
+                let opacity = match (over_image, border) {
+                    (true, false) => FILL,
+                    (true, true) => CONTOUR,
+                    (false, _) => 0.6,
+                };
+                let colour = raster::label_colour(here as i64);
+                raster.blend(self.area.left + x, self.area.top + y, colour, opacity);
+            }
+        }
+    }
+
+    fn draw_grid(&self, raster: &mut Raster, step: [usize; 3]) {
+        const OPACITY: f64 = 0.20;
+        let inner = |axis: usize, size: usize| {
+            (1..).map(move |i| i * step[axis]).take_while(move |&at| step[axis] > 0 && at < size)
+        };
+        for voxel in inner(self.view.across, self.size[1]) {
+            let x = self.area.left + self.column(voxel as f64);
+            (0..self.area.height).for_each(|y| raster.blend(x, self.area.top + y, GRID, OPACITY));
+        }
+        for voxel in inner(self.view.up, self.size[0]) {
+            let y = self.area.top + self.row(voxel as f64);
+            (0..self.area.width).for_each(|x| raster.blend(self.area.left + x, y, GRID, OPACITY));
+        }
+    }
+
+    /// Pixel column, inside the panel, of a border between voxels across.
+    fn column(&self, voxel: f64) -> usize {
+        let part = voxel.clamp(0.0, self.size[1] as f64) / self.size[1] as f64;
+        let part = if self.view.flip_across { 1.0 - part } else { part };
+        ((part * self.area.width as f64).round() as usize).min(self.area.width - 1)
+    }
+
+    /// Pixel row, inside the panel, of a border between voxels up.
+    fn row(&self, voxel: f64) -> usize {
+        let part = voxel.clamp(0.0, self.size[0] as f64) / self.size[0] as f64;
+        let part = if self.view.flip_up { part } else { 1.0 - part };
+        ((part * self.area.height as f64).round() as usize).min(self.area.height - 1)
+    }
+
+    fn draw_patch(&self, raster: &mut Raster, patch: &Region, colour: Colour) {
+        let View { normal, index, across, up, .. } = *self.view;
+        let is_cut = patch.start[normal] <= index as i64 && patch.end(normal) > index as i64;
+        let ends = |axis: usize| [patch.start[axis] as f64, patch.end(axis) as f64];
+        let mut columns = ends(across).map(|v| self.area.left + self.column(v));
+        let mut rows = ends(up).map(|v| self.area.top + self.row(v));
+        columns.sort_unstable();
+        rows.sort_unstable();
+        let rect = Rect {
+            left: columns[0],
+            top: rows[0],
+            width: columns[1] - columns[0] + 1,
+            height: rows[1] - rows[0] + 1,
+        };
+        let (thickness, opacity) = if is_cut { (2, 0.95) } else { (1, 0.5) };
+        raster.outline(rect, thickness, colour, opacity);
+    }
+
+    fn draw_directions(&self, raster: &mut Raster) {
+        const ROOM: usize = 60;
+        let Rect { left, top, width, height } = self.area;
+        if width < ROOM || height < ROOM {
+            return;
+        }
+        let [west, east, north] = self.view.directions();
+        let middle = top + height / 2 - 7;
+        raster.text(left + 6, middle, west, TEXT);
+        raster.text(left + width - 16, middle, east, TEXT);
+        raster.text(left + width / 2 - 5, top + 6, north, TEXT);
+    }
+}

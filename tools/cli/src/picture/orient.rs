@@ -1,0 +1,84 @@
+//! Which voxel axes the axial, coronal and sagittal views look along.
+
+use voxquarry::{Affine, Size3, Volume};
+
+/// A slice and how it is shown; axes are the array's, 0 = z, 1 = y, 2 = x.
+pub(super) struct View {
+    name: &'static str,
+    /// The axis looked along, and the slice on it.
+    pub(super) normal: usize,
+    pub(super) index: usize,
+    /// The axis from left to right; flipped where its voxels run the other way.
+    pub(super) across: usize,
+    pub(super) flip_across: bool,
+    /// The axis from bottom to top.
+    pub(super) up: usize,
+    pub(super) flip_up: bool,
+    letters: [&'static str; 3],
+}
+
+impl View {
+    pub(super) fn title(&self, size: Size3) -> String {
+        let axis = ["z", "y", "x"][self.normal];
+        format!("{}  {axis} {} of {}", self.name, self.index, size[self.normal])
+    }
+
+    /// What lies at the left, the right and the top: L, R, P, A, S.
+    pub(super) fn directions(&self) -> [&'static str; 3] {
+        self.letters
+    }
+}
+
+/// Axial, coronal and sagittal views through the middle: the patient's right is right, anterior and superior are up.
+pub(super) fn views(volume: &Volume) -> [View; 3] {
+    let size = volume.size();
+    let [(x, flip_x), (y, flip_y), (z, flip_z)] = nearest_axes(volume.affine());
+    let view = |name, normal: usize, (across, flip_across), (up, flip_up), letters| View {
+        name,
+        normal,
+        index: size[normal] / 2,
+        across,
+        flip_across,
+        up,
+        flip_up,
+        letters,
+    };
+    [
+        view("axial", z, (x, flip_x), (y, flip_y), ["L", "R", "A"]),
+        view("coronal", y, (x, flip_x), (z, flip_z), ["L", "R", "S"]),
+        view("sagittal", x, (y, flip_y), (z, flip_z), ["P", "A", "S"]),
+    ]
+}
+
+/// For each of the world's axes (R, A, S) the voxel axis that runs most along it, and whether it runs backwards.
+fn nearest_axes(affine: &Affine) -> [(usize, bool); 3] {
+    const ORDERS: [[usize; 3]; 6] =
+        [[2, 1, 0], [2, 0, 1], [1, 2, 0], [1, 0, 2], [0, 2, 1], [0, 1, 2]];
+    let spacing = affine.spacing_mm();
+    let cosine = |world: usize, axis: usize| affine.0[world][2 - axis] / spacing[axis];
+    let agreement =
+        |order: &[usize; 3]| (0..3).map(|world| cosine(world, order[world]).abs()).sum::<f64>();
+    // The first of equals: a volume at 45 degrees keeps its own axes.
+    let best = ORDERS.iter().fold(&ORDERS[0], |best, order| {
+        if agreement(order) > agreement(best) + 1e-9 { order } else { best }
+    });
+    [0, 1, 2].map(|world| (best[world], cosine(world, best[world]) < 0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_follow_the_affine() {
+        assert_eq!(nearest_axes(&Affine::IDENTITY), [(2, false), (1, false), (0, false)]);
+        // Voxels run to the left, upwards and backwards: x is -R, y is S, z is -A.
+        let mut affine = Affine([[0.0; 4]; 4]);
+        affine.0[3][3] = 1.0;
+        affine.0[0][0] = -2.0;
+        affine.0[2][1] = 0.7;
+        affine.0[1][2] = -3.0;
+        affine.0[0][1] = 0.1;
+        assert_eq!(nearest_axes(&affine), [(2, true), (0, true), (1, false)]);
+    }
+}

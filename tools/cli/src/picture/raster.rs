@@ -1,0 +1,125 @@
+//! An RGB picture, and its way into a PNG.
+
+use std::path::Path;
+
+use voxquarry::{Error, Result};
+
+use super::font;
+
+pub(super) type Colour = [u8; 3];
+
+/// A box of pixels.
+#[derive(Clone, Copy)]
+pub(super) struct Rect {
+    pub(super) left: usize,
+    pub(super) top: usize,
+    pub(super) width: usize,
+    pub(super) height: usize,
+}
+
+/// Pixels, row by row.
+pub(crate) struct Raster {
+    width: usize,
+    pixels: Vec<Colour>,
+}
+
+/// Letters are this many pixels a dot.
+const DOT: usize = 2;
+
+impl Raster {
+    pub(super) fn new(width: usize, height: usize, colour: Colour) -> Self {
+        Self { width, pixels: vec![colour; width * height] }
+    }
+
+    pub(super) fn set(&mut self, x: usize, y: usize, colour: Colour) {
+        self.pixels[y * self.width + x] = colour;
+    }
+
+    pub(super) fn blend(&mut self, x: usize, y: usize, colour: Colour, opacity: f64) {
+        let pixel = &mut self.pixels[y * self.width + x];
+        for (below, above) in pixel.iter_mut().zip(colour) {
+            let mixed = f64::from(*below) * (1.0 - opacity) + f64::from(above) * opacity;
+            *below = mixed.round() as u8;
+        }
+    }
+
+    pub(super) fn fill(&mut self, rect: Rect, colour: Colour) {
+        for y in rect.top..rect.top + rect.height {
+            self.pixels[y * self.width + rect.left..][..rect.width].fill(colour);
+        }
+    }
+
+    /// The border of a box, drawn inwards.
+    pub(super) fn outline(&mut self, rect: Rect, thickness: usize, colour: Colour, opacity: f64) {
+        let edge = |i: usize, n: usize| i < thickness || i + thickness >= n;
+        for y in 0..rect.height {
+            for x in 0..rect.width {
+                if edge(y, rect.height) || edge(x, rect.width) {
+                    self.blend(rect.left + x, rect.top + y, colour, opacity);
+                }
+            }
+        }
+    }
+
+    pub(super) fn text_width(text: &str) -> usize {
+        text.chars().count() * (font::WIDTH + 1) * DOT
+    }
+
+    /// Text on a shadow, so that it can be read on bright voxels; cut at the picture's right edge.
+    pub(super) fn text(&mut self, left: usize, top: usize, text: &str, colour: Colour) {
+        for (shift, colour) in [(1, [0; 3]), (0, colour)] {
+            for (n, letter) in text.chars().enumerate() {
+                for (column, bits) in font::columns(letter).into_iter().enumerate() {
+                    for row in (0..font::HEIGHT).filter(|row| bits >> row & 1 == 1) {
+                        let x = left + (n * (font::WIDTH + 1) + column) * DOT + shift;
+                        self.dot(x, top + row * DOT + shift, colour);
+                    }
+                }
+            }
+        }
+    }
+
+    fn dot(&mut self, left: usize, top: usize, colour: Colour) {
+        for y in top..top + DOT {
+            for x in left..(left + DOT).min(self.width) {
+                self.set(x, y, colour);
+            }
+        }
+    }
+
+    /// Writes the picture, over a file that is there.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn write_png(&self, path: &Path) -> Result<()> {
+        let height = self.pixels.len() / self.width;
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, self.width as u32, height as u32);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        let encoded = encoder.write_header().and_then(|mut writer| {
+            writer.write_image_data(self.pixels.as_flattened())?;
+            writer.finish()
+        });
+        encoded.map_err(|e| Error::io(path, "cannot encode")(std::io::Error::other(e)))?;
+        std::fs::write(path, bytes).map_err(Error::io(path, "cannot write"))
+    }
+}
+
+/// A bright colour for item `n`, far from its predecessors': hues turn by the golden angle.
+pub(super) fn distinct(n: usize) -> Colour {
+    hue((n as f64 * 0.618_034 + 0.08).fract(), 0.85, 1.0)
+}
+
+/// The colour of a label; background has none.
+pub(super) fn label_colour(label: i64) -> Colour {
+    hue((label as f64 * 0.381_966 + 0.66).rem_euclid(1.0), 0.75, 0.95)
+}
+
+fn hue(hue: f64, saturation: f64, value: f64) -> Colour {
+    [5.0, 3.0, 1.0].map(|offset| {
+        let k = (offset + hue * 6.0).rem_euclid(6.0);
+        let channel = value - value * saturation * k.min(4.0 - k).clamp(0.0, 1.0);
+        (channel * 255.0).round() as u8
+    })
+}

@@ -1,0 +1,170 @@
+//! Reads one slice of a volume, in bands, reduced to what a picture can show.
+
+use voxquarry::{Padding, Result, Volume, Voxel, with_voxel};
+
+use super::orient::View;
+
+/// More cells than a panel has pixels would not be seen.
+const MOST_CELLS: usize = 1024;
+/// Voxels read at once, in bytes.
+const BAND_BYTES: usize = 32 << 20;
+
+/// How many voxels become one cell.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reduce {
+    /// Their mean, over colours too: for images.
+    Mean,
+    /// The one in the middle: for labels.
+    Pick,
+}
+
+/// A slice, reduced: rows along the slower of its two axes.
+pub(super) struct Field {
+    rows: usize,
+    columns: usize,
+    values: Vec<f64>,
+}
+
+/// How many channels are colours: 3 or 4 of `uint8`.
+pub(super) fn colours(volume: &Volume) -> Option<usize> {
+    let is_byte = volume.dtype() == voxquarry::Dtype::UInt8;
+    volume.channels().filter(|n| is_byte && (3..=4).contains(n))
+}
+
+impl Field {
+    /// Reads the slice of `view`; real values, slope and intercept applied, NaN where there is none.
+    pub(super) fn read(volume: &Volume, view: &View, reduce: Reduce) -> Result<Self> {
+        with_voxel!(volume.dtype(), T => Self::read_as::<T>(volume, view, reduce))
+    }
+
+    fn read_as<T: Voxel>(volume: &Volume, view: &View, reduce: Reduce) -> Result<Self> {
+        let size = volume.size();
+        let (slow, fast) = (view.up.min(view.across), view.up.max(view.across));
+        let (rows, columns) = (size[slow].min(MOST_CELLS), size[fast].min(MOST_CELLS));
+        // An opacity, the fourth channel, is no brightness.
+        let channels = if reduce == Reduce::Mean { colours(volume).map_or(1, |_| 3) } else { 1 };
+        let mut sums = vec![0.0; rows * columns];
+        let mut counts = vec![0u32; rows * columns];
+        // The cell of each voxel along an axis, and whether it counts.
+        let cells = |n: usize, cells: usize| -> Vec<(usize, bool)> {
+            let cell = |i: usize| {
+                let cell = i * cells / n;
+                (cell, reduce == Reduce::Mean || i == (2 * cell + 1) * n / (2 * cells))
+            };
+            (0..n).map(cell).collect()
+        };
+        let (row_of, column_of) = (cells(size[slow], rows), cells(size[fast], columns));
+        let row_bytes = size[fast] * channels * size_of::<T>();
+        let layer = volume.layout().chunk[slow];
+        // Whole layers of chunks where they fit: each chunk is decoded once.
+        let fitting = (BAND_BYTES / row_bytes).max(1);
+        let depth = if fitting > layer { fitting / layer * layer } else { fitting };
+        for first in (0..size[slow]).step_by(depth) {
+            let depth = depth.min(size[slow] - first);
+            let (mut start, mut extent) = ([0; 3], [1; 3]);
+            (start[view.normal], start[slow]) = (view.index as i64, first as i64);
+            (extent[slow], extent[fast]) = (depth, size[fast]);
+            let mut voxels = vec![T::default(); channels * depth * size[fast]];
+            let bytes = bytemuck::cast_slice_mut(&mut voxels);
+            volume.read_bytes(&[start], extent, Padding::Refuse, 0..channels, bytes)?;
+            for (i, line) in voxels.chunks_exact(size[fast]).enumerate() {
+                let (row, counts_row) = row_of[first + i % depth];
+                for (voxel, &(column, counts_column)) in line.iter().zip(&column_of) {
+                    let value = voxel.to_f64();
+                    if counts_row && counts_column && value.is_finite() {
+                        sums[row * columns + column] += value;
+                        counts[row * columns + column] += 1;
+                    }
+                }
+            }
+        }
+        let (slope, intercept) = match reduce {
+            Reduce::Mean => volume.slope_intercept(),
+            Reduce::Pick => (1.0, 0.0),
+        };
+        let value = |(sum, count): (&f64, &u32)| sum / f64::from(*count) * slope + intercept;
+        Ok(Self { rows, columns, values: sums.iter().zip(&counts).map(value).collect() })
+    }
+
+    /// Cells up and across in that view.
+    pub(super) fn cells(&self, view: &View) -> [usize; 2] {
+        if view.up < view.across { [self.rows, self.columns] } else { [self.columns, self.rows] }
+    }
+
+    /// The cell that holds the point `(up, across)`.
+    pub(super) fn nearest(&self, view: &View, [up, across]: [f64; 2]) -> f64 {
+        self.cell(view, [up.floor() as i64, across.floor() as i64])
+    }
+
+    /// Between the middles of four cells.
+    pub(super) fn linear(&self, view: &View, at: [f64; 2]) -> f64 {
+        let [up, across] = at.map(|v| v - 0.5);
+        let (i, j) = (up.floor(), across.floor());
+        let (u, v) = (up - i, across - j);
+        let cell = |di: i64, dj: i64| self.cell(view, [i as i64 + di, j as i64 + dj]);
+        (cell(0, 0) * (1.0 - v) + cell(0, 1) * v) * (1.0 - u)
+            + (cell(1, 0) * (1.0 - v) + cell(1, 1) * v) * u
+    }
+
+    /// A cell; beyond the border the nearest.
+    fn cell(&self, view: &View, [up, across]: [i64; 2]) -> f64 {
+        let (row, column) = if view.up < view.across { (up, across) } else { (across, up) };
+        let row = row.clamp(0, self.rows as i64 - 1) as usize;
+        let column = column.clamp(0, self.columns as i64 - 1) as usize;
+        self.values[row * self.columns + column]
+    }
+}
+
+/// The values that become black and white: robust percentiles of what is drawn.
+pub(super) fn window<'a>(fields: impl Iterator<Item = &'a Field>) -> [f64; 2] {
+    const PERCENTILES: [f64; 2] = [0.01, 0.995];
+    let mut values: Vec<f64> =
+        fields.flat_map(|f| &f.values).copied().filter(|v| v.is_finite()).collect();
+    values.sort_unstable_by(f64::total_cmp);
+    let Some(last) = values.len().checked_sub(1) else { return [0.0, 1.0] };
+    let window = PERCENTILES.map(|p| values[(last as f64 * p).round() as usize]);
+    // A few bright voxels on an even ground: the percentiles say nothing, the extremes do.
+    if window[0] < window[1] { window } else { [values[0], values[last]] }
+}
+
+/// The grey of a value; black where there is none, mid-grey where all are alike.
+pub(super) fn grey(value: f64, [black, white]: [f64; 2]) -> u8 {
+    if value.is_nan() {
+        0
+    } else if black < white {
+        (255.0 * (value - black) / (white - black)).round() as u8
+    } else {
+        128
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(values: &[f64]) -> Field {
+        Field { rows: 1, columns: values.len(), values: values.to_vec() }
+    }
+
+    #[test]
+    fn windows_ignore_outliers_and_survive_constants() {
+        let mut values: Vec<f64> = (0..1000).map(f64::from).collect();
+        values[0] = -1e9;
+        values[999] = 1e9;
+        values[500] = f64::NAN;
+        let bits = |values: &[f64]| window([&field(values)].into_iter()).map(f64::to_bits);
+        assert_eq!(bits(&values), [10.0, 994.0].map(f64::to_bits));
+        assert_eq!(bits(&[3.0; 9]), [3.0, 3.0].map(f64::to_bits));
+        let mut spot = vec![0.0; 5000];
+        spot[7] = 4.0;
+        assert_eq!(bits(&spot), [0.0, 4.0].map(f64::to_bits));
+        assert_eq!(bits(&[f64::NAN]), [0.0, 1.0].map(f64::to_bits));
+    }
+
+    #[test]
+    fn greys_saturate() {
+        let found = [-1.0, 0.0, 1.0, 2.0, 9.0, f64::NAN].map(|v| grey(v, [0.0, 2.0]));
+        assert_eq!(found, [0, 0, 128, 255, 255, 0]);
+        assert_eq!(grey(3.0, [3.0, 3.0]), 128);
+    }
+}

@@ -1,0 +1,143 @@
+//! `voxquarry preview`: the pixels, not only that there are some.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use crate::world::{World, nifti, with_store};
+
+struct Picture {
+    width: usize,
+    pixels: Vec<[u8; 3]>,
+}
+
+impl Picture {
+    fn read(path: &Path) -> Self {
+        let mut reader =
+            png::Decoder::new(BufReader::new(File::open(path).unwrap())).read_info().unwrap();
+        let mut bytes = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut bytes).unwrap();
+        assert_eq!((info.color_type, info.bit_depth), (png::ColorType::Rgb, png::BitDepth::Eight));
+        let pixels = bytes.as_chunks::<3>().0.to_vec();
+        Self { width: info.width as usize, pixels }
+    }
+
+    fn height(&self) -> usize {
+        self.pixels.len() / self.width
+    }
+
+    /// Boxes of pixels that are this colour: left, top, width, height of their hull.
+    fn hull(&self, is: impl Fn([u8; 3]) -> bool, columns: std::ops::Range<usize>) -> [usize; 4] {
+        let hits: Vec<_> = (0..self.pixels.len())
+            .filter(|i| columns.contains(&(i % self.width)) && is(self.pixels[*i]))
+            .map(|i| (i % self.width, i / self.width))
+            .collect();
+        assert!(!hits.is_empty(), "no such pixel in columns {columns:?}");
+        let least = |f: fn(&(usize, usize)) -> usize| hits.iter().map(f).min().unwrap();
+        let most = |f: fn(&(usize, usize)) -> usize| hits.iter().map(f).max().unwrap();
+        let (left, top) = (least(|p| p.0), least(|p| p.1));
+        [left, top, most(|p| p.0) + 1 - left, most(|p| p.1) + 1 - top]
+    }
+}
+
+/// Without patches, a volume of constant grey is three mid-grey panels.
+#[test]
+fn panels_have_the_volumes_true_proportions() {
+    let world = World::new();
+    world.write("flat.nii", &nifti(&[40, 30, 10], |_| 5));
+    world.ok("ingest flat.nii --out s.zarr");
+    world.ok("preview s.zarr/flat flat.png --patches 0");
+    let picture = Picture::read(&world.path("flat.png"));
+    let is_grey = |p: [u8; 3]| p[0] == p[1] && p[1] == p[2] && (128..160).contains(&p[0]);
+    // Extents of 40, 60 and 30 mm: axial 40 × 60, coronal 40 × 30, sagittal 60 × 30.
+    let inner = picture.width - 2 * 28 - 2 * 22;
+    let widths = [inner * 40 / 140, inner * 40 / 140, inner * 60 / 140];
+    let mut left = 28;
+    for (width, (across, up)) in widths.into_iter().zip([(40, 60), (40, 30), (60, 30)]) {
+        let [at, _, found_width, found_height] = picture.hull(is_grey, left..left + width + 4);
+        assert!(at.abs_diff(left) <= 2, "panel at {at}, expected {left}");
+        assert!(found_width.abs_diff(width) <= 3, "{found_width} wide, expected {width}");
+        let height = found_width * up / across;
+        assert!(found_height.abs_diff(height) <= 3, "{found_height} high, expected {height}");
+        left += width + 22;
+    }
+    let colourful = |p: [u8; 3]| p.iter().max().unwrap() - p.iter().min().unwrap() > 40;
+    assert!(!picture.pixels.iter().any(|&p| colourful(p)), "nothing was there to be coloured");
+}
+
+/// Bright voxels at the patient's right, anterior, superior corner lie right and up in every panel.
+#[test]
+fn slices_are_turned_as_the_affine_says() {
+    let world = World::new();
+    // x runs to the left here: the right is where x is small.
+    let mut file = nifti(&[32, 32, 32], |i| {
+        let (x, y, z) = (i % 32, i / 32 % 32, i / 1024);
+        i16::from(x < 18 && y > 14 && z > 14) * 100
+    });
+    file[280..284].copy_from_slice(&(-1.0f32).to_le_bytes());
+    world.write("corner.nii", &file);
+    world.ok("ingest corner.nii --out s.zarr");
+    world.ok("preview s.zarr/corner corner.png --patches 0");
+    let picture = Picture::read(&world.path("corner.png"));
+    let panels = picture.width - 2 * 28 - 2 * 22;
+    let third = panels / 4;
+    let is_bright = |p: [u8; 3]| p == [255; 3];
+    for (left, width) in [(28, third), (50 + third, third), (72 + 2 * third, 2 * third)] {
+        let count = |x: usize| {
+            let column = (0..picture.height()).map(|y| picture.pixels[y * picture.width + x]);
+            column.filter(|&p| is_bright(p)).count()
+        };
+        let (near, far) = (count(left + width / 6), count(left + width * 5 / 6));
+        assert!(far > 10 * near.max(1), "bright {near} pixels left, {far} right of panel {left}");
+    }
+}
+
+#[test]
+fn labels_and_patches_are_coloured_and_seeds_replay() {
+    let world = with_store();
+    let draw = |words: &str| {
+        world.ok(&format!("preview {words}"));
+        std::fs::read(world.path(words.split_whitespace().nth(1).unwrap())).unwrap()
+    };
+    let plain = draw("s.zarr/case a.png --patches 0");
+    let patches = draw("s.zarr/case b.png --patch-size 8");
+    assert!(plain != patches);
+    assert!(draw("s.zarr/case/ct c.png --patch-size 8 --seed 0") == patches);
+    assert!(draw("s.zarr/case c.png --patch-size 8 --seed 1") != patches);
+    assert!(draw("s.zarr/case d.png --patch-size 8 --sampler grid") != patches);
+    let coloured = |name: &str| {
+        let pixels = Picture::read(&world.path(name)).pixels;
+        pixels.iter().filter(|p| p.iter().max().unwrap() - p.iter().min().unwrap() > 40).count()
+    };
+    // Two thirds of the voxels have a label.
+    let picture = Picture::read(&world.path("a.png"));
+    assert!(coloured("a.png") > picture.pixels.len() / 5, "{} coloured", coloured("a.png"));
+    draw("s.zarr/case/seg seg.png --patches 0");
+    assert!(coloured("seg.png") > picture.pixels.len() / 5, "{} coloured", coloured("seg.png"));
+}
+
+#[test]
+fn channels_and_tiny_volumes_can_be_drawn() {
+    let world = World::new();
+    world.write("time.nii", &nifti(&[9, 8, 7, 5], |i| i as i16));
+    world.write("one.nii", &nifti(&[1, 1, 1], |_| 3));
+    world.write("line.nii", &nifti(&[300, 1, 1], |i| i as i16));
+    world.ok("ingest time.nii one.nii line.nii --out s.zarr");
+    for subject in ["time", "one", "line"] {
+        world.ok(&format!("preview s.zarr/{subject} {subject}.png"));
+        let picture = Picture::read(&world.path(&format!("{subject}.png")));
+        assert!((300..1900).contains(&picture.width) && picture.height() < 900);
+    }
+}
+
+#[test]
+fn refusals() {
+    let world = with_store();
+    world.fails("preview s.zarr a.png", 2, &["\"case\"", "STORE/SUBJECT"]);
+    world.fails("preview s.zarr/case ct.nii.gz", 2, &["ct.nii.gz", ".png"]);
+    world.fails("preview s.zarr/case a.png --patch-size 64", 2, &["64", "larger"]);
+    world.fails("preview s.zarr/case ct.nii.gz/a.png", 4, &["a.png"]);
+    assert_eq!(world.run("preview s.zarr/case a.png --sampler weighted").code, Some(2));
+    assert_eq!(world.run("preview s.zarr/case a.png --patches 100000").code, Some(2));
+    assert!(!world.path("a.png").exists());
+}

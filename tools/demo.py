@@ -1,0 +1,173 @@
+"""The demo of `make demo`: one real image the whole way, beside nibabel, with figures as the last lines.
+
+The image is the MNI152 T1 that ships inside the nilearn wheel; its grey-matter map is the label map. The wheel is
+fetched once, alone, into the user's cache folder. Without a network the command's built-in phantom takes its place.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+NILEARN = "0.12.1"
+IN_WHEEL = "nilearn/datasets/data/mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
+PATCH = 96
+REPETITIONS = 7
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "voxquarry"
+
+
+def fetch_images() -> tuple[Path, Path] | None:
+    """T1 and grey-matter map out of the wheel; None if it is not at hand and cannot be fetched."""
+    folder = cache_folder() / f"nilearn-{NILEARN}"
+    images = tuple(folder / f"mni152-{name}.nii.gz" for name in ("t1", "gm"))
+    if not all(image.is_file() for image in images):
+        say(f"fetching the wheel of nilearn {NILEARN}, which holds the MNI152 T1")
+        download = folder / f"download-{os.getpid()}"
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        pip += ["--no-deps", "--only-binary", ":all:", "--dest", str(download)]
+        try:
+            # Few retries and a short wait: offline, the phantom should not take minutes to come.
+            options = ["--retries", "1", "--timeout", "15"]
+            subprocess.run(
+                [*pip, *options, f"nilearn=={NILEARN}"],
+                check=True, timeout=90, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            )
+            (wheel,) = download.glob("*.whl")
+            with zipfile.ZipFile(wheel) as archive:
+                for image, name in zip(images, ("t1", "gm")):
+                    unpacked = download / image.name
+                    unpacked.write_bytes(archive.read(IN_WHEEL.format(name)))
+                    unpacked.replace(image)
+        except subprocess.SubprocessError as error:
+            reason = (getattr(error, "stderr", None) or str(error).encode()).decode(errors="replace")
+            say(f"it cannot be fetched: {reason.strip().splitlines()[-1]}")
+            return None
+        finally:
+            shutil.rmtree(download, ignore_errors=True)
+    return images
+
+
+def label_map(t1: Path, grey_matter: Path, folder: Path) -> Path:
+    """The grey-matter map as labels 0 and 1, on the grid of the T1."""
+    image, grey = nibabel.load(t1), nibabel.load(grey_matter)
+    if image.shape != grey.shape or not np.allclose(image.affine, grey.affine):
+        sys.exit(f"error: {grey_matter} lies on another grid than {t1}")
+    values = grey.get_fdata()
+    half = values.max() / 2
+    say(
+        f"the grey-matter map holds probabilities, 0 to {values.max():g}: "
+        f"voxels above {half:g} become label 1, {np.mean(values > half):.1%} of all"
+    )
+    labels = nibabel.Nifti1Image((values > half).astype(np.uint8), image.affine)
+    path = folder / "mni152-labels.nii.gz"
+    nibabel.save(labels, path)
+    return path
+
+
+def run_demo(voxquarry: Path, folder: Path, inputs: list[str]) -> dict:
+    command = [str(voxquarry), "demo", "--json", "--dir", str(folder), *inputs]
+    # Its text goes to standard error, which is ours.
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=sys.stdout.fileno())
+    if not done.stdout:
+        sys.exit(done.returncode or 1)
+    return json.loads(done.stdout)
+
+
+def nibabel_seconds(image: Path, size: list[int]) -> float:
+    """Median time of what a loader without a store does for a patch: load the file, crop."""
+    random = np.random.default_rng(0)
+    times = []
+    for _ in range(REPETITIONS):
+        begin = time.perf_counter()
+        voxels = np.asanyarray(nibabel.load(image).dataobj)
+        # The command's axes are z, y, x; nibabel's are x, y, z.
+        starts = [random.integers(n - p + 1) for n, p in zip(voxels.shape, size[::-1])]
+        crop = tuple(slice(s, s + p) for s, p in zip(starts, size[::-1]))
+        patch = np.ascontiguousarray(voxels[crop])
+        times.append(time.perf_counter() - begin)
+        assert patch.shape == tuple(size[::-1])
+    return statistics.median(times)
+
+
+def differences(original: Path, exported: Path) -> list[str]:
+    """What nibabel sees differ between the two files."""
+    a, b = nibabel.load(original), nibabel.load(exported)
+    raw = [np.asanyarray(image.dataobj.get_unscaled()) for image in (a, b)]
+    scaled = [image.get_fdata() for image in (a, b)]
+    checks = {
+        "raw data": raw[0].shape == raw[1].shape and np.array_equal(*raw),
+        "scaled data": scaled[0].shape == scaled[1].shape and np.array_equal(*scaled, equal_nan=True),
+        "affine": np.array_equal(a.affine, b.affine),
+        "zooms": a.header.get_zooms() == b.header.get_zooms(),
+        "dtype": a.get_data_dtype() == b.get_data_dtype(),
+        "units": a.header.get_xyzt_units() == b.header.get_xyzt_units(),
+    }
+    return [what for what, equal in checks.items() if not equal]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--voxquarry", type=Path, required=True, help="the command")
+    parser.add_argument("--dir", type=Path, required=True, help="folder for what the demo makes")
+    arguments = parser.parse_args()
+
+    # The labels lie beside the folder that the command replaces.
+    arguments.dir.mkdir(parents=True, exist_ok=True)
+    images = fetch_images()
+    if images is None:
+        say("offline: a phantom, computed on the spot, takes the place of the real image")
+        inputs = []
+    else:
+        labels = label_map(*images, arguments.dir)
+        inputs = ["--image", str(images[0]), "--labels", str(labels)]
+    figures = run_demo(arguments.voxquarry, arguments.dir / "run", inputs)
+
+    image, exported = Path(figures["image"]), Path(figures["export"]["path"])
+    say(f"loading the file with nibabel for a patch, {REPETITIONS} times")
+    per_patch = nibabel_seconds(image, figures["patches"]["size"])
+    say("comparing the exported file with the original, as nibabel sees them")
+    unequal = differences(image, exported)
+    if unequal:
+        say(f"error: they differ in {', '.join(unequal)}")
+    sliding, patches = figures["sliding_window"], figures["patches"]
+    equal = not unequal and figures["export"]["equal"]
+
+    size = " x ".join(map(str, patches["size"]))
+    what = "a phantom" if figures["phantom"] else "the MNI152 T1"
+    shape = " x ".join(map(str, figures["shape"]))
+    say("")
+    say(f"image                  {what}, {shape} {figures['dtype']}")
+    say(
+        f"random {size}   {patches['per_second']:.0f} patches per second, "
+        f"{patches['mb_per_second']:.0f} MB/s ({patches['uncached_per_second']:.0f} without a cache)"
+    )
+    say(f"nibabel, per patch     {1000 * per_patch:.1f} ms, {1 / per_patch:.1f} patches per second")
+    say(f"speed-up               {per_patch * patches['per_second']:.0f} times")
+    say(f"ratio on disk          {figures['ingest']['ratio']:.2f}")
+    say(f"sliding window         {sliding['seconds']:.2f} s for {sliding['patches']} patches, hann, overlap half")
+    say(f"max difference         {sliding['max_difference']:g}")
+    say(f"store verified         {'yes' if figures['verify']['ok'] else 'NO'}")
+    say(f"export equal           {'yes' if equal else 'NO'}")
+    say(f"picture                {figures['picture']}")
+    return 0 if equal and sliding["equal"] and figures["verify"]["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+//! Whole ingests: from files made by hand to stores that are read back, and everything that may go wrong on the way.
+
+#![allow(missing_docs, unreachable_pub, clippy::missing_panics_doc)]
+
+// The builder is shared with the NIfTI tests, which use all of it.
+#[allow(dead_code)]
+#[path = "../nifti/build.rs"]
+mod build;
+mod child;
+mod failures;
+mod flows;
+mod labels;
+mod memory;
+mod roundtrip;
+mod watch;
+
+use std::path::{Path, PathBuf};
+
+use voxquarry::format::attributes::Kind;
+use voxquarry::{Dataset, OpenOptions, Padding, Volume};
+use voxquarry_ingest::{Manifest, Options, Source};
+
+/// A source that was named on the command line.
+pub fn source(subject: &str, volume: &str, kind: Kind, path: &Path) -> Source {
+    let (subject, volume, path) = (subject.to_owned(), volume.to_owned(), path.to_owned());
+    Source { subject, volume, kind, path, named_in: String::new() }
+}
+
+/// A manifest of images, `(subject, volume, path)`.
+pub fn images(sources: &[(&str, &str, &Path)]) -> Manifest {
+    let mut manifest = Manifest::new();
+    for (subject, volume, path) in sources {
+        manifest.push(source(subject, volume, Kind::Image, path)).unwrap();
+    }
+    manifest
+}
+
+/// Options for small files: chunks of 16 voxels a side, so that a volume has many.
+pub fn small() -> Options {
+    Options { patch_sizes: vec![[16; 3]], threads: Some(2), ..Options::default() }
+}
+
+pub fn open(store: &Path) -> Dataset {
+    Dataset::open(store, &OpenOptions::default()).unwrap()
+}
+
+pub fn volume(store: &Path, subject: &str, name: &str) -> Volume {
+    open(store).subject(subject).unwrap().volume(name).unwrap()
+}
+
+/// All voxels of a volume as bytes `(c, z, y, x)`.
+pub fn voxels(volume: &Volume) -> Vec<u8> {
+    let bytes = volume.shape().iter().product::<usize>() * volume.dtype().size();
+    let mut out = vec![0xa5; bytes];
+    let channels = 0..volume.channels().unwrap_or(1);
+    volume.read_bytes(&[[0; 3]], volume.size(), Padding::Refuse, channels, &mut out).unwrap();
+    out
+}
+
+/// Checks every checksum, chunk and count of a store.
+pub fn assert_sound(store: &Path) {
+    let report = voxquarry::store::verify(store, &|_| ()).unwrap();
+    assert!(report.errors.is_empty(), "{:?}", report.errors);
+}
+
+/// Every file and folder below `folder`, with its bytes: what must not change.
+pub fn tree(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let Ok(entries) = std::fs::read_dir(folder) else { return found };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.push((path.clone(), Vec::new()));
+            found.extend(tree(&path));
+        } else {
+            let bytes = std::fs::read(&path).unwrap();
+            found.push((path, bytes));
+        }
+    }
+    found.sort();
+    found
+}

@@ -1,0 +1,51 @@
+//! The plan's memory is an upper bound of what a run holds, measured from outside as the system sees it.
+
+use std::fs;
+
+use voxquarry_ingest::{Options, Quiet, ingest, plan};
+
+use crate::build::{Folder, Nifti};
+use crate::{child, images};
+
+/// The most that this process ever had resident, mapped program code included.
+fn peak_resident_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+}
+
+#[test]
+fn a_run_holds_what_the_plan_says() {
+    let test = "memory::a_run_holds_what_the_plan_says";
+    // A budget so small that one layer is held, and one that has room for two and for shards of many.
+    let budgets = [40u64 << 20, 400 << 20];
+    if let Some(folder) = child::folder() {
+        let budget = fs::read_to_string(folder.join("budget")).unwrap().parse().unwrap();
+        let options = Options { memory_bytes: budget, threads: Some(2), ..Options::default() };
+        let manifest = images(&[("a", "ct", &folder.join("ct.nii"))]);
+        let bound = plan(&manifest, &options).unwrap()[0].volumes[0].memory.bytes;
+        let report = ingest(&manifest, &folder.join("s.zarr"), &options, &Quiet).unwrap();
+        let peak = peak_resident_bytes();
+        println!("{} bytes of voxels, bound {bound}, peak {peak}", report.voxel_bytes);
+        assert!(bound <= budget, "bound {bound}, budget {budget}");
+        assert!(peak <= bound, "peak {peak}, bound {bound}");
+        assert!(report.voxel_bytes > bound, "the volume must be larger than the bound");
+        return;
+    }
+    let folder = Folder::new();
+    // Noise, so that encoded chunks are as large as raw ones.
+    let file = Nifti::new(1, false, 2, &[256, 256, 1]).with("dim", 3, 2048.0);
+    let mut bytes = [&file.header[..], &file.tail].concat();
+    let mut state = 1u64;
+    for _ in 0..256 * 256 * 2048 / 4 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        bytes.extend_from_slice(&state.to_le_bytes()[4..]);
+    }
+    folder.write("ct.nii", &bytes);
+    drop(bytes);
+    for budget in budgets {
+        folder.write("budget", budget.to_string().as_bytes());
+        print!("{}", child::run_well(test, folder.path(), "true"));
+        fs::remove_dir_all(folder.join("s.zarr")).unwrap();
+    }
+}

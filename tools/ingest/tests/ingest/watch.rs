@@ -1,0 +1,48 @@
+//! An observer that writes down what happens, and stops a run where a test wants it.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use voxquarry_ingest::{Event, Observer};
+
+/// Hears everything; asks to stop after so many layers.
+pub struct Watch {
+    pub heard: Mutex<Vec<String>>,
+    layers: AtomicUsize,
+    stop_after: usize,
+}
+
+impl Watch {
+    pub fn new() -> Self {
+        Self::stopping_after(usize::MAX)
+    }
+
+    pub fn stopping_after(layers: usize) -> Self {
+        Self { heard: Mutex::default(), layers: AtomicUsize::new(0), stop_after: layers }
+    }
+
+    pub fn layers(&self) -> usize {
+        self.layers.load(Ordering::Relaxed)
+    }
+}
+
+impl Observer for Watch {
+    fn event(&self, event: Event<'_>) {
+        let text = match event {
+            Event::Begin { subjects, skipped, bytes } => {
+                format!("begin {subjects}, skipped {skipped}, {bytes} bytes")
+            }
+            Event::Volume { subject, volume } => format!("volume {subject}/{volume}"),
+            Event::Encoded(_) => {
+                self.layers.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            Event::Published { subject } => format!("published {subject}"),
+        };
+        self.heard.lock().unwrap().push(text);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.layers() >= self.stop_after
+    }
+}
