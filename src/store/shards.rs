@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lru::LruCache;
 
 use super::context::Verify;
-use crate::codec::{checksum, split_checksum};
+use crate::codec::{CHECKSUM_BYTES, checksum};
 use crate::format::array::ArrayLayout;
 use crate::format::grid::ShardId;
-use crate::format::index::{ShardIndex, index_bytes};
+use crate::format::index::{ShardIndex, index_bytes, u32_at};
 use crate::source::{Access, Source};
 use crate::{Error, Result};
 
@@ -79,15 +79,16 @@ impl Shard {
     ) -> Result<Option<Payload<'a>>> {
         let Some(range) = self.index.range(slot) else { return Ok(None) };
         let offset = range.start;
-        let (bytes, expected) = split_checksum(self.source.bytes(range, buffer)?);
+        let encoded = self.source.bytes(range, buffer)?;
         let (word, bit) = (&self.compared[slot / 64], 1 << (slot % 64));
         let compare = match verify {
             Verify::Never => false,
             Verify::First => word.load(Ordering::Relaxed) & bit == 0,
             Verify::Always => true,
         };
+        let bytes = &encoded[..encoded.len() - CHECKSUM_BYTES];
         if compare {
-            let found = checksum(bytes);
+            let (found, expected) = (checksum(bytes), u32_at(encoded, bytes.len()));
             if found != expected {
                 let path = self.path().to_owned();
                 return Err(Error::ChunkChecksum {

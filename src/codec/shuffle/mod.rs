@@ -9,7 +9,9 @@
 //! - Every kernel gives the same bytes: `kernels_agree` compares them with the shuffles' definitions.
 
 #[cfg(target_arch = "x86_64")]
-mod x86_64;
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 
 use std::ops::Range;
 
@@ -67,9 +69,9 @@ fn join_with<const T: usize>(
             Grouping::Bits => groups_of(planes, body_groups, body, bits_group),
         },
         #[cfg(target_arch = "x86_64")]
-        Kernel::Avx2 => x86_64::join_avx2(grouping, planes, body_groups, body),
+        Kernel::Avx2 => avx2::join(grouping, planes, body_groups, body),
         #[cfg(target_arch = "x86_64")]
-        Kernel::Avx512 => x86_64::join_avx512(grouping, planes, body_groups, body),
+        Kernel::Avx512 => avx512::join(grouping, planes, body_groups, body),
     }
     let first = whole * GROUP;
     for (i, element) in tail.chunks_exact_mut(T).enumerate() {

@@ -1,0 +1,184 @@
+//! Joins planes with AVX-512: whole vectors of bit matrices are transposed at a time.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::{
+    __m512i, _mm256_loadu_si256, _mm512_castsi256_si512, _mm512_gf2p8affine_epi64_epi8,
+    _mm512_inserti64x4, _mm512_loadu_si512, _mm512_mask_add_epi8, _mm512_permutex2var_epi8,
+    _mm512_permutexvar_epi8, _mm512_set1_epi8, _mm512_set1_epi64, _mm512_setzero_si512,
+    _mm512_shuffle_i64x2, _mm512_storeu_si512, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
+};
+use std::ops::Range;
+
+use super::{GROUP, Grouping};
+
+/// As [`super::join`], for whole groups.
+pub(super) fn join<const T: usize>(
+    grouping: Grouping,
+    planes: [&[u8]; T],
+    groups: Range<usize>,
+    out: &mut [u8],
+) {
+    debug_assert!(is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("gfni"));
+    let whole = |plane: &&[u8]| groups.end * GROUP <= plane.len();
+    assert!(planes.iter().all(whole) && out.len() == groups.len() * GROUP * T, "whole groups");
+    // SAFETY: `Kernel::Avx512` comes from `Kernel::available` alone, which asked the machine for these instructions. The
+    // groups lie in the planes and in `out`, as was just checked.
+    unsafe {
+        match grouping {
+            Grouping::Bytes => bytes(planes, groups, out),
+            Grouping::Bits => bits(planes, groups, out),
+        }
+    }
+}
+
+/// # Safety
+/// Every plane has the bytes of `groups`, and `out` those of all planes.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,gfni")]
+unsafe fn bytes<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, out: &mut [u8]) {
+    for (g, out) in groups.zip(out.chunks_exact_mut(GROUP * T)) {
+        let mut joined = [_mm512_setzero_si512(); T];
+        for k in 0..T {
+            // SAFETY: the group lies in the plane; loads need no alignment.
+            joined[k] = unsafe { _mm512_loadu_si512(planes[k].as_ptr().add(g * GROUP).cast()) };
+        }
+        store_interleaved(joined, out);
+    }
+}
+
+/// # Safety
+/// As [`bytes`]; the planes have a multiple of 8 bytes.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,gfni")]
+unsafe fn bits<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, out: &mut [u8]) {
+    let row = planes[0].len() / 8;
+    let fours = groups.len() / 4;
+    let (body, rest) = out.split_at_mut(fours * 4 * GROUP * T);
+    for (four, out) in body.chunks_exact_mut(4 * GROUP * T).enumerate() {
+        let at = 8 * (groups.start + 4 * four);
+        let mut joined = [[_mm512_setzero_si512(); T]; 4];
+        for k in 0..T {
+            // SAFETY: a plane is eight rows, each of which has the four groups' 32 bytes from `at` on.
+            let groups = unsafe { four_groups(planes[k].as_ptr().add(at), row) };
+            for i in 0..4 {
+                joined[i][k] = groups[i];
+            }
+        }
+        for (joined, out) in joined.into_iter().zip(out.chunks_exact_mut(GROUP * T)) {
+            store_interleaved(joined, out);
+        }
+    }
+    for (g, out) in (groups.start + 4 * fours..groups.end).zip(rest.chunks_exact_mut(GROUP * T)) {
+        let mut joined = [_mm512_setzero_si512(); T];
+        for k in 0..T {
+            for j in 0..8 {
+                // SAFETY: bit plane j has the plane's j-th eighth, of which the group has 8 bytes.
+                let answers: u64 =
+                    unsafe { planes[k].as_ptr().add(j * row + 8 * g).cast::<u64>().read_unaligned() };
+                // The bit plane's 64 answers are a mask: its bit is added to those bytes that say yes.
+                let value = _mm512_set1_epi8((1u8 << j).cast_signed());
+                joined[k] = _mm512_mask_add_epi8(joined[k], answers, joined[k], value);
+            }
+        }
+        store_interleaved(joined, out);
+    }
+}
+
+/// The bytes of four groups, whose bits lie in eight rows.
+///
+/// 8 bytes of each row are brought together for each group, and transposed as eight 8×8 bit matrices: multiplied with a
+/// matrix over GF(2), the byte `1 << e` gives column e.
+///
+/// # Safety
+/// 32 bytes may be read at `plane` and at each multiple of `row` behind it, seven times.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,gfni")]
+#[inline]
+unsafe fn four_groups(plane: *const u8, row: usize) -> [__m512i; 4] {
+    // Rows j and j + 4 in one vector, a group's 8 bytes in each of its quarters.
+    let pair = |j: usize| {
+        // SAFETY: rows that our caller lets us read; loads need no alignment.
+        let (low, high) = unsafe {
+            let at = |j: usize| _mm256_loadu_si256(plane.add(j * row).cast());
+            (at(j), at(j + 4))
+        };
+        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+    };
+    let (a, b, c, d) = (pair(0), pair(1), pair(2), pair(3));
+    let (even, odd) = (_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    let (even2, odd2) = (_mm512_unpacklo_epi64(c, d), _mm512_unpackhi_epi64(c, d));
+    let gathered = [
+        _mm512_shuffle_i64x2::<0x88>(even, even2),
+        _mm512_shuffle_i64x2::<0x88>(odd, odd2),
+        _mm512_shuffle_i64x2::<0xdd>(even, even2),
+        _mm512_shuffle_i64x2::<0xdd>(odd, odd2),
+    ];
+    let bytes = Lanes(MATRICES).load();
+    let columns = _mm512_set1_epi64(0x8040_2010_0804_0201_u64.cast_signed());
+    gathered.map(|rows| {
+        _mm512_gf2p8affine_epi64_epi8::<0>(columns, _mm512_permutexvar_epi8(bytes, rows))
+    })
+}
+
+/// Where each byte of eight bit matrices comes from: row j of a matrix is its byte 7 − j, and the rows of a group lie in the
+/// order 0, 1, 4, 5, 2, 3, 6, 7.
+const MATRICES: [u8; GROUP] = {
+    const ORDER: [u8; 8] = [0, 1, 4, 5, 2, 3, 6, 7];
+    let mut from = [0; GROUP];
+    let mut i = 0;
+    while i < GROUP {
+        let (matrix, j) = (i as u8 / 8, 7 - i % 8);
+        from[i] = 8 * ORDER[j] + matrix;
+        i += 1;
+    }
+    from
+};
+
+/// Where each byte of two vectors of elements comes from, if the elements' low bytes lie in one vector and their high bytes
+/// in another: element i is byte i and byte 64 + i.
+const PAIRS: [[u8; GROUP]; 2] = {
+    let mut from = [[0; GROUP]; 2];
+    let mut i = 0;
+    while i < 2 * GROUP {
+        from[i / GROUP][i % GROUP] = (i / 2 + i % 2 * GROUP) as u8;
+        i += 1;
+    }
+    from
+};
+
+/// Byte numbers for a permutation.
+struct Lanes([u8; GROUP]);
+
+impl Lanes {
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn load(&self) -> __m512i {
+        // SAFETY: the array has the vector's 64 bytes; the load needs no alignment.
+        unsafe { _mm512_loadu_si512(self.0.as_ptr().cast()) }
+    }
+}
+
+/// Stores 64 elements of T bytes, given byte by byte.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,gfni")]
+#[inline]
+fn store_interleaved<const T: usize>(joined: [__m512i; T], out: &mut [u8]) {
+    assert!(out.len() == T * GROUP, "a whole group");
+    let store = |vector: __m512i, at: usize| {
+        // SAFETY: `at` counts vectors of `out`, which has T of them; the store needs no alignment.
+        unsafe { _mm512_storeu_si512(out.as_ptr().add(at * GROUP).cast_mut().cast(), vector) };
+    };
+    match T {
+        1 => store(joined[0], 0),
+        2 => {
+            for (i, from) in PAIRS.into_iter().enumerate() {
+                store(_mm512_permutex2var_epi8(joined[0], Lanes(from).load(), joined[1]), i);
+            }
+        }
+        _ => {
+            let mut bytes = [[0; GROUP]; T];
+            for (bytes, joined) in bytes.iter_mut().zip(joined) {
+                // SAFETY: the array has the vector's 64 bytes, and the store needs no alignment.
+                unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), joined) };
+            }
+            super::interleave(&bytes, out);
+        }
+    }
+}
+
