@@ -16,6 +16,7 @@ mod dtype;
 mod error;
 pub mod format;
 mod geometry;
+mod prefetch;
 pub mod sample;
 mod source;
 pub mod store;

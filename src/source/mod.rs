@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use scratch::Scratch;
 
+use crate::prefetch::prefetch;
 use crate::{Error, Result};
 
 /// How files are read.
@@ -92,11 +93,11 @@ impl Source {
     /// Asks the processor for the first of the bytes of `range`, which lies in the file and will be read next.
     pub fn prefetch(&self, range: &Range<u64>) {
         /// More would push out what is being worked on.
-        const AHEAD_BYTES: u64 = 4 << 10;
+        const AHEAD_BYTES: u64 = 6 << 10;
         debug_assert!(range.start <= range.end && range.end <= self.bytes);
         if let Inner::Map(map) = &self.inner {
             let end = range.end.min(range.start + AHEAD_BYTES);
-            map.prefetch(range.start as usize..end as usize);
+            prefetch(&map.bytes()[range.start as usize..end as usize]);
         }
     }
 }

@@ -251,6 +251,7 @@ impl Read<'_> {
                 .expect("a job has places");
             for i in frame.blocks_covering(wanted.start * t..wanted.end * t) {
                 let bytes = frame.block_range(i);
+                frame.prefetch(i + 1);
                 let (have, mut block) = (bytes.start / t..bytes.end / t, frame.block(i, scratch)?);
                 match places {
                     [place] => scatter_block(&have, &mut block, place),
