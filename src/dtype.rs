@@ -162,7 +162,7 @@ macro_rules! integer_voxel {
             const DTYPE: Dtype = Dtype::$d;
             #[allow(clippy::cast_lossless)]
             fn to_f64(self) -> f64 { self as f64 }
-            #[allow(clippy::float_cmp, clippy::cast_lossless)]
+            #[allow(clippy::cast_lossless)]
             fn from_f64_exact(value: f64) -> Option<Self> {
                 // The cast saturates, so the way back also catches 2⁶⁴; `as f64` of the maximum rounds up to it.
                 let cast = value as $t;
@@ -180,7 +180,6 @@ macro_rules! float_voxel {
         impl Voxel for $t {
             const DTYPE: Dtype = Dtype::$d;
             fn to_f64(self) -> f64 { $to(self) }
-            #[allow(clippy::float_cmp)]
             fn from_f64_exact(value: f64) -> Option<Self> {
                 let cast: $t = $from(value);
                 // A padding constant such as 0.1 has no exact f32: the nearest is what numpy would store.

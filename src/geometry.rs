@@ -53,6 +53,7 @@ impl Region {
     }
 
     /// The part inside a volume of `shape`; empty where they do not meet.
+    #[must_use]
     pub fn clip(&self, shape: Size3) -> Self {
         let (mut start, mut size) = ([0; 3], [0; 3]);
         for a in 0..3 {

@@ -101,7 +101,7 @@ fn options(channels: Option<usize>, window: &Window) -> AggregateOptions {
 fn blend(grid: &Grid, options: &AggregateOptions, step: usize) -> Array4<f32> {
     let aggregator = Aggregator::<ArraySink<f32>>::to_array(grid.clone(), options).unwrap();
     let count = grid.len();
-    let step = (step..).find(|s| gcd(*s, count) == 1).unwrap();
+    let step = (step..=step + count).find(|s| gcd(*s, count) == 1).unwrap();
     for i in 0..count {
         let n = i * step % count;
         aggregator.add(&patch(grid, options.channels.unwrap_or(1), n), &[grid.start(n)]).unwrap();
@@ -167,7 +167,7 @@ fn constants_come_out_as_they_went_in() {
         let aggregator =
             Aggregator::<ArraySink<T>>::to_array(grid.clone(), &options(None, window)).unwrap();
         for start in grid.starts() {
-            aggregator.add(&vec![constant; 720], &[start]).unwrap();
+            aggregator.add(&[constant; 720], &[start]).unwrap();
         }
         let result = aggregator.finish().unwrap();
         let exact = result.iter().all(|v| bytemuck::bytes_of(v) == bytemuck::bytes_of(&constant));

@@ -75,8 +75,9 @@ fn every_border_has_its_own_distribution() {
                 Border::Clamp => (0..s).map(|c| (c - p / 2).clamp(0, s - p)).collect(),
                 Border::Pad => (0..s).map(|c| c - p / 2).collect(),
             };
-            each.iter()
-                .for_each(|&start| *chances.entry(start).or_insert(0.0) += 1.0 / each.len() as f64);
+            for &start in &each {
+                *chances.entry(start).or_insert(0.0) += 1.0 / each.len() as f64;
+            }
             chances
         };
         let (zs, xs) = (axis(5, 3), axis(4, 2));

@@ -28,11 +28,15 @@ const MAY_IMPORT: [(&str, &[&str]); 8] = [
 ];
 
 /// Files at the ground of `src/`, which may use each other.
-const GROUND: [&str; 3] = ["dtype", "error", "geometry"];
+const GROUND: [&str; 4] = ["dtype", "error", "geometry", "prefetch"];
 
 /// The rooms that may be `unsafe`: maps, decoders, and writing to disjoint parts of the caller's buffer.
-const UNSAFE_ROOMS: [&str; 6] = [
-    "src/codec/lz4.rs",
+const UNSAFE_ROOMS: [&str; 10] = [
+    "src/codec/lz4/decode.rs",
+    "src/codec/lz4/mod.rs",
+    "src/codec/shuffle/avx2.rs",
+    "src/codec/shuffle/avx512.rs",
+    "src/prefetch.rs",
     "src/source/map.rs",
     "src/source/scratch.rs",
     "src/store/gather.rs",

@@ -21,6 +21,7 @@ use crate::format::index::u32_at;
 pub const CHECKSUM_BYTES: usize = 4;
 
 /// Buffers and decompressor of one thread.
+#[derive(Default)]
 pub struct Scratch {
     streams: Vec<u8>,
     joined: Vec<u8>,

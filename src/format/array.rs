@@ -134,7 +134,7 @@ impl ArrayLayout {
         }
         if (0..3).any(|a| {
             self.shard[a] == 0
-                || self.shard[a] % self.chunk[a] != 0
+                || !self.shard[a].is_multiple_of(self.chunk[a])
                 || self.shard[a] as u64 > 2 * limits::AXIS_VOXELS
         }) {
             return Err(format!("shard {:?} is no multiple of chunk {:?}", self.shard, self.chunk));

@@ -1,4 +1,4 @@
-//! Random numbers that never change: ChaCha8, keyed by what they are for (`docs/determinism.md`).
+//! Random numbers that never change: `ChaCha8`, keyed by what they are for (`docs/determinism.md`).
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

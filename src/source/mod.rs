@@ -32,7 +32,7 @@ pub enum Access {
 
 /// One open file.
 #[derive(Debug)]
-pub struct Source {
+pub(crate) struct Source {
     path: PathBuf,
     bytes: u64,
     inner: Inner,
@@ -49,7 +49,7 @@ impl Source {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn open(path: &Path, access: Access) -> Result<Option<Self>> {
+    pub(crate) fn open(path: &Path, access: Access) -> Result<Option<Self>> {
         let file = match File::open(path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -64,12 +64,12 @@ impl Source {
     }
 
     /// The file's path.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The file's length.
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.bytes
     }
 
@@ -77,7 +77,11 @@ impl Source {
     ///
     /// # Errors
     /// [`Error::Io`]; the file was truncated since it was opened, against the store's rules.
-    pub fn bytes<'a>(&'a self, range: Range<u64>, buffer: &'a mut Vec<u8>) -> Result<&'a [u8]> {
+    pub(crate) fn bytes<'a>(
+        &'a self,
+        range: Range<u64>,
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8]> {
         debug_assert!(range.start <= range.end && range.end <= self.bytes);
         match &self.inner {
             Inner::Map(map) => Ok(&map.bytes()[range.start as usize..range.end as usize]),
@@ -91,7 +95,7 @@ impl Source {
     }
 
     /// Asks the processor for the first of the bytes of `range`, which lies in the file and will be read next.
-    pub fn prefetch(&self, range: &Range<u64>) {
+    pub(crate) fn prefetch(&self, range: &Range<u64>) {
         /// More would push out what is being worked on.
         const AHEAD_BYTES: u64 = 6 << 10;
         debug_assert!(range.start <= range.end && range.end <= self.bytes);

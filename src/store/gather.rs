@@ -126,7 +126,7 @@ impl<'a> Canvas<'a> {
                     assert!(part.len() == (end - start) * t, "as many voxels as were asked for");
                     // SAFETY: a part of a row that `first_byte` checked.
                     unsafe {
-                        ptr::copy_nonoverlapping(part.as_ptr(), self.base.add(to), part.len())
+                        ptr::copy_nonoverlapping(part.as_ptr(), self.base.add(to), part.len());
                     };
                 }
             }

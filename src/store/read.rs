@@ -39,6 +39,9 @@ const WAVE_CHUNKS: usize = 4096;
 /// Chunks that a thread takes at a time.
 const PART_CHUNKS: usize = 16;
 
+/// Open shards; those without a file are all zero.
+type Shards = Vec<Option<Arc<Shard>>>;
+
 /// A chunk, where it lies, and the patches that want it.
 struct Job {
     chunk: ChunkId,
@@ -134,23 +137,22 @@ impl Read<'_> {
     fn plan(
         &self,
         chunks: impl Iterator<Item = (ChunkId, Range<usize>)>,
-    ) -> Result<(Vec<Job>, Vec<Option<Arc<Shard>>>)> {
+    ) -> Result<(Vec<Job>, Shards)> {
         let (volume, layout) = (self.volume, self.volume.layout());
-        let mut shards: Vec<Option<Arc<Shard>>> = Vec::new();
+        let mut shards = Shards::new();
         let mut numbers: HashMap<ShardId, usize> = HashMap::new();
         let mut last: Option<(ShardId, usize)> = None;
         let mut jobs = Vec::with_capacity(self.pairs.len().min(WAVE_CHUNKS));
         for (chunk, pairs) in chunks {
             let (id, slot) = layout.shard_of(chunk);
             let known = last.filter(|last| last.0 == id).map(|last| last.1);
-            let shard = match known.or_else(|| numbers.get(&id).copied()) {
-                Some(number) => number,
-                None => {
-                    let table = &volume.context().shards;
-                    shards.push(table.get(volume.number(), volume.level(), layout, id)?);
-                    numbers.insert(id, shards.len() - 1);
-                    shards.len() - 1
-                }
+            let shard = if let Some(number) = known.or_else(|| numbers.get(&id).copied()) {
+                number
+            } else {
+                let table = &volume.context().shards;
+                shards.push(table.get(volume.number(), volume.level(), layout, id)?);
+                numbers.insert(id, shards.len() - 1);
+                shards.len() - 1
             };
             last = Some((id, shard));
             jobs.push(Job { chunk, shard, slot, pairs });

@@ -110,11 +110,14 @@ impl Shard {
     }
 }
 
+/// By volume and shard; `None` for a shard without a file.
+type OpenShards = LruCache<(u64, ShardId), Option<Arc<Shard>>>;
+
 /// The open shards of a dataset.
 #[derive(Debug)]
 pub(crate) struct ShardTable {
     access: Access,
-    open: Mutex<LruCache<(u64, ShardId), Option<Arc<Shard>>>>,
+    open: Mutex<OpenShards>,
 }
 
 impl ShardTable {

@@ -79,7 +79,7 @@ impl LabelCounts {
         };
         let chunks = layout.chunk_count();
         let offsets: Vec<u64> = read_array(&folder.join("offsets"), "uint64", Some(chunks + 1))?;
-        if offsets[0] != 0 || offsets.is_sorted_by(|a, b| a <= b) == false {
+        if offsets[0] != 0 || !offsets.is_sorted_by(|a, b| a <= b) {
             return Err(damaged("offsets do not ascend from 0"));
         }
         let entries = offsets.last().copied();

@@ -10,16 +10,16 @@ use voxquarry::{Affine, Dtype, Size3};
 
 /// A volume as plain bytes, C order, channel slowest: the oracle that knows nothing of chunks.
 #[derive(Clone)]
-pub struct Plain {
-    pub channels: Option<usize>,
-    pub size: Size3,
-    pub dtype: Dtype,
-    pub bytes: Vec<u8>,
+pub(crate) struct Plain {
+    pub(crate) channels: Option<usize>,
+    pub(crate) size: Size3,
+    pub(crate) dtype: Dtype,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Plain {
     /// Voxels with structure, noise and empty parts; the same for the same seed.
-    pub fn new(channels: Option<usize>, size: Size3, dtype: Dtype, seed: u64) -> Self {
+    pub(crate) fn new(channels: Option<usize>, size: Size3, dtype: Dtype, seed: u64) -> Self {
         let voxels = channels.unwrap_or(1) * size.iter().product::<usize>();
         let mut bytes = vec![0; voxels * dtype.size()];
         let mut state = seed.wrapping_mul(2).wrapping_add(1);
@@ -43,14 +43,14 @@ impl Plain {
     }
 
     /// One voxel's bytes.
-    pub fn voxel(&self, c: usize, [z, y, x]: Size3) -> &[u8] {
+    pub(crate) fn voxel(&self, c: usize, [z, y, x]: Size3) -> &[u8] {
         let i = ((c * self.size[0] + z) * self.size[1] + y) * self.size[2] + x;
         &self.bytes[i * self.dtype.size()..][..self.dtype.size()]
     }
 }
 
 /// Publishes one volume of one subject.
-pub fn write(
+pub(crate) fn write(
     store: &Path,
     subject: &str,
     name: &str,

@@ -30,7 +30,7 @@ fn avx2<const T: usize>(
     out: &mut [u8],
 ) {
     match grouping {
-        Grouping::Bytes => groups_of(planes, groups, out, |plane, g| bytes_group(plane, g)),
+        Grouping::Bytes => groups_of(planes, groups, out, bytes_group),
         Grouping::Bits => groups_of(planes, groups, out, |plane, g| bits_group_avx2(plane, g)),
     }
 }

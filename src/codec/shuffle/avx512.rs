@@ -71,8 +71,9 @@ unsafe fn bits<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, out: &m
         for k in 0..T {
             for j in 0..8 {
                 // SAFETY: bit plane j has the plane's j-th eighth, of which the group has 8 bytes.
-                let answers: u64 =
-                    unsafe { planes[k].as_ptr().add(j * row + 8 * g).cast::<u64>().read_unaligned() };
+                let answers: u64 = unsafe {
+                    planes[k].as_ptr().add(j * row + 8 * g).cast::<u64>().read_unaligned()
+                };
                 // The bit plane's 64 answers are a mask: its bit is added to those bytes that say yes.
                 let value = _mm512_set1_epi8((1u8 << j).cast_signed());
                 joined[k] = _mm512_mask_add_epi8(joined[k], answers, joined[k], value);
@@ -181,4 +182,3 @@ fn store_interleaved<const T: usize>(joined: [__m512i; T], out: &mut [u8]) {
         }
     }
 }
-

@@ -141,7 +141,7 @@ pub(super) fn shuffle_bytes(elements: &[u8], out: &mut [u8], t: usize) {
 /// Groups the bits of `elements` by significance into `out`; where their count is no multiple of 8 they stay as they are.
 pub(super) fn shuffle_bits(elements: &[u8], out: &mut [u8], t: usize) {
     let m = elements.len() / t;
-    if m % 8 != 0 {
+    if !m.is_multiple_of(8) {
         out.copy_from_slice(elements);
         return;
     }

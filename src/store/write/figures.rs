@@ -9,7 +9,7 @@ use crate::format::array::ArrayLayout;
 use crate::format::attributes::Statistics;
 use crate::{Region, Size3, Voxel, with_voxel};
 
-/// Statistics of some voxels; merged pairwise (Chan, Golub, LeVeque 1979).
+/// Statistics of some voxels; merged pairwise (Chan, Golub and `LeVeque` 1979).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Figures {
     finite: u64,

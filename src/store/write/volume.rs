@@ -77,7 +77,7 @@ impl VolumeWriter {
         spec.layout.validate().map_err(Error::Usage)?;
         spec.affine.validate().map_err(Error::Usage)?;
         let channels = spec.layout.channel_count();
-        if spec.interleaved == 0 || channels % spec.interleaved != 0 {
+        if spec.interleaved == 0 || !channels.is_multiple_of(spec.interleaved) {
             return Err(Error::usage(format!(
                 "{} interleaved channels do not divide {channels}",
                 spec.interleaved

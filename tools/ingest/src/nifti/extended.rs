@@ -172,7 +172,6 @@ impl Div for Extended {
 }
 
 #[cfg(test)]
-#[allow(clippy::float_cmp)] // Exactness is what is tested.
 mod tests {
     use super::*;
 

@@ -224,7 +224,6 @@ fn scaling(slope: f64, intercept: f64, data_type: DataType) -> Result<(f64, f64)
 }
 
 /// nibabel's repairs on load: qfac is 1 or −1; spatial steps are positive, 1 in the place of 0.
-#[allow(clippy::float_cmp)] // These are the numbers, not results.
 fn repaired_pixdim(mut pixdim: [f64; 8]) -> [f64; 8] {
     if pixdim[0].abs() != 1.0 {
         pixdim[0] = 1.0;

@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, unreachable_pub)]
 // Bits are compared on purpose, and NIfTI is a name.
-#![allow(clippy::float_cmp, clippy::doc_markdown)]
+#![allow(clippy::doc_markdown)]
 
 mod affine;
 mod build;
