@@ -9,11 +9,18 @@ use std::os::raw::{c_char, c_int};
 
 pub(super) use decode::{SLACK_BYTES, decode};
 
-/// Encodes `source` with LZ4HC at `level` into `out`, for a decoder in a hurry; `None` if it does not fit there.
+/// Encodes `source` with LZ4HC at `level` into `out`, for a decoder in a hurry; `false` if it takes
+/// more than `limit` bytes.
 ///
 /// A decoder spends its time on the number of sequences, not on bytes: each costs a mispredicted branch. So matches shorter
-/// than [`MIN_MATCH`] become literals again, which costs a few bytes and saves most of the sequences.
-pub(super) fn encode(source: &[u8], out: &mut Vec<u8>, level: i32, limit: usize) -> bool {
+/// than `min_match` become literals again, which costs a few bytes and saves most of the sequences.
+pub(super) fn encode(
+    source: &[u8],
+    out: &mut Vec<u8>,
+    level: i32,
+    min_match: usize,
+    limit: usize,
+) -> bool {
     let bound = source.len() + source.len() / 255 + 16;
     let mut searched = vec![0; bound];
     let (Ok(from), Ok(to)) = (c_int::try_from(source.len()), c_int::try_from(bound)) else {
@@ -31,15 +38,9 @@ pub(super) fn encode(source: &[u8], out: &mut Vec<u8>, level: i32, limit: usize)
     };
     let Some(n) = usize::try_from(encoded).ok().filter(|&n| n > 0) else { return false };
     out.clear();
-    drop_short_matches(&searched[..n], source, out);
+    drop_short_matches(&searched[..n], source, min_match, out);
     out.len() <= limit
 }
-
-/// Shortest match that is kept.
-///
-/// Measured on CT-like int16 in blocks of 16³, bit-shuffled, decoding with `LZ4_decompress_safe`: 4 (all) 2.80 at 8.4 GB/s,
-/// 8 2.73 at 16, 16 2.64 at 20, 24 2.55 at 20, 32 2.48 at 24.
-const MIN_MATCH: usize = 16;
 
 /// A match of an LZ4 sequence has at least so many bytes.
 const LZ4_MIN_MATCH: usize = 4;
@@ -51,7 +52,7 @@ const TOKEN_MAX: usize = 15;
 ///
 /// What is left out joins the literals of the next sequence. All other matches stay where they are, so the rules about a
 /// block's end hold as before.
-fn drop_short_matches(encoded: &[u8], source: &[u8], out: &mut Vec<u8>) {
+fn drop_short_matches(encoded: &[u8], source: &[u8], min_match: usize, out: &mut Vec<u8>) {
     let (mut at, mut position, mut literals_begin) = (0, 0, 0);
     let length = |at: &mut usize, nibble: u8| {
         let mut length = usize::from(nibble);
@@ -80,7 +81,7 @@ fn drop_short_matches(encoded: &[u8], source: &[u8], out: &mut Vec<u8>) {
         let offset = [encoded[at], encoded[at + 1]];
         at += 2;
         let matched = length(&mut at, token & 0xf) + LZ4_MIN_MATCH;
-        if matched >= MIN_MATCH {
+        if matched >= min_match {
             put_sequence(&source[literals_begin..position], Some((offset, matched)), out);
             literals_begin = position + matched;
         }

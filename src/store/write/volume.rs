@@ -313,7 +313,7 @@ impl ChunkEncoder {
         let bytes = self.voxels.iter().any(|&b| b != 0).then(|| {
             let mut bytes = Vec::new();
             match &mut self.encoder {
-                Some(encoder) => encoder.encode(&self.voxels, &mut bytes),
+                Some(encoder) => encoder.encode_by_trial(&self.voxels, &mut bytes),
                 None => bytes.extend_from_slice(&self.voxels),
             }
             bytes.extend_from_slice(&checksum(&bytes).to_le_bytes());
