@@ -14,7 +14,11 @@ impl Map {
     pub(super) fn new(file: &File) -> io::Result<Self> {
         // SAFETY: the bytes must not change under the map. Writers of this format never write or truncate a published
         // file (§9); a file that somebody else truncates ends the process with SIGBUS, it does not corrupt it.
-        Ok(Self(unsafe { Mmap::map(file)? }))
+        let map = unsafe { Mmap::map(file)? };
+        // Where the advice is not taken, reads bring in more than they need.
+        #[cfg(unix)]
+        let _ = map.advise(memmap2::Advice::Random);
+        Ok(Self(map))
     }
 
     pub(super) fn bytes(&self) -> &[u8] {

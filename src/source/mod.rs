@@ -1,5 +1,8 @@
 //! A published file's bytes: through a memory map, or by positioned reads into a buffer.
 //!
+//! The system's own read-ahead brings in megabytes around every page of a map. Chunks know where they end: so it is switched
+//! off, and [`Source::read_ahead`] asks for exact ranges, many at once, before the first of them is needed.
+//!
 //! # Invariants
 //! - A published file is never written or truncated again (§9), so its length is read once and a map stays valid.
 //! - No byte outside that length is ever handed out.
@@ -35,13 +38,9 @@ pub enum Access {
 pub(crate) struct Source {
     path: PathBuf,
     bytes: u64,
-    inner: Inner,
-}
-
-#[derive(Debug)]
-enum Inner {
-    Map(map::Map),
-    Read(File),
+    file: File,
+    /// None: positioned reads.
+    map: Option<map::Map>,
 }
 
 impl Source {
@@ -56,11 +55,11 @@ impl Source {
             Err(e) => return Err(Error::io(path, "cannot open")(e)),
         };
         let bytes = file.metadata().map_err(Error::io(path, "cannot read the length of"))?.len();
-        let inner = match access {
-            Access::Map => Inner::Map(map::Map::new(&file).map_err(Error::io(path, "cannot map"))?),
-            Access::Read => Inner::Read(file),
+        let map = match access {
+            Access::Map => Some(map::Map::new(&file).map_err(Error::io(path, "cannot map"))?),
+            Access::Read => None,
         };
-        Ok(Some(Self { path: path.to_owned(), bytes, inner }))
+        Ok(Some(Self { path: path.to_owned(), bytes, file, map }))
     }
 
     /// The file's path.
@@ -83,23 +82,50 @@ impl Source {
         buffer: &'a mut Vec<u8>,
     ) -> Result<&'a [u8]> {
         debug_assert!(range.start <= range.end && range.end <= self.bytes);
-        match &self.inner {
-            Inner::Map(map) => Ok(&map.bytes()[range.start as usize..range.end as usize]),
-            Inner::Read(file) => {
-                buffer.resize((range.end - range.start) as usize, 0);
-                file.read_exact_at(buffer, range.start)
-                    .map_err(Error::io(&self.path, "cannot read"))?;
-                Ok(buffer)
-            }
+        if let Some(map) = &self.map {
+            return Ok(&map.bytes()[range.start as usize..range.end as usize]);
         }
+        buffer.resize((range.end - range.start) as usize, 0);
+        self.file
+            .read_exact_at(buffer, range.start)
+            .map_err(Error::io(&self.path, "cannot read"))?;
+        Ok(buffer)
     }
+
+    /// Whether the byte at `offset`, which lies in the file, is in the page cache; also where nobody can say.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn is_cached(&self, offset: u64) -> bool {
+        use rustix::io::{Errno, ReadWriteFlags, preadv2};
+        let mut byte = [0];
+        let buffer = &mut [io::IoSliceMut::new(&mut byte)];
+        preadv2(&self.file, buffer, offset, ReadWriteFlags::NOWAIT) != Err(Errno::AGAIN)
+    }
+
+    /// Nobody can say.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn is_cached(&self, _: u64) -> bool {
+        true
+    }
+
+    /// Asks the system for the bytes of `range`, which lies in the file; waits for nothing.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn read_ahead(&self, range: Range<u64>) {
+        use rustix::fs::{Advice, fadvise};
+        let length = std::num::NonZeroU64::new(range.end - range.start);
+        // Advice that is not taken only leaves the read as slow as it was.
+        let _ = fadvise(&self.file, range.start, length, Advice::WillNeed);
+    }
+
+    /// Other systems are left to their own foresight.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn read_ahead(&self, _: Range<u64>) {}
 
     /// Asks the processor for the first of the bytes of `range`, which lies in the file and will be read next.
     pub(crate) fn prefetch(&self, range: &Range<u64>) {
         /// More would push out what is being worked on.
         const AHEAD_BYTES: u64 = 6 << 10;
         debug_assert!(range.start <= range.end && range.end <= self.bytes);
-        if let Inner::Map(map) = &self.inner {
+        if let Some(map) = &self.map {
             let end = range.end.min(range.start + AHEAD_BYTES);
             prefetch(&map.bytes()[range.start as usize..end as usize]);
         }

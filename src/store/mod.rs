@@ -6,6 +6,7 @@
 //!
 //! Not here: which patches to read (`sample`), what becomes of overlapping ones (`aggregate`).
 
+mod ahead;
 mod cache;
 mod context;
 mod dataset;

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::ahead;
 use super::cache::Lookup;
 use super::gather::{Canvas, Placement, Plain};
 use super::shards::Shard;
@@ -93,6 +94,7 @@ impl Volume {
             if jobs.is_empty() {
                 return Ok(());
             }
+            read_ahead(&jobs, &shards);
             if parallel && jobs.len() > PART_CHUNKS {
                 let parts =
                     || jobs.par_chunks(PART_CHUNKS).try_for_each(|part| read.run(part, &shards));
@@ -264,6 +266,13 @@ impl Read<'_> {
         };
         decode().map_err(|message| shard.decode_error(job.slot, payload.offset, message))
     }
+}
+
+/// Begins to read the chunks of some jobs that are not in memory.
+fn read_ahead(jobs: &[Job], shards: &Shards) {
+    let chunks: Vec<_> =
+        jobs.iter().filter_map(|job| Some((shards[job.shard].as_deref()?, job.slot))).collect();
+    ahead::read_ahead(&chunks);
 }
 
 /// Whether decoding again costs more than a copy of decoded voxels out of the cache.

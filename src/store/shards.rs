@@ -5,6 +5,7 @@
 //! - No offset leaves this module unvalidated.
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,6 +62,16 @@ impl Shard {
 
     pub(crate) fn index(&self) -> &ShardIndex {
         &self.index
+    }
+
+    /// Where the chunk in `slot` lies in the file; `None` if it is all zero.
+    pub(crate) fn range(&self, slot: usize) -> Option<Range<u64>> {
+        self.index.range(slot)
+    }
+
+    /// The file.
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
     }
 
     /// Asks the processor for a chunk that comes next.

@@ -1,0 +1,36 @@
+//! Brings the chunks of a read into the page cache before the first of them is needed, if they are not there.
+//!
+//! # Invariants
+//! - A warm read pays for a few look-ups, whatever its size.
+//! - No more is asked for than the chunks' own pages, and small gaps between them.
+
+use std::ops::Range;
+
+use super::shards::Shard;
+
+/// Chunks of a read that are asked whether they are in memory: a volume is mostly there, or mostly not.
+const ASKED: usize = 4;
+
+/// A gap that is read along: shorter than what a request of its own would cost.
+const GAP_BYTES: u64 = 8 << 10;
+
+/// Begins to read those `chunks` (a shard and a place in it each) that memory does not hold; waits for nothing.
+pub(super) fn read_ahead(chunks: &[(&Shard, usize)]) {
+    let is_cached = |(shard, slot): &(&Shard, usize)| {
+        shard.range(*slot).is_none_or(|range| shard.source().is_cached(range.start))
+    };
+    let step = chunks.len().div_ceil(ASKED).max(1);
+    if chunks.iter().step_by(step).chain(chunks.last()).all(is_cached) {
+        return;
+    }
+    let mut wanted: Vec<(&Shard, Range<u64>)> =
+        chunks.iter().filter_map(|(shard, slot)| Some((*shard, shard.range(*slot)?))).collect();
+    wanted.sort_unstable_by_key(|(shard, range)| (std::ptr::from_ref(*shard), range.start));
+    let together = |a: &(&Shard, Range<u64>), b: &(&Shard, Range<u64>)| {
+        std::ptr::eq(a.0, b.0) && b.1.start <= a.1.end.saturating_add(GAP_BYTES)
+    };
+    for run in wanted.chunk_by(together) {
+        let end = run.iter().map(|(_, range)| range.end).max().expect("a run has chunks");
+        run[0].0.source().read_ahead(run[0].1.start..end);
+    }
+}
