@@ -12,8 +12,8 @@ const STORED_PERCENT: usize = 97;
 /// Shortest LZ4 matches that are kept, in bit planes and elsewhere; see [`lz4::encode`].
 ///
 /// Measured with `LZ4_decompress_safe`, ratio and decoded GB/s. CT-like int16, bit planes: 4 (all matches) 2.80 at 8.4, 8 2.73 at
-/// 16, 16 2.64 at 20, 24 2.55 at 20. Brain MR uint8, plain: 4 3.51 at 8.7, 6 3.38 at 16, 8 3.34 at 20, 16 3.22 at 22.
-const BITS_MIN_MATCH: usize = 16;
+/// 16, 16 2.64 at 20, 24 2.55 at 20; whole 96³ patches come 3 % faster with 24 than with 16. Brain MR uint8, plain: 4 3.51 at 8.7, 6 3.38 at 16, 8 3.34 at 20, 16 3.22 at 22.
+const BITS_MIN_MATCH: usize = 24;
 const BYTES_MIN_MATCH: usize = 8;
 
 /// Plain bytes are chosen before bit planes up to this share of their length: they are ready once decompressed.

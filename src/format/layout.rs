@@ -2,7 +2,7 @@
 //!
 //! A random patch of side p meets `Π (1 + (p − 1) / c)` chunks of side c on average and decodes `Π ((p + c − 1) / p)` times its own
 //! bytes: small chunks cost calls, large ones cost bytes. A quarter of the patch is where both are cheap, with rows of a
-//! whole cache line; along z a block is the unit, and one of 16 KiB stays in the nearest caches.
+//! whole cache line; along z a block is the unit, and one of 32 KiB costs few calls and stays in the near caches.
 
 use super::array::{ArrayLayout, BloscParameters, ChunkCodec, Compressor, Shuffle};
 use super::limits::WRITER_SHARD_CHUNKS;
@@ -11,7 +11,7 @@ use crate::{Dtype, Error, Result, Size3};
 const SIDE: [usize; 2] = [16, 64];
 const GROWN_SIDE: usize = 256;
 const CHUNK_BYTES: [usize; 2] = [32 << 10, 128 << 10];
-const BLOCK_BYTES: usize = 16 << 10;
+const BLOCK_BYTES: usize = 32 << 10;
 const SHARD_BYTES: usize = 64 << 20;
 
 /// What a writer is asked to optimise for.

@@ -154,6 +154,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_read_ahead_is_cached() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        std::fs::write(&path, vec![7; 1 << 20]).unwrap();
+        let source = Source::open(&path, Access::Map).unwrap().unwrap();
+        source.file.sync_all().unwrap();
+        // Where the folder is a disk's, its pages leave memory; where it is memory's, they stay.
+        #[cfg(target_os = "linux")]
+        rustix::fs::fadvise(&source.file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        source.read_ahead(4096..1 << 20);
+        // A read waits for what is under way.
+        let mut buffer = Vec::new();
+        assert_eq!(source.bytes(4096..1 << 20, &mut buffer).unwrap(), &vec![7; (1 << 20) - 4096]);
+        assert!([4096, 500_000, (1 << 20) - 1].iter().all(|&at| source.is_cached(at)));
+    }
+
+    #[test]
     fn missing_and_empty_files_are_no_panic() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
