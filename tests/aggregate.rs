@@ -58,8 +58,8 @@ fn naive(grid: &Grid, channels: usize, window: &Window) -> Vec<f64> {
                 let inner = [start[a] > 0, start[a] + (p[a] as i64) < size[a] as i64];
                 let lone = grid.axis_starts(a).len() == 1;
                 !lone
-                    && ((local[a] < h && (inner[0] || grid.is_padded()))
-                        || (local[a] >= p[a] - h && (inner[1] || grid.is_padded())))
+                    && ((local[a] < h && (inner[0] || grid.margins()[a] > 0))
+                        || (local[a] >= p[a] - h && (inner[1] || grid.margins()[a] > 0)))
             });
             let to = ((at[0] as usize * size[1]) + at[1] as usize) * size[2] + at[2] as usize;
             if *window == Window::Crop {
@@ -179,6 +179,9 @@ fn constants_come_out_as_they_went_in() {
             for padding in [false, true] {
                 check::<f32>(f64::from(0.1f32), window, placement, padding);
                 check::<f32>(f64::from(-3.0e38f32), window, placement, padding);
+                check::<f32>(-0.0, window, placement, padding);
+                check::<f32>(f64::NEG_INFINITY, window, placement, padding);
+                check::<f64>(-0.0, window, placement, padding);
                 check::<f16>(f16::from_f32(0.333).to_f64(), window, placement, padding);
                 check::<u8>(251.0, window, placement, padding);
                 check::<i16>(-1024.0, window, placement, padding);

@@ -12,14 +12,20 @@ use voxquarry::store::StoreWriter;
 use voxquarry::{Dtype, Size3, Voxel, Window, with_voxel};
 
 use crate::arguments::{bytes, dtype, start, starts};
-use crate::dataset::Volume;
+use crate::dataset::open_volume;
 use crate::errors::{raise, usage};
 use crate::sample::{GridSampler, space_of};
 
 /// Blends the overlapping patches of a grid into one array, or a volume of a store.
 ///
-/// Patches come in any order, from any thread; each patch of the grid counts once. Sums are float64, so that a constant comes
-/// out of every dtype of up to 32 bits as it went in, bit for bit. In the grid's own order memory is one layer of patches.
+/// Patches come in any order, from any thread; each patch of the grid counts once. In the grid's own order memory is one layer
+/// of patches.
+///
+/// A constant in is the same constant out, bit for bit, for integers of up to 32 bits, float16 and float32, with ±0, ±inf and
+/// subnormals. NaN comes out as a NaN, perhaps with other bits. Sums are float64, so the last bits of float64, and of 64-bit
+/// integers above 2**44, may differ, by about as many units in the last place as patches overlap; 64-bit integers above 2**53
+/// are rounded first, and float64 near its largest may overflow. A window of your own has to keep its weights, with their
+/// products and sums, in the normal range of float64. ``"crop"`` has no sums: of the same dtype, every voxel is copied.
 ///
 /// Args:
 ///     grid: The sampler whose patches will come.
@@ -266,7 +272,8 @@ impl<T: Voxel + Element> Finished for Array4<T> {
 
 impl Finished for voxquarry::Volume {
     fn hand_over(self, py: Python<'_>, _: bool) -> PyResult<Bound<'_, PyAny>> {
-        Ok(Bound::new(py, Volume(self))?.into_any())
+        let (store, place) = split(self.path()).map_err(raise)?;
+        open_volume(py, store, place)
     }
 }
 

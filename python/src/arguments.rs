@@ -83,10 +83,31 @@ pub(crate) fn padding(value: Option<&Bound<'_, PyAny>>) -> PyResult<Padding> {
     })
 }
 
-/// One start, `(z, y, x)`: integers in a sequence, an array or a tensor.
+/// The value of that name in a table of them.
+pub(crate) fn named<T: Copy>(table: &[(&str, T)], what: &str, name: &str) -> PyResult<T> {
+    table.iter().find(|(known, _)| *known == name).map(|&(_, value)| value).ok_or_else(|| {
+        let mut known: Vec<String> = table.iter().map(|(known, _)| format!("{known:?}")).collect();
+        let last = known.pop().unwrap_or_default();
+        usage(format!("{what} {name:?}: expected {} or {last}", known.join(", ")))
+    })
+}
+
+/// The name of `value` in a table that has every one.
+pub(crate) fn name_of<T: PartialEq>(table: &[(&'static str, T)], value: T) -> &'static str {
+    table.iter().find(|(_, known)| *known == value).expect("every value has a name").0
+}
+
+/// One start, `(z, y, x)`: integers in a sequence, an array, a tensor, or whatever else numpy makes an array of.
 pub(crate) fn start(value: &Bound<'_, PyAny>) -> PyResult<[i64; 3]> {
-    // Tensors are no sequences to PyO3, but they can be listed.
-    let listed = || value.call_method0("tolist")?.extract();
+    // Those are no sequences to PyO3, but they can be listed.
+    let listed = || {
+        let array = if value.hasattr("tolist")? {
+            value.clone()
+        } else {
+            value.py().import("numpy")?.call_method1("asarray", (value,))?
+        };
+        array.call_method0("tolist")?.extract()
+    };
     value.extract().or_else(|error| listed().map_err(|_: PyErr| error))
 }
 

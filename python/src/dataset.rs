@@ -1,14 +1,19 @@
 //! `Dataset`, `Subject`, `Volume`.
+//!
+//! # Invariants
+//! - They are pickled as what opens them again: a dataset as its path and options, a subject as its dataset and name, a volume
+//!   as its subject and name. So all that is pickled together shares one cache in the other process too.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{self, Path, PathBuf};
 
 use numpy::PyArray2;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyEllipsis, PyIterator, PyList, PyTuple};
 use voxquarry::format::attributes::Kind;
-use voxquarry::{OpenOptions, Padding, Verify};
+use voxquarry::{Access, OpenOptions, Padding, Verify};
 
-use crate::arguments::{bytes, padding, size3, start, starts};
+use crate::arguments::{bytes, name_of, named, padding, size3, start, starts};
 use crate::errors::{raise, usage};
 use crate::index::{Axis, basic_index};
 use crate::voxels::{Request, read};
@@ -42,23 +47,14 @@ pub(crate) fn open(
     if threads == Some(0) {
         return Err(usage("threads 0: expected None or at least 1"));
     }
-    options.verify = match verify {
-        "never" => Verify::Never,
-        "first" => Verify::First,
-        "always" => Verify::Always,
-        other => {
-            return Err(usage(format!(
-                "verify {other:?}: expected \"never\", \"first\" or \"always\""
-            )));
-        }
-    };
-    options.access = match access {
-        "map" => voxquarry::Access::Map,
-        "read" => voxquarry::Access::Read,
-        other => return Err(usage(format!("access {other:?}: expected \"map\" or \"read\""))),
-    };
+    options.verify = named(&VERIFY, "verify", verify)?;
+    options.access = named(&ACCESS, "access", access)?;
     py.detach(|| voxquarry::Dataset::open(path, &options)).map(Dataset).map_err(raise)
 }
+
+const VERIFY: [(&str, Verify); 3] =
+    [("never", Verify::Never), ("first", Verify::First), ("always", Verify::Always)];
+const ACCESS: [(&str, Access); 2] = [("map", Access::Map), ("read", Access::Read)];
 
 /// Walks a whole store: every document, index, checksum, chunk and label count.
 ///
@@ -89,6 +85,9 @@ pub(crate) fn verify(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict
 }
 
 /// A store, opened for reading: a mapping from names to subjects.
+///
+/// Pickled, it is its path and the options of ``open``: another process opens it anew, with a cache of its own. Subjects and
+/// volumes are pickled as names in it; those that are pickled together share that cache.
 #[pyclass(frozen, module = "voxquarry")]
 pub(crate) struct Dataset(pub(crate) voxquarry::Dataset);
 
@@ -106,8 +105,10 @@ impl Dataset {
         name.extract::<String>().is_ok_and(|name| self.0.subjects().contains(&name))
     }
 
-    fn __getitem__(&self, py: Python<'_>, name: &str) -> PyResult<Subject> {
-        py.detach(|| self.0.subject(name)).map(Subject).map_err(raise)
+    fn __getitem__(slf: &Bound<'_, Self>, name: &str) -> PyResult<Subject> {
+        let this = &slf.get().0;
+        let subject = slf.py().detach(|| this.subject(name)).map_err(raise)?;
+        Ok(Subject(subject, slf.clone().unbind()))
     }
 
     /// The subject of that name, or ``default``.
@@ -151,6 +152,19 @@ impl Dataset {
         self.0.cached_bytes()
     }
 
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Opener<'py, (OsString,)>> {
+        let OpenOptions { cache_bytes, threads, verify, access } = self.0.options();
+        let options = PyDict::new(py);
+        options.set_item("cache_bytes", cache_bytes)?;
+        options.set_item("threads", threads)?;
+        options.set_item("verify", name_of(&VERIFY, *verify))?;
+        options.set_item("access", name_of(&ACCESS, *access))?;
+        let open = (py.import("voxquarry")?.getattr("open")?,);
+        let open = py.import("functools")?.getattr("partial")?.call(open, Some(&options))?;
+        // The other process may stand in another folder.
+        Ok((open, (path::absolute(self.0.path())?.into_os_string(),)))
+    }
+
     fn __repr__(&self) -> String {
         format!("<voxquarry.Dataset {:?}: {} subjects>", self.path(), self.0.subjects().len())
     }
@@ -158,7 +172,7 @@ impl Dataset {
 
 /// Named volumes on one grid: a mapping from names to volumes.
 #[pyclass(frozen, module = "voxquarry")]
-pub(crate) struct Subject(pub(crate) voxquarry::Subject);
+pub(crate) struct Subject(pub(crate) voxquarry::Subject, Py<Dataset>);
 
 #[pymethods]
 impl Subject {
@@ -174,8 +188,10 @@ impl Subject {
         name.extract::<String>().is_ok_and(|name| self.0.volumes().contains(&name))
     }
 
-    fn __getitem__(&self, py: Python<'_>, name: &str) -> PyResult<Volume> {
-        py.detach(|| self.0.volume(name)).map(Volume).map_err(raise)
+    fn __getitem__(slf: &Bound<'_, Self>, name: &str) -> PyResult<Volume> {
+        let this = &slf.get().0;
+        let volume = slf.py().detach(|| this.volume(name)).map_err(raise)?;
+        Ok(Volume(volume, slf.clone().unbind()))
     }
 
     /// The volume of that name, or ``default``.
@@ -219,9 +235,32 @@ impl Subject {
         self.0.size().map(|[z, y, x]| (z, y, x)).map_err(raise)
     }
 
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Opener<'py, (Py<Dataset>, String)>> {
+        Ok((getitem(py)?, (self.1.clone_ref(py), self.0.name().to_owned())))
+    }
+
     fn __repr__(&self) -> String {
         format!("<voxquarry.Subject {:?}: {}>", self.0.name(), self.0.volumes().join(", "))
     }
+}
+
+/// What pickle calls to make an object again, and its arguments.
+type Opener<'py, Arguments> = (Bound<'py, PyAny>, Arguments);
+
+/// `operator.getitem`.
+fn getitem(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import("operator")?.getattr("getitem")
+}
+
+/// The volume of that name of a store that is opened for it.
+pub(crate) fn open_volume<'py>(
+    py: Python<'py>,
+    store: &Path,
+    (subject, volume): (&str, &str),
+) -> PyResult<Bound<'py, PyAny>> {
+    let open = || voxquarry::Dataset::open(store, &OpenOptions::default());
+    let dataset = py.detach(open).map_err(raise)?;
+    Bound::new(py, Dataset(dataset))?.get_item(subject)?.get_item(volume)
 }
 
 /// A live view of a mapping, from `collections.abc`.
@@ -237,7 +276,7 @@ fn names<'py>(py: Python<'py>, names: &[String]) -> PyResult<Bound<'py, PyIterat
 ///
 /// Reads give stored values; the real value is stored value × ``slope`` + ``intercept``.
 #[pyclass(frozen, module = "voxquarry")]
-pub(crate) struct Volume(pub(crate) voxquarry::Volume);
+pub(crate) struct Volume(pub(crate) voxquarry::Volume, Py<Subject>);
 
 #[pymethods]
 impl Volume {
@@ -422,6 +461,10 @@ impl Volume {
             Some(dtype) => voxels.call_method1("astype", (dtype,)),
             None => Ok(voxels),
         }
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Opener<'py, (Py<Subject>, String)>> {
+        Ok((getitem(py)?, (self.1.clone_ref(py), self.0.name().to_owned())))
     }
 
     fn __repr__(&self) -> String {

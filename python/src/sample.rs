@@ -3,10 +3,10 @@
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyType};
-use voxquarry::sample::{Border, Epoch, Overlap, Placement};
+use voxquarry::sample::{Border, Epoch, Margin, Overlap, Placement};
 use voxquarry::{Affine, Padding, PatchLocation, Size3};
 
-use crate::arguments::{padding, size3, voxels3};
+use crate::arguments::{name_of, named, padding, size3, voxels3};
 use crate::dataset::{Subject, Volume};
 use crate::errors::{raise, usage};
 
@@ -29,16 +29,7 @@ impl UniformSampler {
     #[pyo3(signature = (patch_size, border="exclude"))]
     fn new(patch_size: &Bound<'_, PyAny>, border: &str) -> PyResult<Self> {
         let size = size3(patch_size, "patch_size")?;
-        let border = match border {
-            "exclude" => Border::Exclude,
-            "clamp" => Border::Clamp,
-            "pad" => Border::Pad,
-            other => {
-                return Err(usage(format!(
-                    "border {other:?}: expected \"exclude\", \"clamp\" or \"pad\""
-                )));
-            }
-        };
+        let border = named(&BORDERS, "border", border)?;
         voxquarry::UniformSampler::new(size, border).map(Self).map_err(raise)
     }
 
@@ -81,11 +72,7 @@ impl UniformSampler {
     /// ``"exclude"``, ``"clamp"`` or ``"pad"``.
     #[getter]
     fn border(&self) -> &'static str {
-        match self.0.border() {
-            Border::Exclude => "exclude",
-            Border::Clamp => "clamp",
-            Border::Pad => "pad",
-        }
+        name_of(&BORDERS, self.0.border())
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyType>, (Triple, &'static str)) {
@@ -103,10 +90,13 @@ impl UniformSampler {
 /// Args:
 ///     patch_size: Voxels of a patch, an int for a cube or ``(z, y, x)``.
 ///     overlap: Voxels that neighbours share, an int or ``(z, y, x)``; a float such as ``0.5`` is a part of the patch.
-///     padding: ``None`` keeps patches inside the volume. A number, ``"edge"`` or ``"reflect"`` lays them over the volume and
-///         half an overlap around it; give the same padding to ``read``.
+///     padding: ``None`` keeps patches inside the volume, which has to hold one. With a number, ``"edge"`` or ``"reflect"`` they
+///         may leave it; give the same padding to ``read``. An axis that is too short gets one patch about its middle.
 ///     placement: ``"flush"``: one patch every stride, the last moved back to end with the volume (TorchIO, MONAI).
 ///         ``"even"``: as few as the stride allows, evenly spread (nnU-Net).
+///     margin: What a padded grid covers beyond the volume. ``"half-overlap"``: ``overlap // 2`` voxels on each side of every
+///         axis (TorchIO). ``"none"``: nothing, so that patches leave it only on axes that are shorter than a patch, by half
+///         the difference, rounded down in front (MONAI, nnU-Net).
 ///
 /// Raises:
 ///     UsageError: A size below 1, an overlap that is not smaller than the patch, or names that are none of these.
@@ -117,26 +107,24 @@ pub(crate) struct GridSampler(pub(crate) voxquarry::GridSampler);
 impl GridSampler {
     #[new]
     #[pyo3(
-        signature = (patch_size, overlap=None, padding=None, placement="flush"),
-        text_signature = "(patch_size, overlap=0, padding=None, placement='flush')"
+        signature = (patch_size, overlap=None, padding=None, placement="flush", margin="half-overlap"),
+        text_signature = "(patch_size, overlap=0, padding=None, placement='flush', margin='half-overlap')"
     )]
     fn new(
         patch_size: &Bound<'_, PyAny>,
         overlap: Option<&Bound<'_, PyAny>>,
         padding: Option<&Bound<'_, PyAny>>,
         placement: &str,
+        margin: &str,
     ) -> PyResult<Self> {
         let size = size3(patch_size, "patch_size")?;
         let overlap = overlap.map_or(Ok(Overlap::Voxels([0; 3])), self::overlap)?;
         let padding = padding.map(|value| self::padding(Some(value))).transpose()?;
-        let placement = match placement {
-            "flush" => Placement::Flush,
-            "even" => Placement::Even,
-            other => {
-                return Err(usage(format!("placement {other:?}: expected \"flush\" or \"even\"")));
-            }
-        };
-        voxquarry::GridSampler::new(size, overlap, padding, placement).map(Self).map_err(raise)
+        let placement = named(&PLACEMENTS, "placement", placement)?;
+        let margin = named(&MARGINS, "margin", margin)?;
+        voxquarry::GridSampler::new(size, overlap, padding, placement)
+            .map(|sampler| Self(sampler.with_margin(margin)))
+            .map_err(raise)
     }
 
     /// Every patch of the grid.
@@ -188,33 +176,45 @@ impl GridSampler {
     /// ``"flush"`` or ``"even"``.
     #[getter]
     fn placement(&self) -> &'static str {
-        match self.0.placement() {
-            Placement::Flush => "flush",
-            Placement::Even => "even",
-        }
+        name_of(&PLACEMENTS, self.0.placement())
+    }
+
+    /// ``"half-overlap"`` or ``"none"``.
+    #[getter]
+    fn margin(&self) -> &'static str {
+        name_of(&MARGINS, self.0.margin())
     }
 
     fn __reduce__<'py>(
         slf: &Bound<'py, Self>,
     ) -> PyResult<(Bound<'py, PyType>, GridArguments<'py>)> {
         let (py, this) = (slf.py(), slf.get());
-        let arguments = (this.patch_size(), this.overlap(py)?, this.padding(py)?, this.placement());
+        let (overlap, padding) = (this.overlap(py)?, this.padding(py)?);
+        let arguments = (this.patch_size(), overlap, padding, this.placement(), this.margin());
         Ok((slf.get_type(), arguments))
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         Ok(format!(
-            "voxquarry.GridSampler({:?}, overlap={}, padding={}, placement={:?})",
+            "voxquarry.GridSampler({:?}, overlap={}, padding={}, placement={:?}, margin={:?})",
             self.patch_size(),
             self.overlap(py)?.repr()?,
             self.padding(py)?.repr()?,
-            self.placement()
+            self.placement(),
+            self.margin()
         ))
     }
 }
 
 type Triple = (usize, usize, usize);
-type GridArguments<'py> = (Triple, Bound<'py, PyAny>, Bound<'py, PyAny>, &'static str);
+type GridArguments<'py> =
+    (Triple, Bound<'py, PyAny>, Bound<'py, PyAny>, &'static str, &'static str);
+
+const BORDERS: [(&str, Border); 3] =
+    [("exclude", Border::Exclude), ("clamp", Border::Clamp), ("pad", Border::Pad)];
+const PLACEMENTS: [(&str, Placement); 2] = [("flush", Placement::Flush), ("even", Placement::Even)];
+const MARGINS: [(&str, Margin); 2] =
+    [("half-overlap", Margin::HalfOverlap), ("none", Margin::None)];
 
 /// Voxels, or a part where it is typed as one.
 fn overlap(value: &Bound<'_, PyAny>) -> PyResult<Overlap> {

@@ -18,6 +18,8 @@ GRIDS = {
     "even overlap": vq.GridSampler((6, 4, 5), overlap=(2, 2, 4)),
     "padded": vq.GridSampler((6, 4, 5), overlap=(4, 2, 2), padding="edge"),
     "padded, patch larger": vq.GridSampler((6, 12, 5), overlap=(2, 2, 0), padding=0),
+    "padded without margin": vq.GridSampler((16, 4, 6), overlap=(4, 2, 2), padding=0, margin="none"),
+    "fraction, padded without margin": vq.GridSampler((8, 14, 12), overlap=0.5, padding=0, margin="none"),
     "evenly placed": vq.GridSampler((5, 4, 7), overlap=(2, 0, 4), placement="even"),
     "one patch": vq.GridSampler(SIZE, overlap=0),
     "odd overlap": vq.GridSampler((5, 4, 7), overlap=(3, 1, 3)),
@@ -54,11 +56,12 @@ def oracle(grid: vq.GridSampler, window: str, starts: np.ndarray, patches: np.nd
     overlap = [p // 2 for p in patch] if isinstance(grid.overlap, float) else grid.overlap
     margins = [o // 2 if window == "crop" else 0 for o in overlap]
     alone = [len(set(starts[:, axis])) == 1 for axis in range(3)]
+    outer = grid.padding is not None and grid.margin == "half-overlap"
     for start, values in zip(starts, patches, strict=True):
         cut = [
             (
-                m * (not one and (at > 0 or grid.padding is not None)),
-                p - m * (not one and (at + p < s or grid.padding is not None)),
+                m * (not one and (at > 0 or outer)),
+                p - m * (not one and (at + p < s or outer)),
             )
             for at, p, s, m, one in zip(start, patch, SIZE, margins, alone, strict=True)
         ]
@@ -108,7 +111,12 @@ def test_blending_is_its_definition(name: str, window: str) -> None:
 def test_constants_come_out_bit_for_bit(window: str) -> None:
     for (name, grid), (dtype, value) in itertools.product(
         GRIDS.items(),
-        [("f4", 0.1), ("f4", -3e38), ("f2", 0.333), ("f8", 0.1), ("u1", 251), ("i2", -1024), ("u4", 2**32 - 1)],
+        [
+            *(("f4", value) for value in (0.1, -3e38, -0.0, np.inf, np.float32(1e-45))),
+            *(("f2", value) for value in (0.333, -0.0, -np.inf, 6e-8)),
+            *(("f8", value) for value in (0.1, -0.0)),
+            *[("u1", 251), ("i2", -1024), ("u4", 2**32 - 1), ("i4", -(2**31)), ("i8", -(2**44)), ("u8", 2**44)],
+        ],
     ):
         if window == "crop" and "odd" in name:
             continue
@@ -116,11 +124,22 @@ def test_constants_come_out_bit_for_bit(window: str) -> None:
         starts = grid.locations(SIZE)
         result.add(np.full((len(starts), *grid.patch_size), value, dtype), starts)
         found, expected = result.finish(), np.full(SIZE, value, dtype)
-        if dtype == "f8":
+        if dtype == "f8" and value:
             # The sums are float64 themselves: their rounding may show in the last bit, nowhere else.
             np.testing.assert_array_max_ulp(found, expected, 8)
         else:
             assert identical(found, expected), (name, dtype)
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_constants_that_have_no_bits_to_keep(window: str) -> None:
+    grid = GRIDS["even overlap"]
+    starts = grid.locations(SIZE)
+    for value, dtype, low, high in ((np.nan, "f4", None, None), (2**63 - 1, "i8", 2**63 - 2**14, 2**63)):
+        result = aggregator(grid, window, channels=None, dtype=dtype)
+        result.add(np.full((len(starts), *grid.patch_size), value, dtype), starts)
+        found = result.finish()
+        assert np.isnan(found).all() if low is None else all(low <= int(v) < high for v in found.flat)
 
 
 def test_reads_of_a_volume_give_the_volume_back(tmp_path: Path) -> None:
@@ -253,6 +272,7 @@ def test_shapes_and_starts() -> None:
         for patches in (both, stacked, Tensor(both)):
             assert identical(result(None, (patches, starts)), expected)
             assert identical(result(1, (patches, starts)), expected[None])
+    assert identical(result(None, (one, Tensor(np.array(many[0]))), (-one, Tensor(np.array(many[1], "u1")))), expected)
     singles = [(one, many[0]), (-one[None], np.array(many[1]))], [(one, [many[0]]), (-one[None, None], tuple(many[1]))]
     for added in singles:
         assert identical(result(None, *added), expected)

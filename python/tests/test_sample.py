@@ -88,6 +88,32 @@ def test_grids_of_voxels(subject: vq.Subject, patch: tuple[int, int, int], paddi
             assert grid.locations(subject).tolist() == [list(start) for start in itertools.product(*axes)]
 
 
+@pytest.mark.parametrize("placement", ["flush", "even"])
+def test_without_a_margin_only_short_axes_are_padded(placement: str) -> None:
+    rule = {"flush": flush, "even": even}[placement]
+    for size, p, overlap in itertools.product(range(1, 14), range(1, 12), (0, 1, 2, 3, 0.25, 0.5)):
+        if overlap >= p:
+            continue
+        step = p - overlap if isinstance(overlap, int) else max(p * (1 - overlap), 1)
+        step = int(step) if placement == "flush" else step
+        expected = rule(size, p, step) if size >= p else [-((p - size) // 2)]
+        for axis in range(3):
+            patch, extents = [1, 1, 1], [1, 1, 1]
+            patch[axis], extents[axis] = p, size
+            voxels = overlap if isinstance(overlap, float) else [overlap if a == axis else 0 for a in range(3)]
+            grid = vq.GridSampler(patch, voxels, padding=0, placement=placement, margin="none")
+            starts = grid.locations(extents)
+            assert starts[:, axis].tolist() == expected, (size, p, overlap)
+            assert not np.delete(starts, axis, 1).any()
+            # Without a padding there is no margin, whatever is asked for.
+            if size >= p:
+                for margin in ("none", "half-overlap"):
+                    bare = vq.GridSampler(patch, voxels, placement=placement, margin=margin)
+                    assert bare.locations(extents).tolist() == starts.tolist()
+    with pytest.raises(vq.UsageError, match="larger"):
+        vq.GridSampler(4, margin="none").locations((3, 4, 4))
+
+
 def test_fractions_are_monais_and_nnunets() -> None:
     for size, p, part in itertools.product((8, 33, 100), (3, 8), (0.0, 0.25, 0.5, 0.625, 0.99)):
         interval = p if p == size else max(int(p * (1 - part)), 1)
@@ -133,6 +159,7 @@ def test_grids_are_laid_over_subjects_volumes_and_extents(subject: vq.Subject) -
         lambda: vq.GridSampler(4, overlap="half"),
         lambda: vq.GridSampler(4, padding="wrap"),
         lambda: vq.GridSampler(4, placement="middle"),
+        lambda: vq.GridSampler(4, padding=0, margin="half"),
         lambda: vq.GridSampler((4, 4, 2), overlap=(0, 0, 2)),
     ],
 )
@@ -148,6 +175,7 @@ def test_impossible_samplers_are_refused(call) -> None:
         vq.GridSampler((4, 3, 2), overlap=(2, 1, 0)),
         vq.GridSampler(4, overlap=0.5, padding="reflect", placement="even"),
         vq.GridSampler(4, padding=-1.5),
+        vq.GridSampler(4, overlap=2, padding="edge", margin="none"),
     ],
     ids=repr,
 )
@@ -157,4 +185,5 @@ def test_samplers_are_pickled_and_shown(sampler: vq.UniformSampler | vq.GridSamp
         assert type(copy) is type(sampler)
         assert repr(copy) == repr(sampler)
         assert copy.patch_size == sampler.patch_size
+        assert getattr(copy, "margin", None) == getattr(sampler, "margin", None)
     assert repr(eval(repr(sampler), {"voxquarry": vq})) == repr(sampler)

@@ -19,22 +19,12 @@ COUNT = 24
 
 
 class Patches(Dataset):
-    """Opens its store anew where it is sent to another process; a fork takes the open store with it."""
+    """Holds an open subject, which a fork takes with it and a spawn opens again."""
 
     def __init__(self, path: str, patch: tuple[int, int, int]) -> None:
-        self.path, self.patch = path, patch
-        self.open()
-
-    def open(self) -> None:
-        self.subject = vq.open(self.path, threads=2)["case01"]
-        self.starts = vq.UniformSampler(self.patch).locations(self.subject, COUNT, seed=8)
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path, "patch": self.patch}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self.open()
+        self.patch = patch
+        self.subject = vq.open(path, threads=2)["case01"]
+        self.starts = vq.UniformSampler(patch).locations(self.subject, COUNT, seed=8)
 
     def __len__(self) -> int:
         return COUNT

@@ -119,6 +119,18 @@ def test_monai_of_an_image_smaller_than_the_patch(size: Triple, roi: Triple, mod
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize(("mode", "window"), [("constant", "average"), ("gaussian", "gaussian")])
+@pytest.mark.parametrize("overlap", [0.25, 0.5])
+@pytest.mark.parametrize(
+    ("size", "roi"), [((5, 20, 13), (8, 8, 6)), ((20, 9, 3), (8, 4, 8)), ((5, 6, 3), (8, 9, 8)), ((16, 8, 30), (8, 8, 8))]
+)
+def test_monai_pads_short_axes_alone(size: Triple, roi: Triple, overlap: float, mode: str, window: str) -> None:
+    voxels = image(size)
+    expected = monai_blend(voxels, roi, [overlap] * 3, mode, 2)
+    grid = vq.GridSampler(roi, overlap=overlap, padding=0, margin="none")
+    np.testing.assert_allclose(our_blend(grid, voxels, window, 2), expected, rtol=1e-6, atol=0)
+
+
 def test_patches_that_disagree_are_told_apart() -> None:
     """The windows give different volumes, so that each test above can fail."""
     voxels = image((16, 12, 21))

@@ -3,13 +3,14 @@
 //! Sums are `f64`, so that rounding stays far below the result's last bit: a constant comes out as it went in.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::Plan;
-use super::buffer::Buffer;
+use super::buffer::{Budget, Buffer};
 use super::window::Window;
-use crate::{Size3, Voxel, with_voxel};
+use crate::{Result, Size3, Voxel, with_voxel};
 
 /// Unfinished planes: sums `(c, z, y, x)` of `f64`, or, under crop, the voxels themselves.
 #[derive(Debug)]
@@ -29,12 +30,20 @@ pub(super) struct Patch<'a, T> {
 }
 
 impl Plan {
-    /// Bytes that a band of so many planes takes.
-    pub(super) fn band_bytes(&self, planes: usize) -> usize {
+    /// Room for a band of so many planes.
+    ///
+    /// # Errors
+    /// As [`Buffer::new`].
+    pub(super) fn empty_band(&self, planes: usize, budget: &Arc<Budget>) -> Result<Buffer> {
         let [_, ny, nx] = self.grid.size();
-        let voxel_bytes =
-            if self.window == Window::Crop { self.dtype.size() } else { size_of::<f64>() };
-        self.channel_count() * planes * ny * nx * voxel_bytes
+        let voxels = self.channel_count() * planes * ny * nx;
+        if self.window == Window::Crop {
+            return Buffer::new(voxels * self.dtype.size(), budget);
+        }
+        let mut buffer = Buffer::new(voxels * size_of::<f64>(), budget)?;
+        // Added to −0.0 every number stays what it is; +0.0 would turn −0.0 into itself.
+        bytemuck::cast_slice_mut::<u8, f64>(buffer.bytes()).fill(-0.0);
+        Ok(buffer)
     }
 
     /// Adds the part of `patch` that counts for `planes` to their sums.

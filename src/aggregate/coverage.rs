@@ -38,13 +38,13 @@ impl AxisCoverage {
             starts.iter().map(|&s| inside(s)..inside(s + p as i64)).collect();
         if *window == Window::Crop {
             let overlap = grid.overlap()[axis];
-            if overlap % 2 == 1 && (starts.len() > 1 || grid.is_padded()) {
+            if overlap % 2 == 1 && starts.len() > 1 {
                 return Err(Error::usage(format!(
                     "window crop cuts half the overlap from both faces, and {overlap} (axis {axis} of z, y, x) is odd: \
                      make it even, or choose another window"
                 )));
             }
-            crop(&mut used, &starts, p, size, overlap / 2, grid.is_padded());
+            crop(&mut used, &starts, p, size, overlap / 2, grid.margins()[axis]);
         }
         let mut sums = vec![0.0; size];
         for (range, &start) in used.iter().zip(&starts) {
@@ -68,24 +68,23 @@ impl AxisCoverage {
     }
 }
 
-/// Cuts `margin` voxels from faces inside the volume; of what is still covered twice, the later patch has it.
+/// Cuts `half` an overlap from faces inside the volume and `margin` from those outside; of what is still covered twice, the
+/// later patch has it.
 fn crop(
     used: &mut [Range<usize>],
     starts: &[i64],
     p: usize,
     size: usize,
+    half: usize,
     margin: usize,
-    padded: bool,
 ) {
-    let margin = margin as i64;
     let inside = |at: i64| at.clamp(0, size as i64) as usize;
+    let cut = |is_inside: bool| (if is_inside { half } else { margin }) as i64;
     for (range, &start) in used.iter_mut().zip(starts) {
         let end = start + p as i64;
-        let low = if start > 0 || padded { start + margin } else { start };
-        let high = if end < size as i64 || padded { end - margin } else { end };
-        *range = inside(low)..inside(high);
+        *range = inside(start + cut(start > 0))..inside(end - cut(end < size as i64));
     }
-    // A lone patch of a padded axis that is too short even then has no neighbour to leave its margin to.
+    // A lone patch has no neighbour to leave what is cut to.
     if let [only] = used {
         *only = 0..size;
     }

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rayon::prelude::*;
 
 use band::{Band, Patch};
-use buffer::{Budget, Buffer};
+use buffer::Budget;
 use coverage::AxisCoverage;
 pub use sink::{ArraySink, Sink, StoreSink};
 use window::Weights;
@@ -66,6 +66,15 @@ struct Plan {
 }
 
 /// Blends the patches of a grid; they come in any order, from any thread.
+///
+/// Where all patches that count for a voxel have the same value there, it comes out as the nearest of the result's dtype, bit
+/// for bit if that is the patches' own: integers of up to 32 bits, `f16` and `f32`, with ±0, ±∞ and subnormals. The exceptions:
+/// - NaN comes out as a NaN, perhaps with other bits (in integers as 0);
+/// - `f64`, and 64-bit integers above 2⁴⁴: sums are `f64` themselves, so the last bits may differ, by about as many units in
+///   the last place as patches overlap; what is above 2⁵³ is rounded first, and `f64` near its largest may overflow;
+/// - a custom window whose weights, or their products and sums, leave the normal range of `f64`.
+///
+/// [`Window::Crop`] has no sums: of the same dtype, every voxel is copied.
 #[derive(Debug)]
 pub struct Aggregator<S> {
     plan: Plan,
@@ -338,7 +347,7 @@ impl<S: Sink> Aggregator<S> {
         let Band { planes, awaited, buffer } = &mut *band;
         let buffer = match buffer {
             Some(buffer) => buffer,
-            None => buffer.insert(Buffer::new(self.plan.band_bytes(planes.len()), &self.budget)?),
+            None => buffer.insert(self.plan.empty_band(planes.len(), &self.budget)?),
         };
         for patch in patches.iter().filter(|p| self.bands_of(p).contains(&index)) {
             self.plan.add(patch, planes, buffer.bytes());

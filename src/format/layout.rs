@@ -170,11 +170,11 @@ pub fn choose(
     let layout = with_depth(depth);
     let needed = ingest_memory(volume, &layout, memory_bytes).bytes;
     if needed > memory_bytes {
+        let needed = needed.div_ceil(1 << 20);
         return Err(Error::usage(format!(
-            "a layer of chunks of this volume needs {} MiB of memory, {} MiB are allowed: allow more (--memory {}MiB)",
-            needed.div_ceil(1 << 20),
+            "a layer of chunks of this volume needs {needed} MiB of memory, {} MiB are allowed: \
+             allow more (--memory {needed}MiB, memory_bytes=\"{needed}MiB\")",
             memory_bytes >> 20,
-            needed.div_ceil(1 << 20),
         )));
     }
     Ok(layout)

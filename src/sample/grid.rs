@@ -28,6 +28,16 @@ pub enum Placement {
     Even,
 }
 
+/// How far around the volume a padded grid reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Margin {
+    /// Half an overlap, rounded down, on each side of every axis (TorchIO).
+    #[default]
+    HalfOverlap,
+    /// Not at all: axes that hold a patch are laid as without padding (MONAI, nnU-Net).
+    None,
+}
+
 /// Lays patches over a volume.
 #[derive(Clone, Debug)]
 pub struct GridSampler {
@@ -35,6 +45,7 @@ pub struct GridSampler {
     overlap: Overlap,
     padding: Option<Padding>,
     placement: Placement,
+    margin: Margin,
 }
 
 /// The patches of one volume: starts for each axis, of which every combination is a patch.
@@ -43,15 +54,16 @@ pub struct Grid {
     size: Size3,
     patch_size: Size3,
     overlap: Size3,
-    padded: bool,
+    margins: Size3,
     starts: [Vec<i64>; 3],
 }
 
 impl GridSampler {
     /// A sampler of patches of `patch_size`, `(z, y, x)`.
     ///
-    /// With a `padding`, the grid covers the volume and half an overlap around it (TorchIO's rule); an axis that is shorter
-    /// than the patch even then gets one patch about its middle (MONAI's and nnU-Net's rule).
+    /// With a `padding`, the grid covers the volume and half an overlap around it, or only the volume
+    /// ([`GridSampler::with_margin`]). An axis that is shorter than the patch even then gets one patch about its middle; of an
+    /// odd difference the smaller half lies in front.
     ///
     /// # Errors
     /// [`Error::Usage`] for a size of zero, an overlap that is not smaller than the patch, or a fraction outside `0.0..1.0`.
@@ -80,7 +92,13 @@ impl GridSampler {
                 "a grid's padding is a constant, edge or reflect; without one it is None",
             ));
         }
-        Ok(Self { patch_size, overlap, padding, placement })
+        Ok(Self { patch_size, overlap, padding, placement, margin: Margin::default() })
+    }
+
+    /// The same with another margin; without a padding there is none.
+    #[must_use]
+    pub fn with_margin(self, margin: Margin) -> Self {
+        Self { margin, ..self }
     }
 
     /// Voxels of a patch, `(z, y, x)`.
@@ -103,6 +121,11 @@ impl GridSampler {
         self.padding
     }
 
+    /// How far around the volume the grid reaches, if it is padded.
+    pub fn margin(&self) -> Margin {
+        self.margin
+    }
+
     /// The grid over a volume of `size` voxels.
     ///
     /// # Errors
@@ -114,9 +137,12 @@ impl GridSampler {
         let strides = [0, 1, 2].map(|a| self.stride(a));
         // Even strides of a fraction may be fractional too: two patches then share at least this much.
         let overlap = [0, 1, 2].map(|a| self.patch_size[a] - strides[a].ceil() as usize);
+        let margins = match (self.padding, self.margin) {
+            (Some(_), Margin::HalfOverlap) => overlap.map(|o| o / 2),
+            _ => [0; 3],
+        };
         let starts = [0, 1, 2].map(|a| {
-            let margin = if self.padding.is_some() { overlap[a] / 2 } else { 0 };
-            let (p, s) = (self.patch_size[a], size[a] + 2 * margin);
+            let (p, s) = (self.patch_size[a], size[a] + 2 * margins[a]);
             if p > s {
                 return vec![-(((p - size[a]) / 2) as i64)];
             }
@@ -124,15 +150,9 @@ impl GridSampler {
                 Placement::Flush => flush(s - p, strides[a] as usize),
                 Placement::Even => even(s - p, strides[a]),
             };
-            starts.into_iter().map(|start| start as i64 - margin as i64).collect()
+            starts.into_iter().map(|start| start as i64 - margins[a] as i64).collect()
         });
-        Ok(Grid {
-            size,
-            patch_size: self.patch_size,
-            overlap,
-            padded: self.padding.is_some(),
-            starts,
-        })
+        Ok(Grid { size, patch_size: self.patch_size, overlap, margins, starts })
     }
 
     /// Every patch of `subject`, lexicographic in `(z, y, x)`.
@@ -192,9 +212,9 @@ impl Grid {
         self.overlap
     }
 
-    /// Whether patches may leave the volume.
-    pub fn is_padded(&self) -> bool {
-        self.padded
+    /// Voxels on each side of the volume that the grid covers too, `(z, y, x)`.
+    pub fn margins(&self) -> Size3 {
+        self.margins
     }
 
     /// Starts along an axis, ascending.
@@ -268,6 +288,21 @@ mod tests {
         assert_eq!(starts(4, voxels(2), padding, Placement::Flush, 10), [-1, 1, 3, 5, 7]);
         // One patch about the middle of what is too short.
         assert_eq!(starts(9, voxels(2), padding, Placement::Flush, 4), [-2]);
+    }
+
+    #[test]
+    fn without_a_margin_only_short_axes_are_padded() {
+        let sampler = |placement| {
+            GridSampler::new([4; 3], Overlap::Fraction(0.5), Some(Padding::Edge), placement)
+        };
+        for placement in [Placement::Flush, Placement::Even] {
+            let grid =
+                sampler(placement).unwrap().with_margin(Margin::None).grid([10, 4, 1]).unwrap();
+            assert_eq!(grid.margins(), [0; 3]);
+            // Three voxels are missing: one in front, two behind.
+            assert_eq!([0, 1, 2].map(|a| grid.axis_starts(a)), [&[0, 2, 4, 6][..], &[0], &[-1]]);
+            assert_eq!(sampler(placement).unwrap().grid([10, 4, 1]).unwrap().margins(), [1; 3]);
+        }
     }
 
     #[test]

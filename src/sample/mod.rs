@@ -12,7 +12,7 @@ mod uniform;
 
 use std::sync::Arc;
 
-pub use grid::{Grid, GridSampler, Overlap, Placement};
+pub use grid::{Grid, GridSampler, Margin, Overlap, Placement};
 pub use random::Epoch;
 pub use uniform::UniformSampler;
 

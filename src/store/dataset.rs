@@ -24,6 +24,7 @@ pub struct Dataset(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
+    options: OpenOptions,
     subjects: Vec<String>,
     context: Arc<Context>,
     volumes: Mutex<LruCache<(String, String), Volume>>,
@@ -62,6 +63,7 @@ impl Dataset {
             subjects: children(&path)?,
             context: Context::new(options),
             volumes: Mutex::new(LruCache::new(OPEN_VOLUMES)),
+            options: options.clone(),
             path,
         };
         Ok(Self(Arc::new(inner)))
@@ -70,6 +72,11 @@ impl Dataset {
     /// The store's folder.
     pub fn path(&self) -> &Path {
         &self.0.path
+    }
+
+    /// How it was opened.
+    pub fn options(&self) -> &OpenOptions {
+        &self.0.options
     }
 
     /// Names of the subjects, sorted by their bytes.

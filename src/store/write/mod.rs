@@ -38,6 +38,12 @@ pub enum Existing {
     Overwrite,
 }
 
+impl Existing {
+    /// What to do about a subject that is there, in the words of both faces.
+    pub const REMEDY: &str = "replace it (--overwrite, overwrite=True) or leave it as it is \
+                              (--skip-existing, skip_existing=True)";
+}
+
 /// A store that subjects are added to.
 #[derive(Debug)]
 pub struct StoreWriter {

@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::io::Errno;
 
+use super::Existing;
 use crate::format::PARTIAL_DIR;
 use crate::{Error, Result};
 
 const LOCK: &str = "lock";
 const CONTENT: &str = "content";
+/// More than there are machines that write into one store under the same process number.
+const ATTEMPTS: u32 = 1000;
 
 /// A folder below `.voxquarry-partial`, removed when dropped.
 #[derive(Debug)]
@@ -23,29 +27,39 @@ pub(super) struct WorkFolder {
 impl WorkFolder {
     /// Makes a folder of our own in the store, and removes what dead writers left.
     pub(super) fn create(store: &Path) -> Result<Self> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let partial = store.join(PARTIAL_DIR);
-        fs::create_dir_all(&partial).map_err(Error::io(&partial, "cannot create"))?;
-        remove_litter(&partial);
+        let mut attempts = 1..ATTEMPTS;
         loop {
-            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-            let path = partial.join(format!("{}-{number}", std::process::id()));
-            match fs::create_dir(&path) {
-                Ok(()) => {}
-                // A process of the same number on another machine, or before.
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
-                // A sibling that finished just now took the parent with it.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    fs::create_dir_all(&partial).map_err(Error::io(&partial, "cannot create"))?;
-                    continue;
-                }
-                Err(e) => return Err(Error::io(&path, "cannot create")(e)),
+            match Self::begin(&partial) {
+                // A sibling that finished took an empty parent with it, or took ours, empty yet, for litter; or the name
+                // is that of a process of the same number on another machine.
+                Err(Error::Io { source, .. })
+                    if matches!(
+                        source.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists
+                    ) && attempts.next().is_some() => {}
+                begun => return begun,
             }
-            let lock = path.join(LOCK);
-            let file = File::create(&lock).map_err(Error::io(&lock, "cannot create"))?;
-            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() && lock.exists() {
-                return Ok(Self { path, _lock: file });
+        }
+    }
+
+    fn begin(partial: &Path) -> Result<Self> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        fs::create_dir_all(partial).map_err(Error::io(partial, "cannot create"))?;
+        remove_litter(partial);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = partial.join(format!("{}-{number}", std::process::id()));
+        fs::create_dir(&path).map_err(Error::io(&path, "cannot create"))?;
+        let lock = path.join(LOCK);
+        let file = File::create(&lock).map_err(Error::io(&lock, "cannot create"))?;
+        let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+        match locked {
+            Ok(()) if lock.exists() => Ok(Self { path, _lock: file }),
+            // A sibling took the lock before us: to it the folder is litter.
+            Ok(()) | Err(Errno::WOULDBLOCK) => {
+                Err(Error::io(&lock, "cannot lock")(io::ErrorKind::NotFound.into()))
             }
+            Err(e) => Err(Error::io(&lock, "cannot lock")(e.into())),
         }
     }
 
@@ -61,8 +75,7 @@ impl WorkFolder {
 
 impl Drop for WorkFolder {
     fn drop(&mut self) {
-        // Best effort: what stays is litter that the next writer removes.
-        let _ = fs::remove_dir_all(&self.path);
+        remove(&self.path);
         if let Some(partial) = self.path.parent() {
             let _ = fs::remove_dir(partial);
             // A store that nothing was published in leaves no empty folder either.
@@ -71,27 +84,45 @@ impl Drop for WorkFolder {
     }
 }
 
-/// Removes folders whose writer is gone: their lock is free.
+/// Removes folders whose writer is gone: their lock is free, or they are empty.
+///
+/// A writer whose folder is taken before it has a lock in it makes another one.
 fn remove_litter(partial: &Path) {
     let Ok(entries) = fs::read_dir(partial) else { return };
-    for entry in entries.flatten() {
-        let Ok(file) = File::open(entry.path().join(LOCK)) else { continue };
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            let _ = fs::remove_dir_all(entry.path());
+    for folder in entries.flatten().map(|entry| entry.path()) {
+        match File::open(folder.join(LOCK)) {
+            Ok(lock) if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() => {
+                remove(&folder);
+            }
+            Ok(_) => {}
+            // Refused by the system unless it is empty.
+            Err(_) => drop(fs::remove_dir(&folder)),
         }
     }
+}
+
+/// Removes a work folder, its lock last: whenever we are killed, what stays is litter that the next writer removes.
+fn remove(folder: &Path) {
+    // Best effort, for the same reason.
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_name() != LOCK) {
+        let is_folder = entry.file_type().is_ok_and(|t| t.is_dir());
+        let removed = if is_folder { fs::remove_dir_all } else { fs::remove_file };
+        let _ = removed(&entry.path());
+    }
+    let _ = fs::remove_dir_all(folder);
 }
 
 /// Renames `content` to `target`, which must not exist.
 pub(super) fn publish_new(content: &Path, target: &Path) -> Result<()> {
     match renameat_with(CWD, content, CWD, target, RenameFlags::NOREPLACE) {
         Ok(()) => sync_parent(target),
-        Err(rustix::io::Errno::EXIST) => {
-            let remedy = "--overwrite replaces it, --skip-existing leaves it".to_owned();
-            Err(Error::Exists { path: target.to_owned(), remedy })
+        Err(Errno::EXIST) => {
+            let (path, remedy) = (target.to_owned(), Existing::REMEDY.to_owned());
+            Err(Error::Exists { path, remedy })
         }
         // File systems without RENAME_NOREPLACE: a plain rename refuses a folder that is not empty.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+        Err(Errno::INVAL | Errno::NOSYS) => {
             fs::rename(content, target).map_err(Error::io(target, "cannot publish"))?;
             sync_parent(target)
         }
@@ -103,8 +134,8 @@ pub(super) fn publish_new(content: &Path, target: &Path) -> Result<()> {
 pub(super) fn publish_over(content: &Path, target: &Path) -> Result<()> {
     match renameat_with(CWD, content, CWD, target, RenameFlags::EXCHANGE) {
         Ok(()) => sync_parent(target),
-        Err(rustix::io::Errno::NOENT) => publish_new(content, target),
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+        Err(Errno::NOENT) => publish_new(content, target),
+        Err(Errno::INVAL | Errno::NOSYS) => {
             let old = content.with_extension("old");
             fs::rename(target, &old).map_err(Error::io(target, "cannot set aside"))?;
             publish_new(content, target).inspect_err(|_| {
@@ -149,6 +180,37 @@ mod tests {
         assert!(!litter.exists());
         assert!(work.path().exists() && other.path().exists());
         drop((work, other));
+        assert!(!store.path().join(PARTIAL_DIR).exists());
+    }
+
+    #[test]
+    fn a_writer_killed_before_its_lock_or_amid_its_removal_leaves_litter() {
+        let store = tempfile::tempdir().unwrap();
+        let partial = store.path().join(PARTIAL_DIR);
+        let [unlocked, half_removed] = ["1-0", "1-1"].map(|name| partial.join(name));
+        fs::create_dir_all(&unlocked).unwrap();
+        fs::create_dir_all(&half_removed).unwrap();
+        fs::write(half_removed.join(LOCK), b"").unwrap();
+        let work = WorkFolder::create(store.path()).unwrap();
+        assert!(!unlocked.exists() && !half_removed.exists() && work.path().exists());
+    }
+
+    #[test]
+    fn writers_that_begin_and_end_together_never_lose_their_folder() {
+        let store = tempfile::tempdir().unwrap();
+        let work = || {
+            for _ in 0..100 {
+                let work = WorkFolder::create(store.path()).unwrap();
+                fs::create_dir_all(work.content().join("c")).unwrap();
+                fs::write(work.content().join("c/0"), b"voxels").unwrap();
+                assert_eq!(fs::read(work.content().join("c/0")).unwrap(), b"voxels");
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(work);
+            }
+        });
         assert!(!store.path().join(PARTIAL_DIR).exists());
     }
 

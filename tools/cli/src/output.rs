@@ -5,11 +5,17 @@ use std::path::Path;
 
 use voxquarry::{Error, Result, Volume};
 
-/// Prints a line on standard output; a reader that has gone away ends the process quietly.
+/// Prints a line on standard output; a reader that has gone away ends the process quietly, a full disk does not.
 pub(crate) fn line(text: &str) {
     let mut out = io::stdout().lock();
-    if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
-        std::process::exit(0);
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(e) => {
+            let error = Error::io("standard output", "cannot write")(e);
+            print_error(&error);
+            std::process::exit(error.fault().exit_code().into());
+        }
     }
 }
 

@@ -222,8 +222,8 @@ pub fn ingest(
                 report.skipped.push(subject.name.clone());
             }
             Existing::Refuse => {
-                let remedy = "--overwrite replaces it, --skip-existing leaves it".to_owned();
-                return Err(Error::Exists { path: out.join(&subject.name), remedy });
+                let (path, remedy) = (out.join(&subject.name), Existing::REMEDY.to_owned());
+                return Err(Error::Exists { path, remedy });
             }
         }
     }

@@ -36,7 +36,7 @@ impl Manifest {
     /// Adds a source.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a name outside the format or a volume that was named before.
+    /// [`Error::Usage`] for a name outside the format, a volume that was named before, or a file that is not there.
     pub fn push(&mut self, source: Source) -> Result<()> {
         let place = |e: Error| {
             if source.named_in.is_empty() {
@@ -59,6 +59,7 @@ impl Manifest {
                 source.subject, source.volume
             ))));
         }
+        check_present(&source.path).map_err(place)?;
         group.push(source);
         Ok(())
     }
@@ -83,6 +84,7 @@ impl Manifest {
     /// # Errors
     /// [`Error::Io`]; [`Error::Usage`] with the line for what cannot be, missing files included.
     pub fn from_csv(table: &Path) -> Result<Self> {
+        check_present(table)?;
         let file = std::fs::File::open(table).map_err(Error::io(table, "cannot open"))?;
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(file);
         let wrong = |message: String| Error::usage(format!("{}: {message}", table.display()));
@@ -111,9 +113,6 @@ impl Manifest {
                 }
             };
             let path = folder.join(&record[path]);
-            if !path.is_file() {
-                return Err(Error::usage(format!("{named_in}: no file {}", path.display())));
-            }
             let (subject, volume) = (record[subject].to_owned(), record[volume].to_owned());
             manifest.push(Source { subject, volume, kind, path, named_in })?;
         }
@@ -126,6 +125,16 @@ impl Manifest {
     /// Subjects and their sources.
     pub fn subjects(&self) -> &[(String, Vec<Source>)] {
         &self.subjects
+    }
+}
+
+/// Refuses a file that is not there; what the system says of others is for reading to report.
+fn check_present(path: &Path) -> Result<()> {
+    match path.try_exists() {
+        Ok(false) => {
+            Err(Error::usage(format!("no file {}: check the name and the folder", path.display())))
+        }
+        _ => Ok(()),
     }
 }
 

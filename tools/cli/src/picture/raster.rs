@@ -102,7 +102,14 @@ impl Raster {
             writer.finish()
         });
         encoded.map_err(|e| Error::io(path, "cannot encode")(std::io::Error::other(e)))?;
-        std::fs::write(path, bytes).map_err(Error::io(path, "cannot write"))
+        // Whole or not at all, as every file of this command.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let staged = path.with_file_name(format!(".{name}.partial-{}", std::process::id()));
+        let placed = std::fs::write(&staged, bytes).and_then(|()| std::fs::rename(&staged, path));
+        placed.map_err(|e| {
+            let _ = std::fs::remove_file(&staged);
+            Error::io(path, "cannot write")(e)
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod demo;
 mod export;
+mod full;
 mod help;
 mod ingest;
 mod inspect;

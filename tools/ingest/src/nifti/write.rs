@@ -206,7 +206,7 @@ fn check_absent(target: &Path, existing: Existing) -> Result<()> {
     if existing == Existing::Overwrite || target.symlink_metadata().is_err() {
         return Ok(());
     }
-    let remedy = "choose another name, or allow overwriting (--overwrite)".to_owned();
+    let remedy = "choose another name, or replace it (--overwrite, overwrite=True)".to_owned();
     Err(Error::Exists { path: target.to_owned(), remedy })
 }
 
