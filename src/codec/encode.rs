@@ -12,7 +12,8 @@ const STORED_PERCENT: usize = 97;
 /// Shortest LZ4 matches that are kept, in bit planes and elsewhere; see [`lz4::encode`].
 ///
 /// Measured with `LZ4_decompress_safe`, ratio and decoded GB/s. CT-like int16, bit planes: 4 (all matches) 2.80 at 8.4, 8 2.73 at
-/// 16, 16 2.64 at 20, 24 2.55 at 20; whole 96³ patches come 3 % faster with 24 than with 16. Brain MR uint8, plain: 4 3.51 at 8.7, 6 3.38 at 16, 8 3.34 at 20, 16 3.22 at 22.
+/// 16, 16 2.64 at 20, 24 2.55 at 20; whole 96³ patches come 3 % faster with 24 than with 16. Brain MR uint8, plain: 4 3.51
+/// at 8.7, 6 3.38 at 16, 8 3.34 at 20, 16 3.22 at 22.
 const BITS_MIN_MATCH: usize = 24;
 const BYTES_MIN_MATCH: usize = 8;
 
@@ -125,20 +126,16 @@ impl Encoder {
         }
         for stream in self.shuffled.chunks_exact(block.len() / streams) {
             let limit = stream.len() * STORED_PERCENT / 100;
-            let fits = match &mut self.zstd {
-                Some(zstd) => {
-                    self.stream.resize(limit, 0);
-                    let encoded =
-                        zstd.compress(&mut self.stream[..], stream, self.parameters.level);
-                    self.stream.truncate(encoded.unwrap_or(0));
-                    encoded.is_ok()
-                }
-                None => {
-                    let min_match =
-                        if shuffle == Shuffle::Bit { BITS_MIN_MATCH } else { BYTES_MIN_MATCH };
-                    let level = self.parameters.level;
-                    lz4::encode(stream, &mut self.stream, level, min_match, limit)
-                }
+            let level = self.parameters.level;
+            let fits = if let Some(zstd) = &mut self.zstd {
+                self.stream.resize(limit, 0);
+                let encoded = zstd.compress(&mut self.stream[..], stream, level);
+                self.stream.truncate(encoded.unwrap_or(0));
+                encoded.is_ok()
+            } else {
+                let bits = shuffle == Shuffle::Bit;
+                let min_match = if bits { BITS_MIN_MATCH } else { BYTES_MIN_MATCH };
+                lz4::encode(stream, &mut self.stream, level, min_match, limit)
             };
             let bytes = if fits { &self.stream[..] } else { stream };
             out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
