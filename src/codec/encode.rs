@@ -29,6 +29,7 @@ pub struct Encoder {
     typesize: usize,
     shuffled: Vec<u8>,
     stream: Vec<u8>,
+    searched: Vec<u8>,
     zstd: Option<zstd_safe::CCtx<'static>>,
 }
 
@@ -36,7 +37,14 @@ impl Encoder {
     /// An encoder of elements of `typesize` bytes.
     pub fn new(parameters: BloscParameters, typesize: usize) -> Self {
         let zstd = (parameters.compressor == Compressor::Zstd).then(zstd_safe::CCtx::create);
-        Self { parameters, typesize, shuffled: Vec::new(), stream: Vec::new(), zstd }
+        Self {
+            parameters,
+            typesize,
+            shuffled: Vec::new(),
+            stream: Vec::new(),
+            searched: Vec::new(),
+            zstd,
+        }
     }
 
     /// Appends the frame of `voxels` (1 to 2³¹ − 1 bytes of whole elements) to `out`.
@@ -135,7 +143,8 @@ impl Encoder {
             } else {
                 let bits = shuffle == Shuffle::Bit;
                 let min_match = if bits { BITS_MIN_MATCH } else { BYTES_MIN_MATCH };
-                lz4::encode(stream, &mut self.stream, level, min_match, limit)
+                let buffer = &mut self.searched;
+                lz4::encode(stream, &mut self.stream, buffer, level, min_match, limit)
             };
             let bytes = if fits { &self.stream[..] } else { stream };
             out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());

@@ -202,7 +202,14 @@ mod tests {
         for seed in 0..300 {
             let plain = plain(seed, [1, 13, 64, 500, 4096, 70_000][seed as usize % 6]);
             let mut encoded = Vec::new();
-            assert!(encode(&plain, &mut encoded, 9, 4 + seed as usize % 13, usize::MAX));
+            assert!(encode(
+                &plain,
+                &mut encoded,
+                &mut Vec::new(),
+                9,
+                4 + seed as usize % 13,
+                usize::MAX
+            ));
             for kernel in Kernel::available() {
                 assert!(decoded(*kernel, &encoded, plain.len()).as_ref() == Some(&plain), "{seed}");
                 for wrong in [plain.len() - 1, plain.len() + 1] {
@@ -218,7 +225,14 @@ mod tests {
         for seed in 0..60 {
             let plain = plain(seed, 400);
             let mut encoded = Vec::new();
-            assert!(encode(&plain, &mut encoded, 9, 4 + seed as usize % 13, usize::MAX));
+            assert!(encode(
+                &plain,
+                &mut encoded,
+                &mut Vec::new(),
+                9,
+                4 + seed as usize % 13,
+                usize::MAX
+            ));
             for at in 0..encoded.len() {
                 for value in [0, 0x0f, 0xf0, 0xff, encoded[at] ^ 1] {
                     let mut damaged = encoded.clone();

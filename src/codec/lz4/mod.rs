@@ -10,19 +10,20 @@ use std::os::raw::{c_char, c_int};
 pub(super) use decode::{SLACK_BYTES, decode};
 
 /// Encodes `source` with LZ4HC at `level` into `out`, for a decoder in a hurry; `false` if it takes
-/// more than `limit` bytes.
+/// more than `limit` bytes. `searched` is a buffer to work in.
 ///
 /// A decoder spends its time on the number of sequences, not on bytes: each costs a mispredicted branch. So matches shorter
 /// than `min_match` become literals again, which costs a few bytes and saves most of the sequences.
 pub(super) fn encode(
     source: &[u8],
     out: &mut Vec<u8>,
+    searched: &mut Vec<u8>,
     level: i32,
     min_match: usize,
     limit: usize,
 ) -> bool {
     let bound = source.len() + source.len() / 255 + 16;
-    let mut searched = vec![0; bound];
+    searched.resize(bound, 0);
     let (Ok(from), Ok(to)) = (c_int::try_from(source.len()), c_int::try_from(bound)) else {
         return false;
     };

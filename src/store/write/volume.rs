@@ -267,6 +267,7 @@ fn write_file<'a>(path: &Path, parts: impl Iterator<Item = &'a [u8]>) -> Result<
 /// A thread's buffers for cutting out and encoding chunks.
 struct ChunkEncoder {
     voxels: Vec<u8>,
+    encoded: Vec<u8>,
     encoder: Option<Encoder>,
 }
 
@@ -276,7 +277,7 @@ impl ChunkEncoder {
             ChunkCodec::Raw => None,
             ChunkCodec::Blosc(parameters) => Some(Encoder::new(parameters, layout.dtype.size())),
         };
-        Self { voxels: vec![0; layout.chunk_bytes()], encoder }
+        Self { voxels: vec![0; layout.chunk_bytes()], encoded: Vec::new(), encoder }
     }
 
     /// Cuts chunk `id` out of one channel's layer of `planes` planes, and encodes it.
@@ -311,13 +312,14 @@ impl ChunkEncoder {
             Vec::new()
         };
         let bytes = self.voxels.iter().any(|&b| b != 0).then(|| {
-            let mut bytes = Vec::new();
+            self.encoded.clear();
             match &mut self.encoder {
-                Some(encoder) => encoder.encode_by_trial(&self.voxels, &mut bytes),
-                None => bytes.extend_from_slice(&self.voxels),
+                Some(encoder) => encoder.encode_by_trial(&self.voxels, &mut self.encoded),
+                None => self.encoded.extend_from_slice(&self.voxels),
             }
-            bytes.extend_from_slice(&checksum(&bytes).to_le_bytes());
-            bytes
+            self.encoded.extend_from_slice(&checksum(&self.encoded).to_le_bytes());
+            // A vector that grew may be half empty, and these are held until their shard is whole.
+            self.encoded.clone()
         });
         Ok(ChunkResult { id, bytes, figures, labels })
     }
