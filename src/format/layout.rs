@@ -138,8 +138,21 @@ pub fn choose(
     codec: Codec,
     memory_bytes: u64,
 ) -> Result<ArrayLayout> {
+    let chunk = chunk_size(volume.size, volume.dtype, patch_sizes);
+    with_chunk(volume, chunk, codec, memory_bytes)
+}
+
+/// As [`choose`], for a chunk of the caller's.
+///
+/// # Errors
+/// As [`choose`].
+pub fn with_chunk(
+    volume: &VolumeShape,
+    chunk: Size3,
+    codec: Codec,
+    memory_bytes: u64,
+) -> Result<ArrayLayout> {
     let VolumeShape { channels, size, dtype, .. } = *volume;
-    let chunk = chunk_size(size, dtype, patch_sizes);
     let chunk_codec = chunk_codec(codec, dtype, chunk);
     let chunks = [0, 1, 2].map(|a| size[a].div_ceil(chunk[a]));
     let chunk_bytes = chunk.iter().product::<usize>() * dtype.size();

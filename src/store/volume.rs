@@ -141,6 +141,14 @@ impl Volume {
         LabelCounts::read(&self.0.folder, self.layout())
     }
 
+    /// Bytes of all its files: shards, counts and metadata.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn stored_bytes(&self) -> Result<u64> {
+        folder_bytes(&self.0.folder)
+    }
+
     pub(super) fn context(&self) -> &Context {
         &self.0.context
     }
@@ -340,4 +348,14 @@ impl Volume {
         }
         Ok(())
     }
+}
+
+fn folder_bytes(folder: &Path) -> Result<u64> {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "cannot list"))? {
+        let entry = entry.map_err(Error::io(folder, "cannot list"))?;
+        let kind = entry.metadata().map_err(Error::io(entry.path(), "cannot stat"))?;
+        sum += if kind.is_dir() { folder_bytes(&entry.path())? } else { kind.len() };
+    }
+    Ok(sum)
 }

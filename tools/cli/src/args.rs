@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use voxquarry::Size3;
@@ -24,6 +25,7 @@ Examples:
   voxquarry info store.zarr/case01
   voxquarry export store.zarr/case01/ct ct-again.nii.gz
   voxquarry preview store.zarr/case01 case01.png
+  voxquarry bench store.zarr                                    # patches per second on your data
   voxquarry demo                                                # on a built-in phantom
 
 Exit codes: 0 done; 2 the arguments; 3 the data; 4 the environment (disk, permissions, interrupted).";
@@ -40,6 +42,10 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Draw three slices with the chunk grid and sampled patches.
     Preview(PreviewArgs),
+    /// Measure patches per second on your own data.
+    Bench(BenchArgs),
+    /// Try layouts on a file's own voxels: what each would cost, and which ingest would choose.
+    PlanLayout(PlanLayoutArgs),
     /// Run the whole way once on one image, and measure it.
     Demo(DemoArgs),
 }
@@ -184,6 +190,55 @@ pub(crate) struct PreviewArgs {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
+For each volume's name, patches drawn uniformly from all subjects that have it are read into one buffer a thread:
+first touch, each patch once, with checksums compared as in training, from wherever its bytes are (what came from the disk is
+said; to measure the disk alone, empty the page cache before); then warm, the same patches again. Nothing decoded is cached.
+
+Examples:
+  voxquarry bench store.zarr
+  voxquarry bench store.zarr/case01/ct --patch-size 128 --seconds 5 --json")]
+pub(crate) struct BenchArgs {
+    /// STORE, STORE/SUBJECT or STORE/SUBJECT/VOLUME.
+    pub(crate) path: PathBuf,
+    /// Size of the patches; default: what the volume was ingested for.
+    #[arg(long, value_name = "P", value_parser = parse_patch)]
+    pub(crate) patch_size: Option<Size3>,
+    /// Threads of the last pass; default: all cores.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: Option<u16>,
+    /// Time of each pass.
+    #[arg(long, value_name = "S", default_value = "2", value_parser = parse_seconds)]
+    pub(crate) seconds: Duration,
+    /// Print a JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The chosen layout (*), chunks of half and twice its extent, and the other codecs are tried on a sample from the middle of the
+file, 16 MiB at most: chunks that a patch meets and voxels decoded for each of its own are computed for the whole volume, the
+ratio and the speed of one thread are measured on the sample. Nothing is written but a temporary folder.
+
+Examples:
+  voxquarry plan-layout ct.nii.gz
+  voxquarry plan-layout ct.nii.gz --patch-size 96 --patch-size 1,512,512 --codec compact --json")]
+pub(crate) struct PlanLayoutArgs {
+    /// An image file.
+    pub(crate) file: PathBuf,
+    /// Patches you will read: one number for a cube, or z,y,x. Repeat for mixed use.
+    #[arg(long, value_name = "P", default_value = "96", value_parser = parse_patch)]
+    pub(crate) patch_size: Vec<Size3>,
+    /// The codec that chunks are varied for: fast, compact or none.
+    #[arg(long, default_value = "fast", value_parser = Codec::from_str)]
+    pub(crate) codec: Codec,
+    /// Print a JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
 Ingests, reads 1,000 random patches, runs a sliding window with a model that changes nothing, verifies, exports, compares the
 export with the input, and draws a picture. What an earlier demo left in the folder is replaced.
 
@@ -221,6 +276,14 @@ fn parse_named(text: &str) -> Result<(String, PathBuf), String> {
             Ok((name.to_owned(), path.into()))
         }
         _ => Err("expected NAME=PATH, as ct=scan.nii.gz".into()),
+    }
+}
+
+/// `2`, `0.5`: more than none, and no more than an hour.
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 3600.0 => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("expected seconds, more than 0 and at most 3600".into()),
     }
 }
 

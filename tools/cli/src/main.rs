@@ -23,6 +23,8 @@ fn main() -> ExitCode {
         Command::Verify(args) => commands::verify::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Preview(args) => commands::preview::run(&args),
+        Command::Bench(args) => commands::bench::run(&args),
+        Command::PlanLayout(args) => commands::plan_layout::run(&args),
         Command::Demo(args) => commands::demo::run(&args),
     };
     match result {

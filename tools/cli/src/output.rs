@@ -1,9 +1,8 @@
 //! What is printed, and how sizes are measured and written.
 
 use std::io::{self, Write};
-use std::path::Path;
 
-use voxquarry::{Error, Result, Volume};
+use voxquarry::{Error, Volume};
 
 /// Prints a line on standard output; a reader that has gone away ends the process quietly, a full disk does not.
 pub(crate) fn line(text: &str) {
@@ -45,15 +44,9 @@ pub(crate) fn extents(shape: &[usize]) -> String {
     shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × ")
 }
 
-/// Bytes of all files below a folder.
-pub(crate) fn stored_bytes(folder: &Path) -> Result<u64> {
-    let mut sum = 0;
-    for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "cannot list"))? {
-        let entry = entry.map_err(Error::io(folder, "cannot list"))?;
-        let kind = entry.metadata().map_err(Error::io(entry.path(), "cannot stat"))?;
-        sum += if kind.is_dir() { stored_bytes(&entry.path())? } else { kind.len() };
-    }
-    Ok(sum)
+/// A rate in decimal megabytes, as disks and memories are sold.
+pub(crate) fn megabytes_per_second(bytes_per_second: f64) -> String {
+    format!("{:.0} MB/s", bytes_per_second / 1e6)
 }
 
 /// Bytes of a volume's voxels, uncompressed.

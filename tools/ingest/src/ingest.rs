@@ -137,7 +137,7 @@ impl PlannedVolume {
     }
 }
 
-fn shape_of(header: &SourceVolume) -> VolumeShape {
+pub(crate) fn shape_of(header: &SourceVolume) -> VolumeShape {
     VolumeShape {
         channels: header.channels,
         size: header.size,

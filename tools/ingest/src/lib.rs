@@ -11,8 +11,10 @@ mod bytes;
 mod export;
 mod ingest;
 mod manifest;
+pub mod measure;
 pub mod nifti;
 pub mod source;
+pub mod trial;
 
 pub use bytes::parse_bytes;
 pub use export::{export, export_observed};

@@ -1,16 +1,18 @@
 //! One file a command.
 
+pub(crate) mod bench;
 pub(crate) mod demo;
 pub(crate) mod export;
 pub(crate) mod info;
 pub(crate) mod ingest;
+pub(crate) mod plan_layout;
 pub(crate) mod preview;
 pub(crate) mod verify;
 
 use std::path::{Path, PathBuf};
 
 use voxquarry::format::document::ZARR_JSON;
-use voxquarry::{Dataset, Error, OpenOptions, Result, Subject, Volume};
+use voxquarry::{Dataset, Error, OpenOptions, Result, Size3, Subject, Volume};
 
 /// What a path such as `STORE/SUBJECT/VOLUME` names.
 pub(crate) enum Place {
@@ -57,4 +59,11 @@ impl Place {
             }
         }
     }
+}
+
+/// The patch that the volume was ingested for, as far as it fits.
+pub(crate) fn ingested_for(volume: &Volume) -> Size3 {
+    let size = volume.size();
+    let patch = volume.attributes().patch_sizes.first().copied().unwrap_or([96; 3]);
+    [0, 1, 2].map(|a| patch[a].min(size[a]))
 }

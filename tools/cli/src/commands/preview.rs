@@ -7,7 +7,7 @@ use voxquarry::format::attributes::Kind;
 use voxquarry::sample::{Border, Epoch, Overlap, Placement};
 use voxquarry::{Error, GridSampler, Region, Result, Size3, Subject, UniformSampler, Volume};
 
-use super::Place;
+use super::{Place, ingested_for};
 use crate::args::PreviewArgs;
 use crate::output::line;
 use crate::picture::{self, Scene};
@@ -87,13 +87,6 @@ fn grid_patches(subject: &Subject, size: Size3, n: u64) -> Result<(Vec<Region>, 
 
 fn times([z, y, x]: Size3) -> String {
     format!("{z} x {y} x {x}")
-}
-
-/// The patch that the volume was ingested for, as far as it fits.
-fn ingested_for(volume: &Volume) -> Size3 {
-    let size = volume.size();
-    let patch = volume.attributes().patch_sizes.first().copied().unwrap_or([96; 3]);
-    [0, 1, 2].map(|a| patch[a].min(size[a]))
 }
 
 fn first_of(subject: &Subject, kind: Kind) -> Result<Option<Volume>> {

@@ -5,7 +5,8 @@ use crate::world::World;
 #[test]
 fn every_command_says_what_it_does_and_gives_an_example() {
     let world = World::new();
-    for command in ["ingest", "info", "verify", "export", "preview", "demo"] {
+    for command in ["ingest", "info", "verify", "export", "preview", "bench", "plan-layout", "demo"]
+    {
         let help = world.ok(&format!("{command} --help")).out;
         assert!(help.contains("Usage: voxquarry"), "{help}");
         assert!(help.to_lowercase().contains("example"), "{help}");

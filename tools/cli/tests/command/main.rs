@@ -1,5 +1,6 @@
 //! The command as a user meets it: files and arguments in, exit codes, text and files out.
 
+mod bench;
 mod demo;
 mod export;
 mod full;
@@ -7,5 +8,6 @@ mod help;
 mod ingest;
 mod inspect;
 mod interrupt;
+mod plan_layout;
 mod preview;
 mod world;

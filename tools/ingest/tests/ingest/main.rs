@@ -12,6 +12,7 @@ mod flows;
 mod labels;
 mod memory;
 mod roundtrip;
+mod trial;
 mod watch;
 
 use std::path::{Path, PathBuf};

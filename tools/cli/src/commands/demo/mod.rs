@@ -17,7 +17,7 @@ use voxquarry_ingest::{Manifest, Options, Source, export_observed, ingest};
 
 use super::preview::{draw_to, uniform_patches};
 use crate::args::DemoArgs;
-use crate::output::{bytes, extents, json, line, stored_bytes, voxel_bytes};
+use crate::output::{bytes, extents, json, line, voxel_bytes};
 use crate::progress::{Progress, Show, Unit, catch_interrupts};
 use files::Folder;
 
@@ -112,7 +112,7 @@ impl Demo {
         ingest(&manifest, &store, &Options::default(), &Self::progress())?;
         let seconds = started.elapsed().as_secs_f64();
         let volume = self.image()?;
-        let (raw, stored) = (voxel_bytes(&volume), stored_bytes(volume.path())?);
+        let (raw, stored) = (voxel_bytes(&volume), volume.stored_bytes()?);
         let source = files::bytes_of(&self.image)?;
         let ratio = raw as f64 / stored as f64;
         self.say(&format!(

@@ -1,0 +1,251 @@
+//! `voxquarry bench`.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::thread::available_parallelism;
+
+use serde_json::{Value, json};
+use voxquarry::format::grid::box_of;
+use voxquarry::sample::{Border, Epoch};
+use voxquarry::{
+    Dataset, Error, OpenOptions, PatchLocation, Result, Size3, Subject, UniformSampler, Volume,
+};
+use voxquarry_ingest::measure::{Pass, Patch, Until, read_patches};
+
+use super::{Place, ingested_for};
+use crate::args::BenchArgs;
+use crate::output::{bytes, extents, json, line, megabytes_per_second, voxel_bytes};
+
+/// Patches that a pass draws from; the first ends when each was read.
+const PATCHES: usize = 4096;
+/// Subjects that patches are drawn from, evenly spaced where there are more.
+const SUBJECTS: usize = 256;
+
+/// Volumes of one name, in the subjects that have one.
+type Group = Vec<(Subject, Volume)>;
+
+/// What was measured of a group.
+struct Figures {
+    name: String,
+    subjects: usize,
+    dtype: String,
+    patch_size: Size3,
+    patch_bytes: f64,
+    chunks: f64,
+    stored_patch_bytes: f64,
+    ratio: f64,
+    passes: Vec<Measured>,
+}
+
+struct Measured {
+    name: &'static str,
+    threads: usize,
+    pass: Pass,
+    /// What the system fetched from the disk meanwhile, if it tells.
+    disk_bytes: Option<u64>,
+}
+
+pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
+    let groups = groups(args)?;
+    let cores = || available_parallelism().map_or(1, usize::from);
+    let threads = args.threads.map_or_else(cores, usize::from);
+    let mut measured = Vec::new();
+    for (name, group) in groups {
+        let figures = measure(name, &group, threads, args)?;
+        if !args.json {
+            print(&figures);
+        }
+        measured.push(figures);
+    }
+    if args.json {
+        let volumes: Vec<Value> = measured.iter().map(document).collect();
+        json(&json!({ "path": args.path.to_string_lossy(), "volumes": volumes }));
+    } else {
+        line(
+            "first touch: each patch once, checksums compared, the page cache as it was found; nothing decoded is cached",
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The volumes that the path names, by name.
+fn groups(args: &BenchArgs) -> Result<BTreeMap<String, Group>> {
+    let (subject, volume, store) = match Place::open(&args.path)? {
+        Place::Dataset(dataset) => (None, None, dataset.path().to_owned()),
+        Place::Subject(subject) => (Some(subject.name().to_owned()), None, parent(&subject)),
+        Place::Volume(subject, volume) => {
+            let store = parent(&subject);
+            (Some(subject.name().to_owned()), Some(volume.name().to_owned()), store)
+        }
+    };
+    // A thread reads a whole patch by itself: the pool would only add its own cost.
+    let options = OpenOptions { cache_bytes: 0, threads: Some(1), ..OpenOptions::default() };
+    let dataset = Dataset::open(&store, &options)?;
+    let all = dataset.subjects();
+    let picked = all.len().min(SUBJECTS);
+    let names = match &subject {
+        Some(name) => vec![name],
+        None => (0..picked).map(|i| &all[i * all.len() / picked]).collect(),
+    };
+    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    for name in names {
+        let subject = dataset.subject(name)?;
+        for name in subject.volumes().iter().filter(|&n| volume.as_ref().is_none_or(|v| v == n)) {
+            let volume = subject.volume(name)?;
+            groups.entry(name.clone()).or_default().push((subject.clone(), volume));
+        }
+    }
+    if groups.is_empty() {
+        return Err(Error::usage(format!("{}: there is no volume to read", args.path.display())));
+    }
+    Ok(groups)
+}
+
+fn parent(subject: &Subject) -> std::path::PathBuf {
+    subject.path().parent().expect("a subject lies in a store").to_owned()
+}
+
+fn measure(name: String, group: &Group, threads: usize, args: &BenchArgs) -> Result<Figures> {
+    let patch_size = args.patch_size.unwrap_or_else(|| common_patch(group));
+    let patches = draw(group, patch_size)?;
+    let first = timed("first touch", 1, &patches, Until::Last(args.seconds))?;
+    // What was not touched is not warm.
+    let touched = &patches[..first.pass.patches as usize];
+    let warm = |threads| timed("warm", threads, touched, Until::Time(args.seconds));
+    let mut passes = vec![first, warm(1)?];
+    if threads > 1 {
+        passes.push(warm(threads)?);
+    }
+
+    let stored = group.iter().map(|(_, v)| v.stored_bytes()).collect::<Result<Vec<u64>>>()?;
+    let chunk_bytes = |i: usize| stored[i] as f64 / group[i].1.layout().chunk_count() as f64;
+    let (mut chunks, mut stored_patch_bytes) = (0.0, 0.0);
+    for (i, Patch { volume, region }) in touched.iter().enumerate() {
+        let layout = volume.layout();
+        let met = box_of(layout.chunks_meeting(region)).count() * layout.channel_count();
+        chunks += met as f64;
+        stored_patch_bytes += met as f64 * chunk_bytes(i % group.len());
+    }
+    let n = touched.len() as f64;
+    let raw: u64 = group.iter().map(|(_, volume)| voxel_bytes(volume)).sum();
+    Ok(Figures {
+        name,
+        subjects: group.len(),
+        dtype: dtypes(group),
+        patch_size,
+        patch_bytes: passes[0].pass.bytes as f64 / n,
+        chunks: chunks / n,
+        stored_patch_bytes: stored_patch_bytes / n,
+        ratio: raw as f64 / stored.iter().sum::<u64>() as f64,
+        passes,
+    })
+}
+
+/// What the first volume was ingested for, as far as it fits into all.
+fn common_patch(group: &Group) -> Size3 {
+    let sizes = group.iter().map(|(_, volume)| volume.size());
+    sizes.fold(ingested_for(&group[0].1), |patch, size| [0, 1, 2].map(|a| patch[a].min(size[a])))
+}
+
+/// Patches of each subject in turn.
+fn draw(group: &Group, patch_size: Size3) -> Result<Vec<Patch>> {
+    let sampler = UniformSampler::new(patch_size, Border::Exclude)?;
+    let each = PATCHES.div_ceil(group.len());
+    let mut drawn = Vec::with_capacity(group.len());
+    for (subject, _) in group {
+        let located = |e: Error| match e {
+            Error::Usage(message) => {
+                Error::usage(format!("{}: {message}", subject.path().display()))
+            }
+            other => other,
+        };
+        let locations = sampler.locations(subject, Epoch::default(), 0, each as u64);
+        drawn.push(locations.map_err(located)?);
+    }
+    let turns =
+        (0..each).flat_map(|turn| group.iter().zip(&drawn).map(move |(g, d)| (g, &d[turn])));
+    let patch = |((_, volume), location): (&(Subject, Volume), &PatchLocation)| Patch {
+        volume: volume.clone(),
+        region: location.region,
+    };
+    Ok(turns.map(patch).collect())
+}
+
+fn dtypes(group: &Group) -> String {
+    let mut names: Vec<_> = group.iter().map(|(_, volume)| volume.dtype().name()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.join(", ")
+}
+
+fn timed(name: &'static str, threads: usize, patches: &[Patch], until: Until) -> Result<Measured> {
+    let before = fetched_bytes();
+    let pass = read_patches(patches, threads, until)?;
+    let disk_bytes = fetched_bytes().zip(before).map(|(after, before)| after - before);
+    Ok(Measured { name, threads, pass, disk_bytes })
+}
+
+/// Bytes that the system has fetched from disks for this process, pages of maps included; Linux tells.
+fn fetched_bytes() -> Option<u64> {
+    let counters = std::fs::read_to_string("/proc/self/io").ok()?;
+    counters.lines().find_map(|line| line.strip_prefix("read_bytes: "))?.parse().ok()
+}
+
+fn document(figures: &Figures) -> Value {
+    let pass = |m: &Measured| {
+        json!({
+            "pass": m.name,
+            "threads": m.threads,
+            "patches": m.pass.patches,
+            "seconds": m.pass.seconds,
+            "patches_per_second": m.pass.patches_per_second(),
+            "voxel_bytes_per_second": m.pass.bytes_per_second(),
+            "disk_bytes": m.disk_bytes,
+        })
+    };
+    json!({
+        "volume": figures.name,
+        "subjects": figures.subjects,
+        "dtype": figures.dtype,
+        "patch_size": figures.patch_size,
+        "patch_bytes": figures.patch_bytes,
+        "chunks_per_patch": figures.chunks,
+        "stored_bytes_per_patch": figures.stored_patch_bytes,
+        "ratio": figures.ratio,
+        "passes": figures.passes.iter().map(pass).collect::<Vec<_>>(),
+    })
+}
+
+fn print(figures: &Figures) {
+    let subjects = if figures.subjects == 1 { "subject" } else { "subjects" };
+    line(&format!(
+        "{}: patches of {} {}, {}, from {} {subjects}",
+        figures.name,
+        extents(&figures.patch_size),
+        figures.dtype,
+        bytes(figures.patch_bytes as u64),
+        figures.subjects,
+    ));
+    line(&format!(
+        "  on disk     {} a patch, the whole of the {:.1} chunks that it meets; ratio {:.2}",
+        bytes(figures.stored_patch_bytes as u64),
+        figures.chunks,
+        figures.ratio,
+    ));
+    for m in &figures.passes {
+        let threads = if m.threads == 1 { "thread" } else { "threads" };
+        let disk = match m.disk_bytes {
+            Some(0) | None => String::new(),
+            Some(n) => format!(", {} came from the disk", bytes(n)),
+        };
+        line(&format!(
+            "  {:<11} {:>8.0} patches/s  {:>12}  {} {threads}, {} patches in {:.1} s{disk}",
+            m.name,
+            m.pass.patches_per_second(),
+            megabytes_per_second(m.pass.bytes_per_second()),
+            m.threads,
+            m.pass.patches,
+            m.pass.seconds,
+        ));
+    }
+}

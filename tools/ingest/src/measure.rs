@@ -1,0 +1,102 @@
+//! How fast patches arrive: every thread reads into one buffer of its own, again and again.
+//!
+//! Not here: which patches, and what the figures mean.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use voxquarry::{Padding, Region, Result, Volume};
+
+/// A patch to read, all channels.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    /// The volume.
+    pub volume: Volume,
+    /// Where in it, wholly inside.
+    pub region: Region,
+}
+
+impl Patch {
+    /// Bytes of its voxels.
+    ///
+    /// # Errors
+    /// As [`Volume::voxels_in`].
+    pub fn bytes(&self) -> Result<usize> {
+        Ok(self.volume.voxels_in(self.region.size, 1)? * self.volume.dtype().size())
+    }
+}
+
+/// When a pass ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// After the last patch, or that time.
+    Last(Duration),
+    /// After that time; patches begin again behind the last.
+    Time(Duration),
+}
+
+/// What a pass read.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Pass {
+    /// Patches.
+    pub patches: u64,
+    /// Their voxels.
+    pub bytes: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl Pass {
+    /// Patches in a second.
+    pub fn patches_per_second(&self) -> f64 {
+        self.patches as f64 / self.seconds
+    }
+
+    /// Bytes of voxels in a second.
+    pub fn bytes_per_second(&self) -> f64 {
+        self.bytes as f64 / self.seconds
+    }
+}
+
+/// Reads patches in order, shared out over `threads`; each thread reads at least one where there is one left.
+///
+/// # Errors
+/// What reading returns.
+pub fn read_patches(patches: &[Patch], threads: usize, until: Until) -> Result<Pass> {
+    let (Until::Last(limit) | Until::Time(limit)) = until;
+    let lengths = patches.iter().map(Patch::bytes).collect::<Result<Vec<_>>>()?;
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    let next = AtomicUsize::new(0);
+    let started = Instant::now();
+    let work = || -> Result<Pass> {
+        let (mut buffer, mut pass) = (vec![0; longest], Pass::default());
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if patches.is_empty() || (matches!(until, Until::Last(_)) && number >= patches.len()) {
+                return Ok(pass);
+            }
+            let at = number % patches.len();
+            let Patch { volume, region } = &patches[at];
+            let (out, channels) = (&mut buffer[..lengths[at]], volume.layout().channel_count());
+            volume.read_bytes(&[region.start], region.size, Padding::Refuse, 0..channels, out)?;
+            pass.patches += 1;
+            pass.bytes += lengths[at] as u64;
+            if started.elapsed() >= limit {
+                return Ok(pass);
+            }
+        }
+    };
+    let parts = thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let join = |worker: thread::ScopedJoinHandle<'_, Result<Pass>>| {
+            worker.join().expect("reading does not panic")
+        };
+        workers.into_iter().map(join).collect::<Result<Vec<_>>>()
+    })?;
+    Ok(Pass {
+        patches: parts.iter().map(|part| part.patches).sum(),
+        bytes: parts.iter().map(|part| part.bytes).sum(),
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}

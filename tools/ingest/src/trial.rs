@@ -1,0 +1,379 @@
+//! What candidate layouts would cost on a file's own voxels: a sample is encoded in each, and patches are read out of it.
+//!
+//! # Invariants
+//! - Memory is one z step of the file and the sample; no more than [`SKIP_BYTES`] are read before the sample begins.
+//! - Candidates are read in turn, so that a machine that slows down slows all of them.
+//!
+//! Not here: which layout ingest chooses (`voxquarry::format::layout`), how figures are printed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use voxquarry::format::array::{ArrayLayout, ChunkCodec};
+use voxquarry::format::attributes::Kind;
+use voxquarry::format::layout::{self, Codec, VolumeShape};
+use voxquarry::sample::{Border, Epoch};
+use voxquarry::store::{Existing, StoreWriter, VolumeSpec};
+use voxquarry::{
+    Affine, Dataset, Error, OpenOptions, Region, Result, Size3, Subject, UniformSampler,
+};
+
+use crate::ingest::{Options, PlannedVolume, plan, shape_of};
+use crate::manifest::{Manifest, Source};
+use crate::measure::{Patch, Until, read_patches};
+use crate::nifti;
+use crate::source::SourceVolume;
+
+/// Voxels that are tried: more than the caches near a processor hold, and encoded in a moment.
+const SAMPLE_BYTES: usize = 16 << 20;
+/// The sample lies in the middle of the volume, but no further in: a gzip has to be decoded up to it.
+const SKIP_BYTES: u64 = 256 << 20;
+/// The largest chunk that is tried.
+const CHUNK_BYTES: usize = 1 << 20;
+const PATCHES: u64 = 64;
+/// Of so many readings the fastest counts: other work on the machine only ever slows one down.
+const ROUNDS: usize = 3;
+const ROUND: Duration = Duration::from_millis(20);
+const SUBJECT: &str = "trial";
+
+/// What was tried, and on what.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// What the file's header says.
+    pub header: SourceVolume,
+    /// The part of its first channel that was encoded.
+    pub sample: Region,
+    /// The layout that ingest would choose, its neighbours, then the other codecs.
+    pub candidates: Vec<Candidate>,
+}
+
+/// A layout, and what it costs.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The whole volume's layout.
+    pub layout: ArrayLayout,
+    /// Its codec.
+    pub codec: Codec,
+    /// Whether ingest would choose it.
+    pub is_chosen: bool,
+    /// Bytes of the sample's voxels / bytes of its shards.
+    pub ratio: f64,
+    /// For each patch size that was asked for.
+    pub patches: Vec<PatchCost>,
+}
+
+/// What patches of one size cost in a layout.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PatchCost {
+    /// The size, as far as it fits into the volume.
+    pub size: Size3,
+    /// Chunks that a random patch meets on average, over all channels.
+    pub chunks: f64,
+    /// Voxels that are decoded for it / its own.
+    pub over_read: f64,
+    /// Bytes of voxels that one thread delivered from the sample in a second, warm.
+    pub bytes_per_second: f64,
+    /// The same in patches of all channels.
+    pub patches_per_second: f64,
+}
+
+/// Tries layouts around the one that [`crate::ingest()`] would choose for the file with these options.
+///
+/// The sample is written to the system's folder for temporary files and removed. Patches larger than the sample are read
+/// as far as they fit into it.
+///
+/// # Errors
+/// As [`plan`]; [`Error::Data`] if the file is damaged before the sample's end; [`Error::Io`].
+pub fn trial(path: &Path, options: &Options) -> Result<Trial> {
+    let planned = plan_one(path, options)?;
+    let shape = shape_of(&planned.header);
+    let patches: Vec<Size3> =
+        options.patch_sizes.iter().map(|p| [0, 1, 2].map(|a| p[a].min(shape.size[a]))).collect();
+    let mut candidates = candidates(&planned, &shape, &patches, options)?;
+    let sample = sample_region(&shape, &patches);
+    let voxels = read_sample(path, &sample)?;
+
+    let temporary = std::env::temp_dir();
+    let folder = tempfile::Builder::new().prefix("voxquarry-trial-").tempdir();
+    let folder = folder.map_err(Error::io(&temporary, "cannot create a folder for the trial"))?;
+    let store = folder.path().join("trial.zarr");
+    write_candidates(&store, &candidates, &sample, &voxels, options)?;
+    measure(&store, &mut candidates, &sample)?;
+    Ok(Trial { header: planned.header, sample, candidates })
+}
+
+fn plan_one(path: &Path, options: &Options) -> Result<PlannedVolume> {
+    let (subject, volume, path) = (SUBJECT.to_owned(), "image".to_owned(), path.to_owned());
+    let mut manifest = Manifest::new();
+    manifest.push(Source { subject, volume, kind: Kind::Image, path, named_in: String::new() })?;
+    let mut subjects = plan(&manifest, options)?;
+    Ok(subjects.remove(0).volumes.remove(0))
+}
+
+/// The chosen layout first; neighbours that the memory does not allow are none.
+fn candidates(
+    planned: &PlannedVolume,
+    shape: &VolumeShape,
+    patches: &[Size3],
+    options: &Options,
+) -> Result<Vec<Candidate>> {
+    let new = |layout: ArrayLayout, codec| {
+        let cost = |&size: &Size3| expected_cost(&layout, size);
+        let patches = patches.iter().map(cost).collect();
+        let is_chosen = layout == planned.layout;
+        Candidate { layout, codec, is_chosen, ratio: 0.0, patches }
+    };
+    let mut found = vec![new(planned.layout.clone(), options.codec)];
+    for chunk in neighbours(planned.layout.chunk, shape) {
+        let layout = layout::with_chunk(shape, chunk, options.codec, options.memory_bytes);
+        found.extend(layout.ok().map(|layout| new(layout, options.codec)));
+    }
+    let others = [Codec::Fast, Codec::Compact, Codec::None];
+    for codec in others.into_iter().filter(|&codec| codec != options.codec) {
+        let layout = layout::choose(shape, &options.patch_sizes, codec, options.memory_bytes)?;
+        found.push(new(layout, codec));
+    }
+    Ok(found)
+}
+
+/// Chunks of half and of twice the extent in depth, in the plane, and in both.
+fn neighbours(chunk: Size3, shape: &VolumeShape) -> Vec<Size3> {
+    let halved = chunk.map(|n| (n / 2).max(1));
+    let doubled = [0, 1, 2].map(|a| (chunk[a] * 2).min(shape.size[a].next_power_of_two()));
+    let mut found: Vec<Size3> = Vec::new();
+    for other in [halved, doubled] {
+        let in_depth = [other[0], chunk[1], chunk[2]];
+        for candidate in [in_depth, [chunk[0], other[1], other[2]], other] {
+            let bytes = candidate.iter().product::<usize>() * shape.dtype.size();
+            if candidate != chunk && bytes <= CHUNK_BYTES && !found.contains(&candidate) {
+                found.push(candidate);
+            }
+        }
+    }
+    found
+}
+
+/// Counts chunks and decoded voxels over every place where the patch fits: far from borders that is `Π (1 + (p − 1) / c)`
+/// and `Π ((p + c − 1) / p)`, with the height of a block for the slowest axis' c in the latter.
+fn expected_cost(layout: &ArrayLayout, size: Size3) -> PatchCost {
+    let decoded_together = match layout.codec {
+        // Rows are copied from where they lie.
+        ChunkCodec::Raw => [1; 3],
+        ChunkCodec::Blosc(parameters) => {
+            let plane_bytes = layout.chunk[1] * layout.chunk[2] * layout.dtype.size();
+            let planes = (parameters.block_bytes / plane_bytes).clamp(1, layout.chunk[0]);
+            [planes, layout.chunk[1], layout.chunk[2]]
+        }
+    };
+    let mean_met = |a: usize, side: usize| {
+        let starts = layout.size[a] - size[a] + 1;
+        let met = |start: usize| (start + size[a] - 1) / side - start / side + 1;
+        (0..starts).map(met).sum::<usize>() as f64 / starts as f64
+    };
+    let chunks = (0..3).map(|a| mean_met(a, layout.chunk[a])).product::<f64>();
+    let decoded = (0..3).map(|a| {
+        let side = decoded_together[a];
+        mean_met(a, side) * side as f64 / size[a] as f64
+    });
+    PatchCost {
+        size,
+        chunks: chunks * layout.channel_count() as f64,
+        over_read: decoded.product(),
+        bytes_per_second: 0.0,
+        patches_per_second: 0.0,
+    }
+}
+
+/// A box around the middle that the largest patch fits into, grown to the sample's bytes in the patch's proportions.
+fn sample_region(shape: &VolumeShape, patches: &[Size3]) -> Region {
+    let largest =
+        [0, 1, 2].map(|a| patches.iter().map(|p| p[a]).max().expect("at least one patch size"));
+    let bytes = |size: Size3| size.iter().product::<usize>() * shape.dtype.size();
+    let mut size = largest;
+    // Ends: an axis shrinks to 1 at most, and grows to the volume's extent at most.
+    while bytes(size) > SAMPLE_BYTES {
+        let longest = (0..3).max_by_key(|&a| size[a]).expect("three axes");
+        size[longest] = size[longest].div_ceil(2);
+    }
+    loop {
+        let share = |a: usize| size[a] as f64 / largest[a] as f64;
+        let growing = (0..3).filter(|&a| size[a] < shape.size[a]);
+        let Some(a) = growing.min_by(|&a, &b| share(a).total_cmp(&share(b))) else { break };
+        let mut grown = size;
+        grown[a] = (size[a] + size[a].div_ceil(2)).min(shape.size[a]);
+        if bytes(grown) > SAMPLE_BYTES {
+            break;
+        }
+        size = grown;
+    }
+    let reachable = SKIP_BYTES / shape.plane_bytes();
+    let [z, y, x] = [0, 1, 2].map(|a| ((shape.size[a] - size[a]) / 2) as i64);
+    Region::new([z.min(reachable as i64), y, x], size)
+}
+
+/// The sample's voxels, of the first channel.
+fn read_sample(path: &Path, sample: &Region) -> Result<Vec<u8>> {
+    let (header, mut stream) = nifti::open(path)?;
+    let (t, [_, ny, nx]) = (header.dtype.size(), header.size);
+    let mut step = vec![0; header.interleaved * ny * nx * t];
+    let mut voxels = Vec::with_capacity(sample.len() * t);
+    let [z0, y0, x0] = sample.start.map(|v| v as usize);
+    for z in 0..z0 + sample.size[0] {
+        stream.next_steps(1, &mut step)?;
+        if z >= z0 {
+            for y in y0..y0 + sample.size[1] {
+                voxels.extend_from_slice(&step[(y * nx + x0) * t..][..sample.size[2] * t]);
+            }
+        }
+    }
+    Ok(voxels)
+}
+
+/// Encodes the sample as every candidate would have it: each a volume of one subject, named by its number.
+fn write_candidates(
+    store: &Path,
+    candidates: &[Candidate],
+    sample: &Region,
+    voxels: &[u8],
+    options: &Options,
+) -> Result<()> {
+    let writer = StoreWriter::open(store, options.threads)?;
+    let mut subject = writer.subject(SUBJECT)?;
+    for (number, candidate) in candidates.iter().enumerate() {
+        let (dtype, chunk) = (candidate.layout.dtype, candidate.layout.chunk);
+        let shape = VolumeShape { channels: None, size: sample.size, dtype, interleaved: 1 };
+        let layout = layout::with_chunk(&shape, chunk, candidate.codec, options.memory_bytes)?;
+        let mut volume = subject.volume(VolumeSpec {
+            name: number.to_string(),
+            kind: Kind::Image,
+            layout,
+            codec: candidate.codec,
+            patch_sizes: options.patch_sizes.clone(),
+            affine: Affine::IDENTITY,
+            slope: 1.0,
+            intercept: 0.0,
+            interleaved: 1,
+        })?;
+        for layer in voxels.chunks(volume.layer_bytes()) {
+            volume.write_layer(layer)?;
+        }
+        subject.finish_volume(volume)?;
+    }
+    subject.publish(Existing::Refuse)
+}
+
+/// Fills in what was measured.
+fn measure(store: &Path, candidates: &mut [Candidate], sample: &Region) -> Result<()> {
+    let options = OpenOptions { cache_bytes: 0, threads: Some(1), ..OpenOptions::default() };
+    let subject = Dataset::open(store, &options)?.subject(SUBJECT)?;
+    let mut runs = Vec::new();
+    for (number, candidate) in candidates.iter_mut().enumerate() {
+        let volume = subject.volume(&number.to_string())?;
+        let sample_bytes = sample.len() * candidate.layout.dtype.size();
+        candidate.ratio = sample_bytes as f64 / volume.stored_bytes()? as f64;
+        for (i, cost) in candidate.patches.iter().enumerate() {
+            let patches = patches_in(&subject, &number.to_string(), sample, cost.size)?;
+            // Checksums are compared, and pages mapped, before the first measured reading.
+            read_patches(&patches, 1, Until::Last(Duration::MAX))?;
+            runs.push((number, i, patches));
+        }
+    }
+    for _ in 0..ROUNDS {
+        for (number, i, patches) in &runs {
+            let pass = read_patches(patches, 1, Until::Time(ROUND))?;
+            let Candidate { layout, patches, .. } = &mut candidates[*number];
+            let cost = &mut patches[*i];
+            let voxels = cost.size.iter().product::<usize>() * layout.channel_count();
+            cost.bytes_per_second = cost.bytes_per_second.max(pass.bytes_per_second());
+            cost.patches_per_second = cost.bytes_per_second / (voxels * layout.dtype.size()) as f64;
+        }
+    }
+    Ok(())
+}
+
+fn patches_in(
+    subject: &Subject,
+    volume: &str,
+    sample: &Region,
+    patch: Size3,
+) -> Result<Vec<Patch>> {
+    let volume = subject.volume(volume)?;
+    let size = [0, 1, 2].map(|a| patch[a].min(sample.size[a]));
+    let sampler = UniformSampler::new(size, Border::Exclude)?;
+    let locations = sampler.locations(subject, Epoch::default(), 0, PATCHES)?;
+    let patch = |region| Patch { volume: volume.clone(), region };
+    Ok(locations.into_iter().map(|location| patch(location.region)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use voxquarry::Dtype;
+
+    use super::*;
+
+    fn shape(size: Size3, dtype: Dtype) -> VolumeShape {
+        VolumeShape { channels: None, size, dtype, interleaved: 1 }
+    }
+
+    fn cost(size: Size3, chunk: Size3, patch: Size3, codec: Codec) -> PatchCost {
+        let layout = layout::with_chunk(&shape(size, Dtype::Int16), chunk, codec, 8 << 30).unwrap();
+        expected_cost(&layout, patch)
+    }
+
+    #[test]
+    fn costs_are_the_formulas_far_from_borders_and_exact_at_them() {
+        let near = |found: f64, expected: f64| (found / expected - 1.0).abs() < 1e-9;
+        // As many places as whole chunks.
+        let size = [4096 + 127; 3];
+        for (c, chunks, whole_chunks) in [(16, 714.0, 1.394), (32, 123.0, 1.917)] {
+            let found = cost(size, [c; 3], [128; 3], Codec::Compact);
+            assert!(near(found.chunks, (1.0 + 127.0 / c as f64).powi(3)), "{found:?}");
+            assert_eq!(found.chunks.round(), chunks);
+            assert!(near(found.over_read, ((127.0 + c as f64) / 128.0).powi(3)), "{found:?}");
+            assert!((found.over_read - whole_chunks).abs() < 1e-3);
+            assert_eq!(cost(size, [c; 3], [128; 3], Codec::None).over_read, 1.0);
+        }
+        // Blocks are lower than chunks: fewer voxels in vain.
+        let fast = cost(size, [32; 3], [128; 3], Codec::Fast).over_read;
+        assert!(fast > 1.0 && fast < 1.917, "{fast}");
+        // A patch that has one place only.
+        let found = cost([5, 64, 40], [4, 32, 32], [5, 64, 40], Codec::Compact);
+        assert_eq!(found.chunks, 8.0);
+        assert!(
+            near(found.over_read, f64::from(8 * 64 * 64) / f64::from(5 * 64 * 40)),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn samples_hold_the_patch_and_stay_bounded() {
+        for (size, patch, dtype) in [
+            ([1024, 512, 512], [96; 3], Dtype::Int16),
+            ([1024, 512, 512], [1, 512, 512], Dtype::Int16),
+            ([3, 700, 5], [3, 96, 5], Dtype::Float64),
+            ([1, 1, 1], [1; 3], Dtype::UInt8),
+            ([1 << 20, 2, 2], [96, 2, 2], Dtype::UInt8),
+            ([2048, 2048, 2048], [1024; 3], Dtype::Float32),
+        ] {
+            let shape = shape(size, dtype);
+            let sample = sample_region(&shape, &[patch]);
+            assert!(sample.is_inside(size) && !sample.is_empty(), "{size:?}: {sample:?}");
+            assert!(sample.len() * dtype.size() <= SAMPLE_BYTES, "{size:?}: {sample:?}");
+            assert!(sample.start[0] as u64 * shape.plane_bytes() <= SKIP_BYTES);
+            let fits = (0..3).all(|a| sample.size[a] >= patch[a]);
+            assert_eq!(fits, patch != [1024; 3], "{size:?}: {sample:?}");
+        }
+    }
+
+    #[test]
+    fn neighbours_are_other_chunks_within_the_volume() {
+        let found = neighbours([32; 3], &shape([1024, 512, 512], Dtype::Int16));
+        let expected = [[16, 32, 32], [32, 16, 16], [16; 3], [64, 32, 32], [32, 64, 64], [64; 3]];
+        assert_eq!(found, expected);
+        assert_eq!(
+            neighbours([1, 8, 128], &shape([1, 7, 100], Dtype::Int16)),
+            [[1, 4, 64]],
+            "neither below one voxel nor beyond the volume"
+        );
+    }
+}

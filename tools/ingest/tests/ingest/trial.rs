@@ -1,0 +1,70 @@
+//! Layouts tried on a file: what is measured agrees with what an ingest gives.
+
+use voxquarry::format::layout::Codec;
+use voxquarry_ingest::measure::{Patch, Until, read_patches};
+use voxquarry_ingest::trial::trial;
+use voxquarry_ingest::{Options, Quiet, ingest};
+
+use std::time::Duration;
+
+use voxquarry::Region;
+
+use crate::build::{Folder, Nifti, gzip};
+use crate::{images, small, volume};
+
+#[test]
+fn the_chosen_layout_costs_what_an_ingest_says() {
+    let folder = Folder::new();
+    // Two channels; the second is not sampled.
+    let file =
+        folder.write("ct.nii.gz", &gzip(&Nifti::new(1, false, 4, &[33, 40, 50, 2]).single()));
+    for codec in [Codec::Fast, Codec::Compact, Codec::None] {
+        let options = Options { codec, ..small() };
+        let tried = trial(&file, &options).unwrap();
+        let chosen = &tried.candidates[0];
+        assert!(chosen.is_chosen && chosen.codec == codec);
+        assert!(tried.candidates[1..].iter().all(|c| !c.is_chosen));
+        assert_eq!(tried.sample, Region::whole([50, 40, 33]), "a small volume is tried whole");
+        let store = folder.join(codec.name());
+        ingest(&images(&[("a", "ct", &file)]), &store, &options, &Quiet).unwrap();
+        let stored = volume(&store, "a", "ct");
+        assert_eq!(&chosen.layout, stored.layout());
+        // The ingested one has two channels of the same kind, and a header to remember.
+        let ratio = f64::from(50 * 40 * 33 * 2 * 2) / stored.stored_bytes().unwrap() as f64;
+        assert!((chosen.ratio / ratio - 1.0).abs() < 0.15, "{codec:?}: {} {ratio}", chosen.ratio);
+        for candidate in &tried.candidates {
+            assert!(candidate.ratio > 0.0);
+            for cost in &candidate.patches {
+                assert_eq!(cost.size, [16; 3]);
+                assert!(cost.chunks >= 2.0 && cost.over_read >= 1.0, "{cost:?}");
+                let patch_bytes = f64::from(16 * 16 * 16 * 2 * 2);
+                assert!(cost.patches_per_second > 0.0);
+                let rate = cost.bytes_per_second / cost.patches_per_second;
+                assert!((rate / patch_bytes - 1.0).abs() < 1e-9, "{cost:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn passes_end_with_the_last_patch_or_the_time() {
+    let folder = Folder::new();
+    let file = folder.write("ct.nii", &Nifti::new(1, false, 4, &[20, 20, 20]).single());
+    let store = folder.join("s.zarr");
+    ingest(&images(&[("a", "ct", &file)]), &store, &small(), &Quiet).unwrap();
+    let volume = volume(&store, "a", "ct");
+    let patch = |z| Patch { volume: volume.clone(), region: Region::new([z, 0, 0], [4, 5, 6]) };
+    let patches: Vec<Patch> = (0..10).map(patch).collect();
+    for threads in [1, 3] {
+        let pass = read_patches(&patches, threads, Until::Last(Duration::MAX)).unwrap();
+        assert_eq!((pass.patches, pass.bytes), (10, 10 * 4 * 5 * 6 * 2));
+        let limit = Duration::from_millis(30);
+        let pass = read_patches(&patches, threads, Until::Time(limit)).unwrap();
+        assert!(pass.patches > 10 && pass.seconds >= limit.as_secs_f64(), "{pass:?}");
+        let pass = read_patches(&patches, threads, Until::Last(Duration::ZERO)).unwrap();
+        assert_eq!(pass.patches, threads as u64, "one each, however little time there is");
+        assert_eq!(read_patches(&[], threads, Until::Time(limit)).unwrap().patches, 0);
+    }
+    let outside = [patch(17)];
+    assert!(read_patches(&outside, 1, Until::Time(Duration::ZERO)).is_err());
+}
