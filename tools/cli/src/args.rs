@@ -190,9 +190,10 @@ pub(crate) struct PreviewArgs {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-For each volume's name, patches drawn uniformly from all subjects that have it are read into one buffer a thread:
-first touch, each patch once, with checksums compared as in training, from wherever its bytes are (what came from the disk is
-said; to measure the disk alone, empty the page cache before); then warm, the same patches again. Nothing decoded is cached.
+For each volume's name, patches drawn uniformly from all subjects that have it are read into one
+buffer a thread: first touch, each patch once, with checksums compared as in training, from
+wherever its bytes are (what came from the disk is said; to measure the disk alone, empty the
+page cache before); then warm, the same patches again. Nothing decoded is cached.
 
 Examples:
   voxquarry bench store.zarr
@@ -216,9 +217,11 @@ pub(crate) struct BenchArgs {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The chosen layout (*), chunks of half and twice its extent, and the other codecs are tried on a sample from the middle of the
-file, 16 MiB at most: chunks that a patch meets and voxels decoded for each of its own are computed for the whole volume, the
-ratio and the speed of one thread are measured on the sample. Nothing is written but a temporary folder.
+The chosen layout (*), chunks of half and twice its extent, and the other codecs are tried on a
+sample from the middle of the file, 24 MiB at most: chunks that a patch meets and voxels decoded
+for each of its own are computed for the whole volume, the ratio and the speed of one thread are
+measured on the sample (air around it would compress better). Nothing is written but a temporary
+folder.
 
 Examples:
   voxquarry plan-layout ct.nii.gz

@@ -25,9 +25,12 @@ use crate::nifti;
 use crate::source::SourceVolume;
 
 /// Voxels that are tried: more than the caches near a processor hold, and encoded in a moment.
-const SAMPLE_BYTES: usize = 16 << 20;
+const SAMPLE_BYTES: usize = 24 << 20;
 /// The sample lies in the middle of the volume, but no further in: a gzip has to be decoded up to it.
 const SKIP_BYTES: u64 = 256 << 20;
+/// The sample's extents are multiples of it where the volume has so many: chunks that are cut would spoil the ratio. A
+/// patch has as many places along an axis, where there is room: those within a chunk cost differently.
+const STEP: usize = 64;
 /// The largest chunk that is tried.
 const CHUNK_BYTES: usize = 1 << 20;
 const PATCHES: u64 = 64;
@@ -184,23 +187,29 @@ fn expected_cost(layout: &ArrayLayout, size: Size3) -> PatchCost {
     }
 }
 
-/// A box around the middle that the largest patch fits into, grown to the sample's bytes in the patch's proportions.
+/// A box around the middle that the largest patch fits into, in places of its own, grown to the sample's bytes.
 fn sample_region(shape: &VolumeShape, patches: &[Size3]) -> Region {
     let largest =
         [0, 1, 2].map(|a| patches.iter().map(|p| p[a]).max().expect("at least one patch size"));
     let bytes = |size: Size3| size.iter().product::<usize>() * shape.dtype.size();
-    let mut size = largest;
+    let more = |n: usize, a: usize| ((n / STEP + 1) * STEP).min(shape.size[a]);
+    let less = |n: usize| if n > STEP { (n - 1) / STEP * STEP } else { n.div_ceil(2) };
+    let mut size = [0, 1, 2].map(|a| more(largest[a] + STEP - 1, a));
     // Ends: an axis shrinks to 1 at most, and grows to the volume's extent at most.
     while bytes(size) > SAMPLE_BYTES {
-        let longest = (0..3).max_by_key(|&a| size[a]).expect("three axes");
-        size[longest] = size[longest].div_ceil(2);
+        let spare = (0..3)
+            .filter(|&a| less(size[a]) >= largest[a] && less(size[a]) < size[a])
+            .max_by_key(|&a| size[a] - largest[a]);
+        let longest = || (0..3).max_by_key(|&a| size[a]).expect("three axes");
+        let a = spare.unwrap_or_else(longest);
+        size[a] = less(size[a]);
     }
     loop {
         let share = |a: usize| size[a] as f64 / largest[a] as f64;
         let growing = (0..3).filter(|&a| size[a] < shape.size[a]);
         let Some(a) = growing.min_by(|&a, &b| share(a).total_cmp(&share(b))) else { break };
         let mut grown = size;
-        grown[a] = (size[a] + size[a].div_ceil(2)).min(shape.size[a]);
+        grown[a] = more(size[a], a);
         if bytes(grown) > SAMPLE_BYTES {
             break;
         }
@@ -363,6 +372,10 @@ mod tests {
             let fits = (0..3).all(|a| sample.size[a] >= patch[a]);
             assert_eq!(fits, patch != [1024; 3], "{size:?}: {sample:?}");
         }
+        // Not both fit: the cube does, with places to spare.
+        let mixed = [[96; 3], [1, 512, 512]];
+        let sample = sample_region(&shape([1024, 512, 512], Dtype::Int16), &mixed).size;
+        assert!(sample[0] > 96 && sample[1] > 160 && sample[2] > 160, "{sample:?}");
     }
 
     #[test]
