@@ -69,6 +69,24 @@ impl ChunkCache {
         Lookup::Pass
     }
 
+    /// Makes room for a chunk and gives a buffer for it: an evicted chunk's, where nobody reads that any more.
+    ///
+    /// Fresh ones would come from the arena of whichever thread decodes, and evicted ones go back to another's: each
+    /// arena would grow to its largest share, and together they would exceed the budget by half.
+    pub(crate) fn buffer(&self, chunk_bytes: usize) -> Arc<[u8]> {
+        let mut spare = None;
+        let mut state = self.state();
+        while state.bytes + chunk_bytes > self.budget_bytes {
+            let Some((_, old)) = state.chunks.pop_lru() else { break };
+            state.bytes -= old.len();
+            spare = Some(old);
+        }
+        drop(state);
+        spare
+            .filter(|old| old.len() == chunk_bytes && Arc::strong_count(old) == 1)
+            .unwrap_or_else(|| zeros(chunk_bytes))
+    }
+
     /// Keeps a decoded chunk; makes room first.
     pub(crate) fn insert(&self, key: ChunkKey, chunk: Arc<[u8]>) {
         let mut state = self.state();
@@ -87,6 +105,11 @@ impl ChunkCache {
     pub(crate) fn bytes(&self) -> usize {
         self.state().bytes
     }
+}
+
+/// A buffer of so many zeros.
+pub(crate) fn zeros(bytes: usize) -> Arc<[u8]> {
+    std::iter::repeat_n(0, bytes).collect()
 }
 
 #[cfg(test)]
@@ -109,6 +132,22 @@ mod tests {
         assert!(matches!(cache.lookup((0, 9), 30), Lookup::Hit(c) if c.len() == 30));
         assert!(matches!(cache.lookup((0, 0), 30), Lookup::Pass));
         assert_eq!(cache.bytes(), 90);
+    }
+
+    #[test]
+    fn an_evicted_buffer_is_used_again_unless_it_is_read() {
+        let cache = ChunkCache::new(60);
+        let (first, second) = (chunk(30), chunk(30));
+        let addresses = [&first, &second].map(|c| c.as_ptr());
+        cache.insert((0, 0), first);
+        cache.insert((0, 1), second);
+        assert_eq!(cache.buffer(30).as_ptr(), addresses[0]);
+        assert_eq!(cache.bytes(), 30);
+        cache.insert((0, 2), chunk(30));
+        let Lookup::Hit(reader) = cache.lookup((0, 1), 30) else { panic!("it is there") };
+        assert!(matches!(cache.lookup((0, 2), 30), Lookup::Hit(_)));
+        let fresh = cache.buffer(30);
+        assert!(fresh.as_ptr() != addresses[1] && reader.as_ptr() == addresses[1]);
     }
 
     #[test]

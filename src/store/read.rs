@@ -17,7 +17,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::ahead;
-use super::cache::Lookup;
+use super::cache::{Lookup, zeros};
 use super::gather::{Canvas, Placement, Plain};
 use super::shards::Shard;
 use super::volume::Volume;
@@ -115,7 +115,8 @@ impl Volume {
             let decoded = if layout.codec == ChunkCodec::Raw {
                 check_raw_length(payload.bytes, layout.chunk_bytes()).map(|()| payload.bytes.into())
             } else {
-                frame(payload.bytes, layout).and_then(|frame| decode_whole(&frame, layout, scratch))
+                frame(payload.bytes, layout)
+                    .and_then(|frame| decode_whole(&frame, zeros(layout.chunk_bytes()), scratch))
             };
             decoded.map(Some).map_err(|message| shard.decode_error(slot, payload.offset, message))
         })
@@ -244,7 +245,8 @@ impl Read<'_> {
             }
             let frame = frame(payload.bytes, layout)?;
             if admit {
-                let voxels = decode_whole(&frame, layout, scratch)?;
+                let buffer = context.cache.buffer(layout.chunk_bytes());
+                let voxels = decode_whole(&frame, buffer, scratch)?;
                 scatter(&whole, &voxels);
                 context.cache.insert(key, voxels);
                 return Ok(());
@@ -294,13 +296,12 @@ fn check_raw_length(bytes: &[u8], expected: usize) -> Result<(), String> {
     }
 }
 
-/// All of a frame's elements, in a buffer that the cache may keep.
+/// All of a frame's elements, in `voxels`, which has their length and no other owner.
 fn decode_whole(
     frame: &Frame<'_>,
-    layout: &ArrayLayout,
+    mut voxels: Arc<[u8]>,
     scratch: &mut Scratch,
 ) -> Result<Arc<[u8]>, String> {
-    let mut voxels: Arc<[u8]> = std::iter::repeat_n(0, layout.chunk_bytes()).collect();
     let out = Arc::get_mut(&mut voxels).expect("nobody else has it yet");
     for i in 0..frame.blocks() {
         out[frame.block_range(i)].copy_from_slice(frame.block(i, scratch)?.whole());
