@@ -192,6 +192,13 @@ mod tests {
         bytes
     }
 
+    /// With a shortest match that depends on the seed.
+    fn encoded(plain: &[u8], seed: u32) -> Vec<u8> {
+        let (mut encoded, min_match) = (Vec::new(), 4 + seed as usize % 13);
+        assert!(encode(plain, &mut encoded, &mut Vec::new(), 9, min_match, usize::MAX));
+        encoded
+    }
+
     fn decoded(kernel: Kernel, source: &[u8], length: usize) -> Option<Vec<u8>> {
         let mut out = vec![0xee; length + SLACK_BYTES];
         decode(kernel, source, &mut out, length).then(|| out[..length].to_vec())
@@ -201,15 +208,7 @@ mod tests {
     fn blocks_decode_to_what_was_encoded() {
         for seed in 0..300 {
             let plain = plain(seed, [1, 13, 64, 500, 4096, 70_000][seed as usize % 6]);
-            let mut encoded = Vec::new();
-            assert!(encode(
-                &plain,
-                &mut encoded,
-                &mut Vec::new(),
-                9,
-                4 + seed as usize % 13,
-                usize::MAX
-            ));
+            let encoded = encoded(&plain, seed);
             for kernel in Kernel::available() {
                 assert!(decoded(*kernel, &encoded, plain.len()).as_ref() == Some(&plain), "{seed}");
                 for wrong in [plain.len() - 1, plain.len() + 1] {
@@ -224,15 +223,7 @@ mod tests {
         let mut agreed = [0, 0];
         for seed in 0..60 {
             let plain = plain(seed, 400);
-            let mut encoded = Vec::new();
-            assert!(encode(
-                &plain,
-                &mut encoded,
-                &mut Vec::new(),
-                9,
-                4 + seed as usize % 13,
-                usize::MAX
-            ));
+            let encoded = encoded(&plain, seed);
             for at in 0..encoded.len() {
                 for value in [0, 0x0f, 0xf0, 0xff, encoded[at] ^ 1] {
                     let mut damaged = encoded.clone();
