@@ -26,6 +26,6 @@ pub use dtype::{Dtype, Voxel};
 pub use error::{Error, Fault, Result};
 pub use geometry::{Affine, Padding, Region, Size3};
 pub use half::f16;
-pub use sample::{GridSampler, PatchLocation, UniformSampler};
+pub use sample::{GridSampler, PatchLocation, RandomSampler, UniformSampler};
 pub use source::Access;
 pub use store::{Dataset, OpenOptions, Subject, Verify, Volume};

@@ -8,12 +8,14 @@
 
 mod grid;
 mod random;
+mod sampler;
 mod uniform;
 
 use std::sync::Arc;
 
 pub use grid::{Grid, GridSampler, Margin, Overlap, Placement};
 pub use random::Epoch;
+pub use sampler::RandomSampler;
 pub use uniform::UniformSampler;
 
 use crate::{Error, Region, Result, Size3};
