@@ -26,7 +26,7 @@ test-python:     ## Python tests, and the readers of other projects.
 	"$$environment"/bin/python -m pytest python/tests && \
 	"$$environment"/bin/python -m pytest format-spec
 
-test-torch:      ## TorchIO and MONAI as oracles; installs torch once (several GB).
+test-torch:      ## In torch's loaders, with TorchIO and MONAI as oracles; installs them once (several GB).
 	environment="$$($(ENVIRONMENT) torch python/requirements/torch.txt)" && \
 	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
 		--manifest-path python/Cargo.toml && \
@@ -46,6 +46,10 @@ bench:           ## Voxquarry beside its peers; takes long, writes benches/resul
 	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
 		--manifest-path python/Cargo.toml && \
 	"$$environment"/bin/python -m benches.compare $(BENCH_ARGS)
+	environment="$$($(ENVIRONMENT) torch python/requirements/torch.txt)" && \
+	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
+		--manifest-path python/Cargo.toml && \
+	"$$environment"/bin/python -m benches.training $(TRAINING_ARGS)
 
 docs:            ## The Rust documentation.
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --locked --no-deps

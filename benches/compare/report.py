@@ -1,75 +1,25 @@
 """What a run leaves behind: a JSON record with every round, the tables in Markdown, a plot."""
 
 import json
-import os
-import platform
 import statistics
-import subprocess
-from datetime import UTC, datetime
-from importlib import metadata
-from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from . import data, targets
+from . import circumstances, data, targets
 from .protocol import median_ratio
 
-PROJECT = Path(__file__).parents[2]
 PACKAGES = (
     "voxquarry", "numpy", "blosc2", "nnunetv2", "tensorstore", "zarr", "zarrs", "wkw", "h5py", "nibabel", "indexed-gzip",
 )  # fmt: skip
 
 
-def machine():
-    """What the figures depend on beside the code."""
-    cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    fields = dict(line.split(":", 1) for line in cpu.split("\n\n")[0].splitlines() if ":" in line)
-    fields = {key.strip(): value.strip() for key, value in fields.items()}
-    flags = fields.get("flags", "").split()
-    pages = Path("/proc/meminfo").read_text().split() if Path("/proc/meminfo").exists() else ["", "0"]
-    return {
-        "cpu": fields.get("model name", platform.processor()),
-        "cores": len(os.sched_getaffinity(0)),
-        "simd": [name for name in ("avx2", "avx512bw", "avx512vbmi") if name in flags],
-        "memory_gib": round(int(pages[1]) / 2**20, 1),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-    }
-
-
-def versions(nnunet_version):
-    found = {"nnunetv2": nnunet_version}
-    for name in PACKAGES:
-        try:
-            found.setdefault(name, metadata.version(name))
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
-
-
-def commit():
-    """The commit measured, marked if the working tree differs from it."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--exclude", "*"],
-            cwd=PROJECT, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return described.stdout.strip()
-
-
 def new_record(arguments, nnunet_version):
     return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": machine(),
-        "versions": versions(nnunet_version),
+        **circumstances.of_run(PACKAGES, {"nnunetv2": nnunet_version}),
         "arguments": arguments,
-        "load_begin": os.getloadavg()[0],
         "complete": False,
         "warm": [],
         "cold": [],
@@ -101,12 +51,8 @@ def markdown(record):
 
 
 def _preamble(record):
-    m = record["machine"]
-    known = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
-    cut = "" if record["complete"] else " The run was cut short."
-    busy = f"load {record['load_begin']:.1f} before, {record['load_end']:.1f} after the run"
     return [
-        f"{record['date']}, commit {record['commit']}, {m['cpu']}, {m['cores']} cores, {m['memory_gib']} GiB, {m['system']}, {busy}; {known}.{cut}",
+        circumstances.sentence(record),
         "",
         "Patches per second are medians over the rounds; a ratio is the median of the ratios within each round (least–greatest).",
         "Two threads of ours are divided by two processes of the others.",

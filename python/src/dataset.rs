@@ -229,6 +229,12 @@ impl Subject {
         self.0.name()
     }
 
+    /// The store it is in.
+    #[getter]
+    fn dataset(&self, py: Python<'_>) -> Py<Dataset> {
+        self.1.clone_ref(py)
+    }
+
     /// Extents in ``(z, y, x)`` that all its volumes share.
     #[getter]
     fn size(&self) -> PyResult<(usize, usize, usize)> {
@@ -280,6 +286,12 @@ pub(crate) struct Volume(pub(crate) voxquarry::Volume, Py<Subject>);
 
 #[pymethods]
 impl Volume {
+    /// The subject it is of.
+    #[getter]
+    fn subject(&self, py: Python<'_>) -> Py<Subject> {
+        self.1.clone_ref(py)
+    }
+
     /// Extents as numpy shows them: ``(z, y, x)`` or ``(c, z, y, x)``.
     #[getter]
     fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {

@@ -1,0 +1,90 @@
+"""Training and inference beside the peers: `python -m benches.training`, from the project's root, in the environment of torch.
+
+A part is a module of this folder with `measure(data, quick, say)`. It gets the folder where volumes and stores are kept, whether this is a
+smoke run, and `say(text)` for progress; it returns its record, a dictionary for JSON, and a list of `benches.compare.targets.Verdict`.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+import time
+import traceback
+from importlib.util import find_spec
+from pathlib import Path
+
+from benches.compare import circumstances
+
+from . import report
+
+# Those that are there take part.
+PARTS = tuple(name for name in ("sampling", "queueing", "endtoend", "aggregation") if find_spec(f"{__package__}.{name}"))
+PACKAGES = ("voxquarry", "torch", "torchio", "monai", "torchdata", "blosc2", "numpy", "nibabel", "nnunetv2")
+
+
+def parse():
+    parser = argparse.ArgumentParser(prog="python -m benches.training", description=__doc__.splitlines()[0])
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, help="parts of the run (all)")
+    parser.add_argument("--quick", action="store_true", help="small volumes, short rounds: a smoke run")
+    parser.add_argument("--data", type=Path, default=Path("bench-data"), help="where volumes and stores are kept (bench-data)")
+    parser.add_argument("--results", type=Path, help="where the record goes (benches/results; quick bench-data/results)")
+    arguments = parser.parse_args()
+    arguments.results = arguments.results or (arguments.data / "results" if arguments.quick else Path("benches/results"))
+    return arguments
+
+
+class Run:
+    def __init__(self, arguments):
+        self.arguments = arguments
+        self.began = time.monotonic()
+        shown = {"part": list(arguments.part), "quick": arguments.quick}
+        self.record = {**circumstances.of_run(PACKAGES, {}), "arguments": shown, "complete": False, "parts": {}}
+
+    def say(self, text):
+        print(f"{time.monotonic() - self.began:7.1f} s  {text}", file=sys.stderr, flush=True)
+
+    def everything(self):
+        failed = False
+        for name in self.arguments.part:
+            self.say(name)
+            try:
+                self.part(name)
+            except Exception:  # Whatever a part raises: the others are still worth measuring.
+                failed = True
+                self.record["parts"][name] = {"record": {}, "verdicts": [], "failure": traceback.format_exc(limit=-4)}
+                self.say(self.record["parts"][name]["failure"])
+        self.record["complete"] = not failed
+
+    def part(self, name):
+        module = importlib.import_module(f"{__package__}.{name}")
+        found, verdicts = module.measure(self.arguments.data.resolve(), self.arguments.quick, self.say)
+        self.record["parts"][name] = {
+            "title": module.__doc__.splitlines()[0],
+            "record": found,
+            "verdicts": [vars(verdict) for verdict in verdicts],
+        }
+
+    def finish(self):
+        self.record["load_end"] = os.getloadavg()[0]
+        self.record["seconds"] = round(time.monotonic() - self.began)
+        path = report.save(self.record, self.arguments.results)
+        for part in self.record["parts"].values():
+            for verdict in part["verdicts"]:
+                met = "met " if verdict["met"] else "MISS"
+                print(f"{met}  {verdict['figure']}: {verdict['found']}, wanted {verdict['wanted']}")
+        self.say(f"tables and record: {os.path.relpath(path)}")
+
+
+def main():
+    run = Run(parse())
+    try:
+        run.everything()
+    except KeyboardInterrupt:
+        run.say("interrupted: what was measured is kept")
+    finally:
+        run.finish()
+    return 0 if run.record["complete"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

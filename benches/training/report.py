@@ -1,0 +1,68 @@
+"""What a run leaves behind: `training.json` with all that was found, `training.md` with tables.
+
+The record of a part is shown without knowing it: a list of rows, each a dictionary, becomes a table with their keys as columns; lists of
+numbers in it are shown as their median (least–greatest); what is left becomes a table of single figures.
+"""
+
+import json
+import statistics
+
+from benches.compare import circumstances
+
+
+def save(record, folder):
+    """Writes both files; a run that was cut short is saved as far as it came."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "training.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    (folder / "training.md").write_text(markdown(record))
+    return folder / "training.md"
+
+
+def markdown(record):
+    lines = ["# Training and inference beside the peers", "", circumstances.sentence(record), ""]
+    lines += ["Figures of several rounds are shown as their median (least–greatest).", ""]
+    verdicts = [verdict for part in record["parts"].values() for verdict in part["verdicts"]]
+    if verdicts:
+        lines += ["## Targets", "", "| figure | found | wanted | met |", "|---|---|---|---|"]
+        lines += [f"| {v['figure']} | {v['found']} | {v['wanted']} | {'yes' if v['met'] else '**no**'} |" for v in verdicts]
+        lines.append("")
+    for name, part in record["parts"].items():
+        lines += [f"## {name}", "", *_part(part)]
+    return "\n".join(lines)
+
+
+def _part(part):
+    if part.get("failure"):
+        return ["It failed:", "", "```", part["failure"].strip(), "```", ""]
+    lines, single = [part["title"], ""], {}
+    for key, value in part["record"].items():
+        if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+            lines += [f"### {key}", "", *_table(value), ""]
+        else:
+            single[key] = value
+    if single:
+        lines += ["| figure | |", "|---|---:|", *(f"| {key} | {_shown(value)} |" for key, value in single.items()), ""]
+    return lines
+
+
+def _table(rows):
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    numeric = {c for c in columns if all(not isinstance(row.get(c, 0), str) for row in rows)}
+    head = [f"| {' | '.join(columns)} |", f"|{'|'.join('---:' if c in numeric else '---' for c in columns)}|"]
+    return head + [f"| {' | '.join(_shown(row.get(c)) for c in columns)} |" for row in rows]
+
+
+def _shown(value):
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    if isinstance(value, list | tuple) and value and all(isinstance(n, int | float) for n in value):
+        if len(value) == 1:
+            return _shown(value[0])
+        return f"{_shown(statistics.median(value))} ({_shown(min(value))}–{_shown(max(value))})"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(part)}" for key, part in value.items())
+    return str(value).replace("|", "/").replace("\n", " ")

@@ -1,0 +1,64 @@
+"""``Dataset``: patches that a sampler of Voxquarry chose, as ``MetaTensor``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import apply_transform
+
+from .. import Dataset as Store
+from .. import Volume
+from ..torch import PatchDataset
+
+
+class Dataset(PatchDataset):
+    """``voxquarry.torch.PatchDataset`` whose volumes are ``MetaTensor``: with the patch's affine, and its location in ``meta``.
+
+    An item is a dictionary, for MONAI's dictionary transforms: ``{"ct": MetaTensor (c, z, y, x), …, "location": (6,), "subject": name}``.
+
+    Args:
+        dataset, sampler, volumes, patches_per_subject, seed, padding: As for ``voxquarry.torch.PatchDataset``.
+        transform: MONAI transforms for each item; one that gives several items makes the item a list, as in MONAI.
+    """
+
+    def __init__(
+        self,
+        dataset: Store,
+        sampler: Any,
+        volumes: Sequence[str] | None = None,
+        patches_per_subject: int = 1,
+        *,
+        seed: int = 0,
+        padding: float | str | None = None,
+        transform: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
+    ) -> None:
+        super().__init__(dataset, sampler, volumes, patches_per_subject, seed=seed, padding=padding, transform=transform)
+
+    def _finish(self, item: dict[str, Any]) -> Any:
+        subject = self.dataset[item["subject"]]
+        for name in self.volumes:
+            item[name] = meta_tensor(item[name], subject[name], item["location"])
+        return item if self.transform is None else apply_transform(self.transform, item)
+
+
+def meta_tensor(patch: torch.Tensor, volume: Volume, location: torch.Tensor) -> MetaTensor:
+    """``patch`` with the affine of its place in ``volume``, which maps its ``(z, y, x)`` indices to RAS+ millimetres."""
+    meta = {
+        "location": location,
+        "subject": volume.subject.name,
+        "filename_or_obj": f"{volume.subject.dataset.path}/{volume.subject.name}/{volume.name}",
+        "spatial_shape": np.array(volume.shape[-3:]),
+        "original_channel_dim": 0,
+    }
+    return MetaTensor(patch, affine=affine_at(volume, location[:3].numpy()), meta=meta)
+
+
+def affine_at(volume: Volume, start: np.ndarray) -> torch.Tensor:
+    """The volume's affine for indices ``(z, y, x)`` that count from ``start``."""
+    affine = volume.affine[:, [2, 1, 0, 3]]
+    affine[:3, 3] += affine[:3, :3] @ start
+    return torch.from_numpy(affine)

@@ -1,0 +1,83 @@
+"""A crop and a padding that leave voxels of a store where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+
+import numpy as np
+
+import torchio as tio
+
+from .subjects import Box, _Stored
+
+# Modes that a patch can be filled by without more of the volume than itself and its statistics.
+_BY_PATCH = ("edge", "reflect", "minimum", "maximum")
+
+
+class Crop(tio.Crop):
+    """``torchio.Crop`` which reads no more of an image of a store than what stays."""
+
+    @staticmethod
+    def _crop_image(image: tio.Image, index_ini: Sequence[int], index_fin: Sequence[int], *, copy_patch: bool) -> tio.Image:
+        if not isinstance(image, _Stored) or not copy_patch:
+            return tio.Crop._crop_image(image, index_ini, index_fin, copy_patch=copy_patch)
+        if image.box is None:
+            part = tio.Crop._crop_image(image, index_ini, index_fin, copy_patch=True)
+            tensor, affine = part.data, part.affine
+        else:
+            box = image.box.part(index_ini, np.subtract(index_fin, index_ini))
+            tensor, affine = box.read(), box.affine
+        # A patch is in memory: TorchIO's own class says all there is.
+        kind = tio.LabelMap if isinstance(image, tio.LabelMap) else tio.ScalarImage
+        return kind(tensor=tensor, affine=affine, path=image.path)
+
+
+class _InMemory(tio.Pad):
+    """Pads the images that are not in a store, or whose mode needs all of them."""
+
+    def get_images(self, subject: tio.Subject) -> list[tio.Image]:
+        return [image for image in super().get_images(subject) if _filling(image, self.padding_mode) is None]
+
+    @property
+    def name(self) -> str:
+        return "Pad"
+
+
+def pad(subject: tio.Subject, border: Sequence[int], mode: str | float) -> tio.Subject:
+    """A copy of ``subject`` with ``border`` voxels more on both sides of each axis, filled as ``torchio.Pad`` does."""
+    padding = tuple(int(n) for n in np.repeat(border, 2))
+    # What else a transform does at the end would read every image.
+    transform = _InMemory(padding, padding_mode=mode, parse_input=False)
+    padded = transform(subject)
+    for image in padded.get_images(intensity_only=False):
+        filling = _filling(image, mode)
+        if filling is not None:
+            image.reader = image.box.padded(border, filling)
+    padded.add_transform(transform, {"padding": padding, "padding_mode": mode})
+    return padded
+
+
+def _filling(image: tio.Image, mode: str | float) -> float | str | None:
+    """What ``Volume.read`` is to fill with, in stored values; None if the image has to be padded in memory."""
+    box = image.box if isinstance(image, _Stored) else None
+    # A box that is padded already has no voxels of its own outside the volume; a scale turns a number into another.
+    if box is None or box.padding is not None or (box.volume.slope, box.volume.intercept) != (1.0, 0.0):
+        return None
+    if isinstance(mode, Real):
+        return _constant(float(mode), box.volume.dtype)
+    if mode not in _BY_PATCH or box.shape != Box.whole(box.volume).shape:
+        return None
+    if mode in ("edge", "reflect"):
+        return mode
+    if box.volume.stats["non_finite"]:
+        return None
+    return box.volume.stats["min" if mode == "minimum" else "max"]
+
+
+def _constant(value: float, dtype: np.dtype) -> float | None:
+    """``value`` as ``numpy.pad`` writes it into that type, which truncates; None where TorchIO's wider type holds another."""
+    if dtype.kind == "f":
+        return value
+    limits = np.iinfo(dtype)
+    return int(value) if limits.min <= value <= limits.max else None

@@ -1,0 +1,156 @@
+"""TorchIO subjects over a store: shape and affine are known at once, voxels are read when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchio as tio
+from torchio.data.io import check_uint_to_int
+
+from .. import Subject as StoreSubject
+from .. import UsageError, Volume
+
+Triple = tuple[int, int, int]
+
+
+class Box:
+    """The part of a volume that an image shows, in TorchIO's axes; as a TorchIO ``reader`` it gives voxels and affine.
+
+    ``ini`` and ``shape`` are voxels ``(i, j, k)``. What lies outside the volume is filled as ``padding`` says.
+    """
+
+    def __init__(self, volume: Volume, ini: Triple, shape: Triple, padding: float | str | None = None) -> None:
+        self.volume, self.ini, self.shape, self.padding = volume, ini, shape, padding
+
+    @classmethod
+    def whole(cls, volume: Volume) -> Box:
+        z, y, x = volume.shape[-3:]
+        return cls(volume, (0, 0, 0), (x, y, z))
+
+    @property
+    def channels(self) -> int:
+        return self.volume.shape[0] if self.volume.ndim == 4 else 1
+
+    @property
+    def affine(self) -> np.ndarray:
+        return moved(self.volume.affine, self.ini)
+
+    def part(self, ini: Sequence[int], shape: Sequence[int]) -> Box:
+        """The box at ``ini`` in this one."""
+        start = tuple(int(a + b) for a, b in zip(self.ini, ini, strict=True))
+        return Box(self.volume, start, tuple(map(int, shape)), self.padding)
+
+    def padded(self, border: Sequence[int], padding: float | str) -> Box:
+        """This box with ``border`` voxels more on both sides of each axis."""
+        start = tuple(int(a - b) for a, b in zip(self.ini, border, strict=True))
+        shape = tuple(int(n + 2 * b) for n, b in zip(self.shape, border, strict=True))
+        return Box(self.volume, start, shape, padding)
+
+    def read(self) -> torch.Tensor:
+        """Voxels ``(c, i, j, k)``, a transposed view of what was read; scaled as the volume says, unsigned integers widened as
+        TorchIO does."""
+        voxels = self.volume.read(self.ini[::-1], self.shape[::-1], padding=self.padding)
+        voxels = check_uint_to_int(scaled(voxels, self.volume.slope, self.volume.intercept))
+        return torch.from_numpy(voxels.reshape(self.channels, *self.shape[::-1])).permute(0, 3, 2, 1)
+
+    def __call__(self, path: object) -> tuple[torch.Tensor, np.ndarray]:
+        return self.read(), self.affine
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Box:
+        # A published volume never changes.
+        return self
+
+
+def moved(affine: np.ndarray, ini: Sequence[int]) -> np.ndarray:
+    """The affine of the part that begins at ``ini``."""
+    result = affine.copy()
+    result[:3, 3] += affine[:3, :3] @ np.asarray(ini, dtype=np.float64)
+    return result
+
+
+def scaled(voxels: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+    """Real values of stored ones: as they are without a scale, else float32, or float64 where 32 bits cannot hold them."""
+    if (slope, intercept) == (1.0, 0.0):
+        return voxels
+    dtype = np.float32 if voxels.dtype.itemsize < 4 or voxels.dtype == np.float32 else np.float64
+    real = voxels.astype(dtype)
+    real *= dtype(slope)
+    real += dtype(intercept)
+    return real
+
+
+class _Stored(tio.Image):
+    """What the two kinds of images share: with a ``Box`` as reader, shape and affine cost no voxels."""
+
+    @property
+    def box(self) -> Box | None:
+        """Where the voxels are, while they are not in memory."""
+        return self.reader if isinstance(self.reader, Box) and not self._loaded else None
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return super().shape if self.box is None else (self.box.channels, *self.box.shape)
+
+    @property
+    def affine(self) -> np.ndarray:
+        return super().affine if self.box is None else self.box.affine
+
+    @affine.setter
+    def affine(self, matrix: Any) -> None:
+        self[tio.AFFINE] = self._parse_affine(matrix)
+
+    @property
+    def num_channels(self) -> int:
+        return self.shape[0]
+
+
+class ScalarImage(_Stored, tio.ScalarImage):
+    """A ``torchio.ScalarImage`` that may be in a store."""
+
+
+class LabelMap(_Stored, tio.LabelMap):
+    """A ``torchio.LabelMap`` that may be in a store."""
+
+
+class Subject(tio.Subject):
+    """A ``torchio.Subject`` that may be in a store."""
+
+    def load(self) -> None:
+        """Loads images that are not in a store; ``SubjectsDataset`` calls it for every subject, and a patch needs no more.
+
+        The whole of an image of a store is read by its own ``load()``, or when its ``data`` are asked for.
+        """
+        for image in self.get_images(intensity_only=False):
+            if not isinstance(image, _Stored) or image.box is None:
+                image.load()
+
+
+def subject(stored: StoreSubject, volumes: Sequence[str] | None = None, **attributes: object) -> Subject:
+    """A lazy TorchIO subject over a subject of a store, such as ``subject(ds["case01"])``.
+
+    Its images have the volumes' names: label maps are ``LabelMap``, the others ``ScalarImage``. Nothing is read here.
+
+    Args:
+        stored: The subject in the store.
+        volumes: Names of the volumes it has; all if None.
+        attributes: Items that the subject carries beside its images, as in ``torchio.Subject``; ``name`` is the subject's own
+            unless given.
+
+    Raises:
+        UsageError: A volume that is not there, or an attribute with the name of one.
+    """
+    names = list(stored) if volumes is None else list(volumes)
+    if clash := set(names).intersection(attributes):
+        raise UsageError(f"attribute {clash.pop()!r}: a volume of the subject has that name")
+    images = {name: _image(stored[name]) for name in names}
+    return Subject({"name": stored.name, **attributes, **images})
+
+
+def _image(volume: Volume) -> ScalarImage | LabelMap:
+    kind = LabelMap if volume.kind == "labels" else ScalarImage
+    subject = volume.subject
+    return kind(Path(subject.dataset.path, subject.name, volume.name), reader=Box.whole(volume))
