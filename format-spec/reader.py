@@ -7,6 +7,7 @@ Needs numpy and numcodecs. From Python:
     volume = store["patient1"]["ct"]
     volume.array()          # numpy, (z, y, x) or (c, z, y, x), stored values
     volume.affine           # 4x4, index (x, y, z, 1) to millimetres
+    volume.chunk_sums()     # one number for each chunk, or None
     volume.label_counts()   # labels only: one {label: voxels} for each chunk
 
 On a command line: python reader.py [--blosc] STORE [SUBJECT VOLUME]
@@ -427,9 +428,27 @@ class Volume:
             found.append(dict(zip(labels[part].tolist(), counts[part].tolist())))
         return found
 
+    def chunk_sums(self) -> list[float] | None:
+        """For each chunk, in C order of the chunk grid, the sum of its real values; None where there is none: section 8."""
+        folder = self.folder / "sums"
+        if read_file(folder / "zarr.json") is None:
+            return None
+        array = read_node(folder, "array", ("attributes",))
+        found = array["attributes"].get("voxquarry") if isinstance(array["attributes"], dict) else None
+        sums = {f"{name}_crc32c": crc32c(read_file(place / "zarr.json") or b"")
+                for name, place in (("volume", self.folder), ("level", self.folder / "0"))}
+        need(found == {"node": "sums", **sums}, f"{folder}: sums of another volume")
+        length = math.prod(-(-n // c) for n, c in zip(self.shape, self.chunk))
+        values = self._vector(folder, "float64", length)
+        need((np.isfinite(values) & (values >= 0)).all(), f"{folder}: a number that is no sum of weights")
+        return values.tolist()
+
     def _summary(self, name: str, data_type: str, length: int | None = None) -> np.ndarray:
         """One of the three arrays of a summary."""
-        folder = self.folder / "summary" / name
+        return self._vector(self.folder / "summary" / name, data_type, length)
+
+    def _vector(self, folder: Path, data_type: str, length: int | None) -> np.ndarray:
+        """A 1-D array about chunks."""
         array, dtype, chunk = read_array(folder)
         need(array["data_type"] == data_type, f"{folder}: data_type {array['data_type']}, expected {data_type}")
         shape = array.get("shape")

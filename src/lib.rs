@@ -26,6 +26,8 @@ pub use dtype::{Dtype, Voxel};
 pub use error::{Error, Fault, Result};
 pub use geometry::{Affine, Padding, Region, Size3};
 pub use half::f16;
-pub use sample::{GridSampler, PatchLocation, RandomSampler, UniformSampler};
+pub use sample::{
+    GridSampler, LabelSampler, PatchLocation, RandomSampler, UniformSampler, WeightedSampler,
+};
 pub use source::Access;
 pub use store::{Dataset, OpenOptions, Subject, Verify, Volume};

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use common::{Plain, write};
 use serde_json::Value;
+use voxquarry::codec::checksum;
 use voxquarry::codec::encode::Encoder;
 use voxquarry::codec::frame::{Frame, HEADER_BYTES};
 use voxquarry::format::array::{
@@ -19,7 +20,8 @@ use voxquarry::format::document::{self, Document};
 use voxquarry::format::index::index_bytes;
 use voxquarry::format::layout::Codec;
 use voxquarry::format::{PARTIAL_DIR, VERSION, limits};
-use voxquarry::{Dataset, Dtype, OpenOptions};
+use voxquarry::sample::{Border, Epoch};
+use voxquarry::{Dataset, Dtype, OpenOptions, WeightedSampler};
 
 const SPEC: &str = include_str!("../format-spec/README.md");
 
@@ -383,4 +385,26 @@ fn summaries_hold_the_arrays_of_the_table() {
         assert!(folder.join("c/0").is_file());
     }
     assert!(SPEC.contains("codecs `bytes`, `zstd`, `crc32c`, fill value 0"));
+}
+
+#[test]
+fn sums_say_which_volume_they_are_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = Plain::new(Some(2), [20, 33, 40], Dtype::UInt16, 1);
+    write(folder.path(), "s", "v", &plain, Kind::Image, Codec::Fast, [16, 32, 32]);
+    let dataset = Dataset::open(folder.path(), &OpenOptions::default()).unwrap();
+    let (subject, epoch) = (dataset.subject("s").unwrap(), Epoch::default());
+    let sampler = WeightedSampler::new([4; 3], Border::Pad, "v", 1).unwrap();
+    sampler.locations(&subject, epoch, 0, 1).unwrap();
+    let volume = subject.volume("v").unwrap();
+    let read = |path: &str| fs::read(volume.path().join(path).join("zarr.json")).unwrap();
+    let array: Value = serde_json::from_slice(&read("sums")).unwrap();
+    let written = &array["attributes"]["voxquarry"];
+    assert_eq!(keys_of(written), keys("sums keys"));
+    assert_eq!(written["node"], quoted(row("sums keys", "node")[2])[0]);
+    for (key, path) in [("volume_crc32c", ""), ("level_crc32c", "0")] {
+        assert_eq!(written[key], checksum(&read(path)), "{key}");
+    }
+    assert_eq!(array["data_type"], "float64");
+    assert_eq!(array["shape"], serde_json::json!([volume.layout().chunk_count()]));
 }

@@ -20,8 +20,8 @@ const MAY_IMPORT: [(&str, &[&str]); 8] = [
     ("codec", &["ground", "format"]),
     ("source", &["ground"]),
     ("store", &["ground", "format", "codec", "source"]),
-    // Where to look depends on a subject's size, and for weighted sampling on its summaries.
-    ("sample", &["ground", "store"]),
+    // Where to look depends on a subject's size, and where classes or weights count, on what is known of its chunks.
+    ("sample", &["ground", "format", "store"]),
     ("queue", &["ground", "store", "sample"]),
     // It chooses its output's layout (`format`), and spills into an unlinked map (`source`).
     ("aggregate", &["ground", "format", "source", "store", "sample"]),

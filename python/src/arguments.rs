@@ -1,5 +1,6 @@
 //! Arguments as the field writes them: `96` or `(24, 256, 256)`, `"256MiB"`, padding by name or number.
 
+use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use voxquarry::{Dtype, Padding, Size3};
@@ -38,6 +39,17 @@ pub(crate) fn sizes(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<Size3>
         }
         _ => size3(value, what).map(|size| vec![size]),
     }
+}
+
+/// An int from 0 to 2**64 - 1.
+pub(crate) fn natural(value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    value.extract::<u64>().map_err(|error| {
+        if error.is_instance_of::<PyOverflowError>(value.py()) {
+            usage(format!("{value}: expected an int from 0 to 2**64 - 1"))
+        } else {
+            error
+        }
+    })
 }
 
 /// Bytes as an int or a string with a unit.

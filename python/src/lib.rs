@@ -24,6 +24,10 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<dataset::Subject>()?;
     m.add_class::<dataset::Volume>()?;
     m.add_class::<sample::UniformSampler>()?;
+    m.add_class::<sample::WeightedSampler>()?;
+    m.add_class::<sample::LabelSampler>()?;
+    m.add_class::<sample::ConstrainedSampler>()?;
+    m.add_class::<sample::SubjectSampler>()?;
     m.add_class::<sample::GridSampler>()?;
     m.add_class::<aggregate::Aggregator>()?;
     m.add_function(wrap_pyfunction!(dataset::open, m)?)?;

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +69,15 @@ class Draws:
                 return product >> 64
 
 
+    def unit(self) -> float:
+        return (self.next64() >> 11) * 2.0**-53
+
+    def pick(self, weights: list[float]) -> int:
+        sums = list(itertools.accumulate(weights))
+        r = self.unit() * sums[-1]
+        return next(i for i, total in enumerate(sums) if total > r)
+
+
 def location(
     border: str, size: tuple[int, ...], patch: tuple[int, ...], seed: int, epoch: int, subject: str, n: int
 ) -> tuple[int, ...]:
@@ -78,10 +91,111 @@ def location(
     return tuple(start)
 
 
+@dataclass
+class Space:
+    """The possible centres of one volume, ordered by chunk."""
+
+    voxels: np.ndarray
+    chunk: tuple[int, ...]
+    patch: tuple[int, ...]
+    border: str
+
+    @property
+    def box(self) -> list[range]:
+        pairs = zip(self.voxels.shape, self.patch, strict=True)
+        return [range(p // 2, s - (p - 1) // 2) if self.border == "exclude" else range(s) for s, p in pairs]
+
+    def chunks(self) -> Iterator[tuple[slice, ...]]:
+        """The parts of chunks that lie in the box."""
+        for at in itertools.product(*(range(-(-s // c)) for s, c in zip(self.voxels.shape, self.chunk, strict=True))):
+            ends = zip(at, self.chunk, self.box, strict=True)
+            part = tuple(slice(max(i * c, b.start), min((i + 1) * c, b.stop)) for i, c, b in ends)
+            if all(s.start < s.stop for s in part):
+                yield part
+
+    def ordered(self, mask: np.ndarray) -> list[tuple[int, ...]]:
+        inside = ((part, np.argwhere(mask[part])) for part in self.chunks())
+        return [tuple(s.start + v for s, v in zip(part, at, strict=True)) for part, found in inside for at in found.tolist()]
+
+    def start(self, centre: tuple[int, ...]) -> tuple[int, ...]:
+        start = [c - p // 2 for c, p in zip(centre, self.patch, strict=True)]
+        if self.border == "clamp":
+            rooms = (s - p for s, p in zip(self.voxels.shape, self.patch, strict=True))
+            start = [min(max(v, 0), room) for v, room in zip(start, rooms, strict=True)]
+        return tuple(start)
+
+    def label_location(self, rule: dict[str, object], seed: int, epoch: int, subject: str, n: int) -> tuple[int, ...]:
+        draws = Draws(seed, epoch, subject, n)
+
+        def voxel(mask: np.ndarray) -> tuple[int, ...]:
+            places = self.ordered(mask)
+            return self.start(places[draws.below(len(places))])
+
+        if "probabilities" in rule:
+            classes = [(mask, w) for mask, w in ((self.voxels == k, w) for k, w in sorted(rule["probabilities"].items()))]
+            classes = [(mask, w) for mask, w in classes if w > 0 and self.ordered(mask)]
+            return voxel(classes[draws.pick([w for _, w in classes])][0])
+        if "pos_neg" in rule:
+            sides = zip((self.voxels > 0, self.voxels <= 0), rule["pos_neg"], strict=True)
+            sides = [(mask, w) for mask, w in sides if w > 0 and self.ordered(mask)]
+            return voxel(sides[draws.pick([w for _, w in sides])][0])
+        if "foreground_fraction" in rule:
+            part = round(rule["foreground_fraction"] * 2**32)
+            phase = Draws(seed, epoch, subject, 2**63).below(2**32)
+            labels = [label for label in np.unique(self.voxels) if label > 0 and self.ordered(self.voxels == label)]
+            if labels and (phase + n * part) % 2**32 + part >= 2**32:
+                return voxel(self.voxels == labels[draws.below(len(labels))])
+            return self.start(tuple(axis.start + draws.below(len(axis)) for axis in self.box))
+        return voxel(self.voxels > 0)
+
+    def weighted_location(self, seed: int, epoch: int, subject: str, n: int) -> tuple[int, ...]:
+        draws, parts = Draws(seed, epoch, subject, n), list(self.chunks())
+
+        def total(values: Iterable[float]) -> float:
+            return functools.reduce(lambda a, b: a + b, values, 0.0)
+
+        def rows(part: tuple[slice, ...]) -> list[float]:
+            weights = self.voxels[part].astype("f8")
+            return [total(row) for row in weights.reshape(-1, weights.shape[2]).tolist()]
+
+        part = parts[draws.pick([total(rows(part)) for part in parts])]
+        sums = list(itertools.accumulate(rows(part)))
+        r = draws.unit() * sums[-1]
+        row = next(i for i, passed in enumerate(sums) if passed > r)
+        r -= sums[row - 1] if row else 0.0
+        weights = self.voxels[part].astype("f8")
+        line = list(itertools.accumulate(weights.reshape(-1, weights.shape[2])[row].tolist()))
+        at = np.unravel_index(row * len(line) + next(i for i, passed in enumerate(line) if passed > r), weights.shape)
+        return self.start(tuple(int(s.start + v) for s, v in zip(part, at, strict=True)))
+
+
+# The rows of the page's second table.
+RULES = {
+    "`labels`": {},
+    "`labels, probabilities={0: 1, 2: 3, 9: 5}`": {"probabilities": {0: 1.0, 2: 3.0, 9: 5.0}},
+    "`labels, pos_neg=(1, 2)`": {"pos_neg": (1.0, 2.0)},
+    "`labels, foreground_fraction=0.33`": {"foreground_fraction": 0.33},
+    "`weights`": None,
+}
+
+
+def triples(cells: str) -> list[tuple[int, ...]]:
+    found = re.findall(r"\(([^)]*)\)", cells)
+    return [tuple(int(v) for v in triple.replace("−", "-").split(",")) for triple in found]
+
+
+def golden_balance() -> list[tuple[str, str, list[tuple[int, ...]]]]:
+    rows = re.findall(r"^\| (`(?:labels|weights).*`) \| (\w+) \| (.*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return [(rule, border, triples(cells)) for rule, border, cells in rows]
+
+
+def numbers(shape: tuple[int, ...]) -> np.ndarray:
+    return (np.arange(int(np.prod(shape))) * 7919 // 640 % 5).reshape(shape).astype("u1")
+
+
 def golden() -> dict[str, list[tuple[int, ...]]]:
     rows = re.findall(r"^\| (exclude|clamp|pad) \| (\(.*\)) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    triples = {border: re.findall(r"\(([^)]*)\)", cells) for border, cells in rows}
-    return {b: [tuple(int(v) for v in t.replace("−", "-").split(",")) for t in ts] for b, ts in triples.items()}
+    return {border: triples(cells) for border, cells in rows}
 
 
 def test_chacha8_has_its_published_key_stream() -> None:
@@ -117,3 +231,28 @@ def test_the_package_has_the_golden_values(tmp_path: Path) -> None:
     for border, expected in golden().items():
         found = vq.UniformSampler((10, 20, 30), border).locations(subject, 3, seed=42, epoch=3)
         assert [tuple(start) for start in found.tolist()] == expected
+
+
+def test_the_page_is_enough_for_labels_and_weights() -> None:
+    rows = golden_balance()
+    assert len(rows) == 6
+    for rule, border, expected in rows:
+        space = Space(numbers((40, 36, 44)), (16, 16, 16), (10, 9, 8), border)
+        draw = space.weighted_location if RULES[rule] is None else functools.partial(space.label_location, RULES[rule])
+        assert [draw(42, 3, "case01", n) for n in range(3)] == expected, (rule, border)
+
+
+@pytest.mark.parametrize("border", ["exclude", "clamp", "pad"])
+def test_the_package_balances_as_the_page_says(tmp_path: Path, border: str) -> None:
+    voxels = numbers((18, 35, 21))
+    source = write_nifti(tmp_path / "a.nii", voxels.T)
+    volumes = {"labels": vq.Labels(source), "weights": source}
+    subject = vq.ingest({"case01": volumes}, tmp_path / "store.zarr", patch_size=16)["case01"]
+    for rule in RULES.values():
+        name, rest = ("weights", {}) if rule is None else ("labels", rule)
+        sampler = (vq.WeightedSampler if rule is None else vq.LabelSampler)((5, 6, 4), name, border=border, **rest)
+        space = Space(voxels, subject[name].chunks, (5, 6, 4), border)
+        draw = space.weighted_location if rule is None else functools.partial(space.label_location, rule)
+        for seed, epoch, first in ((42, 3, 0), (0, 2**64 - 1, 2**32 - 5)):
+            found = sampler.locations(subject, 5, seed=seed, epoch=epoch, first=first)
+            assert found.tolist() == [list(draw(seed, epoch, "case01", first + i)) for i in range(5)], (rule, border)

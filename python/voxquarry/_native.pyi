@@ -1,7 +1,7 @@
 """Types of the compiled module; a test compares names and parameters with it."""
 
 import os
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Sequence, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from types import EllipsisType
 from typing import Any, Literal, SupportsIndex, TypedDict, TypeVar, final, overload
 
@@ -13,6 +13,8 @@ __version__: str
 _Path = str | os.PathLike[str]
 _Start = ArrayLike | Sequence[SupportsIndex]
 _Size = int | Sequence[int]
+_Border = Literal["exclude", "clamp", "pad"]
+_RandomSampler = UniformSampler | WeightedSampler | LabelSampler | ConstrainedSampler
 _Padding = float | Literal["edge", "reflect"] | None
 _Index = SupportsIndex | slice | EllipsisType
 _T = TypeVar("_T")
@@ -118,6 +120,86 @@ class UniformSampler:
     def locations(
         self, subject: Subject, n: int, seed: int = 0, epoch: int = 0, first: int = 0
     ) -> NDArray[np.int64]: ...
+    def probability_map(self, subject: Subject) -> NDArray[np.float64]: ...
+
+@final
+class WeightedSampler:
+    def __new__(
+        cls, patch_size: _Size, weights: str, border: _Border = "exclude", channel: int = 0
+    ) -> WeightedSampler: ...
+    @property
+    def patch_size(self) -> tuple[int, int, int]: ...
+    @property
+    def border(self) -> _Border: ...
+    @property
+    def weights(self) -> str: ...
+    @property
+    def channel(self) -> int: ...
+    def locations(
+        self, subject: Subject, n: int, seed: int = 0, epoch: int = 0, first: int = 0
+    ) -> NDArray[np.int64]: ...
+    def probability_map(self, subject: Subject) -> NDArray[np.float64]: ...
+
+@final
+class LabelSampler:
+    def __new__(
+        cls,
+        patch_size: _Size,
+        labels: str | None = None,
+        probabilities: Mapping[int, float] | Sequence[float] | None = None,
+        border: _Border = "exclude",
+        channel: int | None = None,
+        pos_neg: tuple[float, float] | None = None,
+        foreground_fraction: float | None = None,
+    ) -> LabelSampler: ...
+    @property
+    def patch_size(self) -> tuple[int, int, int]: ...
+    @property
+    def border(self) -> _Border: ...
+    @property
+    def labels(self) -> str | None: ...
+    @property
+    def probabilities(self) -> dict[int, float] | None: ...
+    @property
+    def channel(self) -> int | None: ...
+    @property
+    def pos_neg(self) -> tuple[float, float] | None: ...
+    @property
+    def foreground_fraction(self) -> float | None: ...
+    def locations(
+        self, subject: Subject, n: int, seed: int = 0, epoch: int = 0, first: int = 0
+    ) -> NDArray[np.int64]: ...
+    def probability_map(self, subject: Subject) -> NDArray[np.float64]: ...
+
+@final
+class ConstrainedSampler:
+    def __new__(
+        cls,
+        sampler: _RandomSampler,
+        min_foreground: float | None = None,
+        labels: str | None = None,
+        inside: str | None = None,
+        min_distance: float | None = None,
+        attempts: int = 100,
+        on_failure: Literal["error", "best"] = "error",
+    ) -> ConstrainedSampler: ...
+    @property
+    def patch_size(self) -> tuple[int, int, int]: ...
+    @property
+    def border(self) -> _Border: ...
+    @property
+    def sampler(self) -> _RandomSampler: ...
+    def locations(
+        self, subject: Subject, n: int, seed: int = 0, epoch: int = 0, first: int = 0
+    ) -> NDArray[np.int64]: ...
+
+@final
+class SubjectSampler:
+    def __new__(
+        cls, dataset: Dataset, weights: Literal["equal", "volume"] | Mapping[str, float] = "equal"
+    ) -> SubjectSampler: ...
+    def subject(self, k: int, seed: int = 0, epoch: int = 0) -> str: ...
+    def counts(self, draws: int, seed: int = 0, epoch: int = 0) -> dict[str, int]: ...
 
 @final
 class GridSampler:

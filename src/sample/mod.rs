@@ -1,4 +1,6 @@
-//! Where to look: samplers give the locations of patches and never read an image's voxels.
+//! Where to look: samplers give the locations of patches and never read the voxels that a network will see.
+//!
+//! Those that follow labels or weights choose a chunk by what is known of each, and decode that one to choose the voxel.
 //!
 //! # Invariants
 //! - A random location is a pure function of (seed, epoch, subject, n): any can be computed alone, in any order.
@@ -6,17 +8,28 @@
 //!
 //! Not here: which volumes are read at a location (`store`), in which order (`queue`).
 
+mod centres;
+mod constrained;
 mod grid;
+mod label;
+mod places;
 mod random;
 mod sampler;
+mod subjects;
+mod tally;
 mod uniform;
+mod weighted;
 
 use std::sync::Arc;
 
+pub use constrained::{ConstrainedSampler, Constraints, OnFailure};
 pub use grid::{Grid, GridSampler, Margin, Overlap, Placement};
+pub use label::{Balance, LabelSampler};
 pub use random::Epoch;
 pub use sampler::RandomSampler;
+pub use subjects::{SubjectSampler, SubjectWeights};
 pub use uniform::UniformSampler;
+pub use weighted::WeightedSampler;
 
 use crate::{Error, Region, Result, Size3};
 
@@ -41,6 +54,20 @@ pub enum Border {
     Clamp,
     /// Every voxel may be the centre; patches may leave the volume, reading pads them (nnU-Net's rule).
     Pad,
+}
+
+impl Border {
+    /// Every border.
+    pub const ALL: [Self; 3] = [Self::Exclude, Self::Clamp, Self::Pad];
+
+    /// The name in both faces.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exclude => "exclude",
+            Self::Clamp => "clamp",
+            Self::Pad => "pad",
+        }
+    }
 }
 
 /// Refuses a patch that is larger than the volume.

@@ -17,19 +17,52 @@ pub struct Epoch {
     pub epoch: u64,
 }
 
-/// The random stream of one sample.
+/// Which stream of an epoch: that of a sample, or of a later attempt at it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stream<'a> {
+    pub(super) epoch: Epoch,
+    pub(super) subject: &'a str,
+    pub(super) n: u64,
+    /// 0, but for samplers that refuse what they have drawn.
+    pub(super) attempt: u32,
+}
+
+impl Stream<'_> {
+    /// Attempts have numbers below this.
+    pub(super) const ATTEMPTS: u32 = 1 << 31;
+
+    /// The stream of what all samples of the subject share in an epoch.
+    #[must_use]
+    pub(super) fn shared(self) -> Self {
+        Self { n: 0, attempt: Self::ATTEMPTS, ..self }
+    }
+}
+
+/// The random numbers of one stream.
 pub(super) struct Draws(ChaCha8Rng);
 
 impl Draws {
-    /// The stream of sample `n` of `subject`: key = seed ‖ epoch ‖ FNV-1a-128 of the name, little endian; stream = n.
-    pub(super) fn new(epoch: Epoch, subject: &str, n: u64) -> Self {
+    /// Key = seed ‖ epoch ‖ FNV-1a-128 of the subject's name, little endian; nonce = n + attempt × 2³².
+    pub(super) fn new(stream: &Stream<'_>) -> Self {
         let mut key = [0; 32];
-        key[..8].copy_from_slice(&epoch.seed.to_le_bytes());
-        key[8..16].copy_from_slice(&epoch.epoch.to_le_bytes());
-        key[16..].copy_from_slice(&fnv1a_128(subject.as_bytes()).to_le_bytes());
+        key[..8].copy_from_slice(&stream.epoch.seed.to_le_bytes());
+        key[8..16].copy_from_slice(&stream.epoch.epoch.to_le_bytes());
+        key[16..].copy_from_slice(&fnv1a_128(stream.subject.as_bytes()).to_le_bytes());
         let mut generator = ChaCha8Rng::from_seed(key);
-        generator.set_stream(n);
+        generator.set_stream(stream.n | u64::from(stream.attempt) << 32);
         Self(generator)
+    }
+
+    /// A number in `0.0 .. 1.0`, a multiple of 2⁻⁵³.
+    pub(super) fn unit(&mut self) -> f64 {
+        (self.0.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+
+    /// The first place whose cumulated weight passes a random part of the last one, which is positive.
+    pub(super) fn pick(&mut self, cumulated: &[f64]) -> usize {
+        let total = *cumulated.last().expect("something to pick");
+        let r = self.unit() * total;
+        cumulated.partition_point(|&sum| sum <= r).min(cumulated.len() - 1)
     }
 
     /// A number in `0..bound`, each exactly equally likely; `bound ≥ 1`.
@@ -83,12 +116,15 @@ mod tests {
         let epoch = Epoch { seed: 1, epoch: 2 };
         let mut counts = [0u32; 7];
         for n in 0..70_000 {
-            counts[Draws::new(epoch, "a", n).below(7) as usize] += 1;
+            counts[Draws::new(&Stream { epoch, subject: "a", n, attempt: 0 }).below(7) as usize] +=
+                1;
         }
         // Chi-square with 6 degrees of freedom: 22.5 is passed once in a thousand seeds.
         let chi: f64 = counts.iter().map(|&c| (f64::from(c) - 1e4).powi(2) / 1e4).sum();
         assert!(chi < 22.5, "{counts:?}: chi-square {chi}");
-        let first = |epoch, subject, n| Draws::new(epoch, subject, n).below(u64::MAX);
+        let first = |epoch, subject, n| {
+            Draws::new(&Stream { epoch, subject, n, attempt: 0 }).below(u64::MAX)
+        };
         let all = [
             first(epoch, "a", 0),
             first(epoch, "a", 1),

@@ -1,14 +1,16 @@
 //! Every place equally likely.
 
-use std::sync::Arc;
+use ndarray::Array3;
 
-use super::random::{Draws, sample_numbers};
-use super::{Border, Epoch, PatchLocation, check_fits};
+use super::centres::Centres;
+use super::places::{self, Places};
+use super::random::Draws;
+use super::{Border, Epoch, PatchLocation};
 use crate::geometry::check_patch_size;
 use crate::{Region, Result, Size3, Subject};
 
 /// Draws patches uniformly: with [`Border::Exclude`] over all starts inside the volume, else over all centres.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct UniformSampler {
     patch_size: Size3,
     border: Border,
@@ -45,27 +47,23 @@ impl UniformSampler {
         first: u64,
         n: u64,
     ) -> Result<Vec<PatchLocation>> {
-        let numbers = sample_numbers(first, n)?;
-        let (size, name) = (subject.size()?, Arc::<str>::from(subject.name()));
-        if self.border != Border::Pad {
-            check_fits(self.patch_size, size, "or border=\"pad\"")?;
-        }
-        let location = |n| PatchLocation {
-            subject: name.clone(),
-            region: Region::new(self.start(size, Draws::new(epoch, &name, n)), self.patch_size),
-        };
-        Ok(numbers.map(location).collect())
+        places::locations(&self.places(subject)?, subject, epoch, first, n)
     }
 
-    /// One draw an axis, in the order z, y, x.
-    fn start(&self, size: Size3, mut draws: Draws) -> [i64; 3] {
-        [0, 1, 2].map(|a| {
-            let (p, s) = (self.patch_size[a] as i64, size[a] as i64);
-            match self.border {
-                Border::Exclude => draws.below((s - p + 1) as u64) as i64,
-                Border::Clamp => (draws.below(s as u64) as i64 - p / 2).clamp(0, s - p),
-                Border::Pad => draws.below(s as u64) as i64 - p / 2,
-            }
-        })
+    /// The probability of every voxel, `(z, y, x)`, to be the centre of a patch; of the order of the whole volume.
+    ///
+    /// # Errors
+    /// As `locations`.
+    pub fn probability_map(&self, subject: &Subject) -> Result<Array3<f64>> {
+        places::probability_map(&self.places(subject)?, subject.size()?)
     }
+
+    pub(super) fn places(&self, subject: &Subject) -> Result<Places> {
+        Centres::new(subject.size()?, self.patch_size, self.border).map(Places::Uniform)
+    }
+}
+
+/// Any voxel of a box, one draw an axis, in the order z, y, x.
+pub(super) fn any_voxel(region: &Region, draws: &mut Draws) -> [i64; 3] {
+    [0, 1, 2].map(|a| region.start[a] + draws.below(region.size[a] as u64) as i64)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cache::ChunkCache;
+use super::memo::Memo;
 use super::pool::Pool;
 use super::shards::ShardTable;
 pub(super) use crate::source::Access;
@@ -46,6 +47,7 @@ pub(crate) struct Context {
     pub(crate) pool: Pool,
     pub(crate) cache: ChunkCache,
     pub(crate) shards: ShardTable,
+    pub(crate) memo: Memo,
     volumes: AtomicU64,
 }
 
@@ -56,6 +58,7 @@ impl Context {
             pool: Pool::new(options.threads),
             cache: ChunkCache::new(options.cache_bytes),
             shards: ShardTable::new(options.access),
+            memo: Memo::new(),
             volumes: AtomicU64::new(0),
         })
     }

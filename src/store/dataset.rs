@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
+use rayon::prelude::*;
 
 use super::context::{Context, OpenOptions};
 use super::volume::Volume;
@@ -104,6 +106,20 @@ impl Dataset {
         Ok(Subject { dataset: self.clone(), name: name.to_owned(), volumes: children(&folder)? })
     }
 
+    /// What `work` gives for each number, in order; shared among the data set's threads where there is enough of it.
+    pub(crate) fn in_parallel<R: Send>(
+        &self,
+        numbers: Range<u64>,
+        work: impl Fn(u64) -> Result<R> + Send + Sync,
+    ) -> Result<Vec<R>> {
+        /// Below so many a second thread costs more than it saves.
+        const PARALLEL: u64 = 8;
+        if numbers.end - numbers.start < PARALLEL || self.0.context.pool.threads() == 1 {
+            return numbers.map(work).collect();
+        }
+        self.0.context.pool.get()?.install(|| numbers.into_par_iter().map(work).collect())
+    }
+
     fn volume(&self, subject: &str, volume: &str) -> Result<Volume> {
         let key = (subject.to_owned(), volume.to_owned());
         let lock = || self.0.volumes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -120,6 +136,11 @@ impl Subject {
     /// Its name in the dataset.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The data set that it belongs to.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
     }
 
     /// Its folder.

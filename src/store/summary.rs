@@ -3,22 +3,22 @@
 //! # Invariants
 //! - Offsets ascend from 0 to the number of entries; labels ascend within a chunk; no count is zero.
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::ops::Range;
+use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytemuck::Pod;
 use serde_json::json;
 
-use crate::codec::{CHECKSUM_BYTES, checksum, split_checksum};
+use super::vector;
+use super::volume::Volume;
+use super::write::labels_in;
 use crate::format::array::ArrayLayout;
+use crate::format::attributes::Kind;
 use crate::format::document::{self, Document};
-use crate::format::limits::SUMMARY_CHUNK;
 use crate::{Error, Result};
 
 const FOLDER: &str = "summary";
-const ZSTD_LEVEL: i32 = 3;
 
 /// How many voxels of each label each chunk holds; label 0 is the rest and is not listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +52,18 @@ impl LabelCounts {
         self.labels[range.clone()].iter().copied().zip(self.counts[range].iter().copied())
     }
 
+    /// Pairs of a label and a chunk that holds it.
+    pub(crate) fn entries(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Voxels of a label other than 0 in a chunk.
+    pub(crate) fn of_label(&self, index: usize, label: i64) -> u64 {
+        let range = self.offsets[index] as usize..self.offsets[index + 1] as usize;
+        let place = self.labels[range.clone()].binary_search(&label);
+        place.map_or(0, |i| u64::from(self.counts[range.start + i]))
+    }
+
     /// `(label, voxels)` over the volume, ascending, 0 left out.
     pub fn totals(&self) -> Vec<(i64, u64)> {
         let mut totals = std::collections::BTreeMap::new();
@@ -66,9 +78,9 @@ impl LabelCounts {
         let folder = volume.join(FOLDER);
         fs::create_dir(&folder).map_err(Error::io(&folder, "cannot create"))?;
         document::write(&folder, &document::group(json!({})))?;
-        write_array(&folder.join("offsets"), "uint64", &self.offsets)?;
-        write_array(&folder.join("labels"), "int64", &self.labels)?;
-        write_array(&folder.join("counts"), "uint32", &self.counts)
+        vector::write(&folder.join("offsets"), "uint64", &self.offsets, &json!({}))?;
+        vector::write(&folder.join("labels"), "int64", &self.labels, &json!({}))?;
+        vector::write(&folder.join("counts"), "uint32", &self.counts, &json!({}))
     }
 
     /// Reads and checks the three arrays of a volume with `layout`.
@@ -78,13 +90,13 @@ impl LabelCounts {
             Error::data(&folder, format!("label counts: {what}: ingest the volume again"))
         };
         let chunks = layout.chunk_count();
-        let offsets: Vec<u64> = read_array(&folder.join("offsets"), "uint64", Some(chunks + 1))?;
+        let offsets: Vec<u64> = read_part(&folder.join("offsets"), "uint64", Some(chunks + 1))?;
         if offsets[0] != 0 || !offsets.is_sorted_by(|a, b| a <= b) {
             return Err(damaged("offsets do not ascend from 0"));
         }
         let entries = offsets.last().copied();
-        let labels: Vec<i64> = read_array(&folder.join("labels"), "int64", entries)?;
-        let counts: Vec<u32> = read_array(&folder.join("counts"), "uint32", entries)?;
+        let labels: Vec<i64> = read_part(&folder.join("labels"), "int64", entries)?;
+        let counts: Vec<u32> = read_part(&folder.join("counts"), "uint32", entries)?;
         let chunk_voxels = layout.chunk.iter().product::<usize>() as u64;
         let summary = Self { offsets, labels, counts };
         for chunk in 0..summary.chunks() {
@@ -101,84 +113,34 @@ impl LabelCounts {
         }
         Ok(summary)
     }
-}
 
-fn chunk_ranges(length: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
-    (0..length.div_ceil(SUMMARY_CHUNK))
-        .map(move |i| (i, i * SUMMARY_CHUNK..((i + 1) * SUMMARY_CHUNK).min(length)))
-}
-
-fn write_array<T: Pod>(folder: &Path, dtype: &str, values: &[T]) -> Result<()> {
-    let chunks = folder.join("c");
-    fs::create_dir_all(&chunks).map_err(Error::io(&chunks, "cannot create"))?;
-    document::write(
-        folder,
-        &json!({
-            "zarr_format": 3,
-            "node_type": "array",
-            "shape": [values.len()],
-            "data_type": dtype,
-            "chunk_grid": { "name": "regular", "configuration": { "chunk_shape": [SUMMARY_CHUNK] } },
-            "chunk_key_encoding": { "name": "default", "configuration": { "separator": "/" } },
-            "fill_value": 0,
-            "codecs": [
-                { "name": "bytes", "configuration": { "endian": "little" } },
-                { "name": "zstd", "configuration": { "level": ZSTD_LEVEL, "checksum": false } },
-                { "name": "crc32c" },
-            ],
-            "attributes": {},
-        }),
-    )?;
-    let mut plain = vec![T::zeroed(); SUMMARY_CHUNK];
-    let mut encoded = vec![0; zstd_safe::compress_bound(SUMMARY_CHUNK * size_of::<T>())];
-    for (i, range) in chunk_ranges(values.len()) {
-        // Zarr chunks are whole; the last one's rest is the fill value.
-        plain[range.len()..].fill(T::zeroed());
-        plain[..range.len()].copy_from_slice(&values[range]);
-        let n = zstd_safe::compress(&mut encoded[..], bytemuck::cast_slice(&plain), ZSTD_LEVEL)
-            .expect("the bound suffices");
-        let path = chunks.join(i.to_string());
-        let mut file = File::create(&path).map_err(Error::io(&path, "cannot create"))?;
-        let checksum = checksum(&encoded[..n]).to_le_bytes();
-        file.write_all(&encoded[..n])
-            .and_then(|()| file.write_all(&checksum))
-            .map_err(Error::io(&path, "cannot write"))?;
-        file.sync_all().map_err(Error::io(&path, "cannot flush"))?;
+    /// Those of a volume, whatever it is: read if they are beside it, else counted, and remembered.
+    pub(crate) fn of(volume: &Volume) -> Result<Arc<Self>> {
+        volume.remember("label counts".into(), || {
+            let written = volume.kind() == Kind::Labels && volume.path().join(FOLDER).exists();
+            let counts = if written { volume.label_counts()? } else { Self::count(volume)? };
+            let bytes = counts.offsets.len() * 8 + counts.labels.len() * 12;
+            Ok((counts, bytes))
+        })
     }
-    Ok(())
+
+    /// Counts the labels of a volume that has no counts.
+    fn count(volume: &Volume) -> Result<Self> {
+        let boxes = volume.chunk_boxes();
+        let counted = volume.scan(&boxes, |i, voxels| {
+            labels_in(voxels, volume.dtype(), boxes[i].region.size, boxes[i].region)
+                .map_err(|message| Error::data(volume.path(), message))
+        })?;
+        let mut counts = Self::new();
+        for labels in &counted {
+            counts.push(labels);
+        }
+        Ok(counts)
+    }
 }
 
-fn read_array<T: Pod>(folder: &Path, dtype: &str, expected: Option<u64>) -> Result<Vec<T>> {
+fn read_part<T: Pod>(folder: &Path, dtype: &str, expected: Option<u64>) -> Result<Vec<T>> {
     let document = Document::read(folder)?
         .ok_or_else(|| Error::data(folder, "label counts are missing: ingest the volume again"))?;
-    document.expect_node("array")?;
-    let root = document.root();
-    root.expect("data_type", &json!(dtype))?;
-    root.expect("shape", &json!([expected]))?;
-    root.extension("chunk_grid", "regular")?.expect("chunk_shape", &json!([SUMMARY_CHUNK]))?;
-    let codecs =
-        root.objects("codecs")?.iter().map(|c| c.string("name")).collect::<Result<Vec<_>>>()?;
-    if codecs != ["bytes", "zstd", "crc32c"] {
-        return Err(root.error("codecs", "expected bytes, zstd, crc32c"));
-    }
-    let length =
-        usize::try_from(expected.unwrap_or(0)).map_err(|_| root.error("shape", "too long"))?;
-    let mut values = Vec::new();
-    let mut plain = vec![T::zeroed(); SUMMARY_CHUNK];
-    for (i, range) in chunk_ranges(length) {
-        let path = folder.join("c").join(i.to_string());
-        let encoded = fs::read(&path).map_err(Error::io(&path, "cannot read"))?;
-        let whole = encoded.len() > CHECKSUM_BYTES && {
-            let (payload, expected) = split_checksum(&encoded);
-            let out: &mut [u8] = bytemuck::cast_slice_mut(&mut plain);
-            checksum(payload) == expected
-                && zstd_safe::decompress(out, payload)
-                    .is_ok_and(|n| n == SUMMARY_CHUNK * size_of::<T>())
-        };
-        if !whole {
-            return Err(Error::data(&path, "label counts are damaged: ingest the volume again"));
-        }
-        values.extend_from_slice(&plain[..range.len()]);
-    }
-    Ok(values)
+    vector::read(folder, &document, dtype, expected, "label counts")
 }

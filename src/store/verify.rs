@@ -9,9 +9,10 @@ use super::dataset::{Dataset, Subject};
 use super::shards::Shard;
 use super::summary::LabelCounts;
 use super::volume::Volume;
+use super::weights::ChunkSums;
 use super::write::labels_in;
 use crate::format::attributes::Kind;
-use crate::format::grid::ShardId;
+use crate::format::grid::{ChunkId, ShardId};
 use crate::{Error, Result};
 
 /// What a walk found.
@@ -106,11 +107,17 @@ fn verify_subject(subject: &Subject, progress: &(dyn Fn(&str) + Sync), report: &
 
 fn verify_volume(volume: &Volume, progress: &dyn Fn(), report: &mut VerifyReport) -> Result<()> {
     let counts = if volume.kind() == Kind::Labels { Some(volume.label_counts()?) } else { None };
+    // Sums only save work: damaged ones do not hide what is wrong with the voxels.
+    let sums = ChunkSums::read(volume).unwrap_or_else(|error| {
+        report.error(error);
+        None
+    });
+    let beside = Beside { counts: counts.as_ref(), sums: sums.as_ref() };
     let pool = volume.context().pool.get()?;
     let before = report.shards;
     for shard in volume.layout().shards() {
         progress();
-        report.add(pool.install(|| verify_shard(volume, shard, counts.as_ref())));
+        report.add(pool.install(|| verify_shard(volume, shard, beside)));
     }
     let (found, expected) = (report.shards - before, volume.attributes().shard_files);
     if found != expected {
@@ -122,7 +129,7 @@ fn verify_volume(volume: &Volume, progress: &dyn Fn(), report: &mut VerifyReport
     Ok(())
 }
 
-fn verify_shard(volume: &Volume, id: ShardId, counts: Option<&LabelCounts>) -> VerifyReport {
+fn verify_shard(volume: &Volume, id: ShardId, beside: Beside<'_>) -> VerifyReport {
     let layout = volume.layout();
     let mut report = VerifyReport::default();
     let slots: usize = layout.shard_chunks().iter().product();
@@ -148,21 +155,8 @@ fn verify_shard(volume: &Volume, id: ShardId, counts: Option<&LabelCounts>) -> V
             Some(shard) => volume.decode_chunk(shard, slot)?,
             None => None,
         };
-        if let Some(counts) = counts
-            && (0..3).all(|a| chunk.at[a] < chunk_grid[a])
-        {
-            let found = match &voxels {
-                Some(voxels) => labels_in(voxels, layout, chunk.at)
-                    .map_err(|m| Error::data(volume.path(), m))?,
-                None => Vec::new(),
-            };
-            let index = layout.chunk_index(chunk);
-            if !counts.chunk(index as usize).eq(found) {
-                return Err(Error::data(
-                    volume.path(),
-                    format!("label counts of chunk {index} are not its voxels'"),
-                ));
-            }
+        if (0..3).all(|a| chunk.at[a] < chunk_grid[a]) {
+            beside.check(volume, chunk, voxels.as_deref())?;
         }
         Ok(range.map_or(0, |r| r.end - r.start))
     };
@@ -178,4 +172,42 @@ fn verify_shard(volume: &Volume, id: ShardId, counts: Option<&LabelCounts>) -> V
         }
     }
     report
+}
+
+/// What stands beside a volume about its chunks.
+#[derive(Clone, Copy)]
+struct Beside<'a> {
+    counts: Option<&'a LabelCounts>,
+    sums: Option<&'a ChunkSums>,
+}
+
+impl Beside<'_> {
+    /// Compares it with the voxels of one chunk; `None`: they are zero.
+    fn check(&self, volume: &Volume, chunk: ChunkId, voxels: Option<&[u8]>) -> Result<()> {
+        let (layout, inside) = (volume.layout(), volume.layout().chunk_region(chunk.at));
+        let index = layout.chunk_index(chunk);
+        let data = |message: String| Error::data(volume.path(), message);
+        if let Some(counts) = self.counts {
+            let found = match voxels {
+                Some(voxels) => {
+                    labels_in(voxels, layout.dtype, layout.chunk, inside).map_err(data)?
+                }
+                None => Vec::new(),
+            };
+            if !counts.chunk(index as usize).eq(found) {
+                return Err(data(format!("label counts of chunk {index} are not its voxels'")));
+            }
+        }
+        if let Some(sums) = self.sums {
+            // An absent chunk is zeros, which weigh the intercept each.
+            let zeros = if voxels.is_none() { vec![0; layout.chunk_bytes()] } else { Vec::new() };
+            let voxels = voxels.unwrap_or(&zeros);
+            let found = volume.weigher().sum(voxels, layout.chunk, inside);
+            let sum = found.map_err(|bad| data(bad.message(inside.start)))?;
+            if sum.to_bits() != sums.0[index as usize].to_bits() {
+                return Err(data(format!("the chunk sum of chunk {index} is not its voxels'")));
+            }
+        }
+        Ok(())
+    }
 }

@@ -1,5 +1,6 @@
 //! An open volume: what it is, and reading its voxels.
 
+use std::any::Any;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -151,6 +152,15 @@ impl Volume {
 
     pub(super) fn context(&self) -> &Context {
         &self.0.context
+    }
+
+    /// What `make` gives: it and its bytes; or what it gave before, if that is remembered.
+    pub(crate) fn remember<T: Any + Send + Sync>(
+        &self,
+        what: String,
+        make: impl FnOnce() -> Result<(T, usize)>,
+    ) -> Result<Arc<T>> {
+        self.0.context.memo.get_or_make(self.0.number, what, make)
     }
 
     pub(super) fn number(&self) -> u64 {

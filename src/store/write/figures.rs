@@ -7,7 +7,7 @@ use serde_json::Number;
 
 use crate::format::array::ArrayLayout;
 use crate::format::attributes::Statistics;
-use crate::{Region, Size3, Voxel, with_voxel};
+use crate::{Dtype, Region, Size3, Voxel, with_voxel};
 
 /// Statistics of some voxels; merged pairwise (Chan, Golub and `LeVeque` 1979).
 #[derive(Clone, Copy, Debug)]
@@ -76,8 +76,8 @@ fn integer(value: i128) -> Option<Number> {
     u64::try_from(value).map(Number::from).or_else(|_| i64::try_from(value).map(Number::from)).ok()
 }
 
-/// The rows of a chunk that lie in the volume.
-fn rows<T: Voxel>(
+/// The rows of `inside`, the first voxels of a box of extents `chunk`.
+pub(in crate::store) fn rows<T: Voxel>(
     voxels: &[u8],
     chunk: Size3,
     inside: Region,
@@ -133,17 +133,17 @@ fn wide<T: Voxel>(voxel: T) -> i128 {
     )
 }
 
-/// Labels of a chunk's voxels inside the volume, ascending and without 0, and how many voxels each has.
+/// Labels of the voxels of `inside`, the first of a box of `extents`, ascending and without 0, and how many voxels each has.
 ///
 /// # Errors
 /// A sentence about the first voxel that is no label.
 pub(in crate::store) fn labels_in(
     voxels: &[u8],
-    layout: &ArrayLayout,
-    at: Size3,
+    dtype: Dtype,
+    extents: Size3,
+    inside: Region,
 ) -> Result<Vec<(i64, u32)>, String> {
-    let inside = layout.chunk_region(at);
-    with_voxel!(layout.dtype, T => labels(rows::<T>(voxels, layout.chunk, inside))).map_err(|(value, row, x)| {
+    with_voxel!(dtype, T => labels(rows::<T>(voxels, extents, inside))).map_err(|(value, row, x)| {
         let (z, y) = (row / inside.size[1], row % inside.size[1]);
         let place = [z as i64 + inside.start[0], y as i64 + inside.start[1], x as i64 + inside.start[2]];
         format!("voxel (z, y, x) = {place:?} is {value}: label maps hold integers, ingest it as an image")

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub(super) use figures::labels_in;
+pub(super) use figures::{labels_in, rows};
 pub use volume::{VolumeSpec, VolumeWriter};
 use work::WorkFolder;
 
@@ -60,6 +60,20 @@ pub struct SubjectWriter {
     pool: Arc<Pool>,
     grid: Option<(String, Size3, Affine)>,
     volumes: Vec<String>,
+}
+
+/// Prepares a folder out of sight and renames it into a volume's folder as `name`, in the place of one that is there.
+pub(super) fn keep_beside(
+    volume: &Path,
+    name: &str,
+    write: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    let store = volume.parent().and_then(Path::parent).expect("a volume lies in a subject");
+    let work = WorkFolder::create(store)?;
+    let content = work.content();
+    write(&content)?;
+    work::sync_tree(&content)?;
+    work::publish_over(&content, &volume.join(name))
 }
 
 impl StoreWriter {

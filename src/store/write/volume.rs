@@ -22,6 +22,7 @@ use crate::format::index::IndexBuilder;
 use crate::format::layout::Codec;
 use crate::store::pool::Pool;
 use crate::store::summary::LabelCounts;
+use crate::store::weights::{self, BadWeight, ChunkSums, Weigher};
 use crate::{Affine, Error, Result, Size3};
 
 /// What a volume will be.
@@ -56,6 +57,8 @@ pub struct VolumeWriter {
     slab: Vec<Vec<Encoded>>,
     figures: Figures,
     counts: Vec<(u64, Vec<(i64, u32)>)>,
+    /// Of the chunks so far, where they are wanted.
+    sums: Option<Vec<(u64, f64)>>,
     source: Option<SourceFile>,
     shard_files: u64,
 }
@@ -70,6 +73,7 @@ struct ChunkResult {
     bytes: Option<Vec<u8>>,
     figures: Figures,
     labels: Vec<(i64, u32)>,
+    sum: Result<f64, BadWeight>,
 }
 
 impl VolumeWriter {
@@ -95,6 +99,7 @@ impl VolumeWriter {
             slab,
             figures: Figures::NONE,
             counts: Vec::new(),
+            sums: None,
             source: None,
             shard_files: 0,
         })
@@ -130,6 +135,12 @@ impl VolumeWriter {
             * layout.dtype.size()
     }
 
+    /// Makes the volume one of weights: the sums of its chunks will stand beside it. Before the first layer.
+    pub fn sum_chunks(&mut self) {
+        debug_assert_eq!(self.next, (0, 0), "sums begin with the first layer");
+        self.sums = Some(Vec::new());
+    }
+
     /// Notes the file that the voxels come from.
     pub fn set_source(&mut self, source: SourceFile) {
         self.source = Some(source);
@@ -138,7 +149,7 @@ impl VolumeWriter {
     /// Writes the next [`VolumeWriter::next_planes`] planes: `(interleaved, z, y, x)` in C order.
     ///
     /// # Errors
-    /// [`Error::BufferLength`]; [`Error::Data`] if a label map holds something else; [`Error::Io`].
+    /// [`Error::BufferLength`]; [`Error::Data`] if a label map or weights hold something else; [`Error::Io`].
     pub fn write_layer(&mut self, voxels: &[u8]) -> Result<()> {
         let layout = self.spec.layout.clone();
         let planes = self.next_planes();
@@ -153,6 +164,7 @@ impl VolumeWriter {
         let chunk_grid = layout.chunk_grid();
         let slab_ends = (cz + 1) % shard_chunks[0] == 0 || cz + 1 == chunk_grid[0];
         let pool = self.pool.get()?;
+        let mut bad: Option<([i64; 3], String)> = None;
         for inner in 0..self.spec.interleaved {
             let channel = outer * self.spec.interleaved + inner;
             let plane_bytes = layout.size[1] * layout.size[2] * t;
@@ -166,7 +178,7 @@ impl VolumeWriter {
                 let ids: Vec<ChunkId> =
                     box_of([cz..cz + 1, ys, xs]).map(|at| ChunkId { channel, at }).collect();
                 let encode = |encoder: &mut ChunkEncoder, &id: &ChunkId| {
-                    encoder.encode(&self.spec, channel_voxels, planes, id)
+                    encoder.encode(&self.spec, self.sums.is_some(), channel_voxels, planes, id)
                 };
                 let results: Vec<Result<ChunkResult, String>> = pool.install(|| {
                     ids.par_iter().map_init(|| ChunkEncoder::new(&layout), encode).collect()
@@ -177,6 +189,17 @@ impl VolumeWriter {
                     if !result.labels.is_empty() {
                         self.counts.push((layout.chunk_index(result.id), result.labels));
                     }
+                    match (&mut self.sums, result.sum) {
+                        (None, _) => {}
+                        (Some(sums), Ok(sum)) => sums.push((layout.chunk_index(result.id), sum)),
+                        (Some(_), Err(weight)) => {
+                            let start = layout.chunk_region(result.id.at).start;
+                            let place = weight.place(start);
+                            if bad.as_ref().is_none_or(|first| place < first.0) {
+                                bad = Some((place, weight.message(start)));
+                            }
+                        }
+                    }
                     if let Some(bytes) = result.bytes {
                         self.slab[held].push(Encoded { slot: layout.shard_of(result.id).1, bytes });
                     }
@@ -186,6 +209,9 @@ impl VolumeWriter {
                     self.write_shard(shard, chunks)?;
                 }
             }
+        }
+        if let Some((_, message)) = bad {
+            return Err(Error::data(&self.spec.name, message));
         }
         self.next = if z + planes == layout.size[0] { (outer + 1, 0) } else { (outer, z + planes) };
         Ok(())
@@ -250,7 +276,13 @@ impl VolumeWriter {
         document::write(
             &self.folder,
             &document::group(attributes.to_json(&spec.name, layout.channels.is_some())),
-        )
+        )?;
+        if let Some(mut sums) = self.sums {
+            sums.sort_unstable_by_key(|sum| sum.0);
+            let sums = ChunkSums(sums.into_iter().map(|sum| sum.1).collect());
+            sums.write(&self.folder.join(weights::FOLDER), &self.folder)?;
+        }
+        Ok(())
     }
 }
 
@@ -284,6 +316,7 @@ impl ChunkEncoder {
     fn encode(
         &mut self,
         spec: &VolumeSpec,
+        weighs: bool,
         layer: &[u8],
         planes: usize,
         id: ChunkId,
@@ -307,9 +340,18 @@ impl ChunkEncoder {
         }
         let figures = Figures::of(&self.voxels, layout, id.at);
         let labels = if spec.kind == Kind::Labels {
-            labels_in(&self.voxels, layout, id.at)?
+            labels_in(&self.voxels, layout.dtype, layout.chunk, inside)?
         } else {
             Vec::new()
+        };
+        let sum = if weighs {
+            Weigher::new(layout.dtype, (spec.slope, spec.intercept)).sum(
+                &self.voxels,
+                layout.chunk,
+                inside,
+            )
+        } else {
+            Ok(0.0)
         };
         let bytes = self.voxels.iter().any(|&b| b != 0).then(|| {
             self.encoded.clear();
@@ -321,7 +363,7 @@ impl ChunkEncoder {
             // A vector that grew may be half empty, and these are held until their shard is whole.
             self.encoded.clone()
         });
-        Ok(ChunkResult { id, bytes, figures, labels })
+        Ok(ChunkResult { id, bytes, figures, labels, sum })
     }
 }
 

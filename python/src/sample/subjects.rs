@@ -1,0 +1,78 @@
+//! `SubjectSampler`: which subject each draw of an epoch is taken from.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyMapping, PyString};
+use voxquarry::sample::{self, Epoch, SubjectWeights};
+
+use crate::arguments::natural;
+use crate::dataset::Dataset;
+use crate::errors::{raise, usage};
+
+/// Draws subjects of a data set, with replacement.
+///
+/// Args:
+///     dataset: Whose subjects.
+///     weights: ``"equal"``; ``"volume"``: by the number of voxels, so that each of the data set is equally likely; or a
+///         dictionary of weights by name, in which subjects that are not named are never drawn.
+///
+/// Raises:
+///     UsageError: Weights that are negative, not finite or all zero.
+///     KeyError: A name that is no subject.
+#[pyclass(frozen, module = "voxquarry")]
+pub(crate) struct SubjectSampler(sample::SubjectSampler);
+
+#[pymethods]
+impl SubjectSampler {
+    #[new]
+    #[pyo3(signature = (dataset, weights=None), text_signature = "(dataset, weights='equal')")]
+    fn new(
+        py: Python<'_>,
+        dataset: &Dataset,
+        weights: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let weights = weights.map_or(Ok(SubjectWeights::Equal), self::weights)?;
+        py.detach(|| sample::SubjectSampler::new(&dataset.0, &weights)).map(Self).map_err(raise)
+    }
+
+    /// The subject of draw ``k`` of an epoch: a pure function of these numbers and the data set's subjects.
+    #[pyo3(signature = (k, seed=0, epoch=0))]
+    fn subject(
+        &self,
+        #[pyo3(from_py_with = natural)] k: u64,
+        #[pyo3(from_py_with = natural)] seed: u64,
+        #[pyo3(from_py_with = natural)] epoch: u64,
+    ) -> &str {
+        self.0.subject(Epoch { seed, epoch }, k)
+    }
+
+    /// How many of the first ``draws`` of an epoch each subject gets; those without any are left out.
+    #[pyo3(signature = (draws, seed=0, epoch=0))]
+    fn counts<'py>(
+        &self,
+        py: Python<'py>,
+        #[pyo3(from_py_with = natural)] draws: u64,
+        #[pyo3(from_py_with = natural)] seed: u64,
+        #[pyo3(from_py_with = natural)] epoch: u64,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let count = || self.0.counts(Epoch { seed, epoch }, draws);
+        let counts = PyDict::new(py);
+        for (subject, n) in py.detach(count).map_err(raise)? {
+            counts.set_item(subject, n)?;
+        }
+        Ok(counts)
+    }
+}
+
+fn weights(value: &Bound<'_, PyAny>) -> PyResult<SubjectWeights> {
+    let complaint =
+        || usage(format!("weights {value}: expected \"equal\", \"volume\" or numbers by subject"));
+    if let Ok(name) = value.cast::<PyString>() {
+        return match name.to_str()? {
+            "equal" => Ok(SubjectWeights::Equal),
+            "volume" => Ok(SubjectWeights::Volume),
+            _ => Err(complaint()),
+        };
+    }
+    let mapping = value.cast::<PyMapping>().map_err(|_| complaint())?;
+    mapping.items()?.extract().map(SubjectWeights::Named).map_err(|_| complaint())
+}
