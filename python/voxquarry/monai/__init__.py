@@ -4,6 +4,30 @@ Axes are those of the store, ``(c, z, y, x)``, as everywhere in Voxquarry; so a 
 millimetres, and MONAI's spatial transforms (``Orientationd``, ``Spacingd``, ``SaveImaged``) see where the voxels are.
 """
 
+from .crops import (
+    RandCropByLabelClassesd,
+    RandCropByLabelClassesD,
+    RandCropByLabelClassesDict,
+    RandCropByPosNegLabeld,
+    RandCropByPosNegLabelD,
+    RandCropByPosNegLabelDict,
+    RandWeightedCropd,
+    RandWeightedCropD,
+    RandWeightedCropDict,
+    subjects,
+)
 from .dataset import Dataset
 
-__all__ = ["Dataset"]
+__all__ = [
+    "Dataset",
+    "RandCropByLabelClassesD",
+    "RandCropByLabelClassesDict",
+    "RandCropByLabelClassesd",
+    "RandCropByPosNegLabelD",
+    "RandCropByPosNegLabelDict",
+    "RandCropByPosNegLabeld",
+    "RandWeightedCropD",
+    "RandWeightedCropDict",
+    "RandWeightedCropd",
+    "subjects",
+]

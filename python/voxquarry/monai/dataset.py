@@ -12,11 +12,12 @@ from monai.transforms import apply_transform
 
 from .. import Dataset as Store
 from .. import Volume
+from .._values import real_values
 from ..torch import PatchDataset
 
 
 class Dataset(PatchDataset):
-    """``voxquarry.torch.PatchDataset`` whose volumes are ``MetaTensor``: with the patch's affine, and its location in ``meta``.
+    """``voxquarry.torch.PatchDataset`` whose volumes are ``MetaTensor``: real values, the patch's affine, and its location in ``meta``.
 
     An item is a dictionary, for MONAI's dictionary transforms: ``{"ct": MetaTensor (c, z, y, x), …, "location": (6,), "subject": name}``.
 
@@ -46,15 +47,20 @@ class Dataset(PatchDataset):
 
 
 def meta_tensor(patch: torch.Tensor, volume: Volume, location: torch.Tensor) -> MetaTensor:
-    """``patch`` with the affine of its place in ``volume``, which maps its ``(z, y, x)`` indices to RAS+ millimetres."""
+    """Stored values ``(c, z, y, x)`` as real ones, with the affine of their place in ``volume``.
+
+    Beside the affine, which maps the patch's ``(z, y, x)`` indices to RAS+ millimetres, ``meta`` has ``location``, ``subject`` and
+    ``filename_or_obj``.
+    """
+    name = f"{volume.subject.name}/{volume.name}"
     meta = {
         "location": location,
         "subject": volume.subject.name,
-        "filename_or_obj": f"{volume.subject.dataset.path}/{volume.subject.name}/{volume.name}",
-        "spatial_shape": np.array(volume.shape[-3:]),
+        "filename_or_obj": f"{volume.subject.dataset.path}/{name}",
         "original_channel_dim": 0,
     }
-    return MetaTensor(patch, affine=affine_at(volume, location[:3].numpy()), meta=meta)
+    real = torch.from_numpy(real_values(patch.numpy(), volume))
+    return MetaTensor(real, affine=affine_at(volume, location[:3].numpy()), meta=meta)
 
 
 def affine_at(volume: Volume, start: np.ndarray) -> torch.Tensor:

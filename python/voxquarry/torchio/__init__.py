@@ -6,7 +6,19 @@ patch; ordinary ones work as in TorchIO. With the same seed of torch, the same p
 """
 
 from .aggregator import GridAggregator
-from .samplers import GridSampler, UniformSampler
+from .queue import Queue
+from .samplers import GridSampler, LabelSampler, UniformSampler, WeightedSampler
 from .subjects import LabelMap, ScalarImage, Subject, subject
 
-__all__ = ["GridAggregator", "GridSampler", "LabelMap", "ScalarImage", "Subject", "UniformSampler", "subject"]
+__all__ = [
+    "GridAggregator",
+    "GridSampler",
+    "LabelMap",
+    "LabelSampler",
+    "Queue",
+    "ScalarImage",
+    "Subject",
+    "UniformSampler",
+    "WeightedSampler",
+    "subject",
+]

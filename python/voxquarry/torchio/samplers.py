@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from itertools import count, islice
 
 import numpy as np
+import torch
 import torchio as tio
 from torchio.utils import to_tuple
 
-from .spatial import Crop, pad
+from .. import LabelSampler as StoreLabelSampler
+from .. import UsageError
+from .. import WeightedSampler as StoreWeightedSampler
+from .spatial import cut, pad
+from .subjects import Box, box_of
+
+Place = tuple[int, int, int]
+
+# How many places of a store are drawn at a time; only the last of them may be for nothing.
+_DRAWN = 8
 
 
-class _Patches(tio.data.PatchSampler):
+class PatchSampler(tio.data.PatchSampler):
     """What all samplers share: sizes as wide as Python's integers, and crops that read no more than the patch.
 
     TorchIO keeps sizes in 16 bits, which wrap round on axes over 65,535.
@@ -21,18 +32,130 @@ class _Patches(tio.data.PatchSampler):
         tio.data.PatchSampler.__init__(self, patch_size)
         self.patch_size = np.array(to_tuple(patch_size, length=3), dtype=np.int64)
 
-    @staticmethod
-    def _get_crop_transform(subject: tio.Subject, index_ini: Sequence[int], patch_size: Sequence[int]) -> Crop:
-        low = [int(i) for i in index_ini]
-        high = [int(n - i - p) for n, i, p in zip(subject.spatial_shape, low, patch_size, strict=True)]
-        return Crop(tuple(cut for pair in zip(low, high, strict=True) for cut in pair))
+    def crop(self, subject: tio.Subject, index_ini: Sequence[int], patch_size: Sequence[int]) -> tio.Subject:
+        """The patch at ``index_ini``, with its location; it draws as TorchIO's does, which keeps the stream in step."""
+        torch.rand(1)
+        return cut(subject, index_ini, patch_size)
 
 
-class UniformSampler(_Patches, tio.data.UniformSampler):
+class RandomSampler(PatchSampler):
+    """What random samplers share: places are drawn first, then patches are cut there."""
+
+    def places(self, subject: tio.Subject) -> Iterator[Place]:
+        """First voxels ``(i, j, k)`` of patches, without end."""
+        raise NotImplementedError
+
+    def planned(self, subject: tio.Subject, count: int) -> list[Callable[[], tio.Subject]]:
+        """What cuts so many patches when it is called, on any thread: everything random about them is drawn here."""
+        self._check(subject)
+        plan = []
+        for place in islice(self.places(subject), count):
+            torch.rand(1)
+            plan.append(lambda place=place: cut(subject, place, self.patch_size))
+        return plan
+
+    def _check(self, subject: tio.Subject) -> None:
+        """Raises what TorchIO's samplers raise when they are called."""
+        # Making the generator checks; nothing is drawn before its first patch.
+        self(subject)
+
+    def _generate_patches(self, subject: tio.Subject, num_patches: int | None = None) -> Generator[tio.Subject]:
+        for place in islice(self.places(subject), num_patches):
+            yield self.extract_patch(subject, place)
+
+
+class UniformSampler(RandomSampler, tio.data.UniformSampler):
     """``torchio.UniformSampler``: every place of a patch in the volume is equally likely."""
 
+    def places(self, subject: tio.Subject) -> Iterator[Place]:
+        spans = (np.asarray(subject.spatial_shape) - self.patch_size + 1).tolist()
+        while True:
+            i, j, k = (int(torch.randint(span, (1,))) for span in spans)
+            yield i, j, k
 
-class GridSampler(_Patches, tio.data.GridSampler):
+
+class WeightedSampler(RandomSampler, tio.data.WeightedSampler):
+    """``torchio.WeightedSampler``: centres are drawn by the values of an image of the subject.
+
+    A map in a store is not loaded: sums of its chunks choose a chunk, and that one is decoded; the distribution is TorchIO's, the draws for a
+    seed of torch are others. Of maps in memory they are the same.
+    """
+
+    def __init__(self, patch_size: int | Sequence[int], probability_map: str | None) -> None:
+        super().__init__(patch_size)
+        self.probability_map_name = probability_map
+        self.cdf = None
+
+    def places(self, subject: tio.Subject) -> Iterator[Place]:
+        box = box_of(self.get_probability_map_image(subject))
+        sampler = None if box is None or not box.is_whole else self._store_sampler(box)
+        if box is None or sampler is None:
+            return self._places_in_memory(subject)
+        return self._places_in_store(subject, box, sampler)
+
+    def _store_sampler(self, box: Box) -> StoreWeightedSampler | StoreLabelSampler | None:
+        """What draws from the volume as it is in the store; None if it has to be loaded."""
+        if box.volume.stats["min"] * box.volume.slope + box.volume.intercept < 0:
+            raise ValueError(f'Negative values found in probability map "{self.probability_map_name}"')
+        return StoreWeightedSampler(tuple(self.patch_size[::-1].tolist()), box.volume.name)
+
+    def _places_in_store(
+        self, subject: tio.Subject, box: Box, sampler: StoreWeightedSampler | StoreLabelSampler
+    ) -> Iterator[Place]:
+        seed = int(torch.randint(2**63 - 1, (1,)))
+        for first in count(0, _DRAWN):
+            try:
+                starts = sampler.locations(box.volume.subject, _DRAWN, seed=seed, first=first)
+            except UsageError as error:
+                half = tuple((self.patch_size // 2).tolist())
+                raise RuntimeError(
+                    f"Empty probability map found: {self.get_probability_map_image(subject).path}: {error}. Voxels with positive"
+                    f" probability might be near the image border: try padding with half the patch size, torchio.Pad({half})"
+                ) from error
+            for k, j, i in starts.tolist():
+                yield i, j, k
+
+    def _places_in_memory(self, subject: tio.Subject) -> Iterator[Place]:
+        weights = self.process_probability_map(self.get_probability_map(subject), subject)
+        cdf = self.get_cumulative_distribution_function(weights)
+        while True:
+            i, j, k = self.get_random_index_ini(weights, cdf).tolist()
+            yield i, j, k
+
+    def extract_patch(self, subject: tio.Subject, index_ini: Sequence[int] | np.ndarray, cdf: np.ndarray | None = None) -> tio.Subject:
+        """The patch at ``index_ini``; or, as TorchIO has it, one drawn from a map and its cumulative distribution."""
+        if cdf is not None:
+            index_ini = self.get_random_index_ini(index_ini, cdf)
+        return self.crop(subject, index_ini, self.patch_size)
+
+
+class LabelSampler(WeightedSampler, tio.data.LabelSampler):
+    """``torchio.LabelSampler``: centres lie on voxels of chosen labels, each class as often as it is asked for.
+
+    A label map in a store is not loaded: its counts of labels choose a chunk, and that one is decoded.
+    """
+
+    def __init__(
+        self,
+        patch_size: int | Sequence[int],
+        label_name: str | None = None,
+        label_probabilities: Mapping[int, float] | None = None,
+    ) -> None:
+        super().__init__(patch_size, label_name)
+        self.label_probabilities_dict = label_probabilities
+
+    def _store_sampler(self, box: Box) -> StoreLabelSampler | None:
+        volume = box.volume
+        if volume.dtype.kind == "f" or (volume.slope, volume.intercept) != (1.0, 0.0):
+            return None
+        size = tuple(self.patch_size[::-1].tolist())
+        if self.label_probabilities_dict is None:
+            # Of several channels TorchIO takes the first.
+            return StoreLabelSampler(size, volume.name, channel=0)
+        return StoreLabelSampler(size, volume.name, dict(self.label_probabilities_dict))
+
+
+class GridSampler(PatchSampler, tio.data.GridSampler):
     """``torchio.GridSampler``: patches across a whole volume.
 
     A padded subject is not padded again when it is iterated over, as TorchIO's is. Paddings by number, ``"edge"``,

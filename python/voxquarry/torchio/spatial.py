@@ -7,30 +7,48 @@ from numbers import Real
 
 import numpy as np
 
+import torch
 import torchio as tio
 
-from .subjects import Box, _Stored
+from .subjects import LabelMap, ScalarImage, box_of
 
-# Modes that a patch can be filled by without more of the volume than itself and its statistics.
-_BY_PATCH = ("edge", "reflect", "minimum", "maximum")
+def cut(subject: tio.Subject, index_ini: Sequence[int], patch_size: Sequence[int]) -> tio.Subject:
+    """The patch at ``index_ini``, with its ``location``, all attributes of the subject, and the crop in its history.
+
+    Draws nothing and changes nothing, so threads may share the subject.
+    """
+    low = [int(i) for i in index_ini]
+    size = [int(n) for n in patch_size]
+    high = [n - i - p for n, i, p in zip(subject.spatial_shape, low, size, strict=True)]
+    crop = _Crop(tuple(n for pair in zip(low, high, strict=True) for n in pair))
+    patch = crop.apply_transform(subject)
+    patch.add_transform(crop, {"cropping": crop.cropping})
+    patch[tio.LOCATION] = torch.tensor([*low, *(i + p for i, p in zip(low, size, strict=True))])
+    patch.update_attributes()
+    return patch
 
 
-class Crop(tio.Crop):
+class _Crop(tio.Crop):
     """``torchio.Crop`` which reads no more of an image of a store than what stays."""
 
     @staticmethod
     def _crop_image(image: tio.Image, index_ini: Sequence[int], index_fin: Sequence[int], *, copy_patch: bool) -> tio.Image:
-        if not isinstance(image, _Stored) or not copy_patch:
-            return tio.Crop._crop_image(image, index_ini, index_fin, copy_patch=copy_patch)
-        if image.box is None:
-            part = tio.Crop._crop_image(image, index_ini, index_fin, copy_patch=True)
-            tensor, affine = part.data, part.affine
-        else:
-            box = image.box.part(index_ini, np.subtract(index_fin, index_ini))
-            tensor, affine = box.read(), box.affine
-        # A patch is in memory: TorchIO's own class says all there is.
-        kind = tio.LabelMap if isinstance(image, tio.LabelMap) else tio.ScalarImage
-        return kind(tensor=tensor, affine=affine, path=image.path)
+        box = box_of(image)
+        if box is not None:
+            box = box.part(index_ini, np.subtract(index_fin, index_ini))
+            return _plain(image, box.read(), box.affine)
+        part = tio.Crop._crop_image(image, index_ini, index_fin, copy_patch=copy_patch)
+        return _plain(part, part.data, part.affine) if isinstance(part, ScalarImage | LabelMap) else part
+
+    @property
+    def name(self) -> str:
+        return "Crop"
+
+
+def _plain(image: tio.Image, tensor: torch.Tensor, affine: np.ndarray) -> tio.Image:
+    """An image of TorchIO's own class: of a patch, which is in memory, it says all there is."""
+    kind = tio.LabelMap if isinstance(image, LabelMap) else tio.ScalarImage
+    return kind(tensor=tensor, affine=affine, path=image.path)
 
 
 class _InMemory(tio.Pad):
@@ -53,24 +71,22 @@ def pad(subject: tio.Subject, border: Sequence[int], mode: str | float) -> tio.S
     for image in padded.get_images(intensity_only=False):
         filling = _filling(image, mode)
         if filling is not None:
-            image.reader = image.box.padded(border, filling)
+            image.reader = image.reader.padded(border, filling)
     padded.add_transform(transform, {"padding": padding, "padding_mode": mode})
     return padded
 
 
 def _filling(image: tio.Image, mode: str | float) -> float | str | None:
     """What ``Volume.read`` is to fill with, in stored values; None if the image has to be padded in memory."""
-    box = image.box if isinstance(image, _Stored) else None
-    # A box that is padded already has no voxels of its own outside the volume; a scale turns a number into another.
-    if box is None or box.padding is not None or (box.volume.slope, box.volume.intercept) != (1.0, 0.0):
+    box = box_of(image)
+    # What is padded already has no voxels of its own outside the volume; a scale turns a number into another.
+    if box is None or not box.is_whole or (box.volume.slope, box.volume.intercept) != (1.0, 0.0):
         return None
     if isinstance(mode, Real):
         return _constant(float(mode), box.volume.dtype)
-    if mode not in _BY_PATCH or box.shape != Box.whole(box.volume).shape:
-        return None
     if mode in ("edge", "reflect"):
         return mode
-    if box.volume.stats["non_finite"]:
+    if mode not in ("minimum", "maximum") or box.volume.stats["non_finite"]:
         return None
     return box.volume.stats["min" if mode == "minimum" else "max"]
 

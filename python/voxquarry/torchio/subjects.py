@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 import torchio as tio
-from torchio.data.io import check_uint_to_int
 
 from .. import Subject as StoreSubject
 from .. import UsageError, Volume
+from .._values import real_values
 
 Triple = tuple[int, int, int]
 
@@ -30,6 +30,12 @@ class Box:
     def whole(cls, volume: Volume) -> Box:
         z, y, x = volume.shape[-3:]
         return cls(volume, (0, 0, 0), (x, y, z))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it shows the volume as it is in the store."""
+        whole = Box.whole(self.volume)
+        return (self.ini, self.shape, self.padding) == (whole.ini, whole.shape, None)
 
     @property
     def channels(self) -> int:
@@ -51,10 +57,9 @@ class Box:
         return Box(self.volume, start, shape, padding)
 
     def read(self) -> torch.Tensor:
-        """Voxels ``(c, i, j, k)``, a transposed view of what was read; scaled as the volume says, unsigned integers widened as
-        TorchIO does."""
+        """Real values ``(c, i, j, k)``, a transposed view of what was read."""
         voxels = self.volume.read(self.ini[::-1], self.shape[::-1], padding=self.padding)
-        voxels = check_uint_to_int(scaled(voxels, self.volume.slope, self.volume.intercept))
+        voxels = real_values(voxels, self.volume)
         return torch.from_numpy(voxels.reshape(self.channels, *self.shape[::-1])).permute(0, 3, 2, 1)
 
     def __call__(self, path: object) -> tuple[torch.Tensor, np.ndarray]:
@@ -70,17 +75,6 @@ def moved(affine: np.ndarray, ini: Sequence[int]) -> np.ndarray:
     result = affine.copy()
     result[:3, 3] += affine[:3, :3] @ np.asarray(ini, dtype=np.float64)
     return result
-
-
-def scaled(voxels: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    """Real values of stored ones: as they are without a scale, else float32, or float64 where 32 bits cannot hold them."""
-    if (slope, intercept) == (1.0, 0.0):
-        return voxels
-    dtype = np.float32 if voxels.dtype.itemsize < 4 or voxels.dtype == np.float32 else np.float64
-    real = voxels.astype(dtype)
-    real *= dtype(slope)
-    real += dtype(intercept)
-    return real
 
 
 class _Stored(tio.Image):
@@ -108,6 +102,11 @@ class _Stored(tio.Image):
         return self.shape[0]
 
 
+def box_of(image: tio.Image) -> Box | None:
+    """Where the voxels of an image of a store are; None for those in memory, or in files of their own."""
+    return image.box if isinstance(image, _Stored) else None
+
+
 class ScalarImage(_Stored, tio.ScalarImage):
     """A ``torchio.ScalarImage`` that may be in a store."""
 
@@ -125,7 +124,7 @@ class Subject(tio.Subject):
         The whole of an image of a store is read by its own ``load()``, or when its ``data`` are asked for.
         """
         for image in self.get_images(intensity_only=False):
-            if not isinstance(image, _Stored) or image.box is None:
+            if box_of(image) is None:
                 image.load()
 
 

@@ -1,0 +1,217 @@
+"""MONAI's crops by labels and weights, over volumes of a store: they read the patches and nothing else."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import monai.transforms as mt
+import numpy as np
+import torch
+from monai.transforms.utils import fall_back_tuple
+
+from .. import Dataset, LabelSampler, UniformSampler, UsageError, Volume, WeightedSampler
+from .dataset import meta_tensor
+
+Size = tuple[int, int, int]
+
+# Tries for a centre with an image value above the threshold, before its class counts as empty.
+_ATTEMPTS = 10_000
+_DRAWN = 100
+
+
+def subjects(dataset: Dataset, volumes: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """The data of ``monai.data.Dataset`` for the crops here: a dictionary of open volumes for each subject; none is read.
+
+    Args:
+        dataset: The store.
+        volumes: Names of the volumes; all of each subject if None.
+
+    Returns:
+        ``{"ct": Volume, "seg": Volume, …, "subject": name}`` for each subject.
+    """
+    named = ((name, dataset[name]) for name in dataset)
+    return [{**{v: subject[v] for v in (volumes or subject)}, "subject": name} for name, subject in named]
+
+
+class _StoredCrop(mt.Randomizable, mt.MapTransform):
+    """What the three share: where the image that decides is a ``Volume``, patches are read; else it is MONAI's own transform."""
+
+    cropper: Any
+
+    def _starts(self, data: Mapping[Hashable, Any], volume: Volume, size: Size, seed: int) -> np.ndarray:
+        """First voxels ``(n, 3)`` of the patches."""
+        raise NotImplementedError
+
+    def _crop_stored(self, data: Mapping[Hashable, Any], volume: Volume, *, allow_smaller: bool) -> list[dict[Hashable, Any]]:
+        whole = volume.shape[-3:]
+        wanted = tuple(map(int, fall_back_tuple(self.cropper.spatial_size, whole)))
+        size = tuple(map(min, wanted, whole))
+        if size != wanted and not allow_smaller:
+            raise UsageError(f"spatial_size {wanted} is larger than the volume {whole}: pass allow_smaller=True, or a smaller one")
+        starts = self._starts(data, volume, size, int(self.cropper.R.randint(2**31, size=2, dtype=np.int64) @ [1, 2**31]))
+        locations = torch.from_numpy(np.hstack([starts, starts + size]))
+        patches: list[dict[Hashable, Any]] = [dict(data) for _ in starts]
+        for key in self.key_iterator(dict(data)):
+            values = _read(data[key], starts, size, volume)
+            for n, (patch, value) in enumerate(zip(patches, values, strict=True)):
+                if isinstance(data[key], Volume):
+                    value = meta_tensor(value, data[key], locations[n])
+                    value.meta["patch_index"] = n
+                patch[key] = value
+        for patch, location in zip(patches, locations, strict=True):
+            patch["location"] = location
+        return patches
+
+
+def _read(source: Any, starts: np.ndarray, size: Size, like: Volume) -> list[Any]:
+    """Patches ``(c, z, y, x)`` of a volume, or of an array ``(c, z, y, x)`` on its grid."""
+    if tuple(source.shape[-3:]) != tuple(like.shape[-3:]):
+        raise UsageError(f"an image of {tuple(source.shape)} beside a volume of {like.shape}: expected one grid")
+    if isinstance(source, Volume):
+        batch = torch.from_numpy(source.read_batch(starts, size))
+        return list(batch if batch.ndim == 5 else batch[:, None])
+    boxes = ([slice(a, a + n) for a, n in zip(start, size, strict=True)] for start in starts.tolist())
+    return [source[(..., *box)] for box in boxes]
+
+
+class RandCropByPosNegLabeld(_StoredCrop, mt.RandCropByPosNegLabeld):
+    """``monai.transforms.RandCropByPosNegLabeld``; ``label_key`` and ``keys`` may be volumes of a store (``subjects``).
+
+    A patch's centre is a voxel with a label with probability ``pos / (pos + neg)``, else one without, each voxel of them equally likely, and
+    moved so that the patch lies in the volume: MONAI's distribution, found by the label counts in the store. With ``image_key`` background
+    is tried until the image exceeds ``image_threshold`` there. The dictionaries have ``"location"`` too.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> list[dict[Hashable, Any]]:
+        labels = data[self.label_key]
+        if not isinstance(labels, Volume):
+            return super().__call__(data, lazy)
+        if unused := {self.fg_indices_key, self.bg_indices_key}.intersection(data):
+            raise UsageError(f"{unused.pop()!r}: indices are not needed for labels in a store; leave their keys out")
+        return self._crop_stored(data, labels, allow_smaller=self.cropper.allow_smaller)
+
+    def _starts(self, data: Mapping[Hashable, Any], volume: Volume, size: Size, seed: int) -> np.ndarray:
+        count, positive = self.cropper.num_samples, self.cropper.pos_ratio
+        if self.image_key is None:
+            sampler = LabelSampler(size, volume.name, border="clamp", pos_neg=(positive, 1 - positive))
+            return sampler.locations(volume.subject, count, seed=seed)
+        classes = [LabelSampler(size, volume.name, border="pad", pos_neg=parts) for parts in ((1.0, 0.0), (0.0, 1.0))]
+        # Only background is held to the threshold.
+        checked = [None, data[self.image_key]]
+        weights = [positive, 1 - positive]
+        return _above(self.cropper, classes, weights, checked, volume, size, count, seed)
+
+
+class RandCropByLabelClassesd(_StoredCrop, mt.RandCropByLabelClassesd):
+    """``monai.transforms.RandCropByLabelClassesd``; ``label_key`` and ``keys`` may be volumes of a store (``subjects``).
+
+    The class of a patch's centre is drawn by ``ratios`` among those that the volume has, then a voxel of it, and moved so that the patch lies
+    in the volume: MONAI's distribution, found by the label counts in the store. The dictionaries have ``"location"`` too.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> list[dict[Hashable, Any]]:
+        labels = data[self.label_key]
+        if not isinstance(labels, Volume):
+            return super().__call__(data, lazy)
+        if self.indices_key in data:
+            raise UsageError(f"{self.indices_key!r}: indices are not needed for labels in a store; leave their key out")
+        return self._crop_stored(data, labels, allow_smaller=self.cropper.allow_smaller)
+
+    def _starts(self, data: Mapping[Hashable, Any], volume: Volume, size: Size, seed: int) -> np.ndarray:
+        count, ratios = self.cropper.num_samples, self._ratios(volume)
+        if self.image_key is None:
+            sampler = LabelSampler(size, volume.name, dict(enumerate(ratios)), border="clamp")
+            return sampler.locations(volume.subject, count, seed=seed)
+        classes = [LabelSampler(size, volume.name, {label: 1.0}, border="pad") for label in range(len(ratios))]
+        checked = [data[self.image_key]] * len(classes)
+        return _above(self.cropper, classes, ratios, checked, volume, size, count, seed)
+
+    def _ratios(self, volume: Volume) -> list[float]:
+        classes = volume.shape[0] if volume.ndim == 4 and volume.shape[0] > 1 else self.cropper.num_classes
+        if classes is None:
+            raise UsageError("num_classes is None: expected a number, as labels have one channel")
+        ratios = [1.0] * classes if self.cropper.ratios is None else [float(r) for r in self.cropper.ratios]
+        if len(ratios) != classes:
+            raise UsageError(f"{len(ratios)} ratios for {classes} classes: expected one each")
+        return ratios
+
+
+class RandWeightedCropd(_StoredCrop, mt.RandWeightedCropd):
+    """``monai.transforms.RandWeightedCropd``; ``w_key`` and ``keys`` may be volumes of a store (``subjects``).
+
+    Centres are drawn by the weights among the voxels whose patch lies in the volume. Weights that are all zero there count as equal. Unlike
+    in MONAI, the last place of a patch on each axis is drawn too, and weights below zero are an error. The dictionaries have
+    ``"location"`` too.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> list[dict[Hashable, Any]]:
+        weights = data[self.w_key]
+        if not isinstance(weights, Volume):
+            return super().__call__(data, lazy)
+        return self._crop_stored(data, weights, allow_smaller=True)
+
+    def _starts(self, data: Mapping[Hashable, Any], volume: Volume, size: Size, seed: int) -> np.ndarray:
+        if volume.stats["max"] * volume.slope + volume.intercept == 0 == volume.stats["min"] * volume.slope + volume.intercept:
+            sampler: Any = UniformSampler(size)
+        else:
+            sampler = WeightedSampler(size, volume.name)
+        return sampler.locations(volume.subject, self.cropper.num_samples, seed=seed)
+
+
+def _above(
+    cropper: Any,
+    classes: Sequence[LabelSampler],
+    weights: Sequence[float],
+    checked: Sequence[Volume | None],
+    labels: Volume,
+    size: Size,
+    count: int,
+    seed: int,
+) -> np.ndarray:
+    """Places whose centre is of a class drawn by ``weights``, and has an image above the cropper's threshold where that is checked."""
+    left = np.array(weights, dtype=np.float64)
+    begun = [0] * len(classes)
+    starts = []
+    while len(starts) < count:
+        if left.sum() == 0:
+            raise UsageError(f"no voxel of the classes has an image above {cropper.image_threshold}")
+        chosen = int(cropper.R.choice(len(classes), p=left / left.sum()))
+        start, begun[chosen] = _try(classes[chosen], checked[chosen], labels, size, cropper.image_threshold, seed, begun[chosen])
+        if start is None:
+            warnings.warn(f"class {chosen} has no voxel to crop around: its ratio becomes zero", stacklevel=4)
+            left[chosen] = 0
+        else:
+            starts.append(start)
+    # A centre near the border moves inward, as MONAI corrects it.
+    return np.clip(np.array(starts), 0, np.array(labels.shape[-3:]) - size)
+
+
+def _try(
+    sampler: LabelSampler, image: Volume | None, labels: Volume, size: Size, threshold: float, seed: int, begin: int
+) -> tuple[np.ndarray | None, int]:
+    """The sampler's first place from number ``begin`` on that is above the threshold, and the number behind it."""
+    for first in range(begin, begin + _ATTEMPTS, _DRAWN):
+        try:
+            starts = sampler.locations(labels.subject, _DRAWN, seed=seed, first=first)
+        except UsageError:
+            # The class has no voxel.
+            return None, begin
+        for n, start in enumerate(starts):
+            if image is None or _is_above(image, start + np.array(size) // 2, threshold):
+                return start, first + n + 1
+    return None, begin
+
+
+def _is_above(image: Any, centre: np.ndarray, threshold: float) -> bool:
+    if isinstance(image, Volume):
+        voxel = image.read(centre, 1) * image.slope + image.intercept
+    else:
+        voxel = np.asarray(image[(..., *centre.tolist())])
+    return bool((voxel > threshold).any())
+
+
+RandCropByPosNegLabelD = RandCropByPosNegLabelDict = RandCropByPosNegLabeld
+RandCropByLabelClassesD = RandCropByLabelClassesDict = RandCropByLabelClassesd
+RandWeightedCropD = RandWeightedCropDict = RandWeightedCropd
