@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::dtype::Dtype;
+use crate::geometry::Region;
 
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -170,6 +171,28 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// A patch of a queue that could not be read.
+    #[error("{subject}/{volume}: patch at {:?} of {:?} voxels: {source}", .region.start, .region.size)]
+    InPatch {
+        /// The subject it lies in.
+        subject: String,
+        /// The volume that was read.
+        volume: String,
+        /// The patch.
+        region: Region,
+        /// What went wrong.
+        source: Box<Error>,
+    },
+
+    /// A subject of a queue in which no patch could be found.
+    #[error("subject {subject:?}: {source}")]
+    InSubject {
+        /// Its name.
+        subject: String,
+        /// What went wrong.
+        source: Box<Error>,
+    },
+
     /// Work that the caller asked to stop.
     #[error("interrupted; nothing unfinished was published")]
     Interrupted,
@@ -192,6 +215,15 @@ impl Error {
             | Self::ChunkChecksum { .. }
             | Self::ChunkDecode { .. } => Fault::Data,
             Self::Io { .. } | Self::Interrupted => Fault::Environment,
+            Self::InPatch { source, .. } | Self::InSubject { source, .. } => source.fault(),
+        }
+    }
+
+    /// What went wrong in the end, without the places that it went wrong in.
+    pub fn root(&self) -> &Self {
+        match self {
+            Self::InPatch { source, .. } | Self::InSubject { source, .. } => source.root(),
+            other => other,
         }
     }
 

@@ -17,6 +17,8 @@ mod error;
 pub mod format;
 mod geometry;
 mod prefetch;
+mod process;
+pub mod queue;
 pub mod sample;
 mod source;
 pub mod store;
@@ -26,6 +28,7 @@ pub use dtype::{Dtype, Voxel};
 pub use error::{Error, Fault, Result};
 pub use geometry::{Affine, Padding, Region, Size3};
 pub use half::f16;
+pub use queue::{Batch, Queue};
 pub use sample::{
     GridSampler, LabelSampler, PatchLocation, RandomSampler, UniformSampler, WeightedSampler,
 };

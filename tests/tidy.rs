@@ -28,15 +28,18 @@ const MAY_IMPORT: [(&str, &[&str]); 8] = [
 ];
 
 /// Files at the ground of `src/`, which may use each other.
-const GROUND: [&str; 4] = ["dtype", "error", "geometry", "prefetch"];
+const GROUND: [&str; 5] = ["dtype", "error", "geometry", "prefetch", "process"];
 
 /// The rooms that may be `unsafe`: maps, decoders, and writing to disjoint parts of the caller's buffer.
-const UNSAFE_ROOMS: [&str; 10] = [
+const UNSAFE_ROOMS: [&str; 12] = [
+    // Lends a batch's memory to numpy.
+    "python/src/lend.rs",
     "src/codec/lz4/decode.rs",
     "src/codec/lz4/mod.rs",
     "src/codec/shuffle/avx2.rs",
     "src/codec/shuffle/avx512.rs",
     "src/prefetch.rs",
+    "src/queue/buffer.rs",
     "src/source/map.rs",
     "src/source/scratch.rs",
     "src/store/gather.rs",

@@ -7,7 +7,7 @@ use voxquarry::{Error, Fault};
 
 /// For `map_err`: the exception that mirrors an error.
 pub(crate) fn raise(error: Error) -> PyErr {
-    let class = match (&error, error.fault()) {
+    let class = match (error.root(), error.fault()) {
         (Error::NotFound { .. }, _) => "NotFoundError",
         (_, Fault::Caller) => "UsageError",
         (_, Fault::Data) => "DataError",
@@ -15,7 +15,7 @@ pub(crate) fn raise(error: Error) -> PyErr {
     };
     Python::attach(|py| match exception(py, class) {
         // The system's number makes `except PermissionError`-like code work through `errno`.
-        Ok(class) => match &error {
+        Ok(class) => match error.root() {
             Error::Io { source, .. } if source.raw_os_error().is_some() => {
                 PyErr::from_type(class, (source.raw_os_error(), error.to_string()))
             }

@@ -12,6 +12,8 @@ mod dataset;
 mod errors;
 mod index;
 mod ingest;
+mod lend;
+mod queue;
 mod sample;
 mod voxels;
 
@@ -29,6 +31,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<sample::ConstrainedSampler>()?;
     m.add_class::<sample::SubjectSampler>()?;
     m.add_class::<sample::GridSampler>()?;
+    m.add_class::<queue::Queue>()?;
     m.add_class::<aggregate::Aggregator>()?;
     m.add_function(wrap_pyfunction!(dataset::open, m)?)?;
     m.add_function(wrap_pyfunction!(dataset::verify, m)?)?;

@@ -256,3 +256,31 @@ def test_the_package_balances_as_the_page_says(tmp_path: Path, border: str) -> N
         for seed, epoch, first in ((42, 3, 0), (0, 2**64 - 1, 2**32 - 5)):
             found = sampler.locations(subject, 5, seed=seed, epoch=epoch, first=first)
             assert found.tolist() == [list(draw(seed, epoch, "case01", first + i)) for i in range(5)], (rule, border)
+
+
+class Order:
+    """The permutation of ``0 … n - 1`` that belongs to a stream of an epoch."""
+
+    def __init__(self, n: int, seed: int, epoch: int, stream: int) -> None:
+        draws = Draws(seed, epoch, "/queue", stream)
+        self.n, self.keys = n, [draws.next64() for _ in range(8)]
+        self.half = max(-(-max(n - 1, 0).bit_length() // 2), 4)
+
+    def __call__(self, x: int) -> int:
+        while True:
+            left, right = x >> self.half, x & (1 << self.half) - 1
+            for key in self.keys:
+                z = (right + key) % 2**64
+                z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+                z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+                left, right = right, left ^ (z ^ z >> 31) & (1 << self.half) - 1
+            x = left << self.half | right
+            if x < self.n:
+                return x
+
+
+def test_the_page_is_enough_for_its_golden_orders() -> None:
+    (line,) = re.findall(r"the permutation of 10, stream 0, is .*", PAGE.read_text(encoding="utf-8"))
+    ten, thousand = (eval(group) for group in re.findall(r"(\[[^]]*\])", line))
+    assert [Order(10, 42, 3, 0)(i) for i in range(10)] == ten
+    assert [Order(1000, 42, 3, 1)(i) for i in range(4)] == thousand

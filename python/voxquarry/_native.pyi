@@ -34,6 +34,19 @@ class _Report(TypedDict):
     chunks: int
     encoded_bytes: int
 
+class _QueueStats(TypedDict):
+    patches: int
+    batches: int
+    voxel_bytes: int
+    seconds: float
+    patches_per_second: float
+    stall_seconds: float
+    decode_seconds: float
+    threads: int
+    cache_hits: int
+    chunks_decoded: int
+    bytes_read: int
+
 @final
 class Dataset:
     @property
@@ -222,6 +235,51 @@ class GridSampler:
     @property
     def margin(self) -> Literal["half-overlap", "none"]: ...
     def locations(self, subject: Subject | Volume | Sequence[int]) -> NDArray[np.int64]: ...
+
+@final
+class Queue:
+    def __new__(
+        cls,
+        dataset: Dataset,
+        sampler: UniformSampler | GridSampler,
+        volumes: str | Sequence[str] | None = None,
+        patches_per_subject: int = 8,
+        batch_size: int = 4,
+        buffer_bytes: int | str = "512MiB",
+        shuffle: Literal["global", "window", "none"] = "global",
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+        *,
+        subjects: Sequence[str] | Mapping[str, int] | None = None,
+        padding: _Padding | Mapping[str, _Padding] = None,
+        window_bytes: int | str = "1GiB",
+        cache_bytes: int | str | None = None,
+        eviction: Literal["farthest", "oldest"] = "farthest",
+        threads: int | None = None,
+    ) -> Queue: ...
+    @property
+    def dataset(self) -> Dataset: ...
+    @property
+    def sampler(self) -> UniformSampler | GridSampler: ...
+    @property
+    def volumes(self) -> list[str]: ...
+    @property
+    def patch_size(self) -> tuple[int, int, int]: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def patches(self) -> int: ...
+    @property
+    def epoch(self) -> int: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[dict[str, Any]]: ...
+    def __setstate__(self, state: dict[str, Any], /) -> None: ...
+    def set_epoch(self, epoch: int) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None: ...
+    def stats(self) -> _QueueStats: ...
 
 @final
 class Aggregator:

@@ -26,6 +26,7 @@ pub use constrained::{ConstrainedSampler, Constraints, OnFailure};
 pub use grid::{Grid, GridSampler, Margin, Overlap, Placement};
 pub use label::{Balance, LabelSampler};
 pub use random::Epoch;
+pub(crate) use random::{Draws, Stream};
 pub use sampler::RandomSampler;
 pub use subjects::{SubjectSampler, SubjectWeights};
 pub use uniform::UniformSampler;

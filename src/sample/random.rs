@@ -19,12 +19,12 @@ pub struct Epoch {
 
 /// Which stream of an epoch: that of a sample, or of a later attempt at it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stream<'a> {
-    pub(super) epoch: Epoch,
-    pub(super) subject: &'a str,
-    pub(super) n: u64,
+pub(crate) struct Stream<'a> {
+    pub(crate) epoch: Epoch,
+    pub(crate) subject: &'a str,
+    pub(crate) n: u64,
     /// 0, but for samplers that refuse what they have drawn.
-    pub(super) attempt: u32,
+    pub(crate) attempt: u32,
 }
 
 impl Stream<'_> {
@@ -39,11 +39,11 @@ impl Stream<'_> {
 }
 
 /// The random numbers of one stream.
-pub(super) struct Draws(ChaCha8Rng);
+pub(crate) struct Draws(ChaCha8Rng);
 
 impl Draws {
     /// Key = seed ‖ epoch ‖ FNV-1a-128 of the subject's name, little endian; nonce = n + attempt × 2³².
-    pub(super) fn new(stream: &Stream<'_>) -> Self {
+    pub(crate) fn new(stream: &Stream<'_>) -> Self {
         let mut key = [0; 32];
         key[..8].copy_from_slice(&stream.epoch.seed.to_le_bytes());
         key[8..16].copy_from_slice(&stream.epoch.epoch.to_le_bytes());
@@ -53,9 +53,14 @@ impl Draws {
         Self(generator)
     }
 
+    /// 64 random bits.
+    pub(crate) fn word(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
     /// A number in `0.0 .. 1.0`, a multiple of 2⁻⁵³.
     pub(super) fn unit(&mut self) -> f64 {
-        (self.0.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+        (self.word() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
     /// The first place whose cumulated weight passes a random part of the last one, which is positive.

@@ -29,6 +29,32 @@ pub(crate) enum Lookup {
     Pass,
 }
 
+/// Who keeps the decoded chunks of a read.
+pub(crate) trait Keeper: Sync {
+    /// The chunk, or what to do instead; notes the visit.
+    fn lookup(&self, key: ChunkKey, chunk_bytes: usize) -> Lookup;
+
+    /// A buffer for a chunk that was admitted.
+    fn buffer(&self, chunk_bytes: usize) -> Arc<[u8]>;
+
+    /// Keeps a chunk that was admitted.
+    fn insert(&self, key: ChunkKey, chunk: Arc<[u8]>);
+
+    /// Is told what a part of a read took.
+    fn note(&self, _: &Tally) {}
+}
+
+/// What a part of a read took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    /// Chunks that were there.
+    pub(crate) hits: u64,
+    /// Chunks that were decoded, or copied where they are raw.
+    pub(crate) decoded: u64,
+    /// Their bytes in the shards.
+    pub(crate) encoded_bytes: u64,
+}
+
 #[derive(Debug)]
 pub(crate) struct ChunkCache {
     budget_bytes: usize,
@@ -53,8 +79,14 @@ impl ChunkCache {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The chunk, or what to do instead; notes the visit.
-    pub(crate) fn lookup(&self, key: ChunkKey, chunk_bytes: usize) -> Lookup {
+    /// Bytes of decoded chunks held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.state().bytes
+    }
+}
+
+impl Keeper for ChunkCache {
+    fn lookup(&self, key: ChunkKey, chunk_bytes: usize) -> Lookup {
         if chunk_bytes > self.budget_bytes {
             return Lookup::Pass;
         }
@@ -73,7 +105,7 @@ impl ChunkCache {
     ///
     /// Fresh ones would come from the arena of whichever thread decodes, and evicted ones go back to another's: each
     /// arena would grow to its largest share, and together they would exceed the budget by half.
-    pub(crate) fn buffer(&self, chunk_bytes: usize) -> Arc<[u8]> {
+    fn buffer(&self, chunk_bytes: usize) -> Arc<[u8]> {
         let mut spare = None;
         let mut state = self.state();
         while state.bytes + chunk_bytes > self.budget_bytes {
@@ -87,8 +119,7 @@ impl ChunkCache {
             .unwrap_or_else(|| zeros(chunk_bytes))
     }
 
-    /// Keeps a decoded chunk; makes room first.
-    pub(crate) fn insert(&self, key: ChunkKey, chunk: Arc<[u8]>) {
+    fn insert(&self, key: ChunkKey, chunk: Arc<[u8]>) {
         let mut state = self.state();
         if let Some(old) = state.chunks.pop(&key) {
             state.bytes -= old.len();
@@ -99,11 +130,6 @@ impl ChunkCache {
         }
         state.bytes += chunk.len();
         state.chunks.put(key, chunk);
-    }
-
-    /// Bytes of decoded chunks held.
-    pub(crate) fn bytes(&self) -> usize {
-        self.state().bytes
     }
 }
 

@@ -1,4 +1,7 @@
 //! What the volumes of one open dataset share: options, threads, decoded chunks, open shards.
+//!
+//! # Invariants
+//! - A forked child has threads, chunks and shards of its own: a lock that it inherits may never be released.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,6 +10,7 @@ use super::cache::ChunkCache;
 use super::memo::Memo;
 use super::pool::Pool;
 use super::shards::ShardTable;
+use crate::process::PerProcess;
 pub(super) use crate::source::Access;
 
 /// When a chunk's checksum is compared.
@@ -44,23 +48,44 @@ impl Default for OpenOptions {
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) verify: Verify,
+    options: OpenOptions,
+    shared: PerProcess<Shared>,
+    volumes: AtomicU64,
+}
+
+/// What is behind locks.
+#[derive(Debug)]
+pub(crate) struct Shared {
     pub(crate) pool: Pool,
     pub(crate) cache: ChunkCache,
     pub(crate) shards: ShardTable,
     pub(crate) memo: Memo,
-    volumes: AtomicU64,
+}
+
+impl Shared {
+    fn new(options: &OpenOptions) -> Self {
+        Self {
+            pool: Pool::new(options.threads),
+            cache: ChunkCache::new(options.cache_bytes),
+            shards: ShardTable::new(options.access),
+            memo: Memo::new(),
+        }
+    }
 }
 
 impl Context {
     pub(crate) fn new(options: &OpenOptions) -> Arc<Self> {
         Arc::new(Self {
             verify: options.verify,
-            pool: Pool::new(options.threads),
-            cache: ChunkCache::new(options.cache_bytes),
-            shards: ShardTable::new(options.access),
-            memo: Memo::new(),
+            options: options.clone(),
+            shared: PerProcess::new(Shared::new(options)),
             volumes: AtomicU64::new(0),
         })
+    }
+
+    /// This process's.
+    pub(crate) fn shared(&self) -> &Shared {
+        self.shared.get(|| Shared::new(&self.options))
     }
 
     /// A number that no other volume of this context has.

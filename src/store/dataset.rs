@@ -14,10 +14,14 @@ use super::volume::Volume;
 use crate::format::attributes::check_version;
 use crate::format::document::{Document, ZARR_JSON};
 use crate::format::{PARTIAL_DIR, check_name};
+use crate::process::PerProcess;
 use crate::{Error, Result};
 
 /// Volumes whose metadata is kept parsed.
 const OPEN_VOLUMES: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+
+/// By subject and name.
+type OpenVolumes = LruCache<(String, String), Volume>;
 
 /// A store, opened for reading; clones share the cache and the threads.
 #[derive(Clone, Debug)]
@@ -29,7 +33,7 @@ struct Inner {
     options: OpenOptions,
     subjects: Vec<String>,
     context: Arc<Context>,
-    volumes: Mutex<LruCache<(String, String), Volume>>,
+    volumes: PerProcess<Mutex<OpenVolumes>>,
 }
 
 /// Named volumes on one grid.
@@ -64,7 +68,7 @@ impl Dataset {
         let inner = Inner {
             subjects: children(&path)?,
             context: Context::new(options),
-            volumes: Mutex::new(LruCache::new(OPEN_VOLUMES)),
+            volumes: PerProcess::new(no_volumes()),
             options: options.clone(),
             path,
         };
@@ -88,7 +92,7 @@ impl Dataset {
 
     /// Bytes of decoded chunks that the cache holds now.
     pub fn cached_bytes(&self) -> usize {
-        self.0.context.cache.bytes()
+        self.0.context.shared().cache.bytes()
     }
 
     /// The subject of that name.
@@ -114,15 +118,15 @@ impl Dataset {
     ) -> Result<Vec<R>> {
         /// Below so many a second thread costs more than it saves.
         const PARALLEL: u64 = 8;
-        if numbers.end - numbers.start < PARALLEL || self.0.context.pool.threads() == 1 {
+        if numbers.end - numbers.start < PARALLEL || self.0.context.shared().pool.threads() == 1 {
             return numbers.map(work).collect();
         }
-        self.0.context.pool.get()?.install(|| numbers.into_par_iter().map(work).collect())
+        self.0.context.shared().pool.get()?.install(|| numbers.into_par_iter().map(work).collect())
     }
 
     fn volume(&self, subject: &str, volume: &str) -> Result<Volume> {
         let key = (subject.to_owned(), volume.to_owned());
-        let lock = || self.0.volumes.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || self.0.volumes.get(no_volumes).lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = lock().get(&key) {
             return Ok(open.clone());
         }
@@ -180,6 +184,10 @@ impl Subject {
     pub fn size(&self) -> Result<crate::Size3> {
         self.first_volume().map(|volume| volume.size())
     }
+}
+
+fn no_volumes() -> Mutex<OpenVolumes> {
+    Mutex::new(LruCache::new(OPEN_VOLUMES))
 }
 
 fn not_found(kind: &'static str, name: &str, place: &Path, names: &[String]) -> Error {

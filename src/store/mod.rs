@@ -23,6 +23,7 @@ mod volume;
 mod weights;
 mod write;
 
+pub(crate) use cache::{ChunkKey, Keeper, Lookup, Tally, zeros};
 pub use context::{OpenOptions, Verify};
 pub use dataset::{Dataset, Subject};
 pub use pool::Pool;

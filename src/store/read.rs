@@ -17,9 +17,10 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::ahead;
-use super::cache::{Lookup, zeros};
+use super::cache::{ChunkKey, Keeper, Lookup, Tally, zeros};
 use super::gather::{Canvas, Placement, Plain};
-use super::shards::Shard;
+use super::pool::Pool;
+use super::shards::{Shard, ShardTable};
 use super::volume::Volume;
 use crate::codec::Scratch;
 use crate::codec::frame::{Block, Frame};
@@ -53,9 +54,18 @@ struct Job {
     pairs: Range<usize>,
 }
 
+/// How a read is carried out.
+pub(super) struct Manner<'a> {
+    /// Who keeps decoded chunks.
+    pub(super) keeper: &'a dyn Keeper,
+    /// Threads that share the work; without them the caller's does it.
+    pub(super) pool: Option<&'a Pool>,
+}
+
 /// One read: regions of one size, the boxes of the canvas that they fill.
 struct Read<'a> {
     volume: &'a Volume,
+    keeper: &'a dyn Keeper,
     regions: &'a [Region],
     channels: Range<usize>,
     /// Every (place on the chunk grid, patch) that meet, grouped by the place.
@@ -73,9 +83,11 @@ impl Volume {
         size: Size3,
         channels: Range<usize>,
         out: &mut [u8],
+        manner: &Manner<'_>,
     ) -> Result<()> {
         let layout = self.layout();
-        let parallel = out.len() >= PARALLEL_BYTES && self.context().pool.threads() > 1;
+        let shared = self.context().shared();
+        let pool = manner.pool.filter(|pool| out.len() >= PARALLEL_BYTES && pool.threads() > 1);
         let mut pairs: Vec<(Size3, usize)> = Vec::new();
         for (patch, region) in regions.iter().enumerate() {
             let inside = region.clip(layout.size);
@@ -87,22 +99,65 @@ impl Volume {
             pairs.sort_unstable();
         }
         let canvas = Canvas::new(out, size, layout.dtype.size());
-        let read = Read { volume: self, regions, channels, pairs, canvas };
+        let keeper = manner.keeper;
+        let read = Read { volume: self, keeper, regions, channels, pairs, canvas };
         let mut chunks = read.chunks();
         loop {
-            let (jobs, shards) = read.plan(chunks.by_ref().take(WAVE_CHUNKS))?;
+            let wave = chunks.by_ref().take(WAVE_CHUNKS);
+            let (jobs, shards) = plan(self, &shared.shards, wave)?;
             if jobs.is_empty() {
                 return Ok(());
             }
             read_ahead(&jobs, &shards);
-            if parallel && jobs.len() > PART_CHUNKS {
-                let parts =
-                    || jobs.par_chunks(PART_CHUNKS).try_for_each(|part| read.run(part, &shards));
-                self.context().pool.get()?.install(parts)?;
-            } else {
-                read.run(&jobs, &shards)?;
+            match pool.filter(|_| jobs.len() > PART_CHUNKS) {
+                Some(pool) => {
+                    let parts = || {
+                        jobs.par_chunks(PART_CHUNKS).try_for_each(|part| read.run(part, &shards))
+                    };
+                    pool.get()?.install(parts)?;
+                }
+                None => read.run(&jobs, &shards)?,
             }
         }
+    }
+
+    /// Names of the chunks that meet `region`, all channels.
+    pub(crate) fn chunks_meeting(&self, region: &Region) -> impl Iterator<Item = ChunkKey> + '_ {
+        let (number, layout) = (self.number(), self.layout());
+        self.chunk_ids(region).map(move |id| (number, layout.chunk_index(id)))
+    }
+
+    /// Whether decoded chunks of this volume are worth keeping.
+    pub(crate) fn is_worth_caching(&self) -> bool {
+        is_worth_caching(self.layout().codec)
+    }
+
+    /// Begins to bring those chunks that meet `region` into memory of which `wanted` says so; waits for no disk.
+    pub(crate) fn read_ahead(
+        &self,
+        region: &Region,
+        wanted: impl Fn(ChunkKey) -> bool,
+    ) -> Result<()> {
+        let (number, layout) = (self.number(), self.layout());
+        let chunks = self.chunk_ids(region);
+        let mut chunks = chunks.filter(|&id| wanted((number, layout.chunk_index(id))));
+        loop {
+            let wave = chunks.by_ref().take(WAVE_CHUNKS).map(|id| (id, 0..0));
+            let (jobs, shards) = plan(self, &self.context().shared().shards, wave)?;
+            if jobs.is_empty() {
+                return Ok(());
+            }
+            read_ahead(&jobs, &shards);
+        }
+    }
+
+    fn chunk_ids(&self, region: &Region) -> impl Iterator<Item = ChunkId> + use<> {
+        let layout = self.layout();
+        let inside = region.clip(layout.size);
+        let places =
+            if inside.is_empty() { [const { 0..0 }; 3] } else { layout.chunks_meeting(&inside) };
+        (0..layout.channel_count())
+            .flat_map(move |channel| box_of(places.clone()).map(move |at| ChunkId { channel, at }))
     }
 
     /// Decodes one whole chunk for `verify`, and gives its voxels.
@@ -136,38 +191,12 @@ impl Read<'_> {
         })
     }
 
-    /// Finds the shards of some chunks, each once.
-    fn plan(
-        &self,
-        chunks: impl Iterator<Item = (ChunkId, Range<usize>)>,
-    ) -> Result<(Vec<Job>, Shards)> {
-        let (volume, layout) = (self.volume, self.volume.layout());
-        let mut shards = Shards::new();
-        let mut numbers: HashMap<ShardId, usize> = HashMap::new();
-        let mut last: Option<(ShardId, usize)> = None;
-        let mut jobs = Vec::with_capacity(self.pairs.len().min(WAVE_CHUNKS));
-        for (chunk, pairs) in chunks {
-            let (id, slot) = layout.shard_of(chunk);
-            let known = last.filter(|last| last.0 == id).map(|last| last.1);
-            let shard = if let Some(number) = known.or_else(|| numbers.get(&id).copied()) {
-                number
-            } else {
-                let table = &volume.context().shards;
-                shards.push(table.get(volume.number(), volume.level(), layout, id)?);
-                numbers.insert(id, shards.len() - 1);
-                shards.len() - 1
-            };
-            last = Some((id, shard));
-            jobs.push(Job { chunk, shard, slot, pairs });
-        }
-        Ok((jobs, shards))
-    }
-
     /// Copies some chunks to all places that want them.
     fn run(&self, jobs: &[Job], shards: &[Option<Arc<Shard>>]) -> Result<()> {
         let layout = self.volume.layout();
         SCRATCH.with_borrow_mut(|(scratch, buffer)| {
             let mut places = Vec::new();
+            let mut tally = Tally::default();
             for (i, job) in jobs.iter().enumerate() {
                 if let Some(next) = jobs.get(i + 1)
                     && let Some(shard) = &shards[next.shard]
@@ -182,8 +211,10 @@ impl Read<'_> {
                     let plane = box_number - self.channels.start;
                     Placement::new(&covers, &self.regions[patch], plane)
                 }));
-                self.fill(job, shards[job.shard].as_deref(), &places, scratch, buffer)?;
+                let shard = shards[job.shard].as_deref();
+                self.fill(job, shard, &places, scratch, buffer, &mut tally)?;
             }
+            self.keeper.note(&tally);
             Ok(())
         })
     }
@@ -196,6 +227,7 @@ impl Read<'_> {
         places: &[Placement],
         scratch: &mut Scratch,
         buffer: &mut Vec<u8>,
+        tally: &mut Tally,
     ) -> Result<()> {
         let (layout, context) = (self.volume.layout(), self.volume.context());
         let t = layout.dtype.size();
@@ -214,8 +246,9 @@ impl Read<'_> {
         };
         let key = (self.volume.number(), layout.chunk_index(job.chunk));
         let admit = if is_worth_caching(layout.codec) {
-            match context.cache.lookup(key, layout.chunk_bytes()) {
+            match self.keeper.lookup(key, layout.chunk_bytes()) {
                 Lookup::Hit(voxels) => {
+                    tally.hits += 1;
                     scatter(&whole, &voxels);
                     return Ok(());
                 }
@@ -236,6 +269,8 @@ impl Read<'_> {
             }
             return Ok(());
         };
+        tally.decoded += 1;
+        tally.encoded_bytes += payload.bytes.len() as u64;
         let mut decode = || -> Result<(), String> {
             if layout.codec == ChunkCodec::Raw {
                 // Copied from where it lies: a copy of it would only cost memory.
@@ -245,10 +280,10 @@ impl Read<'_> {
             }
             let frame = frame(payload.bytes, layout)?;
             if admit {
-                let buffer = context.cache.buffer(layout.chunk_bytes());
+                let buffer = self.keeper.buffer(layout.chunk_bytes());
                 let voxels = decode_whole(&frame, buffer, scratch)?;
                 scatter(&whole, &voxels);
-                context.cache.insert(key, voxels);
+                self.keeper.insert(key, voxels);
                 return Ok(());
             }
             let spans = places.iter().map(|p| p.span(layout.chunk));
@@ -268,6 +303,33 @@ impl Read<'_> {
         };
         decode().map_err(|message| shard.decode_error(job.slot, payload.offset, message))
     }
+}
+
+/// Finds the shards of some chunks, each once.
+fn plan(
+    volume: &Volume,
+    table: &ShardTable,
+    chunks: impl Iterator<Item = (ChunkId, Range<usize>)>,
+) -> Result<(Vec<Job>, Shards)> {
+    let layout = volume.layout();
+    let mut shards = Shards::new();
+    let mut numbers: HashMap<ShardId, usize> = HashMap::new();
+    let mut last: Option<(ShardId, usize)> = None;
+    let mut jobs = Vec::new();
+    for (chunk, pairs) in chunks {
+        let (id, slot) = layout.shard_of(chunk);
+        let known = last.filter(|last| last.0 == id).map(|last| last.1);
+        let shard = if let Some(number) = known.or_else(|| numbers.get(&id).copied()) {
+            number
+        } else {
+            shards.push(table.get(volume.number(), volume.level(), layout, id)?);
+            numbers.insert(id, shards.len() - 1);
+            shards.len() - 1
+        };
+        last = Some((id, shard));
+        jobs.push(Job { chunk, shard, slot, pairs });
+    }
+    Ok((jobs, shards))
 }
 
 /// Begins to read the chunks of some jobs that are not in memory.

@@ -52,11 +52,11 @@ impl Volume {
             self.read_box(wanted, voxels)?;
             look(i, voxels)
         };
-        if boxes.len() < PARALLEL_BOXES || self.context().pool.threads() == 1 {
+        if boxes.len() < PARALLEL_BOXES || self.context().shared().pool.threads() == 1 {
             let mut voxels = Vec::new();
             return boxes.iter().enumerate().map(|wanted| one(&mut voxels, wanted)).collect();
         }
         let scan = || boxes.par_iter().enumerate().map_init(Vec::new, one).collect();
-        self.context().pool.get()?.install(scan)
+        self.context().shared().pool.get()?.install(scan)
     }
 }

@@ -113,7 +113,7 @@ fn verify_volume(volume: &Volume, progress: &dyn Fn(), report: &mut VerifyReport
         None
     });
     let beside = Beside { counts: counts.as_ref(), sums: sums.as_ref() };
-    let pool = volume.context().pool.get()?;
+    let pool = volume.context().shared().pool.get()?;
     let before = report.shards;
     for shard in volume.layout().shards() {
         progress();

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use ndarray::Array4;
 
+use super::cache::Keeper;
 use super::context::Context;
+use super::read::Manner;
 use super::summary::LabelCounts;
 use crate::format::array::ArrayLayout;
 use crate::format::attributes::{Kind, SourceFile, Statistics, VolumeAttributes};
@@ -160,7 +162,7 @@ impl Volume {
         what: String,
         make: impl FnOnce() -> Result<(T, usize)>,
     ) -> Result<Arc<T>> {
-        self.0.context.memo.get_or_make(self.0.number, what, make)
+        self.0.context.shared().memo.get_or_make(self.0.number, what, make)
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -260,6 +262,33 @@ impl Volume {
         channels: Range<usize>,
         out: &mut [u8],
     ) -> Result<()> {
+        let shared = self.context().shared();
+        let manner = Manner { keeper: &shared.cache, pool: Some(&shared.pool) };
+        self.read_patches(starts, size, padding, channels, out, &manner)
+    }
+
+    /// Reads one patch, all channels, on the caller's thread alone; `keeper` keeps what is decoded.
+    pub(crate) fn read_kept(
+        &self,
+        region: &Region,
+        padding: Padding,
+        out: &mut [u8],
+        keeper: &dyn Keeper,
+    ) -> Result<()> {
+        let channels = 0..self.layout().channel_count();
+        let manner = Manner { keeper, pool: None };
+        self.read_patches(&[region.start], region.size, padding, channels, out, &manner)
+    }
+
+    fn read_patches(
+        &self,
+        starts: &[[i64; 3]],
+        size: Size3,
+        padding: Padding,
+        channels: Range<usize>,
+        out: &mut [u8],
+        manner: &Manner<'_>,
+    ) -> Result<()> {
         geometry::check_patch_size(size)?;
         if channels.is_empty() || channels.end > self.layout().channel_count() {
             return Err(Error::usage(format!(
@@ -281,7 +310,7 @@ impl Volume {
         let patch_bytes = out.len() / regions.len();
         match padding {
             _ if regions.iter().all(|r| r.is_inside(shape)) => {
-                self.gather(&regions, size, channels, out)
+                self.gather(&regions, size, channels, out, manner)
             }
             Padding::Refuse => {
                 let outside =
@@ -303,11 +332,11 @@ impl Volume {
                             .for_each(|voxel| voxel.copy_from_slice(&constant));
                     }
                 }
-                self.gather(&regions, size, channels, out)
+                self.gather(&regions, size, channels, out, manner)
             }
             Padding::Edge | Padding::Reflect => {
                 for (region, patch) in regions.iter().zip(out.chunks_exact_mut(patch_bytes)) {
-                    self.read_mirrored(region, padding, channels.clone(), patch)?;
+                    self.read_mirrored(region, padding, channels.clone(), patch, manner)?;
                 }
                 Ok(())
             }
@@ -321,10 +350,11 @@ impl Volume {
         padding: Padding,
         channels: Range<usize>,
         out: &mut [u8],
+        manner: &Manner<'_>,
     ) -> Result<()> {
         let shape = self.size();
         if region.is_inside(shape) {
-            return self.gather(&[*region], region.size, channels, out);
+            return self.gather(&[*region], region.size, channels, out, manner);
         }
         let stand_ins: [Vec<usize>; 3] = [0, 1, 2].map(|a| {
             (0..region.size[a] as i64)
@@ -341,7 +371,7 @@ impl Volume {
         let t = self.dtype().size();
         let inside = Region::new(start, size);
         let mut voxels = vec![0; inside.len() * channels.len() * t];
-        self.gather(&[inside], size, channels.clone(), &mut voxels)?;
+        self.gather(&[inside], size, channels.clone(), &mut voxels, manner)?;
         let local: [Vec<usize>; 3] =
             [0, 1, 2].map(|a| stand_ins[a].iter().map(|&i| i - start[a] as usize).collect());
         let mut rows = out.chunks_exact_mut(region.size[2] * t);

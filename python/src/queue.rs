@@ -1,0 +1,482 @@
+//! `Queue`: an iterable of batches, whose arrays borrow the queue's memory.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use numpy::{PyArray1, PyArrayMethods};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyType};
+use voxquarry::queue::{
+    Batches, Eviction, Poll, QueueOptions, QueueState, QueueVolume, Sampler, Shuffle,
+};
+use voxquarry::{Batch, Error, PatchLocation};
+
+use crate::arguments::{bytes, named, padding};
+use crate::dataset::Dataset;
+use crate::errors::{raise, usage};
+use crate::lend::{self, Lent};
+use crate::sample::{GridSampler, random_sampler};
+
+/// Batches of patches for training, read ahead by threads in an order that is known in advance.
+///
+/// Each iteration yields one epoch of dictionaries: for each volume an array ``(B, C, z, y, x)``, ``C`` being 1 where a volume has
+/// no channels; ``"location"``, ``(B, 6)`` int64: first voxel and one past the last, ``(z0, y0, x0, z1, y1, x1)``; and
+/// ``"subject"``, a list of ``B`` names. Arrays are writable and borrow memory that is used again once nothing refers to them.
+///
+/// The stream is a pure function of the arguments and the epoch (``set_epoch``): the same on any number of threads, and after a
+/// resume. Reading starts with the iteration; breaking out of it ends the threads. Pickled, a queue is its arguments and state:
+/// another process opens it anew. A forked process that goes on with an iteration reads with threads of its own.
+///
+/// Args:
+///     dataset: An open store.
+///     sampler: A random sampler; or a ``GridSampler``, which gives every patch of each subject.
+///     volumes: Names of what is read of every patch, with the same dtype and channels in every subject; ``None``: all that the
+///         first subject has.
+///     patches_per_subject: Random patches of a subject in an epoch. A grid has its own number.
+///     batch_size: Patches in a batch.
+///     buffer_bytes: Memory of batches that were read ahead, an int or a string such as ``"512MiB"``.
+///     shuffle: ``"global"``: any patch anywhere. ``"window"``: patches are mixed over a window that slides over shuffled
+///         subjects, so that few are in use at a time. ``"none"``: subject after subject.
+///     seed: 0 to 2**64 - 1, for samples and order.
+///     rank, world_size: Each of the ranks has every ``world_size``-th patch, from its own number on, and as many as the others:
+///         where they do not divide, the epoch's first patches are read again.
+///     drop_last: Leave out what does not fill a batch on every rank.
+///     subjects: Names to take, in that order, one perhaps more than once; or a mapping from names to their own numbers of
+///         patches.
+///     padding: What patches show outside a volume: ``None``, a number, ``"edge"`` or ``"reflect"``; or a mapping from volumes to
+///         these. ``None`` is the grid's own padding, 0 for samplers with ``border="pad"``, and an error else.
+///     window_bytes: Voxels, in bytes, of the subjects that ``shuffle="window"`` has in use at a time.
+///     cache_bytes: Memory of decoded chunks (of stores whose codec is worth it); the data set's by default.
+///     eviction: Which decoded chunk has to go first: the one whose next use is ``"farthest"``, or whose last is ``"oldest"``.
+///     threads: Threads that read; the data set's by default.
+///
+/// Raises:
+///     UsageError: Arguments that cannot be; a batch that is larger than ``buffer_bytes``; a subject or volume that is not there.
+///     DataError: Damaged metadata.
+#[pyclass(frozen, module = "voxquarry")]
+pub(crate) struct Queue {
+    engine: voxquarry::Queue,
+    dataset: Py<Dataset>,
+    sampler: Py<PyAny>,
+    volumes: Vec<String>,
+    batch_size: usize,
+    /// Every other argument, as it was given.
+    keywords: Py<PyDict>,
+}
+
+#[pymethods]
+impl Queue {
+    #[new]
+    #[pyo3(
+        signature = (
+            dataset, sampler, volumes=None, patches_per_subject=8, batch_size=4, buffer_bytes=None, shuffle="global", seed=0,
+            rank=0, world_size=1, drop_last=false, *, subjects=None, padding=None, window_bytes=None, cache_bytes=None,
+            eviction="farthest", threads=None
+        ),
+        text_signature = "(dataset, sampler, volumes=None, patches_per_subject=8, batch_size=4, buffer_bytes='512MiB', \
+            shuffle='global', seed=0, rank=0, world_size=1, drop_last=False, *, subjects=None, padding=None, \
+            window_bytes='1GiB', cache_bytes=None, eviction='farthest', threads=None)"
+    )]
+    #[allow(clippy::too_many_arguments)] // Python's keywords, checked and bundled here.
+    fn new<'py>(
+        py: Python<'py>,
+        dataset: &Bound<'py, Dataset>,
+        sampler: &Bound<'py, PyAny>,
+        volumes: Option<&Bound<'py, PyAny>>,
+        patches_per_subject: u64,
+        batch_size: usize,
+        buffer_bytes: Option<&Bound<'py, PyAny>>,
+        shuffle: &str,
+        seed: u64,
+        rank: u64,
+        world_size: u64,
+        drop_last: bool,
+        subjects: Option<&Bound<'py, PyAny>>,
+        padding: Option<&Bound<'py, PyAny>>,
+        window_bytes: Option<&Bound<'py, PyAny>>,
+        cache_bytes: Option<&Bound<'py, PyAny>>,
+        eviction: &str,
+        threads: Option<usize>,
+    ) -> PyResult<Self> {
+        let (store, defaults) = (&dataset.get().0, QueueOptions::default());
+        let patches = match sampler.cast::<GridSampler>() {
+            Ok(grid) => Sampler::Grid(grid.get().0.clone()),
+            Err(_) => Sampler::Random(random_sampler(sampler)?),
+        };
+        let subjects =
+            subjects.map(|value| self::subjects(value, patches_per_subject)).transpose()?;
+        let volumes = if let Some(value) = volumes {
+            names(value, "volumes")?
+        } else {
+            let first = match &subjects {
+                Some(subjects) => subjects.first().map(|(name, _)| name),
+                None => store.subjects().first(),
+            };
+            let all = || first.map(|name| store.subject(name)).transpose();
+            py.detach(all).map_err(raise)?.map_or(Vec::new(), |s| s.volumes().to_vec())
+        };
+        if let Some(name) = volumes.iter().find(|name| KEYS.contains(&name.as_str())) {
+            return Err(usage(format!(
+                "volume {name:?}: a batch has something else by that name; ingest it under another"
+            )));
+        }
+        let size = |value: Option<&Bound<'py, PyAny>>, what, default| {
+            value.map_or(Ok(default), |value| bytes(value, what))
+        };
+        let memory = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let options = QueueOptions {
+            volumes: paddings(&volumes, padding, patches.padding())?,
+            subjects,
+            patches_per_subject,
+            batch_size,
+            buffer_bytes: size(buffer_bytes, "buffer_bytes", defaults.buffer_bytes)?,
+            cache_bytes: cache_bytes.map(|v| bytes(v, "cache_bytes").map(memory)).transpose()?,
+            eviction: named(&EVICTIONS, "eviction", eviction)?,
+            shuffle: named(&SHUFFLES, "shuffle", shuffle)?,
+            window_bytes: size(window_bytes, "window_bytes", defaults.window_bytes)?,
+            seed,
+            rank,
+            world_size,
+            drop_last,
+            threads,
+        };
+        let keywords = PyDict::new(py);
+        keywords.set_item("volumes", &volumes)?;
+        keywords.set_item("patches_per_subject", patches_per_subject)?;
+        keywords.set_item("batch_size", batch_size)?;
+        keywords.set_item("buffer_bytes", options.buffer_bytes)?;
+        keywords.set_item("shuffle", shuffle)?;
+        keywords.set_item("seed", seed)?;
+        keywords.set_item("rank", rank)?;
+        keywords.set_item("world_size", world_size)?;
+        keywords.set_item("drop_last", drop_last)?;
+        keywords.set_item("subjects", options.subjects.clone())?;
+        keywords.set_item("padding", padding)?;
+        keywords.set_item("window_bytes", options.window_bytes)?;
+        keywords.set_item("cache_bytes", options.cache_bytes)?;
+        keywords.set_item("eviction", eviction)?;
+        keywords.set_item("threads", threads)?;
+        let engine = py.detach(|| voxquarry::Queue::new(store, patches, options)).map_err(raise)?;
+        Ok(Self {
+            engine,
+            dataset: dataset.clone().unbind(),
+            sampler: sampler.clone().unbind(),
+            volumes,
+            batch_size,
+            keywords: keywords.unbind(),
+        })
+    }
+
+    /// Batches of an epoch on this rank.
+    fn __len__(&self) -> usize {
+        usize::try_from(self.engine.len()).unwrap_or(usize::MAX)
+    }
+
+    /// Reads the epoch: from its beginning, or from where a loaded state is.
+    fn __iter__(&self, py: Python<'_>) -> PyResult<QueueIterator> {
+        let batches = py.detach(|| self.engine.batches()).map_err(raise)?;
+        Ok(QueueIterator { batches: Mutex::new(Some(batches)), volumes: self.volumes.clone() })
+    }
+
+    /// Chooses the epoch of the next iteration: other patches, in another order. It stays until it is set again.
+    ///
+    /// To set the epoch that is current changes nothing, so a state may be loaded before or after.
+    ///
+    /// Args:
+    ///     epoch: 0 to 2**64 - 1.
+    fn set_epoch(&self, epoch: u64) {
+        self.engine.set_epoch(epoch);
+    }
+
+    /// Where the epoch stands after the last batch that was given out: a small dictionary of numbers and strings.
+    ///
+    /// It is the same on every rank, and may be loaded on any; on another number of ranks, if the position divides by it.
+    fn state_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let QueueState { plan, seed, epoch, position } = self.engine.state();
+        let state = PyDict::new(py);
+        state.set_item("version", STATE_VERSION)?;
+        state.set_item("plan", format!("{plan:016x}"))?;
+        state.set_item("seed", seed)?;
+        state.set_item("epoch", epoch)?;
+        state.set_item("position", position)?;
+        Ok(state)
+    }
+
+    /// The next iteration begins with the patch that was due when the state was taken.
+    ///
+    /// If the epoch was over, that iteration is empty; the one after it begins the epoch again.
+    ///
+    /// Args:
+    ///     state_dict: What ``state_dict`` gave, in any process, for a queue with the same arguments; memory, threads, rank and
+    ///         batch size may differ.
+    ///
+    /// Raises:
+    ///     UsageError: A state of another queue, or no state.
+    fn load_state_dict(&self, state_dict: &Bound<'_, PyAny>) -> PyResult<()> {
+        let missing = |key: &str| {
+            usage(format!("state_dict has no {key:?}: expected what state_dict() gave"))
+        };
+        let item = |key: &str| state_dict.get_item(key).map_err(|_| missing(key));
+        let number = |key: &str| item(key)?.extract::<u64>().map_err(|_| missing(key));
+        let version = number("version")?;
+        if version != STATE_VERSION {
+            return Err(usage(format!(
+                "state_dict has version {version}, this voxquarry reads {STATE_VERSION}"
+            )));
+        }
+        let plan = item("plan")?.extract::<String>().ok();
+        let plan = plan.and_then(|text| u64::from_str_radix(&text, 16).ok());
+        let state = QueueState {
+            plan: plan.ok_or_else(|| missing("plan"))?,
+            seed: number("seed")?,
+            epoch: number("epoch")?,
+            position: number("position")?,
+        };
+        self.engine.load_state(&state).map_err(raise)
+    }
+
+    /// What the queue has done since it was made, so that one can see whether reading or the model is the bottleneck.
+    ///
+    /// Returns:
+    ///     ``patches``, ``batches``, ``voxel_bytes``: given out; ``seconds``: from the beginning of each iteration to its last
+    ///     batch; ``patches_per_second``; ``stall_seconds``: how much of that was spent waiting for a batch; ``decode_seconds``:
+    ///     what all ``threads`` together took to fetch, decode and copy voxels; ``cache_hits``: chunks that were decoded before;
+    ///     ``chunks_decoded``, and ``bytes_read``: their bytes in the store.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let found = self.engine.stats();
+        let stats = PyDict::new(py);
+        stats.set_item("patches", found.patches)?;
+        stats.set_item("batches", found.batches)?;
+        stats.set_item("voxel_bytes", found.voxel_bytes)?;
+        stats.set_item("seconds", found.elapsed.as_secs_f64())?;
+        stats.set_item("patches_per_second", found.patches_per_second())?;
+        stats.set_item("stall_seconds", found.stall.as_secs_f64())?;
+        stats.set_item("decode_seconds", found.read.as_secs_f64())?;
+        stats.set_item("threads", self.engine.threads())?;
+        stats.set_item("cache_hits", found.cache_hits)?;
+        stats.set_item("chunks_decoded", found.chunks_decoded)?;
+        stats.set_item("bytes_read", found.encoded_bytes)?;
+        Ok(stats)
+    }
+
+    /// The data set that is read.
+    #[getter]
+    fn dataset(&self, py: Python<'_>) -> Py<Dataset> {
+        self.dataset.clone_ref(py)
+    }
+
+    /// What chooses the patches.
+    #[getter]
+    fn sampler(&self, py: Python<'_>) -> Py<PyAny> {
+        self.sampler.clone_ref(py)
+    }
+
+    /// Names of what is read of every patch.
+    #[getter]
+    fn volumes(&self) -> Vec<String> {
+        self.volumes.clone()
+    }
+
+    /// Voxels of a patch, ``(z, y, x)``.
+    #[getter]
+    fn patch_size(&self) -> (usize, usize, usize) {
+        self.engine.patch_size().into()
+    }
+
+    /// Patches in a batch.
+    #[getter]
+    fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
+    /// Patches of an epoch on this rank.
+    #[getter]
+    fn patches(&self) -> u64 {
+        self.engine.patches()
+    }
+
+    /// The epoch that is read, or will be.
+    #[getter]
+    fn epoch(&self) -> u64 {
+        self.engine.epoch()
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
+        let (py, this) = (slf.py(), slf.get());
+        let class: (Bound<'py, PyType>,) = (slf.get_type(),);
+        let partial = py.import("functools")?.getattr("partial")?;
+        let make = partial.call(class, Some(this.keywords.bind(py)))?;
+        Ok((make, (this.dataset(py), this.sampler(py)), this.state_dict(py)?))
+    }
+
+    fn __setstate__(&self, state: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.load_state_dict(state)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!(
+            "<voxquarry.Queue: {} batches of {} from {}, epoch {}>",
+            self.engine.len(),
+            self.volumes.join(", "),
+            self.sampler.bind(py).repr()?,
+            self.engine.epoch()
+        ))
+    }
+}
+
+/// What makes a queue again, what that takes, and its state.
+type Reduced<'py> = (Bound<'py, PyAny>, (Py<Dataset>, Py<PyAny>), Bound<'py, PyDict>);
+
+const STATE_VERSION: u64 = 1;
+
+/// What a batch has beside its volumes.
+const KEYS: [&str; 2] = ["location", "subject"];
+
+const SHUFFLES: [(&str, Shuffle); 3] =
+    [("global", Shuffle::Global), ("window", Shuffle::Window), ("none", Shuffle::None)];
+const EVICTIONS: [(&str, Eviction); 2] =
+    [("farthest", Eviction::Farthest), ("oldest", Eviction::Oldest)];
+
+/// The batches of one epoch.
+#[pyclass(frozen, module = "voxquarry")]
+pub(crate) struct QueueIterator {
+    /// Gone only while it is dropped.
+    batches: Mutex<Option<Batches>>,
+    volumes: Vec<String>,
+}
+
+#[pymethods]
+impl QueueIterator {
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        /// How long Ctrl-C may take to be seen.
+        const WAIT: Duration = Duration::from_millis(50);
+        loop {
+            // The lock is never held by who holds the GIL, so another thread that waits here stops nobody.
+            let poll = || {
+                let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+                batches.as_mut().map_or(Ok(Poll::End), |batches| batches.poll(WAIT))
+            };
+            match py.detach(poll).map_err(|error| raise_in_patch(py, error))? {
+                Poll::Ready(batch) => return self.dictionary(py, batch).map(Some),
+                Poll::Pending => py.check_signals()?,
+                Poll::End => return Ok(None),
+            }
+        }
+    }
+}
+
+impl Drop for QueueIterator {
+    /// Waits for the patches that are being read; Python goes on meanwhile.
+    fn drop(&mut self) {
+        let batches = self.batches.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let mut batches = Some(batches);
+        // Where the interpreter is gone, there is nobody to be held up.
+        Python::try_attach(|py| py.detach(|| drop(batches.take())));
+    }
+}
+
+impl QueueIterator {
+    fn dictionary<'py>(&self, py: Python<'py>, batch: Batch) -> PyResult<Bound<'py, PyDict>> {
+        let locations = batch.locations();
+        let corners: Vec<i64> = locations.iter().flat_map(corners).collect();
+        let corners = PyArray1::from_vec(py, corners).reshape([locations.len(), 6])?;
+        let subjects = PyList::new(py, locations.iter().map(|location| &*location.subject))?;
+        let lent = Lent::new(py, batch)?;
+        let dictionary = PyDict::new(py);
+        for (i, name) in self.volumes.iter().enumerate() {
+            dictionary.set_item(name, lend::array(&lent, i))?;
+        }
+        let [location, subject] = KEYS;
+        dictionary.set_item(location, corners)?;
+        dictionary.set_item(subject, subjects)?;
+        Ok(dictionary)
+    }
+}
+
+/// First voxel, and one past the last.
+fn corners(location: &PatchLocation) -> [i64; 6] {
+    let region = &location.region;
+    let [z, y, x] = region.start;
+    [z, y, x, region.end(0), region.end(1), region.end(2)]
+}
+
+/// The exception of an error, with the subject and the location that it names as attributes.
+fn raise_in_patch(py: Python<'_>, error: Error) -> PyErr {
+    let (subject, region) = match &error {
+        Error::InPatch { subject, region, .. } => (Some(subject.clone()), Some(*region)),
+        Error::InSubject { subject, .. } => (Some(subject.clone()), None),
+        _ => (None, None),
+    };
+    let exception = raise(error);
+    let note = || -> PyResult<()> {
+        let value = exception.value(py);
+        if let Some(subject) = subject {
+            value.setattr("subject", subject)?;
+        }
+        if let Some(region) = region {
+            let [z, y, x] = region.start;
+            let location = (z, y, x, region.end(0), region.end(1), region.end(2));
+            value.setattr("location", location)?;
+        }
+        Ok(())
+    };
+    note().err().unwrap_or(exception)
+}
+
+/// A name or several.
+fn names(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<String>> {
+    if let Ok(name) = value.cast::<PyString>() {
+        return Ok(vec![name.to_str()?.to_owned()]);
+    }
+    let listed = || value.try_iter()?.map(|name| name?.extract()).collect::<PyResult<_>>();
+    listed().map_err(|_| usage(format!("{what} {value}: expected a name or a list of names")))
+}
+
+/// Names, or a mapping from names to numbers of patches, or pairs of these.
+fn subjects(value: &Bound<'_, PyAny>, each: u64) -> PyResult<Vec<(String, u64)>> {
+    let complaint = || {
+        usage(format!(
+            "subjects {value}: expected names, or a mapping from names to numbers of patches"
+        ))
+    };
+    if let Ok(mapping) = value.cast::<PyMapping>() {
+        let pairs = mapping.items()?;
+        return pairs.extract().map_err(|_| complaint());
+    }
+    if let Ok(pairs) = value.extract::<Vec<(String, u64)>>() {
+        return Ok(pairs);
+    }
+    let names = names(value, "subjects").map_err(|_| complaint())?;
+    Ok(names.into_iter().map(|name| (name, each)).collect())
+}
+
+/// Each volume with its padding.
+fn paddings(
+    volumes: &[String],
+    value: Option<&Bound<'_, PyAny>>,
+    default: voxquarry::Padding,
+) -> PyResult<Vec<QueueVolume>> {
+    let mapping = value.and_then(|value| value.cast::<PyMapping>().ok());
+    if let Some(mapping) = mapping {
+        for name in mapping.keys()?.iter() {
+            if !name.extract::<String>().is_ok_and(|name| volumes.contains(&name)) {
+                return Err(usage(format!("padding has {}, which is not read", name.repr()?)));
+            }
+        }
+    }
+    let volume = |name: &String| {
+        let own = match mapping {
+            Some(mapping) if mapping.contains(name)? => Some(mapping.get_item(name)?),
+            Some(_) => None,
+            None => value.cloned(),
+        };
+        let own = own.filter(|value| !value.is_none());
+        let padding = own.map_or(Ok(default), |value| padding(Some(&value)))?;
+        Ok(QueueVolume { name: name.clone(), padding })
+    };
+    volumes.iter().map(volume).collect()
+}

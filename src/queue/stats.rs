@@ -1,0 +1,86 @@
+//! What a queue has done so far: whether reading or the model is the bottleneck.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::store::Tally;
+
+/// Counters that threads add to.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) patches: AtomicU64,
+    pub(super) batches: AtomicU64,
+    pub(super) voxel_bytes: AtomicU64,
+    pub(super) open_nanoseconds: AtomicU64,
+    pub(super) stall_nanoseconds: AtomicU64,
+    pub(super) read_nanoseconds: AtomicU64,
+    hits: AtomicU64,
+    decoded: AtomicU64,
+    encoded_bytes: AtomicU64,
+}
+
+/// What a queue has done since it was made, over all its epochs.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct QueueStats {
+    /// Patches delivered.
+    pub patches: u64,
+    /// Batches delivered.
+    pub batches: u64,
+    /// Bytes of voxels delivered.
+    pub voxel_bytes: u64,
+    /// Time from the beginning of each iteration to its last batch so far.
+    pub elapsed: Duration,
+    /// How much of that the consumer waited for a batch.
+    pub stall: Duration,
+    /// Time that all reader threads together took to fetch, decode and copy voxels.
+    pub read: Duration,
+    /// Chunks that had been decoded before.
+    pub cache_hits: u64,
+    /// Chunks that were decoded, or copied where they are raw.
+    pub chunks_decoded: u64,
+    /// Bytes of those in the store's files.
+    pub encoded_bytes: u64,
+}
+
+impl QueueStats {
+    /// Patches delivered a second.
+    pub fn patches_per_second(&self) -> f64 {
+        let seconds = self.elapsed.as_secs_f64();
+        if seconds > 0.0 { self.patches as f64 / seconds } else { 0.0 }
+    }
+}
+
+impl Counters {
+    pub(super) fn note(&self, tally: &Tally) {
+        add(&self.hits, tally.hits);
+        add(&self.decoded, tally.decoded);
+        add(&self.encoded_bytes, tally.encoded_bytes);
+    }
+
+    pub(super) fn snapshot(&self) -> QueueStats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let time = |counter| Duration::from_nanos(get(counter));
+        QueueStats {
+            patches: get(&self.patches),
+            batches: get(&self.batches),
+            voxel_bytes: get(&self.voxel_bytes),
+            elapsed: time(&self.open_nanoseconds),
+            stall: time(&self.stall_nanoseconds),
+            read: time(&self.read_nanoseconds),
+            cache_hits: get(&self.hits),
+            chunks_decoded: get(&self.decoded),
+            encoded_bytes: get(&self.encoded_bytes),
+        }
+    }
+}
+
+/// Adds to a counter.
+pub(super) fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
+/// Adds a time to a counter of nanoseconds.
+pub(super) fn add_time(counter: &AtomicU64, time: Duration) {
+    add(counter, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+}
