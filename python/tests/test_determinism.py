@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -280,7 +281,56 @@ class Order:
 
 
 def test_the_page_is_enough_for_its_golden_orders() -> None:
-    (line,) = re.findall(r"the permutation of 10, stream 0, is .*", PAGE.read_text(encoding="utf-8"))
-    ten, thousand = (eval(group) for group in re.findall(r"(\[[^]]*\])", line))
+    (line,) = re.findall("the permutation of 10, stream 0, is .*", PAGE.read_text(encoding="utf-8"))
+    ten, thousand = (json.loads(group) for group in re.findall(r"(\[[^]]*\])", line))
     assert [Order(10, 42, 3, 0)(i) for i in range(10)] == ten
     assert [Order(1000, 42, 3, 1)(i) for i in range(4)] == thousand
+
+
+def epoch_of(counts: list[int], shuffle: str, seed: int, epoch: int, window: int) -> list[tuple[int, int]]:
+    """Subject and number of every patch of an epoch, as the page says; ``window`` is its ``w``."""
+
+    def numbered(subjects: list[int]) -> list[tuple[int, int]]:
+        return [(subject, number) for subject in subjects for number in range(counts[subject])]
+
+    patches = numbered(list(range(len(counts))))
+    if shuffle == "none":
+        return patches
+    if shuffle == "global":
+        order = Order(len(patches), seed, epoch, 0)
+        return [patches[order(p)] for p in range(len(patches))]
+    turns = [Order(len(counts), seed, epoch, 1)(t) for t in range(len(counts))]
+    patches, size = numbered(turns), max(window // 2, 1)
+    turn_of = [turns.index(subject) for subject, _ in patches]
+
+    def permute(p: int, begin: int, stream: int) -> int:
+        block = (turn_of[p] - begin) // size
+        first, last = begin + block * size, begin + (block + 1) * size
+        members = [q for q, turn in enumerate(turn_of) if first <= turn < last]
+        return members[Order(len(members), seed, epoch, stream + 2 * block)(p - members[0])]
+
+    return [patches[permute(permute(p, -(size // 2), 3), 0, 2)] for p in range(len(patches))]
+
+
+@pytest.mark.parametrize("shuffle", ["global", "window", "none"])
+def test_the_queue_orders_as_the_page_says(tmp_path: Path, shuffle: str) -> None:
+    names, counts, size = [f"s{i}" for i in range(7)], [3, 0, 4, 1, 5, 2, 6], (9, 8, 10)
+    sources = {name: {"ct": write_nifti(tmp_path / f"{name}.nii", smooth(size[::-1]))} for name in names}
+    store = vq.ingest(sources, tmp_path / "store.zarr", patch_size=4)
+    for window, seed, epoch in ((1, 42, 3), (3, 0, 0), (4, 7, 2**63), (100, 2**64 - 1, 1)):
+        subjects = dict(zip(names, counts, strict=True))
+        queue = vq.Queue(
+            store, vq.UniformSampler(4), "ct", subjects=subjects, shuffle=shuffle, seed=seed, window_bytes=window * 1440
+        )
+        queue.set_epoch(epoch)
+        batches = list(queue)
+        found = [
+            (subject, *start)
+            for batch in batches
+            for subject, start in zip(batch["subject"], batch["location"][:, :3].tolist(), strict=True)
+        ]
+        expected = [
+            (names[s], *location("exclude", size, (4, 4, 4), seed, epoch, names[s], n))
+            for s, n in epoch_of(counts, shuffle, seed, epoch, window)
+        ]
+        assert found == expected, (window, seed, epoch)
