@@ -241,7 +241,7 @@ class Queue:
     def __new__(
         cls,
         dataset: Dataset,
-        sampler: UniformSampler | GridSampler,
+        sampler: _RandomSampler | GridSampler,
         volumes: str | Sequence[str] | None = None,
         patches_per_subject: int = 8,
         batch_size: int = 4,
@@ -262,7 +262,7 @@ class Queue:
     @property
     def dataset(self) -> Dataset: ...
     @property
-    def sampler(self) -> UniformSampler | GridSampler: ...
+    def sampler(self) -> _RandomSampler | GridSampler: ...
     @property
     def volumes(self) -> list[str]: ...
     @property

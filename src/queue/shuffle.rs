@@ -77,7 +77,10 @@ mod tests {
     fn orders_never_change() {
         let epoch = Epoch { seed: 42, epoch: 3 };
         let ten = Permutation::new(10, epoch, 0);
-        assert_eq!([0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(|i| ten.at(i)), [9, 7, 5, 0, 1, 8, 6, 3, 4, 2]);
+        assert_eq!(
+            [0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(|i| ten.at(i)),
+            [9, 7, 5, 0, 1, 8, 6, 3, 4, 2]
+        );
         let thousand = Permutation::new(1000, epoch, 1);
         assert_eq!([0, 1, 2, 3].map(|i| thousand.at(i)), [336, 677, 504, 369]);
     }
