@@ -7,6 +7,16 @@ from . import nnunet
 from .system import System, box
 
 
+def write_case(voxels, patch, path, data, codec=blosc2.Codec.LZ4HC, level=5):
+    """Writes `voxels`, `(z, y, x)`, as nnU-Net writes the image of a case; its rule comes from the wheel under the folder `data`."""
+    _, layout, select_filter = nnunet.rules(data)
+    case = voxels[None]
+    blocks, chunks = layout(case.shape, patch, case.dtype.itemsize)
+    chosen = select_filter(case, blocks, chunks, codec, level)
+    cparams = {"codec": codec, "clevel": level, "filters": [chosen], "nthreads": 2}
+    blosc2.asarray(np.ascontiguousarray(case), urlpath=str(path), chunks=chunks, blocks=blocks, cparams=cparams)
+
+
 class NnUNet(System):
     name = "blosc2, nnU-Net's layout"
     store = "blosc2-nnunet"
@@ -19,14 +29,8 @@ class NnUNet(System):
         return {"blosc2": blosc2.__version__, "nnunetv2": version, "codec": self.codec.name, "level": self.level}
 
     def write(self, folder):
-        _, layout, select_filter = nnunet.rules(self.volume.folder.parent)
-        case = self.volume.voxels()[None]
-        blocks, chunks = layout(case.shape, self.patch, case.dtype.itemsize)
-        chosen = select_filter(case, blocks, chunks, self.codec, self.level)
-        cparams = {"codec": self.codec, "clevel": self.level, "filters": [chosen], "nthreads": 2}
-        blosc2.asarray(
-            np.ascontiguousarray(case), urlpath=str(folder / "case.b2nd"), chunks=chunks, blocks=blocks, cparams=cparams
-        )
+        data = self.volume.folder.parent
+        write_case(self.volume.voxels(), self.patch, folder / "case.b2nd", data, self.codec, self.level)
 
     def open(self, threads=1):
         blosc2.set_nthreads(threads)

@@ -7,7 +7,7 @@ import voxquarry
 from .system import System
 
 
-def _library_digest():
+def library_digest():
     """Names the library that wrote a store: stores of an older one are never measured."""
     with open(voxquarry._native.__file__, "rb") as library:
         return hashlib.file_digest(library, "sha256").hexdigest()
@@ -24,7 +24,7 @@ class Voxquarry(System):
         return f"voxquarry-{self.codec}"
 
     def recipe(self):
-        return {"library": _library_digest(), "patch": list(self.patch)}
+        return {"library": library_digest(), "patch": list(self.patch)}
 
     def write(self, folder):
         source = self.volume.nii

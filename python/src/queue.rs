@@ -174,7 +174,20 @@ impl Queue {
 
     /// Reads the epoch: from its beginning, or from where a loaded state is.
     fn __iter__(&self, py: Python<'_>) -> PyResult<QueueIterator> {
-        let batches = py.detach(|| self.engine.batches()).map_err(raise)?;
+        self.every(py, 1, 0)
+    }
+
+    /// Reads every ``step``-th of the batches that iterating would give, from number ``first`` on: the part of one of several
+    /// worker processes that take turns.
+    ///
+    /// A state that is taken meanwhile begins with the next batch of these.
+    ///
+    /// Args:
+    ///     step: How many take turns, at least 1.
+    ///     first: The number of the first batch, from where the iteration begins.
+    #[pyo3(signature = (step, first=0))]
+    fn every(&self, py: Python<'_>, step: u64, first: u64) -> PyResult<QueueIterator> {
+        let batches = py.detach(|| self.engine.every(step, first)).map_err(raise)?;
         Ok(QueueIterator { batches: Mutex::new(Some(batches)), volumes: self.volumes.clone() })
     }
 
@@ -192,14 +205,12 @@ impl Queue {
     ///
     /// It is the same on every rank, and may be loaded on any; on another number of ranks, if the position divides by it.
     fn state_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let QueueState { plan, seed, epoch, position } = self.engine.state();
-        let state = PyDict::new(py);
-        state.set_item("version", STATE_VERSION)?;
-        state.set_item("plan", format!("{plan:016x}"))?;
-        state.set_item("seed", seed)?;
-        state.set_item("epoch", epoch)?;
-        state.set_item("position", position)?;
-        Ok(state)
+        state_dict(py, self.engine.state())
+    }
+
+    /// The state that the next iteration begins with: the epoch's beginning, or a state that was loaded and not yet read from.
+    fn beginning<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        state_dict(py, self.engine.beginning())
     }
 
     /// The next iteration begins with the patch that was due when the state was taken.
@@ -289,6 +300,12 @@ impl Queue {
         self.batch_size
     }
 
+    /// Ranks that share each epoch.
+    #[getter]
+    fn world_size(&self) -> u64 {
+        self.engine.world_size()
+    }
+
     /// Patches of an epoch on this rank.
     #[getter]
     fn patches(&self) -> u64 {
@@ -328,6 +345,17 @@ impl Queue {
 type Reduced<'py> = (Bound<'py, PyAny>, (Py<Dataset>, Py<PyAny>), Bound<'py, PyDict>);
 
 const STATE_VERSION: u64 = 1;
+
+fn state_dict(py: Python<'_>, state: QueueState) -> PyResult<Bound<'_, PyDict>> {
+    let QueueState { plan, seed, epoch, position } = state;
+    let state = PyDict::new(py);
+    state.set_item("version", STATE_VERSION)?;
+    state.set_item("plan", format!("{plan:016x}"))?;
+    state.set_item("seed", seed)?;
+    state.set_item("epoch", epoch)?;
+    state.set_item("position", position)?;
+    Ok(state)
+}
 
 /// What a batch has beside its volumes.
 const KEYS: [&str; 2] = ["location", "subject"];

@@ -37,8 +37,8 @@ pub use stats::QueueStats;
 use self::buffer::Buffer;
 use self::hoard::Hoard;
 use self::layout::Layout;
-use self::plan::{Plan, Share};
-use self::readers::{Readers, Session};
+use self::plan::{Plan, Share, Stride};
+use self::readers::{Readers, Session, Turn};
 use self::ring::{Next, Ring};
 use self::stats::{Counters, add, add_time};
 use crate::process::PerProcess;
@@ -128,6 +128,11 @@ impl Queue {
         self.0.share.patches()
     }
 
+    /// Ranks that share each epoch.
+    pub fn world_size(&self) -> u64 {
+        self.0.share.world_size()
+    }
+
     /// Voxels of a patch, `(z, y, x)`.
     pub fn patch_size(&self) -> Size3 {
         self.0.layout.patch_size
@@ -160,8 +165,15 @@ impl Queue {
             plan: plan.digest(self.patch_size()),
             seed: plan.seed(),
             epoch: self.epoch(),
-            position: progress.position.load(Ordering::Relaxed) * self.0.share.world_size(),
+            position: progress.position.load(Ordering::Relaxed) * self.world_size(),
         }
+    }
+
+    /// The state whose loading would let the next iteration begin where it will: a state that was loaded and not yet read from, or
+    /// the epoch's beginning.
+    pub fn beginning(&self) -> QueueState {
+        let position = self.0.progress.begin.load(Ordering::Relaxed) * self.world_size();
+        QueueState { position, ..self.state() }
     }
 
     /// The next iteration begins with the patch that was due when the state was taken, on any rank.
@@ -169,7 +181,7 @@ impl Queue {
     /// # Errors
     /// [`Error::Usage`] for a state of another queue, or a position that lies between those of this number of ranks.
     pub fn load_state(&self, state: &QueueState) -> Result<()> {
-        let (here, world) = (self.state(), self.0.share.world_size());
+        let (here, world) = (self.state(), self.world_size());
         if (state.plan, state.seed) != (here.plan, here.seed) {
             return Err(Error::usage(format!(
                 "the state is of another queue (plan {:016x}, seed {}; this one: plan {:016x}, seed {}): make the queue with \
@@ -202,15 +214,29 @@ impl Queue {
     /// # Errors
     /// [`Error::Io`] if the system grants no thread.
     pub fn batches(&self) -> Result<Batches> {
+        self.every(1, 0)
+    }
+
+    /// Reads every `step`-th of the batches that [`Queue::batches`] would give, from number `first` on: the part of one of several
+    /// workers that take turns. A state that is taken meanwhile begins with the next batch of these.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a `step` of 0, [`Error::Io`] if the system grants no thread.
+    pub fn every(&self, step: u64, first: u64) -> Result<Batches> {
+        if step == 0 {
+            return Err(Error::usage("step 0: expected at least 1"));
+        }
         let progress = &self.0.progress;
         let iteration = progress.iteration.fetch_add(1, Ordering::Relaxed) + 1;
         let begin = progress.begin.swap(0, Ordering::Relaxed);
-        progress.position.store(begin, Ordering::Relaxed);
+        let stride = Stride { share: self.0.share, begin, first, step };
+        progress.position.store(stride.reached(0), Ordering::Relaxed);
         let mut batches = Batches {
             queue: self.0.clone(),
             epoch: self.epoch(),
             iteration,
-            cursor: begin,
+            stride,
+            cursor: 0,
             process: process::id(),
             running: None,
             marked: Instant::now(),
@@ -229,7 +255,8 @@ pub struct Batches {
     queue: Arc<Inner>,
     epoch: u64,
     iteration: u64,
-    /// Patches of this rank that were delivered, or have failed.
+    stride: Stride,
+    /// Patches of the stride that were delivered, or have failed.
     cursor: u64,
     process: u32,
     running: Option<Running>,
@@ -260,7 +287,7 @@ pub enum Poll {
 impl Batches {
     fn start(&mut self) -> Result<()> {
         let queue = &self.queue;
-        let patches = queue.share.patches() - self.cursor;
+        let patches = self.stride.patches() - self.cursor;
         if patches == 0 {
             return Ok(());
         }
@@ -269,7 +296,8 @@ impl Batches {
         let kept = queue.session().hoard.lock().unwrap_or_else(PoisonError::into_inner).take();
         let hoard = kept.unwrap_or_else(|| Arc::new(Hoard::new(queue.cache_bytes, queue.eviction)));
         let order = queue.plan.order(self.epoch);
-        let readers = Readers::start(queue, order, self.cursor, patches, &ring, &hoard)?;
+        let turn = Turn { order, stride: self.stride, first: self.cursor, patches };
+        let readers = Readers::start(queue, turn, &ring, &hoard)?;
         self.running = Some(Running { readers, ring, hoard });
         Ok(())
     }
@@ -316,7 +344,7 @@ impl Batches {
         batch.locations = outcomes.into_iter().collect::<Result<Vec<_>>>()?;
         let progress = &self.queue.progress;
         if progress.iteration.load(Ordering::Relaxed) == self.iteration {
-            progress.position.store(self.cursor, Ordering::Relaxed);
+            progress.position.store(self.stride.reached(self.cursor), Ordering::Relaxed);
         }
         add(&counters.batches, 1);
         add(&counters.patches, batch.len() as u64);

@@ -270,8 +270,45 @@ impl Share {
     }
 
     /// The plan's position of this rank's patch `n`.
-    pub(super) fn position(&self, n: u64) -> u64 {
+    fn position(&self, n: u64) -> u64 {
         (n * self.world_size + self.rank) % self.total
+    }
+}
+
+/// What one iteration reads of a share: of its batches behind patch `begin`, every `step`-th, from number `first` on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stride {
+    pub(super) share: Share,
+    pub(super) begin: u64,
+    pub(super) first: u64,
+    pub(super) step: u64,
+}
+
+impl Stride {
+    /// Patches in these batches.
+    pub(super) fn patches(&self) -> u64 {
+        let batch = self.share.batch_size;
+        let rest = self.share.patches - self.begin;
+        let batches = rest.div_ceil(batch).saturating_sub(self.first).div_ceil(self.step);
+        let Some(full) = batches.checked_sub(1) else { return 0 };
+        // The last of all batches may be short.
+        full * batch + batch.min(rest - self.offset(full * batch))
+    }
+
+    /// How far behind `begin` its patch `n` is, or would be.
+    fn offset(&self, n: u64) -> u64 {
+        let batch = self.share.batch_size;
+        (self.first + n / batch * self.step) * batch + n % batch
+    }
+
+    /// The share's patch that comes before its patch `n`, or the end of the share.
+    pub(super) fn reached(&self, n: u64) -> u64 {
+        (self.begin + self.offset(n)).min(self.share.patches)
+    }
+
+    /// The plan's position of its patch `n`.
+    pub(super) fn position(&self, n: u64) -> u64 {
+        self.share.position(self.begin + self.offset(n))
     }
 }
 
@@ -354,5 +391,29 @@ mod tests {
         assert_eq!((share(7).patches(), share(7).batches()), (28, 4));
         assert_eq!(share(34).batches(), 0);
         assert!(Share::new(1, 2, 2, 1, false).is_err() && Share::new(1, 0, 0, 1, false).is_err());
+    }
+
+    #[test]
+    fn strides_deal_a_share_out_by_batches() {
+        let cases = [(0, 3, 0), (20, 4, 0), (23, 4, 0), (23, 4, 5), (7, 9, 2), (7, 9, 4)];
+        for (total, batch, begin) in cases {
+            let share = Share::new(total, 1, 2, batch, false).unwrap();
+            let whole: Vec<u64> = (begin..share.patches()).map(|n| share.position(n)).collect();
+            for step in 1..5 {
+                let hand = |first| {
+                    let stride = Stride { share, begin, first, step };
+                    assert_eq!(stride.reached(0), (begin + first * batch).min(share.patches()));
+                    (0..stride.patches()).map(|n| stride.position(n)).collect::<Vec<_>>()
+                };
+                let hands: Vec<_> = (0..step).map(hand).collect();
+                let batches = (0..).map_while(|n: u64| {
+                    let own = &hands[(n % step) as usize];
+                    own.chunks(batch as usize).nth((n / step) as usize)
+                });
+                let dealt: Vec<u64> = batches.flatten().copied().collect();
+                assert_eq!(dealt, whole, "{total} patches in {batch}, {begin}, step {step}");
+                assert_eq!(hands.iter().map(Vec::len).sum::<usize>(), whole.len());
+            }
+        }
     }
 }

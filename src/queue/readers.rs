@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use super::Inner;
 use super::hoard::{Hoard, Use};
-use super::plan::Order;
+use super::plan::{Order, Stride};
 use super::ring::{Outcome, Ring, Task};
 use super::shelf::{Open, Shelf};
 use super::stats::add_time;
@@ -37,15 +37,22 @@ pub(super) struct Readers {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// What is read, in which order.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) order: Order,
+    pub(super) stride: Stride,
+    /// The first patch of the stride that is read.
+    pub(super) first: u64,
+    /// Patches that are read.
+    pub(super) patches: u64,
+}
+
 /// What the threads of an iteration share.
 #[derive(Debug)]
 struct Crew {
     queue: Arc<Inner>,
-    order: Order,
-    /// The first patch of this rank that is read.
-    first: u64,
-    /// Patches that are read.
-    patches: u64,
+    turn: Turn,
     ring: Arc<Ring>,
     hoard: Arc<Hoard>,
     view: Mutex<View>,
@@ -66,24 +73,21 @@ struct View {
 }
 
 impl Readers {
-    /// Starts reading `patches` patches of an epoch from this rank's patch `first` on.
+    /// Starts reading the patches of `turn`.
     ///
     /// # Errors
     /// [`Error::Io`] if the system grants no thread.
     pub(super) fn start(
         queue: &Arc<Inner>,
-        order: Order,
-        first: u64,
-        patches: u64,
+        turn: Turn,
         ring: &Arc<Ring>,
         hoard: &Arc<Hoard>,
     ) -> Result<Self> {
         hoard.begin();
+        let wanted = u64::try_from(queue.threads).unwrap_or(u64::MAX).min(turn.patches);
         let crew = Arc::new(Crew {
             queue: queue.clone(),
-            order,
-            first,
-            patches,
+            turn,
             ring: ring.clone(),
             hoard: hoard.clone(),
             view: Mutex::default(),
@@ -91,7 +95,6 @@ impl Readers {
             stopped: AtomicBool::new(false),
         });
         let mut readers = Self { process: process::id(), crew, threads: Vec::new() };
-        let wanted = u64::try_from(queue.threads).unwrap_or(u64::MAX).min(patches);
         for i in 0..wanted {
             let crew = readers.crew.clone();
             let thread = Builder::new().name(format!("voxquarry-read-{i}"));
@@ -150,9 +153,10 @@ impl Crew {
     /// The subject of a patch, and where in it the patch lies.
     fn locate(&self, number: u64) -> Outcome {
         let queue = &self.queue;
-        let item = self.order.item(queue.share.position(self.first + number));
-        let entry = &self.order.plan().entries()[item.entry];
-        let epoch = self.order.epoch();
+        let Turn { order, stride, first, .. } = &self.turn;
+        let item = order.item(stride.position(first + number));
+        let entry = &order.plan().entries()[item.entry];
+        let epoch = order.epoch();
         let located = self.open(&entry.subject);
         let located = located
             .and_then(|open| open.locate(&entry.subject, &queue.sampler, epoch, item.number));
@@ -186,9 +190,9 @@ impl Crew {
 
     /// Locates some patches to come, says which chunks they will want, and asks the disk for those that are wanted soon.
     fn look_ahead(&self, number: u64) {
-        let soon = (number + READ_AHEAD_PATCHES).min(self.patches);
+        let soon = (number + READ_AHEAD_PATCHES).min(self.turn.patches);
         let far = if self.queue.caches && self.hoard.is_curious() {
-            number.saturating_add(MAX_AHEAD).min(self.patches)
+            number.saturating_add(MAX_AHEAD).min(self.turn.patches)
         } else {
             soon
         };

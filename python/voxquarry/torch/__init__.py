@@ -4,5 +4,6 @@ Axes are those of the store, ``(c, z, y, x)``; tensors share the memory that the
 """
 
 from .patches import PatchDataset
+from .queues import Loader, QueueDataset, loader
 
-__all__ = ["PatchDataset"]
+__all__ = ["Loader", "PatchDataset", "QueueDataset", "loader"]

@@ -1,0 +1,156 @@
+"""``QueueDataset`` and ``loader``: the batches of a ``voxquarry.Queue`` as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from .. import Queue
+
+Batch = dict[str, Any]
+
+
+class QueueDataset(IterableDataset[Batch]):
+    """The batches of a queue, for ``DataLoader(…, batch_size=None)`` and torchdata's ``StatefulDataLoader``.
+
+    A batch is the queue's: each volume's tensor ``(B, c, z, y, x)`` under its name, over the memory that it was read into;
+    ``"location"``, ``(B, 6)`` int64; and ``"subject"``, ``B`` names. With worker processes a loader delivers the same batches in the same
+    order: of ``n`` workers each reads every ``n``-th, with threads of its own. They are not needed, as the queue reads ahead without them.
+
+    Pickled, it is its queue's arguments and where the next iteration begins.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+        # This process's own batches that were delivered since `_origin`, a state of the queue.
+        self._delivered = 0
+        self._origin = queue.beginning()
+        # Epoch, position and a count, for workers that live on when those of the main process change.
+        self._told = torch.zeros(3, dtype=torch.int64).share_memory_()
+        self._heard = 0
+
+    def __len__(self) -> int:
+        return len(self.queue)
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        step, first = (1, 0) if worker is None else (worker.num_workers, worker.id)
+        if worker is not None:
+            self._hear()
+        self._origin = self.queue.beginning()
+        skipped = self._delivered
+        if worker is None:
+            self._delivered = 0
+        for batch in self.queue.every(step, first + skipped * step):
+            if worker is not None:
+                self._delivered += 1
+            yield tensors(batch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch of the next iteration, in workers that live on (``persistent_workers``) too."""
+        self.queue.set_epoch(epoch)
+        self.tell()
+
+    def tell(self) -> None:
+        """Lets workers that live on know what the queue's next iteration is; they are told by ``set_epoch`` and ``load_state_dict``."""
+        beginning = self.queue.beginning()
+        self._told[:2] = torch.tensor([beginning["epoch"], beginning["position"]])
+        self._told[2] += 1
+
+    def _hear(self) -> None:
+        epoch, position, count = self._told.tolist()
+        if count != self._heard:
+            self._heard = count
+            self.queue.load_state_dict({**self.queue.beginning(), "epoch": epoch, "position": position})
+            self._delivered = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where this process is: a state of the queue, and how many batches of its own came after it."""
+        if get_worker_info() is None:
+            return {"queue": self.queue.state_dict(), "delivered": 0}
+        return {"queue": self._origin, "delivered": self._delivered}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """The next iteration goes on behind those batches."""
+        self.queue.load_state_dict(state_dict["queue"])
+        self._origin, self._delivered = state_dict["queue"], state_dict["delivered"]
+        self._heard = int(self._told[2])
+        if get_worker_info() is None:
+            self.tell()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_origin": self.queue.beginning()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # A pickled queue goes on behind its last batch; an iteration here begins where one there would.
+        self.queue.load_state_dict(self._origin)
+
+
+class Loader(DataLoader[Batch]):
+    """Batches of a queue: a ``DataLoader`` that can be interrupted; see ``loader``."""
+
+    dataset: QueueDataset
+
+    def __init__(self, queue: Queue, **options: Any) -> None:
+        super().__init__(QueueDataset(queue), batch_size=None, **options)
+        self._state = queue.beginning
+
+    @property
+    def queue(self) -> Queue:
+        """The queue that is read."""
+        return self.dataset.queue
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.num_workers == 0:
+            self._state = self.queue.state_dict
+            yield from super().__iter__()
+            return
+        beginning, taken = self.queue.beginning(), 0
+        step = self.queue.batch_size * self.queue.world_size
+        end = self.queue.patches * self.queue.world_size
+        self._state = lambda: {**beginning, "position": min(beginning["position"] + taken * step, end)}
+        self.dataset.tell()
+        batches = super().__iter__()
+        # The workers have it; what comes after is the epoch from its beginning.
+        self.queue.load_state_dict({**beginning, "position": 0})
+        for batch in batches:
+            taken += 1
+            yield batch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch of the next iteration: other patches, in another order."""
+        self.dataset.set_epoch(epoch)
+        self._state = self.queue.beginning
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the epoch stands after the last batch that came out, in the form of ``Queue.state_dict``; it does not depend on workers."""
+        return self._state()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """The next iteration begins with the patch that was due, with any number of workers."""
+        self.queue.load_state_dict(state_dict)
+        self._state = self.queue.beginning
+
+
+def loader(queue: Queue, pin_memory: bool | None = None, **options: Any) -> Loader:
+    """Batches of a queue as tensors, ready for a training loop, epoch after epoch.
+
+    It is a torch ``DataLoader`` and has ``set_epoch``, ``state_dict`` and ``load_state_dict`` beside. The queue's own threads read ahead, so no
+    worker process is needed; with ``num_workers`` the same batches come in the same order.
+
+    Args:
+        queue: A ``voxquarry.Queue``; it settles batches, order, seed and ranks.
+        pin_memory: Copy batches to pinned memory, from where a GPU fetches them while it computes; where there is a GPU if None.
+        options: Others of ``DataLoader``: ``num_workers``, ``multiprocessing_context``, ``persistent_workers``, …
+    """
+    pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
+    return Loader(queue, pin_memory=pinned, **options)
+
+
+def tensors(batch: Mapping[str, Any]) -> Batch:
+    """A batch of a queue with tensors over the memory of its arrays."""
+    return {name: value if name == "subject" else torch.from_numpy(value) for name, value in batch.items()}
