@@ -433,8 +433,7 @@ class Volume:
         folder = self.folder / "sums"
         if read_file(folder / "zarr.json") is None:
             return None
-        array = read_node(folder, "array", ("attributes",))
-        found = array["attributes"].get("voxquarry") if isinstance(array["attributes"], dict) else None
+        found = read_node(folder, "array", ARRAY_KEYS).get("attributes", {}).get("voxquarry")
         sums = {f"{name}_crc32c": crc32c(read_file(place / "zarr.json") or b"")
                 for name, place in (("volume", self.folder), ("level", self.folder / "0"))}
         need(found == {"node": "sums", **sums}, f"{folder}: sums of another volume")

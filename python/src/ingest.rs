@@ -67,10 +67,14 @@ fn manifest(rows: Vec<Row>) -> PyResult<Manifest> {
     let mut manifest = Manifest::new();
     for (subject, volume, kind, path) in rows {
         let subject = subject.unwrap_or_else(|| subject_of(&path));
-        let kind = if kind == "labels" { Kind::Labels } else { Kind::Image };
-        manifest
-            .push(Source { subject, volume, kind, path, named_in: String::new() })
-            .map_err(raise)?;
+        let image_or_labels = if kind == "labels" { Kind::Labels } else { Kind::Image };
+        let source =
+            Source { subject, volume, kind: image_or_labels, path, named_in: String::new() };
+        let pushed = match kind.as_str() {
+            "weights" => manifest.push_weights(source),
+            _ => manifest.push(source),
+        };
+        pushed.map_err(raise)?;
     }
     if manifest.subjects().is_empty() {
         return Err(usage("source names no file"));

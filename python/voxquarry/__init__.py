@@ -8,7 +8,7 @@ spacing and overlaps are given in ``(z, y, x)``, and an int means a cube. ``affi
 from collections.abc import Mapping as _Mapping
 
 from ._errors import DataError, Error, NotFoundError, StorageError, UsageError
-from ._ingest import Labels, ingest
+from ._ingest import Labels, Weights, ingest
 from ._native import (
     Aggregator,
     ConstrainedSampler,
@@ -48,6 +48,7 @@ __all__ = [
     "UsageError",
     "Volume",
     "WeightedSampler",
+    "Weights",
     "__version__",
     "export",
     "ingest",

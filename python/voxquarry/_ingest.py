@@ -19,11 +19,18 @@ class Labels:
     path: Path
 
 
-Volumes = Mapping[str, "Path | Labels"]
+@dataclass(frozen=True)
+class Weights:
+    """Marks a file as weights of a ``WeightedSampler``: finite, not negative; sums of its chunks are made at ingest."""
+
+    path: Path
+
+
+Volumes = Mapping[str, "Path | Labels | Weights"]
 
 
 def ingest(
-    source: Path | Sequence[Path] | Mapping[str, Path | Labels | Volumes],
+    source: Path | Sequence[Path] | Mapping[str, Path | Labels | Weights | Volumes],
     out: Path,
     patch_size: int | Sequence[int] | Sequence[Sequence[int]] = 96,
     *,
@@ -38,7 +45,8 @@ def ingest(
 
     Args:
         source: A file (subject is its stem, volume ``image``), several files, a manifest ``TABLE.csv`` with the columns
-            ``subject,volume,kind,path``, or ``{"case01": {"ct": path, "seg": Labels(path)}}``.
+            ``subject,volume,kind,path`` (kind: image, labels or weights), or
+            ``{"case01": {"ct": path, "seg": Labels(path), "heat": Weights(path)}}``.
         out: The store; it is made if it is not there.
         patch_size: Patches that will be read, an int or ``(z, y, x)``; a list of them for mixed use.
         codec: ``"fast"`` decodes at memory speed, ``"compact"`` takes fewest bytes, ``"none"`` stores voxels as they
@@ -84,6 +92,8 @@ def _sources(source: object) -> tuple[str | None, list[_Row]]:
 def _kind(path: object) -> tuple[str, str]:
     if isinstance(path, Labels):
         return "labels", os.fspath(path.path)
+    if isinstance(path, Weights):
+        return "weights", os.fspath(path.path)
     if isinstance(path, str | os.PathLike):
         return "image", os.fspath(path)
-    raise UsageError(f"{path!r} is no path: expected a path or Labels(path)")
+    raise UsageError(f"{path!r} is no path: expected a path, Labels(path) or Weights(path)")

@@ -112,6 +112,8 @@ pub struct PlannedVolume {
     pub layout: ArrayLayout,
     /// Upper bound of the memory it takes to write.
     pub memory: layout::IngestMemory,
+    /// Whether sums of its chunks will stand beside it.
+    pub is_weights: bool,
 }
 
 /// What a run did.
@@ -164,7 +166,8 @@ pub fn plan(manifest: &Manifest, options: &Options) -> Result<Vec<PlannedSubject
             layout::choose(&shape, &options.patch_sizes, options.codec, options.memory_bytes)
                 .map_err(|e| Error::usage(format!("{}: {e}", source.path.display())))?;
         let memory = layout::ingest_memory(&shape, &layout, options.memory_bytes);
-        Ok(PlannedVolume { source: source.clone(), header, layout, memory })
+        let is_weights = manifest.is_weights(source);
+        Ok(PlannedVolume { source: source.clone(), header, layout, memory, is_weights })
     };
     let subject = |(name, sources): &(String, Vec<Source>)| {
         let volumes = sources.iter().map(volume).collect::<Result<Vec<_>>>()?;
@@ -292,6 +295,9 @@ fn ingest_volume(
         intercept: header.intercept,
         interleaved: header.interleaved,
     })?;
+    if planned.is_weights {
+        writer.sum_chunks();
+    }
     let located = |e: Error| match e {
         // The writer knows no source file; what it says of voxels is about this one.
         Error::Data { message, .. } => Error::data(&planned.source.path, message),

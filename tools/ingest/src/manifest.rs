@@ -25,6 +25,8 @@ pub struct Source {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
     subjects: Vec<(String, Vec<Source>)>,
+    /// Subject and volume of what will be weights.
+    weights: Vec<(String, String)>,
 }
 
 impl Manifest {
@@ -62,6 +64,24 @@ impl Manifest {
         check_present(&source.path).map_err(place)?;
         group.push(source);
         Ok(())
+    }
+
+    /// Adds a source of weights: an image, beside which sums of its chunks will stand, for samplers.
+    ///
+    /// # Errors
+    /// As [`Manifest::push`].
+    pub fn push_weights(&mut self, source: Source) -> Result<()> {
+        let names = (source.subject.clone(), source.volume.clone());
+        self.push(source)?;
+        self.weights.push(names);
+        Ok(())
+    }
+
+    /// Whether a source was added as weights.
+    pub fn is_weights(&self, source: &Source) -> bool {
+        self.weights
+            .iter()
+            .any(|(subject, volume)| *subject == source.subject && *volume == source.volume)
     }
 
     /// Adds a lone file: subject is its stem, volume `image`.
@@ -103,18 +123,24 @@ impl Manifest {
             let record = record.map_err(|e| wrong(e.to_string()))?;
             let line = record.position().map_or(0, csv::Position::line);
             let named_in = format!("{} line {line}", table.display());
-            let kind = match &record[kind] {
-                "image" => Kind::Image,
-                "labels" => Kind::Labels,
+            let (kind, is_weights) = match &record[kind] {
+                "image" => (Kind::Image, false),
+                "labels" => (Kind::Labels, false),
+                "weights" => (Kind::Image, true),
                 other => {
                     return Err(Error::usage(format!(
-                        "{named_in}: kind {other:?}: expected image or labels"
+                        "{named_in}: kind {other:?}: expected image, labels or weights"
                     )));
                 }
             };
             let path = folder.join(&record[path]);
             let (subject, volume) = (record[subject].to_owned(), record[volume].to_owned());
-            manifest.push(Source { subject, volume, kind, path, named_in })?;
+            let source = Source { subject, volume, kind, path, named_in };
+            if is_weights {
+                manifest.push_weights(source)?;
+            } else {
+                manifest.push(source)?;
+            }
         }
         if manifest.subjects.is_empty() {
             return Err(wrong("the table names no volume".into()));
@@ -178,10 +204,13 @@ mod tests {
             std::fs::write(&table, text).unwrap();
             Manifest::from_csv(&table)
         };
-        let manifest = parse("kind,path,subject,volume\nimage,a.nii,s1,ct\nimage,b.nii,s2,ct\nlabels, b.nii ,s1,seg\n").unwrap();
+        let manifest = parse("kind,path,subject,volume\nimage,a.nii,s1,ct\nimage,b.nii,s2,ct\nlabels, b.nii ,s1,seg\nweights,a.nii,s2,heat\n").unwrap();
         let names: Vec<_> =
             manifest.subjects().iter().map(|(n, v)| (n.as_str(), v.len())).collect();
-        assert_eq!(names, [("s1", 2), ("s2", 1)]);
+        assert_eq!(names, [("s1", 2), ("s2", 2)]);
+        let heat = &manifest.subjects()[1].1[1];
+        assert!(manifest.is_weights(heat) && heat.kind == Kind::Image);
+        assert!(!manifest.is_weights(&manifest.subjects()[1].1[0]));
         assert_eq!(manifest.subjects()[0].1[1].kind, Kind::Labels);
         let head = "subject,volume,kind,path\n";
         for (row, words) in [
