@@ -419,3 +419,35 @@ def test_damaged_and_lost_summaries_are_refused(store: Path, name: str) -> None:
     path.unlink()
     with pytest.raises(reader.Refused, match="missing"):
         volume.label_counts()
+
+
+# --- chunk sums -------------------------------------------------------------------------------------------------------
+
+
+def put_sums(store: Path, values: list[float], **changed: object) -> None:
+    """Sums beside `grid/u8`, whose chunks are 2 × 2 × 2."""
+    folder = store / "grid/u8/sums"
+    (folder / "c").mkdir(parents=True, exist_ok=True)
+    document = json.loads((store / SUMMARY / "offsets" / "zarr.json").read_text())
+    sums = {f"{name}_crc32c": reader.crc32c((store / "grid/u8" / place / "zarr.json").read_bytes())
+            for name, place in (("volume", ""), ("level", "0"))}
+    document |= {"data_type": "float64", "shape": [len(values)]}
+    document["attributes"] = {"voxquarry": {"node": "sums", **sums, **changed}}
+    (folder / "zarr.json").write_text(json.dumps(document))
+    whole = np.zeros(1 << 16)
+    whole[:len(values)] = values
+    (folder / "c" / "0").write_bytes(sealed(zstd.compress(whole.tobytes())))
+
+
+def test_chunk_sums_are_believed_for_their_own_volume_alone(store: Path) -> None:
+    volume = volume_of(store, "u8")
+    assert volume.chunk_sums() is None
+    sums = [volume.array()[4 * z:4 * z + 4, 8 * y:8 * y + 8, 16 * x:16 * x + 16].sum(dtype=float)
+            for z, y, x in np.ndindex(2, 2, 2)]
+    put_sums(store, sums)
+    assert volume.chunk_sums() == sums
+    for values, changed in ((sums[1:], {}), ([-1.0, *sums[1:]], {}), ([float("nan"), *sums[1:]], {}), (sums, {"node": "sum"}),
+                            (sums, {"volume_crc32c": 1}), (sums, {"level_crc32c": None})):
+        put_sums(store, values, **changed)
+        with pytest.raises(reader.Refused):
+            volume.chunk_sums()
