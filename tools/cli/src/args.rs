@@ -9,6 +9,8 @@ use voxquarry::Size3;
 use voxquarry::format::layout::Codec;
 use voxquarry::store::Existing;
 
+use crate::sampler::SamplerArgs;
+
 /// Patches out of volumes bigger than RAM.
 #[derive(Parser, Debug)]
 #[command(name = "voxquarry", version, about, propagate_version = true, after_help = EXAMPLES)]
@@ -25,6 +27,7 @@ Examples:
   voxquarry info store.zarr/case01
   voxquarry export store.zarr/case01/ct ct-again.nii.gz
   voxquarry preview store.zarr/case01 case01.png
+  voxquarry sample store.zarr --count 8 --sampler label         # where patches would lie
   voxquarry bench store.zarr                                    # patches per second on your data
   voxquarry demo                                                # on a built-in phantom
 
@@ -40,8 +43,10 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Write a volume back to a file; the format follows the extension.
     Export(ExportArgs),
-    /// Draw three slices with the chunk grid and sampled patches.
+    /// Draw three slices with the chunk grid, sampled patches, and how often each voxel is covered.
     Preview(PreviewArgs),
+    /// Print where a sampler's patches lie.
+    Sample(SampleArgs),
     /// Measure patches per second on your own data.
     Bench(BenchArgs),
     /// Try layouts on a file's own voxels: what each would cost, and which ingest would choose.
@@ -62,7 +67,10 @@ Example manifest:
 #[allow(clippy::struct_excessive_bools)] // Each is a switch of the command line.
 pub(crate) struct IngestArgs {
     /// Image files, each a subject of its own.
-    #[arg(required_unless_present_any = ["images", "labels", "manifest"], conflicts_with_all = ["images", "labels", "manifest"])]
+    #[arg(
+        required_unless_present_any = ["images", "labels", "weights", "manifest"],
+        conflicts_with_all = ["images", "labels", "weights", "manifest"]
+    )]
     pub(crate) sources: Vec<PathBuf>,
     /// The store; it is made if it is not there.
     #[arg(long, short, value_name = "STORE")]
@@ -79,6 +87,9 @@ pub(crate) struct IngestArgs {
     /// A label map or mask, on the same grid.
     #[arg(long, value_name = "NAME=PATH", value_parser = parse_named, conflicts_with = "manifest")]
     pub(crate) labels: Vec<(String, PathBuf)>,
+    /// A volume that samplers will draw by, on the same grid: finite, not negative.
+    #[arg(long, value_name = "NAME=PATH", value_parser = parse_named, conflicts_with = "manifest")]
+    pub(crate) weights: Vec<(String, PathBuf)>,
     /// Table of a whole data set: subject,volume,kind,path.
     #[arg(long, value_name = "TABLE.csv")]
     pub(crate) manifest: Option<PathBuf>,
@@ -165,10 +176,12 @@ pub(crate) struct ExportArgs {
 #[command(after_help = "\
 The slices lie in the middle, in true proportion; only they are read. A label map of the subject is laid over them, thin lines
 are the borders of chunks, rectangles are patches: bright where the slice cuts them, faint where they lie before or behind it.
+Below, heat: how many of 10,000 patches of a random sampler cover each voxel, its mean along the view.
 
 Examples:
   voxquarry preview store.zarr/case01 case01.png
-  voxquarry preview store.zarr/case01/ct ct.png --sampler grid --patch-size 64 --patches 40")]
+  voxquarry preview store.zarr/case01/ct ct.png --sampler grid --patch-size 64 --patches 40
+  voxquarry preview store.zarr/case01 case01.png --sampler label --labels seg --probabilities 1=2,2=1")]
 pub(crate) struct PreviewArgs {
     /// STORE/SUBJECT or STORE/SUBJECT/VOLUME; a subject shows its first image.
     pub(crate) path: PathBuf,
@@ -180,12 +193,34 @@ pub(crate) struct PreviewArgs {
     /// Size of the patches; default: what the volume was ingested for.
     #[arg(long, value_name = "P", value_parser = parse_patch)]
     pub(crate) patch_size: Option<Size3>,
-    /// Where they lie: uniform or grid.
-    #[arg(long, default_value = "uniform", value_parser = ["uniform", "grid"])]
-    pub(crate) sampler: String,
-    /// Seed of the uniform sampler.
-    #[arg(long, default_value_t = 0)]
-    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) sampler: SamplerArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+A line is subject, number, and the start z, y, x. The same seed, epoch, subject and number give the same place everywhere.
+
+Examples:
+  voxquarry sample store.zarr --count 8 --patch-size 64
+  voxquarry sample store.zarr/case01 --count 100 --sampler label --labels seg --probabilities 1=2,2=1 --json")]
+pub(crate) struct SampleArgs {
+    /// STORE or STORE/SUBJECT.
+    pub(crate) path: PathBuf,
+    /// Samples of each subject.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) count: u64,
+    /// Number of the first.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) first: u64,
+    /// Size of the patches; default: what the subject was ingested for.
+    #[arg(long, value_name = "P", value_parser = parse_patch)]
+    pub(crate) patch_size: Option<Size3>,
+    /// Print a JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) sampler: SamplerArgs,
 }
 
 #[derive(Args, Debug)]

@@ -7,6 +7,7 @@ mod commands;
 mod output;
 mod picture;
 mod progress;
+mod sampler;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => commands::verify::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Preview(args) => commands::preview::run(&args),
+        Command::Sample(args) => commands::sample::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::PlanLayout(args) => commands::plan_layout::run(&args),
         Command::Demo(args) => commands::demo::run(&args),

@@ -1,5 +1,6 @@
 //! `voxquarry ingest`.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -56,25 +57,28 @@ fn manifest(args: &IngestArgs) -> Result<Manifest> {
         return Manifest::from_csv(table);
     }
     let mut manifest = Manifest::new();
-    let mut push = |subject: String, volume: &str, kind, path: &std::path::Path| {
-        manifest.push(Source {
-            subject,
-            volume: volume.to_owned(),
-            kind,
-            path: path.to_owned(),
-            named_in: String::new(),
-        })
+    let source = |subject: String, volume: &str, kind, path: &Path| Source {
+        subject,
+        volume: volume.to_owned(),
+        kind,
+        path: path.to_owned(),
+        named_in: String::new(),
     };
-    let subject = |path: &std::path::Path| args.subject.clone().unwrap_or_else(|| subject_of(path));
-    for source in &args.sources {
-        push(subject(source), "image", Kind::Image, source)?;
+    let subject = |path: &Path| args.subject.clone().unwrap_or_else(|| subject_of(path));
+    for path in &args.sources {
+        manifest.push(source(subject(path), "image", Kind::Image, path))?;
     }
-    let images = args.images.iter().map(|named| (Kind::Image, named));
-    let named: Vec<_> =
-        images.chain(args.labels.iter().map(|named| (Kind::Labels, named))).collect();
-    for (kind, (name, path)) in &named {
-        // All belong to one subject: without a name of its own it is called as its first file.
-        push(subject(&named[0].1.1), name, *kind, path)?;
+    // All belong to one subject: without a name of its own it is called as its first file.
+    let mut named = args.images.iter().chain(&args.labels).chain(&args.weights);
+    let Some((_, first)) = named.next() else { return Ok(manifest) };
+    let subject = subject(first);
+    for (named, kind) in [(&args.images, Kind::Image), (&args.labels, Kind::Labels)] {
+        for (name, path) in named {
+            manifest.push(source(subject.clone(), name, kind, path))?;
+        }
+    }
+    for (name, path) in &args.weights {
+        manifest.push_weights(source(subject.clone(), name, Kind::Image, path))?;
     }
     Ok(manifest)
 }

@@ -7,6 +7,7 @@ pub(crate) mod info;
 pub(crate) mod ingest;
 pub(crate) mod plan_layout;
 pub(crate) mod preview;
+pub(crate) mod sample;
 pub(crate) mod verify;
 
 use std::path::{Path, PathBuf};

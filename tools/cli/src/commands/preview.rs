@@ -4,13 +4,16 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use voxquarry::format::attributes::Kind;
-use voxquarry::sample::{Border, Epoch, Overlap, Placement};
+use voxquarry::sample::{Border, Epoch, Overlap, Placement, RandomSampler};
 use voxquarry::{Error, GridSampler, Region, Result, Size3, Subject, UniformSampler, Volume};
 
 use super::{Place, ingested_for};
 use crate::args::PreviewArgs;
 use crate::output::line;
 use crate::picture::{self, Scene};
+
+/// Patches whose coverage the map of heat shows.
+const HEAT_PATCHES: u64 = 10_000;
 
 pub(crate) fn run(args: &PreviewArgs) -> Result<ExitCode> {
     if !args.out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
@@ -34,11 +37,14 @@ pub(crate) fn run(args: &PreviewArgs) -> Result<ExitCode> {
         }
     };
     let size = args.patch_size.unwrap_or_else(|| ingested_for(&volume));
-    let (patches, caption) = match args.sampler.as_str() {
-        "grid" => grid_patches(&subject, size, args.patches)?,
-        _ => uniform_patches(&subject, size, args.patches, args.seed)?,
+    let (patches, heat, caption) = match args.sampler.random(size)? {
+        Some(sampler) => random_patches(&subject, &sampler, args)?,
+        None => {
+            let (patches, caption) = grid_patches(&subject, size, args.patches)?;
+            (patches, Vec::new(), caption)
+        }
     };
-    draw_to(&subject, &volume, &patches, caption, &args.out)?;
+    draw_to(&subject, &volume, &patches, &heat, caption, &args.out)?;
     line(&args.out.display().to_string());
     Ok(ExitCode::SUCCESS)
 }
@@ -51,12 +57,13 @@ pub(crate) fn draw_to(
     subject: &Subject,
     volume: &Volume,
     patches: &[Region],
+    heat: &[Region],
     caption: String,
     out: &Path,
 ) -> Result<()> {
     let labels = first_of(subject, Kind::Labels)?;
     let title = format!("{}/{}", subject.name(), volume.name());
-    let scene = Scene { title, volume, labels: labels.as_ref(), patches, caption };
+    let scene = Scene { title, volume, labels: labels.as_ref(), patches, caption, heat };
     picture::draw(&scene)?.write_png(out)
 }
 
@@ -74,6 +81,22 @@ pub(crate) fn uniform_patches(
     let locations = sampler.locations(subject, Epoch { seed, epoch: 0 }, 0, n)?;
     let regions = locations.into_iter().map(|location| location.region).collect();
     Ok((regions, format!("{n} patches of {}, uniform, seed {seed}", times(size))))
+}
+
+/// The patches to draw, those whose coverage is shown, and what to say of them.
+fn random_patches(
+    subject: &Subject,
+    sampler: &RandomSampler,
+    args: &PreviewArgs,
+) -> Result<(Vec<Region>, Vec<Region>, String)> {
+    // Samples that keep a distance find no room for so many.
+    let n = args.patches;
+    let covering = if n == 0 || args.sampler.min_distance.is_some() { n } else { HEAT_PATCHES };
+    let locations = sampler.locations(subject, args.sampler.epoch(), 0, n.max(covering))?;
+    let heat: Vec<Region> = locations.into_iter().map(|location| location.region).collect();
+    let patches = heat[..n as usize].to_vec();
+    let size = times(sampler.patch_size());
+    Ok((patches, heat, format!("{n} patches of {size}, {}", args.sampler.name())))
 }
 
 /// Patches of a grid without overlap; if there are more than `n`, every so many-th.

@@ -1,11 +1,12 @@
 //! The drawing room: three orthogonal slices of a volume with its labels, chunks and patches, as a picture.
 //!
-//! `orient` finds the views, `slice` reads them, `raster` and `font` put colours on pixels; this module lays them out.
+//! `orient` finds the views, `slice` reads them, `heat` says how often patches cover them, `raster` and `font` put colours on pixels; this module lays them out.
 //!
 //! # Invariants
 //! - Only the slices are read, in bands: memory is the picture plus one band, whatever the volume's size.
 
 mod font;
+mod heat;
 mod orient;
 mod raster;
 mod slice;
@@ -13,6 +14,7 @@ mod slice;
 use voxquarry::format::attributes::Kind;
 use voxquarry::{Region, Result, Volume};
 
+use heat::Heat;
 use orient::View;
 use raster::{Colour, Raster, Rect};
 use slice::{Field, Reduce};
@@ -26,6 +28,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) patches: &'a [Region],
     /// Says what the patches are.
     pub(crate) caption: String,
+    /// Patches whose coverage is shown in a second row; none: no such row.
+    pub(crate) heat: &'a [Region],
 }
 
 const BACKGROUND: Colour = [17, 19, 24];
@@ -63,7 +67,17 @@ pub(crate) fn draw(scene: &Scene<'_>) -> Result<Raster> {
     let heights = views.each_ref().map(|v| pixels(v.up));
     let tallest = heights.into_iter().max().expect("three views");
 
-    let lines = captions(scene, pixels_per_mm);
+    let heats = views.each_ref().map(|view| Heat::new(scene.heat, size, view));
+    let hottest = heats.iter().map(Heat::most).fold(0.0, f64::max);
+    let mut lines = captions(scene, pixels_per_mm);
+    if !scene.heat.is_empty() {
+        let (n, [z, y, x]) = (scene.heat.len(), size);
+        let voxels = scene.heat.iter().map(|patch| patch.clip(size).len() as f64).sum::<f64>();
+        lines.push(format!(
+            "heat: how many of {n} patches cover a voxel, mean along the view, black 0 to yellow {hottest:.0}; {:.0} over all",
+            voxels / (z as f64 * y as f64 * x as f64)
+        ));
+    }
     let text_width = lines.iter().map(|l| Raster::text_width(l)).max().unwrap_or(0);
     let panels_width = widths.iter().sum::<usize>() + 2 * GAP;
     // Titles of thin panels would run into each other; panels stand at least that far apart.
@@ -71,7 +85,9 @@ pub(crate) fn draw(scene: &Scene<'_>) -> Result<Raster> {
         [0, 1, 2].map(|i| widths[i].max(Raster::text_width(&views[i].title(size))));
     let columns_width = (columns.iter().sum::<usize>() + 2 * GAP).max(panels_width);
     let width = columns_width.max(text_width) + 2 * MARGIN;
-    let height = MARGIN + 2 * LINE + tallest + GAP + lines.len() * LINE + MARGIN - LINE / 2;
+    let second = if scene.heat.is_empty() { 0 } else { tallest + GAP };
+    let height =
+        MARGIN + 2 * LINE + tallest + GAP + second + lines.len() * LINE + MARGIN - LINE / 2;
     let mut raster = Raster::new(width, height, BACKGROUND);
     raster.text(MARGIN, MARGIN, &scene.title, TEXT);
 
@@ -106,9 +122,14 @@ pub(crate) fn draw(scene: &Scene<'_>) -> Result<Raster> {
             panel.draw_patch(&mut raster, patch, raster::distinct(n));
         }
         panel.draw_directions(&mut raster);
+        if !scene.heat.is_empty() {
+            let area = Rect { top: top + tallest + GAP, ..panel.area };
+            let below = Panel { view, area, size: panel.size };
+            below.draw_heat(&mut raster, &heats[i], hottest);
+        }
         left += columns[i] + GAP;
     }
-    let below = MARGIN + 2 * LINE + tallest + GAP;
+    let below = MARGIN + 2 * LINE + tallest + GAP + second;
     for (i, line) in lines.iter().enumerate() {
         raster.text(MARGIN, below + i * LINE, line, FAINT_TEXT);
     }
@@ -215,6 +236,16 @@ impl Panel<'_> {
                 };
                 let colour = raster::label_colour(here as i64);
                 raster.blend(self.area.left + x, self.area.top + y, colour, opacity);
+            }
+        }
+    }
+
+    fn draw_heat(&self, raster: &mut Raster, heat: &Heat, hottest: f64) {
+        for y in 0..self.area.height {
+            for x in 0..self.area.width {
+                let value = heat.at(self.place(x, y, heat.cells));
+                let colour = heat::colour(value / hottest.max(f64::MIN_POSITIVE));
+                raster.set(self.area.left + x, self.area.top + y, colour);
             }
         }
     }

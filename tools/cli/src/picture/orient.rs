@@ -31,8 +31,12 @@ impl View {
 
 /// Axial, coronal and sagittal views through the middle: the patient's right is right, anterior and superior are up.
 pub(super) fn views(volume: &Volume) -> [View; 3] {
-    let size = volume.size();
-    let [(x, flip_x), (y, flip_y), (z, flip_z)] = nearest_axes(volume.affine());
+    views_of(volume.size(), volume.affine())
+}
+
+/// Those of a volume of that size and affine.
+pub(super) fn views_of(size: Size3, affine: &Affine) -> [View; 3] {
+    let [(x, flip_x), (y, flip_y), (z, flip_z)] = nearest_axes(affine);
     let view = |name, normal: usize, (across, flip_across), (up, flip_up), letters| View {
         name,
         normal,

@@ -10,4 +10,5 @@ mod inspect;
 mod interrupt;
 mod plan_layout;
 mod preview;
+mod sample;
 mod world;

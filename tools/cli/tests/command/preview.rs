@@ -116,6 +116,30 @@ fn labels_and_patches_are_coloured_and_seeds_replay() {
     assert!(coloured("seg.png") > picture.pixels.len() / 5, "{} coloured", coloured("seg.png"));
 }
 
+/// Patches about one label alone heat the slab of it, and nothing at the other end.
+#[test]
+fn heat_is_where_the_sampler_looks() {
+    let world = with_store();
+    let rows = |words: &str| {
+        world.ok(&format!("preview s.zarr/case heat.png --patch-size 4 --patches 1 {words}"));
+        let picture = Picture::read(&world.path("heat.png"));
+        let hot = |p: [u8; 3]| p[0] > 250 && p[1] > 230 && (150..230).contains(&p[2]);
+        // The axial view, y upwards, is the first panel; its heat lies in the lower half.
+        let quarter = picture.width / 4;
+        let [_, top, _, height] = picture.hull(hot, 28..28 + quarter);
+        let all = picture.height();
+        assert!(top > all / 2, "heat lies below the slices");
+        (top + height / 2) as f64 / all as f64
+    };
+    let label = "--sampler label --labels seg --probabilities";
+    let (middle, upper) = (rows(&format!("{label} 1=1")), rows(&format!("{label} 2=1")));
+    assert!(upper + 0.05 < middle, "label 2 lies above label 1: {upper} {middle}");
+    let plain = world.ok("preview s.zarr/case plain.png --patch-size 4 --patches 0");
+    assert!(plain.out.contains("plain.png"));
+    let heights = ["heat.png", "plain.png"].map(|name| Picture::read(&world.path(name)).height());
+    assert!(heights[0] > heights[1] + 200, "without patches there is no heat");
+}
+
 #[test]
 fn channels_and_tiny_volumes_can_be_drawn() {
     let world = World::new();
@@ -126,7 +150,7 @@ fn channels_and_tiny_volumes_can_be_drawn() {
     for subject in ["time", "one", "line"] {
         world.ok(&format!("preview s.zarr/{subject} {subject}.png"));
         let picture = Picture::read(&world.path(&format!("{subject}.png")));
-        assert!((300..1900).contains(&picture.width) && picture.height() < 900);
+        assert!((300..1900).contains(&picture.width) && picture.height() < 1550);
     }
 }
 
@@ -138,6 +162,7 @@ fn refusals() {
     world.fails("preview s.zarr/case a.png --patch-size 64", 2, &["64", "larger"]);
     world.fails("preview s.zarr/case ct.nii.gz/a.png", 4, &["a.png"]);
     assert_eq!(world.run("preview s.zarr/case a.png --sampler weighted").code, Some(2));
+    assert_eq!(world.run("preview s.zarr/case a.png --sampler random").code, Some(2));
     assert_eq!(world.run("preview s.zarr/case a.png --patches 100000").code, Some(2));
     assert!(!world.path("a.png").exists());
 }

@@ -1,0 +1,52 @@
+//! `voxquarry sample`.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use voxquarry::{Error, Result, Subject};
+
+use super::{Place, ingested_for};
+use crate::args::SampleArgs;
+use crate::output::{json, line};
+
+pub(crate) fn run(args: &SampleArgs) -> Result<ExitCode> {
+    let subjects: Vec<Subject> = match Place::open(&args.path)? {
+        Place::Dataset(dataset) => {
+            let subjects = dataset.subjects().iter().map(|name| dataset.subject(name));
+            subjects.collect::<Result<_>>()?
+        }
+        Place::Subject(subject) => vec![subject],
+        Place::Volume(subject, volume) => {
+            let message = format!(
+                "{}: volumes of a subject are sampled at the same places, name the subject {:?}",
+                volume.path().display(),
+                subject.name()
+            );
+            return Err(Error::usage(message));
+        }
+    };
+    let mut found: Vec<Value> = Vec::new();
+    for subject in &subjects {
+        let size = match args.patch_size {
+            Some(size) => size,
+            None => ingested_for(&subject.first_volume()?),
+        };
+        let grid = || Error::usage("a grid is not random: choose uniform, label or weighted");
+        let sampler = args.sampler.random(size)?.ok_or_else(grid)?;
+        let locations = sampler.locations(subject, args.sampler.epoch(), args.first, args.count)?;
+        for (n, location) in (args.first..).zip(locations) {
+            let [z, y, x] = location.region.start;
+            if args.json {
+                found.push(json!({
+                    "subject": subject.name(), "n": n, "start": [z, y, x], "size": size,
+                }));
+            } else {
+                line(&format!("{}\t{n}\t{z}\t{y}\t{x}", subject.name()));
+            }
+        }
+    }
+    if args.json {
+        json(&json!({ "samples": found }));
+    }
+    Ok(ExitCode::SUCCESS)
+}
