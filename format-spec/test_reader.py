@@ -439,6 +439,20 @@ def put_sums(store: Path, values: list[float], **changed: object) -> None:
     (folder / "c" / "0").write_bytes(sealed(zstd.compress(whole.tobytes())))
 
 
+def test_golden_chunk_sums() -> None:
+    voxels, expected = GOLDEN["grid"]["f32"], []
+    for z, y, x in np.ndindex(2, 2, 2):
+        rows = voxels[4 * z:4 * z + 4, 8 * y:8 * y + 8, 16 * x:16 * x + 16].reshape(-1, min(16, 20 - 16 * x))
+        total = 0.0
+        for row in rows.tolist():
+            line = 0.0
+            for value in row:
+                line += value
+            total += line
+        expected.append(total)
+    assert reader.open_store(V1.with_name("v1-sums"))["grid"]["f32"].chunk_sums() == expected
+
+
 def test_chunk_sums_are_believed_for_their_own_volume_alone(store: Path) -> None:
     volume = volume_of(store, "u8")
     assert volume.chunk_sums() is None

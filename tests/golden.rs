@@ -114,3 +114,14 @@ fn verify_finds_nothing_wrong_and_walks_every_shard() {
     assert_eq!((report.subjects, report.volumes), (2, golden.len() as u64));
     assert!(golden.iter().all(|g| g.spec.layout.chunk_bytes() <= limits::CHUNK_BYTES));
 }
+
+/// The walk compares every sum with the voxels; a sum of another bit is noticed.
+#[test]
+fn chunk_sums_are_those_of_the_voxels() {
+    let golden = store().with_file_name("v1-sums");
+    let report = verify(&golden, &|_| ()).unwrap();
+    assert!(report.errors.is_empty(), "{:?}", report.errors);
+    assert_eq!(report.volumes, voxels::v1_sums().len() as u64);
+    let sums = golden.join("grid/f32/sums");
+    assert!(sums.join("zarr.json").is_file() && sums.join("c/0").is_file());
+}

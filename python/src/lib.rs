@@ -30,6 +30,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<sample::LabelSampler>()?;
     m.add_class::<sample::ConstrainedSampler>()?;
     m.add_class::<sample::SubjectSampler>()?;
+    m.add_class::<sample::Scale>()?;
     m.add_class::<sample::GridSampler>()?;
     m.add_class::<queue::Queue>()?;
     m.add_class::<aggregate::Aggregator>()?;

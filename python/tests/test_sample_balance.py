@@ -178,6 +178,30 @@ def in_order(values: Iterable[float]) -> float:
     return total
 
 
+def test_places_in_another_spacing(tmp_path: Path) -> None:
+    def place(header, spacing: float) -> None:
+        header["sform_code"] = 1
+        for i, axis in enumerate("xyz"):
+            header[f"srow_{axis}"] = [*np.eye(3)[i] * spacing, spacing / 2]
+
+    fine = np.arange(12 * 8 * 16).reshape(16, 8, 12).astype("i2")
+    coarse = np.ascontiguousarray(fine[::2, ::2, ::2])
+    paths = {
+        name: write_nifti(tmp_path / f"{name}.nii", voxels.T, edit=lambda header, s=spacing: place(header, s))
+        for name, voxels, spacing in (("fine", fine, 1.0), ("coarse", coarse, 2.0))
+    }
+    store = vq.ingest(paths, tmp_path / "s.zarr", patch_size=4)
+    scale = vq.Scale(store["fine"]["image"], store["coarse"]["image"])
+    assert scale.ratios == [(1, 2)] * 3
+    starts, size = scale.patches([(0, 2, 4), (8, 0, 6)], 4)
+    assert (starts.tolist(), size) == ([[0, 1, 2], [4, 0, 3]], (2, 2, 2))
+    there = store["coarse"]["image"].read_batch(starts, size)
+    assert np.array_equal(there, store["fine"]["image"].read_batch([(0, 2, 4), (8, 0, 6)], 4)[:, ::2, ::2, ::2])
+    for starts, size in (([(1, 2, 4)], 4), ([(0, 2, 4)], 3)):
+        with pytest.raises(vq.UsageError, match="multiples of 2"):
+            scale.patches(starts, size)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [

@@ -215,6 +215,15 @@ class SubjectSampler:
     def counts(self, draws: int, seed: int = 0, epoch: int = 0) -> dict[str, int]: ...
 
 @final
+class Scale:
+    def __new__(cls, one: Volume, other: Volume) -> Scale: ...
+    @property
+    def ratios(self) -> list[tuple[int, int]]: ...
+    def patches(
+        self, starts: ArrayLike | Sequence[_Start], patch_size: _Size
+    ) -> tuple[NDArray[np.int64], tuple[int, int, int]]: ...
+
+@final
 class GridSampler:
     def __new__(
         cls,

@@ -145,7 +145,12 @@ impl LabelSampler {
         let centres = Centres::new(volume.size(), self.patch_size, self.border)?;
         let tallies = Tallies::of(&volume, centres.region())?;
         let map = Map::new(&volume, self.channel)?;
-        let plan = self.plan(&volume, &tallies, map, &centres)?;
+        let what = format!("plan {:?} {:?} {:?}", centres.region(), self.channel, self.balance);
+        let plan = volume.remember(what, || {
+            let plan = self.plan(&volume, &tallies, map, &centres)?;
+            let bytes = plan.bytes();
+            Ok((plan, bytes))
+        })?;
         Ok(Places::Label(LabelPlaces { centres, volume, tallies, plan }))
     }
 
@@ -357,7 +362,7 @@ pub(super) struct LabelPlaces {
     pub(super) centres: Centres,
     volume: Volume,
     tallies: Arc<Tallies>,
-    plan: Plan,
+    plan: Arc<Plan>,
 }
 
 /// What is drawn, in this order.
@@ -370,9 +375,19 @@ enum Plan {
     Forced { part: u64, sets: Vec<Vec<Class>> },
 }
 
+impl Plan {
+    fn bytes(&self) -> usize {
+        let sets = match self {
+            Self::Set(set) => std::slice::from_ref(set),
+            Self::Mix { sets, .. } | Self::Forced { sets, .. } => sets,
+        };
+        sets.iter().map(|set| 64 + set.len() * size_of::<Class>()).sum()
+    }
+}
+
 impl LabelPlaces {
     pub(super) fn centre(&self, stream: &Stream<'_>, draws: &mut Draws) -> Result<[i64; 3]> {
-        let set = match &self.plan {
+        let set = match &*self.plan {
             Plan::Set(set) => set,
             Plan::Mix { sets, cumulated } => &sets[draws.pick(cumulated)],
             Plan::Forced { part, sets } if !sets.is_empty() && is_forced(stream, *part) => {
@@ -386,7 +401,7 @@ impl LabelPlaces {
 
     /// Adds the probability of each voxel.
     pub(super) fn add_probabilities(&self, map: &mut Array3<f64>) -> Result<()> {
-        let (sets, parts): (&[Vec<Class>], Vec<f64>) = match &self.plan {
+        let (sets, parts): (&[Vec<Class>], Vec<f64>) = match &*self.plan {
             Plan::Set(set) => (std::slice::from_ref(set), vec![1.0]),
             Plan::Mix { sets, cumulated } => {
                 let total = cumulated.last().copied().unwrap_or(1.0);

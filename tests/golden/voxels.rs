@@ -173,3 +173,10 @@ pub fn v1() -> Vec<Golden> {
         }),
     ]
 }
+
+/// The volumes of the store with chunk sums.
+pub fn v1_sums() -> Vec<Golden> {
+    v1().into_iter()
+        .filter(|golden| golden.spec.name == "f32" && golden.subject == "grid")
+        .collect()
+}

@@ -4,6 +4,7 @@ mod constrained;
 mod grid;
 mod label;
 mod random;
+mod scale;
 mod subjects;
 
 use numpy::{PyArray1, PyArray2, PyArray3, PyArrayMethods};
@@ -16,6 +17,7 @@ pub(crate) use constrained::ConstrainedSampler;
 pub(crate) use grid::GridSampler;
 pub(crate) use label::LabelSampler;
 pub(crate) use random::{UniformSampler, WeightedSampler};
+pub(crate) use scale::Scale;
 pub(crate) use subjects::SubjectSampler;
 
 use crate::arguments::{named, size3};

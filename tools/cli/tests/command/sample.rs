@@ -59,7 +59,8 @@ fn labels_weights_and_constraints_decide() {
     assert!(ys("--sampler weighted --weights heat").iter().all(|&y| y >= 25));
     assert!(ys("--min-foreground 1 --labels seg").iter().all(|&y| y > 10));
     assert!(ys("--inside heat").iter().all(|&y| y > 25));
-    assert!(ys("--border pad").contains(&0));
+    let padded = world.ok("sample s.zarr --count 50 --patch-size 3 --border pad").out;
+    assert!(padded.contains("\t-1"), "{padded}");
 
     world.write("table.csv", b"subject,volume,kind,path\na,w,weights,heat.nii\n");
     world.ok("ingest --manifest table.csv --out t.zarr --patch-size 8");
