@@ -204,7 +204,9 @@ mod tests {
             std::fs::write(&table, text).unwrap();
             Manifest::from_csv(&table)
         };
-        let manifest = parse("kind,path,subject,volume\nimage,a.nii,s1,ct\nimage,b.nii,s2,ct\nlabels, b.nii ,s1,seg\nweights,a.nii,s2,heat\n").unwrap();
+        let rows =
+            "image,a.nii,s1,ct\nimage,b.nii,s2,ct\nlabels, b.nii ,s1,seg\nweights,a.nii,s2,heat\n";
+        let manifest = parse(&format!("kind,path,subject,volume\n{rows}")).unwrap();
         let names: Vec<_> =
             manifest.subjects().iter().map(|(n, v)| (n.as_str(), v.len())).collect();
         assert_eq!(names, [("s1", 2), ("s2", 2)]);

@@ -37,12 +37,11 @@ pub(crate) fn run(args: &PreviewArgs) -> Result<ExitCode> {
         }
     };
     let size = args.patch_size.unwrap_or_else(|| ingested_for(&volume));
-    let (patches, heat, caption) = match args.sampler.random(size)? {
-        Some(sampler) => random_patches(&subject, &sampler, args)?,
-        None => {
-            let (patches, caption) = grid_patches(&subject, size, args.patches)?;
-            (patches, Vec::new(), caption)
-        }
+    let (patches, heat, caption) = if let Some(sampler) = args.sampler.random(size)? {
+        random_patches(&subject, &sampler, args)?
+    } else {
+        let (patches, caption) = grid_patches(&subject, size, args.patches)?;
+        (patches, Vec::new(), caption)
     };
     draw_to(&subject, &volume, &patches, &heat, caption, &args.out)?;
     line(&args.out.display().to_string());

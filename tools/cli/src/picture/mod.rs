@@ -1,6 +1,7 @@
 //! The drawing room: three orthogonal slices of a volume with its labels, chunks and patches, as a picture.
 //!
-//! `orient` finds the views, `slice` reads them, `heat` says how often patches cover them, `raster` and `font` put colours on pixels; this module lays them out.
+//! `orient` finds the views, `slice` reads them, `heat` says how often patches cover them, `raster` and `font` put colours on
+//! pixels; this module lays them out.
 //!
 //! # Invariants
 //! - Only the slices are read, in bands: memory is the picture plus one band, whatever the volume's size.
