@@ -252,6 +252,15 @@ def test_what_a_subject_cannot_give(dataset: vq.Dataset) -> None:
         vq.LabelSampler(PATCH, "heat").locations(subject, 1)
 
 
+def test_labels_that_no_subject_has_are_told(dataset: vq.Dataset) -> None:
+    vq.LabelSampler(PATCH, "seg", {0: 1, 1: 1, 2**32 - 1: 2, 50: 0}).check(dataset)
+    vq.LabelSampler(PATCH, "seg").check(dataset)
+    with pytest.raises(vq.UsageError, match=r"no subject has a voxel of the labels \[-4, 50\]"):
+        vq.LabelSampler(PATCH, "seg", {1: 1, 50: 1, -4: 2}).check(dataset)
+    with pytest.raises(KeyError, match="mask"):
+        vq.LabelSampler(PATCH, "mask", {7: 1}).check(dataset)
+
+
 def test_weights_that_are_none_are_refused_at_ingest(tmp_path: Path) -> None:
     voxels = np.ones(SIZE, "f4")
     voxels[35, 3, 4] = voxels[35, 3, 3] = -2

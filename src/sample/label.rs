@@ -24,7 +24,7 @@ use super::uniform::any_voxel;
 use super::{Border, Epoch, PatchLocation};
 use crate::format::attributes::Kind;
 use crate::geometry::check_patch_size;
-use crate::{Error, Region, Result, Size3, Subject, Volume};
+use crate::{Dataset, Error, Region, Result, Size3, Subject, Volume};
 
 /// How often each class is the centre's.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -115,6 +115,33 @@ impl LabelSampler {
     /// How often each class is drawn; classes in ascending order.
     pub fn balance(&self) -> &Balance {
         &self.balance
+    }
+
+    /// Checks that every label of [`Balance::Classes`] that is ever drawn is in the map of some subject: a sampler leaves out what
+    /// one subject lacks, and so would never tell of a label that all of them do.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with the labels that no subject has, or for a subject without the map; what reading counts returns.
+    pub fn check(&self, dataset: &Dataset) -> Result<()> {
+        let Balance::Classes(classes) = &self.balance else { return Ok(()) };
+        let drawn = classes.iter().filter(|class| class.1 > 0.0);
+        let mut unseen: Vec<i64> = drawn.map(|class| class.0).collect();
+        for name in dataset.subjects() {
+            if unseen.is_empty() {
+                break;
+            }
+            let volume = label_map(&dataset.subject(name)?, self.labels.as_deref())?;
+            let map = Map::new(&volume, self.channel)?;
+            let sets = unseen.iter().map(|&label| map.class(label)).collect::<Result<Vec<_>>>()?;
+            let tallies = Tallies::of(&volume, Region::whole(volume.size()))?;
+            let mut present = tallies.present(&volume, &sets)?.into_iter();
+            unseen.retain(|_| present.next() == Some(false));
+        }
+        if unseen.is_empty() {
+            return Ok(());
+        }
+        let store = dataset.path().display();
+        Err(Error::usage(format!("{store}: no subject has a voxel of the labels {unseen:?}")))
     }
 
     /// Samples `first .. first + n` of `subject` in that epoch.

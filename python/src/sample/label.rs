@@ -7,7 +7,7 @@ use voxquarry::sample::Balance;
 
 use super::{Triple, border, draw, probability_map, quoted};
 use crate::arguments::{natural, size3};
-use crate::dataset::Subject;
+use crate::dataset::{Dataset, Subject};
 use crate::errors::{raise, usage};
 
 /// Draws patches whose centres, ``start + patch_size // 2``, have certain labels.
@@ -101,6 +101,16 @@ impl LabelSampler {
         #[pyo3(from_py_with = natural)] first: u64,
     ) -> PyResult<Bound<'py, PyArray2<i64>>> {
         draw(&self.0.clone().into(), subject, [n, seed, epoch, first])
+    }
+
+    /// Checks that every label of ``probabilities`` with a part above 0 is in the map of some subject.
+    ///
+    /// A sampler leaves out what one subject lacks, and so would never tell of a label that all of them do.
+    ///
+    /// Raises:
+    ///     UsageError: Labels that no subject has, or a subject without a label map.
+    fn check(&self, py: Python<'_>, dataset: &Dataset) -> PyResult<()> {
+        py.detach(|| self.0.check(&dataset.0)).map_err(raise)
     }
 
     /// The probability of every voxel to be the centre of a patch, ``(z, y, x)`` float64: as large as the volume.
