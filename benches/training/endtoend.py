@@ -19,7 +19,6 @@ from benches.compare.targets import Verdict
 
 from . import loaders
 
-SUBJECTS = 4
 SIDE, QUICK_SIDE = 256, 128
 ROUNDS, QUICK_ROUNDS = 5, 3
 SECONDS, QUICK_SECONDS = 3.0, 0.5
@@ -51,7 +50,7 @@ def measure(folder, quick, say):
         rows.append({"loader": name, "patches per second": found, "ours without workers / this": beside})
     failed = [{"loader": c.loader.name, "failure": c.failure.strip().splitlines()[-1]} for c in contestants if c.failure]
     record = {
-        "subjects": f"{SUBJECTS} of {cases.side}³ int16, CT-like",
+        "subjects": f"{loaders.SUBJECTS} of {cases.side}³ int16, CT-like",
         "patches": f"{patch}³, in batches of {loaders.BATCH}",
         "loaders": rows,
         **({"did not take part": failed} if failed else {}),
@@ -76,7 +75,7 @@ def verdicts(rates):
 
 def subjects(folder, side, say):
     """The cases under `folder`; made if they are not there."""
-    cases = loaders.Cases(folder, side, tuple(f"case{n}" for n in range(SUBJECTS)))
+    cases = loaders.Cases(folder, side, tuple(f"case{n}" for n in range(loaders.SUBJECTS)))
     if not (folder / "ready").exists():
         shutil.rmtree(folder, ignore_errors=True)
         for n, name in enumerate(cases.names):
@@ -84,7 +83,7 @@ def subjects(folder, side, say):
             case = folder / name
             case.mkdir(parents=True)
             # Slabs of one tall volume: alike, and yet none is another.
-            data.save(case, data.ct(data.Frame((SUBJECTS * side, side, side), n * side, (n + 1) * side)))
+            data.save(case, data.ct(data.Frame((loaders.SUBJECTS * side, side, side), n * side, (n + 1) * side)))
             data.gzip_copy(case / "volume.nii", case / "volume.nii.gz")
             (case / "volume.nii").unlink()
         (folder / "ready").write_text(json.dumps({"side": side}))
@@ -169,7 +168,8 @@ def run(loader, batches, seconds):
         next(batches)
     count, begin = 0, time.perf_counter()
     while time.perf_counter() - begin < seconds:
-        count += loader.patches_in(next(batches))
+        # A queue that fills and then empties is measured over whole turns.
+        count += sum(loader.patches_in(next(batches)) for _ in range(loader.turn))
     return count / (time.perf_counter() - begin)
 
 

@@ -12,6 +12,7 @@ import torch
 
 from benches.compare.systems_voxquarry import library_digest
 
+SUBJECTS = 4
 BATCH = 4
 # Patches that are cut from a volume for each time that it is loaded, by those that load it.
 PER_LOAD = 8
@@ -40,6 +41,8 @@ class Loader:
     name: str
     # Batches that it may have ready before they are asked for.
     in_flight = 2 * WORKERS + 1
+    # Batches after which it is where it was.
+    turn = 1
 
     def __init__(self, cases, patch):
         self.cases = cases
@@ -137,7 +140,8 @@ class VoxquarryTorchio(Voxquarry):
     """A script for TorchIO with other imports."""
 
     name = "voxquarry.torchio.Queue"
-    in_flight = 2 * PER_LOAD
+    turn = SUBJECTS * PER_LOAD // BATCH
+    in_flight = 2 * turn
 
     def batches(self):
         import torchio

@@ -91,15 +91,22 @@ def test_padding(pair: Pair) -> None:
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_workers(pair: Pair, method: str) -> None:
     patches = PatchDataset(pair.open(threads=2), vq.UniformSampler(PATCH), patches_per_subject=6, seed=2)
-    assert len(pickle.dumps(patches)) < 1500
-    alone = list(DataLoader(patches, batch_size=3, shuffle=True, generator=torch.Generator().manual_seed(1)))
-    generator = torch.Generator().manual_seed(1)
-    options = {"num_workers": 2, "multiprocessing_context": method, "timeout": 60}
-    batches = list(DataLoader(patches, batch_size=3, shuffle=True, generator=generator, **options))
-    assert len(batches) == len(alone) == 6
-    for found, expected in zip(batches, alone, strict=True):
-        assert found["subject"] == expected["subject"]
-        assert all(torch.equal(found[key], expected[key]) for key in ("ct", "seg", "location"))
+    assert len(pickle.dumps(patches)) < 2000
+    order = np.random.default_rng(1).permutation(len(patches)).tolist()
+    loaders = [
+        DataLoader(patches, batch_size=3, sampler=order, **options)
+        for options in ({}, {"num_workers": 2, "multiprocessing_context": method, "timeout": 60, "persistent_workers": True})
+    ]
+    places = []
+    for epoch in (0, 4):
+        patches.set_epoch(epoch)
+        alone, batches = map(list, loaders)
+        assert len(batches) == len(alone) == 6
+        for found, expected in zip(batches, alone, strict=True):
+            assert found["subject"] == expected["subject"]
+            assert all(torch.equal(found[key], expected[key]) for key in ("ct", "seg", "location"))
+        places += [tuple(place) for batch in batches for place in batch["location"].tolist()]
+    assert len(set(places)) == len(places) == 36
 
 
 def test_what_cannot_be(pair: Pair) -> None:

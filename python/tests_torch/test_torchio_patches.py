@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torchio as tio
 from conftest import Pair
+from helpers import smooth, write_nifti
 
 import voxquarry as vq
 import voxquarry.torchio as vt
@@ -108,6 +110,19 @@ def test_nothing_is_loaded_unless_asked_for(pair: Pair) -> None:
     assert np.array_equal(patch.ct.data[0].numpy(), -voxels.T[i : i + 12, j : j + 10, k : k + 8])
     subject.ct.unload()
     assert np.array_equal(subject.ct.data[0].numpy(), voxels.T)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "u4", "f4", "f8"])
+@pytest.mark.parametrize("scale", [(1, 0), (0.3, -1024.7), (2, 0)])
+def test_values_are_the_real_ones(tmp_path: Path, dtype: str, scale: tuple[float, float]) -> None:
+    def edit(header: object) -> None:
+        header["scl_slope"], header["scl_inter"] = scale
+
+    path = write_nifti(tmp_path / "ct.nii", smooth((9, 8, 7), dtype).T, edit=edit)
+    image = vt.subject(vq.ingest({"a": {"ct": path}}, tmp_path / "store.zarr")["a"]).ct
+    expected = tio.ScalarImage(path).data
+    assert image.data.dtype == expected.dtype
+    assert torch.allclose(image.data, expected, rtol=1e-6, atol=0)
 
 
 def test_axes_over_65535() -> None:

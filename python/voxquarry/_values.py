@@ -13,14 +13,14 @@ _WIDER = {"uint16": np.int32, "uint32": np.int64}
 def real_values(voxels: np.ndarray, volume: Volume) -> np.ndarray:
     """``voxels`` of ``volume`` times its slope plus its intercept; the same array if there is nothing to do.
 
-    Scaled values are float32, or float64 where the stored ones have 32 bits or more that float32 cannot hold. Unscaled uint16 becomes
-    int32, and uint32 int64.
+    Scaled values are float32, as ITK makes them of every integer, or float64 if that is what is stored. Unscaled uint16 becomes int32, and
+    uint32 int64.
     """
     slope, intercept = volume.slope, volume.intercept
     if (slope, intercept) == (1.0, 0.0):
         return voxels.astype(_WIDER.get(voxels.dtype.name, voxels.dtype), copy=False)
-    narrow = voxels.dtype.itemsize < 4 or voxels.dtype == np.float32
-    real = voxels.astype(np.float32 if narrow else np.float64)
-    real *= real.dtype.type(slope)
-    real += real.dtype.type(intercept)
-    return real
+    # In double precision until the end, as ITK.
+    real = voxels.astype(np.float64)
+    real *= slope
+    real += intercept
+    return real.astype(np.float64 if voxels.dtype == np.float64 else np.float32, copy=False)

@@ -53,7 +53,8 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
         self.subjects = list(dataset)
         self.volumes = _names(dataset, self.subjects, volumes)
         self.padding = _padding(sampler) if padding is None else padding
-        self.epoch = 0
+        # Shared with worker processes, which may live for several epochs.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._grid = isinstance(sampler, GridSampler)
         counts = [
             len(sampler.locations(dataset[name])) if self._grid else operator.index(patches_per_subject)
@@ -61,9 +62,14 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
         ]
         self._ends = np.array(list(accumulate(counts)), dtype=np.int64)
 
+    @property
+    def epoch(self) -> int:
+        """The epoch, which random samplers draw from."""
+        return int(self._epoch)
+
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch, which random samplers draw from; worker processes see it when they are started next."""
-        self.epoch = operator.index(epoch)
+        """Chooses the epoch, in worker processes that live on (``persistent_workers``) too; set it before the loader is iterated over."""
+        self._epoch.fill_(operator.index(epoch))
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
