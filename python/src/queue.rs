@@ -11,7 +11,7 @@ use voxquarry::queue::{
 };
 use voxquarry::{Batch, Error, PatchLocation};
 
-use crate::arguments::{bytes, named, padding};
+use crate::arguments::{bytes, named, natural, padding};
 use crate::dataset::Dataset;
 use crate::errors::{raise, usage};
 use crate::lend::{self, Lent};
@@ -83,13 +83,13 @@ impl Queue {
         dataset: &Bound<'py, Dataset>,
         sampler: &Bound<'py, PyAny>,
         volumes: Option<&Bound<'py, PyAny>>,
-        patches_per_subject: u64,
-        batch_size: usize,
+        #[pyo3(from_py_with = natural)] patches_per_subject: u64,
+        #[pyo3(from_py_with = natural)] batch_size: u64,
         buffer_bytes: Option<&Bound<'py, PyAny>>,
         shuffle: &str,
-        seed: u64,
-        rank: u64,
-        world_size: u64,
+        #[pyo3(from_py_with = natural)] seed: u64,
+        #[pyo3(from_py_with = natural)] rank: u64,
+        #[pyo3(from_py_with = natural)] world_size: u64,
         drop_last: bool,
         subjects: Option<&Bound<'py, PyAny>>,
         padding: Option<&Bound<'py, PyAny>>,
@@ -124,6 +124,7 @@ impl Queue {
             value.map_or(Ok(default), |value| bytes(value, what))
         };
         let memory = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let batch_size = memory(batch_size);
         let options = QueueOptions {
             volumes: paddings(&volumes, padding, patches.padding())?,
             subjects,
@@ -197,7 +198,7 @@ impl Queue {
     ///
     /// Args:
     ///     epoch: 0 to 2**64 - 1.
-    fn set_epoch(&self, epoch: u64) {
+    fn set_epoch(&self, #[pyo3(from_py_with = natural)] epoch: u64) {
         self.engine.set_epoch(epoch);
     }
 

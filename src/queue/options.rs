@@ -142,6 +142,9 @@ pub(super) fn build(dataset: &Dataset, sampler: Sampler, options: QueueOptions) 
     {
         return Err(Error::usage(format!("volumes: {:?} is named twice", volumes[i].name)));
     }
+    if options.subjects.is_none() && options.patches_per_subject == 0 {
+        return Err(Error::usage("patches_per_subject 0: expected at least 1"));
+    }
     let threads = options.threads.or(dataset.options().threads);
     let threads = threads.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
     if threads == 0 {

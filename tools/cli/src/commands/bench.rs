@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use voxquarry::format::grid::box_of;
+use voxquarry::queue::{Poll, QueueOptions, QueueStats, QueueVolume};
 use voxquarry::sample::{Border, Epoch};
 use voxquarry::{
-    Dataset, Error, OpenOptions, PatchLocation, Result, Size3, Subject, UniformSampler, Volume,
+    Dataset, Error, OpenOptions, Padding, PatchLocation, Queue, Result, Size3, Subject,
+    UniformSampler, Volume,
 };
 use voxquarry_ingest::measure::{Pass, Patch, Until, read_patches};
 
@@ -35,6 +38,13 @@ struct Figures {
     stored_patch_bytes: f64,
     ratio: f64,
     passes: Vec<Measured>,
+    queue: Queued,
+}
+
+/// What a queue for training delivered.
+struct Queued {
+    threads: usize,
+    stats: QueueStats,
 }
 
 struct Measured {
@@ -117,6 +127,8 @@ fn measure(name: String, group: &Group, threads: usize, args: &BenchArgs) -> Res
         passes.push(warm(threads)?);
     }
 
+    let queue = Queued { threads, stats: queued(&name, group, patch_size, threads, args.seconds)? };
+
     let stored = group.iter().map(|(_, v)| v.stored_bytes()).collect::<Result<Vec<u64>>>()?;
     let chunk_bytes = |i: usize| stored[i] as f64 / group[i].1.layout().chunk_count() as f64;
     let (mut chunks, mut stored_patch_bytes) = (0.0, 0.0);
@@ -138,7 +150,49 @@ fn measure(name: String, group: &Group, threads: usize, args: &BenchArgs) -> Res
         stored_patch_bytes: stored_patch_bytes / n,
         ratio: raw as f64 / stored.iter().sum::<u64>() as f64,
         passes,
+        queue,
     })
+}
+
+/// Takes batches from a queue as fast as it gives them: epochs of the subjects whose volumes are like the first.
+fn queued(
+    name: &str,
+    group: &Group,
+    patch_size: Size3,
+    threads: usize,
+    time: Duration,
+) -> Result<QueueStats> {
+    const BATCH_PATCHES: usize = 4;
+    let kind = |volume: &Volume| (volume.dtype(), volume.channels());
+    let (dataset, first) = (group[0].0.dataset(), kind(&group[0].1));
+    let alike = group.iter().filter(|(_, volume)| kind(volume) == first);
+    let each = PATCHES.div_ceil(group.len()) as u64;
+    let defaults = QueueOptions::default();
+    let batch_voxels = group[0].1.voxels_in(patch_size, BATCH_PATCHES)?;
+    let batch_bytes = batch_voxels as u64 * first.0.size() as u64;
+    let options = QueueOptions {
+        volumes: vec![QueueVolume { name: name.to_owned(), padding: Padding::Refuse }],
+        subjects: Some(alike.map(|(subject, _)| (subject.name().to_owned(), each)).collect()),
+        batch_size: BATCH_PATCHES,
+        buffer_bytes: defaults.buffer_bytes.max(2 * batch_bytes),
+        cache_bytes: Some(OpenOptions::default().cache_bytes),
+        threads: Some(threads),
+        ..defaults
+    };
+    let queue = Queue::new(dataset, UniformSampler::new(patch_size, Border::Exclude)?, options)?;
+    let end = Instant::now() + time;
+    for epoch in 0.. {
+        queue.set_epoch(epoch);
+        let mut batches = queue.batches()?;
+        loop {
+            match batches.poll(Duration::from_secs(1))? {
+                Poll::End => break,
+                Poll::Ready(_) if Instant::now() >= end => return Ok(queue.stats()),
+                Poll::Ready(_) | Poll::Pending => {}
+            }
+        }
+    }
+    Ok(queue.stats())
 }
 
 /// What the first volume was ingested for, as far as it fits into all.
@@ -213,6 +267,22 @@ fn document(figures: &Figures) -> Value {
         "stored_bytes_per_patch": figures.stored_patch_bytes,
         "ratio": figures.ratio,
         "passes": figures.passes.iter().map(pass).collect::<Vec<_>>(),
+        "queue": queue_document(&figures.queue),
+    })
+}
+
+fn queue_document(Queued { threads, stats }: &Queued) -> Value {
+    json!({
+        "threads": threads,
+        "patches": stats.patches,
+        "batches": stats.batches,
+        "seconds": stats.elapsed.as_secs_f64(),
+        "patches_per_second": stats.patches_per_second(),
+        "stall_seconds": stats.stall.as_secs_f64(),
+        "decode_seconds": stats.read.as_secs_f64(),
+        "cache_hits": stats.cache_hits,
+        "chunks_decoded": stats.chunks_decoded,
+        "bytes_read": stats.encoded_bytes,
     })
 }
 
@@ -248,4 +318,15 @@ fn print(figures: &Figures) {
             m.pass.seconds,
         ));
     }
+    let Queued { threads, stats } = &figures.queue;
+    let visits = stats.cache_hits + stats.chunks_decoded;
+    line(&format!(
+        "  {:<11} {:>8.0} patches/s  {:>12}  {threads} threads busy {:.0} % of the time, {} read, {:.0} % of the chunks decoded before",
+        "queue",
+        stats.patches_per_second(),
+        megabytes_per_second(stats.voxel_bytes as f64 / stats.elapsed.as_secs_f64()),
+        100.0 * stats.read.as_secs_f64() / (stats.elapsed.as_secs_f64() * *threads as f64),
+        bytes(stats.encoded_bytes),
+        100.0 * stats.cache_hits as f64 / visits.max(1) as f64,
+    ));
 }

@@ -40,6 +40,14 @@ fn figures_are_those_of_the_store() {
             assert!((bytes_rate / rate / 1024.0 - 1.0).abs() < 1e-9, "{pass}");
         }
     }
+    for volume in volumes {
+        let queue = &volume["queue"];
+        let (patches, seconds) = (number(&queue["patches"]), number(&queue["seconds"]));
+        assert!(patches >= 1.0 && seconds > 0.0 && queue["threads"] == 2, "{queue}");
+        assert!(number(&queue["stall_seconds"]) <= seconds, "{queue}");
+        assert!((number(&queue["patches_per_second"]) * seconds / patches - 1.0).abs() < 1e-9);
+        assert!(number(&queue["chunks_decoded"]) >= 1.0 && number(&queue["bytes_read"]) >= 1.0);
+    }
     let one = world.json("bench s.zarr/case/seg --seconds 0.01 --threads 1 --json");
     assert_eq!(one["volumes"].as_array().unwrap().len(), 1);
     assert_eq!(one["volumes"][0]["passes"].as_array().unwrap().len(), 2);
@@ -77,9 +85,14 @@ fn patches_come_from_all_subjects_and_channels() {
     assert!((mean - 2.0).abs() <= 1.0 / patches + 1e-9, "{ct}");
     world.fails("bench s.zarr --patch-size 8 --seconds 0.01", 2, &["other", "[8, 8, 8]", "larger"]);
     let text = world.ok("bench s.zarr --seconds 0.01").out;
-    for words in
-        ["ct: patches of 8 × 7 × 6 int16", "from 2 subjects", "first touch", "warm", "ratio"]
-    {
+    for words in [
+        "ct: patches of 8 × 7 × 6 int16",
+        "from 2 subjects",
+        "first touch",
+        "warm",
+        "ratio",
+        "queue",
+    ] {
         assert!(text.contains(words), "{words}: {text}");
     }
 }

@@ -1,0 +1,238 @@
+//! The queue from Rust: batches equal to plain reads, in the plan's order, on any threads; errors, memory, and its bounds.
+
+mod common;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use common::Plain;
+use voxquarry::format::attributes::Kind;
+use voxquarry::format::layout::Codec;
+use voxquarry::queue::{Eviction, Poll, QueueOptions, QueueVolume, Shuffle};
+use voxquarry::sample::{Border, Epoch, Overlap, Placement};
+use voxquarry::{
+    Batch, Dataset, Dtype, Error, Fault, GridSampler, OpenOptions, Padding, Queue, Size3,
+    UniformSampler,
+};
+
+const PATCH: Size3 = [9, 16, 11];
+
+fn store(codec: Codec) -> (tempfile::TempDir, Dataset) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.zarr");
+    for (seed, name) in ["a", "b", "c"].into_iter().enumerate() {
+        let plain = Plain::new(None, [40 + seed, 48, 44], Dtype::Int16, seed as u64);
+        common::write(&path, name, "ct", &plain, Kind::Image, codec, PATCH);
+    }
+    let dataset = Dataset::open(path, &OpenOptions::default()).unwrap();
+    (folder, dataset)
+}
+
+fn options() -> QueueOptions {
+    let ct = QueueVolume { name: "ct".to_owned(), padding: Padding::Refuse };
+    QueueOptions { volumes: vec![ct], patches_per_subject: 30, ..QueueOptions::default() }
+}
+
+fn uniform() -> UniformSampler {
+    UniformSampler::new(PATCH, Border::Exclude).unwrap()
+}
+
+fn all(queue: &Queue) -> Vec<Batch> {
+    queue.batches().unwrap().map(Result::unwrap).collect()
+}
+
+/// Names, starts and voxels, one patch after the other.
+fn stream(queue: &Queue) -> Vec<(String, [i64; 3], Vec<u8>)> {
+    let mut patches = Vec::new();
+    for batch in queue.batches().unwrap().map(Result::unwrap) {
+        let bytes = batch.bytes(0).chunks_exact(batch.bytes(0).len() / batch.len());
+        for (location, voxels) in batch.locations().iter().zip(bytes) {
+            patches.push((location.subject.to_string(), location.region.start, voxels.to_vec()));
+        }
+    }
+    patches
+}
+
+#[test]
+fn batches_hold_what_a_read_gives() {
+    for codec in [Codec::Fast, Codec::Compact, Codec::None] {
+        let (_folder, dataset) = store(codec);
+        let queue = Queue::new(&dataset, uniform(), options()).unwrap();
+        let batches = all(&queue);
+        assert_eq!(batches.len() as u64, queue.len());
+        assert_eq!(batches.last().unwrap().shape(0), [2, 1, 9, 16, 11]);
+        let mut seen = HashSet::new();
+        for batch in &batches {
+            let array = batch.array::<i16>("ct").unwrap();
+            assert!(batch.array::<u16>("ct").is_err() && batch.array::<i16>("seg").is_err());
+            for (location, patch) in batch.locations().iter().zip(array.outer_iter()) {
+                let volume = dataset.subject(&location.subject).unwrap().volume("ct").unwrap();
+                assert_eq!(volume.read::<i16>(location.region, Padding::Refuse).unwrap(), patch);
+                seen.insert(location.clone());
+            }
+        }
+        let subjects = ["a", "b", "c"].map(|name| dataset.subject(name).unwrap());
+        let drawn = subjects
+            .iter()
+            .flat_map(|subject| uniform().locations(subject, Epoch::default(), 0, 30).unwrap());
+        assert_eq!(seen, drawn.collect());
+    }
+}
+
+#[test]
+fn how_it_is_read_does_not_show() {
+    let (_folder, dataset) = store(Codec::Compact);
+    let batch_bytes = 4 * 2 * PATCH.iter().product::<usize>() as u64;
+    for shuffle in [Shuffle::Global, Shuffle::Window, Shuffle::None] {
+        let with = |change: &dyn Fn(&mut QueueOptions)| {
+            let mut options = QueueOptions { shuffle, window_bytes: 400_000, seed: 9, ..options() };
+            change(&mut options);
+            stream(&Queue::new(&dataset, uniform(), options).unwrap())
+        };
+        let expected = with(&|options| options.threads = Some(1));
+        assert_eq!(expected.len(), 90);
+        for threads in [2, 8] {
+            for cache_bytes in [0, 40_000, 1 << 30] {
+                for eviction in [Eviction::Farthest, Eviction::Oldest] {
+                    let found = with(&|options| {
+                        options.threads = Some(threads);
+                        options.cache_bytes = Some(cache_bytes);
+                        options.eviction = eviction;
+                        options.buffer_bytes = batch_bytes.next_multiple_of(64) * threads as u64;
+                    });
+                    assert!(found == expected, "{shuffle:?} {threads} {cache_bytes} {eviction:?}");
+                }
+            }
+        }
+        assert!(with(&|options| options.seed = 8) != expected);
+    }
+}
+
+#[test]
+fn the_future_decodes_less_than_the_past() {
+    let (_folder, dataset) = store(Codec::Compact);
+    let decoded = |eviction, cache_bytes| {
+        let options = QueueOptions {
+            eviction,
+            cache_bytes: Some(cache_bytes),
+            patches_per_subject: 100,
+            threads: Some(1),
+            ..options()
+        };
+        let queue = Queue::new(&dataset, uniform(), options).unwrap();
+        let batches = queue.batches().unwrap().map(|batch| batch.unwrap().len()).sum::<usize>();
+        assert_eq!(batches, 300);
+        queue.stats()
+    };
+    let volume = dataset.subject("a").unwrap().volume("ct").unwrap();
+    let chunks = 3 * volume.layout().chunk_count() as usize;
+    let set = chunks * volume.layout().chunk_bytes();
+    let every = decoded(Eviction::Farthest, 0);
+    assert_eq!(every.cache_hits, 0);
+    for part in [4, 8] {
+        let [ours, lru] = [Eviction::Farthest, Eviction::Oldest].map(|e| decoded(e, set / part));
+        assert_eq!(ours.cache_hits + ours.chunks_decoded, every.chunks_decoded);
+        assert_eq!(lru.cache_hits + lru.chunks_decoded, every.chunks_decoded);
+        assert!(ours.chunks_decoded * 10 < lru.chunks_decoded * 9, "{part}: {ours:?} {lru:?}");
+        assert!(ours.encoded_bytes < lru.encoded_bytes, "{part}: {ours:?} {lru:?}");
+    }
+    // What fits is decoded once. Chunks without an entry are zeros, which are neither.
+    assert!(decoded(Eviction::Farthest, 2 * set).chunks_decoded <= chunks as u64);
+}
+
+#[test]
+fn the_stream_goes_on_where_a_state_was_taken() {
+    let (_folder, dataset) = store(Codec::Fast);
+    let queue = || Queue::new(&dataset, uniform(), options()).unwrap();
+    let expected = stream(&queue());
+    let first = queue();
+    let mut batches = first.batches().unwrap();
+    for taken in 0..=first.len() {
+        let resumed = queue();
+        resumed.load_state(&first.state()).unwrap();
+        assert!(stream(&resumed) == expected[expected.len().min(4 * taken as usize)..]);
+        assert_eq!(batches.next().is_some(), taken < first.len());
+    }
+    let other = Queue::new(&dataset, uniform(), QueueOptions { seed: 1, ..options() }).unwrap();
+    assert!(matches!(other.load_state(&first.state()), Err(Error::Usage(_))));
+}
+
+#[test]
+fn a_grid_over_an_empty_list_has_nothing() {
+    let (_folder, dataset) = store(Codec::Fast);
+    let grid = GridSampler::new(PATCH, Overlap::Voxels([0; 3]), None, Placement::Flush).unwrap();
+    let options = QueueOptions { subjects: Some(Vec::new()), ..options() };
+    let queue = Queue::new(&dataset, grid, options).unwrap();
+    assert!(queue.is_empty() && all(&queue).is_empty());
+    assert!(matches!(queue.batches().unwrap().poll(Duration::ZERO), Ok(Poll::End)));
+}
+
+#[test]
+fn memory_that_came_back_is_used_again() {
+    let (_folder, dataset) = store(Codec::Fast);
+    let options = QueueOptions {
+        patches_per_subject: 2000,
+        threads: Some(2),
+        buffer_bytes: 4 * 4 * 2 * 9 * 16 * 11,
+        ..options()
+    };
+    let queue = Queue::new(&dataset, uniform(), options).unwrap();
+    let mut places = HashSet::new();
+    let mut held = None;
+    for batch in queue.batches().unwrap().map(Result::unwrap) {
+        places.insert(batch.base(0) as usize);
+        // As a loop in Python does, the consumer has two when it takes the next.
+        held = Some(batch);
+    }
+    drop(held);
+    // Four in the ring and two with the consumer, of 1500.
+    assert!(places.len() <= 6, "{} buffers", places.len());
+}
+
+#[test]
+fn errors_say_where_and_whose_fault() {
+    let (folder, dataset) = store(Codec::Fast);
+    let shard = folder.path().join("s.zarr/b/ct/0/c/0/0/0");
+    let length = std::fs::metadata(&shard).unwrap().len();
+    std::fs::File::options().write(true).open(&shard).unwrap().set_len(length / 2).unwrap();
+    let queue =
+        Queue::new(&dataset, uniform(), QueueOptions { batch_size: 1, ..options() }).unwrap();
+    let (mut good, mut bad) = (0, 0);
+    for batch in queue.batches().unwrap() {
+        match batch {
+            Ok(batch) => {
+                assert_ne!(&*batch.locations()[0].subject, "b");
+                good += 1;
+            }
+            Err(error) => {
+                assert_eq!(error.fault(), Fault::Data);
+                let Error::InPatch { subject, volume, region, .. } = &error else {
+                    panic!("{error:?}")
+                };
+                assert_eq!((subject.as_str(), volume.as_str(), region.size), ("b", "ct", PATCH));
+                assert!(matches!(error.root(), Error::ShardIndex { .. }), "{error}");
+                bad += 1;
+            }
+        }
+    }
+    assert_eq!((good, bad), (60, 30));
+}
+
+#[test]
+fn dropping_it_early_gives_the_memory_back() {
+    let (_folder, dataset) = store(Codec::Compact);
+    let queue = Queue::new(&dataset, uniform(), options()).unwrap();
+    let mut held = Vec::new();
+    for taken in 0..5 {
+        let mut batches = queue.batches().unwrap();
+        held.extend(batches.by_ref().take(taken).map(Result::unwrap));
+    }
+    // What the consumer holds stays as it was, whatever became of the rest.
+    for batch in &held {
+        let location = &batch.locations()[0];
+        let volume = dataset.subject(&location.subject).unwrap().volume("ct").unwrap();
+        let patch = volume.read::<i16>(location.region, Padding::Refuse).unwrap();
+        assert_eq!(batch.array::<i16>("ct").unwrap().outer_iter().next().unwrap(), patch);
+    }
+    assert_eq!(held.len(), 10);
+}
