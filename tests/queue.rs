@@ -219,6 +219,22 @@ fn errors_say_where_and_whose_fault() {
 }
 
 #[test]
+fn threads_that_begin_together_never_wait_for_each_other() {
+    let (_folder, dataset) = store(Codec::Compact);
+    let options =
+        QueueOptions { patches_per_subject: 6, threads: Some(16), batch_size: 1, ..options() };
+    let queue = Queue::new(&dataset, uniform(), options).unwrap();
+    for round in 0..400 {
+        let mut batches = queue.batches().unwrap();
+        for _ in 0..18 {
+            // Thousands of times what a patch takes.
+            let batch = batches.poll(Duration::from_secs(30)).unwrap();
+            assert!(matches!(batch, Poll::Ready(_)), "round {round}: {batch:?}");
+        }
+    }
+}
+
+#[test]
 fn dropping_it_early_gives_the_memory_back() {
     let (_folder, dataset) = store(Codec::Compact);
     let queue = Queue::new(&dataset, uniform(), options()).unwrap();

@@ -4,7 +4,7 @@
 //! - Threads end when their iteration ends or is dropped; whoever drops it waits for the patches that are being read.
 //! - What a patch contains depends on its position alone, never on who reads it or when.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,8 +68,10 @@ struct View {
     horizon: u64,
     /// The next whose chunks are asked of the disk.
     read_ahead: u64,
-    /// Patches from some thread's claim on; none is there whose turn has come.
+    /// Found, for the turn to come.
     located: HashMap<u64, Outcome>,
+    /// Being found by a thread that looks ahead.
+    pending: HashSet<u64>,
 }
 
 impl Readers {
@@ -176,8 +178,9 @@ impl Crew {
             if let Some(location) = view.located.remove(&number) {
                 return location;
             }
-            if view.horizon <= number {
-                view.horizon = number + 1;
+            if !view.pending.contains(&number) {
+                // Threads come here in any order: a later patch may have moved the horizon beyond this one.
+                view.horizon = view.horizon.max(number + 1);
                 drop(view);
                 return self.locate(number);
             }
@@ -214,12 +217,16 @@ impl Crew {
                 return;
             }
             view.horizon += 1;
+            view.pending.insert(next);
             drop(view);
             let location = self.locate(next);
             if let Ok(location) = &location {
                 self.announce(location, next);
             }
-            self.view().located.insert(next, location);
+            let mut view = self.view();
+            view.pending.remove(&next);
+            view.located.insert(next, location);
+            drop(view);
             self.located.notify_all();
         }
     }
