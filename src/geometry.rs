@@ -130,6 +130,22 @@ impl Affine {
         shifted
     }
 
+    /// The affine of the same space in voxels of another size: of axis `a` of `(z, y, x)`, each `down[a]` voxels become `up[a]`.
+    #[must_use]
+    pub fn scaled(&self, up: Size3, down: Size3) -> Self {
+        let ratio = [0, 1, 2].map(|a| down[a] as f64 / up[a] as f64);
+        // The outer faces stay where they are: index i of the new voxels lies at (i + ½) ratio − ½ of the old.
+        let origin = self.apply(ratio.map(|r| (r - 1.0) / 2.0));
+        let mut scaled = *self;
+        for row in 0..3 {
+            for column in 0..3 {
+                scaled.0[row][column] *= ratio[2 - column];
+            }
+            scaled.0[row][3] = origin[row];
+        }
+        scaled
+    }
+
     fn determinant(&self) -> f64 {
         let m = &self.0;
         m[0][0] * (m[1][1] * m[2][2] - m[1][2] * m[2][1])

@@ -24,10 +24,11 @@ mod source;
 pub mod store;
 
 pub use aggregate::{Aggregator, Window};
+
 pub use dtype::{Dtype, Voxel};
 pub use error::{Error, Fault, Result};
 pub use geometry::{Affine, Padding, Region, Size3};
-pub use half::f16;
+pub use half::{bf16, f16};
 pub use queue::{Batch, Queue};
 pub use sample::{
     GridSampler, LabelSampler, PatchLocation, RandomSampler, UniformSampler, WeightedSampler,

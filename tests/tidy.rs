@@ -31,9 +31,10 @@ const MAY_IMPORT: [(&str, &[&str]); 8] = [
 const GROUND: [&str; 5] = ["dtype", "error", "geometry", "prefetch", "process"];
 
 /// The rooms that may be `unsafe`: maps, decoders, and writing to disjoint parts of the caller's buffer.
-const UNSAFE_ROOMS: [&str; 12] = [
+const UNSAFE_ROOMS: [&str; 13] = [
     // Lends a batch's memory to numpy.
     "python/src/lend.rs",
+    "src/aggregate/row.rs",
     "src/codec/lz4/decode.rs",
     "src/codec/lz4/mod.rs",
     "src/codec/shuffle/avx2.rs",
@@ -194,7 +195,7 @@ fn rooms_by_name(lib: &str) -> BTreeMap<String, String> {
         }
     }
     // A type and a macro that the ground hands on.
-    for name in ["f16", "with_voxel"] {
+    for name in ["bf16", "f16", "with_voxel"] {
         rooms.insert(name.to_owned(), "ground".to_owned());
     }
     rooms

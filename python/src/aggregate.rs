@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-use numpy::ndarray::{Array4, Axis};
-use numpy::{Element, PyArray, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::ndarray::{Array2, Array4, Axis};
+use numpy::{
+    Element, PyArray, PyArray2, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use voxquarry::aggregate::{AggregateOptions, Sink};
+use voxquarry::aggregate::{AggregateOptions, Finish, NonFinite, PatchDtype, Scale, Sink};
 use voxquarry::store::StoreWriter;
 use voxquarry::{Dtype, Size3, Voxel, Window, with_voxel};
 
@@ -31,7 +33,8 @@ use crate::sample::{GridSampler, space_of};
 ///     grid: The sampler whose patches will come.
 ///     subject: What the grid is laid over: a subject, a volume, or extents ``(z, y, x)``.
 ///     channels: Channels of every patch; ``None`` if the result has no such axis.
-///     dtype: Of the result; integers are rounded half to even and saturate.
+///     dtype: Of the result; integers are rounded half to even and saturate. By default float32, or uint8 (uint16 for more
+///         than 256 channels) for a ``finish`` that gives whole numbers.
 ///     window: Weights of a patch's voxels. ``"hann"``, ``"average"``, ``"crop"`` (one patch a voxel: TorchIO's three),
 ///         ``"gaussian"`` (MONAI's), ``"gaussian-nnunet"``, or three arrays of positive weights, one for each axis
 ///         ``(z, y, x)``, whose product is the window.
@@ -39,18 +42,32 @@ use crate::sample::{GridSampler, space_of};
 ///         the subject are made if they are not there; nothing is visible before ``finish``.
 ///     memory_bytes: For unfinished voxels, an int or a string such as ``"1GiB"``; beyond it a scratch file is used. An array
 ///         that is the result is not counted.
-///     finish: What happens to blended voxels before they are stored; ``"none"`` is all there is.
+///     finish: What happens to blended voxels before they are stored. ``"none"``: nothing but the cast. ``"argmax"``: the number
+///         of the channel with the largest value, the first of equal ones; the result has no channel axis, and the channels
+///         never exist as a whole volume. ``"softmax+argmax"``: each patch's channels become probabilities first.
+///         ``"threshold"``, or ``("threshold", t)``: 1 where the value is at least ``t`` (0.5), else 0.
+///         ``("quantize", slope, intercept)``: the nearest whole number of steps, ``(value - intercept) / slope``; a stored
+///         volume notes slope and intercept.
 ///     threads: Threads that blend and encode; all cores by default.
+///     scale: Voxels of the patches that will be added for each voxel of the grid: a number, or three ``(z, y, x)``; each a
+///         whole number or one divided by one (``0.5``: the model halves). The result has that resolution; starts stay the
+///         grid's.
+///     nonfinite: ``"keep"`` blends NaN and infinite values like any other, ``"error"`` refuses the patch.
+///     resume: With ``out``: unfinished work stays when the process ends, however it ends, and an aggregator with the same
+///         arguments continues it: ``needed`` lists the patches that are still to be computed. A text instead of ``True`` is
+///         one argument more that has to be the same, such as the model's name. Without it, work that was kept is discarded.
 ///
 /// Raises:
-///     UsageError: Arguments that cannot be; ``"crop"`` of an odd overlap; a volume that is there.
+///     UsageError: Arguments that cannot be; ``"crop"`` of an odd overlap; a volume that is there; work to be resumed that
+///         was begun with other arguments.
 ///     StorageError: The store cannot be written.
 #[pyclass(frozen, module = "voxquarry")]
 pub(crate) struct Aggregator {
     /// Gone once finished.
     engine: RwLock<Option<Box<dyn Engine>>>,
     patch_size: Size3,
-    size: Size3,
+    /// Extents of the result, its channels first if it has them.
+    shape: Vec<usize>,
     channels: Option<usize>,
     dtype: Dtype,
 }
@@ -59,8 +76,8 @@ pub(crate) struct Aggregator {
 impl Aggregator {
     #[new]
     #[pyo3(
-        signature = (grid, subject, channels=Some(1), dtype=None, window=None, out=None, memory_bytes=None, finish="none", threads=None),
-        text_signature = "(grid, subject, channels=1, dtype='float32', window='hann', out=None, memory_bytes='1GiB', finish='none', threads=None)"
+        signature = (grid, subject, channels=Some(1), dtype=None, window=None, out=None, memory_bytes=None, finish=None, threads=None, scale=None, nonfinite="keep", resume=None),
+        text_signature = "(grid, subject, channels=1, dtype='float32', window='hann', out=None, memory_bytes='1GiB', finish='none', threads=None, scale=1, nonfinite='keep', resume=False)"
     )]
     #[allow(clippy::too_many_arguments)] // Python's keywords, checked and bundled here.
     fn new(
@@ -72,14 +89,12 @@ impl Aggregator {
         window: Option<&Bound<'_, PyAny>>,
         out: Option<PathBuf>,
         memory_bytes: Option<&Bound<'_, PyAny>>,
-        finish: &str,
+        finish: Option<&Bound<'_, PyAny>>,
         threads: Option<usize>,
+        scale: Option<&Bound<'_, PyAny>>,
+        nonfinite: &str,
+        resume: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        if finish != "none" {
-            return Err(usage(format!(
-                "finish {finish:?}: only \"none\" is there, take the argmax of the result"
-            )));
-        }
         if threads == Some(0) {
             return Err(usage("threads 0: expected None or at least 1"));
         }
@@ -90,9 +105,22 @@ impl Aggregator {
         if let Some(value) = memory_bytes {
             options.memory_bytes = bytes(value, "memory_bytes")?;
         }
-        let dtype = dtype.map_or(Ok(Dtype::Float32), self::dtype)?;
+        if let Some(value) = finish {
+            options.finish = self::finish(value)?;
+        }
+        if let Some(value) = scale {
+            options.scale = self::scale(value)?;
+        }
+        options.non_finite = match nonfinite {
+            "keep" => NonFinite::Keep,
+            "error" => NonFinite::Refuse,
+            _ => return Err(usage(format!("nonfinite {nonfinite:?}: expected keep or error"))),
+        };
+        options.resume = resume.map_or(Ok(None), self::resume)?;
+        let default = options.finish.default_dtype(channels.unwrap_or(1));
+        let dtype = dtype.map_or(Ok(default), self::dtype)?;
         let (size, affine) = space_of(subject)?;
-        let (grid, patch_size) = (&grid.0, grid.0.patch_size());
+        let grid = &grid.0;
         let engine = || -> voxquarry::Result<Box<dyn Engine>> {
             let grid = grid.grid(size)?;
             let Some(out) = &out else {
@@ -106,16 +134,18 @@ impl Aggregator {
                 voxquarry::Aggregator::to_store(grid, &options, dtype, &store, place, affine)?;
             Ok(Box::new(engine))
         };
-        let engine = RwLock::new(Some(py.detach(engine).map_err(raise)?));
-        Ok(Self { engine, patch_size, size, channels, dtype })
+        let engine = py.detach(engine).map_err(raise)?;
+        let (patch_size, shape) = (engine.patch_size(), engine.shape());
+        let engine = RwLock::new(Some(engine));
+        Ok(Self { engine, patch_size, shape, channels, dtype })
     }
 
     /// Adds patches.
     ///
     /// Args:
     ///     patches: ``(n, c, z, y, x)`` voxels, or ``(c, z, y, x)`` for one patch; the axis ``c`` may be left out where there
-    ///         is one channel. Any dtype of a volume; numpy arrays and CPU tensors, which are read in place where they are
-    ///         C-contiguous.
+    ///         is one channel. Any dtype of a volume, and bfloat16; numpy arrays and CPU tensors, which are read in place
+    ///         where they are C-contiguous.
     ///     starts: Where they begin: ``(n, 3)`` integers, ``(z, y, x)``, as the grid gave them, or one of them for one patch.
     ///
     /// Raises:
@@ -123,7 +153,7 @@ impl Aggregator {
     ///         nothing is added.
     ///     StorageError: The disk; the aggregator is of no use afterwards.
     fn add(&self, patches: &Bound<'_, PyAny>, starts: &Bound<'_, PyAny>) -> PyResult<()> {
-        let patches = native(patches)?;
+        let (patches, is_bfloat16) = native(patches)?;
         let starts = match start(starts) {
             Ok(one) => vec![one],
             Err(_) => self::starts(starts)?,
@@ -139,7 +169,11 @@ impl Aggregator {
                 starts.len()
             )));
         }
-        with_voxel!(dtype(patches.dtype().as_any())?, T => self.add_typed::<T>(&patches, &starts))
+        if is_bfloat16 {
+            return self.add_typed::<u16>(PatchDtype::BFloat16, &patches, &starts);
+        }
+        let dtype = dtype(patches.dtype().as_any())?;
+        with_voxel!(dtype, T => self.add_typed::<T>(PatchDtype::Volume(dtype), &patches, &starts))
     }
 
     /// How many patches are still awaited.
@@ -148,7 +182,19 @@ impl Aggregator {
         py.detach(|| self.with(|engine| engine.missing())).map_err(raise)
     }
 
-    /// Whether the patch that begins at ``start``, ``(z, y, x)``, was added.
+    /// Where the patches that are still awaited begin, in the grid's order: of a resumed run, those that are to be computed.
+    ///
+    /// Returns:
+    ///     ``(n, 3)`` int64, ``(z, y, x)``.
+    fn needed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<i64>>> {
+        let needed = py.detach(|| self.with(|engine| engine.needed())).map_err(raise)?;
+        let count = needed.len();
+        let flat = needed.into_iter().flatten().collect();
+        let array = Array2::from_shape_vec((count, 3), flat).expect("three numbers a start");
+        Ok(PyArray2::from_owned_array(py, array))
+    }
+
+    /// Whether the patch that begins at ``start``, ``(z, y, x)``, was added, or an earlier run made it needless.
     fn has(&self, py: Python<'_>, #[pyo3(from_py_with = start)] start: [i64; 3]) -> PyResult<bool> {
         py.detach(|| self.with(|engine| engine.has(start))).map_err(raise)
     }
@@ -156,7 +202,7 @@ impl Aggregator {
     /// The result; the aggregator is empty afterwards.
     ///
     /// Returns:
-    ///     A ``(c, z, y, x)`` array, ``(z, y, x)`` for ``channels=None``; or the volume at ``out``.
+    ///     A ``(c, z, y, x)`` array, ``(z, y, x)`` for ``channels=None`` and for labels; or the volume at ``out``.
     ///
     /// Raises:
     ///     UsageError: Patches are missing (they can still be added), or it was finished before.
@@ -167,13 +213,13 @@ impl Aggregator {
             engine.as_ref().ok_or_else(finished)?.check_complete()?;
             engine.take().ok_or_else(finished)
         };
-        py.detach(take).map_err(raise)?.finish(py, self.channels.is_some())
+        py.detach(take).map_err(raise)?.finish(py, self.shape.len() == 4)
     }
 
     /// Extents of the result, ``(z, y, x)`` or ``(c, z, y, x)``.
     #[getter]
     fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        PyTuple::new(py, self.channels.into_iter().chain(self.size).collect::<Vec<_>>())
+        PyTuple::new(py, &self.shape)
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
@@ -181,8 +227,7 @@ impl Aggregator {
             Ok(missing) => format!("{missing} patches missing"),
             Err(_) => "finished".to_owned(),
         };
-        let shape: Vec<usize> = self.channels.into_iter().chain(self.size).collect();
-        format!("<voxquarry.Aggregator: {shape:?} {}, {state}>", self.dtype)
+        format!("<voxquarry.Aggregator: {:?} {}, {state}>", self.shape, self.dtype)
     }
 }
 
@@ -209,6 +254,7 @@ impl Aggregator {
 
     fn add_typed<T: Voxel + Element>(
         &self,
+        dtype: PatchDtype,
         patches: &Bound<'_, PyUntypedArray>,
         starts: &[[i64; 3]],
     ) -> PyResult<()> {
@@ -217,7 +263,7 @@ impl Aggregator {
         let bytes = bytemuck::cast_slice(array.as_slice()?);
         patches
             .py()
-            .detach(|| self.with(|engine| engine.add(T::DTYPE, bytes, starts)))
+            .detach(|| self.with(|engine| engine.add(dtype, bytes, starts)))
             .and_then(|added| added)
             .map_err(raise)
     }
@@ -225,20 +271,35 @@ impl Aggregator {
 
 /// The aggregators of Rust behind one face, whatever their dtype and sink.
 trait Engine: Send + Sync {
-    fn add(&self, dtype: Dtype, patches: &[u8], starts: &[[i64; 3]]) -> voxquarry::Result<()>;
+    fn add(&self, dtype: PatchDtype, patches: &[u8], starts: &[[i64; 3]]) -> voxquarry::Result<()>;
     fn missing(&self) -> usize;
+    fn needed(&self) -> Vec<[i64; 3]>;
+    fn patch_size(&self) -> Size3;
+    fn shape(&self) -> Vec<usize>;
     fn has(&self, start: [i64; 3]) -> bool;
     fn check_complete(&self) -> voxquarry::Result<()>;
     fn finish(self: Box<Self>, py: Python<'_>, channels: bool) -> PyResult<Bound<'_, PyAny>>;
 }
 
 impl<S: Sink<Output: Finished>> Engine for voxquarry::Aggregator<S> {
-    fn add(&self, dtype: Dtype, patches: &[u8], starts: &[[i64; 3]]) -> voxquarry::Result<()> {
+    fn add(&self, dtype: PatchDtype, patches: &[u8], starts: &[[i64; 3]]) -> voxquarry::Result<()> {
         self.add_bytes(dtype, patches, starts)
     }
 
     fn missing(&self) -> usize {
         voxquarry::Aggregator::missing(self)
+    }
+
+    fn needed(&self) -> Vec<[i64; 3]> {
+        voxquarry::Aggregator::needed(self)
+    }
+
+    fn patch_size(&self) -> Size3 {
+        voxquarry::Aggregator::patch_size(self)
+    }
+
+    fn shape(&self) -> Vec<usize> {
+        self.out_channels().into_iter().chain(self.size()).collect()
     }
 
     fn has(&self, start: [i64; 3]) -> bool {
@@ -309,11 +370,93 @@ fn split(out: &Path) -> voxquarry::Result<(&Path, (&str, &str))> {
     })
 }
 
-/// As a C-contiguous array in the machine's byte order; a copy only where it is none.
-fn native<'py>(patches: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyUntypedArray>> {
-    let numpy = patches.py().import("numpy")?;
-    let array = numpy.call_method1("asarray", (patches,))?;
+/// A name, or a name with its numbers.
+fn finish(value: &Bound<'_, PyAny>) -> PyResult<Finish> {
+    let refused = || {
+        usage(format!(
+            "finish {value}: expected \"none\", \"argmax\", \"softmax+argmax\", \"threshold\", (\"threshold\", t) or \
+             (\"quantize\", slope, intercept)"
+        ))
+    };
+    let name = match value.extract::<String>() {
+        Ok(name) => name,
+        Err(_) => value.get_item(0).and_then(|name| name.extract()).map_err(|_| refused())?,
+    };
+    if let Ok((_, slope, intercept)) = value.extract::<(String, f64, f64)>()
+        && name == "quantize"
+    {
+        return Ok(Finish::Quantize { slope, intercept });
+    }
+    if let Ok((_, at)) = value.extract::<(String, f64)>()
+        && name == "threshold"
+    {
+        return Ok(Finish::Threshold(at));
+    }
+    match (name.as_str(), value.extract::<String>().is_ok()) {
+        ("none", true) => Ok(Finish::None),
+        ("argmax", true) => Ok(Finish::Argmax),
+        ("softmax+argmax", true) => Ok(Finish::SoftmaxArgmax),
+        ("threshold", true) => Ok(Finish::Threshold(0.5)),
+        _ => Err(refused()),
+    }
+}
+
+/// A number for all axes, or one for each: whole, or one divided by a whole number.
+fn scale(value: &Bound<'_, PyAny>) -> PyResult<Scale> {
+    let axes = match value.extract::<f64>() {
+        Ok(all) => [all; 3],
+        Err(_) => value.extract::<[f64; 3]>().map_err(|_| {
+            usage(format!("scale {value}: expected a number, or three for (z, y, x)"))
+        })?,
+    };
+    /// More than any model changes the resolution by; up to here one over n tells n.
+    const LARGEST: f64 = 1024.0;
+    let mut scale = Scale::default();
+    for (axis, ratio) in axes.into_iter().enumerate() {
+        let (up, down) = if ratio >= 1.0 { (ratio, 1.0) } else { (1.0, (1.0 / ratio).round()) };
+        let near = (ratio * down - up).abs() <= 1e-6;
+        if !(near && up.fract() == 0.0 && (1.0..=LARGEST).contains(&(up * down))) {
+            return Err(usage(format!(
+                "scale {ratio}: expected a whole number from 1 to 1024, or one divided by one, such as 2 or 0.5"
+            )));
+        }
+        (scale.up[axis], scale.down[axis]) = (up as usize, down as usize);
+    }
+    Ok(scale)
+}
+
+/// Whether to resume, or a text that has to be the same.
+fn resume(value: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
+    match (value.extract::<bool>(), value.extract::<String>()) {
+        (Ok(resumes), _) => Ok(resumes.then(String::new)),
+        (_, Ok(note)) => Ok(Some(note)),
+        _ if value.is_none() => Ok(None),
+        _ => Err(usage(format!("resume {value}: expected True, False or a text"))),
+    }
+}
+
+/// As a C-contiguous array in the machine's byte order, a copy only where it is none; and whether its elements are bfloat16,
+/// given as the 16-bit integers with the same bits.
+fn native<'py>(patches: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyUntypedArray>, bool)> {
+    let py = patches.py();
+    let numpy = py.import("numpy")?;
+    // A tensor of a graph has to leave it, and numpy knows no bfloat16: torch is asked in its own words, not imported.
+    let tensor =
+        if patches.hasattr("detach")? { &patches.call_method0("detach")? } else { patches };
+    let name = |of: &Bound<'py, PyAny>| of.getattr("dtype").and_then(|dtype| dtype.str());
+    if name(tensor).is_ok_and(|name| name == "torch.bfloat16") {
+        let torch = py.import("torch")?;
+        let bits = tensor.call_method1("view", (torch.getattr("uint16")?,))?;
+        let bits = numpy.call_method1("ascontiguousarray", (bits,))?;
+        return Ok((bits.cast_into::<PyUntypedArray>()?, true));
+    }
+    let array = numpy.call_method1("asarray", (tensor,))?;
+    if name(&array).is_ok_and(|name| name == "bfloat16") {
+        let bits = numpy.call_method1("ascontiguousarray", (array,))?;
+        let bits = bits.call_method1("view", ("uint16",))?;
+        return Ok((bits.cast_into::<PyUntypedArray>()?, true));
+    }
     let native = array.getattr("dtype")?.call_method1("newbyteorder", ("=",))?;
     let array = numpy.call_method1("ascontiguousarray", (array, native))?;
-    Ok(array.cast_into::<PyUntypedArray>()?)
+    Ok((array.cast_into::<PyUntypedArray>()?, false))
 }

@@ -1,8 +1,7 @@
 //! Memory for unfinished voxels: on the heap within the budget, in a scratch file beyond it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::Result;
 use crate::source::Scratch;
@@ -11,11 +10,19 @@ use crate::source::Scratch;
 #[derive(Debug)]
 pub(super) struct Budget {
     limit_bytes: u64,
-    used_bytes: AtomicU64,
     folder: PathBuf,
+    heap: Mutex<Heap>,
 }
 
-/// Zeroed bytes, aligned for every voxel.
+#[derive(Debug, Default)]
+struct Heap {
+    /// Of buffers in use and idle ones.
+    used_bytes: u64,
+    /// Given back, to be lent again: fresh memory costs a fault for each of its pages.
+    idle: Vec<Vec<f64>>,
+}
+
+/// Bytes, aligned for every voxel; whatever was in them before.
 #[derive(Debug)]
 pub(super) struct Buffer {
     room: Room,
@@ -31,13 +38,27 @@ enum Room {
 
 impl Budget {
     pub(super) fn new(limit_bytes: u64, folder: PathBuf) -> Arc<Self> {
-        Arc::new(Self { limit_bytes, used_bytes: AtomicU64::new(0), folder })
+        Arc::new(Self { limit_bytes, folder, heap: Mutex::default() })
     }
 
-    /// Takes so many bytes of the budget if they are left.
-    fn take(&self, bytes: u64) -> bool {
-        let within = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= self.limit_bytes);
-        self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_ok()
+    fn heap(&self) -> MutexGuard<'_, Heap> {
+        self.heap.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many numbers of memory, if the budget has them; idle ones of another length make room.
+    fn take(&self, numbers: usize) -> Option<Vec<f64>> {
+        let bytes = (numbers * size_of::<f64>()) as u64;
+        let mut heap = self.heap();
+        if let Some(at) = heap.idle.iter().rposition(|idle| idle.len() == numbers) {
+            return Some(heap.idle.swap_remove(at));
+        }
+        while heap.used_bytes.saturating_add(bytes) > self.limit_bytes {
+            let idle = heap.idle.pop()?;
+            heap.used_bytes -= size_of_val(&idle[..]) as u64;
+        }
+        heap.used_bytes += bytes;
+        drop(heap);
+        Some(vec![0.0; numbers])
     }
 }
 
@@ -45,10 +66,9 @@ impl Buffer {
     /// # Errors
     /// [`crate::Error::Io`] if the budget is spent and the disk of the scratch folder has no room either.
     pub(super) fn new(bytes: usize, budget: &Arc<Budget>) -> Result<Self> {
-        let room = if budget.take(bytes as u64) {
-            Room::Heap(vec![0.0; bytes.div_ceil(size_of::<f64>())])
-        } else {
-            Room::Disk(Scratch::new(&budget.folder, bytes)?)
+        let room = match budget.take(bytes.div_ceil(size_of::<f64>())) {
+            Some(numbers) => Room::Heap(numbers),
+            None => Room::Disk(Scratch::new(&budget.folder, bytes)?),
         };
         Ok(Self { room, bytes, budget: budget.clone() })
     }
@@ -64,8 +84,9 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let Room::Heap(_) = self.room {
-            self.budget.used_bytes.fetch_sub(self.bytes as u64, Ordering::Relaxed);
+        if let Room::Heap(numbers) = &mut self.room {
+            let numbers = std::mem::take(numbers);
+            self.budget.heap().idle.push(numbers);
         }
     }
 }
@@ -77,7 +98,7 @@ mod tests {
     #[test]
     fn beyond_the_budget_is_the_disk() {
         let folder = tempfile::tempdir().unwrap();
-        let budget = Budget::new(100, folder.path().to_owned());
+        let budget = Budget::new(104, folder.path().to_owned());
         let mut first = Buffer::new(60, &budget).unwrap();
         let mut second = Buffer::new(60, &budget).unwrap();
         assert!(matches!((&first.room, &second.room), (Room::Heap(_), Room::Disk(_))));
@@ -85,6 +106,9 @@ mod tests {
         assert!(first.bytes() == [0; 60] && second.bytes()[..59] == [0; 59]);
         assert_eq!(folder.path().read_dir().unwrap().count(), 0, "the scratch file has no name");
         drop(first);
+        // What is idle makes room for another length, and is lent again for its own.
         assert!(matches!(Buffer::new(100, &budget).unwrap().room, Room::Heap(_)));
+        assert!(matches!(Buffer::new(98, &budget).unwrap().room, Room::Heap(_)));
+        assert_eq!(budget.heap().used_bytes, 104);
     }
 }

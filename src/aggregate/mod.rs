@@ -1,69 +1,48 @@
 //! Overlapping patches of predictions become one volume.
 //!
-//! The result is made in bands of z planes. A band exists from its first patch to its last: then its weights are divided
-//! away, it goes to the sink, and its memory is free. In the grid's order memory is one layer of patches; in any other the
-//! result is the same, and what exceeds `memory_bytes` lies in a scratch file.
+//! The result is made in tiles. A tile exists from its first patch to its last: then its weights are divided away, it goes to
+//! the sink, and its memory is free. In the grid's order memory is one layer of patches, along whichever axis is outermost; in
+//! any other the result is the same but for the order of additions, and what exceeds `memory_bytes` lies in scratch files.
 //!
 //! # Invariants
-//! - Each patch of the grid is added once, whole or not at all; a band leaves when it has all its patches, in z order.
+//! - Each patch of the grid is added once, whole or not at all; a tile leaves when it has all its patches.
 //! - No volume of weights exists: the sum over a product grid is the product of three sums along the axes.
-//! - No lock is held while work is handed to the pool, so callers may be threads of any pool.
+//! - A lock is held for one tile only, and none while work is handed to the pool, so callers may be threads of any pool.
 //!
 //! Not here: where the patches are (`sample`), what the model makes of them.
 
-mod band;
 mod buffer;
 mod coverage;
+mod options;
+mod plan;
+mod row;
 mod sink;
+mod tile;
+mod value;
 mod window;
 
-use std::ops::Range;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use half::bf16;
 use rayon::prelude::*;
+use serde_json::json;
 
-use band::{Band, Patch};
-use buffer::Budget;
-use coverage::AxisCoverage;
+use buffer::{Budget, Buffer};
+pub use options::{AggregateOptions, Finish, NonFinite, Scale};
+use plan::{Plan, Tiling};
 pub use sink::{ArraySink, Sink, StoreSink};
-use window::Weights;
+use tile::{Patch, Rows};
+pub use value::Value;
 pub use window::Window;
 
+use crate::format::array::ChunkCodec;
 use crate::format::attributes::Kind;
 use crate::format::layout::{self, Codec, VolumeShape};
 use crate::sample::Grid;
-use crate::store::{Pool, StoreWriter, VolumeSpec};
-use crate::{Affine, Dtype, Error, Result, Voxel, with_voxel};
-
-/// How patches are blended.
-#[derive(Clone, Debug)]
-pub struct AggregateOptions {
-    /// Channels of every patch, or `None` if they have no such axis.
-    pub channels: Option<usize>,
-    /// Weights of a patch's voxels.
-    pub window: Window,
-    /// Memory for unfinished voxels; beyond it a scratch file is used. An array that is the result is not counted.
-    pub memory_bytes: u64,
-    /// Threads that blend; `None`: as many as cores.
-    pub threads: Option<usize>,
-}
-
-impl Default for AggregateOptions {
-    fn default() -> Self {
-        Self { channels: None, window: Window::default(), memory_bytes: 1 << 30, threads: None }
-    }
-}
-
-/// What stays the same while patches come.
-#[derive(Debug)]
-struct Plan {
-    grid: Grid,
-    channels: Option<usize>,
-    dtype: Dtype,
-    window: Window,
-    weights: Weights,
-    axes: [AxisCoverage; 3],
-}
+use crate::store::{Kept, Pool, StoreWriter, VolumeSpec};
+use crate::{Affine, Dtype, Error, Region, Result, Size3, Voxel, with_voxel};
 
 /// Blends the patches of a grid; they come in any order, from any thread.
 ///
@@ -80,121 +59,224 @@ pub struct Aggregator<S> {
     plan: Plan,
     pool: Pool,
     budget: Arc<Budget>,
-    layer_planes: usize,
-    bands: Vec<Mutex<Band>>,
-    ledger: Mutex<Ledger<S>>,
+    non_finite: NonFinite,
+    tiling: Tiling,
+    tiles: Vec<Mutex<Tile>>,
+    /// The sink's boxes, each of whole tiles.
+    boxing: Tiling,
+    boxes: Vec<Mutex<Gathering>>,
+    ledger: Mutex<Ledger>,
+    /// After an error of the sink or of scratch space nothing can be completed any more.
+    failed: AtomicBool,
+    sink: S,
 }
 
-/// Who has come, and what has gone.
+/// An unfinished part of the result.
 #[derive(Debug)]
-struct Ledger<S> {
+struct Tile {
+    /// Patches that will still be added; 0 from the start if an earlier run has written it.
+    awaited: usize,
+    /// Made for the first patch.
+    sums: Option<Buffer>,
+}
+
+/// A box of the sink whose tiles are finished one by one.
+#[derive(Debug)]
+struct Gathering {
+    /// Voxels of one channel that are still awaited.
+    awaited: usize,
+    /// Made for the first tile, if there are several.
+    voxels: Option<Buffer>,
+}
+
+/// Who has come.
+#[derive(Debug)]
+struct Ledger {
     /// One bit a patch.
     added: Vec<u64>,
-    added_count: usize,
-    /// The next band to leave.
-    next_band: usize,
-    /// Taken by the thread that is handing bands over.
-    sink: Option<S>,
-    /// After an error of the sink or of scratch space nothing can be completed any more.
-    failed: bool,
+    /// Patches that an earlier run made needless.
+    needless: Vec<u64>,
+    missing: usize,
 }
 
+/// Elements of patches, for bindings that know them at run time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchDtype {
+    /// Those of a volume.
+    Volume(Dtype),
+    /// bfloat16, which no volume has.
+    BFloat16,
+}
+
+/// Bytes of a tile's sums: what stays in a processor's own cache while a batch of patches is added.
+const TILE_BYTES: usize = 1 << 20;
+
+/// Planes of a tile: few, so that a layer of patches holds hardly more than its own.
+const TILE_PLANES: usize = 8;
+
+/// Results are compressed by the encoder's quick search: the slow one would keep the model waiting.
+const QUICK_LEVEL: i32 = 1;
+
 impl<T: Voxel> Aggregator<ArraySink<T>> {
-    /// Blends into an array in memory.
+    /// Blends into an array in memory, `(c, z, y, x)`; labels have one channel.
     ///
     /// # Errors
     /// [`Error::Usage`] for options that do not fit the grid.
     pub fn to_array(grid: Grid, options: &AggregateOptions) -> Result<Self> {
-        let channels = options.channels.unwrap_or(1);
-        let size = grid.size();
-        let plan = Plan::new(grid, options, T::DTYPE)?;
-        Ok(Self::new(plan, options, ArraySink::new(channels, size)))
+        let plan = Plan::new(grid, options, Some(T::DTYPE))?;
+        if options.resume.is_some() {
+            return Err(Error::usage("resume: an array is gone with its process; give an out"));
+        }
+        let size = plan.target.size();
+        let tile = tile_size(&plan, [TILE_PLANES, 16, 64]);
+        let sink = ArraySink::new(plan.out_channels().unwrap_or(1), size, tile);
+        Ok(Self::new(plan, options, tile, sink))
     }
 }
 
 impl Aggregator<StoreSink> {
-    /// Blends into a new volume of a store, `dtype` voxels with the affine of the volume that was predicted from.
+    /// Blends into a new volume of a store, with the affine of the volume that was predicted from; `dtype` voxels, or as
+    /// [`Finish::default_dtype`] says.
     ///
     /// # Errors
-    /// [`Error::Usage`] for options that do not fit the grid, [`Error::Exists`] if the subject has that volume, [`Error::Io`].
+    /// [`Error::Usage`] for options that do not fit the grid, and for other arguments than those of the unfinished work that
+    /// is to be resumed; [`Error::Exists`] if the subject has that volume, [`Error::Io`].
     pub fn to_store(
         grid: Grid,
         options: &AggregateOptions,
-        dtype: Dtype,
+        dtype: impl Into<Option<Dtype>>,
         store: &StoreWriter,
         (subject, volume): (&str, &str),
         affine: Affine,
     ) -> Result<Self> {
-        let plan = Plan::new(grid, options, dtype)?;
+        let plan = Plan::new(grid, options, dtype.into())?;
+        let channels = plan.out_channels();
         let shape = VolumeShape {
-            channels: plan.channels,
-            size: plan.grid.size(),
-            dtype,
-            interleaved: plan.channel_count(),
+            channels,
+            size: plan.target.size(),
+            dtype: plan.dtype,
+            interleaved: channels.unwrap_or(1),
         };
-        let patch_sizes = vec![plan.grid.patch_size()];
+        let patch_sizes = vec![plan.target.patch_size()];
         let codec = Codec::default();
+        let mut layout = layout::choose(&shape, &patch_sizes, codec, options.memory_bytes)?;
+        if let ChunkCodec::Blosc(parameters) = &mut layout.codec {
+            parameters.level = QUICK_LEVEL;
+        }
+        let (slope, intercept) = match plan.finish {
+            Finish::Quantize { slope, intercept } => (slope, intercept),
+            _ => (1.0, 0.0),
+        };
+        let labels = channels.is_none()
+            && !plan.dtype.is_float()
+            && (plan.finish.is_argmax() || matches!(plan.finish, Finish::Threshold(_)));
+        let chunk = layout.chunk;
         let spec = VolumeSpec {
             name: volume.to_owned(),
-            kind: Kind::Image,
-            layout: layout::choose(&shape, &patch_sizes, codec, options.memory_bytes)?,
+            kind: if labels { Kind::Labels } else { Kind::Image },
+            layout,
             codec,
             patch_sizes,
-            affine,
-            slope: 1.0,
-            intercept: 0.0,
+            affine: affine.scaled(options.scale.up, options.scale.down),
+            slope,
+            intercept,
             interleaved: shape.interleaved,
         };
-        let sink = StoreSink::new(store.add_volume(subject, spec)?);
-        Ok(Self::new(plan, options, sink))
+        let kept = match &options.resume {
+            None => Kept::No,
+            Some(note) => Kept::For(arguments(&plan, &spec, subject, note)),
+        };
+        let planes = if chunk[0] % TILE_PLANES == 0 { TILE_PLANES } else { chunk[0] };
+        let tile = tile_size(&plan, [planes, chunk[1], chunk[2]]);
+        let sink =
+            StoreSink::new(store.add_volume(subject, spec, &kept)?, [chunk[0], tile[1], tile[2]]);
+        Ok(Self::new(plan, options, tile, sink))
     }
 }
 
-impl Plan {
-    fn new(grid: Grid, options: &AggregateOptions, dtype: Dtype) -> Result<Self> {
-        if options.channels == Some(0) {
-            return Err(Error::usage("channels 0: a patch has at least one"));
-        }
-        let weights = options.window.weights(grid.patch_size())?;
-        let axis = |a| AxisCoverage::new(&grid, a, &options.window, &weights);
-        let axes = [axis(0)?, axis(1)?, axis(2)?];
-        let (channels, window) = (options.channels, options.window.clone());
-        let plan = Self { grid, channels, dtype, window, weights, axes };
-        let extents = plan.grid.size().into_iter().chain([plan.channel_count(), size_of::<f64>()]);
-        extents
-            .into_iter()
-            .try_fold(1usize, usize::checked_mul)
-            .ok_or_else(|| Error::usage("the result exceeds the address space"))?;
-        Ok(plan)
-    }
+/// Everything that decides what the voxels of a result are, and where they lie: work can only be resumed with the same.
+fn arguments(plan: &Plan, spec: &VolumeSpec, subject: &str, note: &str) -> String {
+    let grid = &plan.grid;
+    let starts = [0, 1, 2].map(|a| grid.axis_starts(a));
+    json!({
+        "subject": subject,
+        "volume": spec.name,
+        "size": grid.size(),
+        "patch_size": grid.patch_size(),
+        "overlap": grid.overlap(),
+        "margins": grid.margins(),
+        "starts": starts,
+        "target": plan.target.size(),
+        "channels": plan.channels,
+        "window": format!("{:?}", plan.window),
+        "finish": plan.finish.to_string(),
+        "affine": spec.affine,
+        "layout": spec.layout.to_json(),
+        "note": note,
+    })
+    .to_string()
+}
 
-    fn channel_count(&self) -> usize {
-        self.channels.unwrap_or(1)
+/// Extents of a tile: `least`, doubled along x and y while its sums stay small.
+fn tile_size(plan: &Plan, least: Size3) -> Size3 {
+    let (mut tile, size) = (least, plan.target.size());
+    let bytes =
+        |tile: Size3| tile.iter().product::<usize>() * plan.channel_count() * plan.kept_bytes();
+    while 2 * bytes(tile) <= TILE_BYTES {
+        let grows = |a: usize| tile[a] < size[a];
+        match (grows(1), grows(2)) {
+            (true, true) if tile[1] < tile[2] => tile[1] *= 2,
+            (_, true) => tile[2] *= 2,
+            (true, false) => tile[1] *= 2,
+            (false, false) => break,
+        }
     }
+    tile
 }
 
 impl<S: Sink> Aggregator<S> {
-    fn new(plan: Plan, options: &AggregateOptions, sink: S) -> Self {
-        let (nz, depth) = (plan.grid.size()[0], sink.layer_planes());
-        let [_, ny, nx] = plan.grid.counts();
-        let bands = (0..nz).step_by(depth).map(|z| {
-            let planes = z..(z + depth).min(nz);
-            let awaited = plan.axes[0].patches_meeting(&planes).len() * ny * nx;
-            Mutex::new(Band { planes, awaited, buffer: None })
+    fn new(plan: Plan, options: &AggregateOptions, tile: Size3, sink: S) -> Self {
+        let size = plan.target.size();
+        let (tiling, boxing) = (Tiling::new(size, tile), Tiling::new(size, sink.box_size()));
+        let boxes = (0..boxing.len()).map(|number| {
+            let region = boxing.region(number);
+            let awaited = if sink.has(&region) { 0 } else { region.len() };
+            Mutex::new(Gathering { awaited, voxels: None })
         });
+        let mut boxes: Vec<Mutex<Gathering>> = boxes.collect();
+        let mut awaited = tiling.awaited(&plan);
+        for (number, awaited) in awaited.iter_mut().enumerate() {
+            let holder = boxing.holding(tiling.region(number).start);
+            if unlocked(&mut boxes[holder]).awaited == 0 {
+                *awaited = 0;
+            }
+        }
+        let mut needless = vec![0; plan.grid.len().div_ceil(64)];
+        let mut missing = plan.grid.len();
+        if awaited.contains(&0) {
+            for number in 0..plan.grid.len() {
+                let places = plan.grid.places_of(plan.grid.start(number)).expect("its own start");
+                let [zs, ys, xs] = tiling.met_by(&plan, places);
+                let met = crate::format::grid::box_of([zs, ys, xs]);
+                if met.map(|at| awaited[tiling.number(at)]).all(|awaited| awaited == 0) {
+                    needless[number / 64] |= 1 << (number % 64);
+                    missing -= 1;
+                }
+            }
+        }
+        let tiles = awaited.into_iter().map(|awaited| Mutex::new(Tile { awaited, sums: None }));
         Self {
-            bands: bands.collect(),
+            tiles: tiles.collect(),
+            tiling,
+            boxes,
+            boxing,
             pool: Pool::new(options.threads),
             budget: Budget::new(options.memory_bytes, sink.scratch_folder()),
-            layer_planes: depth,
-            ledger: Mutex::new(Ledger {
-                added: vec![0; plan.grid.len().div_ceil(64)],
-                added_count: 0,
-                next_band: 0,
-                sink: Some(sink),
-                failed: false,
-            }),
+            non_finite: options.non_finite,
+            ledger: Mutex::new(Ledger { added: vec![0; needless.len()], needless, missing }),
+            failed: AtomicBool::new(false),
             plan,
+            sink,
         }
     }
 
@@ -203,59 +285,97 @@ impl<S: Sink> Aggregator<S> {
         &self.plan.grid
     }
 
-    /// Adds one patch for each of `starts`: patches, then channels, z, y, x, in C order.
+    /// Extents of the patches that are awaited, `(z, y, x)`: the grid's, or what the scale makes of them.
+    pub fn patch_size(&self) -> Size3 {
+        self.plan.target.patch_size()
+    }
+
+    /// Extents of the result, `(z, y, x)`.
+    pub fn size(&self) -> Size3 {
+        self.plan.target.size()
+    }
+
+    /// Channels of the result, or `None` if it has no such axis.
+    pub fn out_channels(&self) -> Option<usize> {
+        self.plan.out_channels()
+    }
+
+    /// Adds one patch for each of `starts`: patches, then channels, z, y, x, in C order. Starts are the grid's, whatever the
+    /// scale.
+    ///
+    /// A patch that an earlier run made needless may be added; it changes nothing.
     ///
     /// # Errors
-    /// [`Error::BufferLength`], and [`Error::Usage`] for a start off the grid or one that was added before: nothing is added.
+    /// [`Error::BufferLength`], and [`Error::Usage`] for a start off the grid, one that was added before, or a value that is not
+    /// finite where those are refused: nothing is added.
     /// [`Error::Io`] if the sink or the scratch space fails: the aggregator is of no use afterwards.
-    pub fn add<T: Voxel>(&self, patches: &[T], starts: &[[i64; 3]]) -> Result<()> {
-        let plan = &self.plan;
-        let patch_voxels = plan.channel_count() * plan.grid.patch_size().iter().product::<usize>();
-        let expected = patch_voxels.checked_mul(starts.len());
+    pub fn add<T: Value>(&self, patches: &[T], starts: &[[i64; 3]]) -> Result<()> {
+        let patch_len = self.plan.patch_len();
+        let expected = patch_len.checked_mul(starts.len());
         if Some(patches.len()) != expected {
             let expected = expected.unwrap_or(usize::MAX);
             return Err(Error::BufferLength { found: patches.len(), expected });
         }
+        if self.non_finite == NonFinite::Refuse {
+            self.check_finite(patches, starts)?;
+        }
         let places = self.claim(starts)?;
         let patches: Vec<Patch<'_, T>> = patches
-            .chunks_exact(patch_voxels)
+            .chunks_exact(patch_len)
             .zip(places)
-            .map(|(voxels, places)| Patch { voxels, places })
+            .map(|(values, places)| Patch { values, places })
             .collect();
-        let run = || {
-            self.touched(&patches)
-                .into_par_iter()
-                .try_for_each(|band| self.add_to_band(band, &patches))
-        };
-        let added = self.pool.get()?.install(run);
-        if added.is_err() {
-            self.ledger().failed = true;
+        let mut by_tile: BTreeMap<usize, Vec<&Patch<'_, T>>> = BTreeMap::new();
+        for patch in &patches {
+            let met = self.tiling.met_by(&self.plan, patch.places);
+            for at in crate::format::grid::box_of(met) {
+                by_tile.entry(self.tiling.number(at)).or_default().push(patch);
+            }
         }
-        added?;
-        self.hand_over()
+        let by_tile: Vec<_> = by_tile.into_iter().collect();
+        let added = self.pool.get()?.install(|| {
+            by_tile.par_iter().try_for_each_init(Rows::default, |rows, (tile, patches)| {
+                self.add_to_tile(*tile, patches, rows)
+            })
+        });
+        if added.is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        added
     }
 
     /// As [`Aggregator::add`] for bytes of `dtype`: for bindings that know it at run time.
     ///
     /// # Errors
     /// As [`Aggregator::add`].
-    pub fn add_bytes(&self, dtype: Dtype, patches: &[u8], starts: &[[i64; 3]]) -> Result<()> {
-        with_voxel!(dtype, T => {
-            let voxels = bytemuck::try_cast_slice::<u8, T>(patches)
-                .map_err(|e| Error::usage(format!("patches: not an array of {dtype}: {e}")))?;
-            self.add(voxels, starts)
-        })
+    pub fn add_bytes(&self, dtype: PatchDtype, patches: &[u8], starts: &[[i64; 3]]) -> Result<()> {
+        fn cast<T: Value>(patches: &[u8]) -> Result<&[T]> {
+            bytemuck::try_cast_slice(patches)
+                .map_err(|e| Error::usage(format!("patches: not an array of their dtype: {e}")))
+        }
+        match dtype {
+            PatchDtype::BFloat16 => self.add::<bf16>(cast(patches)?, starts),
+            PatchDtype::Volume(dtype) => {
+                with_voxel!(dtype, T => self.add::<T>(cast(patches)?, starts))
+            }
+        }
     }
 
     /// How many patches are still awaited.
     pub fn missing(&self) -> usize {
-        self.plan.grid.len() - self.ledger().added_count
+        self.ledger().missing
     }
 
-    /// Whether the patch that begins at `start` was added.
+    /// Whether the patch that begins at `start` was added, or is needless.
     pub fn has(&self, start: [i64; 3]) -> bool {
         let number = self.plan.grid.places_of(start).map(|places| self.plan.grid.number_of(places));
-        number.is_some_and(|n| self.ledger().added[n / 64] >> (n % 64) & 1 == 1)
+        number.is_some_and(|n| self.ledger().has(n))
+    }
+
+    /// Starts of the patches that are still awaited, lexicographic: of a resumed run, those that have to be computed.
+    pub fn needed(&self) -> Vec<[i64; 3]> {
+        let (grid, ledger) = (&self.plan.grid, self.ledger());
+        (0..grid.len()).filter(|&n| !ledger.has(n)).map(|n| grid.start(n)).collect()
     }
 
     /// Checks that every patch was added.
@@ -263,15 +383,16 @@ impl<S: Sink> Aggregator<S> {
     /// # Errors
     /// [`Error::Usage`] that says how many are missing, and the first.
     pub fn check_complete(&self) -> Result<()> {
-        let missing = self.missing();
-        if missing == 0 {
+        let (grid, ledger) = (&self.plan.grid, self.ledger());
+        if ledger.missing == 0 {
             return Ok(());
         }
-        let grid = &self.plan.grid;
-        let first = grid.starts().find(|&start| !self.has(start)).expect("some are missing");
+        let first = (0..grid.len()).find(|&n| !ledger.has(n)).expect("some are missing");
         Err(Error::usage(format!(
-            "{missing} of {} patches are missing, the first begins at {first:?} (z, y, x): add them, then finish",
-            grid.len()
+            "{} of {} patches are missing, the first begins at {:?} (z, y, x): add them, then finish",
+            ledger.missing,
+            grid.len(),
+            grid.start(first)
         )))
     }
 
@@ -281,19 +402,35 @@ impl<S: Sink> Aggregator<S> {
     /// As [`Aggregator::check_complete`]; [`Error::Io`] if the sink cannot be finished, or failed before.
     pub fn finish(self) -> Result<S::Output> {
         self.check_complete()?;
-        let ledger = self.ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
-        match ledger.sink {
-            Some(sink) if !ledger.failed && ledger.next_band == self.bands.len() => sink.finish(),
-            _ => Err(failed()),
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(failed());
         }
+        self.sink.finish()
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger<S>> {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn check_finite<T: Value>(&self, patches: &[T], starts: &[[i64; 3]]) -> Result<()> {
+        let [_, ny, nx] = self.plan.target.patch_size();
+        let Some(at) = patches.iter().position(|value| !value.to_f64().is_finite()) else {
+            return Ok(());
+        };
+        let (patch, inside) = (at / self.plan.patch_len(), at % self.plan.patch_len());
+        let channel_len = self.plan.patch_len() / self.plan.channel_count();
+        let (c, voxel) = (inside / channel_len, inside % channel_len);
+        let place = [voxel / (ny * nx), voxel / nx % ny, voxel % nx];
+        Err(Error::usage(format!(
+            "the patch that begins at {:?} (z, y, x) has {} at {place:?} of channel {c}: find out why the model makes it, or \
+             keep such values (nonfinite=\"keep\")",
+            starts[patch],
+            patches[at].to_f64()
+        )))
+    }
+
     /// Marks the patches as added, all or none.
-    fn claim(&self, starts: &[[i64; 3]]) -> Result<Vec<[usize; 3]>> {
+    fn claim(&self, starts: &[[i64; 3]]) -> Result<Vec<Size3>> {
         let grid = &self.plan.grid;
         let place = |&start: &[i64; 3]| {
             grid.places_of(start).ok_or_else(|| {
@@ -303,100 +440,105 @@ impl<S: Sink> Aggregator<S> {
             })
         };
         let places = starts.iter().map(place).collect::<Result<Vec<_>>>()?;
-        let mut ledger = self.ledger();
-        if ledger.failed {
+        if self.failed.load(Ordering::Relaxed) {
             return Err(failed());
         }
-        for (i, &at) in places.iter().enumerate() {
-            let number = grid.number_of(at);
-            let (word, bit) = (number / 64, 1 << (number % 64));
-            if ledger.added[word] & bit != 0 {
-                for &earlier in &places[..i] {
-                    let number = grid.number_of(earlier);
-                    ledger.added[number / 64] &= !(1 << (number % 64));
-                }
+        let numbers: Vec<usize> = places.iter().map(|&at| grid.number_of(at)).collect();
+        let mut ledger = self.ledger();
+        for (i, &number) in numbers.iter().enumerate() {
+            if !ledger.mark(number) {
+                numbers[..i].iter().for_each(|&earlier| ledger.unmark(earlier));
                 return Err(Error::usage(format!(
                     "the patch that begins at {:?} (z, y, x) was added before: each counts once",
                     starts[i]
                 )));
             }
-            ledger.added[word] |= bit;
         }
-        ledger.added_count += places.len();
         Ok(places)
     }
 
-    /// Bands that any of the patches count for.
-    fn touched<T>(&self, patches: &[Patch<'_, T>]) -> Vec<usize> {
-        let mut bands: Vec<usize> = patches.iter().flat_map(|p| self.bands_of(p)).collect();
-        bands.sort_unstable();
-        bands.dedup();
-        bands
-    }
-
-    fn bands_of<T>(&self, patch: &Patch<'_, T>) -> Range<usize> {
-        let used = &self.plan.axes[0].used[patch.places[0]];
-        if used.is_empty() {
-            return 0..0;
-        }
-        used.start / self.layer_planes..used.end.div_ceil(self.layer_planes)
-    }
-
-    fn add_to_band<T: Voxel>(&self, index: usize, patches: &[Patch<'_, T>]) -> Result<()> {
-        let mut band = self.band(index);
-        let Band { planes, awaited, buffer } = &mut *band;
-        let buffer = match buffer {
-            Some(buffer) => buffer,
-            None => buffer.insert(self.plan.empty_band(planes.len(), &self.budget)?),
-        };
-        for patch in patches.iter().filter(|p| self.bands_of(p).contains(&index)) {
-            self.plan.add(patch, planes, buffer.bytes());
-            *awaited -= 1;
-        }
-        Ok(())
-    }
-
-    fn band(&self, index: usize) -> MutexGuard<'_, Band> {
-        self.bands[index].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Gives finished bands to the sink, in order; if another thread is at it, that one sees to ours too.
-    fn hand_over(&self) -> Result<()> {
-        loop {
-            let (index, mut sink) = {
-                let mut ledger = self.ledger();
-                let index = ledger.next_band;
-                if ledger.failed || index == self.bands.len() || self.band(index).awaited > 0 {
-                    return Ok(());
+    fn add_to_tile<T: Value>(
+        &self,
+        number: usize,
+        patches: &[&Patch<'_, T>],
+        rows: &mut Rows,
+    ) -> Result<()> {
+        let region = self.tiling.region(number);
+        let finished = {
+            let mut tile = self.tiles[number].lock().unwrap_or_else(PoisonError::into_inner);
+            if tile.awaited == 0 {
+                return Ok(());
+            }
+            let sums = match &mut tile.sums {
+                Some(sums) => sums,
+                none => {
+                    let bytes = region.len() * self.plan.channel_count() * self.plan.kept_bytes();
+                    let mut sums = Buffer::new(bytes, &self.budget)?;
+                    self.plan.clear(sums.bytes());
+                    none.insert(sums)
                 }
-                let Some(sink) = ledger.sink.take() else { return Ok(()) };
-                (index, sink)
             };
-            let result = self.put_band(index, &mut sink);
-            let mut ledger = self.ledger();
-            ledger.sink = Some(sink);
-            ledger.next_band += 1;
-            ledger.failed |= result.is_err();
-            result?;
+            for patch in patches {
+                self.plan.add(patch, &region, sums.bytes(), rows);
+            }
+            tile.awaited -= patches.len();
+            if tile.awaited == 0 { tile.sums.take() } else { None }
+        };
+        match finished {
+            Some(sums) => self.finish_tile(&region, sums, rows),
+            None => Ok(()),
         }
     }
 
-    fn put_band(&self, index: usize, sink: &mut S) -> Result<()> {
-        let (planes, buffer) = {
-            let mut band = self.band(index);
-            (band.planes.clone(), band.buffer.take())
+    /// Finishes a tile, and hands its box to the sink if that is whole now.
+    fn finish_tile(&self, region: &Region, mut sums: Buffer, rows: &mut Rows) -> Result<()> {
+        let number = self.boxing.holding(region.start);
+        let canvas = self.boxing.region(number);
+        let voxel_bytes = self.plan.out_channels().unwrap_or(1) * self.plan.dtype.size();
+        let mut voxels = {
+            let mut gathering = self.boxes[number].lock().unwrap_or_else(PoisonError::into_inner);
+            let voxels = match &mut gathering.voxels {
+                Some(voxels) => voxels,
+                none => none.insert(Buffer::new(canvas.len() * voxel_bytes, &self.budget)?),
+            };
+            self.plan.finish(region, sums.bytes(), &canvas, voxels.bytes(), rows);
+            drop(sums);
+            gathering.awaited -= region.len();
+            if gathering.awaited > 0 {
+                return Ok(());
+            }
+            gathering.voxels.take().expect("it was just written to")
         };
-        let mut buffer = buffer.expect("every band has patches, the last of them came");
-        let [_, ny, nx] = self.plan.grid.size();
-        let voxels = self.plan.channel_count() * planes.len() * ny * nx;
-        with_voxel!(self.plan.dtype, Out => {
-            let mut out = vec![Out::default(); voxels];
-            let bytes = bytemuck::cast_slice_mut(&mut out);
-            self.pool.get()?.install(|| self.plan.finish(&planes, buffer.bytes(), bytes));
-            drop(buffer);
-            sink.put(planes, bytes)
-        })
+        self.sink.put(&canvas, voxels.bytes())
     }
+}
+
+impl Ledger {
+    fn has(&self, number: usize) -> bool {
+        (self.added[number / 64] | self.needless[number / 64]) >> (number % 64) & 1 == 1
+    }
+
+    fn is_needless(&self, number: usize) -> bool {
+        self.needless[number / 64] >> (number % 64) & 1 == 1
+    }
+
+    /// Notes that a patch is added; `false` if it was before.
+    fn mark(&mut self, number: usize) -> bool {
+        let (word, bit) = (number / 64, 1 << (number % 64));
+        let is_new = self.added[word] & bit == 0;
+        self.added[word] |= bit;
+        self.missing -= usize::from(is_new && !self.is_needless(number));
+        is_new
+    }
+
+    fn unmark(&mut self, number: usize) {
+        self.added[number / 64] &= !(1 << (number % 64));
+        self.missing += usize::from(!self.is_needless(number));
+    }
+}
+
+fn unlocked<T>(mutex: &mut Mutex<T>) -> &mut T {
+    mutex.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn failed() -> Error {

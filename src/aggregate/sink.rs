@@ -1,33 +1,38 @@
 //! Where finished voxels go: an array, or a volume of a store.
 
-use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use ndarray::Array4;
 
 use crate::store::AddedVolume;
-use crate::{Result, Size3, Volume, Voxel};
+use crate::{Region, Result, Size3, Volume, Voxel};
 
-/// Takes the result layer by layer, in z order.
-pub trait Sink: Send {
+/// Takes the result box by box, in any order, from any thread.
+pub trait Sink: Send + Sync {
     /// What the finished result is.
     type Output;
 
-    /// Z planes of every layer but the last, which may have fewer.
-    fn layer_planes(&self) -> usize;
+    /// The boxes it takes: a regular grid of these extents, cut off by the volume's end.
+    fn box_size(&self) -> Size3;
 
     /// A folder for what exceeds the memory budget.
     fn scratch_folder(&self) -> PathBuf {
         std::env::temp_dir()
     }
 
-    /// Takes the next layer: `(c, z, y, x)` voxels of the result's dtype.
+    /// Whether a box is there from an earlier run.
+    fn has(&self, _: &Region) -> bool {
+        false
+    }
+
+    /// Takes a box: `(c, z, y, x)` voxels of the result's dtype.
     ///
     /// # Errors
-    /// Whatever storing it returns; nothing is put afterwards.
-    fn put(&mut self, planes: Range<usize>, voxels: &[u8]) -> Result<()>;
+    /// Whatever storing it returns; the result is of no use afterwards.
+    fn put(&self, region: &Region, voxels: &[u8]) -> Result<()>;
 
-    /// After the last layer.
+    /// After the last box.
     ///
     /// # Errors
     /// Whatever publishing returns.
@@ -37,35 +42,40 @@ pub trait Sink: Send {
 /// The result as one array `(c, z, y, x)`, which is not counted in the memory budget.
 #[derive(Debug)]
 pub struct ArraySink<T> {
-    voxels: Vec<T>,
+    voxels: Mutex<Vec<T>>,
     channels: usize,
     size: Size3,
+    box_size: Size3,
 }
 
-/// Planes that the patches of an array are blended in: few, so that threads have bands of their own.
-const ARRAY_LAYER_PLANES: usize = 16;
-
 impl<T: Voxel> ArraySink<T> {
-    pub(super) fn new(channels: usize, size: Size3) -> Self {
+    pub(super) fn new(channels: usize, size: Size3, box_size: Size3) -> Self {
         let voxels = vec![T::default(); channels * size.iter().product::<usize>()];
-        Self { voxels, channels, size }
+        Self { voxels: Mutex::new(voxels), channels, size, box_size }
     }
 }
 
 impl<T: Voxel> Sink for ArraySink<T> {
     type Output = Array4<T>;
 
-    fn layer_planes(&self) -> usize {
-        ARRAY_LAYER_PLANES
+    fn box_size(&self) -> Size3 {
+        self.box_size
     }
 
-    fn put(&mut self, planes: Range<usize>, voxels: &[u8]) -> Result<()> {
-        let plane = self.size[1] * self.size[2];
-        let layer_bytes = planes.len() * plane * size_of::<T>();
-        let channels = self.voxels.chunks_exact_mut(self.size[0] * plane);
-        for (channel, layer) in channels.zip(voxels.chunks_exact(layer_bytes)) {
-            let room = &mut channel[planes.start * plane..planes.end * plane];
-            bytemuck::cast_slice_mut(room).copy_from_slice(layer);
+    /// Holds the lock for as long as the rows of a box are copied.
+    fn put(&self, region: &Region, voxels: &[u8]) -> Result<()> {
+        let [nz, ny, nx] = region.size;
+        let [z0, y0, x0] = region.start.map(|v| v as usize);
+        let mut rows = bytemuck::cast_slice::<u8, T>(voxels).chunks_exact(nx);
+        let mut all = self.voxels.lock().unwrap_or_else(PoisonError::into_inner);
+        for c in 0..self.channels {
+            for z in z0..z0 + nz {
+                for y in y0..y0 + ny {
+                    let to = ((c * self.size[0] + z) * self.size[1] + y) * self.size[2] + x0;
+                    let row = rows.next().expect("a box has all its rows");
+                    all[to..to + nx].copy_from_slice(row);
+                }
+            }
         }
         Ok(())
     }
@@ -73,7 +83,8 @@ impl<T: Voxel> Sink for ArraySink<T> {
     fn finish(self) -> Result<Array4<T>> {
         let [z, y, x] = self.size;
         let shape = (self.channels, z, y, x);
-        Ok(Array4::from_shape_vec(shape, self.voxels).expect("as many as were made"))
+        let voxels = self.voxels.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(Array4::from_shape_vec(shape, voxels).expect("as many as were made"))
     }
 }
 
@@ -81,28 +92,33 @@ impl<T: Voxel> Sink for ArraySink<T> {
 #[derive(Debug)]
 pub struct StoreSink {
     volume: AddedVolume,
+    box_size: Size3,
 }
 
 impl StoreSink {
-    /// A sink that fills `volume`, whose layers hold all channels together.
-    pub(super) fn new(volume: AddedVolume) -> Self {
-        Self { volume }
+    /// A sink that fills `volume` with boxes of whole chunks.
+    pub(super) fn new(volume: AddedVolume, box_size: Size3) -> Self {
+        Self { volume, box_size }
     }
 }
 
 impl Sink for StoreSink {
     type Output = Volume;
 
-    fn layer_planes(&self) -> usize {
-        self.volume.layout().chunk[0]
+    fn box_size(&self) -> Size3 {
+        self.box_size
     }
 
     fn scratch_folder(&self) -> PathBuf {
         self.volume.work_folder()
     }
 
-    fn put(&mut self, _: Range<usize>, voxels: &[u8]) -> Result<()> {
-        self.volume.write_layer(voxels)
+    fn has(&self, region: &Region) -> bool {
+        self.volume.is_written(region)
+    }
+
+    fn put(&self, region: &Region, voxels: &[u8]) -> Result<()> {
+        self.volume.put(region, voxels)
     }
 
     fn finish(self) -> Result<Volume> {

@@ -217,6 +217,37 @@ impl Grid {
         self.margins
     }
 
+    /// The same grid over voxels of another size: of axis `a`, each `down[a]` voxels become `up[a]`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the volume, the patch, an overlap or a start is no multiple of `down`.
+    pub fn scaled(&self, up: Size3, down: Size3) -> Result<Self> {
+        let mut scaled = self.clone();
+        for a in 0..3 {
+            let scale = |what: &str, n: i64| {
+                if up[a] == 0 || down[a] == 0 || n % down[a] as i64 != 0 {
+                    return Err(Error::usage(format!(
+                        "scale {}/{} on axis {a} of z, y, x: {what} {n} is no multiple of {}: choose volume, patch and \
+                         overlap that are, or pad the volume",
+                        up[a], down[a], down[a]
+                    )));
+                }
+                (n / down[a] as i64)
+                    .checked_mul(up[a] as i64)
+                    .ok_or_else(|| Error::usage("the scaled result exceeds the address space"))
+            };
+            scaled.size[a] = scale("the volume's", self.size[a] as i64)? as usize;
+            scaled.patch_size[a] = scale("the patch's", self.patch_size[a] as i64)? as usize;
+            if self.starts[a].len() > 1 {
+                scaled.overlap[a] = scale("the overlap", self.overlap[a] as i64)? as usize;
+                scaled.margins[a] = scale("the margin", self.margins[a] as i64)? as usize;
+            }
+            scaled.starts[a] =
+                self.starts[a].iter().map(|&s| scale("a start", s)).collect::<Result<_>>()?;
+        }
+        Ok(scaled)
+    }
+
     /// Starts along an axis, ascending.
     pub fn axis_starts(&self, axis: usize) -> &[i64] {
         &self.starts[axis]

@@ -32,4 +32,6 @@ pub use summary::LabelCounts;
 pub use verify::{VerifyReport, verify};
 pub use volume::Volume;
 pub(crate) use weights::ChunkSums;
-pub use write::{AddedVolume, Existing, StoreWriter, SubjectWriter, VolumeSpec, VolumeWriter};
+pub use write::{
+    AddedVolume, Existing, Kept, StoreWriter, SubjectWriter, VolumeSpec, VolumeWriter,
+};

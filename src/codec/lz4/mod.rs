@@ -9,7 +9,10 @@ use std::os::raw::{c_char, c_int};
 
 pub(super) use decode::{SLACK_BYTES, decode};
 
-/// Encodes `source` with LZ4HC at `level` into `out`, for a decoder in a hurry; `false` if it takes
+/// The lowest level of the slow search; below it the quick one is used.
+const HIGH_LEVEL: i32 = 3;
+
+/// Encodes `source` at `level` (LZ4HC from 3 on) into `out`, for a decoder in a hurry; `false` if it takes
 /// more than `limit` bytes. `searched` is a buffer to work in.
 ///
 /// A decoder spends its time on the number of sequences, not on bytes: each costs a mispredicted branch. So matches shorter
@@ -29,13 +32,13 @@ pub(super) fn encode(
     };
     // SAFETY: both lengths are the slices' own; the encoder gives up with 0 where `searched` is too short.
     let encoded = unsafe {
-        lz4_sys::LZ4_compress_HC(
-            source.as_ptr().cast::<c_char>(),
-            searched.as_mut_ptr().cast::<c_char>(),
-            from,
-            to,
-            level,
-        )
+        let (source, searched) =
+            (source.as_ptr().cast::<c_char>(), searched.as_mut_ptr().cast::<c_char>());
+        if level < HIGH_LEVEL {
+            lz4_sys::LZ4_compress_default(source, searched, from, to)
+        } else {
+            lz4_sys::LZ4_compress_HC(source, searched, from, to, level)
+        }
     };
     let Some(n) = usize::try_from(encoded).ok().filter(|&n| n > 0) else { return false };
     out.clear();

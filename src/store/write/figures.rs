@@ -3,6 +3,7 @@
 //! # Invariants
 //! - Chunks are merged in C order, so the figures do not depend on the number of threads.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
 use crate::format::array::ArrayLayout;
@@ -10,16 +11,32 @@ use crate::format::attributes::Statistics;
 use crate::{Dtype, Region, Size3, Voxel, with_voxel};
 
 /// Statistics of some voxels; merged pairwise (Chan, Golub and `LeVeque` 1979).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Figures {
     finite: u64,
     non_finite: u64,
     extremes: Option<Extremes>,
+    #[serde(with = "bits")]
     mean: f64,
+    #[serde(with = "bits")]
     squares: f64,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// A number as its bits: sums may overflow, and JSON knows no infinity.
+mod bits {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[allow(clippy::trivially_copy_pass_by_ref)] // Serde's own signature.
+    pub(super) fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(value.to_bits())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        u64::deserialize(from).map(f64::from_bits)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum Extremes {
     Integer(i128, i128),
     Float(f64, f64),

@@ -4,7 +4,10 @@
 //! - Whatever interrupts a writer, a reader sees all of a subject or none of it.
 //! - A published file is never opened for writing.
 
+mod chunk;
 mod figures;
+mod shard;
+mod tiles;
 mod volume;
 mod work;
 
@@ -13,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub(super) use figures::{labels_in, rows};
+use tiles::TileWriter;
 pub use volume::{VolumeSpec, VolumeWriter};
 use work::WorkFolder;
 
@@ -24,7 +28,10 @@ use crate::format::array::ArrayLayout;
 use crate::format::attributes::{self, check_features, check_version};
 use crate::format::document::{self, Document, ZARR_JSON};
 use crate::format::{PARTIAL_DIR, check_name};
-use crate::{Affine, Error, Result, Size3};
+use crate::{Affine, Error, Region, Result, Size3};
+
+/// The journal of kept work: a line for each shard that is written.
+const JOURNAL: &str = "journal";
 
 /// What to do with a subject that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -127,9 +134,12 @@ impl StoreWriter {
     /// [`Error::Usage`] for a name outside §2, [`Error::Io`].
     pub fn subject(&self, name: &str) -> Result<SubjectWriter> {
         check_name("subject", name)?;
-        let work = WorkFolder::create(&self.path)?;
+        self.subject_in(name, WorkFolder::create(&self.path)?)
+    }
+
+    fn subject_in(&self, name: &str, work: WorkFolder) -> Result<SubjectWriter> {
         let folder = work.content();
-        fs::create_dir(&folder).map_err(Error::io(&folder, "cannot create"))?;
+        fs::create_dir_all(&folder).map_err(Error::io(&folder, "cannot create"))?;
         document::write(&folder, &document::group(attributes::subject()))?;
         let (store, pool) = (self.path.clone(), self.pool.clone());
         Ok(SubjectWriter {
@@ -145,14 +155,25 @@ impl StoreWriter {
     /// Begins one volume of a subject that may be there already; the subject is begun with it if it is not.
     ///
     /// # Errors
-    /// [`Error::Exists`] if the subject has that volume; as [`SubjectWriter::volume`]; [`Error::Io`].
-    pub fn add_volume(&self, subject: &str, spec: VolumeSpec) -> Result<AddedVolume> {
-        let mut writer = self.subject(subject)?;
+    /// [`Error::Exists`] if the subject has that volume; [`Error::Usage`] if `kept` work was begun with other arguments, or
+    /// is another process'; as [`SubjectWriter::volume`]; [`Error::Io`].
+    pub fn add_volume(&self, subject: &str, spec: VolumeSpec, kept: &Kept) -> Result<AddedVolume> {
+        check_name("subject", subject)?;
+        check_name("volume", &spec.name)?;
         let target = self.path.join(subject).join(&spec.name);
         if target.exists() {
             let remedy = "choose another name, or remove it first".to_owned();
             return Err(Error::Exists { path: target, remedy });
         }
+        let work = match kept {
+            Kept::No => {
+                WorkFolder::discard_kept(&self.path, subject, &spec.name)?;
+                WorkFolder::create(&self.path)?
+            }
+            Kept::For(arguments) => WorkFolder::keep(&self.path, subject, &spec.name, arguments)?,
+        };
+        let journal = matches!(kept, Kept::For(_)).then(|| work.path().join(JOURNAL));
+        let mut writer = self.subject_in(subject, work)?;
         if self.has_subject(subject) {
             let subject = Dataset::open(&self.path, &OpenOptions::default())?.subject(subject)?;
             if let Some(first) = subject.volumes().first() {
@@ -160,23 +181,33 @@ impl StoreWriter {
                 writer.grid = Some((first.clone(), volume.size(), *volume.affine()));
             }
         }
-        let volume = writer.volume(spec)?;
+        let folder = writer.admit(&spec)?;
+        let volume = TileWriter::create(folder, spec, journal.as_deref())?;
         Ok(AddedVolume { writer, volume, target })
     }
 }
 
-/// One volume in preparation; dropped unpublished, it leaves nothing.
+/// Whether unfinished work outlives its process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It goes with the writer, and what an earlier one kept goes at once.
+    No,
+    /// It stays until the volume is published, and is continued by whoever comes with the same arguments: this text.
+    For(String),
+}
+
+/// One volume in preparation; dropped unpublished, it leaves nothing, but for work that is [`Kept`].
 #[derive(Debug)]
 pub struct AddedVolume {
     writer: SubjectWriter,
-    volume: VolumeWriter,
+    volume: TileWriter,
     target: PathBuf,
 }
 
 impl AddedVolume {
     /// The volume's layout.
     pub fn layout(&self) -> &ArrayLayout {
-        self.volume.layout()
+        &self.volume.spec().layout
     }
 
     /// A folder on the store's disk that goes away with the work.
@@ -184,28 +215,36 @@ impl AddedVolume {
         self.writer.work.path().to_owned()
     }
 
-    /// As [`VolumeWriter::write_layer`].
+    /// Whether every shard that meets `region` was written by an earlier process.
+    pub fn is_written(&self, region: &Region) -> bool {
+        self.volume.is_written(region)
+    }
+
+    /// Takes the voxels of a box that begins and ends with chunks: `(c, z, y, x)` in C order, every channel; in any order,
+    /// from any thread, each box once.
     ///
     /// # Errors
-    /// As [`VolumeWriter::write_layer`].
-    pub fn write_layer(&mut self, voxels: &[u8]) -> Result<()> {
-        self.volume.write_layer(voxels)
+    /// [`Error::BufferLength`]; [`Error::Data`] if a label map holds something else; [`Error::Io`].
+    pub fn put(&self, region: &Region, voxels: &[u8]) -> Result<()> {
+        self.volume.put(region, voxels)
     }
 
     /// Makes the volume visible, whole, and opens it.
     ///
     /// # Errors
-    /// [`Error::Usage`] if layers are missing, [`Error::Exists`] if another was published meanwhile, [`Error::Io`].
-    pub fn publish(mut self) -> Result<Volume> {
+    /// [`Error::Usage`] if voxels are missing, [`Error::Exists`] if another was published meanwhile, [`Error::Io`].
+    pub fn publish(self) -> Result<Volume> {
+        let Self { mut writer, volume, target } = self;
         let (store, subject, name) =
-            (self.writer.store.clone(), self.writer.name.clone(), self.volume.name().to_owned());
-        self.writer.finish_volume(self.volume)?;
-        if self.target.parent().is_some_and(|subject| subject.join(ZARR_JSON).exists()) {
-            let content = self.writer.work.content().join(&name);
+            (writer.store.clone(), writer.name.clone(), volume.spec().name.clone());
+        volume.finish()?;
+        writer.work.let_go();
+        if target.parent().is_some_and(|subject| subject.join(ZARR_JSON).exists()) {
+            let content = writer.work.content().join(&name);
             work::sync_tree(&content)?;
-            work::publish_new(&content, &self.target)?;
+            work::publish_new(&content, &target)?;
         } else {
-            self.writer.publish(Existing::Refuse)?;
+            writer.publish(Existing::Refuse)?;
         }
         Dataset::open(store, &OpenOptions::default())?.subject(&subject)?.volume(&name)
     }
@@ -217,6 +256,12 @@ impl SubjectWriter {
     /// # Errors
     /// [`Error::Usage`] for names and sizes that cannot be, [`Error::Data`] for another grid, [`Error::Io`].
     pub fn volume(&mut self, spec: VolumeSpec) -> Result<VolumeWriter> {
+        let folder = self.admit(&spec)?;
+        VolumeWriter::create(folder, spec, self.pool.clone())
+    }
+
+    /// Checks that a volume can join the subject, and says where it is to grow.
+    fn admit(&mut self, spec: &VolumeSpec) -> Result<PathBuf> {
         check_name("volume", &spec.name)?;
         if self.volumes.contains(&spec.name) {
             return Err(Error::usage(format!(
@@ -239,7 +284,7 @@ impl SubjectWriter {
             None => self.grid = Some((spec.name.clone(), size, affine)),
         }
         self.volumes.push(spec.name.clone());
-        VolumeWriter::create(self.work.content().join(&spec.name), spec, self.pool.clone())
+        Ok(self.work.content().join(&spec.name))
     }
 
     /// Writes the volume's last shards, counts and metadata.

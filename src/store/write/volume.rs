@@ -4,26 +4,22 @@
 //! - Layers come in order, channels outermost; memory is one layer of the caller plus the encoded chunks of one slab of shards.
 //! - A shard file is written once, whole.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::figures::{Figures, labels_in};
-use crate::codec::checksum;
-use crate::codec::encode::Encoder;
-use crate::format::array::{ArrayLayout, ChunkCodec};
-use crate::format::attributes::{Kind, SourceFile, VolumeAttributes};
-use crate::format::document;
+use super::chunk::{ChunkEncoder, ChunkResult, Encoded};
+use super::figures::Figures;
+use super::shard::{Totals, write_shard};
+use crate::format::array::ArrayLayout;
+use crate::format::attributes::{Kind, SourceFile};
 use crate::format::grid::{ChunkId, ShardId, box_of};
-use crate::format::index::IndexBuilder;
 use crate::format::layout::Codec;
 use crate::store::pool::Pool;
-use crate::store::summary::LabelCounts;
-use crate::store::weights::{self, BadWeight, ChunkSums, Weigher};
-use crate::{Affine, Error, Result, Size3};
+use crate::store::weights::{self, ChunkSums};
+use crate::{Affine, Error, Region, Result, Size3};
 
 /// What a volume will be.
 #[derive(Clone, Debug)]
@@ -61,19 +57,6 @@ pub struct VolumeWriter {
     sums: Option<Vec<(u64, f64)>>,
     source: Option<SourceFile>,
     shard_files: u64,
-}
-
-struct Encoded {
-    slot: usize,
-    bytes: Vec<u8>,
-}
-
-struct ChunkResult {
-    id: ChunkId,
-    bytes: Option<Vec<u8>>,
-    figures: Figures,
-    labels: Vec<(i64, u32)>,
-    sum: Result<f64, BadWeight>,
 }
 
 impl VolumeWriter {
@@ -165,6 +148,7 @@ impl VolumeWriter {
         let slab_ends = (cz + 1) % shard_chunks[0] == 0 || cz + 1 == chunk_grid[0];
         let pool = self.pool.get()?;
         let mut bad: Option<([i64; 3], String)> = None;
+        let layer = Region::new([z as i64, 0, 0], [planes, layout.size[1], layout.size[2]]);
         for inner in 0..self.spec.interleaved {
             let channel = outer * self.spec.interleaved + inner;
             let plane_bytes = layout.size[1] * layout.size[2] * t;
@@ -178,7 +162,7 @@ impl VolumeWriter {
                 let ids: Vec<ChunkId> =
                     box_of([cz..cz + 1, ys, xs]).map(|at| ChunkId { channel, at }).collect();
                 let encode = |encoder: &mut ChunkEncoder, &id: &ChunkId| {
-                    encoder.encode(&self.spec, self.sums.is_some(), channel_voxels, planes, id)
+                    encoder.encode(&self.spec, self.sums.is_some(), channel_voxels, &layer, id)
                 };
                 let results: Vec<Result<ChunkResult, String>> = pool.install(|| {
                     ids.par_iter().map_init(|| ChunkEncoder::new(&layout), encode).collect()
@@ -206,7 +190,7 @@ impl VolumeWriter {
                 }
                 if slab_ends {
                     let chunks = std::mem::take(&mut self.slab[held]);
-                    self.write_shard(shard, chunks)?;
+                    self.shard_files += write_shard(&self.folder, &layout, shard, chunks)?;
                 }
             }
         }
@@ -217,32 +201,7 @@ impl VolumeWriter {
         Ok(())
     }
 
-    fn write_shard(&mut self, shard: ShardId, mut chunks: Vec<Encoded>) -> Result<()> {
-        if chunks.is_empty() {
-            return Ok(());
-        }
-        let layout = &self.spec.layout;
-        let order = layout.morton_slots();
-        let mut rank = vec![0; order.len()];
-        for (place, &slot) in order.iter().enumerate() {
-            rank[slot] = place;
-        }
-        chunks.sort_by_key(|chunk| rank[chunk.slot]);
-        let path = self.folder.join("0").join(layout.shard_key(shard));
-        let parent = path.parent().expect("a shard lies in a folder");
-        fs::create_dir_all(parent).map_err(Error::io(parent, "cannot create"))?;
-        let (mut index, mut offset) = (IndexBuilder::new(order.len()), 0);
-        for chunk in &chunks {
-            index.set(chunk.slot, offset, chunk.bytes.len());
-            offset += chunk.bytes.len() as u64;
-        }
-        write_file(&path, chunks.iter().map(|c| &c.bytes[..]).chain([&index.encode()[..]]))?;
-        self.shard_files += 1;
-        Ok(())
-    }
-
     pub(super) fn finish(mut self) -> Result<()> {
-        let layout = &self.spec.layout;
         let planes = self.next_planes();
         if planes != 0 {
             return Err(Error::usage(format!(
@@ -250,120 +209,15 @@ impl VolumeWriter {
                 self.spec.name, self.next
             )));
         }
-        if self.spec.kind == Kind::Labels {
-            self.counts.sort_unstable_by_key(|c| c.0);
-            let mut counts = LabelCounts::new();
-            let mut listed = self.counts.iter().peekable();
-            for index in 0..layout.chunk_count() {
-                let labels = listed.next_if(|c| c.0 == index).map_or(&[][..], |c| &c.1);
-                counts.push(labels);
-            }
-            counts.write(&self.folder)?;
-        }
-        document::write(&self.folder.join("0"), &layout.to_json())?;
-        let spec = &self.spec;
-        let attributes = VolumeAttributes {
-            kind: spec.kind,
-            affine: spec.affine,
-            slope: spec.slope,
-            intercept: spec.intercept,
-            patch_sizes: spec.patch_sizes.clone(),
-            codec: spec.codec.name().to_owned(),
-            statistics: self.figures.statistics(),
-            shard_files: self.shard_files,
-            source: self.source.take(),
-        };
-        document::write(
-            &self.folder,
-            &document::group(attributes.to_json(&spec.name, layout.channels.is_some())),
-        )?;
+        let totals =
+            Totals { figures: self.figures, counts: self.counts, shard_files: self.shard_files };
+        totals.write(&self.folder, &self.spec, self.source.take())?;
         if let Some(mut sums) = self.sums {
             sums.sort_unstable_by_key(|sum| sum.0);
             let sums = ChunkSums(sums.into_iter().map(|sum| sum.1).collect());
             sums.write(&self.folder.join(weights::FOLDER), &self.folder)?;
         }
         Ok(())
-    }
-}
-
-fn write_file<'a>(path: &Path, parts: impl Iterator<Item = &'a [u8]>) -> Result<()> {
-    let file = File::create_new(path).map_err(Error::io(path, "cannot create"))?;
-    let mut writer = BufWriter::with_capacity(1 << 20, file);
-    for part in parts {
-        writer.write_all(part).map_err(Error::io(path, "cannot write"))?;
-    }
-    let file = writer.into_inner().map_err(|e| Error::io(path, "cannot write")(e.into_error()))?;
-    file.sync_all().map_err(Error::io(path, "cannot flush"))
-}
-
-/// A thread's buffers for cutting out and encoding chunks.
-struct ChunkEncoder {
-    voxels: Vec<u8>,
-    encoded: Vec<u8>,
-    encoder: Option<Encoder>,
-}
-
-impl ChunkEncoder {
-    fn new(layout: &ArrayLayout) -> Self {
-        let encoder = match layout.codec {
-            ChunkCodec::Raw => None,
-            ChunkCodec::Blosc(parameters) => Some(Encoder::new(parameters, layout.dtype.size())),
-        };
-        Self { voxels: vec![0; layout.chunk_bytes()], encoded: Vec::new(), encoder }
-    }
-
-    /// Cuts chunk `id` out of one channel's layer of `planes` planes, and encodes it.
-    fn encode(
-        &mut self,
-        spec: &VolumeSpec,
-        weighs: bool,
-        layer: &[u8],
-        planes: usize,
-        id: ChunkId,
-    ) -> Result<ChunkResult, String> {
-        let layout = &spec.layout;
-        let t = layout.dtype.size();
-        let inside = layout.chunk_region(id.at);
-        debug_assert_eq!(inside.size[0], planes);
-        if inside.size != layout.chunk {
-            self.voxels.fill(0);
-        }
-        let [_, y0, x0] = inside.start.map(|v| v as usize);
-        let [_, ny, nx] = layout.size;
-        for z in 0..planes {
-            for y in 0..inside.size[1] {
-                let from = ((z * ny + y0 + y) * nx + x0) * t;
-                let to = (z * layout.chunk[1] + y) * layout.chunk[2] * t;
-                let bytes = inside.size[2] * t;
-                self.voxels[to..to + bytes].copy_from_slice(&layer[from..from + bytes]);
-            }
-        }
-        let figures = Figures::of(&self.voxels, layout, id.at);
-        let labels = if spec.kind == Kind::Labels {
-            labels_in(&self.voxels, layout.dtype, layout.chunk, inside)?
-        } else {
-            Vec::new()
-        };
-        let sum = if weighs {
-            Weigher::new(layout.dtype, (spec.slope, spec.intercept)).sum(
-                &self.voxels,
-                layout.chunk,
-                inside,
-            )
-        } else {
-            Ok(0.0)
-        };
-        let bytes = self.voxels.iter().any(|&b| b != 0).then(|| {
-            self.encoded.clear();
-            match &mut self.encoder {
-                Some(encoder) => encoder.encode_by_trial(&self.voxels, &mut self.encoded),
-                None => self.encoded.extend_from_slice(&self.voxels),
-            }
-            self.encoded.extend_from_slice(&checksum(&self.encoded).to_le_bytes());
-            // A vector that grew may be half empty, and these are held until their shard is whole.
-            self.encoded.clone()
-        });
-        Ok(ChunkResult { id, bytes, figures, labels, sum })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Folders of unfinished work: locked while somebody works there, litter afterwards; and renames that publish.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,13 +14,18 @@ use crate::{Error, Result};
 
 const LOCK: &str = "lock";
 const CONTENT: &str = "content";
+/// The lock of work that outlives its process: no other writer takes it for litter.
+const KEPT_LOCK: &str = "kept";
+const ARGUMENTS: &str = "arguments";
 /// More than there are machines that write into one store under the same process number.
 const ATTEMPTS: u32 = 1000;
 
-/// A folder below `.voxquarry-partial`, removed when dropped.
+/// A folder below `.voxquarry-partial`, removed when dropped unless its work is kept.
 #[derive(Debug)]
 pub(super) struct WorkFolder {
     path: PathBuf,
+    lock: &'static str,
+    kept: bool,
     _lock: File,
 }
 
@@ -54,13 +59,79 @@ impl WorkFolder {
         let file = File::create(&lock).map_err(Error::io(&lock, "cannot create"))?;
         let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
         match locked {
-            Ok(()) if lock.exists() => Ok(Self { path, _lock: file }),
+            Ok(()) if lock.exists() => Ok(Self { path, lock: LOCK, kept: false, _lock: file }),
             // A sibling took the lock before us: to it the folder is litter.
             Ok(()) | Err(Errno::WOULDBLOCK) => {
                 Err(Error::io(&lock, "cannot lock")(io::ErrorKind::NotFound.into()))
             }
             Err(e) => Err(Error::io(&lock, "cannot lock")(e.into())),
         }
+    }
+
+    /// Makes, or takes up again, the kept folder of one volume, if it was begun with the same arguments.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if another process is at it, or the arguments differ; [`Error::Io`].
+    pub(super) fn keep(store: &Path, subject: &str, volume: &str, arguments: &str) -> Result<Self> {
+        let path = kept_path(store, subject, volume);
+        fs::create_dir_all(&path).map_err(Error::io(&path, "cannot create"))?;
+        let work = Self::lock_kept(path)?;
+        let note = work.path.join(ARGUMENTS);
+        match fs::read_to_string(&note) {
+            Ok(found) if found == arguments => {}
+            Ok(found) => {
+                return Err(Error::usage(format!(
+                    "{subject}/{volume} was begun with other arguments ({found}; now {arguments}): repeat those to \
+                     continue it, or begin afresh (resume=False)"
+                )));
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                // Appears whole, before any other file does.
+                let staged = work.path.join("arguments.new");
+                let write = || {
+                    // What a removal that was cut off left behind.
+                    remove(&work.path, KEPT_LOCK, Folder::Stays);
+                    let mut file = File::create(&staged)?;
+                    file.write_all(arguments.as_bytes())?;
+                    file.sync_all()?;
+                    fs::rename(&staged, &note)
+                };
+                write().map_err(Error::io(&note, "cannot write"))?;
+            }
+            Err(e) => return Err(Error::io(&note, "cannot read")(e)),
+        }
+        Ok(work)
+    }
+
+    /// Removes the kept folder of a volume, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if another process is at it; [`Error::Io`].
+    pub(super) fn discard_kept(store: &Path, subject: &str, volume: &str) -> Result<()> {
+        let path = kept_path(store, subject, volume);
+        if path.is_dir() {
+            let mut work = Self::lock_kept(path)?;
+            work.let_go();
+        }
+        Ok(())
+    }
+
+    fn lock_kept(path: PathBuf) -> Result<Self> {
+        let lock = path.join(KEPT_LOCK);
+        let file = File::create(&lock).map_err(Error::io(&lock, "cannot create"))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { path, lock: KEPT_LOCK, kept: true, _lock: file }),
+            Err(Errno::WOULDBLOCK) => Err(Error::usage(format!(
+                "another process is writing this volume (it holds {}): wait for it, or choose another name",
+                lock.display()
+            ))),
+            Err(e) => Err(Error::io(&lock, "cannot lock")(e.into())),
+        }
+    }
+
+    /// From now on the folder goes when it is dropped.
+    pub(super) fn let_go(&mut self) {
+        self.kept = false;
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -75,13 +146,23 @@ impl WorkFolder {
 
 impl Drop for WorkFolder {
     fn drop(&mut self) {
-        remove(&self.path);
+        if self.kept {
+            return;
+        }
+        remove(&self.path, self.lock, Folder::Goes);
         if let Some(partial) = self.path.parent() {
             let _ = fs::remove_dir(partial);
             // A store that nothing was published in leaves no empty folder either.
             let _ = partial.parent().map(fs::remove_dir);
         }
     }
+}
+
+/// Where kept work of a volume lies: names may be too long to be joined, so their checksum stands for them; the arguments
+/// tell volumes of the same checksum apart.
+fn kept_path(store: &Path, subject: &str, volume: &str) -> PathBuf {
+    let sum = crc32c::crc32c(format!("{subject}/{volume}").as_bytes());
+    store.join(PARTIAL_DIR).join(format!("kept-{sum:08x}"))
 }
 
 /// Removes folders whose writer is gone: their lock is free, or they are empty.
@@ -92,7 +173,7 @@ fn remove_litter(partial: &Path) {
     for folder in entries.flatten().map(|entry| entry.path()) {
         match File::open(folder.join(LOCK)) {
             Ok(lock) if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() => {
-                remove(&folder);
+                remove(&folder, LOCK, Folder::Goes);
             }
             Ok(_) => {}
             // Refused by the system unless it is empty.
@@ -101,16 +182,26 @@ fn remove_litter(partial: &Path) {
     }
 }
 
-/// Removes a work folder, its lock last: whenever we are killed, what stays is litter that the next writer removes.
-fn remove(folder: &Path) {
+/// What becomes of a folder once it is empty but for its lock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Folder {
+    Goes,
+    Stays,
+}
+
+/// Removes what a work folder holds, and the folder, its lock last: whenever we are killed, what stays is litter that the
+/// next writer removes.
+fn remove(folder: &Path, lock: &str, after: Folder) {
     // Best effort, for the same reason.
     let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten().filter(|entry| entry.file_name() != LOCK) {
+    for entry in entries.flatten().filter(|entry| entry.file_name() != lock) {
         let is_folder = entry.file_type().is_ok_and(|t| t.is_dir());
         let removed = if is_folder { fs::remove_dir_all } else { fs::remove_file };
         let _ = removed(&entry.path());
     }
-    let _ = fs::remove_dir_all(folder);
+    if after == Folder::Goes {
+        let _ = fs::remove_dir_all(folder);
+    }
 }
 
 /// Renames `content` to `target`, which must not exist.

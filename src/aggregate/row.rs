@@ -1,0 +1,170 @@
+//! The inner loops of blending, over one row of voxels, compiled for the widest registers of the machine.
+//!
+//! The loops are plain and the compiler vectorises them; rounding is the same on every machine, for no step is fused.
+#![allow(unsafe_code)]
+
+use super::value::Value;
+
+/// Instructions that the loops are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    Base,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Level {
+    /// The widest that this machine has.
+    pub(super) fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
+                return Self::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") {
+                return Self::Avx2;
+            }
+        }
+        Self::Base
+    }
+
+    /// Every level that this machine has.
+    #[cfg(test)]
+    fn all() -> Vec<Self> {
+        #[cfg(target_arch = "x86_64")]
+        let known = [Self::Base, Self::Avx2, Self::Avx512];
+        #[cfg(not(target_arch = "x86_64"))]
+        let known = [Self::Base];
+        let last = known.iter().position(|&level| level == Self::detect()).unwrap();
+        known[..=last].to_vec()
+    }
+}
+
+/// Defines `name` as `body`, compiled once for each level.
+macro_rules! for_levels {
+    ($(#[$doc:meta])* $name:ident<$($generic:ident: $bound:path),*>($($arg:ident: $t:ty),*), $body:ident) => {
+        $(#[$doc])*
+        pub(super) fn $name<$($generic: $bound),*>(level: Level, $($arg: $t),*) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2")]
+                fn avx2<$($generic: $bound),*>($($arg: $t),*) {
+                    $body($($arg),*);
+                }
+                #[target_feature(enable = "avx512f,avx512dq")]
+                fn avx512<$($generic: $bound),*>($($arg: $t),*) {
+                    $body($($arg),*);
+                }
+                match level {
+                    // SAFETY: `Level::detect`, the only maker of levels, asked the machine for what they name;
+                    // `every_level_gives_the_same_bits` runs them all.
+                    Level::Avx2 => return unsafe { avx2($($arg),*) },
+                    // SAFETY: as above.
+                    Level::Avx512 => return unsafe { avx512($($arg),*) },
+                    Level::Base => {}
+                }
+            }
+            let _ = level;
+            $body($($arg),*);
+        }
+    };
+}
+
+for_levels! {
+    /// `sums += voxels × max(outer × weights, floor)` in `f64`.
+    add_f64<T: Value>(sums: &mut [f64], voxels: &[T], weights: &[f64], outer: f64, floor: f64), add_f64_loop
+}
+for_levels! {
+    /// `sums += voxels × weights` in `f32`.
+    add_f32<T: Value>(sums: &mut [f32], voxels: &[T], weights: &[f32]), add_f32_loop
+}
+for_levels! {
+    /// `weights = max(outer × profile, floor)`, rounded to `f32`.
+    weigh_f32<>(weights: &mut [f32], profile: &[f64], outer: f64, floor: f64), weigh_f32_loop
+}
+for_levels! {
+    /// Where `values` exceed `best`, they and `label` take its place; a NaN exceeds every number and no NaN.
+    take_larger<>(best: &mut [f32], labels: &mut [u32], values: &[f32], label: u32), take_larger_loop
+}
+for_levels! {
+    /// `quotients = sums / totals`, rounded to `f32`.
+    divide_f32<>(quotients: &mut [f32], sums: &[f64], totals: &[f64]), divide_f32_loop
+}
+
+#[inline(always)]
+fn add_f64_loop<T: Value>(sums: &mut [f64], voxels: &[T], weights: &[f64], outer: f64, floor: f64) {
+    for ((sum, voxel), weight) in sums.iter_mut().zip(voxels).zip(weights) {
+        *sum += voxel.to_f64() * (outer * weight).max(floor);
+    }
+}
+
+#[inline(always)]
+fn add_f32_loop<T: Value>(sums: &mut [f32], voxels: &[T], weights: &[f32]) {
+    for ((sum, voxel), weight) in sums.iter_mut().zip(voxels).zip(weights) {
+        *sum += voxel.to_f32() * weight;
+    }
+}
+
+#[inline(always)]
+fn weigh_f32_loop(weights: &mut [f32], profile: &[f64], outer: f64, floor: f64) {
+    for (weight, inner) in weights.iter_mut().zip(profile) {
+        *weight = (outer * inner).max(floor) as f32;
+    }
+}
+
+#[inline(always)]
+fn take_larger_loop(best: &mut [f32], labels: &mut [u32], values: &[f32], label: u32) {
+    for ((best, chosen), &value) in best.iter_mut().zip(labels).zip(values) {
+        let larger = value > *best || (value.is_nan() && !best.is_nan());
+        *best = if larger { value } else { *best };
+        *chosen = if larger { label } else { *chosen };
+    }
+}
+
+#[inline(always)]
+fn divide_f32_loop(quotients: &mut [f32], sums: &[f64], totals: &[f64]) {
+    for ((quotient, sum), total) in quotients.iter_mut().zip(sums).zip(totals) {
+        *quotient = (sum / total) as f32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_level_gives_the_same_bits() {
+        let n = 77;
+        let voxels: Vec<f32> = (0..n).map(|i| ((i * 7919 % 101) as f32 - 50.0) / 3.0).collect();
+        let weights: Vec<f64> = (0..n).map(|i| 1.0 / f64::from(i + 1)).collect();
+        let run = |level| {
+            let (mut wide, mut narrow) = (vec![0.1f64; n as usize], vec![0.1f32; n as usize]);
+            let (mut rounded, mut quotients) = (narrow.clone(), narrow.clone());
+            let (mut best, mut labels) = (vec![0.0f32; n as usize], vec![7u32; n as usize]);
+            add_f64(level, &mut wide, &voxels, &weights, 0.3, 1e-2);
+            weigh_f32(level, &mut rounded, &weights, 0.3, 1e-2);
+            add_f32(level, &mut narrow, &voxels, &rounded);
+            divide_f32(level, &mut quotients, &wide, &weights);
+            best[5] = f32::NAN;
+            take_larger(level, &mut best, &mut labels, &voxels, 9);
+            let wide: Vec<u64> = wide.iter().map(|v| v.to_bits()).collect();
+            let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            (wide, bits(&narrow), bits(&rounded), bits(&quotients), bits(&best), labels)
+        };
+        let expected = run(Level::Base);
+        let sum = 0.1 + f64::from(voxels[1]) * (0.3 * 0.5);
+        assert_eq!((expected.0[1], expected.5[5]), (sum.to_bits(), 7));
+        for level in Level::all() {
+            assert_eq!(run(level), expected, "{level:?}");
+        }
+    }
+
+    #[test]
+    fn a_nan_is_the_largest_and_the_first_of_equals_stays() {
+        let (mut best, mut labels) = ([1.0f32, 1.0, 1.0, f32::NAN], [0u32; 4]);
+        take_larger(Level::detect(), &mut best, &mut labels, &[1.0, 2.0, f32::NAN, f32::NAN], 1);
+        assert_eq!(labels, [0, 1, 1, 0]);
+    }
+}

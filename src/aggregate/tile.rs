@@ -1,0 +1,315 @@
+//! A box of the result while it is unfinished: patches are added, then weights divided away.
+//!
+//! Sums are `f64`, so that rounding stays far below the result's last bit: a constant comes out as it went in. Where only
+//! the largest channel is asked for they are `f32`.
+
+use std::ops::Range;
+
+use super::options::Finish;
+use super::plan::{Kept, Plan};
+use super::row;
+use super::value::Value;
+use super::window::Window;
+use crate::{Region, Size3, Voxel, with_voxel};
+
+/// One patch: its elements, `(c, z, y, x)` in C order, and its places among the starts of each axis.
+pub(super) struct Patch<'a, T> {
+    pub(super) values: &'a [T],
+    pub(super) places: Size3,
+}
+
+/// Buffers of one task, used row after row.
+#[derive(Default)]
+pub(super) struct Rows {
+    widened: Vec<f32>,
+    weights: Vec<f32>,
+    channels: Vec<f32>,
+    best: Vec<f32>,
+    labels: Vec<u32>,
+    totals: Vec<f64>,
+}
+
+/// A row of a patch that counts, and where it goes.
+struct Place {
+    /// First element of the row in channel 0 of the patch.
+    from: usize,
+    /// First voxel of the row in channel 0 of the tile.
+    to: usize,
+    /// Weight of its z and y.
+    outer: f64,
+}
+
+impl Plan {
+    /// Prepares the bytes of a tile for its first patch.
+    pub(super) fn clear(&self, sums: &mut [u8]) {
+        // Added to −0.0 every number stays what it is; +0.0 would turn −0.0 into itself. What is assigned needs nothing.
+        match (&self.window, self.kept()) {
+            (Window::Crop, _) | (_, Kept::Voxels) => {}
+            (_, Kept::Wide) => bytemuck::cast_slice_mut::<u8, f64>(sums).fill(-0.0),
+            (_, Kept::Narrow) => bytemuck::cast_slice_mut::<u8, f32>(sums).fill(-0.0),
+        }
+    }
+
+    /// Adds the part of `patch` that counts for the tile `region`.
+    pub(super) fn add<T: Value>(
+        &self,
+        patch: &Patch<'_, T>,
+        region: &Region,
+        sums: &mut [u8],
+        rows: &mut Rows,
+    ) {
+        let x = self.used_in(patch.places, region, 2);
+        let inside = |i: usize| (i as i64 - self.axes[2].starts[patch.places[2]]) as usize;
+        let profile = &self.weights.profiles[2][inside(x.start)..inside(x.end)];
+        let patch_channel = patch.values.len() / self.channel_count();
+        let tile_channel = region.len();
+        let softmax = self.finish == Finish::SoftmaxArgmax;
+        let crop = self.window == Window::Crop;
+        let (level, floor) = (self.level, self.weights.floor);
+        for place in self.places(patch.places, region, &x) {
+            if self.kept() == Kept::Narrow && !crop {
+                rows.weights.resize(x.len(), 0.0);
+                row::weigh_f32(level, &mut rows.weights, profile, place.outer, floor);
+            }
+            if softmax {
+                softmax_of(patch.values, patch_channel, place.from, x.len(), &mut rows.channels);
+            }
+            for c in 0..self.channel_count() {
+                let from = place.from + c * patch_channel;
+                let values = &patch.values[from..from + x.len()];
+                let to = place.to + c * tile_channel;
+                let to = to..to + x.len();
+                if softmax {
+                    let values = &rows.channels[c * x.len()..][..x.len()];
+                    let sums = &mut bytemuck::cast_slice_mut(sums)[to];
+                    add_narrow(self, sums, values, &rows.weights);
+                    continue;
+                }
+                match self.kept() {
+                    Kept::Voxels => with_voxel!(self.dtype, Out => {
+                        assign(values, &mut bytemuck::cast_slice_mut::<u8, Out>(sums)[to]);
+                    }),
+                    Kept::Wide => {
+                        let sums: &mut [f64] = &mut bytemuck::cast_slice_mut(sums)[to];
+                        match T::widened(values, &mut rows.widened) {
+                            _ if crop => put(sums, values, Value::to_f64),
+                            None => row::add_f64(level, sums, values, profile, place.outer, floor),
+                            Some(wide) => {
+                                row::add_f64(level, sums, wide, profile, place.outer, floor);
+                            }
+                        }
+                    }
+                    Kept::Narrow => {
+                        let sums: &mut [f32] = &mut bytemuck::cast_slice_mut(sums)[to];
+                        match T::widened(values, &mut rows.widened) {
+                            None => add_narrow(self, sums, values, &rows.weights),
+                            Some(wide) => add_narrow(self, sums, wide, &rows.weights),
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The voxels of a tile, on one axis, that the patch counts for.
+    fn used_in(&self, places: Size3, region: &Region, axis: usize) -> Range<usize> {
+        let used = &self.axes[axis].used[places[axis]];
+        used.start.max(region.start[axis] as usize)..used.end.min(region.end(axis) as usize)
+    }
+
+    /// The rows of a patch that count for a tile; `x` is what they have in common.
+    fn places(
+        &self,
+        places: Size3,
+        region: &Region,
+        x: &Range<usize>,
+    ) -> impl Iterator<Item = Place> {
+        let [z, y] = [0, 1].map(|a| self.used_in(places, region, a));
+        let [z0, y0, x0] = [0, 1, 2].map(|a| self.axes[a].starts[places[a]]);
+        let [_, py, px] = self.target.patch_size();
+        let (start, size, first) = (region.start, region.size, x.start as i64);
+        z.flat_map(move |z| {
+            y.clone().map(move |y| {
+                let [lz, ly, lx] = [z as i64 - z0, y as i64 - y0, first - x0].map(|v| v as usize);
+                let [tz, ty, tx] = [z as i64 - start[0], y as i64 - start[1], first - start[2]]
+                    .map(|v| v as usize);
+                let [wz, wy, _] = &self.weights.profiles;
+                Place {
+                    from: (lz * py + ly) * px + lx,
+                    to: (tz * size[1] + ty) * size[2] + tx,
+                    outer: wz[lz] * wy[ly],
+                }
+            })
+        })
+    }
+
+    /// Writes the finished voxels of the tile `region`, whose patches are all there, into `out`: `(c, z, y, x)` of the
+    /// result's dtype over the box `canvas`, which holds the tile.
+    pub(super) fn finish(
+        &self,
+        region: &Region,
+        sums: &[u8],
+        canvas: &Region,
+        out: &mut [u8],
+        rows: &mut Rows,
+    ) {
+        let [nz, ny, nx] = region.size;
+        let [dz, dy, dx] = [0, 1, 2].map(|a| (region.start[a] - canvas.start[a]) as usize);
+        for z in 0..nz {
+            for y in 0..ny {
+                let from = (z * ny + y) * nx;
+                let to = ((dz + z) * canvas.size[1] + dy + y) * canvas.size[2] + dx;
+                with_voxel!(self.dtype, Out => {
+                    let out: &mut [Out] = bytemuck::cast_slice_mut(out);
+                    match self.kept() {
+                        Kept::Narrow => {
+                            self.label(bytemuck::cast_slice(sums), from, region.len(), rows, &mut out[to..to + nx]);
+                        }
+                        Kept::Voxels => {
+                            let voxels: &[Out] = bytemuck::cast_slice(sums);
+                            for c in 0..self.channel_count() {
+                                let (from, to) = (from + c * region.len(), to + c * canvas.len());
+                                out[to..to + nx].copy_from_slice(&voxels[from..from + nx]);
+                            }
+                        }
+                        Kept::Wide => {
+                            let at = [region.start[0] as usize + z, region.start[1] as usize + y];
+                            let x = region.start[2] as usize..region.end(2) as usize;
+                            self.total_weights(at, x, &mut rows.totals);
+                            let sums: &[f64] = bytemuck::cast_slice(sums);
+                            for c in 0..self.channel_count() {
+                                let (from, to) = (from + c * region.len(), to + c * canvas.len());
+                                self.divide(&sums[from..from + nx], &rows.totals, &mut out[to..to + nx]);
+                            }
+                        }
+                    }
+                });
+            }
+        }
+    }
+
+    /// The channel with the largest sum, for a row that begins at `from` in each channel of `channel_len` voxels.
+    fn label<Out: Voxel>(
+        &self,
+        sums: &[f32],
+        from: usize,
+        channel_len: usize,
+        rows: &mut Rows,
+        out: &mut [Out],
+    ) {
+        let nx = out.len();
+        rows.best.clear();
+        rows.best.extend_from_slice(&sums[from..from + nx]);
+        rows.labels.clear();
+        rows.labels.resize(nx, 0);
+        for c in 1..self.channel_count() {
+            let values = &sums[from + c * channel_len..][..nx];
+            row::take_larger(self.level, &mut rows.best, &mut rows.labels, values, c as u32);
+        }
+        for (out, label) in out.iter_mut().zip(&rows.labels) {
+            *out = Out::from_f64_rounded(f64::from(*label));
+        }
+    }
+
+    fn divide<Out: Voxel>(&self, sums: &[f64], totals: &[f64], out: &mut [Out]) {
+        let means = sums.iter().zip(totals).map(|(sum, total)| sum / total);
+        let pairs = out.iter_mut().zip(means);
+        match self.finish {
+            Finish::Threshold(at) => pairs.for_each(|(out, mean)| {
+                *out = Out::from_f64_rounded(if mean >= at { 1.0 } else { 0.0 });
+            }),
+            Finish::Quantize { slope, intercept } => pairs.for_each(|(out, mean)| {
+                *out = Out::from_f64_rounded((mean - intercept) / slope);
+            }),
+            _ => match bytemuck::try_cast_slice_mut::<Out, f32>(out) {
+                Ok(out) if Out::DTYPE == crate::Dtype::Float32 => {
+                    row::divide_f32(self.level, out, sums, totals);
+                }
+                _ => {
+                    for ((out, sum), total) in out.iter_mut().zip(sums).zip(totals) {
+                        *out = Out::from_f64_rounded(sum / total);
+                    }
+                }
+            },
+        }
+    }
+
+    /// Sums of all weights along part of one row of the result; 1 under crop, where one patch counts.
+    fn total_weights(&self, [z, y]: [usize; 2], x: Range<usize>, totals: &mut Vec<f64>) {
+        let [az, ay, ax] = &self.axes;
+        totals.clear();
+        if self.window == Window::Crop {
+            totals.resize(x.len(), 1.0);
+            return;
+        }
+        if self.weights.floor == 0.0 {
+            // The sum over a product grid is the product of the axes' sums.
+            let outer = az.sums[z] * ay.sums[y];
+            totals.extend(ax.sums[x].iter().map(|inner| outer * inner));
+            return;
+        }
+        // Lifted to a floor, the window is no product any more: the few patches over the row are walked.
+        totals.resize(x.len(), 0.0);
+        let [wz, wy, wx] = &self.weights.profiles;
+        for pz in az.patches_at(z) {
+            for py in ay.patches_at(y) {
+                let outer = wz[(z as i64 - az.starts[pz]) as usize]
+                    * wy[(y as i64 - ay.starts[py]) as usize];
+                for px in ax.patches_meeting(&x) {
+                    let used = ax.used[px].start.max(x.start)..ax.used[px].end.min(x.end);
+                    let profile = &wx[(used.start as i64 - ax.starts[px]) as usize..];
+                    let row = &mut totals[used.start - x.start..used.end - x.start];
+                    for (total, inner) in row.iter_mut().zip(profile) {
+                        *total += self.weights.product(outer, *inner);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Adds a row to sums in `f32`, or under crop puts it there.
+fn add_narrow<T: Value>(plan: &Plan, sums: &mut [f32], values: &[T], weights: &[f32]) {
+    if plan.window == Window::Crop {
+        put(sums, values, Value::to_f32);
+    } else {
+        row::add_f32(plan.level, sums, values, weights);
+    }
+}
+
+fn put<T: Copy, U>(to: &mut [U], from: &[T], convert: impl Fn(T) -> U) {
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = convert(*from));
+}
+
+/// Writes voxels of one dtype as another: the same bits, or the nearest value.
+fn assign<In: Value, Out: Voxel>(from: &[In], to: &mut [Out]) {
+    if In::DTYPE == Some(Out::DTYPE) {
+        bytemuck::cast_slice_mut::<Out, u8>(to).copy_from_slice(bytemuck::cast_slice(from));
+    } else {
+        put(to, from, |from| Out::from_f64_rounded(from.to_f64()));
+    }
+}
+
+/// Softmax over the channels of one row of a patch: `exp(v − max) / Σ exp(v − max)`, into `out`, channel after channel.
+fn softmax_of<T: Value>(
+    values: &[T],
+    channel_len: usize,
+    from: usize,
+    nx: usize,
+    out: &mut Vec<f32>,
+) {
+    out.clear();
+    for row in values.chunks_exact(channel_len) {
+        out.extend(row[from..from + nx].iter().map(|value| value.to_f32()));
+    }
+    for x in 0..nx {
+        let at = (x..out.len()).step_by(nx);
+        let largest = at.clone().fold(f32::NEG_INFINITY, |max, i| max.max(out[i]));
+        let mut sum = 0.0;
+        for i in at.clone() {
+            out[i] = (out[i] - largest).exp();
+            sum += out[i];
+        }
+        at.for_each(|i| out[i] /= sum);
+    }
+}
