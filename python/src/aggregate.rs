@@ -403,14 +403,14 @@ fn finish(value: &Bound<'_, PyAny>) -> PyResult<Finish> {
 
 /// A number for all axes, or one for each: whole, or one divided by a whole number.
 fn scale(value: &Bound<'_, PyAny>) -> PyResult<Scale> {
+    /// More than any model changes the resolution by; up to here one over n tells n.
+    const LARGEST: f64 = 1024.0;
     let axes = match value.extract::<f64>() {
         Ok(all) => [all; 3],
         Err(_) => value.extract::<[f64; 3]>().map_err(|_| {
             usage(format!("scale {value}: expected a number, or three for (z, y, x)"))
         })?,
     };
-    /// More than any model changes the resolution by; up to here one over n tells n.
-    const LARGEST: f64 = 1024.0;
     let mut scale = Scale::default();
     for (axis, ratio) in axes.into_iter().enumerate() {
         let (up, down) = if ratio >= 1.0 { (ratio, 1.0) } else { (1.0, (1.0 / ratio).round()) };

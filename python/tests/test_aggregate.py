@@ -348,7 +348,17 @@ def test_the_result_is_the_callers_own() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"finish": "argmax"}, 'only "none"'),
+        ({"finish": "argmin"}, 'expected "none", "argmax"'),
+        ({"finish": ("threshold", float("nan"))}, "NaN"),
+        ({"finish": ("quantize", 0.0, 1.0)}, "slope is not 0"),
+        ({"finish": ("quantize", 1.0)}, "slope, intercept"),
+        ({"finish": "argmax", "channels": 300, "dtype": "u1"}, "wider dtype"),
+        ({"scale": 1.5}, "whole number"),
+        ({"scale": 0}, "whole number"),
+        ({"scale": (1, 2)}, "three"),
+        ({"scale": 1 / 7}, "no multiple of 7"),
+        ({"nonfinite": "maybe"}, "keep or error"),
+        ({"resume": True}, "give an out"),
         ({"window": "triangle"}, "hann"),
         ({"window": 3}, "three arrays"),
         ({"window": [[1, 1], [1, 1]]}, "three arrays"),
@@ -366,3 +376,149 @@ def test_the_result_is_the_callers_own() -> None:
 def test_impossible_aggregators_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(vq.UsageError, match=message):
         vq.Aggregator(vq.GridSampler(2), (4, 4, 4), **options)
+
+
+def answers(grid: vq.GridSampler, channels: int, seed: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    starts = grid.locations(SIZE)
+    values = np.random.default_rng(seed).normal(0, 3, (len(starts), channels, *grid.patch_size))
+    return starts, values.astype("f4")
+
+
+@pytest.mark.parametrize("memory", ["1GiB", 4000])
+@pytest.mark.parametrize("window", ["hann", "crop", "gaussian"])
+def test_labels_are_the_largest_channel(window: str, memory: int | str) -> None:
+    grid = GRIDS["padded"]
+    starts, patches = answers(grid, 5)
+    exponents = np.exp(patches.astype("f8"))
+    softmax = exponents / exponents.sum(1, keepdims=True)
+    for finish, values in (("argmax", patches), ("softmax+argmax", softmax)):
+        result = vq.Aggregator(grid, SIZE, channels=5, window=window, finish=finish, memory_bytes=memory)
+        assert result.shape == SIZE
+        result.add(patches[::-1], starts[::-1])
+        expected = oracle(grid, window, starts, values).argmax(0)
+        found = result.finish()
+        assert (found.dtype, found.shape) == (np.uint8, SIZE)
+        assert np.array_equal(found, expected)
+
+
+def test_labels_of_equal_channels_are_the_first_and_wide_where_they_must() -> None:
+    grid = GRIDS["even overlap"]
+    starts = grid.locations(SIZE)
+    for channels, dtype in ((256, "u1"), (257, "u2")):
+        result = vq.Aggregator(grid, SIZE, channels=channels, finish="argmax")
+        patch = np.zeros((channels, *grid.patch_size), "f2")
+        patch[-1], patch[7] = 0.1, 0.1
+        for start in starts:
+            result.add(patch, start)
+        found = result.finish()
+        assert found.dtype == dtype and (found == 7).all()
+
+
+def test_thresholds_and_steps() -> None:
+    grid = GRIDS["evenly placed"]
+    starts, patches = answers(grid, 2)
+    mean = oracle(grid, "hann", starts, patches)
+    near = np.abs(mean - 0.25) < 1e-6
+
+    def finished(finish: object, **options: object) -> np.ndarray:
+        result = vq.Aggregator(grid, SIZE, channels=2, finish=finish, **options)
+        result.add(patches, starts)
+        return result.finish()
+
+    found = finished(("threshold", 0.25))
+    assert found.dtype == np.uint8 and np.array_equal(found[~near], (mean >= 0.25)[~near])
+    assert np.array_equal(finished("threshold", dtype="f4"), (mean >= 0.5).astype("f4"))
+    steps = (mean - -2.0) / 0.05
+    expected = np.clip(np.round(steps), 0, 255)
+    quantised = finished(("quantize", 0.05, -2.0))
+    assert quantised.dtype == np.uint8
+    clear = np.abs(steps - np.floor(steps) - 0.5) > 1e-4
+    assert np.array_equal(quantised[clear], expected[clear])
+
+
+def test_a_stored_result_notes_its_steps_and_counts_its_labels(tmp_path: Path) -> None:
+    grid = GRIDS["even overlap"]
+    starts, patches = answers(grid, 3)
+    for name, finish in (("steps", ("quantize", 0.1, -9.0)), ("labels", "argmax")):
+        result = vq.Aggregator(grid, SIZE, channels=3, finish=finish, out=tmp_path / "p.zarr" / "case" / name)
+        result.add(patches, starts)
+        volume = result.finish()
+        same = vq.Aggregator(grid, SIZE, channels=3, finish=finish)
+        same.add(patches, starts)
+        assert np.array_equal(volume[...], same.finish())
+        if name == "steps":
+            assert (volume.slope, volume.intercept, volume.kind) == (0.1, -9.0, "image")
+        else:
+            values, counts = np.unique(volume[...], return_counts=True)
+            assert volume.kind == "labels"
+            assert volume.labels == {int(v): int(n) for v, n in zip(values, counts, strict=True) if v}
+    assert vq.verify(tmp_path / "p.zarr")["volumes"] == 2
+
+
+@pytest.mark.parametrize("window", ["crop", "average", "hann", "gaussian"])
+@pytest.mark.parametrize("scale", [(0.5, 1, 2), (1, 0.5, 0.5), (3, 2, 1)])
+def test_answers_of_another_resolution(window: str, scale: tuple[float, ...]) -> None:
+    """As if the grid had been laid over the result's own voxels."""
+    size, patch, overlap = (16, 12, 8), (8, 4, 4), (4, 4, 0)
+    overlap = (4, 0, 0)
+    ours = vq.GridSampler(patch, overlap=overlap)
+    scaled = [tuple(int(n * s) for n, s in zip(of, scale, strict=True)) for of in (size, patch, overlap)]
+    theirs = vq.GridSampler(scaled[1], overlap=scaled[2])
+    starts, expected = ours.locations(size), vq.Aggregator(theirs, scaled[0], channels=2, window=window)
+    values = np.random.default_rng(1).normal(0, 1, (len(starts), 2, *scaled[1])).astype("f4")
+    found = vq.Aggregator(ours, size, channels=2, window=window, scale=scale)
+    assert found.shape == (2, *scaled[0])
+    found.add(values, starts)
+    expected.add(values, theirs.locations(scaled[0]))
+    assert identical(found.finish(), expected.finish())
+
+
+def test_values_that_are_not_finite_are_kept_or_refused() -> None:
+    grid = vq.GridSampler((2, 2, 2))
+    for bad in (np.nan, np.inf, -np.inf):
+        patch = np.ones((2, 2, 2), "f4")
+        patch[1, 0, 1] = bad
+        result = vq.Aggregator(grid, (2, 2, 2), channels=None, nonfinite="error")
+        with pytest.raises(vq.UsageError, match=r"begins at \[0, 0, 0\].*at \[1, 0, 1\]"):
+            result.add(patch, (0, 0, 0))
+        assert result.missing == 1
+        result.add(np.ones((2, 2, 2), "f4"), (0, 0, 0))
+        assert (result.finish() == 1).all()
+
+
+def test_work_that_was_left_is_continued(tmp_path: Path) -> None:
+    """Several shards: those that are whole need no patch again, and the result is the undisturbed one."""
+    size, out = (160, 40, 40), tmp_path / "p.zarr" / "case" / "pred"
+    grid = vq.GridSampler(16, overlap=8)
+    starts = grid.locations(size)
+    patches = np.random.default_rng(4).normal(0, 1, (len(starts), 16, 16, 16)).astype("f4")
+
+    def begin(at: Path, **options: object) -> vq.Aggregator:
+        arguments = {"resume": True, "memory_bytes": "34MiB", **options}
+        return vq.Aggregator(grid, size, channels=None, out=at, **arguments)
+
+    whole = begin(tmp_path / "whole.zarr" / "case" / "pred")
+    whole.add(patches, starts)
+    expected = whole.finish()
+    first = begin(out)
+    assert len(first.needed()) == len(starts)
+    half = len(starts) * 2 // 3
+    for n in range(half):
+        first.add(patches[n], starts[n])
+    with pytest.raises(vq.UsageError, match="another process"):
+        begin(out)
+    del first
+    for other in ({"window": "average"}, {"dtype": "f8"}, {"resume": "another model"}):
+        with pytest.raises(vq.UsageError, match="begun with other arguments"):
+            begin(out, **other)
+    second = begin(out)
+    needed = second.needed()
+    assert 0 < len(needed) < len(starts) and second.missing == len(needed)
+    assert identical(needed, starts[len(starts) - len(needed) :])
+    assert second.has(starts[0])
+    second.add(patches[len(starts) - len(needed) :], needed)
+    found = second.finish()
+    assert identical(found[...], expected[...])
+    assert found.stats == expected.stats
+    assert not (tmp_path / "p.zarr" / ".voxquarry-partial").exists()
+    vq.verify(tmp_path / "p.zarr")
