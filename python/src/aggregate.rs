@@ -76,8 +76,10 @@ pub(crate) struct Aggregator {
 impl Aggregator {
     #[new]
     #[pyo3(
-        signature = (grid, subject, channels=Some(1), dtype=None, window=None, out=None, memory_bytes=None, finish=None, threads=None, scale=None, nonfinite="keep", resume=None),
-        text_signature = "(grid, subject, channels=1, dtype='float32', window='hann', out=None, memory_bytes='1GiB', finish='none', threads=None, scale=1, nonfinite='keep', resume=False)"
+        signature = (grid, subject, channels=Some(1), dtype=None, window=None, out=None,
+            memory_bytes=None, finish=None, threads=None, scale=None, nonfinite="keep", resume=None),
+        text_signature = "(grid, subject, channels=1, dtype='float32', window='hann', out=None, memory_bytes='1GiB', \
+            finish='none', threads=None, scale=1, nonfinite='keep', resume=False)"
     )]
     #[allow(clippy::too_many_arguments)] // Python's keywords, checked and bundled here.
     fn new(
