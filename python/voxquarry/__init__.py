@@ -8,6 +8,7 @@ spacing and overlaps are given in ``(z, y, x)``, and an int means a cube. ``affi
 from collections.abc import Mapping as _Mapping
 
 from ._errors import DataError, Error, NotFoundError, StorageError, UsageError
+from ._inference import infer
 from ._ingest import Labels, Weights, ingest
 from ._native import (
     Aggregator,
@@ -53,6 +54,7 @@ __all__ = [
     "Weights",
     "__version__",
     "export",
+    "infer",
     "ingest",
     "open",
     "verify",
