@@ -65,7 +65,8 @@ def infer(
         memory_bytes: For unfinished voxels of each result, as for :class:`Aggregator`.
         nonfinite: As for :class:`Aggregator`.
         resume: With ``out``, work that a killed run left is continued by the same arguments: only patches that are still
-            needed are computed, and the first batch, which says what the answers are like. A text is one argument more, such as the model's name. ``False`` begins afresh.
+            needed are computed, and the first batch, which says what the answers are like. A text is one argument
+            more, such as the model's name. ``False`` begins afresh.
         threads: Threads that blend and encode; all cores by default.
 
     Returns:
