@@ -122,7 +122,7 @@ fn chunk_codec(codec: Codec, dtype: Dtype, chunk: Size3) -> ChunkCodec {
     let (compressor, level, shuffle, planes) = match codec {
         Codec::None => return ChunkCodec::Raw,
         Codec::Fast => (Compressor::Lz4, 5, Shuffle::Bit, planes),
-        Codec::Compact => (Compressor::Zstd, 8, bytes, chunk[0]),
+        Codec::Compact => (Compressor::Zstd, 8, bytes, planes),
     };
     let block_bytes = planes * plane_bytes;
     ChunkCodec::Blosc(BloscParameters { compressor, level, shuffle, block_bytes })
