@@ -19,17 +19,29 @@ const STORED_PERCENT: usize = 97;
 const BITS_MIN_MATCH: usize = 24;
 const BYTES_MIN_MATCH: usize = 8;
 
-/// Shortest matches that Zstandard looks for. Shorter ones in noise cost more than the literals they replace, in bytes and in time.
+/// Shortest matches that Zstandard looks for in noise, where shorter ones cost more than the literals they replace.
 ///
 /// Measured at level 8 over the low bytes of CT-like int16, ratio and decoded GB/s: 4 (the level's own) 1.658 at 1.27, 5 1.678
-/// at 1.58, 6 1.679 at 1.60; over the high bytes 42.1 at 3.3, 42.6, 43.0 at 3.4.
-const ZSTD_MIN_MATCH: u32 = 6;
+/// at 1.58, 6 1.679 at 1.60; over the high bytes 42.1 at 3.3, 42.6, 43.0 at 3.4. The mean of 152 brains, uint8, has no
+/// noise: 4 2.656, 6 2.593.
+const ZSTD_MIN_MATCH: usize = 6;
+
+/// The level's own shortest match is chosen only below this share: its sequences take longer to decode.
+const ZSTD_OWN_PERCENT: usize = 99;
 
 /// Plain bytes are chosen before bit planes up to this share of their length: they are ready once decompressed.
 const PLAIN_PERCENT: usize = 105;
 
 /// Byte planes are chosen before bit planes only below this share: more sequences make them slower to decode.
 const BYTES_PERCENT: usize = 90;
+
+/// How a frame is encoded: what a reader need not be told, but for the shuffle.
+#[derive(Clone, Copy)]
+struct Way {
+    shuffle: Shuffle,
+    /// Shortest match; 0 leaves it to Zstandard's level.
+    min_match: usize,
+}
 
 /// An encoder of frames with its buffers; one for each thread.
 pub struct Encoder {
@@ -41,18 +53,10 @@ pub struct Encoder {
     zstd: Option<zstd_safe::CCtx<'static>>,
 }
 
-fn zstd(level: i32) -> zstd_safe::CCtx<'static> {
-    let mut context = zstd_safe::CCtx::create();
-    for parameter in [CParameter::CompressionLevel(level), CParameter::MinMatch(ZSTD_MIN_MATCH)] {
-        context.set_parameter(parameter).expect("a level and a match length that Zstandard knows");
-    }
-    context
-}
-
 impl Encoder {
     /// An encoder of elements of `typesize` bytes.
     pub fn new(parameters: BloscParameters, typesize: usize) -> Self {
-        let zstd = (parameters.compressor == Compressor::Zstd).then(|| zstd(parameters.level));
+        let zstd = (parameters.compressor == Compressor::Zstd).then(zstd_safe::CCtx::create);
         Self {
             parameters,
             typesize,
@@ -65,29 +69,29 @@ impl Encoder {
 
     /// Appends the frame of `voxels` (1 to 2³¹ − 1 bytes of whole elements) to `out`.
     pub fn encode(&mut self, voxels: &[u8], out: &mut Vec<u8>) {
-        self.encode_as(self.parameters.shuffle, voxels, out);
+        self.encode_as(self.way(self.parameters.shuffle), voxels, out);
     }
 
-    /// As [`Encoder::encode`], but with the shuffle that suits the middle block best, if the compressor is LZ4.
+    /// As [`Encoder::encode`], but in the way that suits the middle block best.
     ///
-    /// Noise wants its bits apart. What repeats exactly, such as labels and values without noise, is shorter as bytes, and
-    /// single bytes need not be put together again.
+    /// For LZ4, noise wants its bits apart; what repeats exactly, such as labels and values without noise, is shorter as
+    /// bytes, and single bytes need not be put together again. Zstandard gains from short matches only without noise.
     pub fn encode_by_trial(&mut self, voxels: &[u8], out: &mut Vec<u8>) {
-        let asked = self.parameters.shuffle;
-        if self.parameters.compressor != Compressor::Lz4 || asked != Shuffle::Bit {
-            return self.encode_as(asked, voxels, out);
-        }
-        let (other, percent) = if self.typesize == 1 {
-            (Shuffle::None, PLAIN_PERCENT)
-        } else {
-            (Shuffle::Byte, BYTES_PERCENT)
+        let asked = self.way(self.parameters.shuffle);
+        let (other, percent) = match (self.parameters.compressor, asked.shuffle) {
+            (Compressor::Lz4, Shuffle::Bit) if self.typesize == 1 => {
+                (self.way(Shuffle::None), PLAIN_PERCENT)
+            }
+            (Compressor::Lz4, Shuffle::Bit) => (self.way(Shuffle::Byte), BYTES_PERCENT),
+            (Compressor::Lz4, _) => return self.encode_as(asked, voxels, out),
+            (Compressor::Zstd, _) => (Way { min_match: 0, ..asked }, ZSTD_OWN_PERCENT),
         };
         let blocks: Vec<&[u8]> = voxels.chunks(self.block_bytes(voxels)).collect();
         let middle = blocks[blocks.len() / 2];
         let begin = out.len();
-        let mut length = |shuffle| {
-            let split = splits(shuffle != Shuffle::Byte, self.typesize, middle.len());
-            self.encode_block(shuffle, middle, if split { self.typesize } else { 1 }, out);
+        let mut length = |way: Way| {
+            let split = splits(way.shuffle != Shuffle::Byte, self.typesize, middle.len());
+            self.encode_block(way, middle, if split { self.typesize } else { 1 }, out);
             let length = out.len() - begin;
             out.truncate(begin);
             length
@@ -96,24 +100,34 @@ impl Encoder {
         self.encode_as(if better { other } else { asked }, voxels, out);
     }
 
+    /// The way that goes with that shuffle.
+    fn way(&self, shuffle: Shuffle) -> Way {
+        let min_match = match (self.parameters.compressor, shuffle) {
+            (Compressor::Zstd, _) => ZSTD_MIN_MATCH,
+            (Compressor::Lz4, Shuffle::Bit) => BITS_MIN_MATCH,
+            (Compressor::Lz4, _) => BYTES_MIN_MATCH,
+        };
+        Way { shuffle, min_match }
+    }
+
     /// Bytes of a block of `voxels`: whole elements.
     fn block_bytes(&self, voxels: &[u8]) -> usize {
         let block_bytes = self.parameters.block_bytes;
         (block_bytes - block_bytes % self.typesize).clamp(self.typesize, voxels.len())
     }
 
-    fn encode_as(&mut self, shuffle: Shuffle, voxels: &[u8], out: &mut Vec<u8>) {
+    fn encode_as(&mut self, way: Way, voxels: &[u8], out: &mut Vec<u8>) {
         let begin = out.len();
         let (compressor, block_bytes) = (self.parameters.compressor, self.block_bytes(voxels));
         // Split streams only make sense of byte planes.
-        let unsplit = shuffle != Shuffle::Byte;
+        let unsplit = way.shuffle != Shuffle::Byte;
         let split = splits(unsplit, self.typesize, block_bytes);
         let format: u8 = match compressor {
             Compressor::Lz4 => 1,
             Compressor::Zstd => 4,
         };
         let mut flags = format << flag::FORMAT_SHIFT;
-        flags |= match shuffle {
+        flags |= match way.shuffle {
             Shuffle::None => 0,
             Shuffle::Byte => flag::SHUFFLE,
             Shuffle::Bit => flag::BITSHUFFLE,
@@ -130,7 +144,7 @@ impl Encoder {
             let start = (out.len() - begin) as u32;
             out[table + 4 * i..][..4].copy_from_slice(&start.to_le_bytes());
             let streams = if split && block.len() == block_bytes { self.typesize } else { 1 };
-            self.encode_block(shuffle, block, streams, out);
+            self.encode_block(way, block, streams, out);
         }
         if out.len() - begin >= HEADER_BYTES + voxels.len() {
             out.truncate(table);
@@ -141,26 +155,30 @@ impl Encoder {
         out[begin + 12..table].copy_from_slice(&cbytes.to_le_bytes());
     }
 
-    fn encode_block(&mut self, shuffle: Shuffle, block: &[u8], streams: usize, out: &mut Vec<u8>) {
+    fn encode_block(&mut self, way: Way, block: &[u8], streams: usize, out: &mut Vec<u8>) {
         self.shuffled.resize(block.len(), 0);
-        match shuffle {
+        match way.shuffle {
             Shuffle::None => self.shuffled.copy_from_slice(block),
             Shuffle::Byte => shuffle::shuffle_bytes(block, &mut self.shuffled, self.typesize),
             Shuffle::Bit => shuffle::shuffle_bits(block, &mut self.shuffled, self.typesize),
         }
+        let level = self.parameters.level;
         for stream in self.shuffled.chunks_exact(block.len() / streams) {
             let limit = stream.len() * STORED_PERCENT / 100;
-            let level = self.parameters.level;
             let fits = if let Some(zstd) = &mut self.zstd {
+                for parameter in [
+                    CParameter::CompressionLevel(level),
+                    CParameter::MinMatch(way.min_match as u32),
+                ] {
+                    zstd.set_parameter(parameter).expect("a parameter that Zstandard knows");
+                }
                 self.stream.resize(limit, 0);
                 let encoded = zstd.compress2(&mut self.stream[..], stream);
                 self.stream.truncate(encoded.unwrap_or(0));
                 encoded.is_ok()
             } else {
-                let bits = shuffle == Shuffle::Bit;
-                let min_match = if bits { BITS_MIN_MATCH } else { BYTES_MIN_MATCH };
                 let buffer = &mut self.searched;
-                lz4::encode(stream, &mut self.stream, buffer, level, min_match, limit)
+                lz4::encode(stream, &mut self.stream, buffer, level, way.min_match, limit)
             };
             let bytes = if fits { &self.stream[..] } else { stream };
             out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
