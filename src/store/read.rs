@@ -32,8 +32,8 @@ thread_local! {
     static SCRATCH: RefCell<(Scratch, Vec<u8>)> = const { RefCell::new((Scratch::new(), Vec::new())) };
 }
 
-/// Below so many bytes a second thread costs more than it saves.
-const PARALLEL_BYTES: usize = 256 << 10;
+/// Below so many bytes a second thread costs more than it saves: on two cores, 64³ of int16 came 15 % slower, 96³ 20 % faster.
+const PARALLEL_BYTES: usize = 1 << 20;
 
 /// Chunks that are planned at a time: bounds the shards that one read holds open.
 const WAVE_CHUNKS: usize = 4096;
