@@ -3,8 +3,9 @@
 CARGO ?= cargo
 ENVIRONMENT = tools/environment.sh
 DEMO_DIR ?= build/demo
+FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test test-rust test-python test-torch lint develop bench docs clean
+.PHONY: help demo test test-rust test-python test-torch lint develop bench bench-rust fuzz docs clean
 
 help:            ## Say what there is.
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -50,6 +51,15 @@ bench:           ## Voxquarry beside its peers; takes long, writes benches/resul
 	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
 		--manifest-path python/Cargo.toml && \
 	"$$environment"/bin/python -m benches.training $(TRAINING_ARGS)
+
+bench-rust:      ## Criterion's measurements of codec and reading.
+	$(CARGO) bench --locked --package voxquarry
+
+fuzz:            ## Each fuzz target for FUZZ_SECONDS; installs cargo-fuzz and needs a C++ compiler.
+	cargo fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
+	for target in hostile_frame roundtrip; do \
+		$(CARGO) fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 || exit 1; \
+	done
 
 docs:            ## The Rust documentation.
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --locked --no-deps
