@@ -8,11 +8,13 @@ use std::time::Duration;
 use common::Plain;
 use voxquarry::format::attributes::Kind;
 use voxquarry::format::layout::Codec;
-use voxquarry::queue::{Eviction, Poll, QueueOptions, QueueVolume, Shuffle};
-use voxquarry::sample::{Border, Epoch, Overlap, Placement};
+use voxquarry::queue::{Eviction, Poll, QueueOptions, QueueVolume, Sampler, Shuffle};
+use voxquarry::sample::{
+    Balance, Border, ConstrainedSampler, Constraints, Epoch, OnFailure, Overlap, Placement,
+};
 use voxquarry::{
-    Batch, Dataset, Dtype, Error, Fault, GridSampler, OpenOptions, Padding, Queue, Size3,
-    UniformSampler,
+    Batch, Dataset, Dtype, Error, Fault, GridSampler, LabelSampler, OpenOptions, Padding, Queue,
+    Size3, UniformSampler, WeightedSampler,
 };
 
 const PATCH: Size3 = [9, 16, 11];
@@ -155,6 +157,45 @@ fn the_stream_goes_on_where_a_state_was_taken() {
     }
     let other = Queue::new(&dataset, uniform(), QueueOptions { seed: 1, ..options() }).unwrap();
     assert!(matches!(other.load_state(&first.state()), Err(Error::Usage(_))));
+}
+
+#[test]
+fn a_state_is_of_one_sampler() {
+    let (_folder, dataset) = store(Codec::Fast);
+    let label = |balance| LabelSampler::new(PATCH, Border::Pad, Some("ct"), balance).unwrap();
+    let classes = |part| label(Balance::Classes(vec![(1, 1.0), (2, part)]));
+    let distant = |min_distance| {
+        let constraints = Constraints { min_distance: Some(min_distance), ..Default::default() };
+        ConstrainedSampler::new(uniform().into(), constraints, 9, OnFailure::Best).unwrap()
+    };
+    let weighted = |channel| WeightedSampler::new(PATCH, Border::Pad, "ct", channel).unwrap();
+    let grid = |overlap, padding| {
+        GridSampler::new(PATCH, Overlap::Fraction(overlap), padding, Placement::Flush).unwrap()
+    };
+    // As many patches each, of the same size.
+    let samplers: [Sampler; 15] = [
+        uniform().into(),
+        UniformSampler::new(PATCH, Border::Pad).unwrap().into(),
+        Sampler::Random(label(Balance::Foreground).into()),
+        Sampler::Random(label(Balance::PosNeg { pos: 1.0, neg: 1.0 }).into()),
+        Sampler::Random(label(Balance::PosNeg { pos: 1.0, neg: 2.0 }).into()),
+        Sampler::Random(label(Balance::Forced { fraction: 0.3 }).into()),
+        Sampler::Random(classes(0.3).into()),
+        Sampler::Random(classes(0.3_f64.next_up()).into()),
+        Sampler::Random(classes(0.3).with_channel(Some(0)).into()),
+        Sampler::Random(weighted(0).into()),
+        Sampler::Random(weighted(1).into()),
+        Sampler::Random(distant(3.0).into()),
+        Sampler::Random(distant(4.0).into()),
+        grid(0.5, None).into(),
+        grid(0.5, Some(Padding::Edge)).into(),
+    ];
+    let queues = samplers.map(|sampler| Queue::new(&dataset, sampler, options()).unwrap());
+    for (i, a) in queues.iter().enumerate() {
+        for (k, b) in queues.iter().enumerate() {
+            assert_eq!(a.load_state(&b.state()).is_ok(), i == k, "{i} {k}");
+        }
+    }
 }
 
 #[test]

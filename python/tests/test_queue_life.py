@@ -305,7 +305,8 @@ def test_other_samplers_and_states_are_refused(path: Path) -> None:
         vq.Queue(store, 96, "ct")
     queue = queue_of(path)
     state = queue.state_dict()
-    for other in (queue_of(path, seed=1), queue_of(path, patches_per_subject=3), queue_of(path, shuffle="none")):
+    padding = vq.Queue(vq.open(path), vq.UniformSampler(PATCH, border="pad"), "ct", 100)
+    for other in (queue_of(path, seed=1), queue_of(path, patches_per_subject=3), queue_of(path, shuffle="none"), padding):
         with pytest.raises(vq.UsageError, match="of another queue"):
             other.load_state_dict(state)
     for broken in ({}, {**state, "position": -1}, {**state, "plan": "x"}, {**state, "version": 2}, 5, None):

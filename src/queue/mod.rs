@@ -162,7 +162,7 @@ impl Queue {
     pub fn state(&self) -> QueueState {
         let (progress, plan) = (&self.0.progress, &self.0.plan);
         QueueState {
-            plan: plan.digest(self.patch_size()),
+            plan: plan.digest(&self.0.sampler),
             seed: plan.seed(),
             epoch: self.epoch(),
             position: progress.position.load(Ordering::Relaxed) * self.world_size(),

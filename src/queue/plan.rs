@@ -11,9 +11,10 @@ use std::fmt::Write;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::Sampler;
 use super::shuffle::Permutation;
 use crate::sample::Epoch;
-use crate::{Error, Result, Size3};
+use crate::{Error, Result};
 
 /// In which order the patches of an epoch come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -98,9 +99,11 @@ impl Plan {
         self.seed
     }
 
-    /// Names the plan: two that have the same digest and seed are the same (FNV-1a, 64 bits, of what defines it).
-    pub(super) fn digest(&self, patch_size: Size3) -> u64 {
-        let mut text = format!("{:?} {} {patch_size:?}", self.shuffle, self.block_entries);
+    /// Names the plan with the sampler of its patches: two that have the same digest and seed are the same (FNV-1a, 64 bits, of what
+    /// defines them).
+    pub(super) fn digest(&self, sampler: &Sampler) -> u64 {
+        // Every number of a sampler is written so that it could be read back: others give another text.
+        let mut text = format!("{:?} {} {sampler:?}", self.shuffle, self.block_entries);
         for Entry { subject, count, .. } in &self.entries {
             write!(text, "/{subject} {count}").expect("a string takes all");
         }
