@@ -74,6 +74,32 @@ struct View {
     pending: HashSet<u64>,
 }
 
+/// What is known of a patch when its turn comes.
+#[derive(Debug)]
+enum Known {
+    /// Where it lies.
+    Located(Outcome),
+    /// Another thread is finding it.
+    Sought,
+    /// Nobody looks for it, nor will: whose turn it is has to.
+    Unsought,
+}
+
+impl View {
+    /// The turn of a patch has come: nobody will look ahead for it from now on.
+    fn turn_of(&mut self, number: u64) -> Known {
+        if let Some(location) = self.located.remove(&number) {
+            return Known::Located(location);
+        }
+        if self.pending.contains(&number) {
+            return Known::Sought;
+        }
+        // Threads come here in any order: a later patch may have moved the horizon beyond this one.
+        self.horizon = self.horizon.max(number + 1);
+        Known::Unsought
+    }
+}
+
 impl Readers {
     /// Starts reading the patches of `turn`.
     ///
@@ -175,14 +201,13 @@ impl Crew {
     fn locate_in_turn(&self, number: u64) -> Outcome {
         let mut view = self.view();
         loop {
-            if let Some(location) = view.located.remove(&number) {
-                return location;
-            }
-            if !view.pending.contains(&number) {
-                // Threads come here in any order: a later patch may have moved the horizon beyond this one.
-                view.horizon = view.horizon.max(number + 1);
-                drop(view);
-                return self.locate(number);
+            match view.turn_of(number) {
+                Known::Located(location) => return location,
+                Known::Unsought => {
+                    drop(view);
+                    return self.locate(number);
+                }
+                Known::Sought => {}
             }
             if self.stopped.load(Ordering::Relaxed) {
                 return Err(Error::Interrupted);
@@ -292,5 +317,26 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new() -> Self {
         Self { shelf: Shelf::new(), hoard: Mutex::new(None) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_location_that_nobody_looks_for() {
+        let mut view = View::default();
+        // The thread of patch 1 is the first to ask, then those of 3 and 0.
+        for number in [1, 3, 0] {
+            assert!(matches!(view.turn_of(number), Known::Unsought), "{number}: {view:?}");
+        }
+        assert_eq!(view.horizon, 4, "those behind it are left to be looked ahead for");
+        view.pending.insert(2);
+        assert!(matches!(view.turn_of(2), Known::Sought), "{view:?}");
+        view.pending.remove(&2);
+        view.located.insert(2, Err(Error::Interrupted));
+        assert!(matches!(view.turn_of(2), Known::Located(Err(Error::Interrupted))), "{view:?}");
+        assert!(view.located.is_empty());
     }
 }
