@@ -218,6 +218,10 @@ impl Crew {
 
     /// Locates some patches to come, says which chunks they will want, and asks the disk for those that are wanted soon.
     fn look_ahead(&self, number: u64) {
+        // The consumer waits for the first batch: whatever comes behind it has to.
+        if number < self.queue.layout.batch_size as u64 {
+            return;
+        }
         let soon = (number + READ_AHEAD_PATCHES).min(self.turn.patches);
         let far = if self.queue.caches && self.hoard.is_curious() {
             number.saturating_add(MAX_AHEAD).min(self.turn.patches)
