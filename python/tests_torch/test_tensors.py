@@ -133,9 +133,10 @@ def test_one_tensor_at_a_time_in_the_models_own_memory() -> None:
     assert np.array_equal(apart.finish(), together.finish())
 
 
-def test_tensors_that_need_a_gradient_are_refused() -> None:
+def test_tensors_that_need_a_gradient_are_added_by_value() -> None:
     grid = vq.GridSampler(4)
     result = vq.Aggregator(grid, (4, 4, 4))
-    with pytest.raises(RuntimeError, match="detach"):
-        result.add(torch.zeros((4, 4, 4), requires_grad=True), (0, 0, 0))
-    assert result.missing == 1
+    answer = torch.arange(64, dtype=torch.float32).reshape(4, 4, 4).requires_grad_()
+    result.add(answer, (0, 0, 0))
+    assert np.array_equal(result.finish()[0], answer.detach().numpy())
+    assert answer.requires_grad
