@@ -219,6 +219,10 @@ def test_a_volume_of_a_store(tmp_path: Path, channels: int | None) -> None:
     second.finish()
     assert list(vq.open(out.parents[1])["case01"]) == ["pred", "second"]
     assert (vq.open(out.parents[1])["case01"]["second"][...] == 1).all()
+    # Less memory than a layer of chunks: what exceeds it lies in scratch files.
+    small = vq.Aggregator(grid, subject, channels=channels, out=out.with_name("small"), memory_bytes=2000)
+    small.add(patches[::-1], starts[::-1])
+    assert np.array_equal(small.finish()[...], volume[...])
 
 
 def test_patches_of_every_dtype_and_layout() -> None:

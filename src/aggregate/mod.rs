@@ -159,7 +159,8 @@ impl Aggregator<StoreSink> {
         };
         let patch_sizes = vec![plan.target.patch_size()];
         let codec = Codec::default();
-        let mut layout = layout::choose(&shape, &patch_sizes, codec, options.memory_bytes)?;
+        let mut layout =
+            layout::choose_for_boxes(&shape, &patch_sizes, codec, options.memory_bytes);
         if let ChunkCodec::Blosc(parameters) = &mut layout.codec {
             parameters.level = QUICK_LEVEL;
         }

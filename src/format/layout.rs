@@ -157,6 +157,31 @@ pub fn with_chunk(
     codec: Codec,
     memory_bytes: u64,
 ) -> Result<ArrayLayout> {
+    let layout = within(volume, chunk, codec, memory_bytes);
+    let needed = ingest_memory(volume, &layout, memory_bytes).bytes;
+    if needed > memory_bytes {
+        let needed = needed.div_ceil(1 << 20);
+        return Err(Error::usage(format!(
+            "a layer of chunks of this volume needs {needed} MiB of memory, {} MiB are allowed: \
+             allow more (--memory {needed}MiB, memory_bytes=\"{needed}MiB\")",
+            memory_bytes >> 20,
+        )));
+    }
+    Ok(layout)
+}
+
+/// As [`choose`] for a writer that keeps elsewhere what exceeds `memory_bytes`, so that no volume is too large.
+pub fn choose_for_boxes(
+    volume: &VolumeShape,
+    patch_sizes: &[Size3],
+    codec: Codec,
+    memory_bytes: u64,
+) -> ArrayLayout {
+    within(volume, chunk_size(volume.size, volume.dtype, patch_sizes), codec, memory_bytes)
+}
+
+/// Shards as deep as they may be while a slab of them stays modest beside `memory_bytes`.
+fn within(volume: &VolumeShape, chunk: Size3, codec: Codec, memory_bytes: u64) -> ArrayLayout {
     let VolumeShape { channels, size, dtype, .. } = *volume;
     let chunk_codec = chunk_codec(codec, dtype, chunk);
     let chunks = [0, 1, 2].map(|a| size[a].div_ceil(chunk[a]));
@@ -185,17 +210,7 @@ pub fn with_chunk(
         .rev()
         .find(|&d| ingest_memory(volume, &with_depth(d), modest).bytes <= modest)
         .unwrap_or(1);
-    let layout = with_depth(depth);
-    let needed = ingest_memory(volume, &layout, memory_bytes).bytes;
-    if needed > memory_bytes {
-        let needed = needed.div_ceil(1 << 20);
-        return Err(Error::usage(format!(
-            "a layer of chunks of this volume needs {needed} MiB of memory, {} MiB are allowed: \
-             allow more (--memory {needed}MiB, memory_bytes=\"{needed}MiB\")",
-            memory_bytes >> 20,
-        )));
-    }
-    Ok(layout)
+    with_depth(depth)
 }
 
 /// What writing a volume in z order needs.
