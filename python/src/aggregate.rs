@@ -36,8 +36,9 @@ use crate::sample::{GridSampler, space_of};
 ///     dtype: Of the result; integers are rounded half to even and saturate. By default float32, or uint8 (uint16 for more
 ///         than 256 channels) for a ``finish`` that gives whole numbers.
 ///     window: Weights of a patch's voxels. ``"hann"``, ``"average"``, ``"crop"`` (one patch a voxel: TorchIO's three),
-///         ``"gaussian"`` (MONAI's), ``"gaussian-nnunet"``, or three arrays of positive weights, one for each axis
-///         ``(z, y, x)``, whose product is the window.
+///         ``"gaussian"`` (MONAI's), ``("gaussian", s)`` with MONAI's ``sigma_scale``, a number or three ``(z, y, x)``,
+///         ``"gaussian-nnunet"``, or three arrays of positive weights, one for each axis ``(z, y, x)``, whose product is
+///         the window.
 ///     out: ``"STORE/SUBJECT/VOLUME"`` to write a volume that never lies in memory whole; ``None`` for an array. The store and
 ///         the subject are made if they are not there; nothing is visible before ``finish``.
 ///     memory_bytes: For unfinished voxels, an int or a string such as ``"1GiB"``; beyond it a scratch file is used. An array
@@ -344,14 +345,22 @@ fn finished() -> voxquarry::Error {
     voxquarry::Error::usage("the aggregator is finished: make another")
 }
 
-/// A name, or three arrays of weights.
+/// A name, a Gaussian with its sigmas, or three arrays of weights.
 fn window(value: &Bound<'_, PyAny>) -> PyResult<Window> {
     if let Ok(name) = value.extract::<String>() {
         return Window::from_name(&name).map_err(raise);
     }
+    if let Ok((name, sigmas)) = value.extract::<(String, Bound<'_, PyAny>)>()
+        && name == "gaussian"
+    {
+        let sigmas = sigmas.extract().or_else(|_| sigmas.extract().map(|sigma| [sigma; 3]));
+        return sigmas.map(Window::GaussianOf).map_err(|_| {
+            usage("window gaussian: expected a sigma as part of the patch, or three (z, y, x)")
+        });
+    }
     value.extract().map(Window::Custom).map_err(|_| {
         usage(format!(
-            "window is a {}: expected a name, or three arrays of weights (z, y, x)",
+            "window is a {}: expected a name, (\"gaussian\", sigma), or three arrays of weights (z, y, x)",
             value.get_type()
         ))
     })

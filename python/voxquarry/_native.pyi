@@ -303,7 +303,9 @@ class Aggregator:
         subject: Subject | Volume | Sequence[int],
         channels: int | None = 1,
         dtype: DTypeLike = "float32",
-        window: Literal["crop", "average", "hann", "gaussian", "gaussian-nnunet"] | Sequence[ArrayLike] = "hann",
+        window: Literal["crop", "average", "hann", "gaussian", "gaussian-nnunet"]
+        | tuple[Literal["gaussian"], float | Sequence[float]]
+        | Sequence[ArrayLike] = "hann",
         out: _Path | None = None,
         memory_bytes: int | str = "1GiB",
         finish: Literal["none", "argmax", "softmax+argmax", "threshold"]

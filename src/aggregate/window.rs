@@ -17,6 +17,8 @@ pub enum Window {
     Hann,
     /// `exp(−x² / 2σ²)`, σ = p / 8, about the middle; the product is at least 1e-3 (MONAI's `gaussian`).
     Gaussian,
+    /// As `Gaussian`, with σ = p × these on each axis `(z, y, x)` (MONAI's `sigma_scale`); positive.
+    GaussianOf([f64; 3]),
     /// `exp(−x² / 2σ²)`, σ = p / 8, about the voxel p / 2 (nnU-Net's).
     GaussianNnunet,
     /// These, for each axis `(z, y, x)` one weight a voxel; positive.
@@ -68,22 +70,33 @@ impl Window {
                 }
                 profiles.clone()
             }
-            _ => patch_size.map(|p| (0..p).map(|n| self.weight(n as f64, p as f64)).collect()),
+            Self::GaussianOf(scales) if scales.iter().any(|s| !(s.is_finite() && *s > 0.0)) => {
+                return Err(Error::usage(format!(
+                    "window gaussian of {scales:?} (z, y, x): a sigma is part of the patch, positive and finite"
+                )));
+            }
+            _ => [0, 1, 2].map(|axis| {
+                let p = patch_size[axis];
+                (0..p).map(|n| self.weight(axis, n as f64, p as f64)).collect()
+            }),
         };
         let least = |profile: &Vec<f64>| profile.iter().copied().fold(f64::INFINITY, f64::min);
         let floor = match self {
-            Self::Gaussian => profiles.iter().map(least).product::<f64>().max(GAUSSIAN_FLOOR),
+            Self::Gaussian | Self::GaussianOf(_) => {
+                profiles.iter().map(least).product::<f64>().max(GAUSSIAN_FLOOR)
+            }
             _ => 0.0,
         };
         Ok(Weights { profiles, floor })
     }
 
-    /// Weight of voxel `n` of `p`.
-    fn weight(&self, n: f64, p: f64) -> f64 {
-        let gaussian = |centre: f64| (-(n - centre).powi(2) / (2.0 * (p / 8.0).powi(2))).exp();
+    /// Weight of voxel `n` of `p` on `axis`.
+    fn weight(&self, axis: usize, n: f64, p: f64) -> f64 {
+        let scale = if let Self::GaussianOf(scales) = self { scales[axis] } else { 0.125 };
+        let gaussian = |centre: f64| (-(n - centre).powi(2) / (2.0 * (scale * p).powi(2))).exp();
         match self {
             Self::Hann => 0.5 * (1.0 - (2.0 * PI * (n + 1.0) / (p + 1.0)).cos()),
-            Self::Gaussian => gaussian((p - 1.0) / 2.0),
+            Self::Gaussian | Self::GaussianOf(_) => gaussian((p - 1.0) / 2.0),
             Self::GaussianNnunet => gaussian((p / 2.0).floor()),
             _ => 1.0,
         }
@@ -122,6 +135,21 @@ mod tests {
         let nnunet = Window::GaussianNnunet.weights([8, 7, 1]).unwrap();
         assert_eq!([nnunet.profiles[0][4], nnunet.profiles[1][3], nnunet.profiles[2][0]], [1.0; 3]);
         assert!((nnunet.profiles[0][0] - (-8f64).exp()).abs() < 1e-15);
+    }
+
+    #[test]
+    fn a_gaussian_of_other_sigmas() {
+        let eighths = Window::GaussianOf([0.125; 3]).weights([8, 5, 1]).unwrap();
+        let gaussian = Window::Gaussian.weights([8, 5, 1]).unwrap();
+        assert_eq!((eighths.profiles, eighths.floor), (gaussian.profiles, gaussian.floor));
+        let other = Window::GaussianOf([0.5, 0.25, 0.125]).weights([4, 4, 4]).unwrap();
+        // exp(−1.5² / 2σ²), σ = 2, 1 and ½.
+        for (profile, exponent) in other.profiles.iter().zip([-0.28125f64, -1.125, -4.5]) {
+            assert!((profile[0] - exponent.exp()).abs() < 1e-15);
+        }
+        for wrong in [0.0, -0.1, f64::NAN, f64::INFINITY] {
+            assert!(Window::GaussianOf([0.125, wrong, 0.125]).weights([4; 3]).is_err());
+        }
     }
 
     #[test]
