@@ -17,6 +17,7 @@ from .crops import (
     subjects,
 )
 from .dataset import Dataset
+from .inference import sliding_window_inference
 
 __all__ = [
     "Dataset",
@@ -29,5 +30,6 @@ __all__ = [
     "RandWeightedCropD",
     "RandWeightedCropDict",
     "RandWeightedCropd",
+    "sliding_window_inference",
     "subjects",
 ]
