@@ -187,7 +187,7 @@ impl Aggregator<StoreSink> {
             None => Kept::No,
             Some(note) => Kept::For(arguments(&plan, &spec, subject, note)),
         };
-        let planes = if chunk[0] % TILE_PLANES == 0 { TILE_PLANES } else { chunk[0] };
+        let planes = if chunk[0].is_multiple_of(TILE_PLANES) { TILE_PLANES } else { chunk[0] };
         let tile = tile_size(&plan, [planes, chunk[1], chunk[2]]);
         let sink =
             StoreSink::new(store.add_volume(subject, spec, &kept)?, [chunk[0], tile[1], tile[2]]);
