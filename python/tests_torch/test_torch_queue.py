@@ -76,7 +76,7 @@ def test_tensors_are_the_queues_memory(pair: Pair) -> None:
 WAYS = [
     {},
     {"num_workers": 2, "multiprocessing_context": "fork"},
-    {"num_workers": 3, "multiprocessing_context": "forkserver"},
+    {"num_workers": 3, "multiprocessing_context": "forkserver", "persistent_workers": True},
     {"num_workers": 2, "multiprocessing_context": "spawn", "persistent_workers": True},
 ]
 
