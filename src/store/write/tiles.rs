@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::VolumeSpec;
@@ -96,7 +97,8 @@ impl TileWriter {
         })
     }
 
-    /// Takes the voxels of a box that begins and ends with chunks: `(c, z, y, x)` in C order, every channel.
+    /// Takes the voxels of a box that begins and ends with chunks: `(c, z, y, x)` in C order, every channel. Chunks are
+    /// encoded by all threads of the caller's pool.
     ///
     /// # Errors
     /// [`Error::BufferLength`]; [`Error::Data`] if a label map holds something else; [`Error::Io`].
@@ -112,17 +114,19 @@ impl TileWriter {
             region.start[a] as usize / layout.chunk[a]
                 ..(region.end(a) as usize).div_ceil(layout.chunk[a])
         });
-        let mut encoder = {
-            let idle = self.encoders.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            idle.unwrap_or_else(|| ChunkEncoder::new(layout))
-        };
-        for (channel, voxels) in voxels.chunks_exact(channel_bytes).enumerate() {
-            for at in box_of(chunks.clone()) {
-                self.put_chunk(&mut encoder, ChunkId { channel, at }, region, voxels)?;
-            }
-        }
-        self.encoders.lock().unwrap_or_else(PoisonError::into_inner).push(encoder);
-        Ok(())
+        // A box is finished by one patch: were its chunks encoded by one thread, the others would wait for it.
+        voxels.par_chunks_exact(channel_bytes).enumerate().try_for_each(|(channel, voxels)| {
+            let ids = box_of(chunks.clone()).map(|at| ChunkId { channel, at });
+            ids.collect::<Vec<_>>().into_par_iter().try_for_each(|id| {
+                let mut encoder = {
+                    let idle = self.encoders.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                    idle.unwrap_or_else(|| ChunkEncoder::new(layout))
+                };
+                self.put_chunk(&mut encoder, id, region, voxels)?;
+                self.encoders.lock().unwrap_or_else(PoisonError::into_inner).push(encoder);
+                Ok(())
+            })
+        })
     }
 
     fn put_chunk(
