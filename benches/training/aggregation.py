@@ -238,7 +238,7 @@ def labels_of(folder, quick, say):
 
 def classes(frame):
     """A class for each voxel."""
-    return (np.abs(frame.smooth(41, 9)) * 40 % CLASSES).astype(np.float32).round()
+    return np.floor(np.abs(frame.smooth(41, 9)) * 40 % CLASSES).astype(np.float32)
 
 
 def labelled(store, out, patch, memory):
