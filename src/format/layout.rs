@@ -138,11 +138,14 @@ pub fn choose(
     codec: Codec,
     memory_bytes: u64,
 ) -> Result<ArrayLayout> {
-    let mut chunk = chunk_size(volume.size, volume.dtype, patch_sizes);
+    let chunk = chunk_size(volume.size, volume.dtype, patch_sizes);
     // Zstandard codes a stream by one table of frequencies: the smaller its part of a slice, the better that fits. Twice the
-    // depth keeps its length, and blocks, which are as deep, what a patch decodes in vain.
+    // depth keeps its length, and blocks, which are as deep, what a patch decodes in vain. It is no reason to ask for memory.
     if codec == Codec::Compact && chunk[1] > SIDE[0] && chunk[0] * 2 <= volume.size[0] {
-        chunk = [chunk[0] * 2, chunk[1] / 2, chunk[2]];
+        let slim = [chunk[0] * 2, chunk[1] / 2, chunk[2]];
+        if let Ok(layout) = with_chunk(volume, slim, codec, memory_bytes) {
+            return Ok(layout);
+        }
     }
     with_chunk(volume, chunk, codec, memory_bytes)
 }
@@ -295,6 +298,16 @@ mod tests {
             let memory = ingest_memory(&volume, &layout, 1 << 30);
             assert!(memory.bytes <= 380 << 20, "{size:?}: {memory:?} {layout:?}");
         }
+    }
+
+    #[test]
+    fn slim_chunks_of_compact_need_no_more_memory() {
+        let size = [256, 2900, 2900];
+        let volume = VolumeShape { channels: None, size, dtype: Dtype::Int16, interleaved: 1 };
+        let chunk =
+            |memory_bytes| choose(&volume, &[[96; 3]], Codec::Compact, memory_bytes).unwrap().chunk;
+        assert_eq!(chunk(8 << 30), [64, 16, 32]);
+        assert_eq!(chunk(1 << 30), [32, 32, 32]);
     }
 
     #[test]
