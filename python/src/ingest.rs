@@ -1,13 +1,13 @@
 //! `ingest` and `export`.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use voxquarry::format::attributes::Kind;
 use voxquarry::store::Existing;
-use voxquarry_ingest::{Event, Manifest, Observer, Options, Source, subject_of};
+use voxquarry_ingest::{Event, Manifest, Observer, Options, Source, export_observed, subject_of};
 
 use crate::arguments::{bytes, sizes};
 use crate::dataset::Volume;
@@ -44,12 +44,7 @@ pub(crate) fn ingest(
     };
     let listener = Listener::new(progress);
     let result = py.detach(|| voxquarry_ingest::ingest(&manifest, &out, &options, &listener));
-    if let Some(raised) =
-        listener.raised.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
-    {
-        return Err(raised);
-    }
-    result.map(drop).map_err(raise)
+    listener.end(result.map(drop))
 }
 
 fn existing(name: &str) -> PyResult<Existing> {
@@ -104,6 +99,22 @@ impl Listener {
         }
     }
 
+    /// For work on one volume.
+    fn of_volume(progress: Option<Py<PyAny>>, volume: &voxquarry::Volume) -> Self {
+        let subject = volume.path().parent().and_then(Path::file_name).unwrap_or_default();
+        let label = format!("{}/{}", subject.display(), volume.name());
+        let total = AtomicU64::new(volume.voxel_bytes());
+        Self { volume: Mutex::new(label), total, ..Self::new(progress) }
+    }
+
+    /// What Python is told: an exception that it raised itself comes first.
+    fn end(self, result: voxquarry::Result<()>) -> PyResult<()> {
+        match self.raised.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(raised) => Err(raised),
+            None => result.map_err(raise),
+        }
+    }
+
     fn keep(&self, result: PyResult<()>) {
         if let Err(error) = result {
             self.stopped.store(true, Ordering::SeqCst);
@@ -143,19 +154,33 @@ impl Observer for Listener {
 
 /// Writes a volume to a file; the format follows the extension: ``.nii``, ``.nii.gz``, ``.hdr``/``.img``.
 ///
-/// A volume that came from a NIfTI file gets its own header back.
+/// A volume that came from a NIfTI file gets its own header back. Otherwise channels become the fourth axis, and float16, which
+/// NIfTI does not have, float32; slope and intercept go into the header. The voxels stream in slabs of planes. What ends in
+/// ``.gz`` is compressed by the threads of the volume's data set, to the same bytes whatever their number. Ctrl-C is
+/// heard between slabs; whatever stops it, no file is left.
+///
+/// Args:
+///     volume: What is written.
+///     out: The file; of a pair, either.
+///     overwrite: Replace a file that is there.
+///     progress: Called with the volume (``"case01/ct"``), the bytes read so far and the bytes in all.
 ///
 /// Raises:
-///     UsageError: An extension or dtype that cannot be written, or a file that is there (``overwrite=True`` replaces it).
+///     UsageError: An extension that cannot be written, or a file that is there.
+///     DataError: The volume is damaged.
+///     StorageError: Disk or permissions.
 #[pyfunction]
-#[pyo3(signature = (volume, out, *, overwrite=false))]
+#[pyo3(signature = (volume, out, *, overwrite=false, progress=None))]
 pub(crate) fn export(
     py: Python<'_>,
     volume: &Volume,
     out: PathBuf,
     overwrite: bool,
+    progress: Option<Py<PyAny>>,
 ) -> PyResult<()> {
     let existing = if overwrite { Existing::Overwrite } else { Existing::Refuse };
     let (volume, out): (_, &Path) = (&volume.0, &out);
-    py.detach(|| voxquarry_ingest::export(volume, out, existing)).map_err(raise)
+    let listener = Listener::of_volume(progress, volume);
+    let result = py.detach(|| export_observed(volume, out, existing, &listener));
+    listener.end(result)
 }

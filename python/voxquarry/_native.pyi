@@ -334,7 +334,13 @@ def open(
     access: Literal["map", "read"] = "map",
 ) -> Dataset: ...
 def verify(path: _Path) -> _Report: ...
-def export(volume: Volume, out: _Path, *, overwrite: bool = False) -> None: ...
+def export(
+    volume: Volume,
+    out: _Path,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> None: ...
 def ingest(
     table: str | None,
     rows: Sequence[tuple[str | None, str, str, str]],

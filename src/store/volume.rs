@@ -90,6 +90,11 @@ impl Volume {
         self.0.layout.dtype
     }
 
+    /// Bytes of its voxels, uncompressed.
+    pub fn voxel_bytes(&self) -> u64 {
+        self.shape().iter().map(|&n| n as u64).product::<u64>() * self.dtype().size() as u64
+    }
+
     /// Voxel centre `(x, y, z)` to RAS+ millimetres.
     pub fn affine(&self) -> &Affine {
         &self.0.attributes.affine
@@ -113,6 +118,11 @@ impl Volume {
     /// Figures over the stored values.
     pub fn statistics(&self) -> &Statistics {
         &self.0.attributes.statistics
+    }
+
+    /// Threads that its data set reads with.
+    pub fn threads(&self) -> usize {
+        self.0.context.shared().pool.threads()
     }
 
     /// The file it was made from, if it was made from one.

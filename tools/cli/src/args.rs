@@ -158,7 +158,8 @@ pub(crate) struct VerifyArgs {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A volume that came from a NIfTI file gets its own header back, byte for byte.
+A volume that came from a NIfTI file gets its own header back, byte for byte. Channels of another volume become the fourth axis,
+and float16, which NIfTI does not have, float32. The voxels stream: nothing is seen before the file is whole.
 
 Example:
   voxquarry export store.zarr/case01/ct ct-again.nii.gz")]
@@ -170,6 +171,9 @@ pub(crate) struct ExportArgs {
     /// Replace the file if it is there.
     #[arg(long)]
     pub(crate) overwrite: bool,
+    /// Threads that read, and compress a .gz, to the same bytes whatever their number; default: all cores.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: Option<u16>,
 }
 
 #[derive(Args, Debug)]

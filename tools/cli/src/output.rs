@@ -1,8 +1,8 @@
-//! What is printed, and how sizes are measured and written.
+//! What is printed, and how sizes are written.
 
 use std::io::{self, Write};
 
-use voxquarry::{Error, Volume};
+use voxquarry::Error;
 
 /// Prints a line on standard output; a reader that has gone away ends the process quietly, a full disk does not.
 pub(crate) fn line(text: &str) {
@@ -47,9 +47,4 @@ pub(crate) fn extents(shape: &[usize]) -> String {
 /// A rate in decimal megabytes, as disks and memories are sold.
 pub(crate) fn megabytes_per_second(bytes_per_second: f64) -> String {
     format!("{:.0} MB/s", bytes_per_second / 1e6)
-}
-
-/// Bytes of a volume's voxels, uncompressed.
-pub(crate) fn voxel_bytes(volume: &Volume) -> u64 {
-    volume.shape().iter().map(|&n| n as u64).product::<u64>() * volume.dtype().size() as u64
 }

@@ -3,18 +3,25 @@
 use std::path::Path;
 
 use voxquarry::store::Existing;
-use voxquarry::{Padding, Result, Volume};
+use voxquarry::{Dtype, Padding, Result, Volume, f16};
 
 use crate::ingest::{Event, Observer, Quiet, check_interrupt};
 use crate::nifti::{ExportSpec, NiftiWriter};
 
+/// Voxels that are read at once; a single plane may have more.
+const SLAB_BYTES: usize = 64 << 20;
+
 /// Writes `volume` to `out`; the format follows the extension (`.nii`, `.nii.gz`, `.hdr`/`.img`).
 ///
-/// A volume that came from a NIfTI file gets its own header back, byte for byte. Memory is one layer of chunks.
+/// A volume that came from a NIfTI file gets its own header back, byte for byte. Channels become the fourth axis, and float16,
+/// which NIfTI does not have, float32. What ends in `.gz` is one gzip member, which the threads of the volume's data set
+/// compress while the next voxels are read; its bytes do not depend on their number.
+///
+/// Memory is a slab of planes, as deep as a chunk and at most 64 MiB (or one plane), and 5 MiB a thread.
 ///
 /// # Errors
-/// [`voxquarry::Error::Usage`] for an extension or dtype that cannot be written, [`voxquarry::Error::Exists`] unless `existing` is
-/// `Overwrite`, whatever reading returns, [`voxquarry::Error::Io`].
+/// [`voxquarry::Error::Usage`] for an extension that cannot be written, [`voxquarry::Error::Exists`] unless `existing` is
+/// `Overwrite`, whatever reading returns, [`voxquarry::Error::Io`]: no file is left.
 pub fn export(volume: &Volume, out: &Path, existing: Existing) -> Result<()> {
     export_observed(volume, out, existing, &Quiet)
 }
@@ -34,17 +41,17 @@ pub fn export_observed(
     let spec = ExportSpec {
         size: volume.size(),
         channels: volume.channels(),
-        dtype: volume.dtype(),
+        dtype: if volume.dtype() == Dtype::Float16 { Dtype::Float32 } else { volume.dtype() },
         affine: *volume.affine(),
         slope,
         intercept,
         origin,
     };
-    let mut writer = NiftiWriter::create(out, &spec, existing)?;
+    let mut writer = NiftiWriter::create(out, &spec, existing, volume.threads())?;
     let (size, together) = (volume.size(), writer.interleaved());
-    let depth = volume.layout().chunk[0];
     let plane_bytes = size[1] * size[2] * volume.dtype().size() * together;
-    let mut slab = vec![0; depth.min(size[0]) * plane_bytes];
+    let depth = slab_depth(volume.layout().chunk[0], plane_bytes).min(size[0]);
+    let (mut slab, mut wide) = (vec![0; depth * plane_bytes], Vec::new());
     for first in (0..volume.layout().channel_count()).step_by(together) {
         for z in (0..size[0]).step_by(depth) {
             check_interrupt(observer)?;
@@ -57,9 +64,45 @@ pub fn export_observed(
                 first..first + together,
                 bytes,
             )?;
-            writer.write_steps(bytes, planes)?;
+            if spec.dtype == volume.dtype() {
+                writer.write_steps(bytes, planes)?;
+            } else {
+                widen(bytes, &mut wide);
+                writer.write_steps(&wide, planes)?;
+            }
             observer.event(Event::Encoded(bytes.len() as u64));
         }
     }
     writer.finish()
+}
+
+/// Planes to read at once: a chunk's, or a whole fraction of them where those are too many bytes.
+fn slab_depth(chunk_depth: usize, plane_bytes: usize) -> usize {
+    let fits = |depth: &usize| {
+        chunk_depth.is_multiple_of(*depth) && depth.saturating_mul(plane_bytes) <= SLAB_BYTES
+    };
+    (1..=chunk_depth).rev().find(fits).unwrap_or(1)
+}
+
+/// float16 to float32, which loses nothing.
+fn widen(halves: &[u8], wide: &mut Vec<u8>) {
+    wide.clear();
+    let halves = halves.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes));
+    wide.extend(halves.flat_map(|half| half.to_f32().to_le_bytes()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slab_is_as_deep_as_a_chunk_unless_that_is_too_much() {
+        assert_eq!(slab_depth(32, 1 << 20), 32);
+        assert_eq!(slab_depth(32, (2 << 20) + 1), 16);
+        assert_eq!(slab_depth(24, 5 << 20), 12);
+        assert_eq!(slab_depth(7, 20 << 20), 1);
+        assert_eq!(slab_depth(1, 1), 1);
+        // Not even a plane fits.
+        assert_eq!(slab_depth(32, 65 << 20), 1);
+    }
 }

@@ -9,6 +9,7 @@
 
 mod bytes;
 mod export;
+mod gzip;
 mod ingest;
 mod manifest;
 pub mod measure;

@@ -17,7 +17,7 @@ use voxquarry_ingest::measure::{Pass, Patch, Until, read_patches};
 
 use super::{Place, ingested_for};
 use crate::args::BenchArgs;
-use crate::output::{bytes, extents, json, line, megabytes_per_second, voxel_bytes};
+use crate::output::{bytes, extents, json, line, megabytes_per_second};
 
 /// Patches that a pass draws from; the first ends when each was read.
 const PATCHES: usize = 4096;
@@ -139,7 +139,7 @@ fn measure(name: String, group: &Group, threads: usize, args: &BenchArgs) -> Res
         stored_patch_bytes += met as f64 * chunk_bytes(i % group.len());
     }
     let n = touched.len() as f64;
-    let raw: u64 = group.iter().map(|(_, volume)| voxel_bytes(volume)).sum();
+    let raw: u64 = group.iter().map(|(_, volume)| volume.voxel_bytes()).sum();
     Ok(Figures {
         name,
         subjects: group.len(),

@@ -8,7 +8,7 @@ use voxquarry::{Dataset, Result, Subject, Volume};
 
 use super::Place;
 use crate::args::InfoArgs;
-use crate::output::{bytes, extents, json, line, voxel_bytes};
+use crate::output::{bytes, extents, json, line};
 
 pub(crate) fn run(args: &InfoArgs) -> Result<ExitCode> {
     match Place::open(&args.path)? {
@@ -76,7 +76,7 @@ fn volume_json(volume: &Volume) -> Result<Value> {
         "codec": attributes.codec,
         "patch_sizes": attributes.patch_sizes,
         "statistics": volume.statistics(),
-        "voxel_bytes": voxel_bytes(volume),
+        "voxel_bytes": volume.voxel_bytes(),
         "stored_bytes": volume.stored_bytes()?,
         "source": volume.source().map(|s| json!({ "name": s.name, "bytes": s.bytes, "sha256": s.sha256 })),
     });
@@ -94,7 +94,7 @@ fn volume_json(volume: &Volume) -> Result<Value> {
 
 fn volume_text(volume: &Volume) -> Result<()> {
     let [z, y, x] = volume.spacing_mm();
-    let (stored, raw) = (volume.stored_bytes()?, voxel_bytes(volume));
+    let (stored, raw) = (volume.stored_bytes()?, volume.voxel_bytes());
     line(&format!("{} ({})", volume.name(), volume.kind().name()));
     line(&format!("  voxels   {} {}, {}", extents(&volume.shape()), volume.dtype(), bytes(raw)));
     line(&format!("  spacing  {z:.4} × {y:.4} × {x:.4} mm (z, y, x)"));

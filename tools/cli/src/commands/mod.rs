@@ -25,12 +25,16 @@ pub(crate) enum Place {
 impl Place {
     /// Finds the store in `path`: the outermost of its last three folders that is a data set.
     pub(crate) fn open(path: &Path) -> Result<Self> {
+        Self::open_with(path, &OpenOptions::default())
+    }
+
+    pub(crate) fn open_with(path: &Path, options: &OpenOptions) -> Result<Self> {
         let trimmed: PathBuf = path.components().collect();
         let mut names: Vec<String> = Vec::new();
         let mut store = trimmed.as_path();
         loop {
             let opened = if store.join(ZARR_JSON).is_file() {
-                Dataset::open(store, &OpenOptions::default()).ok()
+                Dataset::open(store, options).ok()
             } else {
                 None
             };
@@ -53,7 +57,7 @@ impl Place {
                 }
                 // No store on the way up: the path itself says best what is wrong.
                 _ => {
-                    return Err(Dataset::open(&trimmed, &OpenOptions::default())
+                    return Err(Dataset::open(&trimmed, options)
                         .err()
                         .unwrap_or_else(|| Error::usage("no store")));
                 }

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io::Read;
+use std::process::Command;
 
-use flate2::read::GzDecoder;
+use flate2::{bufread, read::GzDecoder};
 
-use crate::world::{image, labels, with_store};
+use crate::world::{World, image, labels, nifti, with_store};
 
 #[test]
 fn what_came_in_comes_out() {
@@ -18,6 +19,28 @@ fn what_came_in_comes_out() {
     let file = fs::File::open(world.path("out.nii.gz")).unwrap();
     GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
     assert!(bytes == labels());
+}
+
+#[test]
+fn a_compressed_file_is_one_member_whatever_the_number_of_threads() {
+    let world = World::new();
+    // Noise above a slope, of several blocks.
+    let voxel = |i: usize| (i >> 6) as i16 ^ (((i * i * 40_503) >> 7) & 15) as i16;
+    let file = nifti(&[130, 120, 110], voxel);
+    world.write("a.nii", &file);
+    world.ok("ingest a.nii --out s.zarr --quiet");
+    for threads in [1, 2, 8] {
+        world.ok(&format!("export s.zarr/a/image {threads}.nii.gz --threads {threads}"));
+    }
+    let member = fs::read(world.path("1.nii.gz")).unwrap();
+    for other in ["2.nii.gz", "8.nii.gz"] {
+        assert!(fs::read(world.path(other)).unwrap() == member, "{other}");
+    }
+    let (mut rest, mut bytes) = (&member[..], Vec::new());
+    bufread::GzDecoder::new(&mut rest).read_to_end(&mut bytes).unwrap();
+    assert!(rest.is_empty() && bytes == file);
+    let checked = Command::new("gzip").arg("-t").arg(world.path("1.nii.gz")).status().unwrap();
+    assert!(checked.success());
 }
 
 #[test]

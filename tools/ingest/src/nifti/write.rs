@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - A file appears whole, under its own name, when it is finished; a writer that is dropped leaves nothing.
-//! - Voxels are counted: a file with too few is never finished.
+//! - Voxels are counted: a file with too few is never finished, nor one of which a part could not be written.
 //!
 //! Not here: what stands before the voxels (`head`).
 
@@ -10,7 +10,6 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use flate2::{Compression, GzBuilder, write::GzEncoder};
 use serde_json::{Map, Value};
 use voxquarry::store::Existing;
 use voxquarry::{Affine, Dtype, Error, Result, Size3};
@@ -18,6 +17,7 @@ use voxquarry::{Affine, Dtype, Error, Result, Size3};
 use super::fields::{Form, Order};
 use super::head::Head;
 use super::{pair_of, voxels};
+use crate::gzip::GzipWriter;
 
 const BUFFER_BYTES: usize = 1 << 20;
 /// Temporary names that are tried before giving up.
@@ -62,7 +62,9 @@ pub struct NiftiWriter {
 
 enum Body {
     Plain(BufWriter<File>),
-    Gzip(Box<GzEncoder<BufWriter<File>>>),
+    Gzip(GzipWriter<BufWriter<File>>),
+    /// Some bytes are lost: more of them would make a file of the right length with wrong voxels.
+    Failed,
 }
 
 /// A file under its temporary name, which is removed with it.
@@ -72,12 +74,18 @@ struct Staged {
 }
 
 impl NiftiWriter {
-    /// Begins the file at `out`: `.nii`, `.nii.gz`, or a `.hdr`/`.img` pair, of which either may be named.
+    /// Begins the file at `out`: `.nii`, `.nii.gz`, or a `.hdr`/`.img` pair, of which either may be named. What ends in
+    /// `.gz` is compressed by up to `threads` threads, to the same bytes whatever their number.
     ///
     /// # Errors
     /// [`Error::Usage`] for another extension, or a dtype that NIfTI does not have; [`Error::Exists`] unless `existing` is
     /// `Overwrite`; [`Error::Io`].
-    pub fn create(out: &Path, spec: &ExportSpec, existing: Existing) -> Result<Self> {
+    pub fn create(
+        out: &Path,
+        spec: &ExportSpec,
+        existing: Existing,
+        threads: usize,
+    ) -> Result<Self> {
         let is = |path: &Path, name| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(name));
         let gzip = is(out, "gz");
         let pair = pair_of(out);
@@ -91,7 +99,8 @@ impl NiftiWriter {
         let mut stage = |target: &Path| -> Result<Body> {
             let (staged, file) = Staged::new(target, existing)?;
             files.push(staged);
-            Ok(Body::new(file, gzip))
+            let threads = gzip.then_some(threads);
+            Body::new(file, threads).map_err(Error::io(target, "cannot write"))
         };
         let (body, path) = match pair {
             None => {
@@ -218,28 +227,50 @@ impl Drop for Staged {
 }
 
 impl Body {
-    fn new(file: File, gzip: bool) -> Self {
+    /// Compresses if there are threads for it.
+    fn new(file: File, gzip_threads: Option<usize>) -> io::Result<Self> {
         let writer = BufWriter::with_capacity(BUFFER_BYTES, file);
-        // No time and no name in the gzip header: the same volume gives the same file.
-        if gzip {
-            Self::Gzip(Box::new(GzBuilder::new().write(writer, Compression::default())))
-        } else {
-            Self::Plain(writer)
-        }
+        Ok(match gzip_threads {
+            Some(threads) => Self::Gzip(GzipWriter::new(writer, threads)?),
+            None => Self::Plain(writer),
+        })
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
+        let written = match self {
             Self::Plain(writer) => writer.write_all(bytes),
-            Self::Gzip(encoder) => encoder.write_all(bytes),
-        }
+            Self::Gzip(writer) => writer.write_all(bytes),
+            Self::Failed => Err(io::Error::other("an earlier write failed")),
+        };
+        written.inspect_err(|_| *self = Self::Failed)
     }
 
     fn finish(self) -> io::Result<()> {
         let writer = match self {
             Self::Plain(writer) => writer,
-            Self::Gzip(encoder) => encoder.finish()?,
+            Self::Gzip(writer) => writer.finish()?,
+            Self::Failed => return Err(io::Error::other("an earlier write failed")),
         };
         writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_write_that_failed_nothing_more_is_taken() {
+        for gzip_threads in [None, Some(2)] {
+            let full = File::options().write(true).open("/dev/full").unwrap();
+            let mut body = Body::new(full, gzip_threads).unwrap();
+            let bytes = vec![7; 2 * BUFFER_BYTES];
+            // Compressed, so much has to come before anything is written.
+            let error = (0..1000).find_map(|_| body.write_all(&bytes).err()).unwrap();
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+            let error = body.write_all(&[7]).unwrap_err();
+            assert!(error.to_string().contains("earlier"), "{error}");
+            assert!(body.finish().is_err());
+        }
     }
 }

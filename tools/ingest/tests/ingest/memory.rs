@@ -1,8 +1,13 @@
-//! The plan's memory is an upper bound of what a run holds, measured from outside as the system sees it.
+//! What is said of memory is an upper bound of what a run holds, measured from outside as the system sees it.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 
-use voxquarry_ingest::{Options, Quiet, ingest, plan};
+use flate2::read::GzDecoder;
+use voxquarry::format::layout::Codec;
+use voxquarry::store::Existing;
+use voxquarry::{Access, Dataset, OpenOptions};
+use voxquarry_ingest::{Options, Quiet, export, ingest, plan};
 
 use crate::build::{Folder, Nifti};
 use crate::{child, images};
@@ -12,6 +17,18 @@ fn peak_resident_bytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+}
+
+/// So many planes of 256 × 256 bytes that do not shrink: encoded chunks are as large as raw ones.
+fn write_noise(folder: &Folder, depth: usize) {
+    let file = Nifti::new(1, false, 2, &[256, 256, 1]).with("dim", 3, depth as f64);
+    let mut bytes = [&file.header[..], &file.tail].concat();
+    let mut state = 1u64;
+    for _ in 0..256 * 256 * depth / 4 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        bytes.extend_from_slice(&state.to_le_bytes()[4..]);
+    }
+    folder.write("ct.nii", &bytes);
 }
 
 #[test]
@@ -33,19 +50,39 @@ fn a_run_holds_what_the_plan_says() {
         return;
     }
     let folder = Folder::new();
-    // Noise, so that encoded chunks are as large as raw ones.
-    let file = Nifti::new(1, false, 2, &[256, 256, 1]).with("dim", 3, 2048.0);
-    let mut bytes = [&file.header[..], &file.tail].concat();
-    let mut state = 1u64;
-    for _ in 0..256 * 256 * 2048 / 4 {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        bytes.extend_from_slice(&state.to_le_bytes()[4..]);
-    }
-    folder.write("ct.nii", &bytes);
-    drop(bytes);
+    write_noise(&folder, 2048);
     for budget in budgets {
         folder.write("budget", budget.to_string().as_bytes());
         print!("{}", child::run_well(test, folder.path(), "true"));
         fs::remove_dir_all(folder.join("s.zarr")).unwrap();
     }
+}
+
+#[test]
+fn an_export_holds_a_slab_and_blocks() {
+    // A slab of 2 MiB, two threads of 5 MiB, the program's own.
+    const BOUND: u64 = 32 << 20;
+    if let Some(folder) = child::folder() {
+        // Not mapped: pages of the store would count as memory.
+        let options =
+            OpenOptions { threads: Some(2), access: Access::Read, ..OpenOptions::default() };
+        let dataset = Dataset::open(folder.join("s.zarr"), &options).unwrap();
+        let volume = dataset.subject("a").unwrap().volume("ct").unwrap();
+        export(&volume, &folder.join("out.nii.gz"), Existing::Refuse).unwrap();
+        let peak = peak_resident_bytes();
+        println!("{} bytes of voxels, bound {BOUND}, peak {peak}", volume.voxel_bytes());
+        assert!(peak <= BOUND && volume.voxel_bytes() > BOUND);
+        return;
+    }
+    let folder = Folder::new();
+    write_noise(&folder, 640);
+    let options = Options { codec: Codec::None, ..Options::default() };
+    let manifest = images(&[("a", "ct", &folder.join("ct.nii"))]);
+    ingest(&manifest, &folder.join("s.zarr"), &options, &Quiet).unwrap();
+    let test = "memory::an_export_holds_a_slab_and_blocks";
+    print!("{}", child::run_well(test, folder.path(), "true"));
+    let mut bytes = Vec::new();
+    let out = File::open(folder.join("out.nii.gz")).unwrap();
+    GzDecoder::new(out).read_to_end(&mut bytes).unwrap();
+    assert!(bytes == fs::read(folder.join("ct.nii")).unwrap());
 }

@@ -12,6 +12,8 @@ use voxquarry_ingest::source::SourceVolume;
 
 use crate::build::{Folder, Nifti, PLAIN, Read, gzip, pattern, read_well};
 
+const THREADS: usize = 2;
+
 fn spec(volume: &SourceVolume) -> ExportSpec {
     ExportSpec {
         size: volume.size,
@@ -32,7 +34,7 @@ fn bare(size: [usize; 3], channels: Option<usize>, dtype: Dtype) -> ExportSpec {
 
 /// Writes voxels `(c, z, y, x)`, `steps` at a time.
 fn write(out: &Path, spec: &ExportSpec, voxels: &[u8], steps: usize) -> Result<()> {
-    let mut writer = NiftiWriter::create(out, spec, Existing::Overwrite)?;
+    let mut writer = NiftiWriter::create(out, spec, Existing::Overwrite, THREADS)?;
     let (together, depth) = (writer.interleaved(), spec.size[0]);
     let plane = spec.size[1] * spec.size[2] * spec.dtype.size();
     for first in (0..spec.channels.unwrap_or(1)).step_by(together) {
@@ -304,16 +306,16 @@ fn nothing_appears_before_it_is_whole() {
     let spec = bare([2, 2, 3], None, Dtype::Int16);
     for out in ["a.nii", "a.nii.gz", "a.hdr"] {
         let path = folder.join(out);
-        let mut writer = NiftiWriter::create(&path, &spec, Existing::Refuse).unwrap();
+        let mut writer = NiftiWriter::create(&path, &spec, Existing::Refuse, THREADS).unwrap();
         writer.write_steps(&[7; 12], 1).unwrap();
         assert!(!path.exists());
         drop(writer);
         // Too few voxels, too many, or half a step: nothing is published.
-        let mut writer = NiftiWriter::create(&path, &spec, Existing::Refuse).unwrap();
+        let mut writer = NiftiWriter::create(&path, &spec, Existing::Refuse, THREADS).unwrap();
         writer.write_steps(&[7; 12], 1).unwrap();
         let message = writer.finish().unwrap_err().to_string();
         assert!(message.contains("12 bytes") && message.contains("24"), "{message}");
-        let mut writer = NiftiWriter::create(&path, &spec, Existing::Refuse).unwrap();
+        let mut writer = NiftiWriter::create(&path, &spec, Existing::Refuse, THREADS).unwrap();
         assert_eq!(writer.write_steps(&[7; 11], 1).unwrap_err().fault(), Fault::Caller);
         assert_eq!(writer.write_steps(&[7; 36], 3).unwrap_err().fault(), Fault::Caller);
         drop(writer);
@@ -322,7 +324,7 @@ fn nothing_appears_before_it_is_whole() {
     // Two at once to the same name do not write into each other's file.
     let path = folder.join("a.nii");
     let mut writers =
-        [(); 2].map(|()| NiftiWriter::create(&path, &spec, Existing::Overwrite).unwrap());
+        [(); 2].map(|()| NiftiWriter::create(&path, &spec, Existing::Overwrite, THREADS).unwrap());
     writers[0].write_steps(&[1; 24], 2).unwrap();
     writers[1].write_steps(&[2; 24], 2).unwrap();
     let [first, second] = writers;
@@ -343,14 +345,15 @@ fn what_is_there_stays_unless_it_may_go() {
     for (out, existing) in
         [("a.nii", Existing::Refuse), ("p.hdr", Existing::Refuse), ("q.img", Existing::Skip)]
     {
-        let refused = NiftiWriter::create(&folder.join(out), &spec, existing);
+        let refused = NiftiWriter::create(&folder.join(out), &spec, existing, THREADS);
         assert!(refused.is_err_and(
             |e| matches!(e, Error::Exists { .. }) && e.to_string().contains("--overwrite")
         ));
     }
     assert_eq!(folder.names(), ["a.nii", "p.img", "q.hdr"]);
     // Something that came in between is not replaced either.
-    let mut writer = NiftiWriter::create(&folder.join("b.nii"), &spec, Existing::Refuse).unwrap();
+    let mut writer =
+        NiftiWriter::create(&folder.join("b.nii"), &spec, Existing::Refuse, THREADS).unwrap();
     writer.write_steps(&[7; 6], 1).unwrap();
     folder.write("b.nii", b"precious");
     assert!(writer.finish().is_err_and(|e| matches!(e, Error::Exists { .. })));
@@ -359,7 +362,7 @@ fn what_is_there_stays_unless_it_may_go() {
     for out in ["d.nii", "d.hdr"] {
         fs::create_dir(folder.join(out)).unwrap();
         let mut writer =
-            NiftiWriter::create(&folder.join(out), &spec, Existing::Overwrite).unwrap();
+            NiftiWriter::create(&folder.join(out), &spec, Existing::Overwrite, THREADS).unwrap();
         writer.write_steps(&[7; 6], 1).unwrap();
         assert!(writer.finish().is_err_and(|e| matches!(e, Error::Io { .. })));
     }
@@ -372,7 +375,12 @@ fn what_is_there_stays_unless_it_may_go() {
 fn what_cannot_be_written_is_refused_with_a_remedy() {
     let folder = Folder::new();
     let create = |name: &str, dtype| {
-        NiftiWriter::create(&folder.join(name), &bare([1, 2, 3], None, dtype), Existing::Refuse)
+        NiftiWriter::create(
+            &folder.join(name),
+            &bare([1, 2, 3], None, dtype),
+            Existing::Refuse,
+            THREADS,
+        )
     };
     for (name, dtype, words) in [
         ("a.nii", Dtype::Float16, "float32"),

@@ -17,7 +17,7 @@ use voxquarry_ingest::{Manifest, Options, Source, export_observed, ingest};
 
 use super::preview::{draw_to, uniform_patches};
 use crate::args::DemoArgs;
-use crate::output::{bytes, extents, json, line, voxel_bytes};
+use crate::output::{bytes, extents, json, line};
 use crate::progress::{Progress, Show, Unit, catch_interrupts};
 use files::Folder;
 
@@ -112,7 +112,7 @@ impl Demo {
         ingest(&manifest, &store, &Options::default(), &Self::progress())?;
         let seconds = started.elapsed().as_secs_f64();
         let volume = self.image()?;
-        let (raw, stored) = (voxel_bytes(&volume), volume.stored_bytes()?);
+        let (raw, stored) = (volume.voxel_bytes(), volume.stored_bytes()?);
         let source = files::bytes_of(&self.image)?;
         let ratio = raw as f64 / stored as f64;
         self.say(&format!(
@@ -197,7 +197,7 @@ impl Demo {
         self.say(&format!("exporting to {}", out.display()));
         let started = Instant::now();
         let (volume, progress) = (self.image()?, Self::progress());
-        progress.begin(voxel_bytes(&volume));
+        progress.begin(volume.voxel_bytes());
         let exported = export_observed(&volume, out, Existing::Overwrite, &progress);
         progress.end();
         exported?;
