@@ -64,13 +64,21 @@ use crate::sample::{GridSampler, space_of};
 ///     StorageError: The store cannot be written.
 #[pyclass(frozen, module = "voxquarry")]
 pub(crate) struct Aggregator {
-    /// Gone once finished.
-    engine: RwLock<Option<Box<dyn Engine>>>,
+    state: RwLock<State>,
     patch_size: Size3,
     /// Extents of the result, its channels first if it has them.
     shape: Vec<usize>,
     channels: Option<usize>,
     dtype: Dtype,
+}
+
+/// Whether patches are still taken. An engine that is gone has let go of its work, however long Python keeps the object: a
+/// notebook keeps the last traceback, and with it what failed.
+enum State {
+    Running(Box<dyn Engine>),
+    Finished,
+    Closed,
+    Failed,
 }
 
 #[pymethods]
@@ -139,8 +147,8 @@ impl Aggregator {
         };
         let engine = py.detach(engine).map_err(raise)?;
         let (patch_size, shape) = (engine.patch_size(), engine.shape());
-        let engine = RwLock::new(Some(engine));
-        Ok(Self { engine, patch_size, shape, channels, dtype })
+        let state = RwLock::new(State::Running(engine));
+        Ok(Self { state, patch_size, shape, channels, dtype })
     }
 
     /// Adds patches.
@@ -154,7 +162,8 @@ impl Aggregator {
     /// Raises:
     ///     UsageError: Another shape or dtype, a start off the grid, a patch that was added before, or after ``finish``:
     ///         nothing is added.
-    ///     StorageError: The disk; the aggregator is of no use afterwards.
+    ///     StorageError: The disk; the aggregator is of no use afterwards. With ``resume``, another with the same arguments
+    ///         continues its work once there is room.
     fn add(&self, patches: &Bound<'_, PyAny>, starts: &Bound<'_, PyAny>) -> PyResult<()> {
         let (patches, is_bfloat16) = native(patches)?;
         let starts = match start(starts) {
@@ -212,11 +221,20 @@ impl Aggregator {
     ///     StorageError: The volume could not be published.
     fn finish<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let take = || {
-            let mut engine = self.engine.write().unwrap_or_else(PoisonError::into_inner);
-            engine.as_ref().ok_or_else(finished)?.check_complete()?;
-            engine.take().ok_or_else(finished)
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            state.engine()?.check_complete()?;
+            Ok(std::mem::replace(&mut *state, State::Finished))
         };
-        py.detach(take).map_err(raise)?.finish(py, self.shape.len() == 4)
+        match py.detach(take).map_err(raise)? {
+            State::Running(engine) => engine.finish(py, self.shape.len() == 4),
+            _ => unreachable!("an engine was there, and the lock is held"),
+        }
+    }
+
+    /// Lets go of unfinished work: with ``resume`` it stays, and an aggregator with the same arguments continues it; without, it
+    /// is removed. It is what happens when the last reference goes; nothing happens to a result that is finished.
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.leave(State::Closed));
     }
 
     /// Extents of the result, ``(z, y, x)`` or ``(c, z, y, x)``.
@@ -226,10 +244,13 @@ impl Aggregator {
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        let state = match py.detach(|| self.with(|engine| engine.missing())) {
-            Ok(missing) => format!("{missing} patches missing"),
-            Err(_) => "finished".to_owned(),
+        let describe = || match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Running(engine) => format!("{} patches missing", engine.missing()),
+            State::Finished => "finished".to_owned(),
+            State::Closed => "closed".to_owned(),
+            State::Failed => "failed".to_owned(),
         };
+        let state = py.detach(describe);
         format!("<voxquarry.Aggregator: {:?} {}, {state}>", self.shape, self.dtype)
     }
 }
@@ -237,8 +258,16 @@ impl Aggregator {
 impl Aggregator {
     /// Calls the engine; others may too, but none finishes it meanwhile. Not for holders of the GIL.
     fn with<R>(&self, call: impl FnOnce(&dyn Engine) -> R) -> voxquarry::Result<R> {
-        let engine = self.engine.read().unwrap_or_else(PoisonError::into_inner);
-        engine.as_deref().map(call).ok_or_else(finished)
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.engine().map(call)
+    }
+
+    /// Drops an engine that is still running. Not for holders of the GIL.
+    fn leave(&self, end: State) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*state, State::Running(_)) {
+            *state = end;
+        }
     }
 
     /// How many patches an array of that shape holds.
@@ -264,11 +293,16 @@ impl Aggregator {
         let borrowed = || usage("patches: the array is being written to elsewhere");
         let array = patches.cast::<PyArrayDyn<T>>()?.try_readonly().map_err(|_| borrowed())?;
         let bytes = bytemuck::cast_slice(array.as_slice()?);
-        patches
-            .py()
-            .detach(|| self.with(|engine| engine.add(dtype, bytes, starts)))
-            .and_then(|added| added)
-            .map_err(raise)
+        let add = || {
+            let added = self.with(|engine| (engine.add(dtype, bytes, starts), engine.has_failed()));
+            added.and_then(|(added, has_failed)| {
+                if has_failed {
+                    self.leave(State::Failed);
+                }
+                added
+            })
+        };
+        patches.py().detach(add).map_err(raise)
     }
 }
 
@@ -280,6 +314,7 @@ trait Engine: Send + Sync {
     fn patch_size(&self) -> Size3;
     fn shape(&self) -> Vec<usize>;
     fn has(&self, start: [i64; 3]) -> bool;
+    fn has_failed(&self) -> bool;
     fn check_complete(&self) -> voxquarry::Result<()>;
     fn finish(self: Box<Self>, py: Python<'_>, channels: bool) -> PyResult<Bound<'_, PyAny>>;
 }
@@ -307,6 +342,10 @@ impl<S: Sink<Output: Finished>> Engine for voxquarry::Aggregator<S> {
 
     fn has(&self, start: [i64; 3]) -> bool {
         voxquarry::Aggregator::has(self, start)
+    }
+
+    fn has_failed(&self) -> bool {
+        voxquarry::Aggregator::has_failed(self)
     }
 
     fn check_complete(&self) -> voxquarry::Result<()> {
@@ -341,8 +380,20 @@ impl Finished for voxquarry::Volume {
     }
 }
 
-fn finished() -> voxquarry::Error {
-    voxquarry::Error::usage("the aggregator is finished: make another")
+impl State {
+    fn engine(&self) -> voxquarry::Result<&dyn Engine> {
+        match self {
+            Self::Running(engine) => Ok(&**engine),
+            Self::Finished => {
+                Err(voxquarry::Error::usage("the aggregator is finished: make another"))
+            }
+            Self::Closed => Err(voxquarry::Error::usage("the aggregator is closed: make another")),
+            Self::Failed => {
+                let gone = std::io::Error::other("it could not keep a patch: make another");
+                Err(voxquarry::Error::io("aggregator", "has failed")(gone))
+            }
+        }
+    }
 }
 
 /// A name, a Gaussian with its sigmas, or three arrays of weights.

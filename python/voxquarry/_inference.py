@@ -115,6 +115,15 @@ class _Run:
         self.buffers = _Buffers((batch_size, *volume.shape[:-3], *grid.patch_size), volume.dtype)
 
     def __call__(self, report: Callable[[int, int], None]) -> Any:
+        try:
+            return self._run(report)
+        except BaseException:
+            # A notebook keeps the last traceback, and with it all this: the same call again has to find its work free.
+            for aggregator in (self.aggregators or {}).values():
+                aggregator.close()
+            raise
+
+    def _run(self, report: Callable[[int, int], None]) -> Any:
         starts = _ordered(self.grid.locations(self.volume), self.volume.shape[-3:], self.grid.patch_size, self.each["finish"])
         starts, done = self._first(starts)
         report(done, done + len(starts))
@@ -195,7 +204,7 @@ class _Run:
     def _begin(self, answers: Mapping[str | None, Any], count: int) -> None:
         """Makes the aggregators for the first answers."""
         patch = self.grid.patch_size
-        made = {}
+        made = self.aggregators = {}
         for name, answer in answers.items():
             shape = tuple(answer.shape)
             if len(shape) not in (4, 5) or shape[0] != count:
@@ -203,7 +212,6 @@ class _Run:
                 raise UsageError(f"the model answered with shape {shape} for {count} patches: expected {expected}")
             scale = [size / side for size, side in zip(shape[-3:], patch, strict=True)]
             made[name] = self._aggregator(name, shape[1] if len(shape) == 5 else None, scale)
-        self.aggregators = made
 
     def _aggregator(self, name: str | None, channels: int | None, scale: Sequence[float]) -> _native.Aggregator:
         out = self.out

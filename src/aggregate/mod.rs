@@ -281,6 +281,11 @@ impl<S: Sink> Aggregator<S> {
         }
     }
 
+    /// Whether a patch could not be kept, so that nothing can be completed any more.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
     /// The grid whose patches are awaited.
     pub fn grid(&self) -> &Grid {
         &self.plan.grid
@@ -403,7 +408,7 @@ impl<S: Sink> Aggregator<S> {
     /// As [`Aggregator::check_complete`]; [`Error::Io`] if the sink cannot be finished, or failed before.
     pub fn finish(self) -> Result<S::Output> {
         self.check_complete()?;
-        if self.failed.load(Ordering::Relaxed) {
+        if self.has_failed() {
             return Err(failed());
         }
         self.sink.finish()
@@ -441,7 +446,7 @@ impl<S: Sink> Aggregator<S> {
             })
         };
         let places = starts.iter().map(place).collect::<Result<Vec<_>>>()?;
-        if self.failed.load(Ordering::Relaxed) {
+        if self.has_failed() {
             return Err(failed());
         }
         let numbers: Vec<usize> = places.iter().map(|&at| grid.number_of(at)).collect();

@@ -1,12 +1,14 @@
 //! A writable map of a file that has no name: memory that the system may put on disk.
 #![allow(unsafe_code)]
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::MmapMut;
 use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::{Error, Result};
 
@@ -15,7 +17,7 @@ use crate::{Error, Result};
 pub(crate) struct Scratch(MmapMut);
 
 impl Scratch {
-    /// Reserves `bytes` on the disk of `folder`, so that no later write can find it full.
+    /// Reserves `bytes` on the disk of `folder`: a page that finds the disk full when it is written would end the process.
     ///
     /// # Errors
     /// [`Error::Io`] if the folder is not writable or the disk has no room.
@@ -30,8 +32,7 @@ impl Scratch {
             .open(&path)
             .map_err(Error::io(&path, "cannot create"))?;
         fs::remove_file(&path).map_err(Error::io(&path, "cannot unlink"))?;
-        fallocate(&file, FallocateFlags::empty(), 0, bytes as u64)
-            .map_err(|e| Error::io(&path, "cannot reserve scratch space")(e.into()))?;
+        reserve(&file, bytes as u64).map_err(Error::io(&path, "cannot reserve scratch space"))?;
         // SAFETY: the file has no name any more and is open nowhere else, so nobody writes or truncates it.
         let map = unsafe { MmapMut::map_mut(&file) };
         map.map(Self).map_err(Error::io(&path, "cannot map"))
@@ -40,5 +41,55 @@ impl Scratch {
     /// Its bytes, page aligned.
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
         &mut self.0
+    }
+}
+
+/// Gives a new file its length, with a place on the disk for every byte.
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, bytes)) {
+        // File systems that cannot reserve, as those of some networks.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => fill(file, bytes),
+        reserved => reserved.map_err(io::Error::from),
+    }
+}
+
+/// Takes the place by writing zeros.
+fn fill(mut file: &File, bytes: u64) -> io::Result<()> {
+    let mut zeros = io::Read::take(io::repeat(0), bytes);
+    io::copy(&mut zeros, &mut file).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn every_byte_has_its_place_on_the_disk() {
+        const BYTES: u64 = 300_001;
+        let folder = tempfile::tempdir().unwrap();
+        for (name, take) in [("reserved", reserve as fn(&File, u64) -> _), ("filled", fill)] {
+            let file = File::create(folder.path().join(name)).unwrap();
+            take(&file, BYTES).unwrap();
+            file.sync_all().unwrap();
+            let found = file.metadata().unwrap();
+            // The system counts in units of 512 bytes.
+            assert!(found.len() == BYTES && found.blocks() * 512 >= BYTES, "{name}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_disk_without_room_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        // More than any file system gives to one file; the length of a file is a signed number.
+        for bytes in [usize::MAX >> 2, usize::MAX] {
+            let error = Scratch::new(folder.path(), bytes).unwrap_err().to_string();
+            let place = folder.path().display().to_string();
+            assert!(error.contains(&place) && error.contains("reserve"), "{error}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        assert_eq!(fill(&full, 1).unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
 }

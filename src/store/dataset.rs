@@ -57,7 +57,7 @@ impl Dataset {
             let reason = if !path.exists() {
                 "there is nothing at that path"
             } else if path.join(PARTIAL_DIR).is_dir() {
-                "an ingest was interrupted before its first subject was finished: run it again"
+                "an ingest or inference was interrupted before its first subject was finished: run it again"
             } else {
                 "it has no zarr.json"
             };
