@@ -238,11 +238,11 @@ impl AddedVolume {
         let (store, subject, name) =
             (writer.store.clone(), writer.name.clone(), volume.spec().name.clone());
         volume.finish()?;
-        writer.work.let_go();
         if target.parent().is_some_and(|subject| subject.join(ZARR_JSON).exists()) {
             let content = writer.work.content().join(&name);
             work::sync_tree(&content)?;
             work::publish_new(&content, &target)?;
+            writer.work.let_go();
         } else {
             writer.publish(Existing::Refuse)?;
         }
@@ -299,7 +299,7 @@ impl SubjectWriter {
     ///
     /// # Errors
     /// [`Error::Exists`] as `existing` says, [`Error::Io`].
-    pub fn publish(self, existing: Existing) -> Result<()> {
+    pub fn publish(mut self, existing: Existing) -> Result<()> {
         let store_json = self.store.join(ZARR_JSON);
         if !store_json.exists() {
             let staged = self.work.path().join(ZARR_JSON);
@@ -309,8 +309,11 @@ impl SubjectWriter {
         let (content, target) = (self.work.content(), self.store.join(&self.name));
         work::sync_tree(&content)?;
         match existing {
-            Existing::Refuse | Existing::Skip => work::publish_new(&content, &target),
-            Existing::Overwrite => work::publish_over(&content, &target),
+            Existing::Refuse | Existing::Skip => work::publish_new(&content, &target)?,
+            Existing::Overwrite => work::publish_over(&content, &target)?,
         }
+        // Not before: what could not be published can be resumed.
+        self.work.let_go();
+        Ok(())
     }
 }
