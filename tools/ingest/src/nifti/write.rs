@@ -6,7 +6,7 @@
 //!
 //! Not here: what stands before the voxels (`head`).
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -71,6 +71,8 @@ enum Body {
 struct Staged {
     temporary: PathBuf,
     target: PathBuf,
+    /// Locked while a writer is alive.
+    _lock: File,
 }
 
 impl NiftiWriter {
@@ -193,21 +195,49 @@ impl NiftiWriter {
 }
 
 impl Staged {
-    /// A new file beside `target`, open for writing.
+    /// A new file beside `target`, open for writing. Files that killed writers of the same target left are removed.
     fn new(target: &Path, existing: Existing) -> Result<(Self, File)> {
         check_absent(target, existing)?;
         let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let prefix = format!(".{name}.partial-");
+        remove_litter(target, &prefix);
         for n in 0..MAX_NAMES {
-            let hidden = format!(".{name}.partial-{}-{n}", std::process::id());
-            let temporary = target.with_file_name(hidden);
-            match File::create_new(&temporary) {
-                Ok(file) => return Ok((Self { temporary, target: target.to_owned() }, file)),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            let temporary = target.with_file_name(format!("{prefix}{}-{n}", std::process::id()));
+            let file = match File::create_new(&temporary) {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(e) => return Err(Error::io(&temporary, "cannot create")(e)),
+            };
+            match file.try_lock() {
+                // Another writer took it for litter before it was locked.
+                Err(TryLockError::WouldBlock) => continue,
+                Ok(()) if !temporary.exists() => continue,
+                // A file system without locks: there nobody takes anything for litter.
+                Ok(()) | Err(TryLockError::Error(_)) => {}
             }
+            let lock = file.try_clone().map_err(Error::io(&temporary, "cannot open twice"))?;
+            return Ok((Self { temporary, target: target.to_owned(), _lock: lock }, file));
         }
         let remedy = "remove temporary files of earlier runs (.*.partial-*) beside it".to_owned();
         Err(Error::Exists { path: target.to_owned(), remedy })
+    }
+}
+
+/// Removes files beside `target` that begin with `prefix`, end with two numbers, and are locked by nobody.
+fn remove_litter(target: &Path, prefix: &str) {
+    let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let is_ours = |name: &str| {
+        let numbers = name.strip_prefix(prefix).and_then(|rest| rest.split_once('-'));
+        numbers.is_some_and(|(process, n)| [process, n].iter().all(|n| n.parse::<u32>().is_ok()))
+    };
+    // Best effort: what cannot be listed or removed is in nobody's way.
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_name().to_str().is_some_and(is_ours)
+            && File::open(&path).is_ok_and(|file| file.try_lock().is_ok())
+        {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 

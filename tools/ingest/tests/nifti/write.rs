@@ -336,6 +336,30 @@ fn nothing_appears_before_it_is_whole() {
 }
 
 #[test]
+fn what_killed_writers_left_goes_and_nothing_else() {
+    let folder = Folder::new();
+    let spec = bare([2, 2, 3], None, Dtype::Int16);
+    let litter = [".a.nii.partial-1-0", ".a.nii.partial-77-12"];
+    let others =
+        [".a.nii.partial-1", ".a.nii.partial-1-x", ".b.nii.partial-1-0", "a.nii.partial-1-0"];
+    for name in litter.iter().chain(&others) {
+        folder.write(name, b"half a file");
+    }
+    let create = || NiftiWriter::create(&folder.join("a.nii"), &spec, Existing::Refuse, THREADS);
+    let mut alive = create().unwrap();
+    let second = create().unwrap();
+    let names = folder.names();
+    assert!(litter.iter().all(|name| !names.iter().any(|n| n == name)), "{names:?}");
+    assert!(others.iter().all(|name| names.iter().any(|n| n == name)), "{names:?}");
+    assert_eq!(names.len(), others.len() + 2, "both writers have their file: {names:?}");
+    drop(second);
+    alive.write_steps(&[7; 24], 2).unwrap();
+    alive.finish().unwrap();
+    assert_eq!(fs::read(folder.join("a.nii")).unwrap()[352..], [7; 24]);
+    assert_eq!(folder.names().len(), others.len() + 1);
+}
+
+#[test]
 fn what_is_there_stays_unless_it_may_go() {
     let folder = Folder::new();
     let spec = bare([1, 2, 3], None, Dtype::UInt8);
