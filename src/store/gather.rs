@@ -194,6 +194,8 @@ impl Rows {
                 16 => self.each(from, to, |from, to| copy_pair::<8>(from, to, 16)),
                 32 => self.each(from, to, |from, to| copy_pair::<16>(from, to, 32)),
                 64 => self.each(from, to, |from, to| copy_pair::<32>(from, to, 64)),
+                128 => self.each(from, to, |from, to| copy_pair::<64>(from, to, 128)),
+                n @ 65..128 => self.each(from, to, |from, to| copy_pair::<64>(from, to, n)),
                 n @ 33..64 => self.each(from, to, |from, to| copy_pair::<32>(from, to, n)),
                 n @ 17..32 => self.each(from, to, |from, to| copy_pair::<16>(from, to, n)),
                 n @ 8..16 => self.each(from, to, |from, to| copy_pair::<8>(from, to, n)),

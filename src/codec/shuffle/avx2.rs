@@ -2,13 +2,15 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m256i, _mm256_and_si256, _mm256_cmpeq_epi8, _mm256_or_si256, _mm256_set1_epi8,
-    _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_setr_epi64x, _mm256_setzero_si256,
-    _mm256_shuffle_epi8, _mm256_storeu_si256,
+    __m256i, _mm256_and_si256, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_or_si256,
+    _mm256_permute2x128_si256, _mm256_set1_epi8, _mm256_set1_epi32, _mm256_set1_epi64x,
+    _mm256_setr_epi64x, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_storeu_si256,
+    _mm256_unpackhi_epi8, _mm256_unpackhi_epi16, _mm256_unpackhi_epi32, _mm256_unpacklo_epi8,
+    _mm256_unpacklo_epi16, _mm256_unpacklo_epi32,
 };
 use std::ops::Range;
 
-use super::{GROUP, Grouping, bytes_group, groups_of};
+use super::{GROUP, Grouping};
 
 /// As [`super::join`], for whole groups.
 pub(super) fn join<const T: usize>(
@@ -22,6 +24,9 @@ pub(super) fn join<const T: usize>(
     unsafe { avx2(grouping, planes, groups, out) }
 }
 
+/// Elements whose bytes fill a vector, one of each.
+const HALF: usize = GROUP / 2;
+
 #[target_feature(enable = "avx2")]
 fn avx2<const T: usize>(
     grouping: Grouping,
@@ -29,15 +34,61 @@ fn avx2<const T: usize>(
     groups: Range<usize>,
     out: &mut [u8],
 ) {
-    match grouping {
-        Grouping::Bytes => groups_of(planes, groups, out, bytes_group),
-        Grouping::Bits => groups_of(planes, groups, out, |plane, g| bits_group_avx2(plane, g)),
+    for (g, out) in groups.zip(out.chunks_exact_mut(GROUP * T)) {
+        let mut halves = [[_mm256_setzero_si256(); T]; 2];
+        for k in 0..T {
+            let bytes = match grouping {
+                Grouping::Bytes => bytes_group_avx2(planes[k], g),
+                Grouping::Bits => bits_group_avx2(planes[k], g),
+            };
+            (halves[0][k], halves[1][k]) = (bytes[0], bytes[1]);
+        }
+        for (half, out) in halves.into_iter().zip(out.chunks_exact_mut(HALF * T)) {
+            store_interleaved(half, out);
+        }
+    }
+}
+
+/// Stores 32 elements of T bytes, given byte by byte.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn store_interleaved<const T: usize>(joined: [__m256i; T], out: &mut [u8]) {
+    assert!(out.len() == T * HALF, "half a group");
+    // Bytes in turn are pairs, pairs in turn fours, fours in turn eights: `run` vectors hold 32 units of `run` bytes.
+    let mut units = joined;
+    for power in 0..T.ilog2() {
+        let (run, given) = (1 << power, units);
+        for first in (0..T).step_by(2 * run) {
+            for i in 0..run {
+                let (a, b) = (given[first + i], given[first + run + i]);
+                let (low, high) = match run {
+                    1 => (_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b)),
+                    2 => (_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b)),
+                    _ => (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)),
+                };
+                // Vectors are unpacked in two lanes, each for itself.
+                units[first + 2 * i] = _mm256_permute2x128_si256::<0x20>(low, high);
+                units[first + 2 * i + 1] = _mm256_permute2x128_si256::<0x31>(low, high);
+            }
+        }
+    }
+    for (vector, out) in units.into_iter().zip(out.chunks_exact_mut(HALF)) {
+        // SAFETY: the part of `out` has the vector's 32 bytes, and the store needs no alignment.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), vector) };
     }
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn bits_group_avx2(plane: &[u8], g: usize) -> [u8; GROUP] {
+fn bytes_group_avx2(plane: &[u8], g: usize) -> [__m256i; 2] {
+    let (halves, _) = plane[g * GROUP..][..GROUP].as_chunks::<HALF>();
+    // SAFETY: a half has the vector's 32 bytes, and the load needs no alignment.
+    [0, 1].map(|i| unsafe { _mm256_loadu_si256(halves[i].as_ptr().cast()) })
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn bits_group_avx2(plane: &[u8], g: usize) -> [__m256i; 2] {
     let row = plane.len() / 8;
     let mut halves = [_mm256_setzero_si256(); 2];
     // Byte i of the spread answers is byte i / 8 of the plane's four; its bit is i mod 8.
@@ -57,12 +108,7 @@ fn bits_group_avx2(plane: &[u8], g: usize) -> [u8; GROUP] {
             *half = _mm256_or_si256(*half, _mm256_and_si256(yes, value));
         }
     }
-    let mut bytes = [0; GROUP];
-    for (out, half) in bytes.chunks_exact_mut(size_of::<__m256i>()).zip(halves) {
-        // SAFETY: each half of the array has the vector's 32 bytes, and the store needs no alignment.
-        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), half) };
-    }
-    bytes
+    halves
 }
 
 #[inline(always)]

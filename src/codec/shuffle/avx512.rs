@@ -132,14 +132,20 @@ const MATRICES: [u8; GROUP] = {
     from
 };
 
-/// Where each byte of two vectors of elements comes from, if the elements' low bytes lie in one vector and their high bytes
-/// in another: element i is byte i and byte 64 + i.
-const PAIRS: [[u8; GROUP]; 2] = {
-    let mut from = [[0; GROUP]; 2];
-    let mut i = 0;
-    while i < 2 * GROUP {
-        from[i / GROUP][i % GROUP] = (i / 2 + i % 2 * GROUP) as u8;
-        i += 1;
+/// Where each byte of two vectors comes from that hold the units of two others in turn, by the number of a unit's bytes as a
+/// power of two: unit i of the first is unit 2·i, unit i of the second unit 2·i + 1.
+const TURNS: [[[u8; GROUP]; 2]; 3] = {
+    let mut from = [[[0; GROUP]; 2]; 3];
+    let mut power = 0;
+    while power < from.len() {
+        let unit = 1 << power;
+        let mut i = 0;
+        while i < 2 * GROUP {
+            let (pair, of_second) = (i / (2 * unit), i / unit % 2);
+            from[power][i / GROUP][i % GROUP] = (pair * unit + i % unit + of_second * GROUP) as u8;
+            i += 1;
+        }
+        power += 1;
     }
     from
 };
@@ -161,24 +167,21 @@ impl Lanes {
 #[inline]
 fn store_interleaved<const T: usize>(joined: [__m512i; T], out: &mut [u8]) {
     assert!(out.len() == T * GROUP, "a whole group");
-    let store = |vector: __m512i, at: usize| {
-        // SAFETY: `at` counts vectors of `out`, which has T of them; the store needs no alignment.
-        unsafe { _mm512_storeu_si512(out.as_ptr().add(at * GROUP).cast_mut().cast(), vector) };
-    };
-    match T {
-        1 => store(joined[0], 0),
-        2 => {
-            for (i, from) in PAIRS.into_iter().enumerate() {
-                store(_mm512_permutex2var_epi8(joined[0], Lanes(from).load(), joined[1]), i);
+    // Bytes in turn are pairs, pairs in turn fours, fours in turn eights: `run` vectors hold 64 units of `run` bytes.
+    let mut units = joined;
+    for (power, [low, high]) in TURNS.into_iter().enumerate().take(T.ilog2() as usize) {
+        let (run, given) = (1 << power, units);
+        let (low, high) = (Lanes(low).load(), Lanes(high).load());
+        for first in (0..T).step_by(2 * run) {
+            for i in 0..run {
+                let (a, b) = (given[first + i], given[first + run + i]);
+                units[first + 2 * i] = _mm512_permutex2var_epi8(a, low, b);
+                units[first + 2 * i + 1] = _mm512_permutex2var_epi8(a, high, b);
             }
         }
-        _ => {
-            let mut bytes = [[0; GROUP]; T];
-            for (bytes, joined) in bytes.iter_mut().zip(joined) {
-                // SAFETY: the array has the vector's 64 bytes, and the store needs no alignment.
-                unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), joined) };
-            }
-            super::interleave(&bytes, out);
-        }
+    }
+    for (vector, out) in units.into_iter().zip(out.chunks_exact_mut(GROUP)) {
+        // SAFETY: the part of `out` has the vector's 64 bytes, and the store needs no alignment.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), vector) };
     }
 }
