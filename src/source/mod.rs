@@ -120,6 +120,12 @@ impl Source {
     #[cfg(not(target_os = "linux"))]
     pub(crate) fn read_ahead(&self, _: Range<u64>) {}
 
+    /// The bytes of `range`, which lies in the file, if it is mapped.
+    pub(crate) fn mapped(&self, range: Range<u64>) -> Option<&[u8]> {
+        debug_assert!(range.start <= range.end && range.end <= self.bytes);
+        self.map.as_ref().map(|map| &map.bytes()[range.start as usize..range.end as usize])
+    }
+
     /// Asks the processor for the first of the bytes of `range`, which lies in the file and will be read next.
     pub(crate) fn prefetch(&self, range: &Range<u64>) {
         /// More would push out what is being worked on.

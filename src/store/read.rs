@@ -54,6 +54,33 @@ struct Job {
     pairs: Range<usize>,
 }
 
+/// A chunk to copy: where it lies, and where its voxels go, which is somewhere.
+struct Work<'a> {
+    job: &'a Job,
+    shard: Option<&'a Shard>,
+    places: &'a [Placement],
+}
+
+impl Work<'_> {
+    /// The blocks of the chunk's frame that are wanted.
+    fn blocks(&self, frame: &Frame<'_>, layout: &ArrayLayout) -> Range<usize> {
+        let t = layout.dtype.size();
+        let spans = self.places.iter().map(|place| place.span(layout.chunk));
+        let wanted =
+            spans.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).expect("a job has places");
+        frame.blocks_covering(wanted.start * t..wanted.end * t)
+    }
+
+    /// Asks the processor for the first block that is wanted.
+    fn prefetch(&self, layout: &ArrayLayout) {
+        let mapped = self.shard.and_then(|shard| shard.mapped(self.job.slot));
+        // What is damaged is complained of when its turn comes.
+        if let Some(frame) = mapped.and_then(|bytes| frame(bytes, layout).ok()) {
+            frame.prefetch(self.blocks(&frame, layout).start);
+        }
+    }
+}
+
 /// How a read is carried out.
 pub(super) struct Manner<'a> {
     /// Who keeps decoded chunks.
@@ -193,42 +220,51 @@ impl Read<'_> {
 
     /// Copies some chunks to all places that want them.
     fn run(&self, jobs: &[Job], shards: &[Option<Arc<Shard>>]) -> Result<()> {
-        let layout = self.volume.layout();
         SCRATCH.with_borrow_mut(|(scratch, buffer)| {
-            let mut places = Vec::new();
             let mut tally = Tally::default();
+            let (mut places, mut next_places) = (Vec::new(), Vec::new());
+            if let Some(first) = jobs.first() {
+                self.places(first, &mut places);
+            }
             for (i, job) in jobs.iter().enumerate() {
-                if let Some(next) = jobs.get(i + 1)
-                    && let Some(shard) = &shards[next.shard]
-                {
-                    shard.prefetch(next.slot);
-                }
-                let covers = layout.chunk_region(job.chunk.at);
-                let pairs = self.pairs[job.pairs.clone()].iter();
-                places.clear();
-                places.extend(pairs.filter_map(|&(_, patch)| {
-                    let box_number = patch * self.channels.len() + job.chunk.channel;
-                    let plane = box_number - self.channels.start;
-                    Placement::new(&covers, &self.regions[patch], plane)
-                }));
-                let shard = shards[job.shard].as_deref();
-                self.fill(job, shard, &places, scratch, buffer, &mut tally)?;
+                let next = jobs.get(i + 1).map(|next| {
+                    self.places(next, &mut next_places);
+                    Work { job: next, shard: shards[next.shard].as_deref(), places: &next_places }
+                });
+                let work = Work { job, shard: shards[job.shard].as_deref(), places: &places };
+                self.fill(&work, next.as_ref(), scratch, buffer, &mut tally)?;
+                std::mem::swap(&mut places, &mut next_places);
             }
             self.keeper.note(&tally);
             Ok(())
         })
     }
 
+    /// Lists where a chunk's voxels go.
+    fn places(&self, job: &Job, places: &mut Vec<Placement>) {
+        let covers = self.volume.layout().chunk_region(job.chunk.at);
+        let pairs = self.pairs[job.pairs.clone()].iter();
+        places.clear();
+        places.extend(pairs.filter_map(|&(_, patch)| {
+            let box_number = patch * self.channels.len() + job.chunk.channel;
+            let plane = box_number - self.channels.start;
+            Placement::new(&covers, &self.regions[patch], plane)
+        }));
+    }
+
     /// Copies one chunk to all places that want it.
     fn fill(
         &self,
-        job: &Job,
-        shard: Option<&Shard>,
-        places: &[Placement],
+        work: &Work<'_>,
+        next: Option<&Work<'_>>,
         scratch: &mut Scratch,
         buffer: &mut Vec<u8>,
         tally: &mut Tally,
     ) -> Result<()> {
+        let Work { job, shard, places } = *work;
+        if let Some(Work { job, shard: Some(shard), .. }) = next {
+            shard.prefetch(job.slot);
+        }
         let (layout, context) = (self.volume.layout(), self.volume.context());
         let t = layout.dtype.size();
         let whole = 0..layout.chunk.iter().product::<usize>();
@@ -286,13 +322,14 @@ impl Read<'_> {
                 self.keeper.insert(key, voxels);
                 return Ok(());
             }
-            let spans = places.iter().map(|p| p.span(layout.chunk));
-            let wanted = spans
-                .reduce(|a, b| a.start.min(b.start)..a.end.max(b.end))
-                .expect("a job has places");
-            for i in frame.blocks_covering(wanted.start * t..wanted.end * t) {
+            let blocks = work.blocks(&frame, layout);
+            for i in blocks.clone() {
                 let bytes = frame.block_range(i);
-                frame.prefetch(i + 1);
+                if i + 1 < blocks.end {
+                    frame.prefetch(i + 1);
+                } else if let Some(next) = next {
+                    next.prefetch(layout);
+                }
                 let (have, mut block) = (bytes.start / t..bytes.end / t, frame.block(i, scratch)?);
                 match places {
                     [place] => scatter_block(&have, &mut block, place),

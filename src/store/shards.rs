@@ -81,6 +81,13 @@ impl Shard {
         }
     }
 
+    /// The chunk in `slot` as it lies in the map, compared with nothing; `None` if it is all zero, or the file is not mapped.
+    pub(crate) fn mapped(&self, slot: usize) -> Option<&[u8]> {
+        let range = self.index.range(slot)?;
+        let encoded = self.source.mapped(range)?;
+        Some(&encoded[..encoded.len() - CHECKSUM_BYTES])
+    }
+
     /// The chunk in `slot`, its checksum compared as `verify` says; `None` if it is all zero.
     pub(crate) fn payload<'a>(
         &'a self,
