@@ -484,9 +484,7 @@ impl<S: Sink> Aggregator<S> {
                     none.insert(sums)
                 }
             };
-            for patch in patches {
-                self.plan.add(patch, &region, sums.bytes(), rows);
-            }
+            self.plan.add(patches, &region, sums.bytes(), rows);
             tile.awaited -= patches.len();
             if tile.awaited == 0 { tile.sums.take() } else { None }
         };

@@ -29,6 +29,19 @@ pub(super) struct Rows {
     totals: Vec<f64>,
 }
 
+/// The part of a patch that counts for a tile.
+struct Part<'a, T> {
+    values: &'a [T],
+    /// First voxel of the patch, which may lie outside the volume.
+    starts: [i64; 3],
+    /// Voxels of the result.
+    z: Range<usize>,
+    y: Range<usize>,
+    x: Range<usize>,
+    /// Weights of `x`.
+    profile: &'a [f64],
+}
+
 /// A row of a patch that counts, and where it goes.
 struct Place {
     /// First element of the row in channel 0 of the patch.
@@ -50,97 +63,108 @@ impl Plan {
         }
     }
 
-    /// Adds the part of `patch` that counts for the tile `region`.
+    /// Adds the parts of `patches` that count for the tile `region`: row after row of the tile, so that its sums come out of
+    /// memory once for all of them.
     pub(super) fn add<T: Value>(
         &self,
-        patch: &Patch<'_, T>,
+        patches: &[&Patch<'_, T>],
         region: &Region,
         sums: &mut [u8],
         rows: &mut Rows,
     ) {
-        let x = self.used_in(patch.places, region, 2);
-        let inside = |i: usize| (i as i64 - self.axes[2].starts[patch.places[2]]) as usize;
-        let profile = &self.weights.profiles[2][inside(x.start)..inside(x.end)];
-        let patch_channel = patch.values.len() / self.channel_count();
-        let tile_channel = region.len();
-        let softmax = self.finish == Finish::SoftmaxArgmax;
-        let crop = self.window == Window::Crop;
-        let (level, floor) = (self.level, self.weights.floor);
-        for place in self.places(patch.places, region, &x) {
-            if self.kept() == Kept::Narrow && !crop {
-                rows.weights.resize(x.len(), 0.0);
-                row::weigh_f32(level, &mut rows.weights, profile, place.outer, floor);
-            }
-            if softmax {
-                softmax_of(patch.values, patch_channel, place.from, x.len(), &mut rows.channels);
-            }
-            for c in 0..self.channel_count() {
-                let from = place.from + c * patch_channel;
-                let values = &patch.values[from..from + x.len()];
-                let to = place.to + c * tile_channel;
-                let to = to..to + x.len();
-                if softmax {
-                    let values = &rows.channels[c * x.len()..][..x.len()];
-                    let sums = &mut bytemuck::cast_slice_mut(sums)[to];
-                    add_narrow(self, sums, values, &rows.weights);
-                    continue;
-                }
-                match self.kept() {
-                    Kept::Voxels => with_voxel!(self.dtype, Out => {
-                        assign(values, &mut bytemuck::cast_slice_mut::<u8, Out>(sums)[to]);
-                    }),
-                    Kept::Wide => {
-                        let sums: &mut [f64] = &mut bytemuck::cast_slice_mut(sums)[to];
-                        match T::widened(values, &mut rows.widened) {
-                            _ if crop => put(sums, values, Value::to_f64),
-                            None => row::add_f64(level, sums, values, profile, place.outer, floor),
-                            Some(wide) => {
-                                row::add_f64(level, sums, wide, profile, place.outer, floor);
-                            }
-                        }
-                    }
-                    Kept::Narrow => {
-                        let sums: &mut [f32] = &mut bytemuck::cast_slice_mut(sums)[to];
-                        match T::widened(values, &mut rows.widened) {
-                            None => add_narrow(self, sums, values, &rows.weights),
-                            Some(wide) => add_narrow(self, sums, wide, &rows.weights),
-                        }
+        let parts: Vec<Part<'_, T>> = patches.iter().map(|p| self.part(p, region)).collect();
+        let [nz, ny, nx] = region.size;
+        let [z0, y0, x0] = region.start.map(|v| v as usize);
+        for z in 0..nz {
+            for y in 0..ny {
+                let row = (z * ny + y) * nx;
+                for part in &parts {
+                    if part.z.contains(&(z0 + z)) && part.y.contains(&(y0 + y)) {
+                        let place = self.place(part, [z0 + z, y0 + y], row + part.x.start - x0);
+                        self.add_row(part, &place, region.len(), sums, rows);
                     }
                 }
             }
         }
     }
 
-    /// The voxels of a tile, on one axis, that the patch counts for.
-    fn used_in(&self, places: Size3, region: &Region, axis: usize) -> Range<usize> {
-        let used = &self.axes[axis].used[places[axis]];
-        used.start.max(region.start[axis] as usize)..used.end.min(region.end(axis) as usize)
+    /// Adds one row of all channels.
+    fn add_row<T: Value>(
+        &self,
+        part: &Part<'_, T>,
+        place: &Place,
+        tile_channel: usize,
+        sums: &mut [u8],
+        rows: &mut Rows,
+    ) {
+        let Part { values, x, profile, .. } = part;
+        let patch_channel = values.len() / self.channel_count();
+        let softmax = self.finish == Finish::SoftmaxArgmax;
+        let crop = self.window == Window::Crop;
+        let (level, floor) = (self.level, self.weights.floor);
+        if self.kept() == Kept::Narrow && !crop {
+            rows.weights.resize(x.len(), 0.0);
+            row::weigh_f32(level, &mut rows.weights, profile, place.outer, floor);
+        }
+        if softmax {
+            softmax_of(values, patch_channel, place.from, x.len(), &mut rows.channels);
+        }
+        for c in 0..self.channel_count() {
+            let from = place.from + c * patch_channel;
+            let values = &values[from..from + x.len()];
+            let to = place.to + c * tile_channel;
+            let to = to..to + x.len();
+            if softmax {
+                let values = &rows.channels[c * x.len()..][..x.len()];
+                let sums = &mut bytemuck::cast_slice_mut(sums)[to];
+                add_narrow(self, sums, values, &rows.weights);
+                continue;
+            }
+            match self.kept() {
+                Kept::Voxels => with_voxel!(self.dtype, Out => {
+                    assign(values, &mut bytemuck::cast_slice_mut::<u8, Out>(sums)[to]);
+                }),
+                Kept::Wide => {
+                    let sums: &mut [f64] = &mut bytemuck::cast_slice_mut(sums)[to];
+                    match T::widened(values, &mut rows.widened) {
+                        _ if crop => put(sums, values, Value::to_f64),
+                        None => row::add_f64(level, sums, values, profile, place.outer, floor),
+                        Some(wide) => {
+                            row::add_f64(level, sums, wide, profile, place.outer, floor);
+                        }
+                    }
+                }
+                Kept::Narrow => {
+                    let sums: &mut [f32] = &mut bytemuck::cast_slice_mut(sums)[to];
+                    match T::widened(values, &mut rows.widened) {
+                        None => add_narrow(self, sums, values, &rows.weights),
+                        Some(wide) => add_narrow(self, sums, wide, &rows.weights),
+                    }
+                }
+            }
+        }
     }
 
-    /// The rows of a patch that count for a tile; `x` is what they have in common.
-    fn places(
-        &self,
-        places: Size3,
-        region: &Region,
-        x: &Range<usize>,
-    ) -> impl Iterator<Item = Place> {
-        let [z, y] = [0, 1].map(|a| self.used_in(places, region, a));
-        let [z0, y0, x0] = [0, 1, 2].map(|a| self.axes[a].starts[places[a]]);
+    /// The part of `patch` that counts for the tile `region`.
+    fn part<'a, T>(&'a self, patch: &Patch<'a, T>, region: &Region) -> Part<'a, T> {
+        let starts = [0, 1, 2].map(|a| self.axes[a].starts[patch.places[a]]);
+        let [z, y, x] = [0, 1, 2].map(|a| {
+            let used = &self.axes[a].used[patch.places[a]];
+            used.start.max(region.start[a] as usize)..used.end.min(region.end(a) as usize)
+        });
+        let inside = |i: usize| (i as i64 - starts[2]) as usize;
+        let profile = &self.weights.profiles[2][inside(x.start)..inside(x.end)];
+        Part { values: patch.values, starts, z, y, x, profile }
+    }
+
+    /// Where the row at `(z, y)` of the result lies, which goes to `to` in the tile.
+    fn place<T>(&self, part: &Part<'_, T>, [z, y]: [usize; 2], to: usize) -> Place {
+        let [z0, y0, x0] = part.starts;
+        let [lz, ly, lx] =
+            [z as i64 - z0, y as i64 - y0, part.x.start as i64 - x0].map(|v| v as usize);
         let [_, py, px] = self.target.patch_size();
-        let (start, size, first) = (region.start, region.size, x.start as i64);
-        z.flat_map(move |z| {
-            y.clone().map(move |y| {
-                let [lz, ly, lx] = [z as i64 - z0, y as i64 - y0, first - x0].map(|v| v as usize);
-                let [tz, ty, tx] = [z as i64 - start[0], y as i64 - start[1], first - start[2]]
-                    .map(|v| v as usize);
-                let [wz, wy, _] = &self.weights.profiles;
-                Place {
-                    from: (lz * py + ly) * px + lx,
-                    to: (tz * size[1] + ty) * size[2] + tx,
-                    outer: wz[lz] * wy[ly],
-                }
-            })
-        })
+        let [wz, wy, _] = &self.weights.profiles;
+        Place { from: (lz * py + ly) * px + lx, to, outer: wz[lz] * wy[ly] }
     }
 
     /// Writes the finished voxels of the tile `region`, whose patches are all there, into `out`: `(c, z, y, x)` of the
