@@ -5,7 +5,9 @@
 use zstd_safe::CParameter;
 
 use super::frame::{HEADER_BYTES, VERSION, VERSION_LZ, flag, splits};
-use super::{lz4, shuffle};
+use super::kernel::Kernel;
+use super::lz4;
+use super::shuffle::{self, Grouping};
 use crate::format::array::{BloscParameters, Compressor, Shuffle};
 
 /// A stream that does not shrink to this share is stored: a copy in place decodes faster than it compresses.
@@ -155,12 +157,16 @@ impl Encoder {
         out[begin + 12..table].copy_from_slice(&cbytes.to_le_bytes());
     }
 
+    fn split(&mut self, grouping: Grouping, block: &[u8]) {
+        shuffle::split(Kernel::best(), grouping, block, &mut self.shuffled, self.typesize);
+    }
+
     fn encode_block(&mut self, way: Way, block: &[u8], streams: usize, out: &mut Vec<u8>) {
         self.shuffled.resize(block.len(), 0);
         match way.shuffle {
             Shuffle::None => self.shuffled.copy_from_slice(block),
-            Shuffle::Byte => shuffle::shuffle_bytes(block, &mut self.shuffled, self.typesize),
-            Shuffle::Bit => shuffle::shuffle_bits(block, &mut self.shuffled, self.typesize),
+            Shuffle::Byte => self.split(Grouping::Bytes, block),
+            Shuffle::Bit => self.split(Grouping::Bits, block),
         }
         let level = self.parameters.level;
         for stream in self.shuffled.chunks_exact(block.len() / streams) {

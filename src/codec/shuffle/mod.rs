@@ -6,14 +6,17 @@
 //! Undoing a shuffle is the hot half of a read: 64 elements at a time, with the widest instructions that the machine has.
 //!
 //! # Invariants
-//! - Every kernel gives the same bytes: `kernels_agree` compares them with the shuffles' definitions.
+//! - Every kernel gives the same bytes: `kernels_agree` compares them with what [`split()`] makes of its definition.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod split;
 
 use std::ops::Range;
+
+pub(super) use split::split;
 
 use super::kernel::Kernel;
 
@@ -129,34 +132,6 @@ fn bits_group(plane: &[u8], g: usize) -> [u8; GROUP] {
     bytes
 }
 
-/// Groups the bytes of `elements` by significance into `out`; both hold whole elements of `t` bytes.
-pub(super) fn shuffle_bytes(elements: &[u8], out: &mut [u8], t: usize) {
-    for (k, plane) in out.chunks_exact_mut(elements.len() / t).enumerate() {
-        for (to, element) in plane.iter_mut().zip(elements.chunks_exact(t)) {
-            *to = element[k];
-        }
-    }
-}
-
-/// Groups the bits of `elements` by significance into `out`; where their count is no multiple of 8 they stay as they are.
-pub(super) fn shuffle_bits(elements: &[u8], out: &mut [u8], t: usize) {
-    let m = elements.len() / t;
-    if !m.is_multiple_of(8) {
-        out.copy_from_slice(elements);
-        return;
-    }
-    for (k, plane) in out.chunks_exact_mut(m).enumerate() {
-        let row = m / 8;
-        for group in 0..row {
-            let bytes: [u8; 8] = std::array::from_fn(|i| elements[(8 * group + i) * t + k]);
-            let bits = transpose8(u64::from_le_bytes(bytes)).to_le_bytes();
-            for (j, byte) in bits.into_iter().enumerate() {
-                plane[j * row + group] = byte;
-            }
-        }
-    }
-}
-
 /// Transposes an 8×8 bit matrix whose row r is byte r (Hacker's Delight, 7-3).
 #[inline(always)]
 fn transpose8(mut x: u64) -> u64 {
@@ -191,10 +166,7 @@ mod tests {
                         (0..m * t).map(|i| (i * 37 + i / 7 + i * i / 91) as u8).collect();
                     let mut shuffled = vec![0; m * t];
                     for grouping in [Grouping::Bytes, Grouping::Bits] {
-                        match grouping {
-                            Grouping::Bytes => shuffle_bytes(&elements, &mut shuffled, t),
-                            Grouping::Bits => shuffle_bits(&elements, &mut shuffled, t),
-                        }
+                        split(Kernel::Portable, grouping, &elements, &mut shuffled, t);
                         let planes: Vec<&[u8]> = shuffled.chunks_exact(m).collect();
                         for groups in [0..m.div_ceil(GROUP), 0..m / GROUP, m / GROUP / 2..m / GROUP]
                         {
@@ -210,20 +182,6 @@ mod tests {
                     }
                 }
             }
-        }
-    }
-
-    #[test]
-    fn bits_lie_where_the_specification_says() {
-        // Bit j of byte k of element i lies at bit i mod 8 of byte (8·k + j)·(m / 8) + i div 8.
-        let (t, m) = (2, 16);
-        for (i, k, j) in [(0, 0, 0), (9, 1, 3), (15, 1, 7), (6, 0, 5)] {
-            let (mut elements, mut found) = (vec![0; m * t], vec![0; m * t]);
-            elements[i * t + k] = 1 << j;
-            shuffle_bits(&elements, &mut found, t);
-            let mut expected = vec![0; m * t];
-            expected[(8 * k + j) * (m / 8) + i / 8] = 1 << (i % 8);
-            assert_eq!(found, expected);
         }
     }
 }

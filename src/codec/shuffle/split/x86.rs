@@ -1,0 +1,149 @@
+//! The planes of whole vectors of elements, with AVX2 or AVX-512.
+//!
+//! Vectors are taken apart into their even and odd bytes until each holds one byte of all elements; its bits are gathered by
+//! the instructions that collect one of each byte.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::{
+    __m256i, __m512i, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_permute4x64_epi64,
+    _mm256_setr_epi64x, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi64,
+    _mm256_storeu_si256, _mm256_unpackhi_epi64, _mm256_unpacklo_epi64, _mm512_loadu_si512,
+    _mm512_permutex2var_epi8, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_storeu_si512,
+    _mm512_test_epi8_mask,
+};
+
+use super::super::super::kernel::Kernel;
+use super::Grouping;
+
+/// As [`super::split`] for as many elements as fill whole vectors; says how many those are.
+pub(super) fn split<const T: usize>(
+    kernel: Kernel,
+    grouping: Grouping,
+    elements: &[u8],
+    out: &mut [u8],
+) -> usize {
+    let m = elements.len() / T;
+    assert!(m * T == elements.len() && out.len() == elements.len(), "whole elements");
+    // SAFETY: `Kernel::available`, the only maker of kernels, asked the machine for these instructions; both slices have m
+    // elements, of which whole vectors are taken.
+    unsafe {
+        match kernel {
+            Kernel::Portable => 0,
+            Kernel::Avx2 => {
+                avx2::<T>(grouping, elements.as_ptr(), out.as_mut_ptr(), m);
+                m - m % size_of::<__m256i>()
+            }
+            Kernel::Avx512 => {
+                avx512::<T>(grouping, elements.as_ptr(), out.as_mut_ptr(), m);
+                m - m % size_of::<__m512i>()
+            }
+        }
+    }
+}
+
+/// # Safety
+/// At `elements` and at `out` lie `m` elements; for bits `m` is a multiple of 8.
+#[target_feature(enable = "avx2")]
+unsafe fn avx2<const T: usize>(grouping: Grouping, elements: *const u8, out: *mut u8, m: usize) {
+    const WIDTH: usize = size_of::<__m256i>();
+    // Even bytes of each half, then odd ones.
+    let apart = _mm256_setr_epi64x(
+        0x0e0c_0a08_0604_0200,
+        0x0f0d_0b09_0705_0301,
+        0x0e0c_0a08_0604_0200,
+        0x0f0d_0b09_0705_0301,
+    );
+    for first in (0..m / WIDTH).map(|n| n * WIDTH) {
+        let mut planes = [_mm256_setzero_si256(); T];
+        for (n, plane) in planes.iter_mut().enumerate() {
+            // SAFETY: T vectors hold the elements from `first` on, which are there; loads need no alignment.
+            *plane = unsafe { _mm256_loadu_si256(elements.add(first * T + n * WIDTH).cast()) };
+        }
+        for _ in 0..T.ilog2() {
+            let from = planes;
+            for n in 0..T / 2 {
+                let (a, b) = (
+                    _mm256_shuffle_epi8(from[2 * n], apart),
+                    _mm256_shuffle_epi8(from[2 * n + 1], apart),
+                );
+                planes[n] = _mm256_permute4x64_epi64::<0xd8>(_mm256_unpacklo_epi64(a, b));
+                planes[n + T / 2] = _mm256_permute4x64_epi64::<0xd8>(_mm256_unpackhi_epi64(a, b));
+            }
+        }
+        for (k, mut plane) in planes.into_iter().enumerate() {
+            match grouping {
+                // SAFETY: plane k has m bytes, of which these are `first` and those behind it.
+                Grouping::Bytes => unsafe {
+                    _mm256_storeu_si256(out.add(k * m + first).cast(), plane);
+                },
+                Grouping::Bits => {
+                    for j in (0..8).rev() {
+                        let bits = _mm256_movemask_epi8(plane).cast_unsigned();
+                        // SAFETY: bit plane j has m / 8 bytes, the vector's 4 lie at `first` / 8.
+                        unsafe {
+                            let to = out.add(k * m + j * (m / 8) + first / 8);
+                            to.cast::<u32>().write_unaligned(bits);
+                        }
+                        plane = _mm256_slli_epi64::<1>(plane);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`avx2`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+unsafe fn avx512<const T: usize>(grouping: Grouping, elements: *const u8, out: *mut u8, m: usize) {
+    const WIDTH: usize = size_of::<__m512i>();
+    // SAFETY: the arrays have the vector's 64 bytes; loads need no alignment.
+    let [even, odd] =
+        ALTERNATE.each_ref().map(|from| unsafe { _mm512_loadu_si512(from.as_ptr().cast()) });
+    for first in (0..m / WIDTH).map(|n| n * WIDTH) {
+        let mut planes = [_mm512_setzero_si512(); T];
+        for (n, plane) in planes.iter_mut().enumerate() {
+            // SAFETY: T vectors hold the elements from `first` on, which are there; loads need no alignment.
+            *plane = unsafe { _mm512_loadu_si512(elements.add(first * T + n * WIDTH).cast()) };
+        }
+        for _ in 0..T.ilog2() {
+            let from = planes;
+            for n in 0..T / 2 {
+                let (a, b) = (from[2 * n], from[2 * n + 1]);
+                planes[n] = _mm512_permutex2var_epi8(a, even, b);
+                planes[n + T / 2] = _mm512_permutex2var_epi8(a, odd, b);
+            }
+        }
+        for (k, plane) in planes.into_iter().enumerate() {
+            match grouping {
+                // SAFETY: plane k has m bytes, of which these are `first` and those behind it.
+                Grouping::Bytes => unsafe {
+                    _mm512_storeu_si512(out.add(k * m + first).cast(), plane);
+                },
+                Grouping::Bits => {
+                    for j in 0..8 {
+                        let one = _mm512_set1_epi8((1u8 << j).cast_signed());
+                        let bits = _mm512_test_epi8_mask(plane, one);
+                        // SAFETY: bit plane j has m / 8 bytes, the vector's 8 lie at `first` / 8.
+                        unsafe {
+                            let to = out.add(k * m + j * (m / 8) + first / 8);
+                            to.cast::<u64>().write_unaligned(bits);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The even and the odd bytes of two vectors.
+const ALTERNATE: [[u8; size_of::<__m512i>()]; 2] = {
+    let mut from = [[0; size_of::<__m512i>()]; 2];
+    let mut i = 0;
+    while i < size_of::<__m512i>() {
+        from[0][i] = 2 * i as u8;
+        from[1][i] = 2 * i as u8 + 1;
+        i += 1;
+    }
+    from
+};
