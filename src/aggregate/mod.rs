@@ -129,7 +129,7 @@ impl<T: Voxel> Aggregator<ArraySink<T>> {
         }
         let size = plan.target.size();
         let tile = tile_size(&plan, [TILE_PLANES, 16, 64]);
-        let sink = ArraySink::new(plan.out_channels().unwrap_or(1), size, tile);
+        let sink = ArraySink::new(plan.out_channels().unwrap_or(1), Tiling::new(size, tile));
         Ok(Self::new(plan, options, tile, sink))
     }
 }

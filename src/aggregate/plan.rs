@@ -112,6 +112,16 @@ impl Tiling {
         Self { size, tile }
     }
 
+    /// Extents of what is tiled.
+    pub(super) fn size(&self) -> Size3 {
+        self.size
+    }
+
+    /// Extents of a tile that the end does not cut off.
+    pub(super) fn tile(&self) -> Size3 {
+        self.tile
+    }
+
     fn counts(&self) -> Size3 {
         [0, 1, 2].map(|a| self.size[a].div_ceil(self.tile[a]))
     }

@@ -104,42 +104,72 @@ pub(in crate::store) fn rows<T: Voxel>(
     (0..nz).flat_map(move |z| (0..ny).map(move |y| &voxels[(z * chunk[1] + y) * chunk[2]..][..nx]))
 }
 
+/// Sums that a row is spread over, so that a processor adds several voxels at a time.
+const LANES: usize = 16;
+
 fn figures<'a, T: Voxel>(rows: impl Iterator<Item = &'a [T]> + Clone) -> Figures {
-    let (mut finite, mut non_finite, mut sum) = (0u64, 0u64, 0.0f64);
+    let (mut finite, mut non_finite, mut sums) = (0, 0, [0.0f64; LANES]);
     let mut extremes: Option<(T, T)> = None;
+    let mut finite_row = Vec::new();
     for row in rows.clone() {
-        let mut row_sum = 0.0;
-        for &voxel in row {
-            let value = voxel.to_f64();
-            if T::DTYPE.is_float() && !value.is_finite() {
-                non_finite += 1;
-                continue;
-            }
-            finite += 1;
-            row_sum += value;
-            extremes = Some(extremes.map_or((voxel, voxel), |(min, max)| {
-                (if voxel < min { voxel } else { min }, if voxel > max { voxel } else { max })
-            }));
-        }
-        sum += row_sum;
+        let row = finite_of(row, &mut finite_row, &mut non_finite);
+        let Some(&first) = row.first() else { continue };
+        finite += row.len() as u64;
+        add_each(&mut sums, row, Voxel::to_f64);
+        let least = fold(first, row, |a, b| if b < a { b } else { a });
+        let most = fold(first, row, |a, b| if b > a { b } else { a });
+        extremes = Some(extremes.map_or((least, most), |(min, max)| {
+            (if least < min { least } else { min }, if most > max { most } else { max })
+        }));
     }
     let Some((min, max)) = extremes else { return Figures { non_finite, ..Figures::NONE } };
-    let mean = sum / finite as f64;
-    let squares = rows
-        .map(|row| {
-            row.iter()
-                .map(|v| v.to_f64())
-                .filter(|v| v.is_finite())
-                .map(|v| (v - mean) * (v - mean))
-                .sum::<f64>()
-        })
-        .sum();
+    let mean = sums.iter().sum::<f64>() / finite as f64;
+    let mut squares = [0.0f64; LANES];
+    for row in rows {
+        let row = finite_of(row, &mut finite_row, &mut 0);
+        add_each(&mut squares, row, |v| (v.to_f64() - mean) * (v.to_f64() - mean));
+    }
     let extremes = if T::DTYPE.is_float() {
         Extremes::Float(min.to_f64(), max.to_f64())
     } else {
         Extremes::Integer(wide(min), wide(max))
     };
-    Figures { finite, non_finite, extremes: Some(extremes), mean, squares }
+    Figures { finite, non_finite, extremes: Some(extremes), mean, squares: squares.iter().sum() }
+}
+
+/// The finite voxels of a row, in `room` if they are not all; the others are counted.
+fn finite_of<'a, T: Voxel>(row: &'a [T], room: &'a mut Vec<T>, others: &mut u64) -> &'a [T] {
+    let is_finite = |v: &T| v.to_f64().is_finite();
+    if !T::DTYPE.is_float() || row.iter().fold(true, |all, v| all & is_finite(v)) {
+        return row;
+    }
+    room.clear();
+    room.extend(row.iter().copied().filter(is_finite));
+    *others += (row.len() - room.len()) as u64;
+    room
+}
+
+fn add_each<T: Copy>(sums: &mut [f64; LANES], row: &[T], value: impl Fn(T) -> f64) {
+    let (whole, rest) = row.as_chunks::<LANES>();
+    for voxels in whole {
+        for (sum, &voxel) in sums.iter_mut().zip(voxels) {
+            *sum += value(voxel);
+        }
+    }
+    for (sum, &voxel) in sums.iter_mut().zip(rest) {
+        *sum += value(voxel);
+    }
+}
+
+fn fold<T: Copy>(first: T, row: &[T], choose: impl Fn(T, T) -> T) -> T {
+    let (whole, rest) = row.as_chunks::<LANES>();
+    let mut chosen = [first; LANES];
+    for voxels in whole {
+        for (chosen, &voxel) in chosen.iter_mut().zip(voxels) {
+            *chosen = choose(*chosen, voxel);
+        }
+    }
+    chosen.iter().chain(rest).fold(first, |a, &b| choose(a, b))
 }
 
 /// An integer voxel as it is; labels cover all but the upper half of `uint64`, where the bits are the value.
