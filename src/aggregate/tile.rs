@@ -10,7 +10,11 @@ use super::plan::{Kept, Plan};
 use super::row;
 use super::value::Value;
 use super::window::Window;
+use crate::prefetch::prefetch;
 use crate::{Region, Size3, Voxel, with_voxel};
+
+/// A row is asked for while those so many rows before it are added: patches and sums lie in distant memory.
+const ROWS_AHEAD: usize = 2;
 
 /// One patch: its elements, `(c, z, y, x)` in C order, and its places among the starts of each axis.
 pub(super) struct Patch<'a, T> {
@@ -40,6 +44,14 @@ struct Part<'a, T> {
     x: Range<usize>,
     /// Weights of `x`.
     profile: &'a [f64],
+}
+
+impl<T: Value> Part<'_, T> {
+    /// Asks for as many elements as a row has, from the patch's `from`-th on.
+    fn prefetch(&self, from: usize) {
+        let row = self.values.get(from..from + self.x.len()).unwrap_or_default();
+        prefetch(bytemuck::cast_slice(row));
+    }
 }
 
 /// A row of a patch that counts, and where it goes.
@@ -81,7 +93,7 @@ impl Plan {
                 for part in &parts {
                     if part.z.contains(&(z0 + z)) && part.y.contains(&(y0 + y)) {
                         let place = self.place(part, [z0 + z, y0 + y], row + part.x.start - x0);
-                        self.add_row(part, &place, region.len(), sums, rows);
+                        self.add_row(part, &place, region, sums, rows);
                     }
                 }
             }
@@ -93,7 +105,7 @@ impl Plan {
         &self,
         part: &Part<'_, T>,
         place: &Place,
-        tile_channel: usize,
+        region: &Region,
         sums: &mut [u8],
         rows: &mut Rows,
     ) {
@@ -109,11 +121,15 @@ impl Plan {
         if softmax {
             softmax_of(values, patch_channel, place.from, x.len(), &mut rows.channels);
         }
+        let px = self.target.patch_size()[2];
         for c in 0..self.channel_count() {
             let from = place.from + c * patch_channel;
-            let values = &values[from..from + x.len()];
-            let to = place.to + c * tile_channel;
+            let row = &values[from..from + x.len()];
+            let to = place.to + c * region.len();
             let to = to..to + x.len();
+            part.prefetch(from + ROWS_AHEAD * px);
+            let ahead = (to.start + ROWS_AHEAD * region.size[2]) * self.kept_bytes();
+            prefetch(sums.get(ahead..ahead + x.len() * self.kept_bytes()).unwrap_or_default());
             if softmax {
                 let values = &rows.channels[c * x.len()..][..x.len()];
                 let sums = &mut bytemuck::cast_slice_mut(sums)[to];
@@ -122,13 +138,13 @@ impl Plan {
             }
             match self.kept() {
                 Kept::Voxels => with_voxel!(self.dtype, Out => {
-                    assign(values, &mut bytemuck::cast_slice_mut::<u8, Out>(sums)[to]);
+                    assign(row, &mut bytemuck::cast_slice_mut::<u8, Out>(sums)[to]);
                 }),
                 Kept::Wide => {
                     let sums: &mut [f64] = &mut bytemuck::cast_slice_mut(sums)[to];
-                    match T::widened(values, &mut rows.widened) {
-                        _ if crop => put(sums, values, Value::to_f64),
-                        None => row::add_f64(level, sums, values, profile, place.outer, floor),
+                    match T::widened(row, &mut rows.widened) {
+                        _ if crop => put(sums, row, Value::to_f64),
+                        None => row::add_f64(level, sums, row, profile, place.outer, floor),
                         Some(wide) => {
                             row::add_f64(level, sums, wide, profile, place.outer, floor);
                         }
@@ -136,8 +152,8 @@ impl Plan {
                 }
                 Kept::Narrow => {
                     let sums: &mut [f32] = &mut bytemuck::cast_slice_mut(sums)[to];
-                    match T::widened(values, &mut rows.widened) {
-                        None => add_narrow(self, sums, values, &rows.weights),
+                    match T::widened(row, &mut rows.widened) {
+                        None => add_narrow(self, sums, row, &rows.weights),
                         Some(wide) => add_narrow(self, sums, wide, &rows.weights),
                     }
                 }
