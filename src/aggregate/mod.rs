@@ -11,6 +11,7 @@
 //!
 //! Not here: where the patches are (`sample`), what the model makes of them.
 
+mod array;
 mod buffer;
 mod coverage;
 mod options;
@@ -29,10 +30,11 @@ use half::bf16;
 use rayon::prelude::*;
 use serde_json::json;
 
+pub use array::ArraySink;
 use buffer::{Budget, Buffer};
 pub use options::{AggregateOptions, Finish, NonFinite, Scale};
 use plan::{Plan, Tiling};
-pub use sink::{ArraySink, Sink, StoreSink};
+pub use sink::{Sink, StoreSink};
 use tile::{Patch, Rows};
 pub use value::Value;
 pub use window::Window;
