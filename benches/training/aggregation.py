@@ -5,6 +5,7 @@ first read to the finished result, of which planes are compared with the volume.
 """
 
 import json
+import math
 import multiprocessing
 import statistics
 import subprocess
@@ -24,6 +25,9 @@ SHAPE, QUICK_SHAPE = (1024, 512, 512), (256, 192, 192)
 MEMORY = "288MiB"
 CLASSES = 104
 BATCH = 4
+# Of 16 GiB. A layer of patches is four times that of `SHAPE`: more of it lies in scratch files.
+HUGE_SHAPE, HUGE_QUICK_SHAPE = (4096, 1024, 1024), (256, 160, 160)
+HUGE_MEMORY, HUGE_QUICK_MEMORY = "192MiB", "8MiB"
 STORE, ARRAY, INFER = "voxquarry into a store", "voxquarry into an array", "voxquarry.infer into a store"
 TORCHIO, MONAI, MONAI_WHOLE = "TorchIO, hann", "MONAI, gaussian", "MONAI, gaussian, volume read at once"
 # Ours, theirs, at least so many times as fast.
@@ -49,9 +53,14 @@ def measure(folder, quick, say):
             row["patches"] = found["patches"]
             say(f"{name}: {found['seconds']:.2f} s, {peak:.0f} MiB")
     remove(out)
-    labels = labels_of(folder, quick, say)
-    record = {"volume": f"{shape} float32, patches of {patch}³ overlapping by half", "blending": list(rows.values()), "labels": [labels]}
-    return record, [*speeds({name: row["seconds"] for name, row in rows.items()}), *memories(rows, labels)]
+    labels, huge = labels_of(folder, quick, say), huge_of(folder, quick, say)
+    record = {
+        "volume": f"{shape} float32, patches of {patch}³ overlapping by half",
+        "blending": list(rows.values()),
+        "labels": [labels],
+        "huge": [huge],
+    }
+    return record, [*speeds({name: row["seconds"] for name, row in rows.items()}), *memories(rows, labels, huge)]
 
 
 def speeds(seconds):
@@ -62,12 +71,13 @@ def speeds(seconds):
     return found
 
 
-def memories(rows, labels):
+def memories(rows, labels, huge):
     peak = statistics.median(rows[STORE]["peak anonymous MiB"])
     limit = 1.15 * labels["slab MiB"] + 200
-    most = labels["peak anonymous MiB"]
+    most, of_huge = labels["peak anonymous MiB"], huge["peak anonymous MiB"]
     return [
         Verdict("aggregation into a store: peak anonymous memory", f"{peak:.0f} MiB", "≤ 400 MiB", peak <= 400),
+        Verdict(f"{huge['output GiB']:.3g} GiB into a store: peak anonymous memory", f"{of_huge:.0f} MiB", "≤ 400 MiB", of_huge <= 400),
         Verdict(f"argmax of {CLASSES} classes: peak anonymous memory", f"{most:.0f} MiB", f"≤ {limit:.0f} MiB", most <= limit),
         Verdict(f"argmax of {CLASSES} classes in a quarter of the slab", labels["in a quarter"], "the same", labels["in a quarter"] == "the same"),
     ]
@@ -109,7 +119,8 @@ def alone(name, *arguments):
 
 
 def serve(pipe, name, *arguments):
-    found = labelled(*arguments) if name == "labels" else blended(name, *arguments)
+    by_name = {"labels": labelled, "huge": repeated}
+    found = by_name[name](*arguments) if name in by_name else blended(name, *arguments)
     pipe.send(json.dumps(found))
 
 
@@ -215,6 +226,50 @@ BLENDERS = {
     MONAI: monai,
     MONAI_WHOLE: monai_whole,
 }
+
+
+def huge_of(folder, quick, say):
+    """A result far beyond memory, of patches that repeat a small volume: its memory, and that it is right."""
+    shape, patch, memory = (HUGE_QUICK_SHAPE, 32, HUGE_QUICK_MEMORY) if quick else (HUGE_SHAPE, 96, HUGE_MEMORY)
+    store = store_of(folder, (5 * patch,) * 3, patch, begun_again, say)
+    out = folder / "aggregation-huge.zarr"
+    remove(out)
+    found, peak = alone("huge", store, out, patch, shape, memory)
+    stored = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    remove(out)
+    gib = math.prod(shape) * 4 / 2**30
+    row = {"volume": f"{shape} float32", "memory_bytes": memory, "output GiB": gib, **found}
+    row |= {"GiB/s": gib / found["seconds"], "stored GiB": stored / 2**30, "peak anonymous MiB": peak}
+    say(f"{gib:.3g} GiB into a store: {found['seconds']:.0f} s, {peak:.0f} MiB")
+    return row
+
+
+def begun_again(frame):
+    """A CT in whole Hounsfield units whose last fifth along every axis is its beginning again."""
+    fifth = frame.shape[0] // 5
+    period, z = 4 * fifth, frame.z0 % (4 * fifth)
+    voxels = data.ct(data.Frame((period,) * 3, z, z + len(frame.planes))).astype(np.float32)
+    return np.pad(voxels, ((0, 0), (0, fifth), (0, fifth)), mode="wrap")
+
+
+def repeated(store, out, patch, shape, memory):
+    """Blends a volume that repeats the stored one: a patch that leaves it is found where it begins again."""
+    volume = vq.open(store)["s"]["ct"]
+    period = 4 * patch
+    grid = vq.GridSampler(patch, overlap=patch // 2)
+    starts = grid.locations(shape)
+    buffer = np.empty((BATCH, *grid.patch_size), volume.dtype)
+    begun = time.perf_counter()
+    aggregator = vq.Aggregator(grid, shape, channels=None, window="hann", out=f"{out}/s/pred", memory_bytes=memory)
+    for n in range(0, len(starts), BATCH):
+        some = starts[n : n + BATCH]
+        aggregator.add(volume.read_batch(some % period, patch, out=buffer[: len(some)]), some)
+    result = aggregator.finish()
+    seconds = time.perf_counter() - begun
+    rows, columns = (np.arange(n) % period for n in shape[1:])
+    if not all(np.array_equal(result[z], volume[z % period][np.ix_(rows, columns)]) for z in range(0, shape[0], 37)):
+        raise RuntimeError("the result does not repeat the volume that went in")
+    return {"seconds": seconds, "patches": len(starts)}
 
 
 def labels_of(folder, quick, say):
