@@ -57,6 +57,7 @@ class Run:
 
     def part(self, name):
         module = importlib.import_module(f"{__package__}.{name}")
+        self.arguments.data.mkdir(parents=True, exist_ok=True)
         found, verdicts = module.measure(self.arguments.data.resolve(), self.arguments.quick, self.say)
         self.record["parts"][name] = {
             "title": module.__doc__.splitlines()[0],
