@@ -183,7 +183,7 @@ impl StoreWriter {
         }
         let folder = writer.admit(&spec)?;
         let volume = TileWriter::create(folder, spec, journal.as_deref())?;
-        Ok(AddedVolume { writer, volume, target })
+        Ok(AddedVolume { volume, writer, target })
     }
 }
 
@@ -199,8 +199,9 @@ pub enum Kept {
 /// One volume in preparation; dropped unpublished, it leaves nothing, but for work that is [`Kept`].
 #[derive(Debug)]
 pub struct AddedVolume {
-    writer: SubjectWriter,
+    // Dropped first: it waits for what is being written into the writer's folder.
     volume: TileWriter,
+    writer: SubjectWriter,
     target: PathBuf,
 }
 
@@ -234,7 +235,7 @@ impl AddedVolume {
     /// # Errors
     /// [`Error::Usage`] if voxels are missing, [`Error::Exists`] if another was published meanwhile, [`Error::Io`].
     pub fn publish(self) -> Result<Volume> {
-        let Self { mut writer, volume, target } = self;
+        let Self { volume, mut writer, target } = self;
         let (store, subject, name) =
             (writer.store.clone(), writer.name.clone(), volume.spec().name.clone());
         volume.finish()?;

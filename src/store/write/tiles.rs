@@ -3,11 +3,14 @@
 //! # Invariants
 //! - A shard file is written once, whole, when the last of its chunks has come; until then its chunks are held encoded.
 //! - A shard is noted in the journal, if there is one, after its file was flushed: what the journal names is on the disk.
+//! - One shard at a time is on its way to the disk, on a thread of its own; a second waits for it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -22,12 +25,19 @@ use crate::{Error, Region, Result, Size3};
 
 /// A volume in preparation.
 pub(super) struct TileWriter {
+    files: Arc<Files>,
+    /// Buffers of threads that are at nothing.
+    encoders: Mutex<Vec<ChunkEncoder>>,
+    /// Waits for the disk, so that no thread that blends has to.
+    writing: Mutex<Option<JoinHandle<Result<()>>>>,
+}
+
+/// What is on the disk, and what will be.
+struct Files {
     folder: PathBuf,
     spec: VolumeSpec,
     /// In C order, channel slowest.
     shards: Vec<Mutex<Shard>>,
-    /// Buffers of threads that are at nothing.
-    encoders: Mutex<Vec<ChunkEncoder>>,
     journal: Option<Mutex<File>>,
 }
 
@@ -75,23 +85,24 @@ impl TileWriter {
         };
         let reopen = |path| reopen(path, &shards, is_there);
         let journal = journal.map(reopen).transpose()?.map(Mutex::new);
-        Ok(Self { folder, spec, shards, encoders: Mutex::new(Vec::new()), journal })
+        let files = Arc::new(Files { folder, spec, shards, journal });
+        Ok(Self { files, encoders: Mutex::default(), writing: Mutex::default() })
     }
 
     pub(super) fn spec(&self) -> &VolumeSpec {
-        &self.spec
+        &self.files.spec
     }
 
     /// Whether every shard that meets `region` is written.
     pub(super) fn is_written(&self, region: &Region) -> bool {
-        let layout = &self.spec.layout;
+        let layout = &self.spec().layout;
         let ranges = [0, 1, 2].map(|a| {
             region.start[a] as usize / layout.shard[a]
                 ..(region.end(a) as usize).div_ceil(layout.shard[a])
         });
         (0..layout.channel_count()).all(|channel| {
             box_of(ranges.clone()).all(|at| {
-                let shard = self.shard(shard_number(layout, ShardId { channel, at }));
+                let shard = self.files.shard(shard_number(layout, ShardId { channel, at }));
                 matches!(*shard, Shard::Written(_))
             })
         })
@@ -103,7 +114,7 @@ impl TileWriter {
     /// # Errors
     /// [`Error::BufferLength`]; [`Error::Data`] if a label map holds something else; [`Error::Io`].
     pub(super) fn put(&self, region: &Region, voxels: &[u8]) -> Result<()> {
-        let layout = &self.spec.layout;
+        let layout = &self.spec().layout;
         let channel_bytes = region.len() * layout.dtype.size();
         let expected = channel_bytes * layout.channel_count();
         if voxels.len() != expected {
@@ -136,18 +147,18 @@ impl TileWriter {
         region: &Region,
         voxels: &[u8],
     ) -> Result<()> {
-        let layout = &self.spec.layout;
+        let layout = &self.spec().layout;
         let (shard, slot) = layout.shard_of(id);
         let number = shard_number(layout, shard);
-        if matches!(*self.shard(number), Shard::Written(_)) {
+        if matches!(*self.files.shard(number), Shard::Written(_)) {
             return Ok(());
         }
         let result = encoder
-            .encode(&self.spec, false, voxels, region, id)
-            .map_err(|message| Error::data(&self.spec.name, message))?;
+            .encode(self.spec(), false, voxels, region, id)
+            .map_err(|message| Error::data(&self.spec().name, message))?;
         let index = layout.chunk_index(id);
         let whole = {
-            let mut state = self.shard(number);
+            let mut state = self.files.shard(number);
             let Shard::Open { awaited, chunks, figures, counts } = &mut *state else {
                 return Ok(());
             };
@@ -160,20 +171,13 @@ impl TileWriter {
             (*awaited == 0)
                 .then(|| (std::mem::take(chunks), std::mem::take(figures), std::mem::take(counts)))
         };
-        let Some((chunks, mut figures, counts)) = whole else { return Ok(()) };
-        // In C order, so that figures do not depend on the order in which chunks came.
-        figures.sort_unstable_by_key(|(index, _)| *index);
-        let mut merged = Figures::NONE;
-        for (_, figures) in &figures {
-            merged.merge(figures);
-        }
-        let files = write_shard(&self.folder, layout, shard, chunks)?;
-        let written = Written { shard: number, files, figures: merged, counts };
-        if let Some(journal) = &self.journal {
-            let mut file = journal.lock().unwrap_or_else(PoisonError::into_inner);
-            note(&mut file, &written).map_err(Error::io(&self.folder, "cannot note a shard of"))?;
-        }
-        *self.shard(number) = Shard::Written(written);
+        let Some((chunks, figures, counts)) = whole else { return Ok(()) };
+        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        joined(writing.take())?;
+        let files = self.files.clone();
+        let write = move || files.write(number, chunks, figures, counts);
+        let thread = std::thread::Builder::new().name("voxquarry-writer".to_owned()).spawn(write);
+        *writing = Some(thread.map_err(Error::io(&self.files.folder, "cannot write on a thread"))?);
         Ok(())
     }
 
@@ -182,21 +186,61 @@ impl TileWriter {
     /// # Errors
     /// [`Error::Usage`] if chunks are missing, [`Error::Io`].
     pub(super) fn finish(self) -> Result<()> {
+        joined(self.writing.lock().unwrap_or_else(PoisonError::into_inner).take())?;
         let mut totals = Totals { figures: Figures::NONE, counts: Vec::new(), shard_files: 0 };
-        for shard in self.shards {
-            let Shard::Written(written) =
-                shard.into_inner().unwrap_or_else(PoisonError::into_inner)
-            else {
+        for number in 0..self.files.shards.len() {
+            let Shard::Written(written) = &mut *self.files.shard(number) else {
                 return Err(Error::usage(format!(
                     "volume {:?} is not finished: chunks are missing",
-                    self.spec.name
+                    self.spec().name
                 )));
             };
             totals.figures.merge(&written.figures);
-            totals.counts.extend(written.counts);
+            totals.counts.append(&mut written.counts);
             totals.shard_files += written.files;
         }
-        totals.write(&self.folder, &self.spec, None)
+        totals.write(&self.files.folder, self.spec(), None)
+    }
+}
+
+impl Drop for TileWriter {
+    /// Waits for the disk: the folder may be removed next.
+    fn drop(&mut self) {
+        let writing = self.writing.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // Whoever drops the writer has given its work up, or got an error already.
+        let _ = joined(writing.take());
+    }
+}
+
+/// What became of a shard that was on its way.
+fn joined(writing: Option<JoinHandle<Result<()>>>) -> Result<()> {
+    writing.map_or(Ok(()), |thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+}
+
+impl Files {
+    /// Writes a whole shard, whose figures and counts came in any order, and notes it.
+    fn write(
+        &self,
+        number: usize,
+        chunks: Vec<Encoded>,
+        mut figures: Vec<(u64, Figures)>,
+        counts: Counts,
+    ) -> Result<()> {
+        let layout = &self.spec.layout;
+        // In C order, so that figures do not depend on the order in which chunks came.
+        figures.sort_unstable_by_key(|(index, _)| *index);
+        let mut merged = Figures::NONE;
+        for (_, figures) in &figures {
+            merged.merge(figures);
+        }
+        let files = write_shard(&self.folder, layout, shard_id(layout, number), chunks)?;
+        let written = Written { shard: number, files, figures: merged, counts };
+        if let Some(journal) = &self.journal {
+            let mut file = journal.lock().unwrap_or_else(PoisonError::into_inner);
+            note(&mut file, &written).map_err(Error::io(&self.folder, "cannot note a shard of"))?;
+        }
+        *self.shard(number) = Shard::Written(written);
+        Ok(())
     }
 
     fn shard(&self, number: usize) -> MutexGuard<'_, Shard> {
@@ -257,6 +301,6 @@ fn note(file: &mut File, written: &Written) -> std::io::Result<()> {
 
 impl std::fmt::Debug for TileWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TileWriter").field("spec", &self.spec).finish_non_exhaustive()
+        f.debug_struct("TileWriter").field("spec", self.spec()).finish_non_exhaustive()
     }
 }
