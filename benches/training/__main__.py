@@ -37,8 +37,9 @@ class Run:
     def __init__(self, arguments):
         self.arguments = arguments
         self.began = time.monotonic()
-        shown = {"part": list(arguments.part), "quick": arguments.quick}
-        self.record = {**circumstances.of_run(PACKAGES, {}), "arguments": shown, "complete": False, "parts": {}}
+        # Parts that this run leaves out stay as an earlier one found them.
+        self.record = report.load(arguments.results)
+        self.complete = False
 
     def say(self, text):
         print(f"{time.monotonic() - self.began:7.1f} s  {text}", file=sys.stderr, flush=True)
@@ -47,30 +48,27 @@ class Run:
         failed = False
         for name in self.arguments.part:
             self.say(name)
+            part, began = circumstances.of_run(PACKAGES, {}), time.monotonic()
             try:
-                self.part(name)
+                part |= {**self.part(name), "complete": True}
             except Exception:  # Whatever a part raises: the others are still worth measuring.
                 failed = True
-                self.record["parts"][name] = {"record": {}, "verdicts": [], "failure": traceback.format_exc(limit=-4)}
-                self.say(self.record["parts"][name]["failure"])
-        self.record["complete"] = not failed
+                part |= {"record": {}, "verdicts": [], "failure": traceback.format_exc(limit=-4), "complete": False}
+                self.say(part["failure"])
+            part |= {"quick": self.arguments.quick, "load_end": os.getloadavg()[0], "seconds": round(time.monotonic() - began)}
+            self.record["parts"][name] = part
+        self.complete = not failed
 
     def part(self, name):
         module = importlib.import_module(f"{__package__}.{name}")
         self.arguments.data.mkdir(parents=True, exist_ok=True)
         found, verdicts = module.measure(self.arguments.data.resolve(), self.arguments.quick, self.say)
-        self.record["parts"][name] = {
-            "title": module.__doc__.splitlines()[0],
-            "record": found,
-            "verdicts": [vars(verdict) for verdict in verdicts],
-        }
+        return {"title": module.__doc__.splitlines()[0], "record": found, "verdicts": [vars(verdict) for verdict in verdicts]}
 
     def finish(self):
-        self.record["load_end"] = os.getloadavg()[0]
-        self.record["seconds"] = round(time.monotonic() - self.began)
         path = report.save(self.record, self.arguments.results)
-        for part in self.record["parts"].values():
-            for verdict in part["verdicts"]:
+        for name in self.arguments.part:
+            for verdict in self.record["parts"].get(name, {"verdicts": []})["verdicts"]:
                 met = "met " if verdict["met"] else "MISS"
                 print(f"{met}  {verdict['figure']}: {verdict['found']}, wanted {verdict['wanted']}")
         self.say(f"tables and record: {os.path.relpath(path)}")
@@ -84,7 +82,7 @@ def main():
         run.say("interrupted: what was measured is kept")
     finally:
         run.finish()
-    return 0 if run.record["complete"] else 1
+    return 0 if run.complete else 1
 
 
 if __name__ == "__main__":

@@ -10,8 +10,14 @@ import statistics
 from benches.compare import circumstances
 
 
+def load(folder):
+    """The record that an earlier run left; parts have the circumstances of their own run."""
+    path = folder / "training.json"
+    return json.loads(path.read_text()) if path.exists() else {"parts": {}}
+
+
 def save(record, folder):
-    """Writes both files; a run that was cut short is saved as far as it came."""
+    """Writes both files; of a run that was cut short, the parts that were measured."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "training.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     (folder / "training.md").write_text(markdown(record))
@@ -19,7 +25,7 @@ def save(record, folder):
 
 
 def markdown(record):
-    lines = ["# Training and inference beside the peers", "", circumstances.sentence(record), ""]
+    lines = ["# Training and inference beside the peers", ""]
     lines += ["Figures of several rounds are shown as their median (least–greatest).", ""]
     verdicts = [verdict for part in record["parts"].values() for verdict in part["verdicts"]]
     if verdicts:
@@ -33,8 +39,8 @@ def markdown(record):
 
 def _part(part):
     if part.get("failure"):
-        return ["It failed:", "", "```", part["failure"].strip(), "```", ""]
-    lines, single = [part["title"], ""], {}
+        return [circumstances.sentence(part), "", "It failed:", "", "```", part["failure"].strip(), "```", ""]
+    lines, single = [part["title"], "", circumstances.sentence(part), ""], {}
     for key, value in part["record"].items():
         if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
             lines += [f"### {key}", "", *_table(value), ""]
