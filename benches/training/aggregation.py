@@ -163,13 +163,13 @@ def ours_inferred(volume, grid, out):
     return lambda: vq.infer(lambda x: x[:, 0], volume, grid.patch_size, half, out, BATCH, "hann", memory_bytes=MEMORY, resume=False)
 
 
-def batches(volume, grid):
-    """Everyone's patches, `(n, z, y, x)`; the same memory each time."""
-    starts = grid.locations(volume)
+def batches(volume, grid, shape=None, period=None):
+    """Everyone's patches, `(n, z, y, x)`; the same memory each time. Those of a larger `shape` are found where the volume begins again."""
+    starts = grid.locations(shape or volume)
     buffer = np.empty((BATCH, *grid.patch_size), volume.dtype)
     for n in range(0, len(starts), BATCH):
         some = starts[n : n + BATCH]
-        yield some, volume.read_batch(some, grid.patch_size, out=buffer[: len(some)])
+        yield some, volume.read_batch(some % period if period else some, grid.patch_size, out=buffer[: len(some)])
 
 
 def torchio(volume, grid, out):
@@ -257,19 +257,16 @@ def repeated(store, out, patch, shape, memory):
     volume = vq.open(store)["s"]["ct"]
     period = 4 * patch
     grid = vq.GridSampler(patch, overlap=patch // 2)
-    starts = grid.locations(shape)
-    buffer = np.empty((BATCH, *grid.patch_size), volume.dtype)
     begun = time.perf_counter()
     aggregator = vq.Aggregator(grid, shape, channels=None, window="hann", out=f"{out}/s/pred", memory_bytes=memory)
-    for n in range(0, len(starts), BATCH):
-        some = starts[n : n + BATCH]
-        aggregator.add(volume.read_batch(some % period, patch, out=buffer[: len(some)]), some)
+    for starts, patches in batches(volume, grid, shape, period):
+        aggregator.add(patches, starts)
     result = aggregator.finish()
     seconds = time.perf_counter() - begun
     rows, columns = (np.arange(n) % period for n in shape[1:])
     if not all(np.array_equal(result[z], volume[z % period][np.ix_(rows, columns)]) for z in range(0, shape[0], 37)):
         raise RuntimeError("the result does not repeat the volume that went in")
-    return {"seconds": seconds, "patches": len(starts)}
+    return {"seconds": seconds, "patches": len(grid.locations(shape))}
 
 
 def labels_of(folder, quick, say):

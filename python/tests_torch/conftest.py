@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType
 
 import nibabel as nib
 import numpy as np
@@ -60,3 +63,17 @@ def blocks(random: np.random.Generator, size: tuple[int, int, int]) -> np.ndarra
     """Labels 0 to 4 in blocks of five voxels, most of them 0."""
     coarse = random.choice(5, [n // 5 + 1 for n in size], p=[0.7, 0.15, 0.1, 0.04, 0.01]).astype("u2")
     return np.ascontiguousarray(np.kron(coarse, np.ones((5, 5, 5), "u2"))[tuple(slice(n) for n in size)])
+
+
+@pytest.fixture
+def examples(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[CodeType]]:
+    """The Python examples of a guide in ``docs``, ready to run in a folder that has the guides' ``store.zarr``."""
+    (tmp_path / "store.zarr").symlink_to(pair.path)
+    monkeypatch.chdir(tmp_path)
+
+    def of(name: str) -> list[CodeType]:
+        guide = Path(__file__).parents[2] / "docs" / name
+        blocks = re.findall(r"^```python\n(.*?)^```", guide.read_text(), re.MULTILINE | re.DOTALL)
+        return [compile(block, str(guide), "exec") for block in blocks]
+
+    return of
