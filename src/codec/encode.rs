@@ -2,12 +2,11 @@
 //!
 //! Planes that hardly compress are stored, so that a reader uses them in place. Effort here pays at every read.
 
-use zstd_safe::CParameter;
-
 use super::frame::{HEADER_BYTES, VERSION, VERSION_LZ, flag, splits};
 use super::kernel::Kernel;
 use super::lz4;
 use super::shuffle::{self, Grouping};
+use super::zstd::Zstd;
 use crate::format::array::{BloscParameters, Compressor, Shuffle};
 
 /// A stream that does not shrink to this share is stored: a copy in place decodes faster than it compresses.
@@ -21,16 +20,6 @@ const STORED_PERCENT: usize = 97;
 const BITS_MIN_MATCH: usize = 24;
 const BYTES_MIN_MATCH: usize = 8;
 
-/// Shortest matches that Zstandard looks for in noise, where shorter ones cost more than the literals they replace.
-///
-/// Measured at level 8 over the low bytes of CT-like int16, ratio and decoded GB/s: 4 (the level's own) 1.658 at 1.27, 5 1.678
-/// at 1.58, 6 1.679 at 1.60; over the high bytes 42.1 at 3.3, 42.6, 43.0 at 3.4. The mean of 152 brains, uint8, has no
-/// noise: 4 2.656, 6 2.593.
-const ZSTD_MIN_MATCH: usize = 6;
-
-/// The level's own shortest match is chosen only below this share: its sequences take longer to decode.
-const ZSTD_OWN_PERCENT: usize = 99;
-
 /// Plain bytes are chosen before bit planes up to this share of their length: they are ready once decompressed.
 const PLAIN_PERCENT: usize = 105;
 
@@ -41,8 +30,19 @@ const BYTES_PERCENT: usize = 90;
 #[derive(Clone, Copy)]
 struct Way {
     shuffle: Shuffle,
-    /// Shortest match; 0 leaves it to Zstandard's level.
+    /// Shortest match of LZ4; Zstandard chooses it for each stream.
     min_match: usize,
+}
+
+impl Way {
+    /// The way that goes with that shuffle.
+    fn of(shuffle: Shuffle) -> Self {
+        let min_match = match shuffle {
+            Shuffle::Bit => BITS_MIN_MATCH,
+            Shuffle::None | Shuffle::Byte => BYTES_MIN_MATCH,
+        };
+        Self { shuffle, min_match }
+    }
 }
 
 /// An encoder of frames with its buffers; one for each thread.
@@ -52,13 +52,13 @@ pub struct Encoder {
     shuffled: Vec<u8>,
     stream: Vec<u8>,
     searched: Vec<u8>,
-    zstd: Option<zstd_safe::CCtx<'static>>,
+    zstd: Option<Zstd>,
 }
 
 impl Encoder {
     /// An encoder of elements of `typesize` bytes.
     pub fn new(parameters: BloscParameters, typesize: usize) -> Self {
-        let zstd = (parameters.compressor == Compressor::Zstd).then(zstd_safe::CCtx::create);
+        let zstd = (parameters.compressor == Compressor::Zstd).then(Zstd::new);
         Self {
             parameters,
             typesize,
@@ -71,22 +71,21 @@ impl Encoder {
 
     /// Appends the frame of `voxels` (1 to 2³¹ − 1 bytes of whole elements) to `out`.
     pub fn encode(&mut self, voxels: &[u8], out: &mut Vec<u8>) {
-        self.encode_as(self.way(self.parameters.shuffle), voxels, out);
+        self.encode_as(Way::of(self.parameters.shuffle), voxels, out);
     }
 
     /// As [`Encoder::encode`], but in the way that suits the middle block best.
     ///
     /// For LZ4, noise wants its bits apart; what repeats exactly, such as labels and values without noise, is shorter as
-    /// bytes, and single bytes need not be put together again. Zstandard gains from short matches only without noise.
+    /// bytes, and single bytes need not be put together again.
     pub fn encode_by_trial(&mut self, voxels: &[u8], out: &mut Vec<u8>) {
-        let asked = self.way(self.parameters.shuffle);
+        let asked = Way::of(self.parameters.shuffle);
         let (other, percent) = match (self.parameters.compressor, asked.shuffle) {
             (Compressor::Lz4, Shuffle::Bit) if self.typesize == 1 => {
-                (self.way(Shuffle::None), PLAIN_PERCENT)
+                (Way::of(Shuffle::None), PLAIN_PERCENT)
             }
-            (Compressor::Lz4, Shuffle::Bit) => (self.way(Shuffle::Byte), BYTES_PERCENT),
-            (Compressor::Lz4, _) => return self.encode_as(asked, voxels, out),
-            (Compressor::Zstd, _) => (Way { min_match: 0, ..asked }, ZSTD_OWN_PERCENT),
+            (Compressor::Lz4, Shuffle::Bit) => (Way::of(Shuffle::Byte), BYTES_PERCENT),
+            _ => return self.encode_as(asked, voxels, out),
         };
         let blocks: Vec<&[u8]> = voxels.chunks(self.block_bytes(voxels)).collect();
         let middle = blocks[blocks.len() / 2];
@@ -100,16 +99,6 @@ impl Encoder {
         };
         let better = length(other) * 100 <= length(asked) * percent;
         self.encode_as(if better { other } else { asked }, voxels, out);
-    }
-
-    /// The way that goes with that shuffle.
-    fn way(&self, shuffle: Shuffle) -> Way {
-        let min_match = match (self.parameters.compressor, shuffle) {
-            (Compressor::Zstd, _) => ZSTD_MIN_MATCH,
-            (Compressor::Lz4, Shuffle::Bit) => BITS_MIN_MATCH,
-            (Compressor::Lz4, _) => BYTES_MIN_MATCH,
-        };
-        Way { shuffle, min_match }
     }
 
     /// Bytes of a block of `voxels`: whole elements.
@@ -172,16 +161,7 @@ impl Encoder {
         for stream in self.shuffled.chunks_exact(block.len() / streams) {
             let limit = stream.len() * STORED_PERCENT / 100;
             let fits = if let Some(zstd) = &mut self.zstd {
-                for parameter in [
-                    CParameter::CompressionLevel(level),
-                    CParameter::MinMatch(way.min_match as u32),
-                ] {
-                    zstd.set_parameter(parameter).expect("a parameter that Zstandard knows");
-                }
-                self.stream.resize(limit, 0);
-                let encoded = zstd.compress2(&mut self.stream[..], stream);
-                self.stream.truncate(encoded.unwrap_or(0));
-                encoded.is_ok()
+                zstd.encode(stream, &mut self.stream, level, limit)
             } else {
                 let buffer = &mut self.searched;
                 lz4::encode(stream, &mut self.stream, buffer, level, way.min_match, limit)

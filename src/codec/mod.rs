@@ -14,6 +14,7 @@ pub mod frame;
 mod kernel;
 mod lz4;
 mod shuffle;
+mod zstd;
 
 use crate::format::index::u32_at;
 
