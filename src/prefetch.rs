@@ -1,18 +1,35 @@
 //! Asks the processor for bytes that will be read soon.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+
 /// Begins to bring `bytes` into the nearest cache; waits for nothing.
 #[inline]
 pub(crate) fn prefetch(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
-    for line in bytes.chunks(LINE_BYTES) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch changes nothing, and the address is that of a byte of the slice.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
-    }
+    ask::<_MM_HINT_T0>(bytes);
     // Other processors are left to their own foresight.
     #[cfg(not(target_arch = "x86_64"))]
     let _ = bytes;
+}
+
+/// As [`prefetch`], but into the second cache, where they push out nothing of what fills the nearest.
+#[inline]
+pub(crate) fn prefetch_second(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    ask::<_MM_HINT_T1>(bytes);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn ask<const HINT: i32>(bytes: &[u8]) {
+    for line in bytes.chunks(LINE_BYTES) {
+        // SAFETY: a prefetch changes nothing, and the address is that of a byte of the slice.
+        unsafe { _mm_prefetch::<HINT>(line.as_ptr().cast()) };
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

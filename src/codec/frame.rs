@@ -10,7 +10,7 @@ use super::shuffle::{GROUP, Grouping, MAX_TYPESIZE};
 use super::{Complaint, Scratch, lz4, shuffle};
 use crate::format::array::{Compressor, Shuffle};
 use crate::format::index::u32_at;
-use crate::prefetch::prefetch;
+use crate::prefetch::prefetch_second;
 
 /// Header bytes before the block table.
 pub const HEADER_BYTES: usize = 16;
@@ -254,7 +254,7 @@ impl<'a> Frame<'a> {
         Ok(Block { body, elements, typesize: t, joined })
     }
 
-    /// Asks the processor for block `i`, if there is one, while another is worked on.
+    /// Asks the processor for block `i`, if there is one, while another is worked on and fills the nearest cache.
     pub fn prefetch(&self, i: usize) {
         if i >= self.blocks() || matches!(self.body, Body::Stored) {
             return;
@@ -262,7 +262,7 @@ impl<'a> Frame<'a> {
         let begin = |i: usize| u32_at(self.bytes, HEADER_BYTES + 4 * i) as usize;
         let end = if i + 1 < self.blocks() { begin(i + 1) } else { self.bytes.len() };
         // Blocks of other writers may lie in any order, and hostile ones anywhere.
-        prefetch(self.bytes.get(begin(i)..end).unwrap_or_default());
+        prefetch_second(self.bytes.get(begin(i)..end).unwrap_or_default());
     }
 
     fn stream(&self, at: usize) -> Option<&'a [u8]> {

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use scratch::Scratch;
 
-use crate::prefetch::prefetch;
+use crate::prefetch::prefetch_second;
 use crate::{Error, Result};
 
 /// How files are read.
@@ -128,12 +128,12 @@ impl Source {
 
     /// Asks the processor for the first of the bytes of `range`, which lies in the file and will be read next.
     pub(crate) fn prefetch(&self, range: &Range<u64>) {
-        /// More would push out what is being worked on.
+        /// More gains nothing: the block that is wanted is asked for later.
         const AHEAD_BYTES: u64 = 6 << 10;
         debug_assert!(range.start <= range.end && range.end <= self.bytes);
         if let Some(map) = &self.map {
             let end = range.end.min(range.start + AHEAD_BYTES);
-            prefetch(&map.bytes()[range.start as usize..end as usize]);
+            prefetch_second(&map.bytes()[range.start as usize..end as usize]);
         }
     }
 }
