@@ -131,11 +131,11 @@ impl Volume {
         let mut chunks = read.chunks();
         loop {
             let wave = chunks.by_ref().take(WAVE_CHUNKS);
-            let (jobs, shards) = plan(self, &shared.shards, wave)?;
+            let (mut jobs, shards) = plan(self, &shared.shards, wave)?;
             if jobs.is_empty() {
                 return Ok(());
             }
-            read_ahead(&jobs, &shards);
+            read_ahead(&mut jobs, &shards);
             match pool.filter(|_| jobs.len() > PART_CHUNKS) {
                 Some(pool) => {
                     let parts = || {
@@ -170,11 +170,11 @@ impl Volume {
         let mut chunks = chunks.filter(|&id| wanted((number, layout.chunk_index(id))));
         loop {
             let wave = chunks.by_ref().take(WAVE_CHUNKS).map(|id| (id, 0..0));
-            let (jobs, shards) = plan(self, &self.context().shared().shards, wave)?;
+            let (mut jobs, shards) = plan(self, &self.context().shared().shards, wave)?;
             if jobs.is_empty() {
                 return Ok(());
             }
-            read_ahead(&jobs, &shards);
+            read_ahead(&mut jobs, &shards);
         }
     }
 
@@ -369,11 +369,15 @@ fn plan(
     Ok((jobs, shards))
 }
 
-/// Begins to read the chunks of some jobs that are not in memory.
-fn read_ahead(jobs: &[Job], shards: &Shards) {
+/// Begins to read the chunks of some jobs that are not in memory, and puts the jobs into the order in which they come.
+///
+/// Who waits for a chunk that comes late has all the decoding before him when the last one is there.
+fn read_ahead(jobs: &mut [Job], shards: &Shards) {
     let chunks: Vec<_> =
         jobs.iter().filter_map(|job| Some((shards[job.shard].as_deref()?, job.slot))).collect();
-    ahead::read_ahead(&chunks);
+    if ahead::read_ahead(&chunks) {
+        jobs.sort_unstable_by_key(|job| ahead::place(shards[job.shard].as_deref()?, job.slot));
+    }
 }
 
 /// Whether decoding again costs more than a copy of decoded voxels out of the cache.
