@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::kernel::Kernel;
+use super::rows::RowsMut;
 use super::shuffle::{GROUP, Grouping, MAX_TYPESIZE};
 use super::{Complaint, Scratch, lz4, shuffle};
 use crate::format::array::{Compressor, Shuffle};
@@ -89,6 +90,19 @@ impl<'s> Block<'s> {
                 &out[(range.start - first) * t..(range.end - first) * t]
             }
         }
+    }
+
+    /// Puts some elements, counted in the block, straight into `rows`, which have as many bytes; `false`, and nothing is done,
+    /// where they have to be put together elsewhere first, or lie together already.
+    #[inline]
+    pub(crate) fn put(&self, range: Range<usize>, rows: &mut RowsMut<'_>) -> bool {
+        let BlockBody::Shuffled { grouping, planes } = &self.body else { return false };
+        let whole = range.start.is_multiple_of(GROUP) && range.end.is_multiple_of(GROUP);
+        if !whole || range.end > self.elements {
+            return false;
+        }
+        let (planes, groups) = (&planes[..self.typesize], range.start / GROUP..range.end / GROUP);
+        shuffle::join_rows(Kernel::best(), *grouping, planes, groups, rows)
     }
 
     /// All elements, put together once.

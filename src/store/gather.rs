@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::ptr;
 
 use crate::codec::frame::Block;
+use crate::codec::rows::RowsMut;
 use crate::{Region, Size3};
 
 /// The caller's buffer: patches of one size, each `(c, z, y, x)` in C order, one behind the other.
@@ -110,6 +111,14 @@ impl<'a> Canvas<'a> {
             let end = from + (y.len() - 1) * chunk[2] + x.len();
             let to = first_byte + (cz - z.start) * ny * nx * t;
             if have.start <= from && end <= have.end {
+                // SAFETY: as for the copy below.
+                let mut target = unsafe {
+                    RowsMut::new(self.base.add(to), rows.count, rows.bytes, rows.to_stride)
+                };
+                let whole_rows = x.len() == chunk[2];
+                if whole_rows && source.put(from - have.start..end - have.start, &mut target) {
+                    continue;
+                }
                 let voxels = source.voxels(from - have.start..end - have.start);
                 assert!(voxels.len() == (end - from) * t, "as many voxels as were asked for");
                 // SAFETY: all rows of the plane are in `voxels`, and `first_byte` checked the canvas.
@@ -151,12 +160,20 @@ impl<'a> Canvas<'a> {
 pub(crate) trait Voxels {
     /// The bytes of some of them.
     fn voxels(&mut self, range: Range<usize>) -> &[u8];
+
+    /// Puts some of them, which are `rows`, straight there; `false`, and nothing is done, if a copy is the shortest way.
+    fn put(&self, range: Range<usize>, rows: &mut RowsMut<'_>) -> bool;
 }
 
 impl Voxels for Block<'_> {
     #[inline]
     fn voxels(&mut self, range: Range<usize>) -> &[u8] {
         self.elements(range)
+    }
+
+    #[inline]
+    fn put(&self, range: Range<usize>, rows: &mut RowsMut<'_>) -> bool {
+        Block::put(self, range, rows)
     }
 }
 
@@ -170,6 +187,11 @@ impl Voxels for Plain<'_> {
     #[inline]
     fn voxels(&mut self, range: Range<usize>) -> &[u8] {
         &self.bytes[range.start * self.voxel_bytes..range.end * self.voxel_bytes]
+    }
+
+    #[inline]
+    fn put(&self, _: Range<usize>, _: &mut RowsMut<'_>) -> bool {
+        false
     }
 }
 

@@ -10,6 +10,7 @@ use std::arch::x86_64::{
 use std::ops::Range;
 
 use super::{GROUP, Grouping};
+use crate::codec::rows::{Places, RowsMut};
 
 /// As [`super::join`], for whole groups.
 pub(super) fn join<const T: usize>(
@@ -18,41 +19,67 @@ pub(super) fn join<const T: usize>(
     groups: Range<usize>,
     out: &mut [u8],
 ) {
+    assert!(out.len() == groups.len() * GROUP * T, "whole groups");
+    // SAFETY: the places are those of `out`, which has the bytes of the groups.
+    unsafe { join_at(grouping, planes, groups, Places::of(out)) }
+}
+
+/// As [`super::join_rows`], for `T` planes.
+pub(super) fn join_rows<const T: usize>(
+    grouping: Grouping,
+    planes: [&[u8]; T],
+    groups: Range<usize>,
+    rows: &mut RowsMut<'_>,
+) -> bool {
+    assert!(rows.bytes() == groups.len() * GROUP * T, "whole groups");
+    let Some(places) = rows.places() else { return false };
+    // SAFETY: the places are those of `rows`, which have the bytes of the groups.
+    unsafe { join_at(grouping, planes, groups, places) }
+    true
+}
+
+/// # Safety
+/// `places` are those of as many bytes as the groups have.
+unsafe fn join_at<const T: usize>(
+    grouping: Grouping,
+    planes: [&[u8]; T],
+    groups: Range<usize>,
+    places: Places<GROUP>,
+) {
     debug_assert!(is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("gfni"));
-    let whole = |plane: &&[u8]| groups.end * GROUP <= plane.len();
-    assert!(planes.iter().all(whole) && out.len() == groups.len() * GROUP * T, "whole groups");
+    assert!(planes.iter().all(|plane| groups.end * GROUP <= plane.len()), "whole groups");
     // SAFETY: `Kernel::Avx512` comes from `Kernel::available` alone, which asked the machine for these instructions. The
-    // groups lie in the planes and in `out`, as was just checked.
+    // groups lie in the planes, as was just checked, and our caller answers for the places.
     unsafe {
         match grouping {
-            Grouping::Bytes => bytes(planes, groups, out),
-            Grouping::Bits => bits(planes, groups, out),
+            Grouping::Bytes => bytes(planes, groups, places),
+            Grouping::Bits => bits(planes, groups, places),
         }
     }
 }
 
 /// # Safety
-/// Every plane has the bytes of `groups`, and `out` those of all planes.
+/// Every plane has the bytes of `groups`, and `places` are those of all planes' bytes.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,gfni")]
-unsafe fn bytes<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, out: &mut [u8]) {
-    for (g, out) in groups.zip(out.chunks_exact_mut(GROUP * T)) {
+unsafe fn bytes<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places: Places<GROUP>) {
+    for (i, g) in groups.enumerate() {
         let mut joined = [_mm512_setzero_si512(); T];
         for k in 0..T {
             // SAFETY: the group lies in the plane; loads need no alignment.
             joined[k] = unsafe { _mm512_loadu_si512(planes[k].as_ptr().add(g * GROUP).cast()) };
         }
-        store_interleaved(joined, out);
+        // SAFETY: the group has its places.
+        unsafe { store_interleaved(joined, places, i) };
     }
 }
 
 /// # Safety
 /// As [`bytes`]; the planes have a multiple of 8 bytes.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,gfni")]
-unsafe fn bits<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, out: &mut [u8]) {
+unsafe fn bits<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places: Places<GROUP>) {
     let row = planes[0].len() / 8;
     let fours = groups.len() / 4;
-    let (body, rest) = out.split_at_mut(fours * 4 * GROUP * T);
-    for (four, out) in body.chunks_exact_mut(4 * GROUP * T).enumerate() {
+    for four in 0..fours {
         let at = 8 * (groups.start + 4 * four);
         let mut joined = [[_mm512_setzero_si512(); T]; 4];
         for k in 0..T {
@@ -62,11 +89,13 @@ unsafe fn bits<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, out: &m
                 joined[i][k] = groups[i];
             }
         }
-        for (joined, out) in joined.into_iter().zip(out.chunks_exact_mut(GROUP * T)) {
-            store_interleaved(joined, out);
+        for (i, joined) in joined.into_iter().enumerate() {
+            // SAFETY: the group has its places.
+            unsafe { store_interleaved(joined, places, 4 * four + i) };
         }
     }
-    for (g, out) in (groups.start + 4 * fours..groups.end).zip(rest.chunks_exact_mut(GROUP * T)) {
+    for i in 4 * fours..groups.len() {
+        let g = groups.start + i;
         let mut joined = [_mm512_setzero_si512(); T];
         for k in 0..T {
             for j in 0..8 {
@@ -79,7 +108,8 @@ unsafe fn bits<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, out: &m
                 joined[k] = _mm512_mask_add_epi8(joined[k], answers, joined[k], value);
             }
         }
-        store_interleaved(joined, out);
+        // SAFETY: the group has its places.
+        unsafe { store_interleaved(joined, places, i) };
     }
 }
 
@@ -162,11 +192,13 @@ impl Lanes {
     }
 }
 
-/// Stores 64 elements of T bytes, given byte by byte.
+/// Stores 64 elements of T bytes, given byte by byte, as group `i` of those that have places.
+///
+/// # Safety
+/// There are places for it.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,gfni")]
 #[inline]
-fn store_interleaved<const T: usize>(joined: [__m512i; T], out: &mut [u8]) {
-    assert!(out.len() == T * GROUP, "a whole group");
+unsafe fn store_interleaved<const T: usize>(joined: [__m512i; T], places: Places<GROUP>, i: usize) {
     // Bytes in turn are pairs, pairs in turn fours, fours in turn eights: `run` vectors hold 64 units of `run` bytes.
     let mut units = joined;
     for (power, [low, high]) in TURNS.into_iter().enumerate().take(T.ilog2() as usize) {
@@ -180,8 +212,56 @@ fn store_interleaved<const T: usize>(joined: [__m512i; T], out: &mut [u8]) {
             }
         }
     }
-    for (vector, out) in units.into_iter().zip(out.chunks_exact_mut(GROUP)) {
-        // SAFETY: the part of `out` has the vector's 64 bytes, and the store needs no alignment.
-        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), vector) };
+    for (k, vector) in units.into_iter().enumerate() {
+        // SAFETY: a place has the vector's 64 bytes, and the store needs no alignment.
+        unsafe { _mm512_storeu_si512(places.at(i * T + k).cast(), vector) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::kernel::Kernel;
+    use crate::codec::shuffle::{self, split};
+
+    #[test]
+    fn rows_hold_what_lies_together_otherwise() {
+        const ELEMENTS: usize = 1024;
+        const GAP: usize = 24;
+        let (kernel, mut put) = (Kernel::best(), 0);
+        for t in [1, 2, 4, 8] {
+            let elements: Vec<u8> =
+                (0..ELEMENTS * t).map(|i| (i * 37 + i / 7 + i * i / 91) as u8).collect();
+            let mut shuffled = vec![0; elements.len()];
+            for grouping in [Grouping::Bytes, Grouping::Bits] {
+                split(Kernel::Portable, grouping, &elements, &mut shuffled, t);
+                let planes: Vec<&[u8]> = shuffled.chunks_exact(ELEMENTS).collect();
+                for groups in [0..16, 3..16, 1..2, 5..14] {
+                    let expected = &elements[groups.start * GROUP * t..groups.end * GROUP * t];
+                    for row_bytes in [16, 64, 128, 192, 256, 512] {
+                        if !expected.len().is_multiple_of(row_bytes) {
+                            continue;
+                        }
+                        let (count, stride) = (expected.len() / row_bytes, row_bytes + GAP);
+                        let mut out = vec![0xa5; count * stride];
+                        // SAFETY: `out` has all rows, and is looked at when they are gone.
+                        let mut rows =
+                            unsafe { RowsMut::new(out.as_mut_ptr(), count, row_bytes, stride) };
+                        let groups = groups.clone();
+                        let done = shuffle::join_rows(kernel, grouping, &planes, groups, &mut rows);
+                        assert!(!done || row_bytes >= GROUP && row_bytes != 192);
+                        put += usize::from(done);
+                        for (i, row) in out.chunks_exact(stride).enumerate() {
+                            let (row, gap) = row.split_at(row_bytes);
+                            assert!(gap == [0xa5; GAP], "{grouping:?} t {t} row {i}");
+                            let joined = row == &expected[i * row_bytes..][..row_bytes];
+                            let untouched = row.iter().all(|&byte| byte == 0xa5);
+                            assert!(if done { joined } else { untouched }, "{grouping:?} t {t}");
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(put > 0, kernel == Kernel::Avx512);
     }
 }

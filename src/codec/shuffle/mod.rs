@@ -19,6 +19,7 @@ use std::ops::Range;
 pub(super) use split::split;
 
 use super::kernel::Kernel;
+use super::rows::RowsMut;
 
 /// Elements that a kernel joins at a time: 8 bytes of each bit plane.
 pub(super) const GROUP: usize = 64;
@@ -53,6 +54,29 @@ pub(super) fn join(
             join_with(kernel, grouping, [a, b, c, d, e, f, g, h], groups, out);
         }
         _ => unreachable!("{} planes: data types have 1, 2, 4 or 8 bytes", planes.len()),
+    }
+}
+
+/// As [`join`], for whole groups that are `rows`, straight there; `false`, and nothing is done, if the kernel cannot.
+pub(super) fn join_rows(
+    kernel: Kernel,
+    grouping: Grouping,
+    planes: &[&[u8]],
+    groups: Range<usize>,
+    rows: &mut RowsMut<'_>,
+) -> bool {
+    match (kernel, planes) {
+        #[cfg(target_arch = "x86_64")]
+        (Kernel::Avx512, &[a]) => avx512::join_rows(grouping, [a], groups, rows),
+        #[cfg(target_arch = "x86_64")]
+        (Kernel::Avx512, &[a, b]) => avx512::join_rows(grouping, [a, b], groups, rows),
+        #[cfg(target_arch = "x86_64")]
+        (Kernel::Avx512, &[a, b, c, d]) => avx512::join_rows(grouping, [a, b, c, d], groups, rows),
+        #[cfg(target_arch = "x86_64")]
+        (Kernel::Avx512, &[a, b, c, d, e, f, g, h]) => {
+            avx512::join_rows(grouping, [a, b, c, d, e, f, g, h], groups, rows)
+        }
+        _ => false,
     }
 }
 

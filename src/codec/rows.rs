@@ -1,0 +1,66 @@
+//! Rows of the caller's memory, for whoever can put elements there without a detour.
+#![allow(unsafe_code)]
+
+use std::marker::PhantomData;
+
+/// Rows of equal length, a fixed distance apart.
+pub(crate) struct RowsMut<'a> {
+    base: *mut u8,
+    count: usize,
+    bytes: usize,
+    stride: usize,
+    memory: PhantomData<&'a mut [u8]>,
+}
+
+impl RowsMut<'_> {
+    /// `count` rows of `bytes` bytes, each `stride` bytes behind the one before, from `base` on.
+    ///
+    /// # Safety
+    /// While the rows live, all their bytes may be written, and nobody else uses them.
+    pub(crate) unsafe fn new(base: *mut u8, count: usize, bytes: usize, stride: usize) -> Self {
+        Self { base, count, bytes, stride, memory: PhantomData }
+    }
+
+    /// Bytes of all rows.
+    pub(super) fn bytes(&self) -> usize {
+        self.count * self.bytes
+    }
+
+    /// The rows as places of `V` bytes; `None` if a row is not a power of two of those.
+    pub(super) fn places<const V: usize>(&mut self) -> Option<Places<V>> {
+        let per_row = self.bytes / V;
+        (self.bytes.is_multiple_of(V) && per_row.is_power_of_two()).then(|| Places {
+            base: self.base,
+            shift: per_row.ilog2(),
+            stride: self.stride,
+        })
+    }
+}
+
+/// Places for vectors of `V` bytes, one behind the other in rows.
+#[derive(Clone, Copy)]
+pub(super) struct Places<const V: usize> {
+    base: *mut u8,
+    /// A row has `1 << shift` of them.
+    shift: u32,
+    /// Bytes from row to row.
+    stride: usize,
+}
+
+impl<const V: usize> Places<V> {
+    /// The whole vectors of `out`.
+    pub(super) fn of(out: &mut [u8]) -> Self {
+        Self { base: out.as_mut_ptr(), shift: 0, stride: V }
+    }
+
+    /// Where vector `i` goes.
+    ///
+    /// # Safety
+    /// What these are places of has that vector.
+    #[inline(always)]
+    pub(super) unsafe fn at(self, i: usize) -> *mut u8 {
+        let (row, column) = (i >> self.shift, i & ((1 << self.shift) - 1));
+        // SAFETY: our caller's promise.
+        unsafe { self.base.add(row * self.stride + column * V) }
+    }
+}
