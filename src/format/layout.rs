@@ -13,6 +13,12 @@ const GROWN_SIDE: usize = 256;
 const CHUNK_BYTES: [usize; 2] = [32 << 10, 128 << 10];
 const BLOCK_BYTES: usize = 32 << 10;
 const SHARD_BYTES: usize = 64 << 20;
+/// LZ4's level, and that for floats of a volume which is written once and read often.
+///
+/// Measured with 9 for 5: float32 CT-like 2.689 to 2.707, 96³ patches 1.03 to 1.06 times as fast, ingest of a thread 114 to 82 MB/s;
+/// brain MR 5.15 to 5.19, 1.06, 79 to 40 MB/s. For int16 ingest slows down likewise, and patches gain 1 %.
+const LZ4_LEVEL: i32 = 5;
+const LZ4_FLOAT_LEVEL: i32 = 9;
 
 /// What a writer is asked to optimise for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -121,7 +127,7 @@ fn chunk_codec(codec: Codec, dtype: Dtype, chunk: Size3) -> ChunkCodec {
     let bytes = if dtype.size() > 1 { Shuffle::Byte } else { Shuffle::None };
     let (compressor, level, shuffle, planes) = match codec {
         Codec::None => return ChunkCodec::Raw,
-        Codec::Fast => (Compressor::Lz4, 5, Shuffle::Bit, planes),
+        Codec::Fast => (Compressor::Lz4, LZ4_LEVEL, Shuffle::Bit, planes),
         Codec::Compact => (Compressor::Zstd, 8, bytes, planes),
     };
     let block_bytes = planes * plane_bytes;
@@ -160,7 +166,14 @@ pub fn with_chunk(
     codec: Codec,
     memory_bytes: u64,
 ) -> Result<ArrayLayout> {
-    let layout = within(volume, chunk, codec, memory_bytes);
+    let mut layout = within(volume, chunk, codec, memory_bytes);
+    if let ChunkCodec::Blosc(parameters) = &mut layout.codec
+        && parameters.compressor == Compressor::Lz4
+        && layout.dtype.is_float()
+        && layout.dtype.size() >= size_of::<f32>()
+    {
+        parameters.level = LZ4_FLOAT_LEVEL;
+    }
     let needed = ingest_memory(volume, &layout, memory_bytes).bytes;
     if needed > memory_bytes {
         let needed = needed.div_ceil(1 << 20);
@@ -173,7 +186,8 @@ pub fn with_chunk(
     Ok(layout)
 }
 
-/// As [`choose`] for a writer that keeps elsewhere what exceeds `memory_bytes`, so that no volume is too large.
+/// As [`choose`] for a writer that keeps elsewhere what exceeds `memory_bytes`, so that no volume is too large, and whose caller
+/// waits for it.
 pub fn choose_for_boxes(
     volume: &VolumeShape,
     patch_sizes: &[Size3],
@@ -308,6 +322,21 @@ mod tests {
             |memory_bytes| choose(&volume, &[[96; 3]], Codec::Compact, memory_bytes).unwrap().chunk;
         assert_eq!(chunk(8 << 30), [64, 16, 32]);
         assert_eq!(chunk(1 << 30), [32, 32, 32]);
+    }
+
+    #[test]
+    fn floats_are_worth_more_effort_if_nobody_waits() {
+        let level = |layout: ArrayLayout| match layout.codec {
+            ChunkCodec::Blosc(parameters) => parameters.level,
+            ChunkCodec::Raw => 0,
+        };
+        for (dtype, once) in [(Dtype::Float32, 9), (Dtype::Float64, 9), (Dtype::Int16, 5)] {
+            let volume = VolumeShape { channels: None, size: [64; 3], dtype, interleaved: 1 };
+            let patches = [[32; 3]];
+            assert_eq!(level(choose(&volume, &patches, Codec::Fast, 1 << 30).unwrap()), once);
+            assert_eq!(level(choose(&volume, &patches, Codec::Compact, 1 << 30).unwrap()), 8);
+            assert_eq!(level(choose_for_boxes(&volume, &patches, Codec::Fast, 1 << 30)), 5);
+        }
     }
 
     #[test]
