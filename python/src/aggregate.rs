@@ -9,7 +9,9 @@ use numpy::{
 };
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use voxquarry::aggregate::{AggregateOptions, Finish, NonFinite, PatchDtype, Scale, Sink};
+use voxquarry::aggregate::{
+    AggregateOptions, Duplicates, Finish, NonFinite, PatchDtype, Scale, Sink,
+};
 use voxquarry::store::StoreWriter;
 use voxquarry::{Dtype, Size3, Voxel, Window, with_voxel};
 
@@ -20,8 +22,8 @@ use crate::sample::{GridSampler, space_of};
 
 /// Blends the overlapping patches of a grid into one array, or a volume of a store.
 ///
-/// Patches come in any order, from any thread; each patch of the grid counts once. In the grid's own order memory is one layer
-/// of patches.
+/// Patches come in any order, from any thread; each patch of the grid counts once (``replace``: its last). In the grid's own
+/// order memory is one layer of patches.
 ///
 /// A constant in is the same constant out, bit for bit, for integers of up to 32 bits, float16 and float32, with ±0, ±inf and
 /// subnormals. NaN comes out as a NaN, perhaps with other bits. Sums are float64, so the last bits of float64, and of 64-bit
@@ -57,6 +59,10 @@ use crate::sample::{GridSampler, space_of};
 ///     resume: With ``out``: unfinished work stays when the process ends, however it ends, and an aggregator with the same
 ///         arguments continues it: ``needed`` lists the patches that are still to be computed. A text instead of ``True`` is
 ///         one argument more that has to be the same, such as the model's name. Without it, work that was kept is discarded.
+///     replace: A patch whose location had one before replaces it, instead of being refused; in one call of ``add`` the last
+///         counts. The result is that of the last patches alone, added in the grid's order, bit for bit. All patches are kept as
+///         they came, in memory up to ``memory_bytes``, the others on the disk, and blended by ``finish``: with half an overlap
+///         they are eight times the result. Not with ``resume``.
 ///
 /// Raises:
 ///     UsageError: Arguments that cannot be; ``"crop"`` of an odd overlap; a volume that is there; work to be resumed that
@@ -86,9 +92,9 @@ impl Aggregator {
     #[new]
     #[pyo3(
         signature = (grid, subject, channels=Some(1), dtype=None, window=None, out=None,
-            memory_bytes=None, finish=None, threads=None, scale=None, nonfinite="keep", resume=None),
+            memory_bytes=None, finish=None, threads=None, scale=None, nonfinite="keep", resume=None, replace=false),
         text_signature = "(grid, subject, channels=1, dtype='float32', window='hann', out=None, memory_bytes='1GiB', \
-            finish='none', threads=None, scale=1, nonfinite='keep', resume=False)"
+            finish='none', threads=None, scale=1, nonfinite='keep', resume=False, replace=False)"
     )]
     #[allow(clippy::too_many_arguments)] // Python's keywords, checked and bundled here.
     fn new(
@@ -105,6 +111,7 @@ impl Aggregator {
         scale: Option<&Bound<'_, PyAny>>,
         nonfinite: &str,
         resume: Option<&Bound<'_, PyAny>>,
+        replace: bool,
     ) -> PyResult<Self> {
         if threads == Some(0) {
             return Err(usage("threads 0: expected None or at least 1"));
@@ -127,6 +134,7 @@ impl Aggregator {
             "error" => NonFinite::Refuse,
             _ => return Err(usage(format!("nonfinite {nonfinite:?}: expected keep or error"))),
         };
+        options.duplicates = if replace { Duplicates::Replace } else { Duplicates::Refuse };
         options.resume = resume.map_or(Ok(None), self::resume)?;
         let default = options.finish.default_dtype(channels.unwrap_or(1));
         let dtype = dtype.map_or(Ok(default), self::dtype)?;
@@ -160,10 +168,10 @@ impl Aggregator {
     ///     starts: Where they begin: ``(n, 3)`` integers, ``(z, y, x)``, as the grid gave them, or one of them for one patch.
     ///
     /// Raises:
-    ///     UsageError: Another shape or dtype, a start off the grid, a patch that was added before, or after ``finish``:
-    ///         nothing is added.
+    ///     UsageError: Another shape or dtype, a start off the grid, a patch that was added before (but for ``replace``), or
+    ///         after ``finish``: nothing is added.
     ///     StorageError: The disk; the aggregator is of no use afterwards. With ``resume``, another with the same arguments
-    ///         continues its work once there is room.
+    ///         continues its work once there is room. With ``replace`` nothing is added, and the same patches may be again.
     fn add(&self, patches: &Bound<'_, PyAny>, starts: &Bound<'_, PyAny>) -> PyResult<()> {
         let (patches, is_bfloat16) = native(patches)?;
         let starts = match start(starts) {
@@ -218,7 +226,7 @@ impl Aggregator {
     ///
     /// Raises:
     ///     UsageError: Patches are missing (they can still be added), or it was finished before.
-    ///     StorageError: The volume could not be published.
+    ///     StorageError: The volume could not be published; with ``replace`` also that the patches could not be blended.
     fn finish<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let take = || {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);

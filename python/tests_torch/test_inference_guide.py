@@ -12,9 +12,9 @@ from conftest import Pair
 
 def test_examples(pair: Pair, examples: Callable[[str], list[CodeType]]) -> None:
     blocks = examples("inference.md")
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names: dict[str, Any] = {}
-    for block in blocks[:3]:
+    for block in blocks[:4]:
         exec(block, names)
     voxels = pair.voxels["a"]["ct"]
     # What every patch agrees on comes out as it is.
@@ -23,5 +23,5 @@ def test_examples(pair: Pair, examples: Callable[[str], list[CodeType]]) -> None
     assert names["labels"].kind == "labels"
     assert np.array_equal(names["again"][...], names["probabilities"])
     assert names["scores"].shape == (2, *voxels.shape)
-    exec(blocks[3], names)
+    exec(blocks[4], names)
     assert names["scores"].shape == (1, 2, *voxels.shape)

@@ -315,6 +315,7 @@ class Aggregator:
         scale: float | Sequence[float] = 1,
         nonfinite: Literal["keep", "error"] = "keep",
         resume: bool | str = False,
+        replace: bool = False,
     ) -> Aggregator: ...
     @property
     def missing(self) -> int: ...

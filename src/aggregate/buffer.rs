@@ -1,6 +1,6 @@
 //! Memory for unfinished voxels: on the heap within the budget, in a scratch file beyond it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::Result;
@@ -41,6 +41,11 @@ impl Budget {
         Arc::new(Self { limit_bytes, folder, heap: Mutex::default() })
     }
 
+    /// Where what exceeds the memory goes.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn heap(&self) -> MutexGuard<'_, Heap> {
         self.heap.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -66,11 +71,17 @@ impl Buffer {
     /// # Errors
     /// [`crate::Error::Io`] if the budget is spent and the disk of the scratch folder has no room either.
     pub(super) fn new(bytes: usize, budget: &Arc<Budget>) -> Result<Self> {
-        let room = match budget.take(bytes.div_ceil(size_of::<f64>())) {
-            Some(numbers) => Room::Heap(numbers),
-            None => Room::Disk(Scratch::new(&budget.folder, bytes)?),
-        };
+        if let Some(buffer) = Self::in_memory(bytes, budget) {
+            return Ok(buffer);
+        }
+        let room = Room::Disk(Scratch::new(&budget.folder, bytes)?);
         Ok(Self { room, bytes, budget: budget.clone() })
+    }
+
+    /// On the heap; `None` if the budget is spent.
+    pub(super) fn in_memory(bytes: usize, budget: &Arc<Budget>) -> Option<Self> {
+        let room = Room::Heap(budget.take(bytes.div_ceil(size_of::<f64>()))?);
+        Some(Self { room, bytes, budget: budget.clone() })
     }
 
     pub(super) fn bytes(&mut self) -> &mut [u8] {

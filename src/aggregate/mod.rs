@@ -2,10 +2,11 @@
 //!
 //! The result is made in tiles. A tile exists from its first patch to its last: then its weights are divided away, it goes to
 //! the sink, and its memory is free. In the grid's order memory is one layer of patches, along whichever axis is outermost; in
-//! any other the result is the same but for the order of additions, and what exceeds `memory_bytes` lies in scratch files.
+//! any other the result is the same but for the order of additions, and what exceeds `memory_bytes` lies in scratch files. Only
+//! patches that may be replaced are kept until the end.
 //!
 //! # Invariants
-//! - Each patch of the grid is added once, whole or not at all; a tile leaves when it has all its patches.
+//! - Each location of the grid counts once, its patch whole or not at all; a tile leaves when it has all its patches.
 //! - No volume of weights exists: the sum over a product grid is the product of three sums along the axes.
 //! - A lock is held for one tile only, and none while work is handed to the pool, so callers may be threads of any pool.
 //!
@@ -14,6 +15,7 @@
 mod array;
 mod buffer;
 mod coverage;
+mod latest;
 mod options;
 mod plan;
 mod row;
@@ -32,7 +34,8 @@ use serde_json::json;
 
 pub use array::ArraySink;
 use buffer::{Budget, Buffer};
-pub use options::{AggregateOptions, Finish, NonFinite, Scale};
+use latest::Latest;
+pub use options::{AggregateOptions, Duplicates, Finish, NonFinite, Scale};
 use plan::{Plan, Tiling};
 pub use sink::{Sink, StoreSink};
 use tile::{Patch, Rows};
@@ -68,6 +71,8 @@ pub struct Aggregator<S> {
     boxing: Tiling,
     boxes: Vec<Mutex<Gathering>>,
     ledger: Mutex<Ledger>,
+    /// Patches that may be replaced until the end; `None`: each is blended when it comes.
+    latest: Option<Latest>,
     /// After an error of the sink or of scratch space nothing can be completed any more.
     failed: AtomicBool,
     sink: S,
@@ -151,6 +156,7 @@ impl Aggregator<StoreSink> {
         (subject, volume): (&str, &str),
         affine: Affine,
     ) -> Result<Self> {
+        options.check_resume()?;
         let plan = Plan::new(grid, options, dtype.into())?;
         let channels = plan.out_channels();
         let shape = VolumeShape {
@@ -268,13 +274,16 @@ impl<S: Sink> Aggregator<S> {
             }
         }
         let tiles = awaited.into_iter().map(|awaited| Mutex::new(Tile { awaited, sums: None }));
+        let budget = Budget::new(options.memory_bytes, sink.scratch_folder());
+        let replaces = options.duplicates == Duplicates::Replace;
         Self {
             tiles: tiles.collect(),
             tiling,
             boxes,
             boxing,
             pool: Pool::new(options.threads),
-            budget: Budget::new(options.memory_bytes, sink.scratch_folder()),
+            latest: replaces.then(|| Latest::new(budget.clone())),
+            budget,
             non_finite: options.non_finite,
             ledger: Mutex::new(Ledger { added: vec![0; needless.len()], needless, missing }),
             failed: AtomicBool::new(false),
@@ -314,9 +323,10 @@ impl<S: Sink> Aggregator<S> {
     /// A patch that an earlier run made needless may be added; it changes nothing.
     ///
     /// # Errors
-    /// [`Error::BufferLength`], and [`Error::Usage`] for a start off the grid, one that was added before, or a value that is not
-    /// finite where those are refused: nothing is added.
-    /// [`Error::Io`] if the sink or the scratch space fails: the aggregator is of no use afterwards.
+    /// [`Error::BufferLength`], and [`Error::Usage`] for a start off the grid, one that was added before where that is refused,
+    /// or a value that is not finite where those are: nothing is added.
+    /// [`Error::Io`] if the sink or the scratch space fails: the aggregator is of no use afterwards, but for
+    /// [`Duplicates::Replace`], where nothing is added and the same patches may be added again.
     pub fn add<T: Value>(&self, patches: &[T], starts: &[[i64; 3]]) -> Result<()> {
         let patch_len = self.plan.patch_len();
         let expected = patch_len.checked_mul(starts.len());
@@ -327,14 +337,22 @@ impl<S: Sink> Aggregator<S> {
         if self.non_finite == NonFinite::Refuse {
             self.check_finite(patches, starts)?;
         }
+        if let Some(latest) = &self.latest {
+            return self.keep(latest, patches, starts);
+        }
         let places = self.claim(starts)?;
         let patches: Vec<Patch<'_, T>> = patches
             .chunks_exact(patch_len)
             .zip(places)
             .map(|(values, places)| Patch { values, places })
             .collect();
+        self.blend(&patches)
+    }
+
+    /// Adds patches to the tiles that they count for.
+    fn blend<T: Value>(&self, patches: &[Patch<'_, T>]) -> Result<()> {
         let mut by_tile: BTreeMap<usize, Vec<&Patch<'_, T>>> = BTreeMap::new();
-        for patch in &patches {
+        for patch in patches {
             let met = self.tiling.met_by(&self.plan, patch.places);
             for at in crate::format::grid::box_of(met) {
                 by_tile.entry(self.tiling.number(at)).or_default().push(patch);
@@ -410,6 +428,9 @@ impl<S: Sink> Aggregator<S> {
     /// As [`Aggregator::check_complete`]; [`Error::Io`] if the sink cannot be finished, or failed before.
     pub fn finish(self) -> Result<S::Output> {
         self.check_complete()?;
+        if let Some(latest) = &self.latest {
+            self.blend_kept(latest)?;
+        }
         if self.has_failed() {
             return Err(failed());
         }
@@ -437,8 +458,8 @@ impl<S: Sink> Aggregator<S> {
         )))
     }
 
-    /// Marks the patches as added, all or none.
-    fn claim(&self, starts: &[[i64; 3]]) -> Result<Vec<Size3>> {
+    /// Where on each axis the patches lie.
+    fn places(&self, starts: &[[i64; 3]]) -> Result<Vec<Size3>> {
         let grid = &self.plan.grid;
         let place = |&start: &[i64; 3]| {
             grid.places_of(start).ok_or_else(|| {
@@ -447,7 +468,12 @@ impl<S: Sink> Aggregator<S> {
                 ))
             })
         };
-        let places = starts.iter().map(place).collect::<Result<Vec<_>>>()?;
+        starts.iter().map(place).collect()
+    }
+
+    /// Marks the patches as added, all or none.
+    fn claim(&self, starts: &[[i64; 3]]) -> Result<Vec<Size3>> {
+        let (grid, places) = (&self.plan.grid, self.places(starts)?);
         if self.has_failed() {
             return Err(failed());
         }
@@ -457,7 +483,7 @@ impl<S: Sink> Aggregator<S> {
             if !ledger.mark(number) {
                 numbers[..i].iter().for_each(|&earlier| ledger.unmark(earlier));
                 return Err(Error::usage(format!(
-                    "the patch that begins at {:?} (z, y, x) was added before: each counts once",
+                    "the patch that begins at {:?} (z, y, x) was added before: each counts once (replace=True keeps the last)",
                     starts[i]
                 )));
             }

@@ -18,10 +18,13 @@ pub struct AggregateOptions {
     pub scale: Scale,
     /// What to do with NaN and infinite values.
     pub non_finite: NonFinite,
+    /// What to do with a patch of a location that had one before.
+    pub duplicates: Duplicates,
     /// Keeps the unfinished work of a stored result when the process ends, however it ends, for an aggregator with the same
     /// arguments and this note.
     pub resume: Option<String>,
-    /// Memory for unfinished voxels; beyond it a scratch file is used. An array that is the result is not counted.
+    /// Memory for unfinished voxels, and patches that may be replaced; beyond it a scratch file is used. An array that is the
+    /// result is not counted.
     pub memory_bytes: u64,
     /// Threads that blend; `None`: as many as cores.
     pub threads: Option<usize>,
@@ -35,10 +38,24 @@ impl Default for AggregateOptions {
             finish: Finish::default(),
             scale: Scale::default(),
             non_finite: NonFinite::default(),
+            duplicates: Duplicates::default(),
             resume: None,
             memory_bytes: 1 << 30,
             threads: None,
         }
+    }
+}
+
+impl AggregateOptions {
+    /// Checks that there will be something to resume.
+    pub(super) fn check_resume(&self) -> Result<()> {
+        if self.resume.is_some() && self.duplicates == Duplicates::Replace {
+            return Err(Error::usage(
+                "resume and replace: patches that may be replaced are blended at the end, so no part of the result is there \
+                 before; leave out one of the two",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -150,4 +167,17 @@ pub enum NonFinite {
     Keep,
     /// The patch is refused.
     Refuse,
+}
+
+/// What to do with a patch of a location that had one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Duplicates {
+    /// It is refused: what the first was blended into may be written already.
+    #[default]
+    Refuse,
+    /// It replaces the first: the result is that of the last patches alone, added in the grid's order, to the last bit.
+    ///
+    /// So all patches are kept as they came, in memory or scratch files, and blended when the result is finished. Where they
+    /// overlap by half, they are eight times the result.
+    Replace,
 }

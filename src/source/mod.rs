@@ -11,6 +11,7 @@
 
 mod map;
 mod scratch;
+mod spill;
 
 use std::fs::File;
 use std::io;
@@ -19,6 +20,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 pub(crate) use scratch::Scratch;
+pub(crate) use spill::{Piece, Spill};
 
 use crate::prefetch::prefetch_second;
 use crate::{Error, Result};

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::MmapMut;
@@ -22,16 +22,7 @@ impl Scratch {
     /// # Errors
     /// [`Error::Io`] if the folder is not writable or the disk has no room.
     pub(crate) fn new(folder: &Path, bytes: usize) -> Result<Self> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = folder.join(format!(".voxquarry-scratch-{}-{number}", std::process::id()));
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(Error::io(&path, "cannot create"))?;
-        fs::remove_file(&path).map_err(Error::io(&path, "cannot unlink"))?;
+        let (file, path) = nameless(folder)?;
         reserve(&file, bytes as u64).map_err(Error::io(&path, "cannot reserve scratch space"))?;
         // SAFETY: the file has no name any more and is open nowhere else, so nobody writes or truncates it.
         let map = unsafe { MmapMut::map_mut(&file) };
@@ -42,6 +33,21 @@ impl Scratch {
     pub(crate) fn bytes(&mut self) -> &mut [u8] {
         &mut self.0
     }
+}
+
+/// A new file on the disk of `folder` that has no name any more, and the one it had, for errors.
+pub(super) fn nameless(folder: &Path) -> Result<(File, PathBuf)> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let path = folder.join(format!(".voxquarry-scratch-{}-{number}", std::process::id()));
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .map_err(Error::io(&path, "cannot create"))?;
+    fs::remove_file(&path).map_err(Error::io(&path, "cannot unlink"))?;
+    Ok((file, path))
 }
 
 /// Gives a new file its length, with a place on the disk for every byte.
