@@ -5,7 +5,7 @@
 //!   as its subject and name. So all that is pickled together shares one cache in the other process too.
 
 use std::ffi::OsString;
-use std::path::{self, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use numpy::PyArray2;
 use pyo3::prelude::*;
@@ -140,7 +140,7 @@ impl Dataset {
         view(slf, "ItemsView")
     }
 
-    /// The store's folder.
+    /// The store's folder, absolute.
     #[getter]
     fn path(&self) -> String {
         self.0.path().to_string_lossy().into_owned()
@@ -161,8 +161,7 @@ impl Dataset {
         options.set_item("access", name_of(&ACCESS, *access))?;
         let open = (py.import("voxquarry")?.getattr("open")?,);
         let open = py.import("functools")?.getattr("partial")?.call(open, Some(&options))?;
-        // The other process may stand in another folder.
-        Ok((open, (path::absolute(self.0.path())?.into_os_string(),)))
+        Ok((open, (self.0.path().into(),)))
     }
 
     fn __repr__(&self) -> String {

@@ -242,6 +242,25 @@ def test_a_forked_child_reads_on(tmp_path: Path) -> None:
     assert np.array_equal(volume.read((0, 5, 5), (64, 120, 120)), expected)
 
 
+def test_the_process_may_change_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    voxels = smooth((12, 9, 10))
+    store_of(tmp_path, voxels, patch_size=8)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    store = vq.open("store.zarr")
+    grid = vq.GridSampler((4, 3, 5))
+    result = vq.Aggregator(grid, (12, 9, 10), channels=None, dtype="i2", out="pred.zarr/case01/pred")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    volume = store["case01"]["ct"]
+    assert identical(volume[...], voxels)
+    assert Path(store.path) == tmp_path / "store.zarr"
+    for start in grid.locations(volume):
+        result.add(volume.read(start, grid.patch_size), start)
+    assert identical(result.finish()[...], voxels)
+    assert identical(vq.open(tmp_path / "pred.zarr")["case01"]["pred"][...], voxels)
+    assert list(Path.cwd().iterdir()) == []
+
+
 @pytest.mark.parametrize("budget", [0, 200_000, "1MiB"])
 def test_the_cache_keeps_its_bound(tmp_path: Path, budget: int | str) -> None:
     voxels = smooth((64, 96, 96))

@@ -3,7 +3,7 @@
 use std::fs;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
@@ -50,7 +50,7 @@ impl Dataset {
     /// # Errors
     /// [`Error::NotAStore`], [`Error::UnknownFeature`], [`Error::Metadata`], [`Error::Io`].
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
-        let path = path.as_ref().to_owned();
+        let path = lasting(path.as_ref());
         let not_a_store =
             |reason: &str| Error::NotAStore { path: path.clone(), reason: reason.to_owned() };
         let Some(document) = Document::read(&path)? else {
@@ -75,7 +75,7 @@ impl Dataset {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// The store's folder.
+    /// The store's folder, absolute.
     pub fn path(&self) -> &Path {
         &self.0.path
     }
@@ -184,6 +184,12 @@ impl Subject {
     pub fn size(&self) -> Result<crate::Size3> {
         self.first_volume().map(|volume| volume.size())
     }
+}
+
+/// The path that means the same wherever the process stands later: most of a store is opened when it is first asked for.
+pub(super) fn lasting(path: &Path) -> PathBuf {
+    // An empty path, or one in a folder that is gone, names nothing: opening it says so.
+    path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn no_volumes() -> Mutex<OpenVolumes> {

@@ -21,7 +21,7 @@ pub use volume::{VolumeSpec, VolumeWriter};
 use work::WorkFolder;
 
 use super::context::OpenOptions;
-use super::dataset::Dataset;
+use super::dataset::{Dataset, lasting};
 use super::pool::Pool;
 use super::volume::Volume;
 use crate::format::array::ArrayLayout;
@@ -89,7 +89,7 @@ impl StoreWriter {
     /// # Errors
     /// [`Error::NotAStore`] if something else is there, [`Error::UnknownFeature`], [`Error::Io`] if it is not writable.
     pub fn open(path: impl AsRef<Path>, threads: Option<usize>) -> Result<Self> {
-        let path = path.as_ref().to_owned();
+        let path = lasting(path.as_ref());
         match Document::read(&path)? {
             Some(document) => {
                 let not_ours =
@@ -118,7 +118,7 @@ impl StoreWriter {
         Ok(store)
     }
 
-    /// The store's folder.
+    /// The store's folder, absolute.
     pub fn path(&self) -> &Path {
         &self.path
     }
