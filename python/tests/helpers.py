@@ -1,8 +1,11 @@
-"""NIfTI files written field by field, so that nibabel's habits on writing hide nothing; and stores made of them."""
+"""NIfTI files written field by field, so that nibabel's habits on writing hide nothing; stores made of them; and forked children."""
 
 from __future__ import annotations
 
 import gzip
+import os
+import pickle
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,3 +82,20 @@ def store_of(
 def identical(found: np.ndarray, expected: np.ndarray) -> bool:
     """Whether both have the same dtype, shape and bits."""
     return (found.dtype, found.shape) == (expected.dtype, expected.shape) and found.tobytes() == expected.tobytes()
+
+
+def in_child(work: Callable[[], object]) -> object:
+    """What ``work`` gives in a forked child, which has a minute."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(60)
+        try:
+            os.write(write, pickle.dumps(work()))
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        answer = pipe.read()
+    assert os.waitpid(pid, 0)[1] == 0, "the child hung or died"
+    return pickle.loads(answer)

@@ -12,12 +12,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import identical, smooth, write_nifti
+from helpers import identical, in_child, smooth, write_nifti
 
 import voxquarry as vq
 
@@ -119,23 +118,6 @@ def test_threads_may_share_an_iteration(path: Path) -> None:
     for taker in takers:
         taker.join()
     assert sorted(found) == sorted(batch["location"].tobytes() for batch in queue_of(path))
-
-
-def in_child(work: Callable[[], object]) -> object:
-    """What ``work`` gives in a forked child, which has a minute."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(60)
-        try:
-            os.write(write, pickle.dumps(work()))
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        answer = pipe.read()
-    assert os.waitpid(pid, 0)[1] == 0, "the child hung or died"
-    return pickle.loads(answer)
 
 
 @pytest.mark.parametrize("buffers", [1, 3, 1000])

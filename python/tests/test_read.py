@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import timeit
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import identical, noise, smooth, store_of
+from helpers import identical, in_child, noise, smooth, store_of
 
 import voxquarry as vq
 
@@ -226,20 +225,36 @@ def test_many_threads_read_alike(tmp_path: Path) -> None:
 
 
 def test_a_forked_child_reads_on(tmp_path: Path) -> None:
-    # Large enough that both parent and child decode on their pools.
     voxels = smooth((64, 128, 128))
     volume = store_of(tmp_path, voxels, patch_size=64, threads=2)
-    expected = voxels[0:64, 5:125, 5:125]
-    assert np.array_equal(volume.read((0, 5, 5), (64, 120, 120)), expected)
-    child = os.fork()
-    if child == 0:
-        try:
-            same = np.array_equal(volume.read((0, 5, 5), (64, 120, 120)), expected)
-            os._exit(0 if same else 1)
-        finally:
-            os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert np.array_equal(volume.read((0, 5, 5), (64, 120, 120)), expected)
+    expected = voxels[0:64, 5:125, 5:125].tobytes()
+    assert read_on_the_pool(volume) == expected
+    assert in_child(lambda: read_on_the_pool(volume)) == expected
+    assert read_on_the_pool(volume) == expected
+
+
+def read_on_the_pool(volume: vq.Volume) -> bytes:
+    """Enough to be shared among threads."""
+    return volume.read((0, 5, 5), (64, 120, 120)).tobytes()
+
+
+def test_a_forked_child_may_let_go_of_all_it_inherits(tmp_path: Path) -> None:
+    """Threads of the parent's pool are not there: the child neither ends nor awaits them, and the parent keeps its own."""
+    inherited = [store_of(tmp_path, smooth((64, 128, 128)), patch_size=64, threads=2)]
+    expected = read_on_the_pool(inherited[0])
+
+    def read_and_let_go() -> bytes:
+        first = read_on_the_pool(inherited[0])
+        return first + let_go_and_read()
+
+    def let_go_and_read() -> bytes:
+        inherited.clear()
+        return read_on_the_pool(vq.open(tmp_path / "store.zarr", threads=2)["case01"]["ct"])
+
+    for _ in range(5):
+        assert in_child(read_and_let_go) == 2 * expected
+        assert in_child(let_go_and_read) == expected
+        assert read_on_the_pool(inherited[0]) == expected
 
 
 def test_the_process_may_change_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

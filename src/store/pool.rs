@@ -1,6 +1,5 @@
 //! Threads of our own: made at first use, shared by all who want as many, remade in a forked child, never rayon's global ones.
 
-use std::process;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -12,14 +11,15 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub struct Pool {
     threads: usize,
-    made: Mutex<Option<(u32, Arc<ThreadPool>)>>,
+    made: PerProcess<Mutex<Option<Arc<ThreadPool>>>>,
 }
 
 impl Pool {
     /// `threads`, or as many as the machine has cores for `None`; nothing is started yet.
     pub fn new(threads: Option<usize>) -> Self {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads: threads.unwrap_or_else(cores).max(1), made: Mutex::new(None) }
+        let threads = threads.unwrap_or_else(cores).max(1);
+        Self { threads, made: PerProcess::new(Mutex::default()) }
     }
 
     /// How many threads work.
@@ -32,17 +32,12 @@ impl Pool {
     /// # Errors
     /// [`Error::Io`] if the system grants no thread.
     pub fn get(&self) -> Result<Arc<ThreadPool>> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = process::id();
-        if let Some((process, pool)) = &*made
-            && *process == here
-        {
+        let made = self.made.get(Mutex::default);
+        let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = &*made {
             return Ok(pool.clone());
         }
-        let pool = shared(self.threads)?;
-        // After a fork the parent's pool has no threads here: dropping it would wait for them.
-        std::mem::forget(made.replace((here, pool.clone())));
-        Ok(pool)
+        Ok(made.insert(shared(self.threads)?).clone())
     }
 }
 
