@@ -509,7 +509,7 @@ def test_work_that_was_left_is_continued(tmp_path: Path) -> None:
     half = len(starts) * 2 // 3
     for n in range(half):
         first.add(patches[n], starts[n])
-    with pytest.raises(vq.UsageError, match="another process"):
+    with pytest.raises(vq.UsageError, match=r"another process, or an unfinished aggregator of this one.*close\(\)"):
         begin(out)
     del first
     for other in ({"window": "average"}, {"dtype": "f8"}, {"resume": "another model"}):

@@ -156,7 +156,7 @@ impl StoreWriter {
     ///
     /// # Errors
     /// [`Error::Exists`] if the subject has that volume; [`Error::Usage`] if `kept` work was begun with other arguments, or
-    /// is another process'; as [`SubjectWriter::volume`]; [`Error::Io`].
+    /// is another's; as [`SubjectWriter::volume`]; [`Error::Io`].
     pub fn add_volume(&self, subject: &str, spec: VolumeSpec, kept: &Kept) -> Result<AddedVolume> {
         check_name("subject", subject)?;
         check_name("volume", &spec.name)?;

@@ -71,7 +71,7 @@ impl WorkFolder {
     /// Makes, or takes up again, the kept folder of one volume, if it was begun with the same arguments.
     ///
     /// # Errors
-    /// [`Error::Usage`] if another process is at it, or the arguments differ; [`Error::Io`].
+    /// [`Error::Usage`] if another is at it, or the arguments differ; [`Error::Io`].
     pub(super) fn keep(store: &Path, subject: &str, volume: &str, arguments: &str) -> Result<Self> {
         let path = kept_path(store, subject, volume);
         fs::create_dir_all(&path).map_err(Error::io(&path, "cannot create"))?;
@@ -106,7 +106,7 @@ impl WorkFolder {
     /// Removes the kept folder of a volume, if there is one.
     ///
     /// # Errors
-    /// [`Error::Usage`] if another process is at it; [`Error::Io`].
+    /// [`Error::Usage`] if another is at it; [`Error::Io`].
     pub(super) fn discard_kept(store: &Path, subject: &str, volume: &str) -> Result<()> {
         let path = kept_path(store, subject, volume);
         if path.is_dir() {
@@ -122,7 +122,8 @@ impl WorkFolder {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { path, lock: KEPT_LOCK, kept: true, _lock: file }),
             Err(Errno::WOULDBLOCK) => Err(Error::usage(format!(
-                "another process is writing this volume (it holds {}): wait for it, or choose another name",
+                "another process, or an unfinished aggregator of this one, is writing this volume (it holds {}): wait for \
+                 it, close() the aggregator (in Rust drop it), or choose another name",
                 lock.display()
             ))),
             Err(e) => Err(Error::io(&lock, "cannot lock")(e.into())),
