@@ -13,7 +13,7 @@ help:            ## Say what there is.
 demo:            ## The whole way once, on a real image, with figures and a picture.
 	$(CARGO) build --release --locked --package voxquarry-cli
 	"$$($(ENVIRONMENT) demo python/requirements/demo.txt)"/bin/python tools/demo.py \
-		--voxquarry target/release/voxquarry --dir $(DEMO_DIR)
+		--voxquarry "$(or $(CARGO_TARGET_DIR),target)/release/voxquarry" --dir $(DEMO_DIR)
 
 test: test-rust test-python ## Every test but those that need torch.
 

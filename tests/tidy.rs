@@ -391,6 +391,19 @@ fn the_architecture_names_every_package_and_folder() {
 }
 
 #[test]
+fn the_demo_finds_the_command_where_cargo_builds_it() {
+    let folders = [(None, "target"), (Some("else where"), "else where")];
+    for (set, folder) in folders {
+        let mut make = Command::new("make");
+        make.args(["--dry-run", "demo"]).current_dir(root()).env_remove("CARGO_TARGET_DIR");
+        make.envs(set.map(|folder| ("CARGO_TARGET_DIR", folder)));
+        let recipe = String::from_utf8(make.output().unwrap().stdout).unwrap();
+        let expected = format!("--voxquarry \"{folder}/release/voxquarry\"");
+        assert!(recipe.contains(&expected), "{recipe} has no {expected}");
+    }
+}
+
+#[test]
 fn links_lead_somewhere() {
     let exists = |path: &Path| root().join(path).exists();
     assert_tidy(|name| has_extension(name, "md"), |name, text| dead_links(name, text, exists));
