@@ -1,52 +1,49 @@
-"""The stubs say what the compiled module has: the same names, the same parameters."""
+"""The stubs say what the compiled module has, and a strictly typed script of a user passes with them."""
 
-import ast
 import inspect
+import os
+import subprocess
+import sys
 from pathlib import Path
+
+import numpy as np
+import typed_script
+from helpers import identical, smooth, store_of
 
 import voxquarry as vq
 from voxquarry import _native
-
-STUBS = ast.parse(Path(vq.__file__).with_name("_native.pyi").read_text())
-# Python's own protocols, which no signature need describe.
-PROTOCOLS = {"__reduce__", "__repr__", "__new__", "__doc__", "__module__", "__init__"}
 
 
 def public(names) -> set[str]:
     return {name for name in names if not name.startswith("_")}
 
 
-def functions(body) -> dict[str, ast.FunctionDef]:
-    return {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+def assert_passes(tmp_path: Path, *command: object) -> None:
+    """In a folder of its own, where it leaves its cache; the package is found where it was installed from."""
+    environment = {**os.environ, "MYPYPATH": str(Path(vq.__file__).parents[1])}
+    command = [sys.executable, "-m", *map(str, command)]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
-def parameters(node: ast.FunctionDef) -> list[str]:
-    found = [a.arg for a in node.args.posonlyargs + node.args.args + node.args.kwonlyargs]
-    return [name for name in found if name not in ("self", "cls")]
-
-
-def signature(value) -> list[str]:
-    return [name for name in inspect.signature(value).parameters if name != "self"]
-
-
-def test_names_and_parameters_agree() -> None:
-    classes = {node.name: node for node in STUBS.body if isinstance(node, ast.ClassDef)}
-    assert public(classes) | public(functions(STUBS.body)) == public(dir(_native))
+def test_stubs_agree_with_the_module(tmp_path: Path) -> None:
     assert public(dir(_native)) - {"ingest"} <= set(vq.__all__)
-    for name, node in functions(STUBS.body).items():
-        assert parameters(node) == signature(getattr(_native, name)), name
-    for name in public(classes):
-        methods, native = functions(classes[name].body), getattr(_native, name)
-        assert public(methods) == public(vars(native)), name
-        special = {m for m in vars(native) if m.startswith("__")} - PROTOCOLS
-        assert {m for m in methods if m.startswith("__")} - PROTOCOLS == special, name
-        for method, node in methods.items():
-            if method == "__new__":
-                assert parameters(node) == signature(native), name
-            elif inspect.isroutine(getattr(native, method)) and not method.startswith("__"):
-                assert parameters(node) == signature(getattr(native, method)), f"{name}.{method}"
-            elif not method.startswith("__"):
-                assert any(getattr(d, "id", "") == "property" for d in node.decorator_list), f"{name}.{method}"
+    allowed = tmp_path / "allowed"
+    # What the stub lists is listed by it.
+    allowed.write_text("voxquarry._native.__all__\n")
+    assert_passes(tmp_path, "mypy.stubtest", "--concise", "--allowlist", allowed, "voxquarry._native")
+
+
+def test_strictly_typed_scripts_pass(tmp_path: Path) -> None:
+    assert_passes(tmp_path, "mypy", "--strict", vq.__file__, typed_script.__file__)
+
+
+def test_the_typed_script_runs(tmp_path: Path) -> None:
+    voxels = smooth((20, 18, 17))
+    store_of(tmp_path, voxels, patch_size=16)
+    mean, labels = typed_script.predict(tmp_path / "store.zarr", tmp_path / "pred.zarr/case01/labels")
+    assert identical(mean, voxels.astype(np.float32))
+    assert np.array_equal(labels, voxels >= 0)
 
 
 def test_everything_public_is_documented() -> None:

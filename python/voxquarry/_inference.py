@@ -7,7 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,11 +32,11 @@ def infer(
     *,
     dtype: Any = None,
     finish: Any = "none",
-    padding: float | str | None = None,
-    placement: str = "flush",
-    margin: str = "none",
+    padding: float | Literal["edge", "reflect"] | None = None,
+    placement: Literal["flush", "even"] = "flush",
+    margin: Literal["half-overlap", "none"] = "none",
     memory_bytes: int | str = "1GiB",
-    nonfinite: str = "keep",
+    nonfinite: Literal["keep", "error"] = "keep",
     resume: bool | str = True,
     threads: int | None = None,
 ) -> Any:
@@ -219,7 +219,7 @@ class _Run:
             answer = "a dict of answers needs a dict of outs" if name is not None else "one answer needs one out"
             raise UsageError(f"out {out!r}: {answer}")
         if isinstance(out, Mapping):
-            if name not in out:
+            if name is None or name not in out:
                 raise UsageError(f"out has no path for the answer {name!r}")
             out = out[name]
         each = {key: value[name] if isinstance(value, Mapping) else value for key, value in self.each.items()}

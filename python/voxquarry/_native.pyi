@@ -352,5 +352,5 @@ def ingest(
     memory_bytes: int | str,
     threads: int | None,
     existing: str,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Callable[[str, int, int], None] | None,
 ) -> None: ...
