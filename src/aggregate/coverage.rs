@@ -55,6 +55,13 @@ impl AxisCoverage {
         Ok(Self { used, starts, sums })
     }
 
+    /// The most patches that count for a voxel.
+    pub(super) fn most(&self) -> usize {
+        // The first of `used` that ends behind the beginning of one is the first that counts beside it.
+        let beside = |(i, used): (usize, &Range<usize>)| i + 1 - self.patches_at(used.start).start;
+        self.used.iter().enumerate().map(beside).max().unwrap_or(0)
+    }
+
     /// The patches that count for voxel `i`.
     pub(super) fn patches_at(&self, i: usize) -> Range<usize> {
         self.patches_meeting(&(i..i + 1))

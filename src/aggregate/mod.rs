@@ -16,6 +16,7 @@ mod array;
 mod buffer;
 mod coverage;
 mod latest;
+mod mean;
 mod options;
 mod plan;
 mod row;
@@ -35,6 +36,7 @@ use serde_json::json;
 pub use array::ArraySink;
 use buffer::{Budget, Buffer};
 use latest::Latest;
+use mean::Had;
 pub use options::{AggregateOptions, Duplicates, Finish, NonFinite, Scale};
 use plan::{Plan, Tiling};
 pub use sink::{Sink, StoreSink};
@@ -85,6 +87,7 @@ struct Tile {
     awaited: usize,
     /// Made for the first patch.
     sums: Option<Buffer>,
+    had: Had,
 }
 
 /// A box of the sink whose tiles are finished one by one.
@@ -226,19 +229,14 @@ fn arguments(plan: &Plan, spec: &VolumeSpec, subject: &str, note: &str) -> Strin
     .to_string()
 }
 
-/// Extents of a tile: `least`, doubled along x and y while its sums stay small.
+/// Extents of a tile: `least`, doubled along x, then y, while its sums stay small; memory likes long rows.
 fn tile_size(plan: &Plan, least: Size3) -> Size3 {
     let (mut tile, size) = (least, plan.target.size());
     let bytes =
         |tile: Size3| tile.iter().product::<usize>() * plan.channel_count() * plan.kept_bytes();
     while 2 * bytes(tile) <= TILE_BYTES {
-        let grows = |a: usize| tile[a] < size[a];
-        match (grows(1), grows(2)) {
-            (true, true) if tile[1] < tile[2] => tile[1] *= 2,
-            (_, true) => tile[2] *= 2,
-            (true, false) => tile[1] *= 2,
-            (false, false) => break,
-        }
+        let Some(a) = [2, 1].into_iter().find(|&a| tile[a] < size[a]) else { break };
+        tile[a] *= 2;
     }
     tile
 }
@@ -273,7 +271,9 @@ impl<S: Sink> Aggregator<S> {
                 }
             }
         }
-        let tiles = awaited.into_iter().map(|awaited| Mutex::new(Tile { awaited, sums: None }));
+        let tiles = awaited
+            .into_iter()
+            .map(|awaited| Mutex::new(Tile { awaited, sums: None, had: Had::default() }));
         let budget = Budget::new(options.memory_bytes, sink.scratch_folder());
         let replaces = options.duplicates == Duplicates::Replace;
         Self {
@@ -503,7 +503,8 @@ impl<S: Sink> Aggregator<S> {
             if tile.awaited == 0 {
                 return Ok(());
             }
-            let sums = match &mut tile.sums {
+            let Tile { awaited, sums, had } = &mut *tile;
+            let filled = match &mut *sums {
                 Some(sums) => sums,
                 none => {
                     let bytes = region.len() * self.plan.channel_count() * self.plan.kept_bytes();
@@ -512,9 +513,9 @@ impl<S: Sink> Aggregator<S> {
                     none.insert(sums)
                 }
             };
-            self.plan.add(patches, &region, sums.bytes(), rows);
-            tile.awaited -= patches.len();
-            if tile.awaited == 0 { tile.sums.take() } else { None }
+            self.plan.add(patches, &region, had, filled.bytes(), rows);
+            *awaited -= patches.len();
+            if *awaited == 0 { sums.take() } else { None }
         };
         match finished {
             Some(sums) => self.finish_tile(&region, sums, rows),
@@ -526,6 +527,9 @@ impl<S: Sink> Aggregator<S> {
     fn finish_tile(&self, region: &Region, mut sums: Buffer, rows: &mut Rows) -> Result<()> {
         let number = self.boxing.holding(region.start);
         let canvas = self.boxing.region(number);
+        if canvas == *region && self.plan.keeps_results() {
+            return self.sink.put(&canvas, sums.bytes());
+        }
         let voxel_bytes = self.plan.out_channels().unwrap_or(1) * self.plan.dtype.size();
         let mut voxels = {
             let mut gathering = self.boxes[number].lock().unwrap_or_else(PoisonError::into_inner);

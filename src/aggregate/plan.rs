@@ -26,6 +26,7 @@ pub(super) struct Plan {
     pub(super) weights: Weights,
     pub(super) axes: [AxisCoverage; 3],
     pub(super) level: Level,
+    pub(super) kept: Kept,
 }
 
 /// What a tile holds of each voxel until its last patch has come.
@@ -33,6 +34,8 @@ pub(super) struct Plan {
 pub(super) enum Kept {
     /// The voxel of one patch, in the result's dtype.
     Voxels,
+    /// The weighted mean of the patches that have come, in `f32`.
+    Means,
     /// A weighted sum, or one patch's value, in `f64`.
     Wide,
     /// The same in `f32`: enough to find the largest.
@@ -57,7 +60,14 @@ impl Plan {
         let axes = [axis(0)?, axis(1)?, axis(2)?];
         let window = options.window.clone();
         let level = Level::detect();
-        let plan = Self { grid, target, channels, dtype, finish, window, weights, axes, level };
+        let kept = match (&window, finish) {
+            (Window::Crop, Finish::None) => Kept::Voxels,
+            (_, Finish::Argmax | Finish::SoftmaxArgmax) => Kept::Narrow,
+            (_, Finish::None) if can_be_means(dtype, &weights, &axes) => Kept::Means,
+            _ => Kept::Wide,
+        };
+        let plan =
+            Self { grid, target, channels, dtype, finish, window, weights, axes, level, kept };
         let extents =
             plan.target.size().into_iter().chain([plan.channel_count(), size_of::<f64>()]);
         extents
@@ -82,22 +92,38 @@ impl Plan {
         self.channel_count() * self.target.patch_size().iter().product::<usize>()
     }
 
-    pub(super) fn kept(&self) -> Kept {
-        match (&self.window, self.finish) {
-            (Window::Crop, Finish::None) => Kept::Voxels,
-            (_, Finish::Argmax | Finish::SoftmaxArgmax) => Kept::Narrow,
-            _ => Kept::Wide,
-        }
+    /// Whether a tile whose patches are all there holds the result's voxels.
+    pub(super) fn keeps_results(&self) -> bool {
+        self.kept == Kept::Voxels || (self.kept == Kept::Means && self.dtype == Dtype::Float32)
     }
 
     /// Bytes of a tile's voxel of one channel.
     pub(super) fn kept_bytes(&self) -> usize {
-        match self.kept() {
+        match self.kept {
             Kept::Voxels => self.dtype.size(),
             Kept::Wide => size_of::<f64>(),
-            Kept::Narrow => size_of::<f32>(),
+            Kept::Means | Kept::Narrow => size_of::<f32>(),
         }
     }
+}
+
+/// Most patches of a voxel whose mean is kept: it is rounded once for each.
+const MOST_MEANT: usize = 32;
+
+/// Least share that a patch's weight may be of another's where means are kept: quotients stay far within `f32`.
+const LEAST_SHARE: f64 = 1e-30;
+
+/// Whether `f32` means are as good as sums: they are rounded to it anyway, after few patches, and weights are a product.
+fn can_be_means(dtype: Dtype, weights: &Weights, axes: &[AxisCoverage; 3]) -> bool {
+    let most: usize = axes.iter().map(AxisCoverage::most).product();
+    let least_share = |profile: &Vec<f64>| {
+        let largest = profile.iter().copied().fold(0.0, f64::max);
+        profile.iter().copied().fold(f64::INFINITY, f64::min) / largest
+    };
+    matches!(dtype, Dtype::Float16 | Dtype::Float32)
+        && weights.floor == 0.0
+        && most <= MOST_MEANT
+        && weights.profiles.iter().map(least_share).product::<f64>() >= LEAST_SHARE
 }
 
 /// A regular grid of boxes over the result.

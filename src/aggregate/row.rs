@@ -85,6 +85,14 @@ for_levels! {
     weigh_f32<>(weights: &mut [f32], profile: &[f64], outer: f64, floor: f64), weigh_f32_loop
 }
 for_levels! {
+    /// `shares = own / (beside + ratio × others)`.
+    share<>(shares: &mut [f32], own: &[f32], beside: &[f32], others: &[f32], ratio: f32), share_loop
+}
+for_levels! {
+    /// Moves means towards voxels by their shares, positive and at most 1: a step in `f64`, rounded to `f32`.
+    approach<T: Value>(means: &mut [f32], voxels: &[T], shares: &[f32]), approach_loop
+}
+for_levels! {
     /// Where `values` exceed `best`, they and `label` take its place; a NaN exceeds every number and no NaN.
     take_larger<>(best: &mut [f32], labels: &mut [u32], values: &[f32], label: u32), take_larger_loop
 }
@@ -111,6 +119,23 @@ fn add_f32_loop<T: Value>(sums: &mut [f32], voxels: &[T], weights: &[f32]) {
 fn weigh_f32_loop(weights: &mut [f32], profile: &[f64], outer: f64, floor: f64) {
     for (weight, inner) in weights.iter_mut().zip(profile) {
         *weight = (outer * inner).max(floor) as f32;
+    }
+}
+
+#[inline(always)]
+fn share_loop(shares: &mut [f32], own: &[f32], beside: &[f32], others: &[f32], ratio: f32) {
+    for (((share, own), beside), others) in shares.iter_mut().zip(own).zip(beside).zip(others) {
+        *share = own / (beside + ratio * others);
+    }
+}
+
+#[inline(always)]
+fn approach_loop<T: Value>(means: &mut [f32], voxels: &[T], shares: &[f32]) {
+    for ((mean, voxel), share) in means.iter_mut().zip(voxels).zip(shares) {
+        let (old, voxel) = (f64::from(*mean), f64::from(voxel.to_f32()));
+        // Subtracted twice, −0.0 stays itself. The difference of infinite ones would be NaN.
+        let new = old - (old - voxel) * f64::from(*share);
+        *mean = (if old.is_infinite() { old + voxel } else { new }) as f32;
     }
 }
 

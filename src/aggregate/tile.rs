@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::mean::Had;
 use super::options::Finish;
 use super::plan::{Kept, Plan};
 use super::row;
@@ -25,8 +26,9 @@ pub(super) struct Patch<'a, T> {
 /// Buffers of one task, used row after row.
 #[derive(Default)]
 pub(super) struct Rows {
-    widened: Vec<f32>,
-    weights: Vec<f32>,
+    pub(super) widened: Vec<f32>,
+    pub(super) weights: Vec<f32>,
+    pub(super) sums: Vec<f32>,
     channels: Vec<f32>,
     best: Vec<f32>,
     labels: Vec<u32>,
@@ -34,19 +36,32 @@ pub(super) struct Rows {
 }
 
 /// The part of a patch that counts for a tile.
-struct Part<'a, T> {
-    values: &'a [T],
+pub(super) struct Part<'a, T> {
+    pub(super) values: &'a [T],
+    pub(super) places: Size3,
     /// First voxel of the patch, which may lie outside the volume.
     starts: [i64; 3],
+    patch_size: Size3,
     /// Voxels of the result.
-    z: Range<usize>,
-    y: Range<usize>,
-    x: Range<usize>,
+    pub(super) z: Range<usize>,
+    pub(super) y: Range<usize>,
+    pub(super) x: Range<usize>,
     /// Weights of `x`.
     profile: &'a [f64],
 }
 
 impl<T: Value> Part<'_, T> {
+    /// Where on each axis of the patch a voxel of the result lies.
+    fn inside(&self, voxel: Size3) -> Size3 {
+        [0, 1, 2].map(|a| (voxel[a] as i64 - self.starts[a]) as usize)
+    }
+
+    /// The element of channel 0 for a voxel of the result.
+    pub(super) fn offset(&self, voxel: Size3) -> usize {
+        let ([z, y, x], [_, ny, nx]) = (self.inside(voxel), self.patch_size);
+        (z * ny + y) * nx + x
+    }
+
     /// Asks for as many elements as a row has, from the patch's `from`-th on.
     fn prefetch(&self, from: usize) {
         let row = self.values.get(from..from + self.x.len()).unwrap_or_default();
@@ -68,8 +83,8 @@ impl Plan {
     /// Prepares the bytes of a tile for its first patch.
     pub(super) fn clear(&self, sums: &mut [u8]) {
         // Added to −0.0 every number stays what it is; +0.0 would turn −0.0 into itself. What is assigned needs nothing.
-        match (&self.window, self.kept()) {
-            (Window::Crop, _) | (_, Kept::Voxels) => {}
+        match (&self.window, self.kept) {
+            (Window::Crop, _) | (_, Kept::Voxels | Kept::Means) => {}
             (_, Kept::Wide) => bytemuck::cast_slice_mut::<u8, f64>(sums).fill(-0.0),
             (_, Kept::Narrow) => bytemuck::cast_slice_mut::<u8, f32>(sums).fill(-0.0),
         }
@@ -81,9 +96,13 @@ impl Plan {
         &self,
         patches: &[&Patch<'_, T>],
         region: &Region,
+        had: &mut Had,
         sums: &mut [u8],
         rows: &mut Rows,
     ) {
+        if self.kept == Kept::Means {
+            return self.take(patches, region, had, bytemuck::cast_slice_mut(sums), rows);
+        }
         let parts: Vec<Part<'_, T>> = patches.iter().map(|p| self.part(p, region)).collect();
         let [nz, ny, nx] = region.size;
         let [z0, y0, x0] = region.start.map(|v| v as usize);
@@ -114,7 +133,7 @@ impl Plan {
         let softmax = self.finish == Finish::SoftmaxArgmax;
         let crop = self.window == Window::Crop;
         let (level, floor) = (self.level, self.weights.floor);
-        if self.kept() == Kept::Narrow && !crop {
+        if self.kept == Kept::Narrow && !crop {
             rows.weights.resize(x.len(), 0.0);
             row::weigh_f32(level, &mut rows.weights, profile, place.outer, floor);
         }
@@ -136,7 +155,7 @@ impl Plan {
                 add_narrow(self, sums, values, &rows.weights);
                 continue;
             }
-            match self.kept() {
+            match self.kept {
                 Kept::Voxels => with_voxel!(self.dtype, Out => {
                     assign(row, &mut bytemuck::cast_slice_mut::<u8, Out>(sums)[to]);
                 }),
@@ -150,6 +169,7 @@ impl Plan {
                         }
                     }
                 }
+                Kept::Means => unreachable!("`Plan::take` has them"),
                 Kept::Narrow => {
                     let sums: &mut [f32] = &mut bytemuck::cast_slice_mut(sums)[to];
                     match T::widened(row, &mut rows.widened) {
@@ -162,7 +182,7 @@ impl Plan {
     }
 
     /// The part of `patch` that counts for the tile `region`.
-    fn part<'a, T>(&'a self, patch: &Patch<'a, T>, region: &Region) -> Part<'a, T> {
+    pub(super) fn part<'a, T>(&'a self, patch: &Patch<'a, T>, region: &Region) -> Part<'a, T> {
         let starts = [0, 1, 2].map(|a| self.axes[a].starts[patch.places[a]]);
         let [z, y, x] = [0, 1, 2].map(|a| {
             let used = &self.axes[a].used[patch.places[a]];
@@ -170,17 +190,15 @@ impl Plan {
         });
         let inside = |i: usize| (i as i64 - starts[2]) as usize;
         let profile = &self.weights.profiles[2][inside(x.start)..inside(x.end)];
-        Part { values: patch.values, starts, z, y, x, profile }
+        let (values, places) = (patch.values, patch.places);
+        Part { values, places, starts, patch_size: self.target.patch_size(), z, y, x, profile }
     }
 
     /// Where the row at `(z, y)` of the result lies, which goes to `to` in the tile.
-    fn place<T>(&self, part: &Part<'_, T>, [z, y]: [usize; 2], to: usize) -> Place {
-        let [z0, y0, x0] = part.starts;
-        let [lz, ly, lx] =
-            [z as i64 - z0, y as i64 - y0, part.x.start as i64 - x0].map(|v| v as usize);
-        let [_, py, px] = self.target.patch_size();
-        let [wz, wy, _] = &self.weights.profiles;
-        Place { from: (lz * py + ly) * px + lx, to, outer: wz[lz] * wy[ly] }
+    fn place<T: Value>(&self, part: &Part<'_, T>, [z, y]: [usize; 2], to: usize) -> Place {
+        let voxel = [z, y, part.x.start];
+        let ([lz, ly, _], [wz, wy, _]) = (part.inside(voxel), &self.weights.profiles);
+        Place { from: part.offset(voxel), to, outer: wz[lz] * wy[ly] }
     }
 
     /// Writes the finished voxels of the tile `region`, whose patches are all there, into `out`: `(c, z, y, x)` of the
@@ -201,7 +219,7 @@ impl Plan {
                 let to = ((dz + z) * canvas.size[1] + dy + y) * canvas.size[2] + dx;
                 with_voxel!(self.dtype, Out => {
                     let out: &mut [Out] = bytemuck::cast_slice_mut(out);
-                    match self.kept() {
+                    match self.kept {
                         Kept::Narrow => {
                             self.label(bytemuck::cast_slice(sums), from, region.len(), rows, &mut out[to..to + nx]);
                         }
@@ -210,6 +228,13 @@ impl Plan {
                             for c in 0..self.channel_count() {
                                 let (from, to) = (from + c * region.len(), to + c * canvas.len());
                                 out[to..to + nx].copy_from_slice(&voxels[from..from + nx]);
+                            }
+                        }
+                        Kept::Means => {
+                            let means: &[f32] = bytemuck::cast_slice(sums);
+                            for c in 0..self.channel_count() {
+                                let (from, to) = (from + c * region.len(), to + c * canvas.len());
+                                assign(&means[from..from + nx], &mut out[to..to + nx]);
                             }
                         }
                         Kept::Wide => {
@@ -308,6 +333,12 @@ impl Plan {
     }
 }
 
+/// The element of channel 0 for a voxel of the result, in a tile.
+pub(super) fn offset_in(tile: &Region, voxel: Size3) -> usize {
+    let [z, y, x] = [0, 1, 2].map(|a| voxel[a] - tile.start[a] as usize);
+    (z * tile.size[1] + y) * tile.size[2] + x
+}
+
 /// Adds a row to sums in `f32`, or under crop puts it there.
 fn add_narrow<T: Value>(plan: &Plan, sums: &mut [f32], values: &[T], weights: &[f32]) {
     if plan.window == Window::Crop {
@@ -317,7 +348,7 @@ fn add_narrow<T: Value>(plan: &Plan, sums: &mut [f32], values: &[T], weights: &[
     }
 }
 
-fn put<T: Copy, U>(to: &mut [U], from: &[T], convert: impl Fn(T) -> U) {
+pub(super) fn put<T: Copy, U>(to: &mut [U], from: &[T], convert: impl Fn(T) -> U) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to = convert(*from));
 }
 

@@ -1,0 +1,233 @@
+//! Tiles of running means: each patch moves a voxel's mean towards its own value, by its share of the weights that have come.
+//!
+//! `mean ← mean − (mean − value) · w / (W + w)`, where `W` is the weight of earlier patches. Against sums in `f64` that is half
+//! the memory, which is what blending waits for, and nothing is left to divide. Where all values are one, so is the mean.
+//!
+//! # Invariants
+//! - A mean is read where an earlier patch has left one, and nowhere else: fresh tiles need no clearing.
+//!
+//! Not here: which results are kept so (`plan`).
+
+use std::ops::Range;
+
+use super::plan::Plan;
+use super::row;
+use super::tile::{Part, Patch, Rows, offset_in, put};
+use super::value::Value;
+use crate::{Region, Size3};
+
+/// The patches that a tile has had: a bit for each that counts for it.
+#[derive(Debug, Default)]
+pub(super) struct Had(Vec<u64>);
+
+/// The patches that count for a tile: places on each axis.
+struct Meeting([Range<usize>; 3]);
+
+impl Meeting {
+    fn new(plan: &Plan, region: &Region) -> Self {
+        Self([0, 1, 2].map(|a| {
+            plan.axes[a].patches_meeting(&(region.start[a] as usize..region.end(a) as usize))
+        }))
+    }
+
+    /// Bit of the patch at `places`.
+    fn bit(&self, places: Size3) -> usize {
+        let [z, y, x] = [0, 1, 2].map(|a| places[a] - self.0[a].start);
+        (z * self.0[1].len() + y) * self.0[2].len() + x
+    }
+}
+
+impl Had {
+    fn has(&self, bit: usize) -> bool {
+        self.0.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
+    }
+
+    fn note(&mut self, bit: usize) {
+        let word = bit / 64;
+        self.0.resize(self.0.len().max(word + 1), 0);
+        self.0[word] |= 1 << (bit % 64);
+    }
+}
+
+/// Weights along a run of x, in rows over which the same patches count. They are those of x alone: a row's z and y scale them.
+struct Shares {
+    /// The patch itself.
+    own: Vec<f32>,
+    /// With those before it at the same z and y, whose rows are scaled as its own.
+    beside: Vec<f32>,
+    /// Other z and y: which of them, and their patches' sum. Those whose patches have the same x share one.
+    others: Vec<(Vec<[usize; 2]>, Vec<f32>)>,
+}
+
+impl Plan {
+    /// Takes the parts of `patches` that count for the tile `region` into its means; `had` says who has come.
+    pub(super) fn take<T: Value>(
+        &self,
+        patches: &[&Patch<'_, T>],
+        region: &Region,
+        had: &mut Had,
+        means: &mut [f32],
+        rows: &mut Rows,
+    ) {
+        let meeting = Meeting::new(self, region);
+        for patch in patches {
+            let part = self.part(patch, region);
+            let near = [(0, &part.z), (1, &part.y), (2, &part.x)]
+                .map(|(axis, voxels)| self.axes[axis].patches_meeting(voxels));
+            let earlier: Vec<Size3> = crate::format::grid::box_of(near)
+                .filter(|&places| had.has(meeting.bit(places)))
+                .collect();
+            self.take_part(&part, &earlier, region, means, rows);
+            had.note(meeting.bit(patch.places));
+        }
+    }
+
+    /// Takes one part: box by box, over each of which the same `earlier` patches count on z and y.
+    fn take_part<T: Value>(
+        &self,
+        part: &Part<'_, T>,
+        earlier: &[Size3],
+        region: &Region,
+        means: &mut [f32],
+        rows: &mut Rows,
+    ) {
+        let reaches = |axis: usize, earlier: Size3, voxel: usize| {
+            self.axes[axis].used[earlier[axis]].contains(&voxel)
+        };
+        for z in self.runs(0, &part.z, earlier) {
+            for y in self.runs(1, &part.y, earlier) {
+                let mut before = earlier.to_vec();
+                before.retain(|&e| reaches(0, e, z.start) && reaches(1, e, y.start));
+                let mut runs: Vec<(Range<usize>, bool)> = Vec::new();
+                for x in self.runs(2, &part.x, &before) {
+                    let is_first = !before.iter().any(|&e| reaches(2, e, x.start));
+                    match runs.last_mut() {
+                        Some((last, same)) if *same == is_first => last.end = x.end,
+                        _ => runs.push((x, is_first)),
+                    }
+                }
+                for (x, is_first) in runs {
+                    let shares = (!is_first).then(|| self.shares(part.places, &before, &x));
+                    let cut = [z.clone(), y.clone(), x];
+                    self.take_box(part, &cut, shares.as_ref(), region, means, rows);
+                }
+            }
+        }
+    }
+
+    /// `voxels` of an axis, cut where one of `patches` begins or ends.
+    fn runs(&self, axis: usize, voxels: &Range<usize>, patches: &[Size3]) -> Vec<Range<usize>> {
+        let used = patches.iter().map(|places| &self.axes[axis].used[places[axis]]);
+        let mut cuts: Vec<usize> = used.flat_map(|used| [used.start, used.end]).collect();
+        cuts.retain(|&cut| voxels.start < cut && cut < voxels.end);
+        cuts.extend([voxels.start, voxels.end]);
+        cuts.sort_unstable();
+        cuts.dedup();
+        cuts.windows(2).map(|ends| ends[0]..ends[1]).collect()
+    }
+
+    /// Weights of the patch at `places` and of those `before` it, along `x`.
+    fn shares(&self, places: Size3, before: &[Size3], x: &Range<usize>) -> Shares {
+        let largest = self.weights.profiles[2].iter().copied().fold(0.0, f64::max);
+        let add = |sums: &mut [f32], place: usize| {
+            let used = &self.axes[2].used[place];
+            let cut = used.start.max(x.start)..used.end.min(x.end);
+            for i in cut {
+                sums[i - x.start] += (self.weight(2, place, i) / largest) as f32;
+            }
+        };
+        let mut own = vec![0.0; x.len()];
+        add(&mut own, places[2]);
+        let mut beside = own.clone();
+        // Columns are of one z and y, and come one after the other.
+        let mut others: Vec<(Vec<[usize; 2]>, Vec<usize>)> = Vec::new();
+        for column in before.chunk_by(|a, b| a[..2] == b[..2]) {
+            let reaches = |place: &usize| {
+                let used = &self.axes[2].used[*place];
+                used.start < x.end && x.start < used.end
+            };
+            let xs: Vec<usize> = column.iter().map(|e| e[2]).filter(reaches).collect();
+            let at = [column[0][0], column[0][1]];
+            if at == places[..2] {
+                xs.into_iter().for_each(|place| add(&mut beside, place));
+            } else if let Some((columns, _)) = others.iter_mut().find(|(_, same)| *same == xs) {
+                columns.push(at);
+            } else if !xs.is_empty() {
+                others.push((vec![at], xs));
+            }
+        }
+        let summed = |(columns, xs): (Vec<[usize; 2]>, Vec<usize>)| {
+            let mut sums = vec![0.0; x.len()];
+            xs.into_iter().for_each(|place| add(&mut sums, place));
+            (columns, sums)
+        };
+        Shares { own, beside, others: others.into_iter().map(summed).collect() }
+    }
+
+    /// Weight on an axis of the patch at `place` for a voxel that it reaches.
+    fn weight(&self, axis: usize, place: usize, voxel: usize) -> f64 {
+        self.weights.profiles[axis][(voxel as i64 - self.axes[axis].starts[place]) as usize]
+    }
+
+    /// Takes a box `(z, y, x)` of a part; without `shares` it is the first there.
+    fn take_box<T: Value>(
+        &self,
+        part: &Part<'_, T>,
+        [zs, ys, xs]: &[Range<usize>; 3],
+        shares: Option<&Shares>,
+        region: &Region,
+        means: &mut [f32],
+        rows: &mut Rows,
+    ) {
+        let patch_channel = part.values.len() / self.channel_count();
+        let nx = xs.len();
+        for z in zs.clone() {
+            for y in ys.clone() {
+                let from = part.offset([z, y, xs.start]);
+                let to = offset_in(region, [z, y, xs.start]);
+                if let Some(shares) = shares {
+                    self.share(shares, part.places, [z, y], rows);
+                }
+                for c in 0..self.channel_count() {
+                    let (from, to) = (from + c * patch_channel, to + c * region.len());
+                    let row = &part.values[from..from + nx];
+                    let means = &mut means[to..to + nx];
+                    match (shares, T::widened(row, &mut rows.widened)) {
+                        (None, None) => put(means, row, Value::to_f32),
+                        (None, Some(wide)) => means.copy_from_slice(wide),
+                        (Some(_), None) => row::approach(self.level, means, row, &rows.weights),
+                        (Some(_), Some(wide)) => {
+                            row::approach(self.level, means, wide, &rows.weights);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The patch's shares along a row, into `rows.weights`.
+    fn share(&self, shares: &Shares, places: Size3, [z, y]: [usize; 2], rows: &mut Rows) {
+        let outer = |[pz, py]: [usize; 2]| self.weight(0, pz, z) * self.weight(1, py, y);
+        let mine = outer([places[0], places[1]]);
+        let ratio = |columns: &[[usize; 2]]| {
+            (columns.iter().map(|&at| outer(at)).sum::<f64>() / mine) as f32
+        };
+        rows.weights.resize(shares.own.len(), 0.0);
+        let Shares { own, beside, others } = shares;
+        match &others[..] {
+            [] => row::share(self.level, &mut rows.weights, own, beside, own, 0.0),
+            [(columns, sums)] => {
+                row::share(self.level, &mut rows.weights, own, beside, sums, ratio(columns));
+            }
+            several => {
+                rows.sums.clear();
+                rows.sums.resize(own.len(), 0.0);
+                for (columns, sums) in several {
+                    let ratio = ratio(columns);
+                    rows.sums.iter_mut().zip(sums).for_each(|(sum, of)| *sum += ratio * of);
+                }
+                row::share(self.level, &mut rows.weights, own, beside, &rows.sums, 1.0);
+            }
+        }
+    }
+}
