@@ -149,7 +149,9 @@ impl Plan {
             let xs: Vec<usize> = column.iter().map(|e| e[2]).filter(reaches).collect();
             let at = [column[0][0], column[0][1]];
             if at == places[..2] {
-                xs.into_iter().for_each(|place| add(&mut beside, place));
+                for place in xs {
+                    add(&mut beside, place);
+                }
             } else if let Some((columns, _)) = others.iter_mut().find(|(_, same)| *same == xs) {
                 columns.push(at);
             } else if !xs.is_empty() {
@@ -158,7 +160,9 @@ impl Plan {
         }
         let summed = |(columns, xs): (Vec<[usize; 2]>, Vec<usize>)| {
             let mut sums = vec![0.0; x.len()];
-            xs.into_iter().for_each(|place| add(&mut sums, place));
+            for place in xs {
+                add(&mut sums, place);
+            }
             (columns, sums)
         };
         Shares { own, beside, others: others.into_iter().map(summed).collect() }

@@ -21,6 +21,14 @@ impl RowsMut<'_> {
         Self { base, count, bytes, stride, memory: PhantomData }
     }
 
+    /// Rows of `bytes` bytes in as much of `memory` as they fill, each `stride` bytes behind the one before.
+    #[cfg(test)]
+    pub(super) fn of(memory: &mut [u8], bytes: usize, stride: usize) -> RowsMut<'_> {
+        assert!(bytes <= stride && memory.len().is_multiple_of(stride), "rows side by side");
+        // SAFETY: all rows lie in the memory, which is lent for as long as they live.
+        unsafe { RowsMut::new(memory.as_mut_ptr(), memory.len() / stride, bytes, stride) }
+    }
+
     /// Bytes of all rows.
     pub(super) fn bytes(&self) -> usize {
         self.count * self.bytes

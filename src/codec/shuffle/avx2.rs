@@ -1,16 +1,27 @@
-//! Joins planes with AVX2: a bit plane's answers are spread over bytes and compared.
+//! Joins planes with AVX2: bit matrices are transposed side by side, then bytes brought together.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
     __m256i, _mm256_and_si256, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_or_si256,
     _mm256_permute2x128_si256, _mm256_set1_epi8, _mm256_set1_epi32, _mm256_set1_epi64x,
-    _mm256_setr_epi64x, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_storeu_si256,
-    _mm256_unpackhi_epi8, _mm256_unpackhi_epi16, _mm256_unpackhi_epi32, _mm256_unpacklo_epi8,
-    _mm256_unpacklo_epi16, _mm256_unpacklo_epi32,
+    _mm256_setr_epi64x, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi16,
+    _mm256_srli_epi16, _mm256_storeu_si256, _mm256_unpackhi_epi8, _mm256_unpackhi_epi16,
+    _mm256_unpackhi_epi32, _mm256_unpackhi_epi64, _mm256_unpacklo_epi8, _mm256_unpacklo_epi16,
+    _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_xor_si256,
 };
 use std::ops::Range;
 
 use super::{GROUP, Grouping};
+use crate::codec::rows::{Places, RowsMut};
+
+/// Bytes of a vector.
+const HALF: usize = GROUP / 2;
+
+/// Bit planes of a byte.
+const BITS: usize = 8;
+
+/// Groups whose bits fill vectors.
+const FOUR: usize = HALF / 8;
 
 /// As [`super::join`], for whole groups.
 pub(super) fn join<const T: usize>(
@@ -19,42 +30,201 @@ pub(super) fn join<const T: usize>(
     groups: Range<usize>,
     out: &mut [u8],
 ) {
-    debug_assert!(is_x86_feature_detected!("avx2"));
-    // SAFETY: `Kernel::Avx2` comes from `Kernel::available` alone, which asked the machine for AVX2.
-    unsafe { avx2(grouping, planes, groups, out) }
+    assert!(out.len() == groups.len() * GROUP * T, "whole groups");
+    // SAFETY: the places are those of `out`, which has the bytes of the groups.
+    unsafe { join_at(grouping, planes, groups, Places::of(out)) }
 }
 
-/// Elements whose bytes fill a vector, one of each.
-const HALF: usize = GROUP / 2;
-
-#[target_feature(enable = "avx2")]
-fn avx2<const T: usize>(
+/// As [`super::join_rows`], for `T` planes.
+pub(super) fn join_rows<const T: usize>(
     grouping: Grouping,
     planes: [&[u8]; T],
     groups: Range<usize>,
-    out: &mut [u8],
+    rows: &mut RowsMut<'_>,
+) -> bool {
+    assert!(rows.bytes() == groups.len() * GROUP * T, "whole groups");
+    let Some(places) = rows.places() else { return false };
+    // SAFETY: the places are those of `rows`, which have the bytes of the groups.
+    unsafe { join_at(grouping, planes, groups, places) }
+    true
+}
+
+/// # Safety
+/// `places` are those of as many bytes as the groups have.
+unsafe fn join_at<const T: usize>(
+    grouping: Grouping,
+    planes: [&[u8]; T],
+    groups: Range<usize>,
+    places: Places<HALF>,
 ) {
-    for (g, out) in groups.zip(out.chunks_exact_mut(GROUP * T)) {
-        let mut halves = [[_mm256_setzero_si256(); T]; 2];
-        for k in 0..T {
-            let bytes = match grouping {
-                Grouping::Bytes => bytes_group_avx2(planes[k], g),
-                Grouping::Bits => bits_group_avx2(planes[k], g),
-            };
-            (halves[0][k], halves[1][k]) = (bytes[0], bytes[1]);
-        }
-        for (half, out) in halves.into_iter().zip(out.chunks_exact_mut(HALF * T)) {
-            store_interleaved(half, out);
+    debug_assert!(is_x86_feature_detected!("avx2"));
+    assert!(planes.iter().all(|plane| groups.end * GROUP <= plane.len()), "whole groups");
+    // SAFETY: `Kernel::Avx2` comes from `Kernel::available` alone, which asked the machine for AVX2. The groups lie in the
+    // planes, as was just checked, and our caller answers for the places.
+    unsafe {
+        match grouping {
+            Grouping::Bytes => bytes(planes, groups, places),
+            Grouping::Bits => bits(planes, groups, places),
         }
     }
 }
 
-/// Stores 32 elements of T bytes, given byte by byte.
+/// # Safety
+/// Every plane has the bytes of `groups`, and `places` are those of all planes' bytes.
+#[target_feature(enable = "avx2")]
+unsafe fn bytes<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places: Places<HALF>) {
+    for i in 0..2 * groups.len() {
+        let mut joined = [_mm256_setzero_si256(); T];
+        for k in 0..T {
+            // SAFETY: this half of a group lies in the plane; loads need no alignment.
+            joined[k] = unsafe {
+                _mm256_loadu_si256(planes[k].as_ptr().add(groups.start * GROUP + i * HALF).cast())
+            };
+        }
+        // SAFETY: the half has its places.
+        unsafe { store_interleaved(joined, places, i) };
+    }
+}
+
+/// # Safety
+/// As [`bytes`]; the planes have a multiple of 8 bytes.
+#[target_feature(enable = "avx2")]
+unsafe fn bits<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places: Places<HALF>) {
+    let Some(last) = groups.len().checked_sub(FOUR) else {
+        for (i, g) in groups.enumerate() {
+            let mut halves = [[_mm256_setzero_si256(); T]; 2];
+            for k in 0..T {
+                let bytes = one_group(planes[k], g);
+                (halves[0][k], halves[1][k]) = (bytes[0], bytes[1]);
+            }
+            for (half, joined) in halves.into_iter().enumerate() {
+                // SAFETY: the group has its places.
+                unsafe { store_interleaved(joined, places, 2 * i + half) };
+            }
+        }
+        return;
+    };
+    // What is left behind the last whole four is joined with groups before it, once more.
+    for i in (0..last).step_by(FOUR).chain([last]) {
+        // SAFETY: the four groups lie in the planes, and have their places.
+        unsafe { four_groups(planes, groups.start + i, places, 2 * T * i) };
+    }
+}
+
+/// Joins four groups from `g` on, into places from `first` on.
+///
+/// # Safety
+/// Every plane has the groups' bytes, and there are places for them.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn store_interleaved<const T: usize>(joined: [__m256i; T], out: &mut [u8]) {
-    assert!(out.len() == T * HALF, "half a group");
-    // Bytes in turn are pairs, pairs in turn fours, fours in turn eights: `run` vectors hold 32 units of `run` bytes.
+unsafe fn four_groups<const T: usize>(
+    planes: [&[u8]; T],
+    g: usize,
+    places: Places<HALF>,
+    first: usize,
+) {
+    let row = planes[0].len() / BITS;
+    // By the element of eight, then by its bytes: in this order they lie in memory.
+    let mut units = [[_mm256_setzero_si256(); T]; BITS];
+    for (k, plane) in planes.into_iter().enumerate() {
+        let mut rows = [_mm256_setzero_si256(); BITS];
+        for (j, bits) in rows.iter_mut().enumerate() {
+            // SAFETY: a plane is eight rows, each of which has the four groups' 32 bytes; loads need no alignment.
+            *bits = unsafe { _mm256_loadu_si256(plane.as_ptr().add(j * row + 8 * g).cast()) };
+        }
+        for (unit, bytes) in units.iter_mut().zip(transposed(rows)) {
+            unit[k] = bytes;
+        }
+    }
+    // Both lanes of a vector are brought into order each for itself; the second comes behind all of the first.
+    let units = units.as_flattened_mut();
+    let behind = units.len() / 2;
+    let store = |low: __m256i, high: __m256i, at: usize| {
+        let first_lanes = _mm256_permute2x128_si256::<0x20>(low, high);
+        let second_lanes = _mm256_permute2x128_si256::<0x31>(low, high);
+        // SAFETY: our caller's places, each for a vector; stores need no alignment.
+        unsafe {
+            _mm256_storeu_si256(places.at(first + at).cast(), first_lanes);
+            _mm256_storeu_si256(places.at(first + behind + at).cast(), second_lanes);
+        }
+    };
+    if T == 1 {
+        let (eights, _) = units.as_chunks_mut::<8>();
+        for eight in eights {
+            *eight = in_turn(*eight);
+        }
+    } else {
+        let (sixteens, _) = units.as_chunks_mut::<16>();
+        for sixteen in sixteens {
+            *sixteen = in_turn(*sixteen);
+        }
+    }
+    if T <= 2 {
+        for (at, pair) in units.chunks_exact(2).enumerate() {
+            store(pair[0], pair[1], at);
+        }
+    } else {
+        // A lane is sixteen bytes of eight elements that have more.
+        for (part, pair) in units.chunks_exact(32).enumerate() {
+            for at in 0..16 {
+                store(pair[at], pair[16 + at], at * (T / 4) + part);
+            }
+        }
+    }
+}
+
+/// Transposes 8×8 bit matrices, one in every byte of eight vectors: halves, quarters and single bits change places.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn transposed(mut rows: [__m256i; BITS]) -> [__m256i; BITS] {
+    macro_rules! exchange {
+        ($distance:literal, $mask:literal) => {
+            let mask = _mm256_set1_epi8($mask);
+            for i in (0..BITS).filter(|i| i & $distance == 0) {
+                let (a, b) = (rows[i], rows[i + $distance]);
+                let other =
+                    _mm256_and_si256(_mm256_xor_si256(_mm256_srli_epi16::<$distance>(a), b), mask);
+                rows[i] = _mm256_xor_si256(a, _mm256_slli_epi16::<$distance>(other));
+                rows[i + $distance] = _mm256_xor_si256(b, other);
+            }
+        };
+    }
+    exchange!(4, 0x0f);
+    exchange!(2, 0x33);
+    exchange!(1, 0x55);
+    rows
+}
+
+/// The bytes of `N` vectors (8 or 16) in turn: in each lane the first of all, then the second of all.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn in_turn<const N: usize>(mut units: [__m256i; N]) -> [__m256i; N] {
+    // Bytes in turn are pairs, pairs in turn fours, fours in turn eights: `run` vectors hold 16 units a lane of `run` bytes.
+    for power in 0..N.ilog2() {
+        let (run, given) = (1 << power, units);
+        for first in (0..N).step_by(2 * run) {
+            for i in 0..run {
+                let (a, b) = (given[first + i], given[first + run + i]);
+                (units[first + 2 * i], units[first + 2 * i + 1]) = match run {
+                    1 => (_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b)),
+                    2 => (_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b)),
+                    4 => (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)),
+                    _ => (_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b)),
+                };
+            }
+        }
+    }
+    units
+}
+
+/// Stores 32 elements of T bytes, given byte by byte, as half group `i` of those that have places.
+///
+/// # Safety
+/// There are places for it.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn store_interleaved<const T: usize>(joined: [__m256i; T], places: Places<HALF>, i: usize) {
+    // Vectors are unpacked in two lanes, each for itself: here they are put right at once.
     let mut units = joined;
     for power in 0..T.ilog2() {
         let (run, given) = (1 << power, units);
@@ -66,30 +236,22 @@ fn store_interleaved<const T: usize>(joined: [__m256i; T], out: &mut [u8]) {
                     2 => (_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b)),
                     _ => (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)),
                 };
-                // Vectors are unpacked in two lanes, each for itself.
                 units[first + 2 * i] = _mm256_permute2x128_si256::<0x20>(low, high);
                 units[first + 2 * i + 1] = _mm256_permute2x128_si256::<0x31>(low, high);
             }
         }
     }
-    for (vector, out) in units.into_iter().zip(out.chunks_exact_mut(HALF)) {
-        // SAFETY: the part of `out` has the vector's 32 bytes, and the store needs no alignment.
-        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), vector) };
+    for (k, vector) in units.into_iter().enumerate() {
+        // SAFETY: a place has the vector's 32 bytes, and the store needs no alignment.
+        unsafe { _mm256_storeu_si256(places.at(i * T + k).cast(), vector) };
     }
 }
 
+/// The bytes of one group: a bit plane's answers are spread over bytes and compared.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn bytes_group_avx2(plane: &[u8], g: usize) -> [__m256i; 2] {
-    let (halves, _) = plane[g * GROUP..][..GROUP].as_chunks::<HALF>();
-    // SAFETY: a half has the vector's 32 bytes, and the load needs no alignment.
-    [0, 1].map(|i| unsafe { _mm256_loadu_si256(halves[i].as_ptr().cast()) })
-}
-
-#[target_feature(enable = "avx2")]
-#[inline]
-fn bits_group_avx2(plane: &[u8], g: usize) -> [__m256i; 2] {
-    let row = plane.len() / 8;
+fn one_group(plane: &[u8], g: usize) -> [__m256i; 2] {
+    let row = plane.len() / BITS;
     let mut halves = [_mm256_setzero_si256(); 2];
     // Byte i of the spread answers is byte i / 8 of the plane's four; its bit is i mod 8.
     let spread = _mm256_setr_epi64x(
@@ -99,7 +261,7 @@ fn bits_group_avx2(plane: &[u8], g: usize) -> [__m256i; 2] {
         0x0303_0303_0303_0303,
     );
     let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
-    for j in 0..8 {
+    for j in 0..BITS {
         let answers = u64_at(plane, j * row + 8 * g);
         let value = _mm256_set1_epi8((1u8 << j).cast_signed());
         for (half, answers) in halves.iter_mut().zip([answers as u32, (answers >> 32) as u32]) {

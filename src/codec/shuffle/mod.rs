@@ -65,18 +65,30 @@ pub(super) fn join_rows(
     groups: Range<usize>,
     rows: &mut RowsMut<'_>,
 ) -> bool {
-    match (kernel, planes) {
-        #[cfg(target_arch = "x86_64")]
-        (Kernel::Avx512, &[a]) => avx512::join_rows(grouping, [a], groups, rows),
-        #[cfg(target_arch = "x86_64")]
-        (Kernel::Avx512, &[a, b]) => avx512::join_rows(grouping, [a, b], groups, rows),
-        #[cfg(target_arch = "x86_64")]
-        (Kernel::Avx512, &[a, b, c, d]) => avx512::join_rows(grouping, [a, b, c, d], groups, rows),
-        #[cfg(target_arch = "x86_64")]
-        (Kernel::Avx512, &[a, b, c, d, e, f, g, h]) => {
-            avx512::join_rows(grouping, [a, b, c, d, e, f, g, h], groups, rows)
+    match *planes {
+        [a] => join_rows_with(kernel, grouping, [a], groups, rows),
+        [a, b] => join_rows_with(kernel, grouping, [a, b], groups, rows),
+        [a, b, c, d] => join_rows_with(kernel, grouping, [a, b, c, d], groups, rows),
+        [a, b, c, d, e, f, g, h] => {
+            join_rows_with(kernel, grouping, [a, b, c, d, e, f, g, h], groups, rows)
         }
         _ => false,
+    }
+}
+
+fn join_rows_with<const T: usize>(
+    kernel: Kernel,
+    grouping: Grouping,
+    planes: [&[u8]; T],
+    groups: Range<usize>,
+    rows: &mut RowsMut<'_>,
+) -> bool {
+    match kernel {
+        Kernel::Portable => false,
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx2 => avx2::join_rows(grouping, planes, groups, rows),
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx512 => avx512::join_rows(grouping, planes, groups, rows),
     }
 }
 
@@ -202,6 +214,52 @@ mod tests {
                                 out == expected,
                                 "{kernel:?} {grouping:?} t {t} m {m} {range:?}"
                             );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_hold_what_lies_together_otherwise() {
+        const ELEMENTS: usize = 1024;
+        const GAP: usize = 24;
+        for &kernel in Kernel::available() {
+            for t in [1, 2, 4, 8] {
+                let elements: Vec<u8> =
+                    (0..ELEMENTS * t).map(|i| (i * 37 + i / 7 + i * i / 91) as u8).collect();
+                let mut shuffled = vec![0; elements.len()];
+                for grouping in [Grouping::Bytes, Grouping::Bits] {
+                    split(Kernel::Portable, grouping, &elements, &mut shuffled, t);
+                    let planes: Vec<&[u8]> = shuffled.chunks_exact(ELEMENTS).collect();
+                    for groups in [0..16, 3..16, 1..2, 5..14] {
+                        let expected = &elements[groups.start * GROUP * t..groups.end * GROUP * t];
+                        for row_bytes in [16, 32, 64, 128, 192, 256, 512] {
+                            if !expected.len().is_multiple_of(row_bytes) {
+                                continue;
+                            }
+                            let stride = row_bytes + GAP;
+                            let mut out = vec![0xa5; expected.len() / row_bytes * stride];
+                            let mut rows = RowsMut::of(&mut out, row_bytes, stride);
+                            let groups = groups.clone();
+                            let done = join_rows(kernel, grouping, &planes, groups, &mut rows);
+                            let least = match kernel {
+                                Kernel::Portable => usize::MAX,
+                                #[cfg(target_arch = "x86_64")]
+                                Kernel::Avx2 => 32,
+                                #[cfg(target_arch = "x86_64")]
+                                Kernel::Avx512 => 64,
+                            };
+                            let can = row_bytes >= least && row_bytes.is_power_of_two();
+                            assert_eq!(done, can, "{kernel:?} {row_bytes}");
+                            for (i, row) in out.chunks_exact(stride).enumerate() {
+                                let (row, gap) = row.split_at(row_bytes);
+                                assert!(gap == [0xa5; GAP], "{kernel:?} {grouping:?} t {t} {i}");
+                                let joined = row == &expected[i * row_bytes..][..row_bytes];
+                                let untouched = row.iter().all(|&byte| byte == 0xa5);
+                                assert!(if done { joined } else { untouched }, "{kernel:?} t {t}");
+                            }
                         }
                     }
                 }
