@@ -23,6 +23,18 @@ pub(crate) fn prefetch_second(bytes: &[u8]) {
     let _ = bytes;
 }
 
+/// Begins to bring the line at an address into the nearest cache, to be written; any address will do.
+#[inline]
+pub(crate) fn prefetch_line(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch changes nothing, and of an address that is nowhere it is dropped.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 #[cfg(target_arch = "x86_64")]
 #[inline]
 fn ask<const HINT: i32>(bytes: &[u8]) {

@@ -10,7 +10,11 @@ use std::ptr;
 
 use crate::codec::frame::Block;
 use crate::codec::rows::RowsMut;
+use crate::prefetch::prefetch_line;
 use crate::{Region, Size3};
+
+/// Boxes of the canvas of more bytes do not stay in a processor's own caches while they are written.
+const NEAR_BYTES: usize = 2 << 20;
 
 /// The caller's buffer: patches of one size, each `(c, z, y, x)` in C order, one behind the other.
 pub(crate) struct Canvas<'a> {
@@ -100,6 +104,7 @@ impl<'a> Canvas<'a> {
         let (t, [_, ny, nx], [z, y, x]) = (self.voxel_bytes, self.size, &place.wanted);
         let first_byte = self.first_byte(place);
         let plane = chunk[1] * chunk[2];
+        let is_far = self.size.iter().product::<usize>() * t > NEAR_BYTES;
         let rows = Rows {
             count: y.len(),
             bytes: x.len() * t,
@@ -111,6 +116,9 @@ impl<'a> Canvas<'a> {
             let end = from + (y.len() - 1) * chunk[2] + x.len();
             let to = first_byte + (cz - z.start) * ny * nx * t;
             if have.start <= from && end <= have.end {
+                if is_far {
+                    rows.prefetch(self.base.wrapping_add(to + ny * nx * t));
+                }
                 // SAFETY: as for the copy below.
                 let mut target = unsafe {
                     RowsMut::new(self.base.add(to), rows.count, rows.bytes, rows.to_stride)
@@ -204,6 +212,16 @@ struct Rows {
 }
 
 impl Rows {
+    /// Asks for the lines that rows at `to` will be written to: they lie too far apart for the processor's own foresight.
+    #[inline]
+    fn prefetch(&self, to: *const u8) {
+        for row in 0..self.count {
+            let first = to.wrapping_add(row * self.to_stride);
+            prefetch_line(first);
+            prefetch_line(first.wrapping_add(self.bytes - 1));
+        }
+    }
+
     /// Copies them; a length that the compiler knows is a few moves, the others up to 64 bytes are two that overlap.
     ///
     /// # Safety
