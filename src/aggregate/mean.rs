@@ -12,8 +12,9 @@ use std::ops::Range;
 
 use super::plan::Plan;
 use super::row;
-use super::tile::{Part, Patch, Rows, offset_in, put};
+use super::tile::{Part, Patch, ROWS_AHEAD, Rows, offset_in, put};
 use super::value::Value;
+use crate::prefetch::prefetch;
 use crate::{Region, Size3};
 
 /// The patches that a tile has had: a bit for each that counts for it.
@@ -187,6 +188,10 @@ impl Plan {
         let nx = xs.len();
         for z in zs.clone() {
             for y in ys.clone() {
+                let ahead = match y + ROWS_AHEAD {
+                    ahead if ahead < ys.end => [z, ahead, xs.start],
+                    beyond => [z + 1, (beyond - ys.len()).max(ys.start), xs.start],
+                };
                 let from = part.offset([z, y, xs.start]);
                 let to = offset_in(region, [z, y, xs.start]);
                 if let Some(shares) = shares {
@@ -195,6 +200,12 @@ impl Plan {
                 for c in 0..self.channel_count() {
                     let (from, to) = (from + c * patch_channel, to + c * region.len());
                     let row = &part.values[from..from + nx];
+                    if ahead[0] < zs.end {
+                        let from = part.offset(ahead) + c * patch_channel;
+                        prefetch(bytemuck::cast_slice(&part.values[from..from + nx]));
+                        let to = offset_in(region, ahead) + c * region.len();
+                        prefetch(bytemuck::cast_slice(&means[to..to + nx]));
+                    }
                     let means = &mut means[to..to + nx];
                     match (shares, T::widened(row, &mut rows.widened)) {
                         (None, None) => put(means, row, Value::to_f32),

@@ -15,7 +15,7 @@ use crate::prefetch::prefetch;
 use crate::{Region, Size3, Voxel, with_voxel};
 
 /// A row is asked for while those so many rows before it are added: patches and sums lie in distant memory.
-const ROWS_AHEAD: usize = 2;
+pub(super) const ROWS_AHEAD: usize = 2;
 
 /// One patch: its elements, `(c, z, y, x)` in C order, and its places among the starts of each axis.
 pub(super) struct Patch<'a, T> {
