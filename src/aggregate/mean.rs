@@ -50,14 +50,29 @@ impl Had {
     }
 }
 
-/// Weights along a run of x, in rows over which the same patches count. They are those of x alone: a row's z and y scale them.
+/// Weights in a box over which the same patches count, as multiples of the patch's own on z and y.
 struct Shares {
-    /// The patch itself.
+    /// The patch itself, along x.
     own: Vec<f32>,
-    /// With those before it at the same z and y, whose rows are scaled as its own.
+    /// With those before it at the same z and y.
     beside: Vec<f32>,
-    /// Other z and y: which of them, and their patches' sum. Those whose patches have the same x share one.
-    others: Vec<(Vec<[usize; 2]>, Vec<f32>)>,
+    /// Those of other z and y.
+    others: Vec<Columns>,
+}
+
+/// Columns of patches, each of one z and y, whose patches have the same x.
+struct Columns {
+    /// Their patches' sum along x.
+    sums: Vec<f32>,
+    /// For each the quotients by the patch's own weights, along z and along y.
+    quotients: Vec<[Vec<f64>; 2]>,
+}
+
+impl Columns {
+    /// The sum of quotients in a row of the box.
+    fn ratio(&self, z: usize, y: usize) -> f32 {
+        self.quotients.iter().map(|[along_z, along_y]| along_z[z] * along_y[y]).sum::<f64>() as f32
+    }
 }
 
 impl Plan {
@@ -108,8 +123,8 @@ impl Plan {
                     }
                 }
                 for (x, is_first) in runs {
-                    let shares = (!is_first).then(|| self.shares(part.places, &before, &x));
                     let cut = [z.clone(), y.clone(), x];
+                    let shares = (!is_first).then(|| self.shares(part.places, &before, &cut));
                     self.take_box(part, &cut, shares.as_ref(), region, means, rows);
                 }
             }
@@ -127,46 +142,47 @@ impl Plan {
         cuts.windows(2).map(|ends| ends[0]..ends[1]).collect()
     }
 
-    /// Weights of the patch at `places` and of those `before` it, along `x`.
-    fn shares(&self, places: Size3, before: &[Size3], x: &Range<usize>) -> Shares {
+    /// Weights of the patch at `places` and of those `before` it, in a box of `(z, y, x)`.
+    fn shares(&self, places: Size3, before: &[Size3], [z, y, x]: &[Range<usize>; 3]) -> Shares {
         let largest = self.weights.profiles[2].iter().copied().fold(0.0, f64::max);
-        let add = |sums: &mut [f32], place: usize| {
+        let used = |place: usize| {
             let used = &self.axes[2].used[place];
-            let cut = used.start.max(x.start)..used.end.min(x.end);
-            for i in cut {
+            used.start.max(x.start)..used.end.min(x.end)
+        };
+        let add = |sums: &mut [f32], place: usize| {
+            for i in used(place) {
                 sums[i - x.start] += (self.weight(2, place, i) / largest) as f32;
             }
         };
         let mut own = vec![0.0; x.len()];
         add(&mut own, places[2]);
         let mut beside = own.clone();
-        // Columns are of one z and y, and come one after the other.
-        let mut others: Vec<(Vec<[usize; 2]>, Vec<usize>)> = Vec::new();
+        let mut others: Vec<(Vec<usize>, Columns)> = Vec::new();
+        // The patches of a column come one after the other.
         for column in before.chunk_by(|a, b| a[..2] == b[..2]) {
-            let reaches = |place: &usize| {
-                let used = &self.axes[2].used[*place];
-                used.start < x.end && x.start < used.end
-            };
-            let xs: Vec<usize> = column.iter().map(|e| e[2]).filter(reaches).collect();
-            let at = [column[0][0], column[0][1]];
-            if at == places[..2] {
+            let xs: Vec<usize> =
+                column.iter().map(|e| e[2]).filter(|&place| !used(place).is_empty()).collect();
+            if column[0][..2] == places[..2] {
                 for place in xs {
                     add(&mut beside, place);
                 }
-            } else if let Some((columns, _)) = others.iter_mut().find(|(_, same)| *same == xs) {
-                columns.push(at);
-            } else if !xs.is_empty() {
-                others.push((vec![at], xs));
+                continue;
+            }
+            let quotients = [(0, z), (1, y)].map(|(axis, voxels)| {
+                let weight = |place: Size3, i: usize| self.weight(axis, place[axis], i);
+                voxels.clone().map(|i| weight(column[0], i) / weight(places, i)).collect()
+            });
+            if let Some((_, columns)) = others.iter_mut().find(|(same, _)| *same == xs) {
+                columns.quotients.push(quotients);
+            } else {
+                let mut sums = vec![0.0; x.len()];
+                for &place in &xs {
+                    add(&mut sums, place);
+                }
+                others.push((xs, Columns { sums, quotients: vec![quotients] }));
             }
         }
-        let summed = |(columns, xs): (Vec<[usize; 2]>, Vec<usize>)| {
-            let mut sums = vec![0.0; x.len()];
-            for place in xs {
-                add(&mut sums, place);
-            }
-            (columns, sums)
-        };
-        Shares { own, beside, others: others.into_iter().map(summed).collect() }
+        Shares { own, beside, others: others.into_iter().map(|(_, columns)| columns).collect() }
     }
 
     /// Weight on an axis of the patch at `place` for a voxel that it reaches.
@@ -195,7 +211,7 @@ impl Plan {
                 let from = part.offset([z, y, xs.start]);
                 let to = offset_in(region, [z, y, xs.start]);
                 if let Some(shares) = shares {
-                    self.share(shares, part.places, [z, y], rows);
+                    self.share(shares, [z - zs.start, y - ys.start], rows);
                 }
                 for c in 0..self.channel_count() {
                     let (from, to) = (from + c * patch_channel, to + c * region.len());
@@ -220,26 +236,25 @@ impl Plan {
         }
     }
 
-    /// The patch's shares along a row, into `rows.weights`.
-    fn share(&self, shares: &Shares, places: Size3, [z, y]: [usize; 2], rows: &mut Rows) {
-        let outer = |[pz, py]: [usize; 2]| self.weight(0, pz, z) * self.weight(1, py, y);
-        let mine = outer([places[0], places[1]]);
-        let ratio = |columns: &[[usize; 2]]| {
-            (columns.iter().map(|&at| outer(at)).sum::<f64>() / mine) as f32
-        };
-        rows.weights.resize(shares.own.len(), 0.0);
+    /// The patch's shares along a row of a box, into `rows.weights`.
+    fn share(&self, shares: &Shares, [z, y]: [usize; 2], rows: &mut Rows) {
         let Shares { own, beside, others } = shares;
+        rows.weights.resize(own.len(), 0.0);
         match &others[..] {
             [] => row::share(self.level, &mut rows.weights, own, beside, own, 0.0),
-            [(columns, sums)] => {
-                row::share(self.level, &mut rows.weights, own, beside, sums, ratio(columns));
+            [columns] => {
+                let ratio = columns.ratio(z, y);
+                row::share(self.level, &mut rows.weights, own, beside, &columns.sums, ratio);
             }
             several => {
                 rows.sums.clear();
                 rows.sums.resize(own.len(), 0.0);
-                for (columns, sums) in several {
-                    let ratio = ratio(columns);
-                    rows.sums.iter_mut().zip(sums).for_each(|(sum, of)| *sum += ratio * of);
+                for columns in several {
+                    let ratio = columns.ratio(z, y);
+                    rows.sums
+                        .iter_mut()
+                        .zip(&columns.sums)
+                        .for_each(|(sum, of)| *sum += ratio * of);
                 }
                 row::share(self.level, &mut rows.weights, own, beside, &rows.sums, 1.0);
             }
