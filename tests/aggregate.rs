@@ -197,6 +197,66 @@ fn constants_come_out_as_they_went_in() {
 }
 
 #[test]
+fn what_is_not_finite_stays_so() {
+    // Voxel 2 has all patches, by the weights 3, 2 and 1 of a window.
+    let grid = grid([1, 1, 5], [1, 1, 3], [0, 0, 2], false, Placement::Flush);
+    let window = Window::Custom([vec![1.0], vec![1.0], vec![1.0, 2.0, 3.0]]);
+    let (inf, nan, far) = (f32::INFINITY, f32::NAN, 3e38);
+    let cases = [
+        ([1.0, 4.0, -2.0], 1.5),
+        ([far, -far, -far], 0.0),
+        ([-0.0, -0.0, -0.0], -0.0),
+        ([inf, 1.0, 1.0], inf),
+        ([1.0, 1.0, -inf], -inf),
+        ([inf, far, inf], inf),
+        ([1.0, inf, -inf], nan),
+        ([nan, 1.0, inf], nan),
+    ];
+    for (values, expected) in cases {
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let options = options(None, &window);
+            let aggregator =
+                Aggregator::<ArraySink<f32>>::to_array(grid.clone(), &options).unwrap();
+            for i in order {
+                aggregator.add(&[values[i]; 3], &[[0, 0, i as i64]]).unwrap();
+            }
+            let found = aggregator.finish().unwrap()[[0, 0, 0, 2]];
+            let exact = found.to_bits() == f32::to_bits(expected);
+            let close = (found - expected).abs() <= ROUNDING as f32 * values[0].abs();
+            assert!(exact || close || found.is_nan() && expected.is_nan(), "{values:?}: {found}");
+        }
+    }
+}
+
+#[test]
+fn batches_and_half_width_change_no_bit() {
+    let grid = grid([40, 33, 50], [16, 12, 20], [8, 6, 10], true, Placement::Flush);
+    let options = options(Some(2), &Window::Hann);
+    let halves: Vec<Vec<f16>> = (0..grid.len())
+        .map(|n| patch(&grid, 2, n).into_iter().map(f16::from_f32).collect())
+        .collect();
+    let blended = |batch: usize, widen: bool| {
+        let aggregator = Aggregator::<ArraySink<f32>>::to_array(grid.clone(), &options).unwrap();
+        for first in (0..grid.len()).step_by(batch) {
+            let numbers = first..grid.len().min(first + batch);
+            let starts: Vec<_> = numbers.clone().map(|n| grid.start(n)).collect();
+            let patches = halves[numbers].concat();
+            if widen {
+                let wide: Vec<f32> = patches.iter().map(|v| v.to_f32()).collect();
+                aggregator.add(&wide, &starts).unwrap();
+            } else {
+                aggregator.add(&patches, &starts).unwrap();
+            }
+        }
+        aggregator.finish().unwrap()
+    };
+    let expected = blended(1, true);
+    for (batch, widen) in [(1, false), (3, true), (7, false), (grid.len(), true)] {
+        assert_eq!(blended(batch, widen), expected, "batches of {batch}");
+    }
+}
+
+#[test]
 fn integers_round_and_saturate() {
     let grid = grid([1, 1, 3], [1, 1, 2], [0, 0, 1], false, Placement::Flush);
     let to = |a: [f64; 2], b: [f64; 2]| {

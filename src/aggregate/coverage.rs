@@ -147,6 +147,7 @@ mod tests {
             AxisCoverage::new(&grid, 2, &window, &window.weights([1, 1, 4]).unwrap()).unwrap();
         assert_eq!([0, 2, 9].map(|i| axis.patches_at(i)), [0..1, 0..2, 3..4]);
         assert_eq!(axis.patches_meeting(&(3..5)), 0..3);
+        assert_eq!(axis.most(), 2);
         assert_eq!(axis.sums, [1., 1., 2., 2., 2., 2., 2., 2., 1., 1.]);
     }
 }

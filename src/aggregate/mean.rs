@@ -206,7 +206,7 @@ impl Plan {
             for y in ys.clone() {
                 let ahead = match y + ROWS_AHEAD {
                     ahead if ahead < ys.end => [z, ahead, xs.start],
-                    beyond => [z + 1, (beyond - ys.len()).max(ys.start), xs.start],
+                    beyond => [z + 1, (beyond - ys.len()).clamp(ys.start, ys.end - 1), xs.start],
                 };
                 let from = part.offset([z, y, xs.start]);
                 let to = offset_in(region, [z, y, xs.start]);

@@ -210,3 +210,37 @@ impl Tiling {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{GridSampler, Overlap, Placement};
+
+    fn kept(overlap: usize, window: Window, dtype: Dtype, finish: Finish) -> Kept {
+        let overlap = Overlap::Voxels([overlap; 3]);
+        let sampler = GridSampler::new([8; 3], overlap, None, Placement::Flush).unwrap();
+        let options = AggregateOptions { channels: Some(2), window, finish, ..Default::default() };
+        Plan::new(sampler.grid([40; 3]).unwrap(), &options, Some(dtype)).unwrap().kept
+    }
+
+    #[test]
+    fn means_are_kept_where_they_are_as_good_as_sums() {
+        let floats = |window| kept(4, window, Dtype::Float32, Finish::None);
+        assert_eq!(floats(Window::Hann), Kept::Means);
+        assert_eq!(floats(Window::GaussianNnunet), Kept::Means);
+        assert_eq!(floats(Window::Gaussian), Kept::Wide, "no product");
+        assert_eq!(floats(Window::Crop), Kept::Voxels);
+        let ramp =
+            |least: f64| Window::Custom([1, 1, 1].map(|_| [&[least][..], &[1.0; 7]].concat()));
+        assert_eq!((floats(ramp(1e-9)), floats(ramp(1e-11))), (Kept::Means, Kept::Wide));
+        let hann = |overlap, dtype, finish| kept(overlap, Window::Hann, dtype, finish);
+        assert_eq!(hann(4, Dtype::Float16, Finish::None), Kept::Means);
+        assert_eq!(hann(4, Dtype::Float64, Finish::None), Kept::Wide);
+        assert_eq!(hann(4, Dtype::Int16, Finish::None), Kept::Wide);
+        assert_eq!(hann(4, Dtype::Float32, Finish::Threshold(0.5)), Kept::Wide);
+        assert_eq!(hann(4, Dtype::UInt8, Finish::Argmax), Kept::Narrow);
+        // 27 patches a voxel, and 64.
+        assert_eq!(hann(5, Dtype::Float32, Finish::None), Kept::Means);
+        assert_eq!(hann(6, Dtype::Float32, Finish::None), Kept::Wide);
+    }
+}

@@ -167,22 +167,56 @@ mod tests {
         let run = |level| {
             let (mut wide, mut narrow) = (vec![0.1f64; n as usize], vec![0.1f32; n as usize]);
             let (mut rounded, mut quotients) = (narrow.clone(), narrow.clone());
+            weigh_f32(level, &mut rounded, &weights, 0.3, 1e-2);
+            let (mut shares, mut means) = (rounded.clone(), voxels.clone());
+            share(level, &mut shares, &rounded, &rounded, &narrow, 0.7);
+            means[3] = f32::NEG_INFINITY;
+            let values: Vec<f32> = voxels.iter().rev().copied().collect();
+            approach(level, &mut means, &values, &shares);
             let (mut best, mut labels) = (vec![0.0f32; n as usize], vec![7u32; n as usize]);
             add_f64(level, &mut wide, &voxels, &weights, 0.3, 1e-2);
-            weigh_f32(level, &mut rounded, &weights, 0.3, 1e-2);
             add_f32(level, &mut narrow, &voxels, &rounded);
             divide_f32(level, &mut quotients, &wide, &weights);
             best[5] = f32::NAN;
             take_larger(level, &mut best, &mut labels, &voxels, 9);
             let wide: Vec<u64> = wide.iter().map(|v| v.to_bits()).collect();
             let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-            (wide, bits(&narrow), bits(&rounded), bits(&quotients), bits(&best), labels)
+            let floats = [narrow, rounded, quotients, best, shares, means].map(|v| bits(&v));
+            (wide, floats, labels)
         };
         let expected = run(Level::Base);
         let sum = 0.1 + f64::from(voxels[1]) * (0.3 * 0.5);
-        assert_eq!((expected.0[1], expected.5[5]), (sum.to_bits(), 7));
+        assert_eq!((expected.0[1], expected.2[5]), (sum.to_bits(), 7));
         for level in Level::all() {
             assert_eq!(run(level), expected, "{level:?}");
+        }
+    }
+
+    #[test]
+    fn a_mean_approaches_what_sums_would_give() {
+        let (inf, nan) = (f32::INFINITY, f32::NAN);
+        let steps = [
+            (1.0, 3.0, 0.5, 2.0),
+            (7.5, 7.5, 0.3, 7.5),
+            (-0.0, -0.0, 0.3, -0.0),
+            (-3e38, 3e38, 0.5, 0.0),
+            (1e-45, 1e-45, 0.1, 1e-45),
+            (inf, 1.0, 0.5, inf),
+            (inf, inf, 0.5, inf),
+            (1.0, -inf, 1e-30, -inf),
+            (inf, -inf, 1.0, nan),
+            (nan, 1.0, 1.0, nan),
+            (1.0, nan, 1e-30, nan),
+        ];
+        for (mean, voxel, share, expected) in steps {
+            for level in Level::all() {
+                let mut means = [mean; 9];
+                approach(level, &mut means, &[voxel; 9], &[share; 9]);
+                let is_right = |&found: &f32| {
+                    found.to_bits() == f32::to_bits(expected) || found.is_nan() && expected.is_nan()
+                };
+                assert!(means.iter().all(is_right), "{mean} to {voxel}: {means:?}, {level:?}");
+            }
         }
     }
 
