@@ -162,6 +162,9 @@ impl Plan {
         for column in before.chunk_by(|a, b| a[..2] == b[..2]) {
             let xs: Vec<usize> =
                 column.iter().map(|e| e[2]).filter(|&place| !used(place).is_empty()).collect();
+            if xs.is_empty() {
+                continue;
+            }
             if column[0][..2] == places[..2] {
                 for place in xs {
                     add(&mut beside, place);
@@ -206,6 +209,7 @@ impl Plan {
             for y in ys.clone() {
                 let ahead = match y + ROWS_AHEAD {
                     ahead if ahead < ys.end => [z, ahead, xs.start],
+                    // The next plane's first rows; in a box of fewer rows, a later one.
                     beyond => [z + 1, (beyond - ys.len()).clamp(ys.start, ys.end - 1), xs.start],
                 };
                 let from = part.offset([z, y, xs.start]);

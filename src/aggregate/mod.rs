@@ -1,9 +1,9 @@
 //! Overlapping patches of predictions become one volume.
 //!
-//! The result is made in tiles. A tile exists from its first patch to its last: then its weights are divided away, it goes to
-//! the sink, and its memory is free. In the grid's order memory is one layer of patches, along whichever axis is outermost; in
-//! any other the result is the same but for the order of additions, and what exceeds `memory_bytes` lies in scratch files. Only
-//! patches that may be replaced are kept until the end.
+//! The result is made in tiles. A tile exists from its first patch to its last: then it is finished, goes to the sink, and its
+//! memory is free. In the grid's order memory is one layer of patches, along whichever axis is outermost; in any other the
+//! result is the same but for the order of additions, and what exceeds `memory_bytes` lies in scratch files. Only patches that
+//! may be replaced are kept until the end.
 //!
 //! # Invariants
 //! - Each location of the grid counts once, its patch whole or not at all; a tile leaves when it has all its patches.
@@ -53,10 +53,14 @@ use crate::{Affine, Dtype, Error, Region, Result, Size3, Voxel, with_voxel};
 
 /// Blends the patches of a grid; they come in any order, from any thread.
 ///
+/// Weighted sums are `f64`, divided and rounded at the end. But a result of `f32` or `f16`, of a window that is a product and
+/// at most 32 patches a voxel, is the mean of the patches so far at any time, in `f32`: half the memory, rounded once for each
+/// patch, and so a few units in the last place (of the largest of a voxel's values) from the exact mean.
+///
 /// Where all patches that count for a voxel have the same value there, it comes out as the nearest of the result's dtype, bit
 /// for bit if that is the patches' own: integers of up to 32 bits, `f16` and `f32`, with ±0, ±∞ and subnormals. The exceptions:
 /// - NaN comes out as a NaN, perhaps with other bits (in integers as 0);
-/// - `f64`, and 64-bit integers above 2⁴⁴: sums are `f64` themselves, so the last bits may differ, by about as many units in
+/// - `f64`, and 64-bit integers above 2⁴⁴: sums are no wider, so the last bits may differ, by about as many units in
 ///   the last place as patches overlap; what is above 2⁵³ is rounded first, and `f64` near its largest may overflow;
 /// - a custom window whose weights, or their products and sums, leave the normal range of `f64`.
 ///

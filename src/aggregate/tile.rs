@@ -1,7 +1,7 @@
 //! A box of the result while it is unfinished: patches are added, then weights divided away.
 //!
 //! Sums are `f64`, so that rounding stays far below the result's last bit: a constant comes out as it went in. Where only
-//! the largest channel is asked for they are `f32`.
+//! the largest channel is asked for they are `f32`. Means are another matter (`mean`).
 
 use std::ops::Range;
 

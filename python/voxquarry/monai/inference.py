@@ -42,7 +42,7 @@ def sliding_window_inference(
 ) -> Any:
     """``monai.inferers.sliding_window_inference``: same arguments, same windows in the same batches, same result.
 
-    Windows are blended on the CPU, in sums of double precision; the result goes to ``device`` when it is whole. ``buffer_steps``, which
+    Windows are blended on the CPU; the result goes to ``device`` when it is whole. ``buffer_steps``, which
     saves MONAI memory, is not needed and has no effect. Weights that are no product of lines (``roi_weight_map``, ``process_fn``), a
     ``condition``, and inputs of integers or with other than 1 to 3 spatial axes, are left to MONAI's own function. An output whose
     resolution differs from its window's is weighted by the Gaussian of its own extents, where MONAI enlarges the window's; its ratio on
