@@ -104,7 +104,8 @@ def test_blending_is_its_definition(name: str, window: str) -> None:
         result.add(patches[part], starts[part])
     found = result.finish()
     assert (found.dtype, found.shape) == (np.float32, expected.shape)
-    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-5)
+    # Values of a few hundred: float32 is rounded once for each patch.
+    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=5e-5)
 
 
 @pytest.mark.parametrize("window", WINDOWS)
