@@ -29,42 +29,48 @@ impl RowsMut<'_> {
         unsafe { RowsMut::new(memory.as_mut_ptr(), memory.len() / stride, bytes, stride) }
     }
 
-    /// Bytes of all rows.
-    pub(super) fn bytes(&self) -> usize {
-        self.count * self.bytes
-    }
-
     /// The rows as places of `V` bytes; `None` if a row is not a power of two of those.
-    pub(super) fn places<const V: usize>(&mut self) -> Option<Places<V>> {
+    pub(super) fn places<const V: usize>(&mut self) -> Option<Places<'_, V>> {
         let per_row = self.bytes / V;
         (self.bytes.is_multiple_of(V) && per_row.is_power_of_two()).then(|| Places {
-            base: self.base,
-            shift: per_row.ilog2(),
-            stride: self.stride,
+            count: self.count * per_row,
+            at: Steps { base: self.base, shift: per_row.ilog2(), stride: self.stride },
+            memory: PhantomData,
         })
     }
 }
 
 /// Places for vectors of `V` bytes, one behind the other in rows.
+pub(super) struct Places<'a, const V: usize> {
+    /// How many there are.
+    pub(super) count: usize,
+    pub(super) at: Steps<V>,
+    memory: PhantomData<&'a mut [u8]>,
+}
+
+impl<'a, const V: usize> Places<'a, V> {
+    /// The whole vectors of `out`.
+    pub(super) fn of(out: &'a mut [u8]) -> Self {
+        let at = Steps { base: out.as_mut_ptr(), shift: 0, stride: V };
+        Self { count: out.len() / V, at, memory: PhantomData }
+    }
+}
+
+/// Where places are.
 #[derive(Clone, Copy)]
-pub(super) struct Places<const V: usize> {
+pub(super) struct Steps<const V: usize> {
     base: *mut u8,
-    /// A row has `1 << shift` of them.
+    /// A row has `1 << shift` places.
     shift: u32,
     /// Bytes from row to row.
     stride: usize,
 }
 
-impl<const V: usize> Places<V> {
-    /// The whole vectors of `out`.
-    pub(super) fn of(out: &mut [u8]) -> Self {
-        Self { base: out.as_mut_ptr(), shift: 0, stride: V }
-    }
-
+impl<const V: usize> Steps<V> {
     /// Where vector `i` goes.
     ///
     /// # Safety
-    /// What these are places of has that vector.
+    /// The places have that vector, and they are still lent.
     #[inline(always)]
     pub(super) unsafe fn at(self, i: usize) -> *mut u8 {
         let (row, column) = (i >> self.shift, i & ((1 << self.shift) - 1));

@@ -12,7 +12,7 @@ use std::arch::x86_64::{
 use std::ops::Range;
 
 use super::{GROUP, Grouping};
-use crate::codec::rows::{Places, RowsMut};
+use crate::codec::rows::{Places, Steps};
 
 /// Bytes of a vector.
 const HALF: usize = GROUP / 2;
@@ -23,48 +23,22 @@ const BITS: usize = 8;
 /// Groups whose bits fill vectors.
 const FOUR: usize = HALF / 8;
 
-/// As [`super::join`], for whole groups.
+/// As [`super::join`], for whole groups, which have just these places.
 pub(super) fn join<const T: usize>(
     grouping: Grouping,
     planes: [&[u8]; T],
     groups: Range<usize>,
-    out: &mut [u8],
-) {
-    assert!(out.len() == groups.len() * GROUP * T, "whole groups");
-    // SAFETY: the places are those of `out`, which has the bytes of the groups.
-    unsafe { join_at(grouping, planes, groups, Places::of(out)) }
-}
-
-/// As [`super::join_rows`], for `T` planes.
-pub(super) fn join_rows<const T: usize>(
-    grouping: Grouping,
-    planes: [&[u8]; T],
-    groups: Range<usize>,
-    rows: &mut RowsMut<'_>,
-) -> bool {
-    assert!(rows.bytes() == groups.len() * GROUP * T, "whole groups");
-    let Some(places) = rows.places() else { return false };
-    // SAFETY: the places are those of `rows`, which have the bytes of the groups.
-    unsafe { join_at(grouping, planes, groups, places) }
-    true
-}
-
-/// # Safety
-/// `places` are those of as many bytes as the groups have.
-unsafe fn join_at<const T: usize>(
-    grouping: Grouping,
-    planes: [&[u8]; T],
-    groups: Range<usize>,
-    places: Places<HALF>,
+    places: &Places<'_, HALF>,
 ) {
     debug_assert!(is_x86_feature_detected!("avx2"));
+    assert!(places.count * HALF == groups.len() * GROUP * T, "whole groups");
     assert!(planes.iter().all(|plane| groups.end * GROUP <= plane.len()), "whole groups");
     // SAFETY: `Kernel::Avx2` comes from `Kernel::available` alone, which asked the machine for AVX2. The groups lie in the
-    // planes, as was just checked, and our caller answers for the places.
+    // planes and have their places, as was just checked.
     unsafe {
         match grouping {
-            Grouping::Bytes => bytes(planes, groups, places),
-            Grouping::Bits => bits(planes, groups, places),
+            Grouping::Bytes => bytes(planes, groups, places.at),
+            Grouping::Bits => bits(planes, groups, places.at),
         }
     }
 }
@@ -72,7 +46,7 @@ unsafe fn join_at<const T: usize>(
 /// # Safety
 /// Every plane has the bytes of `groups`, and `places` are those of all planes' bytes.
 #[target_feature(enable = "avx2")]
-unsafe fn bytes<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places: Places<HALF>) {
+unsafe fn bytes<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places: Steps<HALF>) {
     for i in 0..2 * groups.len() {
         let mut joined = [_mm256_setzero_si256(); T];
         for k in 0..T {
@@ -89,7 +63,7 @@ unsafe fn bytes<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places
 /// # Safety
 /// As [`bytes`]; the planes have a multiple of 8 bytes.
 #[target_feature(enable = "avx2")]
-unsafe fn bits<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places: Places<HALF>) {
+unsafe fn bits<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places: Steps<HALF>) {
     let Some(last) = groups.len().checked_sub(FOUR) else {
         for (i, g) in groups.enumerate() {
             let mut halves = [[_mm256_setzero_si256(); T]; 2];
@@ -120,7 +94,7 @@ unsafe fn bits<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places:
 unsafe fn four_groups<const T: usize>(
     planes: [&[u8]; T],
     g: usize,
-    places: Places<HALF>,
+    places: Steps<HALF>,
     first: usize,
 ) {
     let row = planes[0].len() / BITS;
@@ -223,7 +197,7 @@ fn in_turn<const N: usize>(mut units: [__m256i; N]) -> [__m256i; N] {
 /// There are places for it.
 #[target_feature(enable = "avx2")]
 #[inline]
-unsafe fn store_interleaved<const T: usize>(joined: [__m256i; T], places: Places<HALF>, i: usize) {
+unsafe fn store_interleaved<const T: usize>(joined: [__m256i; T], places: Steps<HALF>, i: usize) {
     // Vectors are unpacked in two lanes, each for itself: here they are put right at once.
     let mut units = joined;
     for power in 0..T.ilog2() {

@@ -10,50 +10,24 @@ use std::arch::x86_64::{
 use std::ops::Range;
 
 use super::{GROUP, Grouping};
-use crate::codec::rows::{Places, RowsMut};
+use crate::codec::rows::{Places, Steps};
 
-/// As [`super::join`], for whole groups.
+/// As [`super::join`], for whole groups, which have just these places.
 pub(super) fn join<const T: usize>(
     grouping: Grouping,
     planes: [&[u8]; T],
     groups: Range<usize>,
-    out: &mut [u8],
-) {
-    assert!(out.len() == groups.len() * GROUP * T, "whole groups");
-    // SAFETY: the places are those of `out`, which has the bytes of the groups.
-    unsafe { join_at(grouping, planes, groups, Places::of(out)) }
-}
-
-/// As [`super::join_rows`], for `T` planes.
-pub(super) fn join_rows<const T: usize>(
-    grouping: Grouping,
-    planes: [&[u8]; T],
-    groups: Range<usize>,
-    rows: &mut RowsMut<'_>,
-) -> bool {
-    assert!(rows.bytes() == groups.len() * GROUP * T, "whole groups");
-    let Some(places) = rows.places() else { return false };
-    // SAFETY: the places are those of `rows`, which have the bytes of the groups.
-    unsafe { join_at(grouping, planes, groups, places) }
-    true
-}
-
-/// # Safety
-/// `places` are those of as many bytes as the groups have.
-unsafe fn join_at<const T: usize>(
-    grouping: Grouping,
-    planes: [&[u8]; T],
-    groups: Range<usize>,
-    places: Places<GROUP>,
+    places: &Places<'_, GROUP>,
 ) {
     debug_assert!(is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("gfni"));
+    assert!(places.count == groups.len() * T, "whole groups");
     assert!(planes.iter().all(|plane| groups.end * GROUP <= plane.len()), "whole groups");
     // SAFETY: `Kernel::Avx512` comes from `Kernel::available` alone, which asked the machine for these instructions. The
-    // groups lie in the planes, as was just checked, and our caller answers for the places.
+    // groups lie in the planes and have their places, as was just checked.
     unsafe {
         match grouping {
-            Grouping::Bytes => bytes(planes, groups, places),
-            Grouping::Bits => bits(planes, groups, places),
+            Grouping::Bytes => bytes(planes, groups, places.at),
+            Grouping::Bits => bits(planes, groups, places.at),
         }
     }
 }
@@ -61,7 +35,7 @@ unsafe fn join_at<const T: usize>(
 /// # Safety
 /// Every plane has the bytes of `groups`, and `places` are those of all planes' bytes.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,gfni")]
-unsafe fn bytes<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places: Places<GROUP>) {
+unsafe fn bytes<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places: Steps<GROUP>) {
     for (i, g) in groups.enumerate() {
         let mut joined = [_mm512_setzero_si512(); T];
         for k in 0..T {
@@ -76,7 +50,7 @@ unsafe fn bytes<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places
 /// # Safety
 /// As [`bytes`]; the planes have a multiple of 8 bytes.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,gfni")]
-unsafe fn bits<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places: Places<GROUP>) {
+unsafe fn bits<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places: Steps<GROUP>) {
     let row = planes[0].len() / 8;
     let fours = groups.len() / 4;
     for four in 0..fours {
@@ -198,7 +172,7 @@ impl Lanes {
 /// There are places for it.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,gfni")]
 #[inline]
-unsafe fn store_interleaved<const T: usize>(joined: [__m512i; T], places: Places<GROUP>, i: usize) {
+unsafe fn store_interleaved<const T: usize>(joined: [__m512i; T], places: Steps<GROUP>, i: usize) {
     // Bytes in turn are pairs, pairs in turn fours, fours in turn eights: `run` vectors hold 64 units of `run` bytes.
     let mut units = joined;
     for (power, [low, high]) in TURNS.into_iter().enumerate().take(T.ilog2() as usize) {

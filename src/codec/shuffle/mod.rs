@@ -19,6 +19,8 @@ use std::ops::Range;
 pub(super) use split::split;
 
 use super::kernel::Kernel;
+#[cfg(target_arch = "x86_64")]
+use super::rows::Places;
 use super::rows::RowsMut;
 
 /// Elements that a kernel joins at a time: 8 bytes of each bit plane.
@@ -86,9 +88,13 @@ fn join_rows_with<const T: usize>(
     match kernel {
         Kernel::Portable => false,
         #[cfg(target_arch = "x86_64")]
-        Kernel::Avx2 => avx2::join_rows(grouping, planes, groups, rows),
+        Kernel::Avx2 => {
+            rows.places().map(|places| avx2::join(grouping, planes, groups, &places)).is_some()
+        }
         #[cfg(target_arch = "x86_64")]
-        Kernel::Avx512 => avx512::join_rows(grouping, planes, groups, rows),
+        Kernel::Avx512 => {
+            rows.places().map(|places| avx512::join(grouping, planes, groups, &places)).is_some()
+        }
     }
 }
 
@@ -108,9 +114,9 @@ fn join_with<const T: usize>(
             Grouping::Bits => groups_of(planes, body_groups, body, bits_group),
         },
         #[cfg(target_arch = "x86_64")]
-        Kernel::Avx2 => avx2::join(grouping, planes, body_groups, body),
+        Kernel::Avx2 => avx2::join(grouping, planes, body_groups, &Places::of(body)),
         #[cfg(target_arch = "x86_64")]
-        Kernel::Avx512 => avx512::join(grouping, planes, body_groups, body),
+        Kernel::Avx512 => avx512::join(grouping, planes, body_groups, &Places::of(body)),
     }
     let first = whole * GROUP;
     for (i, element) in tail.chunks_exact_mut(T).enumerate() {
