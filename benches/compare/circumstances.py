@@ -67,5 +67,5 @@ def sentence(record):
     known = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
     cut = "" if record["complete"] else " The run was cut short."
     busy = f"load {record['load_begin']:.1f} before, {record['load_end']:.1f} after the run"
-    place = f"{m['cpu']}, {m['cores']} cores, {m['memory_gib']} GiB, {m['system']}"
+    place = f"{m['cpu']} ({', '.join(m['simd'])}), {m['cores']} cores, {m['memory_gib']} GiB, {m['system']}"
     return f"{record['date']}, commit {record['commit']}, {place}, {busy}; {known}.{cut}"

@@ -115,7 +115,7 @@ class Reporting(unittest.TestCase):
             ],
         }
         opening = {"open_ms": 60.0, "process_opened_mib": 30.0}
-        machine = {"cpu": "", "cores": 2, "memory_gib": 1, "system": ""}
+        machine = {"cpu": "", "simd": ["avx2"], "cores": 2, "memory_gib": 1, "system": ""}
         record = {
             "warm": [warm], "cold": [chilled], "opening": opening, "date": "", "commit": "", "versions": {},
             "machine": machine, "complete": True, "load_begin": 0, "load_end": 0,

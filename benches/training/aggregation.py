@@ -27,7 +27,7 @@ CLASSES = 104
 BATCH = 4
 # Of 16 GiB. A layer of patches is four times that of `SHAPE`: more of it lies in scratch files.
 HUGE_SHAPE, HUGE_QUICK_SHAPE = (4096, 1024, 1024), (256, 160, 160)
-HUGE_MEMORY, HUGE_QUICK_MEMORY = "192MiB", "8MiB"
+HUGE_MEMORY, HUGE_QUICK_MEMORY = "128MiB", "8MiB"
 STORE, ARRAY, INFER = "voxquarry into a store", "voxquarry into an array", "voxquarry.infer into a store"
 TORCHIO, MONAI, MONAI_WHOLE = "TorchIO, hann", "MONAI, gaussian", "MONAI, gaussian, volume read at once"
 # Ours, theirs, at least so many times as fast.

@@ -23,8 +23,8 @@ GRID = vq.GridSampler(16, overlap=8)
 MEMORY = "64MiB"
 # Of a shard: noise does not fit, what repeats does.
 LITTLE_BYTES = 15_000
-# Of a tile's sums, which is what lies in a scratch file.
-TILE_BYTES = 8 * 16 * 16 * 8
+# Of a tile's means, which is what lies in a scratch file.
+TILE_BYTES = 8 * 16 * 16 * 4
 
 
 @contextmanager
