@@ -6,6 +6,7 @@
 
 mod chunk;
 mod figures;
+mod flush;
 mod shard;
 mod tiles;
 mod volume;

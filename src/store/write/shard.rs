@@ -2,11 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::VolumeSpec;
 use super::chunk::Encoded;
 use super::figures::Figures;
+use super::flush::Unflushed;
 use crate::format::array::ArrayLayout;
 use crate::format::attributes::{Kind, SourceFile, VolumeAttributes};
 use crate::format::document;
@@ -66,7 +67,7 @@ impl Totals {
     }
 }
 
-/// Writes the file of a shard and flushes it; none if all its chunks are the fill value. Says how many files that makes.
+/// Writes the file of a shard; none if all its chunks are the fill value.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -75,9 +76,9 @@ pub(super) fn write_shard(
     layout: &ArrayLayout,
     shard: ShardId,
     mut chunks: Vec<Encoded>,
-) -> Result<u64> {
+) -> Result<Option<Unflushed>> {
     if chunks.is_empty() {
-        return Ok(0);
+        return Ok(None);
     }
     let order = layout.morton_slots();
     let mut rank = vec![0; order.len()];
@@ -93,17 +94,17 @@ pub(super) fn write_shard(
         index.set(chunk.slot, offset, chunk.bytes.len());
         offset += chunk.bytes.len() as u64;
     }
-    write_file(&path, chunks.iter().map(|c| &c.bytes[..]).chain([&index.encode()[..]]))?;
-    Ok(1)
+    let parts = chunks.iter().map(|c| &c.bytes[..]);
+    write_file(path, parts.chain([&index.encode()[..]])).map(Some)
 }
 
-/// Writes and flushes a file that nobody reads yet; what a killed writer left there is replaced.
-fn write_file<'a>(path: &Path, parts: impl Iterator<Item = &'a [u8]>) -> Result<()> {
-    let file = File::create(path).map_err(Error::io(path, "cannot create"))?;
+/// Writes a file that nobody reads yet; what a killed writer left there is replaced.
+fn write_file<'a>(path: PathBuf, parts: impl Iterator<Item = &'a [u8]>) -> Result<Unflushed> {
+    let file = File::create(&path).map_err(Error::io(&path, "cannot create"))?;
     let mut writer = BufWriter::with_capacity(1 << 20, file);
     for part in parts {
-        writer.write_all(part).map_err(Error::io(path, "cannot write"))?;
+        writer.write_all(part).map_err(Error::io(&path, "cannot write"))?;
     }
-    let file = writer.into_inner().map_err(|e| Error::io(path, "cannot write")(e.into_error()))?;
-    file.sync_all().map_err(Error::io(path, "cannot flush"))
+    let file = writer.into_inner().map_err(|e| Error::io(&path, "cannot write")(e.into_error()))?;
+    Ok(Unflushed { path, file })
 }

@@ -3,14 +3,12 @@
 //! # Invariants
 //! - A shard file is written once, whole, when the last of its chunks has come; until then its chunks are held encoded.
 //! - A shard is noted in the journal, if there is one, after its file was flushed: what the journal names is on the disk.
-//! - One shard at a time is on its way to the disk, on a thread of its own; a second waits for it.
+//! - Whoever brings the last chunk writes the shard, and gets the error of a full disk; it is flushed behind.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -18,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::VolumeSpec;
 use super::chunk::{ChunkEncoder, Encoded};
 use super::figures::Figures;
+use super::flush::{Flushes, Unflushed};
 use super::shard::{Counts, Totals, write_shard};
 use crate::format::array::ArrayLayout;
 use crate::format::grid::{ChunkId, ShardId, box_of};
@@ -28,8 +27,7 @@ pub(super) struct TileWriter {
     files: Arc<Files>,
     /// Buffers of threads that are at nothing.
     encoders: Mutex<Vec<ChunkEncoder>>,
-    /// Waits for the disk, so that no thread that blends has to.
-    writing: Mutex<Option<JoinHandle<Result<()>>>>,
+    flushes: Mutex<Flushes>,
 }
 
 /// What is on the disk, and what will be.
@@ -86,7 +84,7 @@ impl TileWriter {
         let reopen = |path| reopen(path, &shards, is_there);
         let journal = journal.map(reopen).transpose()?.map(Mutex::new);
         let files = Arc::new(Files { folder, spec, shards, journal });
-        Ok(Self { files, encoders: Mutex::default(), writing: Mutex::default() })
+        Ok(Self { files, encoders: Mutex::default(), flushes: Mutex::default() })
     }
 
     pub(super) fn spec(&self) -> &VolumeSpec {
@@ -172,13 +170,10 @@ impl TileWriter {
                 .then(|| (std::mem::take(chunks), std::mem::take(figures), std::mem::take(counts)))
         };
         let Some((chunks, figures, counts)) = whole else { return Ok(()) };
-        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        joined(writing.take())?;
+        let (written, file) = self.files.write(number, chunks, figures, counts)?;
         let files = self.files.clone();
-        let write = move || files.write(number, chunks, figures, counts);
-        let thread = std::thread::Builder::new().name("voxquarry-writer".to_owned()).spawn(write);
-        *writing = Some(thread.map_err(Error::io(&self.files.folder, "cannot write on a thread"))?);
-        Ok(())
+        let flush = move || files.flush(written, file);
+        self.flushes.lock().unwrap_or_else(PoisonError::into_inner).push(&self.files.folder, flush)
     }
 
     /// Writes counts and metadata.
@@ -186,7 +181,7 @@ impl TileWriter {
     /// # Errors
     /// [`Error::Usage`] if chunks are missing, [`Error::Io`].
     pub(super) fn finish(self) -> Result<()> {
-        joined(self.writing.lock().unwrap_or_else(PoisonError::into_inner).take())?;
+        self.flushes.lock().unwrap_or_else(PoisonError::into_inner).finish()?;
         let mut totals = Totals { figures: Figures::NONE, counts: Vec::new(), shard_files: 0 };
         for number in 0..self.files.shards.len() {
             let Shard::Written(written) = &mut *self.files.shard(number) else {
@@ -203,29 +198,15 @@ impl TileWriter {
     }
 }
 
-impl Drop for TileWriter {
-    /// Waits for the disk: the folder may be removed next.
-    fn drop(&mut self) {
-        let writing = self.writing.get_mut().unwrap_or_else(PoisonError::into_inner);
-        // Whoever drops the writer has given its work up, or got an error already.
-        let _ = joined(writing.take());
-    }
-}
-
-/// What became of a shard that was on its way.
-fn joined(writing: Option<JoinHandle<Result<()>>>) -> Result<()> {
-    writing.map_or(Ok(()), |thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
-}
-
 impl Files {
-    /// Writes a whole shard, whose figures and counts came in any order, and notes it.
+    /// Writes a whole shard, whose figures and counts came in any order.
     fn write(
         &self,
         number: usize,
         chunks: Vec<Encoded>,
         mut figures: Vec<(u64, Figures)>,
         counts: Counts,
-    ) -> Result<()> {
+    ) -> Result<(Written, Option<Unflushed>)> {
         let layout = &self.spec.layout;
         // In C order, so that figures do not depend on the order in which chunks came.
         figures.sort_unstable_by_key(|(index, _)| *index);
@@ -233,12 +214,19 @@ impl Files {
         for (_, figures) in &figures {
             merged.merge(figures);
         }
-        let files = write_shard(&self.folder, layout, shard_id(layout, number), chunks)?;
-        let written = Written { shard: number, files, figures: merged, counts };
+        let file = write_shard(&self.folder, layout, shard_id(layout, number), chunks)?;
+        let files = u64::from(file.is_some());
+        Ok((Written { shard: number, files, figures: merged, counts }, file))
+    }
+
+    /// Waits until the disk has a shard, and notes it.
+    fn flush(&self, written: Written, file: Option<Unflushed>) -> Result<()> {
+        file.map_or(Ok(()), Unflushed::flush)?;
         if let Some(journal) = &self.journal {
             let mut file = journal.lock().unwrap_or_else(PoisonError::into_inner);
             note(&mut file, &written).map_err(Error::io(&self.folder, "cannot note a shard of"))?;
         }
+        let number = written.shard;
         *self.shard(number) = Shard::Written(written);
         Ok(())
     }

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use super::chunk::{ChunkEncoder, ChunkResult, Encoded};
 use super::figures::Figures;
+use super::flush::Flushes;
 use super::shard::{Totals, write_shard};
 use crate::format::array::ArrayLayout;
 use crate::format::attributes::{Kind, SourceFile};
@@ -57,6 +58,7 @@ pub struct VolumeWriter {
     sums: Option<Vec<(u64, f64)>>,
     source: Option<SourceFile>,
     shard_files: u64,
+    flushes: Flushes,
 }
 
 impl VolumeWriter {
@@ -85,6 +87,7 @@ impl VolumeWriter {
             sums: None,
             source: None,
             shard_files: 0,
+            flushes: Flushes::default(),
         })
     }
 
@@ -190,7 +193,10 @@ impl VolumeWriter {
                 }
                 if slab_ends {
                     let chunks = std::mem::take(&mut self.slab[held]);
-                    self.shard_files += write_shard(&self.folder, &layout, shard, chunks)?;
+                    if let Some(file) = write_shard(&self.folder, &layout, shard, chunks)? {
+                        self.shard_files += 1;
+                        self.flushes.push(&self.folder, || file.flush())?;
+                    }
                 }
             }
         }
@@ -209,6 +215,7 @@ impl VolumeWriter {
                 self.spec.name, self.next
             )));
         }
+        self.flushes.finish()?;
         let totals =
             Totals { figures: self.figures, counts: self.counts, shard_files: self.shard_files };
         totals.write(&self.folder, &self.spec, self.source.take())?;
