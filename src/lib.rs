@@ -16,6 +16,7 @@ mod dtype;
 mod error;
 pub mod format;
 mod geometry;
+mod level;
 mod prefetch;
 mod process;
 pub mod queue;

@@ -52,7 +52,7 @@ impl<T: Voxel> Sink for ArraySink<T> {
         self.boxes.tile()
     }
 
-    fn put(&self, region: &Region, voxels: &[u8]) -> Result<()> {
+    fn put(&self, region: &Region, voxels: &[u8], _: usize) -> Result<()> {
         let number = self.boxes.holding(region.start);
         assert_eq!(self.boxes.region(number), *region, "a box of the sink");
         assert!(!self.taken[number].swap(true, Ordering::Relaxed), "a box is put once");

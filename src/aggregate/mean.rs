@@ -10,6 +10,7 @@
 
 use std::ops::Range;
 
+use super::ledger::Bits;
 use super::plan::Plan;
 use super::row;
 use super::tile::{Part, Patch, ROWS_AHEAD, Rows, offset_in, put};
@@ -17,36 +18,19 @@ use super::value::Value;
 use crate::prefetch::prefetch;
 use crate::{Region, Size3};
 
-/// The patches that a tile has had: a bit for each that counts for it.
-#[derive(Debug, Default)]
-pub(super) struct Had(Vec<u64>);
-
 /// The patches that count for a tile: places on each axis.
 struct Meeting([Range<usize>; 3]);
 
 impl Meeting {
     fn new(plan: &Plan, region: &Region) -> Self {
-        Self([0, 1, 2].map(|a| {
-            plan.axes[a].patches_meeting(&(region.start[a] as usize..region.end(a) as usize))
-        }))
+        let voxels = [0, 1, 2].map(|a| region.start[a] as usize..region.end(a) as usize);
+        Self(plan.patches_meeting(&voxels))
     }
 
     /// Bit of the patch at `places`.
     fn bit(&self, places: Size3) -> usize {
         let [z, y, x] = [0, 1, 2].map(|a| places[a] - self.0[a].start);
         (z * self.0[1].len() + y) * self.0[2].len() + x
-    }
-}
-
-impl Had {
-    fn has(&self, bit: usize) -> bool {
-        self.0.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
-    }
-
-    fn note(&mut self, bit: usize) {
-        let word = bit / 64;
-        self.0.resize(self.0.len().max(word + 1), 0);
-        self.0[word] |= 1 << (bit % 64);
     }
 }
 
@@ -81,20 +65,19 @@ impl Plan {
         &self,
         patches: &[&Patch<'_, T>],
         region: &Region,
-        had: &mut Had,
+        had: &mut Bits,
         means: &mut [f32],
         rows: &mut Rows,
     ) {
         let meeting = Meeting::new(self, region);
         for patch in patches {
             let part = self.part(patch, region);
-            let near = [(0, &part.z), (1, &part.y), (2, &part.x)]
-                .map(|(axis, voxels)| self.axes[axis].patches_meeting(voxels));
+            let near = self.patches_meeting(&[part.z.clone(), part.y.clone(), part.x.clone()]);
             let earlier: Vec<Size3> = crate::format::grid::box_of(near)
                 .filter(|&places| had.has(meeting.bit(places)))
                 .collect();
             self.take_part(&part, &earlier, region, means, rows);
-            had.note(meeting.bit(patch.places));
+            had.insert(meeting.bit(patch.places));
         }
     }
 
@@ -144,15 +127,15 @@ impl Plan {
 
     /// Weights of the patch at `places` and of those `before` it, in a box of `(z, y, x)`.
     fn shares(&self, places: Size3, before: &[Size3], [z, y, x]: &[Range<usize>; 3]) -> Shares {
-        let largest = self.weights.profiles[2].iter().copied().fold(0.0, f64::max);
         let used = |place: usize| {
             let used = &self.axes[2].used[place];
             used.start.max(x.start)..used.end.min(x.end)
         };
         let add = |sums: &mut [f32], place: usize| {
-            for i in used(place) {
-                sums[i - x.start] += (self.weight(2, place, i) / largest) as f32;
-            }
+            let (used, start) = (used(place), self.axes[2].starts[place]);
+            let weights = &self.weights.along_x[(used.start as i64 - start) as usize..];
+            let sums = &mut sums[used.start - x.start..used.end - x.start];
+            sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += weight);
         };
         let mut own = vec![0.0; x.len()];
         add(&mut own, places[2]);

@@ -16,6 +16,7 @@ mod array;
 mod buffer;
 mod coverage;
 mod latest;
+mod ledger;
 mod mean;
 mod options;
 mod plan;
@@ -30,13 +31,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use half::bf16;
-use rayon::prelude::*;
 use serde_json::json;
 
 pub use array::ArraySink;
 use buffer::{Budget, Buffer};
 use latest::Latest;
-use mean::Had;
+use ledger::{Bits, Ledger};
 pub use options::{AggregateOptions, Duplicates, Finish, NonFinite, Scale};
 use plan::{Plan, Tiling};
 pub use sink::{Sink, StoreSink};
@@ -91,7 +91,8 @@ struct Tile {
     awaited: usize,
     /// Made for the first patch.
     sums: Option<Buffer>,
-    had: Had,
+    /// The patches that it has had: a bit for each that counts for it.
+    had: Bits,
 }
 
 /// A box of the sink whose tiles are finished one by one.
@@ -101,16 +102,6 @@ struct Gathering {
     awaited: usize,
     /// Made for the first tile, if there are several.
     voxels: Option<Buffer>,
-}
-
-/// Who has come.
-#[derive(Debug)]
-struct Ledger {
-    /// One bit a patch.
-    added: Vec<u64>,
-    /// Patches that an earlier run made needless.
-    needless: Vec<u64>,
-    missing: usize,
 }
 
 /// Elements of patches, for bindings that know them at run time.
@@ -262,22 +253,16 @@ impl<S: Sink> Aggregator<S> {
                 *awaited = 0;
             }
         }
-        let mut needless = vec![0; plan.grid.len().div_ceil(64)];
-        let mut missing = plan.grid.len();
-        if awaited.contains(&0) {
-            for number in 0..plan.grid.len() {
-                let places = plan.grid.places_of(plan.grid.start(number)).expect("its own start");
-                let [zs, ys, xs] = tiling.met_by(&plan, places);
-                let met = crate::format::grid::box_of([zs, ys, xs]);
-                if met.map(|at| awaited[tiling.number(at)]).all(|awaited| awaited == 0) {
-                    needless[number / 64] |= 1 << (number % 64);
-                    missing -= 1;
-                }
-            }
-        }
+        let is_needless = |&number: &usize| {
+            let places = plan.grid.places_of(plan.grid.start(number)).expect("its own start");
+            let mut met = crate::format::grid::box_of(tiling.met_by(&plan, places));
+            met.all(|at| awaited[tiling.number(at)] == 0)
+        };
+        let patches = if awaited.contains(&0) { 0..plan.grid.len() } else { 0..0 };
+        let ledger = Ledger::new(plan.grid.len(), patches.filter(is_needless));
         let tiles = awaited
             .into_iter()
-            .map(|awaited| Mutex::new(Tile { awaited, sums: None, had: Had::default() }));
+            .map(|awaited| Mutex::new(Tile { awaited, sums: None, had: Bits::default() }));
         let budget = Budget::new(options.memory_bytes, sink.scratch_folder());
         let replaces = options.duplicates == Duplicates::Replace;
         Self {
@@ -289,7 +274,7 @@ impl<S: Sink> Aggregator<S> {
             latest: replaces.then(|| Latest::new(budget.clone())),
             budget,
             non_finite: options.non_finite,
-            ledger: Mutex::new(Ledger { added: vec![0; needless.len()], needless, missing }),
+            ledger: Mutex::new(ledger),
             failed: AtomicBool::new(false),
             plan,
             sink,
@@ -363,15 +348,35 @@ impl<S: Sink> Aggregator<S> {
             }
         }
         let by_tile: Vec<_> = by_tile.into_iter().collect();
-        let added = self.pool.get()?.install(|| {
-            by_tile.par_iter().try_for_each_init(Rows::default, |rows, (tile, patches)| {
-                self.add_to_tile(*tile, patches, rows)
-            })
-        });
+        let finished = Mutex::new(Vec::new());
+        let add = |rows: &mut Rows, n: usize| {
+            let (tile, patches) = &by_tile[n];
+            let finished_box = self.add_to_tile(*tile, patches, rows)?;
+            finished.lock().unwrap_or_else(PoisonError::into_inner).extend(finished_box);
+            Ok(())
+        };
+        let added = self
+            .pool
+            .share(by_tile.len(), Rows::default, add)
+            .and_then(|()| self.put(finished.into_inner().unwrap_or_else(PoisonError::into_inner)));
         if added.is_err() {
             self.failed.store(true, Ordering::Relaxed);
         }
         added
+    }
+
+    /// Hands finished boxes to the sink.
+    fn put(&self, mut boxes: Vec<(Region, Buffer)>) -> Result<()> {
+        let mut parts: Vec<(Region, &[u8], usize)> = Vec::new();
+        for (region, voxels) in &mut boxes {
+            let voxels = &*voxels.bytes();
+            parts.extend((0..self.sink.parts(region)).map(|part| (*region, voxels, part)));
+        }
+        let put = |n: usize| {
+            let (region, voxels, part) = &parts[n];
+            self.sink.put(region, voxels, *part)
+        };
+        self.pool.share(parts.len(), || (), |(), n| put(n))
     }
 
     /// As [`Aggregator::add`] for bytes of `dtype`: for bindings that know it at run time.
@@ -393,7 +398,7 @@ impl<S: Sink> Aggregator<S> {
 
     /// How many patches are still awaited.
     pub fn missing(&self) -> usize {
-        self.ledger().missing
+        self.ledger().missing()
     }
 
     /// Whether the patch that begins at `start` was added, or is needless.
@@ -414,13 +419,13 @@ impl<S: Sink> Aggregator<S> {
     /// [`Error::Usage`] that says how many are missing, and the first.
     pub fn check_complete(&self) -> Result<()> {
         let (grid, ledger) = (&self.plan.grid, self.ledger());
-        if ledger.missing == 0 {
+        if ledger.missing() == 0 {
             return Ok(());
         }
         let first = (0..grid.len()).find(|&n| !ledger.has(n)).expect("some are missing");
         Err(Error::usage(format!(
             "{} of {} patches are missing, the first begins at {:?} (z, y, x): add them, then finish",
-            ledger.missing,
+            ledger.missing(),
             grid.len(),
             grid.start(first)
         )))
@@ -500,12 +505,12 @@ impl<S: Sink> Aggregator<S> {
         number: usize,
         patches: &[&Patch<'_, T>],
         rows: &mut Rows,
-    ) -> Result<()> {
+    ) -> Result<Option<(Region, Buffer)>> {
         let region = self.tiling.region(number);
         let finished = {
             let mut tile = self.tiles[number].lock().unwrap_or_else(PoisonError::into_inner);
             if tile.awaited == 0 {
-                return Ok(());
+                return Ok(None);
             }
             let Tile { awaited, sums, had } = &mut *tile;
             let filled = match &mut *sums {
@@ -523,19 +528,23 @@ impl<S: Sink> Aggregator<S> {
         };
         match finished {
             Some(sums) => self.finish_tile(&region, sums, rows),
-            None => Ok(()),
+            None => Ok(None),
         }
     }
 
-    /// Finishes a tile, and hands its box to the sink if that is whole now.
-    fn finish_tile(&self, region: &Region, mut sums: Buffer, rows: &mut Rows) -> Result<()> {
+    /// Finishes a tile, and gives its box if that is whole now and comes to the sink in parts; otherwise the sink has it.
+    fn finish_tile(
+        &self,
+        region: &Region,
+        mut sums: Buffer,
+        rows: &mut Rows,
+    ) -> Result<Option<(Region, Buffer)>> {
         let number = self.boxing.holding(region.start);
         let canvas = self.boxing.region(number);
-        if canvas == *region && self.plan.keeps_results() {
-            return self.sink.put(&canvas, sums.bytes());
-        }
-        let voxel_bytes = self.plan.out_channels().unwrap_or(1) * self.plan.dtype.size();
-        let mut voxels = {
+        let mut voxels = if canvas == *region && self.plan.keeps_results() {
+            sums
+        } else {
+            let voxel_bytes = self.plan.out_channels().unwrap_or(1) * self.plan.dtype.size();
             let mut gathering = self.boxes[number].lock().unwrap_or_else(PoisonError::into_inner);
             let voxels = match &mut gathering.voxels {
                 Some(voxels) => voxels,
@@ -545,35 +554,15 @@ impl<S: Sink> Aggregator<S> {
             drop(sums);
             gathering.awaited -= region.len();
             if gathering.awaited > 0 {
-                return Ok(());
+                return Ok(None);
             }
             gathering.voxels.take().expect("it was just written to")
         };
-        self.sink.put(&canvas, voxels.bytes())
-    }
-}
-
-impl Ledger {
-    fn has(&self, number: usize) -> bool {
-        (self.added[number / 64] | self.needless[number / 64]) >> (number % 64) & 1 == 1
-    }
-
-    fn is_needless(&self, number: usize) -> bool {
-        self.needless[number / 64] >> (number % 64) & 1 == 1
-    }
-
-    /// Notes that a patch is added; `false` if it was before.
-    fn mark(&mut self, number: usize) -> bool {
-        let (word, bit) = (number / 64, 1 << (number % 64));
-        let is_new = self.added[word] & bit == 0;
-        self.added[word] |= bit;
-        self.missing -= usize::from(is_new && !self.is_needless(number));
-        is_new
-    }
-
-    fn unmark(&mut self, number: usize) {
-        self.added[number / 64] &= !(1 << (number % 64));
-        self.missing += usize::from(!self.is_needless(number));
+        if self.sink.parts(&canvas) > 1 {
+            return Ok(Some((canvas, voxels)));
+        }
+        self.sink.put(&canvas, voxels.bytes(), 0)?;
+        Ok(None)
     }
 }
 

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use super::coverage::AxisCoverage;
 use super::options::{AggregateOptions, Finish};
-use super::row::Level;
 use super::window::{Weights, Window};
+use crate::level::Level;
 use crate::sample::Grid;
 use crate::{Dtype, Error, Region, Result, Size3};
 
@@ -85,6 +85,11 @@ impl Plan {
     /// Channels of the result, or `None` if it has no such axis.
     pub(super) fn out_channels(&self) -> Option<usize> {
         if self.finish.is_argmax() { None } else { self.channels }
+    }
+
+    /// Patches, by their places on each axis, that reach any of `voxels`.
+    pub(super) fn patches_meeting(&self, voxels: &[Range<usize>; 3]) -> [Range<usize>; 3] {
+        [0, 1, 2].map(|a| self.axes[a].patches_meeting(&voxels[a]))
     }
 
     /// Elements of one patch.

@@ -1,76 +1,9 @@
 //! The inner loops of blending, over one row of voxels, compiled for the widest registers of the machine.
 //!
 //! The loops are plain and the compiler vectorises them; rounding is the same on every machine, for no step is fused.
-#![allow(unsafe_code)]
 
 use super::value::Value;
-
-/// Instructions that the loops are compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Level {
-    Base,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-}
-
-impl Level {
-    /// The widest that this machine has.
-    pub(super) fn detect() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
-                return Self::Avx512;
-            }
-            if is_x86_feature_detected!("avx2") {
-                return Self::Avx2;
-            }
-        }
-        Self::Base
-    }
-
-    /// Every level that this machine has.
-    #[cfg(test)]
-    fn all() -> Vec<Self> {
-        #[cfg(target_arch = "x86_64")]
-        let known = [Self::Base, Self::Avx2, Self::Avx512];
-        #[cfg(not(target_arch = "x86_64"))]
-        let known = [Self::Base];
-        let last = known.iter().position(|&level| level == Self::detect()).unwrap();
-        known[..=last].to_vec()
-    }
-}
-
-/// Defines `name` as `body`, compiled once for each level.
-macro_rules! for_levels {
-    ($(#[$doc:meta])* $name:ident<$($generic:ident: $bound:path),*>($($arg:ident: $t:ty),*), $body:ident) => {
-        $(#[$doc])*
-        pub(super) fn $name<$($generic: $bound),*>(level: Level, $($arg: $t),*) {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2")]
-                fn avx2<$($generic: $bound),*>($($arg: $t),*) {
-                    $body($($arg),*);
-                }
-                #[target_feature(enable = "avx512f,avx512dq")]
-                fn avx512<$($generic: $bound),*>($($arg: $t),*) {
-                    $body($($arg),*);
-                }
-                match level {
-                    // SAFETY: `Level::detect`, the only maker of levels, asked the machine for what they name;
-                    // `every_level_gives_the_same_bits` runs them all.
-                    Level::Avx2 => return unsafe { avx2($($arg),*) },
-                    // SAFETY: as above.
-                    Level::Avx512 => return unsafe { avx512($($arg),*) },
-                    Level::Base => {}
-                }
-            }
-            let _ = level;
-            $body($($arg),*);
-        }
-    };
-}
+use crate::level::for_levels;
 
 for_levels! {
     /// `sums += voxels × max(outer × weights, floor)` in `f64`.
@@ -158,6 +91,7 @@ fn divide_f32_loop(quotients: &mut [f32], sums: &[f64], totals: &[f64]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::level::Level;
 
     #[test]
     fn every_level_gives_the_same_bits() {

@@ -23,11 +23,16 @@ pub trait Sink: Send + Sync {
         false
     }
 
-    /// Takes a box: `(c, z, y, x)` voxels of the result's dtype.
+    /// In how many parts a box is taken, which threads share.
+    fn parts(&self, _: &Region) -> usize {
+        1
+    }
+
+    /// Takes one of the parts of a box: `(c, z, y, x)` voxels of the result's dtype, those of the whole box.
     ///
     /// # Errors
     /// Whatever storing it returns; the result is of no use afterwards.
-    fn put(&self, region: &Region, voxels: &[u8]) -> Result<()>;
+    fn put(&self, region: &Region, voxels: &[u8], part: usize) -> Result<()>;
 
     /// After the last box.
     ///
@@ -65,8 +70,12 @@ impl Sink for StoreSink {
         self.volume.is_written(region)
     }
 
-    fn put(&self, region: &Region, voxels: &[u8]) -> Result<()> {
-        self.volume.put(region, voxels)
+    fn parts(&self, region: &Region) -> usize {
+        self.volume.chunks_in(region)
+    }
+
+    fn put(&self, region: &Region, voxels: &[u8], part: usize) -> Result<()> {
+        self.volume.put_chunk(region, voxels, part)
     }
 
     fn finish(self) -> Result<Volume> {

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::mean::Had;
+use super::ledger::Bits;
 use super::options::Finish;
 use super::plan::{Kept, Plan};
 use super::row;
@@ -96,7 +96,7 @@ impl Plan {
         &self,
         patches: &[&Patch<'_, T>],
         region: &Region,
-        had: &mut Had,
+        had: &mut Bits,
         sums: &mut [u8],
         rows: &mut Rows,
     ) {

@@ -30,6 +30,8 @@ pub enum Window {
 pub(super) struct Weights {
     pub(super) profiles: [Vec<f64>; 3],
     pub(super) floor: f64,
+    /// The profile of x in multiples of its largest weight.
+    pub(super) along_x: Vec<f32>,
 }
 
 /// Below this, MONAI lifts weights of its Gaussian.
@@ -87,7 +89,9 @@ impl Window {
             }
             _ => 0.0,
         };
-        Ok(Weights { profiles, floor })
+        let largest = profiles[2].iter().copied().fold(0.0, f64::max);
+        let along_x = profiles[2].iter().map(|weight| (weight / largest) as f32).collect();
+        Ok(Weights { profiles, floor, along_x })
     }
 
     /// Weight of voxel `n` of `p` on `axis`.

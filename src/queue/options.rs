@@ -180,10 +180,10 @@ pub(super) fn build(dataset: &Dataset, sampler: Sampler, options: QueueOptions) 
     }
     let counts = match &sampler {
         Sampler::Random(_) => named.iter().map(|(_, count)| *count).collect(),
-        Sampler::Grid(_) => Pool::new(Some(threads)).get()?.install(|| {
+        Sampler::Grid(_) => Pool::new(Some(threads)).install(|| {
             let patches = |(name, _): &(String, u64)| Ok(open(name)?.grid_patches().unwrap_or(0));
             named.par_iter().map(patches).collect::<Result<Vec<u64>>>()
-        })?,
+        })??,
     };
     let window_entries = match options.shuffle {
         Shuffle::Window => {

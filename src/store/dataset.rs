@@ -121,7 +121,7 @@ impl Dataset {
         if numbers.end - numbers.start < PARALLEL || self.0.context.shared().pool.threads() == 1 {
             return numbers.map(work).collect();
         }
-        self.0.context.shared().pool.get()?.install(|| numbers.into_par_iter().map(work).collect())
+        self.0.context.shared().pool.install(|| numbers.into_par_iter().map(work).collect())?
     }
 
     fn volume(&self, subject: &str, volume: &str) -> Result<Volume> {

@@ -9,6 +9,7 @@
 mod ahead;
 mod cache;
 mod context;
+mod crew;
 mod dataset;
 mod gather;
 mod memo;

@@ -14,8 +14,6 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use super::ahead;
 use super::cache::{ChunkKey, Keeper, Lookup, Tally, zeros};
 use super::gather::{Canvas, Placement, Plain};
@@ -39,7 +37,7 @@ const PARALLEL_BYTES: usize = 1 << 20;
 const WAVE_CHUNKS: usize = 4096;
 
 /// Chunks that a thread takes at a time.
-const PART_CHUNKS: usize = 16;
+const PART_CHUNKS: usize = 4;
 
 /// Open shards; those without a file are all zero.
 type Shards = Vec<Option<Arc<Shard>>>;
@@ -136,12 +134,10 @@ impl Volume {
                 return Ok(());
             }
             read_ahead(&mut jobs, &shards);
-            match pool.filter(|_| jobs.len() > PART_CHUNKS) {
+            match pool {
                 Some(pool) => {
-                    let parts = || {
-                        jobs.par_chunks(PART_CHUNKS).try_for_each(|part| read.run(part, &shards))
-                    };
-                    pool.get()?.install(parts)?;
+                    let parts: Vec<&[Job]> = jobs.chunks(PART_CHUNKS).collect();
+                    pool.share(parts.len(), || (), |(), part| read.run(parts[part], &shards))?;
                 }
                 None => read.run(&jobs, &shards)?,
             }

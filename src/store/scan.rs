@@ -57,6 +57,6 @@ impl Volume {
             return boxes.iter().enumerate().map(|wanted| one(&mut voxels, wanted)).collect();
         }
         let scan = || boxes.par_iter().enumerate().map_init(Vec::new, one).collect();
-        self.context().shared().pool.get()?.install(scan)
+        self.context().shared().pool.install(scan)?
     }
 }

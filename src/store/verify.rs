@@ -113,11 +113,11 @@ fn verify_volume(volume: &Volume, progress: &dyn Fn(), report: &mut VerifyReport
         None
     });
     let beside = Beside { counts: counts.as_ref(), sums: sums.as_ref() };
-    let pool = volume.context().shared().pool.get()?;
+    let pool = &volume.context().shared().pool;
     let before = report.shards;
     for shard in volume.layout().shards() {
         progress();
-        report.add(pool.install(|| verify_shard(volume, shard, beside)));
+        report.add(pool.install(|| verify_shard(volume, shard, beside))?);
     }
     let (found, expected) = (report.shards - before, volume.attributes().shard_files);
     if found != expected {

@@ -1,13 +1,14 @@
 //! Figures of chunks, and their union over a volume: statistics and label counts.
 //!
 //! # Invariants
-//! - Chunks are merged in C order, so the figures do not depend on the number of threads.
+//! - Chunks are merged in C order, so the figures do not depend on the number of threads, nor on the machine's registers.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
 use crate::format::array::ArrayLayout;
 use crate::format::attributes::Statistics;
+use crate::level::{Level, for_levels};
 use crate::{Dtype, Region, Size3, Voxel, with_voxel};
 
 /// Statistics of some voxels; merged pairwise (Chan, Golub and `LeVeque` 1979).
@@ -48,7 +49,13 @@ impl Figures {
 
     /// Figures of a chunk's voxels inside the volume.
     pub(super) fn of(voxels: &[u8], layout: &ArrayLayout, at: Size3) -> Self {
-        with_voxel!(layout.dtype, T => figures(rows::<T>(voxels, layout.chunk, layout.chunk_region(at))))
+        let mut figures = Self::NONE;
+        let inside = layout.chunk_region(at);
+        with_voxel!(layout.dtype, T => {
+            let voxels: &[T] = bytemuck::cast_slice(voxels);
+            figure(Level::detect(), &mut figures, voxels, layout.chunk, inside);
+        });
+        figures
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
@@ -107,7 +114,18 @@ pub(in crate::store) fn rows<T: Voxel>(
 /// Sums that a row is spread over, so that a processor adds several voxels at a time.
 const LANES: usize = 16;
 
-fn figures<'a, T: Voxel>(rows: impl Iterator<Item = &'a [T]> + Clone) -> Figures {
+for_levels! {
+    /// Figures of the voxels of `inside`, the first of a box of extents `chunk`.
+    figure<T: Voxel>(figures: &mut Figures, voxels: &[T], chunk: Size3, inside: Region), figure_loop
+}
+
+#[inline(always)]
+fn figure_loop<T: Voxel>(figures: &mut Figures, voxels: &[T], chunk: Size3, inside: Region) {
+    *figures = figures_of(rows::<T>(bytemuck::cast_slice(voxels), chunk, inside));
+}
+
+#[inline(always)]
+fn figures_of<'a, T: Voxel>(rows: impl Iterator<Item = &'a [T]> + Clone) -> Figures {
     let (mut finite, mut non_finite, mut sums) = (0, 0, [0.0f64; LANES]);
     let mut extremes: Option<(T, T)> = None;
     let mut finite_row = Vec::new();
@@ -138,6 +156,7 @@ fn figures<'a, T: Voxel>(rows: impl Iterator<Item = &'a [T]> + Clone) -> Figures
 }
 
 /// The finite voxels of a row, in `room` if they are not all; the others are counted.
+#[inline(always)]
 fn finite_of<'a, T: Voxel>(row: &'a [T], room: &'a mut Vec<T>, others: &mut u64) -> &'a [T] {
     let is_finite = |v: &T| v.to_f64().is_finite();
     if !T::DTYPE.is_float() || row.iter().fold(true, |all, v| all & is_finite(v)) {
@@ -149,6 +168,7 @@ fn finite_of<'a, T: Voxel>(row: &'a [T], room: &'a mut Vec<T>, others: &mut u64)
     room
 }
 
+#[inline(always)]
 fn add_each<T: Copy>(sums: &mut [f64; LANES], row: &[T], value: impl Fn(T) -> f64) {
     let (whole, rest) = row.as_chunks::<LANES>();
     for voxels in whole {
@@ -161,6 +181,7 @@ fn add_each<T: Copy>(sums: &mut [f64; LANES], row: &[T], value: impl Fn(T) -> f6
     }
 }
 
+#[inline(always)]
 fn fold<T: Copy>(first: T, row: &[T], choose: impl Fn(T, T) -> T) -> T {
     let (whole, rest) = row.as_chunks::<LANES>();
     let mut chosen = [first; LANES];
@@ -236,7 +257,7 @@ mod tests {
             (0..1000u32).map(|i| ((i * 7919) % 1000) as f32 / 3.0 - 100.0).collect();
         let mut merged = Figures::NONE;
         for part in values.chunks(77) {
-            merged.merge(&figures(part.chunks(10)));
+            merged.merge(&figures_of(part.chunks(10)));
         }
         let (n, mean) = (1000.0, values.iter().map(|&v| f64::from(v)).sum::<f64>() / 1000.0);
         let std = (values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n).sqrt();
@@ -249,12 +270,34 @@ mod tests {
 
     #[test]
     fn extremes_are_exact_and_non_finite_voxels_apart() {
-        let found = figures([&[u64::MAX, 3][..]].into_iter()).statistics();
+        let found = figures_of([&[u64::MAX, 3][..]].into_iter()).statistics();
         assert_eq!((found.min, found.max), (Some(3.into()), Some(u64::MAX.into())));
-        let found = figures([&[f32::NAN, f32::INFINITY, 2.0][..]].into_iter()).statistics();
+        let found = figures_of([&[f32::NAN, f32::INFINITY, 2.0][..]].into_iter()).statistics();
         assert_eq!((found.non_finite, found.mean, found.std), (2, Some(2.0), Some(0.0)));
-        let found = figures([&[f32::NAN][..]].into_iter()).statistics();
+        let found = figures_of([&[f32::NAN][..]].into_iter()).statistics();
         assert_eq!((found.voxels, found.min, found.mean), (1, None, None));
+    }
+
+    #[test]
+    fn every_level_gives_the_same_bits() {
+        fn check<T: Voxel>(value: impl Fn(usize) -> T) {
+            let (chunk, inside) = ([3, 5, 40], Region::new([0; 3], [2, 5, 37]));
+            let voxels: Vec<T> = (0..600).map(value).collect();
+            let figures = |level| {
+                let mut figures = Figures::NONE;
+                figure(level, &mut figures, &voxels, chunk, inside);
+                serde_json::to_string(&figures).unwrap()
+            };
+            let expected = figures(Level::Base);
+            for level in Level::all() {
+                assert_eq!(figures(level), expected, "{level:?} {}", T::DTYPE);
+            }
+        }
+        check(|i| (i * 37 % 251) as f32 / 7.0 - 9.0);
+        check(|i| if i % 11 == 0 { f32::NAN } else { i as f32 });
+        check(|i| ((i * 37) as i16).wrapping_mul(991));
+        check(|i| (i * 91) as u8);
+        check(|i| i as f64 * 1e300);
     }
 
     #[test]

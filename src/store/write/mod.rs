@@ -222,13 +222,18 @@ impl AddedVolume {
         self.volume.is_written(region)
     }
 
-    /// Takes the voxels of a box that begins and ends with chunks: `(c, z, y, x)` in C order, every channel; in any order,
-    /// from any thread, each box once.
+    /// How many chunks, of all channels, lie in a box that begins and ends with chunks.
+    pub fn chunks_in(&self, region: &Region) -> usize {
+        self.volume.chunks_in(region)
+    }
+
+    /// Takes the `number`-th chunk of such a box, whose `voxels` are `(c, z, y, x)` in C order, every channel; in any order,
+    /// from any thread, each chunk once.
     ///
     /// # Errors
     /// [`Error::BufferLength`]; [`Error::Data`] if a label map holds something else; [`Error::Io`].
-    pub fn put(&self, region: &Region, voxels: &[u8]) -> Result<()> {
-        self.volume.put(region, voxels)
+    pub fn put_chunk(&self, region: &Region, voxels: &[u8], number: usize) -> Result<()> {
+        self.volume.put_chunk(region, voxels, number)
     }
 
     /// Makes the volume visible, whole, and opens it.

@@ -10,7 +10,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::VolumeSpec;
@@ -106,12 +105,18 @@ impl TileWriter {
         })
     }
 
-    /// Takes the voxels of a box that begins and ends with chunks: `(c, z, y, x)` in C order, every channel. Chunks are
-    /// encoded by all threads of the caller's pool.
+    /// How many chunks, of all channels, lie in a box that begins and ends with chunks.
+    pub(super) fn chunks_in(&self, region: &Region) -> usize {
+        let layout = &self.spec().layout;
+        layout.channel_count()
+            * layout.chunks_meeting(region).map(|range| range.len()).iter().product::<usize>()
+    }
+
+    /// Takes the `number`-th chunk of such a box, whose `voxels` are `(c, z, y, x)` in C order, every channel.
     ///
     /// # Errors
     /// [`Error::BufferLength`]; [`Error::Data`] if a label map holds something else; [`Error::Io`].
-    pub(super) fn put(&self, region: &Region, voxels: &[u8]) -> Result<()> {
+    pub(super) fn put_chunk(&self, region: &Region, voxels: &[u8], number: usize) -> Result<()> {
         let layout = &self.spec().layout;
         let channel_bytes = region.len() * layout.dtype.size();
         let expected = channel_bytes * layout.channel_count();
@@ -119,26 +124,22 @@ impl TileWriter {
             let t = layout.dtype.size();
             return Err(Error::BufferLength { found: voxels.len() / t, expected: expected / t });
         }
-        let chunks = [0, 1, 2].map(|a| {
-            region.start[a] as usize / layout.chunk[a]
-                ..(region.end(a) as usize).div_ceil(layout.chunk[a])
-        });
-        // A box is finished by one patch: were its chunks encoded by one thread, the others would wait for it.
-        voxels.par_chunks_exact(channel_bytes).enumerate().try_for_each(|(channel, voxels)| {
-            let ids = box_of(chunks.clone()).map(|at| ChunkId { channel, at });
-            ids.collect::<Vec<_>>().into_par_iter().try_for_each(|id| {
-                let mut encoder = {
-                    let idle = self.encoders.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                    idle.unwrap_or_else(|| ChunkEncoder::new(layout))
-                };
-                self.put_chunk(&mut encoder, id, region, voxels)?;
-                self.encoders.lock().unwrap_or_else(PoisonError::into_inner).push(encoder);
-                Ok(())
-            })
-        })
+        let [zs, ys, xs] = layout.chunks_meeting(region);
+        let (rest, x) = (number / xs.len(), number % xs.len());
+        let (rest, y) = (rest / ys.len(), rest % ys.len());
+        let (channel, z) = (rest / zs.len(), rest % zs.len());
+        let id = ChunkId { channel, at: [zs.start + z, ys.start + y, xs.start + x] };
+        let voxels = &voxels[channel * channel_bytes..][..channel_bytes];
+        let mut encoder = {
+            let idle = self.encoders.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            idle.unwrap_or_else(|| ChunkEncoder::new(layout))
+        };
+        self.encode(&mut encoder, id, region, voxels)?;
+        self.encoders.lock().unwrap_or_else(PoisonError::into_inner).push(encoder);
+        Ok(())
     }
 
-    fn put_chunk(
+    fn encode(
         &self,
         encoder: &mut ChunkEncoder,
         id: ChunkId,

@@ -149,7 +149,6 @@ impl VolumeWriter {
         let shard_chunks = layout.shard_chunks();
         let chunk_grid = layout.chunk_grid();
         let slab_ends = (cz + 1) % shard_chunks[0] == 0 || cz + 1 == chunk_grid[0];
-        let pool = self.pool.get()?;
         let mut bad: Option<([i64; 3], String)> = None;
         let layer = Region::new([z as i64, 0, 0], [planes, layout.size[1], layout.size[2]]);
         for inner in 0..self.spec.interleaved {
@@ -167,9 +166,9 @@ impl VolumeWriter {
                 let encode = |encoder: &mut ChunkEncoder, &id: &ChunkId| {
                     encoder.encode(&self.spec, self.sums.is_some(), channel_voxels, &layer, id)
                 };
-                let results: Vec<Result<ChunkResult, String>> = pool.install(|| {
+                let results: Vec<Result<ChunkResult, String>> = self.pool.install(|| {
                     ids.par_iter().map_init(|| ChunkEncoder::new(&layout), encode).collect()
-                });
+                })?;
                 for result in results {
                     let result = result.map_err(|message| Error::data(&self.spec.name, message))?;
                     self.figures.merge(&result.figures);
