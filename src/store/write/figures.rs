@@ -3,6 +3,8 @@
 //! # Invariants
 //! - Chunks are merged in C order, so the figures do not depend on the number of threads, nor on the machine's registers.
 
+use std::mem;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
@@ -111,8 +113,8 @@ pub(in crate::store) fn rows<T: Voxel>(
     (0..nz).flat_map(move |z| (0..ny).map(move |y| &voxels[(z * chunk[1] + y) * chunk[2]..][..nx]))
 }
 
-/// Sums that a row is spread over, so that a processor adds several voxels at a time.
-const LANES: usize = 16;
+/// A row of so many voxels is long enough.
+const LONG_ROW: usize = 256;
 
 for_levels! {
     /// Figures of the voxels of `inside`, the first of a box of extents `chunk`.
@@ -121,38 +123,46 @@ for_levels! {
 
 #[inline(always)]
 fn figure_loop<T: Voxel>(figures: &mut Figures, voxels: &[T], chunk: Size3, inside: Region) {
-    *figures = figures_of(rows::<T>(bytemuck::cast_slice(voxels), chunk, inside));
+    let ([cz, mut cy, mut cx], [nz, mut ny, mut nx]) = (chunk, inside.size);
+    // Rows that lie together are taken as one: short ones cost more than their voxels.
+    while nx == cx && cx < LONG_ROW && cy % 2 == 0 && ny % 2 == 0 {
+        (cy, cx, ny, nx) = (cy / 2, 2 * cx, ny / 2, 2 * nx);
+    }
+    let inside = Region::new(inside.start, [nz, ny, nx]);
+    *figures = figures_of(nx, rows::<T>(bytemuck::cast_slice(voxels), [cz, cy, cx], inside));
 }
 
+/// Figures of rows of at most `nx` voxels. Each column has sums and extremes of its own: a processor takes many at a time.
 #[inline(always)]
-fn figures_of<'a, T: Voxel>(rows: impl Iterator<Item = &'a [T]> + Clone) -> Figures {
-    let (mut finite, mut non_finite, mut sums) = (0, 0, [0.0f64; LANES]);
-    let mut extremes: Option<(T, T)> = None;
+fn figures_of<'a, T: Voxel>(nx: usize, rows: impl Iterator<Item = &'a [T]> + Clone) -> Figures {
+    let (mut finite, mut non_finite, mut sums) = (0, 0, Columns::new(nx, 0.0f64));
+    let mut extremes: Option<[Columns<T>; 2]> = None;
     let mut finite_row = Vec::new();
     for row in rows.clone() {
         let row = finite_of(row, &mut finite_row, &mut non_finite);
         let Some(&first) = row.first() else { continue };
         finite += row.len() as u64;
-        add_each(&mut sums, row, Voxel::to_f64);
-        let least = fold(first, row, |a, b| if b < a { b } else { a });
-        let most = fold(first, row, |a, b| if b > a { b } else { a });
-        extremes = Some(extremes.map_or((least, most), |(min, max)| {
-            (if least < min { least } else { min }, if most > max { most } else { max })
-        }));
+        sums.take(row, |sum, v| sum + v.to_f64());
+        let [least, most] = extremes.get_or_insert_with(|| [0, 1].map(|_| Columns::new(nx, first)));
+        least.take(row, |least, v| if v < least { v } else { least });
+        most.take(row, |most, v| if v > most { v } else { most });
     }
-    let Some((min, max)) = extremes else { return Figures { non_finite, ..Figures::NONE } };
-    let mean = sums.iter().sum::<f64>() / finite as f64;
-    let mut squares = [0.0f64; LANES];
+    let Some([least, most]) = extremes else { return Figures { non_finite, ..Figures::NONE } };
+    let min = least.now.iter().fold(least.now[0], |a, &b| if b < a { b } else { a });
+    let max = most.now.iter().fold(most.now[0], |a, &b| if b > a { b } else { a });
+    let mean = sums.now.iter().sum::<f64>() / finite as f64;
+    let mut squares = Columns::new(nx, 0.0f64);
     for row in rows {
-        let row = finite_of(row, &mut finite_row, &mut 0);
-        add_each(&mut squares, row, |v| (v.to_f64() - mean) * (v.to_f64() - mean));
+        let row = if non_finite == 0 { row } else { finite_of(row, &mut finite_row, &mut 0) };
+        squares.take(row, |sum, v| sum + (v.to_f64() - mean) * (v.to_f64() - mean));
     }
+    let squares = squares.now.iter().sum();
     let extremes = if T::DTYPE.is_float() {
         Extremes::Float(min.to_f64(), max.to_f64())
     } else {
         Extremes::Integer(wide(min), wide(max))
     };
-    Figures { finite, non_finite, extremes: Some(extremes), mean, squares: squares.iter().sum() }
+    Figures { finite, non_finite, extremes: Some(extremes), mean, squares }
 }
 
 /// The finite voxels of a row, in `room` if they are not all; the others are counted.
@@ -168,29 +178,27 @@ fn finite_of<'a, T: Voxel>(row: &'a [T], room: &'a mut Vec<T>, others: &mut u64)
     room
 }
 
-#[inline(always)]
-fn add_each<T: Copy>(sums: &mut [f64; LANES], row: &[T], value: impl Fn(T) -> f64) {
-    let (whole, rest) = row.as_chunks::<LANES>();
-    for voxels in whole {
-        for (sum, &voxel) in sums.iter_mut().zip(voxels) {
-            *sum += value(voxel);
-        }
-    }
-    for (sum, &voxel) in sums.iter_mut().zip(rest) {
-        *sum += value(voxel);
-    }
+/// What each column has of the rows so far.
+struct Columns<R> {
+    now: Vec<R>,
+    /// Results are written here in turn: in their own place, a store would be masked where nothing changes, which is slow.
+    next: Vec<R>,
 }
 
-#[inline(always)]
-fn fold<T: Copy>(first: T, row: &[T], choose: impl Fn(T, T) -> T) -> T {
-    let (whole, rest) = row.as_chunks::<LANES>();
-    let mut chosen = [first; LANES];
-    for voxels in whole {
-        for (chosen, &voxel) in chosen.iter_mut().zip(voxels) {
-            *chosen = choose(*chosen, voxel);
-        }
+impl<R: Copy> Columns<R> {
+    fn new(nx: usize, first: R) -> Self {
+        Self { now: vec![first; nx], next: vec![first; nx] }
     }
-    chosen.iter().chain(rest).fold(first, |a, &b| choose(a, b))
+
+    #[inline(always)]
+    fn take<T: Copy>(&mut self, row: &[T], take: impl Fn(R, T) -> R) {
+        for ((next, &now), &voxel) in self.next.iter_mut().zip(&self.now).zip(row) {
+            *next = take(now, voxel);
+        }
+        let missing = row.len().min(self.now.len())..;
+        self.next[missing.clone()].copy_from_slice(&self.now[missing]);
+        mem::swap(&mut self.now, &mut self.next);
+    }
 }
 
 /// An integer voxel as it is; labels cover all but the upper half of `uint64`, where the bits are the value.
@@ -257,7 +265,7 @@ mod tests {
             (0..1000u32).map(|i| ((i * 7919) % 1000) as f32 / 3.0 - 100.0).collect();
         let mut merged = Figures::NONE;
         for part in values.chunks(77) {
-            merged.merge(&figures_of(part.chunks(10)));
+            merged.merge(&figures_of(10, part.chunks(10)));
         }
         let (n, mean) = (1000.0, values.iter().map(|&v| f64::from(v)).sum::<f64>() / 1000.0);
         let std = (values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n).sqrt();
@@ -270,11 +278,11 @@ mod tests {
 
     #[test]
     fn extremes_are_exact_and_non_finite_voxels_apart() {
-        let found = figures_of([&[u64::MAX, 3][..]].into_iter()).statistics();
+        let found = figures_of(2, [&[u64::MAX, 3][..]].into_iter()).statistics();
         assert_eq!((found.min, found.max), (Some(3.into()), Some(u64::MAX.into())));
-        let found = figures_of([&[f32::NAN, f32::INFINITY, 2.0][..]].into_iter()).statistics();
+        let found = figures_of(3, [&[f32::NAN, f32::INFINITY, 2.0][..]].into_iter()).statistics();
         assert_eq!((found.non_finite, found.mean, found.std), (2, Some(2.0), Some(0.0)));
-        let found = figures_of([&[f32::NAN][..]].into_iter()).statistics();
+        let found = figures_of(1, [&[f32::NAN][..]].into_iter()).statistics();
         assert_eq!((found.voxels, found.min, found.mean), (1, None, None));
     }
 
