@@ -52,27 +52,34 @@ impl<T: Voxel> Sink for ArraySink<T> {
         self.boxes.tile()
     }
 
-    fn put(&self, region: &Region, voxels: &[u8], _: usize) -> Result<()> {
+    fn put(&self, region: &Region, slabs: &[&[u8]], _: usize) -> Result<()> {
         let number = self.boxes.holding(region.start);
         assert_eq!(self.boxes.region(number), *region, "a box of the sink");
         assert!(!self.taken[number].swap(true, Ordering::Relaxed), "a box is put once");
-        let [nz, ny, nx] = region.size;
-        let [z0, y0, x0] = region.start.map(|v| v as usize);
+        let [_, ny, nx] = region.size;
+        let [mut z0, y0, x0] = region.start.map(|v| v as usize);
         let [size_z, size_y, size_x] = self.boxes.size();
-        let mut rows = bytemuck::cast_slice::<u8, T>(voxels).chunks_exact(nx);
-        for c in 0..self.channels {
-            for z in z0..z0 + nz {
-                for y in y0..y0 + ny {
-                    let to = ((c * size_z + z) * size_y + y) * size_x + x0;
-                    let cells = &self.voxels.0[to..to + nx];
-                    let row = rows.next().expect("a box has all its rows");
-                    // SAFETY: these cells are of this box, and no other call puts it; the row is as long as they are.
-                    unsafe {
-                        UnsafeCell::raw_get(cells.as_ptr())
-                            .copy_from_nonoverlapping(row.as_ptr(), row.len());
+        for slab in slabs {
+            let voxels = bytemuck::cast_slice::<u8, T>(slab);
+            let nz = voxels.len() / (self.channels * ny * nx);
+            let mut rows = voxels.chunks_exact(nx);
+            for c in 0..self.channels {
+                for z in z0..z0 + nz {
+                    for y in y0..y0 + ny {
+                        let to = ((c * size_z + z) * size_y + y) * size_x + x0;
+                        let cells = &self.voxels.0[to..to + nx];
+                        let row = rows.next().expect("a slab has all its rows");
+                        // SAFETY: these cells are of this box, for its slabs are no higher, and no other call puts it; the row
+                        // is as long as they are.
+                        unsafe {
+                            UnsafeCell::raw_get(cells.as_ptr())
+                                .copy_from_nonoverlapping(row.as_ptr(), row.len());
+                        }
                     }
                 }
             }
+            z0 += nz;
+            assert!(z0 as i64 <= region.end(0), "slabs of the box");
         }
         Ok(())
     }

@@ -100,9 +100,12 @@ struct Tile {
 struct Gathering {
     /// Voxels of one channel that are still awaited.
     awaited: usize,
-    /// Made for the first tile, if there are several.
-    voxels: Option<Buffer>,
+    /// By their first plane: tiles that hold results, as they are; else one, made for the first tile, which all are written to.
+    slabs: BTreeMap<i64, Buffer>,
 }
+
+/// A box of the sink that is whole.
+type Finished = (Region, Vec<Buffer>);
 
 /// Elements of patches, for bindings that know them at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,7 +246,7 @@ impl<S: Sink> Aggregator<S> {
         let boxes = (0..boxing.len()).map(|number| {
             let region = boxing.region(number);
             let awaited = if sink.has(&region) { 0 } else { region.len() };
-            Mutex::new(Gathering { awaited, voxels: None })
+            Mutex::new(Gathering { awaited, slabs: BTreeMap::new() })
         });
         let mut boxes: Vec<Mutex<Gathering>> = boxes.collect();
         let mut awaited = tiling.awaited(&plan);
@@ -366,15 +369,18 @@ impl<S: Sink> Aggregator<S> {
     }
 
     /// Hands finished boxes to the sink.
-    fn put(&self, mut boxes: Vec<(Region, Buffer)>) -> Result<()> {
-        let mut parts: Vec<(Region, &[u8], usize)> = Vec::new();
-        for (region, voxels) in &mut boxes {
-            let voxels = &*voxels.bytes();
-            parts.extend((0..self.sink.parts(region)).map(|part| (*region, voxels, part)));
-        }
+    fn put(&self, mut boxes: Vec<Finished>) -> Result<()> {
+        let boxes: Vec<(Region, Vec<&[u8]>)> =
+            boxes.iter_mut().map(|(region, slabs)| (*region, bytes_of(slabs))).collect();
+        let parts: Vec<(&Region, &[&[u8]], usize)> = boxes
+            .iter()
+            .flat_map(|(region, slabs)| {
+                (0..self.sink.parts(region)).map(move |part| (region, &slabs[..], part))
+            })
+            .collect();
         let put = |n: usize| {
-            let (region, voxels, part) = &parts[n];
-            self.sink.put(region, voxels, *part)
+            let (region, slabs, part) = parts[n];
+            self.sink.put(region, slabs, part)
         };
         self.pool.share(parts.len(), || (), |(), n| put(n))
     }
@@ -505,7 +511,7 @@ impl<S: Sink> Aggregator<S> {
         number: usize,
         patches: &[&Patch<'_, T>],
         rows: &mut Rows,
-    ) -> Result<Option<(Region, Buffer)>> {
+    ) -> Result<Option<Finished>> {
         let region = self.tiling.region(number);
         let finished = {
             let mut tile = self.tiles[number].lock().unwrap_or_else(PoisonError::into_inner);
@@ -538,32 +544,41 @@ impl<S: Sink> Aggregator<S> {
         region: &Region,
         mut sums: Buffer,
         rows: &mut Rows,
-    ) -> Result<Option<(Region, Buffer)>> {
+    ) -> Result<Option<Finished>> {
         let number = self.boxing.holding(region.start);
         let canvas = self.boxing.region(number);
-        let mut voxels = if canvas == *region && self.plan.keeps_results() {
-            sums
-        } else {
-            let voxel_bytes = self.plan.out_channels().unwrap_or(1) * self.plan.dtype.size();
+        let slabs = {
             let mut gathering = self.boxes[number].lock().unwrap_or_else(PoisonError::into_inner);
-            let voxels = match &mut gathering.voxels {
-                Some(voxels) => voxels,
-                none => none.insert(Buffer::new(canvas.len() * voxel_bytes, &self.budget)?),
-            };
-            self.plan.finish(region, sums.bytes(), &canvas, voxels.bytes(), rows);
-            drop(sums);
-            gathering.awaited -= region.len();
-            if gathering.awaited > 0 {
+            let Gathering { awaited, slabs } = &mut *gathering;
+            if self.plan.keeps_results() {
+                slabs.insert(region.start[0], sums);
+            } else {
+                if slabs.is_empty() {
+                    let voxel_bytes =
+                        self.plan.out_channels().unwrap_or(1) * self.plan.dtype.size();
+                    let slab = Buffer::new(canvas.len() * voxel_bytes, &self.budget)?;
+                    slabs.insert(canvas.start[0], slab);
+                }
+                let slab = slabs.values_mut().next().expect("it was just made");
+                self.plan.finish(region, sums.bytes(), &canvas, slab.bytes(), rows);
+            }
+            *awaited -= region.len();
+            if *awaited > 0 {
                 return Ok(None);
             }
-            gathering.voxels.take().expect("it was just written to")
+            std::mem::take(slabs)
         };
+        let mut slabs: Vec<Buffer> = slabs.into_values().collect();
         if self.sink.parts(&canvas) > 1 {
-            return Ok(Some((canvas, voxels)));
+            return Ok(Some((canvas, slabs)));
         }
-        self.sink.put(&canvas, voxels.bytes(), 0)?;
+        self.sink.put(&canvas, &bytes_of(&mut slabs), 0)?;
         Ok(None)
     }
+}
+
+fn bytes_of(slabs: &mut [Buffer]) -> Vec<&[u8]> {
+    slabs.iter_mut().map(|slab| &*slab.bytes()).collect()
 }
 
 fn unlocked<T>(mutex: &mut Mutex<T>) -> &mut T {

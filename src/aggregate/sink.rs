@@ -28,11 +28,12 @@ pub trait Sink: Send + Sync {
         1
     }
 
-    /// Takes one of the parts of a box: `(c, z, y, x)` voxels of the result's dtype, those of the whole box.
+    /// Takes one of the parts of a box: of its `slabs`, all of them. One behind the other along z they are the box; each is
+    /// `(c, z, y, x)` voxels of the result's dtype.
     ///
     /// # Errors
     /// Whatever storing it returns; the result is of no use afterwards.
-    fn put(&self, region: &Region, voxels: &[u8], part: usize) -> Result<()>;
+    fn put(&self, region: &Region, slabs: &[&[u8]], part: usize) -> Result<()>;
 
     /// After the last box.
     ///
@@ -74,8 +75,8 @@ impl Sink for StoreSink {
         self.volume.chunks_in(region)
     }
 
-    fn put(&self, region: &Region, voxels: &[u8], part: usize) -> Result<()> {
-        self.volume.put_chunk(region, voxels, part)
+    fn put(&self, region: &Region, slabs: &[&[u8]], part: usize) -> Result<()> {
+        self.volume.put_chunk(region, slabs, part)
     }
 
     fn finish(self) -> Result<Volume> {

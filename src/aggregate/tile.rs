@@ -223,13 +223,7 @@ impl Plan {
                         Kept::Narrow => {
                             self.label(bytemuck::cast_slice(sums), from, region.len(), rows, &mut out[to..to + nx]);
                         }
-                        Kept::Voxels => {
-                            let voxels: &[Out] = bytemuck::cast_slice(sums);
-                            for c in 0..self.channel_count() {
-                                let (from, to) = (from + c * region.len(), to + c * canvas.len());
-                                out[to..to + nx].copy_from_slice(&voxels[from..from + nx]);
-                            }
-                        }
+                        Kept::Voxels => unreachable!("its tiles hold results"),
                         Kept::Means => {
                             let means: &[f32] = bytemuck::cast_slice(sums);
                             for c in 0..self.channel_count() {

@@ -42,7 +42,7 @@ impl ChunkEncoder {
         Self { voxels: vec![0; layout.chunk_bytes()], encoded: Vec::new(), encoder }
     }
 
-    /// Cuts chunk `id` out of one channel's voxels of `source`, which holds all of it, and encodes it.
+    /// Cuts chunk `id` out of one channel's `planes` of `source`, which holds all of it, and encodes it.
     ///
     /// # Errors
     /// A sentence about the first voxel of a label map that is no label.
@@ -50,7 +50,7 @@ impl ChunkEncoder {
         &mut self,
         spec: &VolumeSpec,
         weighs: bool,
-        voxels: &[u8],
+        planes: &[&[u8]],
         source: &Region,
         id: ChunkId,
     ) -> Result<ChunkResult, String> {
@@ -61,13 +61,14 @@ impl ChunkEncoder {
             self.voxels.fill(0);
         }
         let first = [0, 1, 2].map(|a| (inside.start[a] - source.start[a]) as usize);
-        let [_, ny, nx] = source.size;
+        let nx = source.size[2];
         for z in 0..inside.size[0] {
+            let plane = planes[first[0] + z];
             for y in 0..inside.size[1] {
-                let from = (((first[0] + z) * ny + first[1] + y) * nx + first[2]) * t;
+                let from = ((first[1] + y) * nx + first[2]) * t;
                 let to = (z * layout.chunk[1] + y) * layout.chunk[2] * t;
                 let bytes = inside.size[2] * t;
-                self.voxels[to..to + bytes].copy_from_slice(&voxels[from..from + bytes]);
+                self.voxels[to..to + bytes].copy_from_slice(&plane[from..from + bytes]);
             }
         }
         let figures = Figures::of(&self.voxels, layout, id.at);

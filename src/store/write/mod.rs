@@ -227,13 +227,13 @@ impl AddedVolume {
         self.volume.chunks_in(region)
     }
 
-    /// Takes the `number`-th chunk of such a box, whose `voxels` are `(c, z, y, x)` in C order, every channel; in any order,
-    /// from any thread, each chunk once.
+    /// Takes the `number`-th chunk of such a box, which is `slabs` one behind the other along z, each `(c, z, y, x)` in C order,
+    /// every channel; in any order, from any thread, each chunk once.
     ///
     /// # Errors
     /// [`Error::BufferLength`]; [`Error::Data`] if a label map holds something else; [`Error::Io`].
-    pub fn put_chunk(&self, region: &Region, voxels: &[u8], number: usize) -> Result<()> {
-        self.volume.put_chunk(region, voxels, number)
+    pub fn put_chunk(&self, region: &Region, slabs: &[&[u8]], number: usize) -> Result<()> {
+        self.volume.put_chunk(region, slabs, number)
     }
 
     /// Makes the volume visible, whole, and opens it.

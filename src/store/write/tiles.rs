@@ -112,29 +112,35 @@ impl TileWriter {
             * layout.chunks_meeting(region).map(|range| range.len()).iter().product::<usize>()
     }
 
-    /// Takes the `number`-th chunk of such a box, whose `voxels` are `(c, z, y, x)` in C order, every channel.
+    /// Takes the `number`-th chunk of such a box, which is `slabs` one behind the other along z, each `(c, z, y, x)` in C order,
+    /// every channel.
     ///
     /// # Errors
     /// [`Error::BufferLength`]; [`Error::Data`] if a label map holds something else; [`Error::Io`].
-    pub(super) fn put_chunk(&self, region: &Region, voxels: &[u8], number: usize) -> Result<()> {
+    pub(super) fn put_chunk(&self, region: &Region, slabs: &[&[u8]], number: usize) -> Result<()> {
         let layout = &self.spec().layout;
-        let channel_bytes = region.len() * layout.dtype.size();
-        let expected = channel_bytes * layout.channel_count();
-        if voxels.len() != expected {
-            let t = layout.dtype.size();
-            return Err(Error::BufferLength { found: voxels.len() / t, expected: expected / t });
+        let (channels, t) = (layout.channel_count(), layout.dtype.size());
+        let plane_bytes = region.size[1] * region.size[2] * t;
+        let found = slabs.iter().map(|slab| slab.len()).sum::<usize>();
+        if found != channels * region.len() * t {
+            let expected = channels * region.len();
+            return Err(Error::BufferLength { found: found / t, expected });
         }
         let [zs, ys, xs] = layout.chunks_meeting(region);
         let (rest, x) = (number / xs.len(), number % xs.len());
         let (rest, y) = (rest / ys.len(), rest % ys.len());
         let (channel, z) = (rest / zs.len(), rest % zs.len());
         let id = ChunkId { channel, at: [zs.start + z, ys.start + y, xs.start + x] };
-        let voxels = &voxels[channel * channel_bytes..][..channel_bytes];
+        let planes = slabs.iter().flat_map(|slab| {
+            let channel_bytes = slab.len() / channels;
+            slab[channel * channel_bytes..][..channel_bytes].chunks_exact(plane_bytes)
+        });
+        let planes: Vec<&[u8]> = planes.collect();
         let mut encoder = {
             let idle = self.encoders.lock().unwrap_or_else(PoisonError::into_inner).pop();
             idle.unwrap_or_else(|| ChunkEncoder::new(layout))
         };
-        self.encode(&mut encoder, id, region, voxels)?;
+        self.encode(&mut encoder, id, region, &planes)?;
         self.encoders.lock().unwrap_or_else(PoisonError::into_inner).push(encoder);
         Ok(())
     }
@@ -144,7 +150,7 @@ impl TileWriter {
         encoder: &mut ChunkEncoder,
         id: ChunkId,
         region: &Region,
-        voxels: &[u8],
+        planes: &[&[u8]],
     ) -> Result<()> {
         let layout = &self.spec().layout;
         let (shard, slot) = layout.shard_of(id);
@@ -153,7 +159,7 @@ impl TileWriter {
             return Ok(());
         }
         let result = encoder
-            .encode(self.spec(), false, voxels, region, id)
+            .encode(self.spec(), false, planes, region, id)
             .map_err(|message| Error::data(&self.spec().name, message))?;
         let index = layout.chunk_index(id);
         let whole = {

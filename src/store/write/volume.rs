@@ -154,7 +154,9 @@ impl VolumeWriter {
         for inner in 0..self.spec.interleaved {
             let channel = outer * self.spec.interleaved + inner;
             let plane_bytes = layout.size[1] * layout.size[2] * t;
-            let channel_voxels = &voxels[inner * planes * plane_bytes..][..planes * plane_bytes];
+            let layer_planes = voxels[inner * planes * plane_bytes..][..planes * plane_bytes]
+                .chunks_exact(plane_bytes)
+                .collect::<Vec<_>>();
             for (at, held) in box_of([0..1, 0..sy, 0..sx]).zip(inner * sy * sx..) {
                 let shard = ShardId { channel, at: [cz / shard_chunks[0], at[1], at[2]] };
                 let [ys, xs] = [1, 2].map(|a| {
@@ -164,7 +166,7 @@ impl VolumeWriter {
                 let ids: Vec<ChunkId> =
                     box_of([cz..cz + 1, ys, xs]).map(|at| ChunkId { channel, at }).collect();
                 let encode = |encoder: &mut ChunkEncoder, &id: &ChunkId| {
-                    encoder.encode(&self.spec, self.sums.is_some(), channel_voxels, &layer, id)
+                    encoder.encode(&self.spec, self.sums.is_some(), &layer_planes, &layer, id)
                 };
                 let results: Vec<Result<ChunkResult, String>> = self.pool.install(|| {
                     ids.par_iter().map_init(|| ChunkEncoder::new(&layout), encode).collect()
