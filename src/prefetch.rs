@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "x86_64")]
+use std::arch::asm;
+#[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
 /// Begins to bring `bytes` into the nearest cache; waits for nothing.
@@ -26,10 +28,12 @@ pub(crate) fn prefetch_second(bytes: &[u8]) {
 /// Begins to bring the line at an address into the nearest cache, to be written; any address will do.
 #[inline]
 pub(crate) fn prefetch_line(at: *const u8) {
+    // The intrinsic would fetch it to be read, and the store ask for it once more.
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch changes nothing, and of an address that is nowhere it is dropped.
+    // SAFETY: a prefetch changes nothing, and of an address that is nowhere it is dropped; so is all of it by a processor that
+    // does not know it.
     unsafe {
-        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+        asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;

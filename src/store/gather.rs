@@ -14,7 +14,7 @@ use crate::prefetch::prefetch_line;
 use crate::{Region, Size3};
 
 /// Boxes of the canvas of more bytes do not stay in a processor's own caches while they are written.
-const NEAR_BYTES: usize = 2 << 20;
+const NEAR_BYTES: usize = 1 << 20;
 
 /// The caller's buffer: patches of one size, each `(c, z, y, x)` in C order, one behind the other.
 pub(crate) struct Canvas<'a> {
