@@ -6,12 +6,13 @@
 use std::ops::Range;
 
 use super::kernel::Kernel;
+use super::lz4::{self, Place};
+use super::planes::{Grouping, MAX_PLANES, Planes};
 use super::rows::RowsMut;
-use super::shuffle::{GROUP, Grouping, MAX_TYPESIZE};
-use super::{Complaint, Scratch, lz4, shuffle};
+use super::shuffle::{self, GROUP};
+use super::{Complaint, Scratch};
 use crate::format::array::{Compressor, Shuffle};
 use crate::format::index::u32_at;
-use crate::prefetch::prefetch_second;
 
 /// Header bytes before the block table.
 pub const HEADER_BYTES: usize = 16;
@@ -55,13 +56,10 @@ pub struct Block<'s> {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // It stays on one thread's stack while its block is worked on.
 enum BlockBody<'s> {
     Plain(&'s [u8]),
-    /// As many planes as the type has bytes.
-    Shuffled {
-        grouping: Grouping,
-        planes: [&'s [u8]; MAX_TYPESIZE],
-    },
+    Shuffled(Planes<'s>),
 }
 
 impl<'s> Block<'s> {
@@ -75,7 +73,7 @@ impl<'s> Block<'s> {
         let t = self.typesize;
         match &self.body {
             BlockBody::Plain(bytes) => &bytes[range.start * t..range.end * t],
-            BlockBody::Shuffled { grouping, planes } => {
+            BlockBody::Shuffled(planes) => {
                 assert!(range.end <= self.elements, "elements beyond the block");
                 // Four at a time are joined fastest.
                 let groups = range.start / GROUP / 4 * 4..range.end.div_ceil(4 * GROUP) * 4;
@@ -86,7 +84,7 @@ impl<'s> Block<'s> {
                     self.joined.resize(bytes, 0);
                 }
                 let out = &mut self.joined[..bytes];
-                shuffle::join(Kernel::best(), *grouping, &planes[..t], groups, out);
+                shuffle::join(Kernel::best(), planes, t, groups, out);
                 &out[(range.start - first) * t..(range.end - first) * t]
             }
         }
@@ -96,13 +94,13 @@ impl<'s> Block<'s> {
     /// where they have to be put together elsewhere first, or lie together already.
     #[inline]
     pub(crate) fn put(&self, range: Range<usize>, rows: &mut RowsMut<'_>) -> bool {
-        let BlockBody::Shuffled { grouping, planes } = &self.body else { return false };
+        let BlockBody::Shuffled(planes) = &self.body else { return false };
         let whole = range.start.is_multiple_of(GROUP) && range.end.is_multiple_of(GROUP);
         if !whole || range.end > self.elements {
             return false;
         }
-        let (planes, groups) = (&planes[..self.typesize], range.start / GROUP..range.end / GROUP);
-        shuffle::join_rows(Kernel::best(), *grouping, planes, groups, rows)
+        let groups = range.start / GROUP..range.end / GROUP;
+        shuffle::join_rows(Kernel::best(), planes, self.typesize, groups, rows)
     }
 
     /// All elements, put together once.
@@ -221,22 +219,25 @@ impl<'a> Frame<'a> {
         if buffer.len() < length + lz4::SLACK_BYTES {
             buffer.resize(length + lz4::SLACK_BYTES, 0);
         }
-        let stream_bytes = length / streams;
-        let mut decoded: [&'s [u8]; MAX_TYPESIZE] = [&[]; MAX_TYPESIZE];
+        let count = grouping.map_or(streams, |grouping| grouping.planes(t));
+        let (stream_bytes, plane_bytes) = (length / streams, length / count);
+        let mut planes = Planes::new(grouping.unwrap_or(Grouping::Bytes), plane_bytes);
+        let mut places = [Place::Output; MAX_PLANES];
+        let places = &mut places[..count / streams];
         let mut rest = &mut buffer[..];
         let mut at = u32_at(self.bytes, HEADER_BYTES + 4 * i) as usize;
-        for bytes in &mut decoded[..streams] {
+        for _ in 0..streams {
             let stream = self
                 .stream(at)
                 .ok_or_else(|| format!("block {i}: a stream at {at} leaves the frame"))?;
             at += 4 + stream.len();
             if stream.len() == stream_bytes {
-                *bytes = stream;
+                stream.chunks_exact(plane_bytes).for_each(|plane| planes.push(plane));
                 continue;
             }
             // Decoders may write into what lies behind: the next stream's place, and at the end slack.
             let whole = match compressor {
-                Compressor::Lz4 => lz4::decode(Kernel::best(), stream, rest, stream_bytes),
+                Compressor::Lz4 => lz4::decode(Kernel::best(), stream, rest, stream_bytes, places),
                 Compressor::Zstd => zstd
                     .get_or_insert_with(zstd_safe::DCtx::create)
                     .decompress(&mut rest[..stream_bytes], stream)
@@ -249,34 +250,35 @@ impl<'a> Frame<'a> {
                 ));
             }
             let (done, behind) = rest.split_at_mut(stream_bytes);
-            (*bytes, rest) = (done, behind);
-        }
-        let Some(grouping) = grouping else {
-            if streams == 1 {
-                return Ok(Block::plain(decoded[0], t, joined));
+            rest = behind;
+            let done: &'s [u8] = done;
+            for (p, place) in places.iter().enumerate() {
+                planes.push(place.lend(p, plane_bytes, stream, done));
             }
-            // Streams of unshuffled bytes are parts of one run: this is how other writers may have made it.
-            let run: Vec<u8> = decoded[..streams].concat();
-            *unsplit = run;
-            return Ok(Block::plain(unsplit, t, joined));
-        };
-        if streams == 1 {
-            let planes = decoded[0];
-            planes.chunks_exact(elements).zip(&mut decoded).for_each(|(part, plane)| *plane = part);
         }
-        let body = BlockBody::Shuffled { grouping, planes: decoded };
-        Ok(Block { body, elements, typesize: t, joined })
+        if grouping.is_none() {
+            let bytes = if streams == 1 {
+                planes.bytes::<1>()[0]
+            } else {
+                // Streams of unshuffled bytes are parts of one run: this is how other writers may have made it.
+                *unsplit = planes.iter().collect::<Vec<_>>().concat();
+                unsplit
+            };
+            return Ok(Block::plain(bytes, t, joined));
+        }
+        planes.see_upper();
+        Ok(Block { body: BlockBody::Shuffled(planes), elements, typesize: t, joined })
     }
 
-    /// Asks the processor for block `i`, if there is one, while another is worked on and fills the nearest cache.
-    pub fn prefetch(&self, i: usize) {
+    /// Where block `i` is encoded, for whoever wants to have its bytes near; none if they are used where they lie.
+    pub fn encoded(&self, i: usize) -> &'a [u8] {
         if i >= self.blocks() || matches!(self.body, Body::Stored) {
-            return;
+            return &[];
         }
         let begin = |i: usize| u32_at(self.bytes, HEADER_BYTES + 4 * i) as usize;
         let end = if i + 1 < self.blocks() { begin(i + 1) } else { self.bytes.len() };
         // Blocks of other writers may lie in any order, and hostile ones anywhere.
-        prefetch_second(self.bytes.get(begin(i)..end).unwrap_or_default());
+        self.bytes.get(begin(i)..end).unwrap_or_default()
     }
 
     fn stream(&self, at: usize) -> Option<&'a [u8]> {

@@ -13,6 +13,7 @@ pub mod encode;
 pub mod frame;
 mod kernel;
 mod lz4;
+mod planes;
 pub(crate) mod rows;
 mod shuffle;
 mod zstd;

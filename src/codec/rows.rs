@@ -2,6 +2,9 @@
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
+use std::ops::Range;
+
+use crate::prefetch::prefetch_line;
 
 /// Rows of equal length, a fixed distance apart.
 pub(crate) struct RowsMut<'a> {
@@ -9,6 +12,7 @@ pub(crate) struct RowsMut<'a> {
     count: usize,
     bytes: usize,
     stride: usize,
+    ahead: usize,
     memory: PhantomData<&'a mut [u8]>,
 }
 
@@ -18,7 +22,14 @@ impl RowsMut<'_> {
     /// # Safety
     /// While the rows live, all their bytes may be written, and nobody else uses them.
     pub(crate) unsafe fn new(base: *mut u8, count: usize, bytes: usize, stride: usize) -> Self {
-        Self { base, count, bytes, stride, memory: PhantomData }
+        Self { base, count, bytes, stride, ahead: 0, memory: PhantomData }
+    }
+
+    /// Rows that the processor is to have at hand `bytes` further on when these are written: they will be the next, and it has
+    /// no foresight of its own for rows far apart. Asked for row by row, for it can wait for a few lines at a time only.
+    pub(crate) fn with_next(mut self, bytes: usize) -> Self {
+        self.ahead = bytes;
+        self
     }
 
     /// Rows of `bytes` bytes in as much of `memory` as they fill, each `stride` bytes behind the one before.
@@ -34,7 +45,12 @@ impl RowsMut<'_> {
         let per_row = self.bytes / V;
         (self.bytes.is_multiple_of(V) && per_row.is_power_of_two()).then(|| Places {
             count: self.count * per_row,
-            at: Steps { base: self.base, shift: per_row.ilog2(), stride: self.stride },
+            at: Steps {
+                base: self.base,
+                shift: per_row.ilog2(),
+                stride: self.stride,
+                ahead: self.ahead,
+            },
             memory: PhantomData,
         })
     }
@@ -51,7 +67,7 @@ pub(super) struct Places<'a, const V: usize> {
 impl<'a, const V: usize> Places<'a, V> {
     /// The whole vectors of `out`.
     pub(super) fn of(out: &'a mut [u8]) -> Self {
-        let at = Steps { base: out.as_mut_ptr(), shift: 0, stride: V };
+        let at = Steps { base: out.as_mut_ptr(), shift: 0, stride: V, ahead: 0 };
         Self { count: out.len() / V, at, memory: PhantomData }
     }
 }
@@ -64,6 +80,8 @@ pub(super) struct Steps<const V: usize> {
     shift: u32,
     /// Bytes from row to row.
     stride: usize,
+    /// Bytes to the rows that come next; 0 if they are not asked for.
+    ahead: usize,
 }
 
 impl<const V: usize> Steps<V> {
@@ -76,5 +94,17 @@ impl<const V: usize> Steps<V> {
         let (row, column) = (i >> self.shift, i & ((1 << self.shift) - 1));
         // SAFETY: our caller's promise.
         unsafe { self.base.add(row * self.stride + column * V) }
+    }
+
+    /// Asks for what is ahead of the rows of `vectors`.
+    #[inline(always)]
+    pub(super) fn prefetch(self, vectors: Range<usize>) {
+        if self.ahead > 0 {
+            for row in vectors.start >> self.shift..vectors.end >> self.shift {
+                let first = self.base.wrapping_add(row * self.stride + self.ahead);
+                prefetch_line(first);
+                prefetch_line(first.wrapping_add((V << self.shift) - 1));
+            }
+        }
     }
 }

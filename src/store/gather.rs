@@ -10,7 +10,7 @@ use std::ptr;
 
 use crate::codec::frame::Block;
 use crate::codec::rows::RowsMut;
-use crate::prefetch::prefetch_line;
+use crate::prefetch::{prefetch_line, prefetch_second};
 use crate::{Region, Size3};
 
 /// Boxes of the canvas of more bytes do not stay in a processor's own caches while they are written.
@@ -90,7 +90,10 @@ impl<'a> Canvas<'a> {
         first * self.voxel_bytes
     }
 
-    /// Copies what `place` wants of a block that holds the voxels `have` of a chunk; `voxels` gives some of the block's.
+    /// Copies what `place` wants of a block that holds the voxels `have` of a chunk; `source` gives some of the block's.
+    ///
+    /// Meanwhile the processor is asked for the bytes that are `coming` next, a part with every plane: it can wait for a few
+    /// lines at a time only, and with all of them at once there would be none left for the work at hand.
     ///
     /// # Safety
     /// No other thread may use the placement's voxels of the canvas at the same time.
@@ -100,6 +103,7 @@ impl<'a> Canvas<'a> {
         chunk: Size3,
         have: &Range<usize>,
         source: &mut impl Voxels,
+        coming: &[u8],
     ) {
         let (t, [_, ny, nx], [z, y, x]) = (self.voxel_bytes, self.size, &place.wanted);
         let first_byte = self.first_byte(place);
@@ -110,19 +114,21 @@ impl<'a> Canvas<'a> {
             bytes: x.len() * t,
             from_stride: chunk[2] * t,
             to_stride: nx * t,
+            ahead: if is_far { ny * nx * t } else { 0 },
         };
-        for cz in z.start.max(have.start / plane)..z.end.min(have.end.div_ceil(plane)) {
+        let planes = z.start.max(have.start / plane)..z.end.min(have.end.div_ceil(plane));
+        let mut coming = coming.chunks(coming.len().div_ceil(planes.len().max(1)).max(1));
+        for cz in planes {
+            prefetch_second(coming.next().unwrap_or_default());
             let from = (cz * chunk[1] + y.start) * chunk[2] + x.start;
             let end = from + (y.len() - 1) * chunk[2] + x.len();
             let to = first_byte + (cz - z.start) * ny * nx * t;
             if have.start <= from && end <= have.end {
-                if is_far {
-                    rows.prefetch(self.base.wrapping_add(to + ny * nx * t));
-                }
                 // SAFETY: as for the copy below.
                 let mut target = unsafe {
                     RowsMut::new(self.base.add(to), rows.count, rows.bytes, rows.to_stride)
-                };
+                }
+                .with_next(rows.ahead);
                 let whole_rows = x.len() == chunk[2];
                 if whole_rows && source.put(from - have.start..end - have.start, &mut target) {
                     continue;
@@ -209,19 +215,11 @@ struct Rows {
     bytes: usize,
     from_stride: usize,
     to_stride: usize,
+    /// Bytes to the rows that come next; 0 if they are not asked for.
+    ahead: usize,
 }
 
 impl Rows {
-    /// Asks for the lines that rows at `to` will be written to: they lie too far apart for the processor's own foresight.
-    #[inline]
-    fn prefetch(&self, to: *const u8) {
-        for row in 0..self.count {
-            let first = to.wrapping_add(row * self.to_stride);
-            prefetch_line(first);
-            prefetch_line(first.wrapping_add(self.bytes - 1));
-        }
-    }
-
     /// Copies them; a length that the compiler knows is a few moves, the others up to 64 bytes are two that overlap.
     ///
     /// # Safety
@@ -251,7 +249,14 @@ impl Rows {
     unsafe fn each(&self, from: *const u8, to: *mut u8, copy: impl Fn(*const u8, *mut u8)) {
         for row in 0..self.count {
             // SAFETY: each row's bytes are the caller's promise.
-            unsafe { copy(from.add(row * self.from_stride), to.add(row * self.to_stride)) };
+            let (from, to) =
+                unsafe { (from.add(row * self.from_stride), to.add(row * self.to_stride)) };
+            if self.ahead > 0 {
+                let next = to.wrapping_add(self.ahead);
+                prefetch_line(next);
+                prefetch_line(next.wrapping_add(self.bytes - 1));
+            }
+            copy(from, to);
         }
     }
 }

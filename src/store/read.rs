@@ -24,6 +24,7 @@ use crate::codec::Scratch;
 use crate::codec::frame::{Block, Frame};
 use crate::format::array::{ArrayLayout, ChunkCodec, Compressor};
 use crate::format::grid::{ChunkId, ShardId, box_of};
+use crate::prefetch::prefetch_second;
 use crate::{Region, Result, Size3};
 
 thread_local! {
@@ -69,13 +70,13 @@ impl Work<'_> {
         frame.blocks_covering(wanted.start * t..wanted.end * t)
     }
 
-    /// Asks the processor for the first block that is wanted.
-    fn prefetch(&self, layout: &ArrayLayout) {
+    /// The bytes of the first block that is wanted, if they are mapped and well.
+    fn first_block(&self, layout: &ArrayLayout) -> &[u8] {
         let mapped = self.shard.and_then(|shard| shard.mapped(self.job.slot));
         // What is damaged is complained of when its turn comes.
-        if let Some(frame) = mapped.and_then(|bytes| frame(bytes, layout).ok()) {
-            frame.prefetch(self.blocks(&frame, layout).start);
-        }
+        mapped
+            .and_then(|bytes| frame(bytes, layout).ok())
+            .map_or(&[], |frame| frame.encoded(self.blocks(&frame, layout).start))
     }
 }
 
@@ -266,14 +267,15 @@ impl Read<'_> {
         let whole = 0..layout.chunk.iter().product::<usize>();
         // SAFETY: places of one chunk belong to different patches or channels, those of different chunks are disjoint boxes
         // of a patch, and each chunk is filled by one thread: `tests/read.rs` watches it.
-        let scatter_block = |have: &Range<usize>, block: &mut Block<'_>, place: &Placement| unsafe {
-            self.canvas.scatter(place, layout.chunk, have, block);
-        };
+        let scatter_block =
+            |have: &Range<usize>, block: &mut Block<'_>, place: &Placement, coming: &[u8]| unsafe {
+                self.canvas.scatter(place, layout.chunk, have, block, coming);
+            };
         let scatter = |have: &Range<usize>, bytes: &[u8]| {
             for place in places {
                 let mut plain = Plain { bytes, voxel_bytes: t };
                 // SAFETY: as for blocks.
-                unsafe { self.canvas.scatter(place, layout.chunk, have, &mut plain) };
+                unsafe { self.canvas.scatter(place, layout.chunk, have, &mut plain, &[]) };
             }
         };
         let key = (self.volume.number(), layout.chunk_index(job.chunk));
@@ -321,15 +323,17 @@ impl Read<'_> {
             let blocks = work.blocks(&frame, layout);
             for i in blocks.clone() {
                 let bytes = frame.block_range(i);
-                if i + 1 < blocks.end {
-                    frame.prefetch(i + 1);
-                } else if let Some(next) = next {
-                    next.prefetch(layout);
-                }
+                let coming = if i + 1 < blocks.end {
+                    frame.encoded(i + 1)
+                } else {
+                    next.map_or(&[][..], |next| next.first_block(layout))
+                };
                 let (have, mut block) = (bytes.start / t..bytes.end / t, frame.block(i, scratch)?);
-                match places {
-                    [place] => scatter_block(&have, &mut block, place),
-                    _ => scatter(&have, block.whole()),
+                if let [place] = places {
+                    scatter_block(&have, &mut block, place, coming);
+                } else {
+                    prefetch_second(coming);
+                    scatter(&have, block.whole());
                 }
             }
             Ok(())

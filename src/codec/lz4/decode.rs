@@ -12,13 +12,17 @@
 
 use std::ptr;
 
+use super::lend::{Lender, Place};
 use crate::codec::kernel::Kernel;
 
 /// Bytes that a buffer has behind what is decoded into it.
-pub(in crate::codec) const SLACK_BYTES: usize = 64;
+pub(in crate::codec) const SLACK_BYTES: usize = 128;
 
-/// Bytes of one wide copy.
-const WIDE: usize = 32;
+/// Bytes that are copied at a time: most lengths are shorter, so whether they end here is foreseen.
+const WIDE: usize = 128;
+
+/// Bytes of a step of that.
+const STEP: usize = 32;
 
 /// A length in a token of so many means that more bytes of it follow.
 const TOKEN_MAX: usize = 15;
@@ -26,22 +30,27 @@ const TOKEN_MAX: usize = 15;
 /// A match has at least so many bytes.
 const MIN_MATCH: usize = 4;
 
-/// Decodes `source` into the first `length` bytes of `out`, which has [`SLACK_BYTES`] more; `false` if it is damaged or
-/// of another length.
+/// Decodes `source`, whose bytes are planes of equal length and together `length`, into the first `length` bytes of `out`,
+/// which has [`SLACK_BYTES`] more, and says in `places` where each plane lies; `false` if it is damaged or of another length.
+///
+/// A plane that lies elsewhere leaves anything in `out`.
 #[must_use]
 pub(in crate::codec) fn decode(
     kernel: Kernel,
     source: &[u8],
     out: &mut [u8],
     length: usize,
+    places: &mut [Place],
 ) -> bool {
     assert!(out.len() >= length + SLACK_BYTES, "a buffer without slack");
     // SAFETY: `out` has the slack that the decoder may write to; with AVX2 the machine was asked for it.
     unsafe {
         match kernel {
-            Kernel::Portable => sequences(source, out.as_mut_ptr(), length),
+            Kernel::Portable => sequences(source, out.as_mut_ptr(), length, places),
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2 | Kernel::Avx512 => sequences_avx2(source, out.as_mut_ptr(), length),
+            Kernel::Avx2 | Kernel::Avx512 => {
+                sequences_avx2(source, out.as_mut_ptr(), length, places)
+            }
         }
     }
 }
@@ -50,15 +59,17 @@ pub(in crate::codec) fn decode(
 /// As [`sequences`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,bmi2")]
-unsafe fn sequences_avx2(source: &[u8], out: *mut u8, length: usize) -> bool {
+unsafe fn sequences_avx2(source: &[u8], out: *mut u8, length: usize, places: &mut [Place]) -> bool {
     // SAFETY: passed on to our caller.
-    unsafe { sequences(source, out, length) }
+    unsafe { sequences(source, out, length, places) }
 }
 
 /// # Safety
 /// `length + SLACK_BYTES` bytes may be written at `out`.
 #[inline(always)]
-unsafe fn sequences(source: &[u8], out: *mut u8, length: usize) -> bool {
+unsafe fn sequences(source: &[u8], out: *mut u8, length: usize, places: &mut [Place]) -> bool {
+    // SAFETY: our caller's promise.
+    let mut lender = unsafe { Lender::new(source, out, length, places) };
     let (mut at, mut done) = (0, 0);
     loop {
         let Some(&token) = source.get(at) else { return false };
@@ -73,7 +84,9 @@ unsafe fn sequences(source: &[u8], out: *mut u8, length: usize) -> bool {
         // SAFETY: so many bytes are left on both sides, and behind `out` there is slack for a wide copy's rest.
         unsafe {
             let (from, to) = (source.as_ptr().add(at), out.add(done));
-            if literals + WIDE <= source.len() - at {
+            if lender.may_hold_plane(literals) {
+                lender.take(at, done..done + literals);
+            } else if literals + WIDE <= source.len() - at {
                 copy_wide(from, to, literals);
             } else {
                 ptr::copy_nonoverlapping(from, to, literals);
@@ -82,6 +95,10 @@ unsafe fn sequences(source: &[u8], out: *mut u8, length: usize) -> bool {
         at += literals;
         done += literals;
         if at == source.len() {
+            if done == length {
+                // SAFETY: all of the output is decoded.
+                unsafe { lender.finish(done - literals, length) };
+            }
             return done == length;
         }
         let Some(offset) = source.get(at..at + 2) else { return false };
@@ -94,8 +111,15 @@ unsafe fn sequences(source: &[u8], out: *mut u8, length: usize) -> bool {
         if offset == 0 || offset > done || matched > length - done {
             return false;
         }
+        let repeated = done - offset..(done - offset + matched).min(done);
         // SAFETY: the match begins `offset` bytes back, in what is done; as for literals.
-        unsafe { copy_match(out.add(done), offset, matched) };
+        unsafe {
+            if lender.may_hold_plane(matched) || !lender.has(repeated) {
+                lender.repeat(offset, done..done + matched);
+            } else {
+                copy_match(out.add(done), offset, matched);
+            }
+        }
         done += matched;
     }
 }
@@ -118,17 +142,19 @@ fn whole_length(source: &[u8], at: &mut usize, nibble: usize) -> Option<usize> {
     Some(length)
 }
 
-/// Copies `n` bytes in wide steps, so up to `WIDE − 1` more; at least one step.
+/// Copies `n` bytes, and up to `WIDE − 1` more, step by step; at least [`WIDE`].
 ///
 /// # Safety
-/// `n` rounded up to steps (at least one) may be read and written; `to` begins at least `WIDE` bytes behind `from`, or does
-/// not overlap it.
+/// `n` rounded up to whole [`WIDE`] (at least one) may be read and written; `to` begins at least [`STEP`] bytes behind
+/// `from`, or does not overlap it.
 #[inline(always)]
 unsafe fn copy_wide(from: *const u8, to: *mut u8, n: usize) {
     let mut i = 0;
     loop {
-        // SAFETY: the caller's promise; within a step the two do not overlap.
-        unsafe { ptr::copy_nonoverlapping(from.add(i), to.add(i), WIDE) };
+        for step in (i..i + WIDE).step_by(STEP) {
+            // SAFETY: the caller's promise; within a step the two do not overlap.
+            unsafe { ptr::copy_nonoverlapping(from.add(step), to.add(step), STEP) };
+        }
         i += WIDE;
         if i >= n {
             return;
@@ -141,23 +167,26 @@ unsafe fn copy_wide(from: *const u8, to: *mut u8, n: usize) {
 /// # Safety
 /// `offset` bytes before `to` are written, and `n + SLACK_BYTES` from `to` on may be.
 #[inline(always)]
-unsafe fn copy_match(to: *mut u8, offset: usize, n: usize) {
+pub(super) unsafe fn copy_match(to: *mut u8, offset: usize, n: usize) {
     // SAFETY: what is read was written before: `offset` bytes before `to`, then what this function wrote itself.
     unsafe {
         let from = to.sub(offset).cast_const();
-        if offset >= WIDE {
+        if offset >= STEP {
             copy_wide(from, to, n);
-        } else if offset == 1 {
-            to.write_bytes(*from, n);
+            return;
+        }
+        // The pattern's first step or more one by one; the rest lies a multiple of the pattern behind it.
+        let distance = offset * STEP.div_ceil(offset);
+        let first = distance - offset;
+        if offset == 1 {
+            to.write_bytes(*from, STEP);
         } else {
-            // The pattern's first WIDE bytes or more one by one; the rest lies a multiple of the pattern behind it.
-            let distance = offset * WIDE.div_ceil(offset);
-            for i in 0..(distance - offset).min(n) {
+            for i in 0..first.min(n) {
                 *to.add(i) = *from.add(i);
             }
-            if let Some(rest) = n.checked_sub(distance - offset).filter(|&rest| rest > 0) {
-                copy_wide(from, to.add(distance - offset), rest);
-            }
+        }
+        if n > first {
+            copy_wide(from, to.add(first), n - first);
         }
     }
 }
@@ -192,6 +221,15 @@ mod tests {
         bytes
     }
 
+    fn noise(n: usize) -> Vec<u8> {
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
     /// With a shortest match that depends on the seed.
     fn encoded(plain: &[u8], seed: u32) -> Vec<u8> {
         let (mut encoded, min_match) = (Vec::new(), 4 + seed as usize % 13);
@@ -199,9 +237,65 @@ mod tests {
         encoded
     }
 
+    /// What `source` decodes to, the same in any number of planes.
     fn decoded(kernel: Kernel, source: &[u8], length: usize) -> Option<Vec<u8>> {
+        let [whole, others @ ..] = [1, 2, 8, 16, 64].map(|planes| {
+            length.is_multiple_of(planes).then(|| in_planes(kernel, source, length, planes))
+        });
+        let whole = whole?;
+        for other in others.into_iter().flatten() {
+            assert_eq!(other.map(|planes| planes.0), whole.as_ref().map(|planes| planes.0.clone()));
+        }
+        whole.map(|planes| planes.0)
+    }
+
+    /// What `source` decodes to in so many planes, and where they lie.
+    fn in_planes(
+        kernel: Kernel,
+        source: &[u8],
+        length: usize,
+        planes: usize,
+    ) -> Option<(Vec<u8>, Vec<Place>)> {
         let mut out = vec![0xee; length + SLACK_BYTES];
-        decode(kernel, source, &mut out, length).then(|| out[..length].to_vec())
+        let mut places = vec![Place::Output; planes];
+        if !decode(kernel, source, &mut out, length, &mut places) {
+            return None;
+        }
+        let lent = |(p, place): (usize, &Place)| place.lend(p, length / planes, source, &out);
+        let bytes = places.iter().enumerate().flat_map(lent).copied().collect();
+        Some((bytes, places))
+    }
+
+    #[test]
+    fn planes_that_need_no_copy_are_lent() {
+        const PLANE: usize = 2048;
+        let noise = noise(2 * PLANE);
+        let patterned: Vec<u8> =
+            (0..PLANE).map(|i| if i % 300 < 40 { 7 } else { noise[i % 90] }).collect();
+        let kinds: [&[u8]; 5] =
+            [&noise[..PLANE], &noise[PLANE..], &[0; PLANE], &[0xff; PLANE], &patterned];
+        let mut seen = [0; 5];
+        for seed in 0..400usize {
+            let plain: Vec<u8> = (0..16)
+                .flat_map(|i| kinds[(seed * 31 + i * i * 7 + seed / 5 * i) / 3 % 5])
+                .copied()
+                .collect();
+            let source = encoded(&plain, seed as u32);
+            for &kernel in Kernel::available() {
+                let (found, places) = in_planes(kernel, &source, plain.len(), 16).unwrap();
+                assert!(found == plain, "{seed} {places:?}");
+                for place in places {
+                    seen[match place {
+                        Place::Output => 0,
+                        Place::Source(_) => 1,
+                        Place::Zeros => 2,
+                        Place::Ones => 3,
+                        Place::As(_) => 4,
+                    }] += 1;
+                }
+            }
+        }
+        assert!(seen.iter().all(|&n| n > 100), "{seen:?}");
     }
 
     #[test]

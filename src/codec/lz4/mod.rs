@@ -4,10 +4,12 @@
 #![allow(unsafe_code)]
 
 mod decode;
+mod lend;
 
 use std::os::raw::{c_char, c_int};
 
 pub(super) use decode::{SLACK_BYTES, decode};
+pub(super) use lend::Place;
 
 /// The lowest level of the slow search; below it the quick one is used.
 const HIGH_LEVEL: i32 = 3;

@@ -1,6 +1,7 @@
 //! Joins planes with AVX2: bit matrices are transposed side by side, then bytes brought together.
 #![allow(unsafe_code)]
 
+use std::arch::asm;
 use std::arch::x86_64::{
     __m256i, _mm256_and_si256, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_or_si256,
     _mm256_permute2x128_si256, _mm256_set1_epi8, _mm256_set1_epi32, _mm256_set1_epi64x,
@@ -11,42 +12,44 @@ use std::arch::x86_64::{
 };
 use std::ops::Range;
 
-use super::{GROUP, Grouping};
+use super::GROUP;
+use crate::codec::planes::{BITS, Grouping, Planes, Upper};
 use crate::codec::rows::{Places, Steps};
 
 /// Bytes of a vector.
 const HALF: usize = GROUP / 2;
-
-/// Bit planes of a byte.
-const BITS: usize = 8;
 
 /// Groups whose bits fill vectors.
 const FOUR: usize = HALF / 8;
 
 /// As [`super::join`], for whole groups, which have just these places.
 pub(super) fn join<const T: usize>(
-    grouping: Grouping,
-    planes: [&[u8]; T],
+    planes: &Planes<'_>,
     groups: Range<usize>,
     places: &Places<'_, HALF>,
 ) {
     debug_assert!(is_x86_feature_detected!("avx2"));
     assert!(places.count * HALF == groups.len() * GROUP * T, "whole groups");
-    assert!(planes.iter().all(|plane| groups.end * GROUP <= plane.len()), "whole groups");
+    let plane_bytes = groups.end * GROUP / planes.grouping().elements_per_byte();
+    assert!(plane_bytes <= planes.plane_bytes(), "whole groups");
     // SAFETY: `Kernel::Avx2` comes from `Kernel::available` alone, which asked the machine for AVX2. The groups lie in the
     // planes and have their places, as was just checked.
     unsafe {
-        match grouping {
-            Grouping::Bytes => bytes(planes, groups, places.at),
-            Grouping::Bits => bits(planes, groups, places.at),
-        }
+        let bits = match (planes.grouping(), planes.upper()) {
+            (Grouping::Bytes, _) => return bytes(&planes.bytes::<T>(), groups, places.at),
+            (Grouping::Bits, Upper::Any) => bits::<T, { Upper::Any as u8 }>,
+            (Grouping::Bits, Upper::Sign) => bits::<T, { Upper::Sign as u8 }>,
+            (Grouping::Bits, Upper::Zero) => bits::<T, { Upper::Zero as u8 }>,
+            (Grouping::Bits, Upper::Same) => bits::<T, { Upper::Same as u8 }>,
+        };
+        bits(planes.begins(), groups, places.at);
     }
 }
 
 /// # Safety
 /// Every plane has the bytes of `groups`, and `places` are those of all planes' bytes.
 #[target_feature(enable = "avx2")]
-unsafe fn bytes<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places: Steps<HALF>) {
+unsafe fn bytes<const T: usize>(planes: &[&[u8]; T], groups: Range<usize>, places: Steps<HALF>) {
     for i in 0..2 * groups.len() {
         let mut joined = [_mm256_setzero_si256(); T];
         for k in 0..T {
@@ -60,15 +63,22 @@ unsafe fn bytes<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places
     }
 }
 
+/// `UPPER` is the [`Upper`] of the highest byte's planes.
+///
 /// # Safety
-/// As [`bytes`]; the planes have a multiple of 8 bytes.
+/// As [`bytes`].
 #[target_feature(enable = "avx2")]
-unsafe fn bits<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places: Steps<HALF>) {
+unsafe fn bits<const T: usize, const UPPER: u8>(
+    planes: &[[*const u8; BITS]; T],
+    groups: Range<usize>,
+    places: Steps<HALF>,
+) {
     let Some(last) = groups.len().checked_sub(FOUR) else {
         for (i, g) in groups.enumerate() {
             let mut halves = [[_mm256_setzero_si256(); T]; 2];
             for k in 0..T {
-                let bytes = one_group(planes[k], g);
+                // SAFETY: the group has 8 bytes of each plane.
+                let bytes = unsafe { one_group(&planes[k], 8 * g) };
                 (halves[0][k], halves[1][k]) = (bytes[0], bytes[1]);
             }
             for (half, joined) in halves.into_iter().enumerate() {
@@ -81,32 +91,39 @@ unsafe fn bits<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places:
     // What is left behind the last whole four is joined with groups before it, once more.
     for i in (0..last).step_by(FOUR).chain([last]) {
         // SAFETY: the four groups lie in the planes, and have their places.
-        unsafe { four_groups(planes, groups.start + i, places, 2 * T * i) };
+        unsafe { four_groups::<T, UPPER>(planes, 8 * (groups.start + i), places, 2 * T * i) };
     }
 }
 
-/// Joins four groups from `g` on, into places from `first` on.
+/// Joins four groups, whose bits lie from byte `at` of each plane on, into places from `first` on.
 ///
 /// # Safety
 /// Every plane has the groups' bytes, and there are places for them.
 #[target_feature(enable = "avx2")]
 #[inline]
-unsafe fn four_groups<const T: usize>(
-    planes: [&[u8]; T],
-    g: usize,
+unsafe fn four_groups<const T: usize, const UPPER: u8>(
+    planes: &[[*const u8; BITS]; T],
+    at: usize,
     places: Steps<HALF>,
     first: usize,
 ) {
-    let row = planes[0].len() / BITS;
+    places.prefetch(first..first + BITS * T);
     // By the element of eight, then by its bytes: in this order they lie in memory.
     let mut units = [[_mm256_setzero_si256(); T]; BITS];
-    for (k, plane) in planes.into_iter().enumerate() {
-        let mut rows = [_mm256_setzero_si256(); BITS];
-        for (j, bits) in rows.iter_mut().enumerate() {
-            // SAFETY: a plane is eight rows, each of which has the four groups' 32 bytes; loads need no alignment.
-            *bits = unsafe { _mm256_loadu_si256(plane.as_ptr().add(j * row + 8 * g).cast()) };
-        }
-        for (unit, bytes) in units.iter_mut().zip(transposed(rows)) {
+    for (k, planes) in planes.iter().enumerate() {
+        // SAFETY: each row has the four groups' 32 bytes; loads need no alignment.
+        let row = |j: usize| unsafe { _mm256_loadu_si256(planes[j].add(at).cast()) };
+        let upper = if k + 1 < T { Upper::Any as u8 } else { UPPER };
+        let bytes = if upper == Upper::Same as u8 {
+            all_or_none(row(0))
+        } else if upper == Upper::Sign as u8 {
+            nibbles([row(0), row(1), row(2), row(3)], SIGNED)
+        } else if upper == Upper::Zero as u8 {
+            nibbles([row(0), row(1), row(2), row(3)], UNSIGNED)
+        } else {
+            transposed([0, 1, 2, 3, 4, 5, 6, 7].map(row))
+        };
+        for (unit, bytes) in units.iter_mut().zip(bytes) {
             unit[k] = bytes;
         }
     }
@@ -114,8 +131,7 @@ unsafe fn four_groups<const T: usize>(
     let units = units.as_flattened_mut();
     let behind = units.len() / 2;
     let store = |low: __m256i, high: __m256i, at: usize| {
-        let first_lanes = _mm256_permute2x128_si256::<0x20>(low, high);
-        let second_lanes = _mm256_permute2x128_si256::<0x31>(low, high);
+        let (first_lanes, second_lanes) = (lanes::<0x20>(low, high), lanes::<0x31>(low, high));
         // SAFETY: our caller's places, each for a vector; stores need no alignment.
         unsafe {
             _mm256_storeu_si256(places.at(first + at).cast(), first_lanes);
@@ -147,26 +163,81 @@ unsafe fn four_groups<const T: usize>(
     }
 }
 
+/// `_mm256_permute2x128_si256`, which the compiler would make three other permutations of, together with what went before.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn lanes<const CHOICE: i32>(a: __m256i, b: __m256i) -> __m256i {
+    let chosen;
+    // SAFETY: the instruction works on registers alone, and AVX2 has it.
+    unsafe {
+        asm!(
+            "vperm2i128 {chosen}, {a}, {b}, {choice}",
+            chosen = lateout(ymm_reg) chosen,
+            a = in(ymm_reg) a,
+            b = in(ymm_reg) b,
+            choice = const CHOICE,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    chosen
+}
+
+/// Exchanges bits of vectors `$distance` apart that lie as far apart in a byte: a step of transposing bit matrices.
+macro_rules! exchange {
+    ($rows:ident, $distance:literal, $mask:literal) => {
+        let mask = _mm256_set1_epi8($mask);
+        for i in (0..$rows.len()).filter(|i| i & $distance == 0) {
+            let (a, b) = ($rows[i], $rows[i + $distance]);
+            let other =
+                _mm256_and_si256(_mm256_xor_si256(_mm256_srli_epi16::<$distance>(a), b), mask);
+            $rows[i] = _mm256_xor_si256(a, _mm256_slli_epi16::<$distance>(other));
+            $rows[i + $distance] = _mm256_xor_si256(b, other);
+        }
+    };
+}
+
 /// Transposes 8×8 bit matrices, one in every byte of eight vectors: halves, quarters and single bits change places.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn transposed(mut rows: [__m256i; BITS]) -> [__m256i; BITS] {
-    macro_rules! exchange {
-        ($distance:literal, $mask:literal) => {
-            let mask = _mm256_set1_epi8($mask);
-            for i in (0..BITS).filter(|i| i & $distance == 0) {
-                let (a, b) = (rows[i], rows[i + $distance]);
-                let other =
-                    _mm256_and_si256(_mm256_xor_si256(_mm256_srli_epi16::<$distance>(a), b), mask);
-                rows[i] = _mm256_xor_si256(a, _mm256_slli_epi16::<$distance>(other));
-                rows[i + $distance] = _mm256_xor_si256(b, other);
-            }
-        };
-    }
-    exchange!(4, 0x0f);
-    exchange!(2, 0x33);
-    exchange!(1, 0x55);
+    exchange!(rows, 4, 0x0f);
+    exchange!(rows, 2, 0x33);
+    exchange!(rows, 1, 0x55);
     rows
+}
+
+/// What numbers of four bits are as bytes.
+const UNSIGNED: [i64; 2] = [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908];
+const SIGNED: [i64; 2] = [UNSIGNED[0], 0xfffe_fdfc_fbfa_f9f8_u64.cast_signed()];
+
+/// As [`transposed`], where a byte is what `values` has for its lower four bits.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn nibbles(mut rows: [__m256i; BITS / 2], values: [i64; 2]) -> [__m256i; BITS] {
+    exchange!(rows, 2, 0x33);
+    exchange!(rows, 1, 0x55);
+    let values = _mm256_setr_epi64x(values[0], values[1], values[0], values[1]);
+    let lower = _mm256_set1_epi8(0x0f);
+    let mut bytes = [lower; BITS];
+    for (e, pair) in rows.into_iter().enumerate() {
+        // Elements e and e + 4.
+        let second = _mm256_srli_epi16::<4>(pair);
+        bytes[e] = _mm256_shuffle_epi8(values, _mm256_and_si256(pair, lower));
+        bytes[e + BITS / 2] = _mm256_shuffle_epi8(values, _mm256_and_si256(second, lower));
+    }
+    bytes
+}
+
+/// As [`transposed`], where all rows are this one.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn all_or_none(row: __m256i) -> [__m256i; BITS] {
+    let mut bytes = [row; BITS];
+    for (e, byte) in bytes.iter_mut().enumerate() {
+        let bit = _mm256_set1_epi8((1u8 << e).cast_signed());
+        *byte = _mm256_cmpeq_epi8(_mm256_and_si256(row, bit), bit);
+    }
+    bytes
 }
 
 /// The bytes of `N` vectors (8 or 16) in turn: in each lane the first of all, then the second of all.
@@ -221,11 +292,14 @@ unsafe fn store_interleaved<const T: usize>(joined: [__m256i; T], places: Steps<
     }
 }
 
-/// The bytes of one group: a bit plane's answers are spread over bytes and compared.
+/// The bytes of one group, whose bits lie from byte `at` of each plane on: a bit plane's answers are spread over bytes and
+/// compared.
+///
+/// # Safety
+/// 8 bytes may be read there.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn one_group(plane: &[u8], g: usize) -> [__m256i; 2] {
-    let row = plane.len() / BITS;
+unsafe fn one_group(planes: &[*const u8; BITS], at: usize) -> [__m256i; 2] {
     let mut halves = [_mm256_setzero_si256(); 2];
     // Byte i of the spread answers is byte i / 8 of the plane's four; its bit is i mod 8.
     let spread = _mm256_setr_epi64x(
@@ -235,8 +309,9 @@ fn one_group(plane: &[u8], g: usize) -> [__m256i; 2] {
         0x0303_0303_0303_0303,
     );
     let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
-    for j in 0..BITS {
-        let answers = u64_at(plane, j * row + 8 * g);
+    for (j, plane) in planes.iter().enumerate() {
+        // SAFETY: our caller's promise.
+        let answers = unsafe { plane.add(at).cast::<u64>().read_unaligned() };
         let value = _mm256_set1_epi8((1u8 << j).cast_signed());
         for (half, answers) in halves.iter_mut().zip([answers as u32, (answers >> 32) as u32]) {
             let bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(answers.cast_signed()), spread);
@@ -245,9 +320,4 @@ fn one_group(plane: &[u8], g: usize) -> [__m256i; 2] {
         }
     }
     halves
-}
-
-#[inline(always)]
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }

@@ -9,25 +9,26 @@ use std::arch::x86_64::{
 };
 use std::ops::Range;
 
-use super::{GROUP, Grouping};
+use super::GROUP;
+use crate::codec::planes::{BITS, Grouping, Planes};
 use crate::codec::rows::{Places, Steps};
 
 /// As [`super::join`], for whole groups, which have just these places.
 pub(super) fn join<const T: usize>(
-    grouping: Grouping,
-    planes: [&[u8]; T],
+    planes: &Planes<'_>,
     groups: Range<usize>,
     places: &Places<'_, GROUP>,
 ) {
     debug_assert!(is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("gfni"));
     assert!(places.count == groups.len() * T, "whole groups");
-    assert!(planes.iter().all(|plane| groups.end * GROUP <= plane.len()), "whole groups");
+    let plane_bytes = groups.end * GROUP / planes.grouping().elements_per_byte();
+    assert!(plane_bytes <= planes.plane_bytes(), "whole groups");
     // SAFETY: `Kernel::Avx512` comes from `Kernel::available` alone, which asked the machine for these instructions. The
     // groups lie in the planes and have their places, as was just checked.
     unsafe {
-        match grouping {
-            Grouping::Bytes => bytes(planes, groups, places.at),
-            Grouping::Bits => bits(planes, groups, places.at),
+        match planes.grouping() {
+            Grouping::Bytes => bytes(&planes.bytes::<T>(), groups, places.at),
+            Grouping::Bits => bits(planes.begins::<T>(), groups, places.at),
         }
     }
 }
@@ -35,7 +36,7 @@ pub(super) fn join<const T: usize>(
 /// # Safety
 /// Every plane has the bytes of `groups`, and `places` are those of all planes' bytes.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,gfni")]
-unsafe fn bytes<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places: Steps<GROUP>) {
+unsafe fn bytes<const T: usize>(planes: &[&[u8]; T], groups: Range<usize>, places: Steps<GROUP>) {
     for (i, g) in groups.enumerate() {
         let mut joined = [_mm512_setzero_si512(); T];
         for k in 0..T {
@@ -48,17 +49,21 @@ unsafe fn bytes<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places
 }
 
 /// # Safety
-/// As [`bytes`]; the planes have a multiple of 8 bytes.
+/// As [`bytes`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,gfni")]
-unsafe fn bits<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places: Steps<GROUP>) {
-    let row = planes[0].len() / 8;
+unsafe fn bits<const T: usize>(
+    planes: &[[*const u8; BITS]; T],
+    groups: Range<usize>,
+    places: Steps<GROUP>,
+) {
     let fours = groups.len() / 4;
     for four in 0..fours {
         let at = 8 * (groups.start + 4 * four);
+        places.prefetch(4 * T * four..4 * T * (four + 1));
         let mut joined = [[_mm512_setzero_si512(); T]; 4];
         for k in 0..T {
-            // SAFETY: a plane is eight rows, each of which has the four groups' 32 bytes from `at` on.
-            let groups = unsafe { four_groups(planes[k].as_ptr().add(at), row) };
+            // SAFETY: each plane has the four groups' 32 bytes from `at` on.
+            let groups = unsafe { four_groups(&planes[k], at) };
             for i in 0..4 {
                 joined[i][k] = groups[i];
             }
@@ -72,11 +77,9 @@ unsafe fn bits<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places:
         let g = groups.start + i;
         let mut joined = [_mm512_setzero_si512(); T];
         for k in 0..T {
-            for j in 0..8 {
-                // SAFETY: bit plane j has the plane's j-th eighth, of which the group has 8 bytes.
-                let answers: u64 = unsafe {
-                    planes[k].as_ptr().add(j * row + 8 * g).cast::<u64>().read_unaligned()
-                };
+            for (j, row) in planes[k].iter().enumerate() {
+                // SAFETY: the group has 8 bytes of each bit plane.
+                let answers: u64 = unsafe { row.add(8 * g).cast::<u64>().read_unaligned() };
                 // The bit plane's 64 answers are a mask: its bit is added to those bytes that say yes.
                 let value = _mm512_set1_epi8((1u8 << j).cast_signed());
                 joined[k] = _mm512_mask_add_epi8(joined[k], answers, joined[k], value);
@@ -87,21 +90,21 @@ unsafe fn bits<const T: usize>(planes: [&[u8]; T], groups: Range<usize>, places:
     }
 }
 
-/// The bytes of four groups, whose bits lie in eight rows.
+/// The bytes of four groups, whose bits lie in eight rows from byte `first` on.
 ///
 /// 8 bytes of each row are brought together for each group, and transposed as eight 8×8 bit matrices: multiplied with a
 /// matrix over GF(2), the byte `1 << e` gives column e.
 ///
 /// # Safety
-/// 32 bytes may be read at `plane` and at each multiple of `row` behind it, seven times.
+/// Each row has 32 bytes from there on.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,gfni")]
 #[inline]
-unsafe fn four_groups(plane: *const u8, row: usize) -> [__m512i; 4] {
+unsafe fn four_groups(bits: &[*const u8; BITS], first: usize) -> [__m512i; 4] {
     // Rows j and j + 4 in one vector, a group's 8 bytes in each of its quarters.
     let pair = |j: usize| {
         // SAFETY: rows that our caller lets us read; loads need no alignment.
         let (low, high) = unsafe {
-            let at = |j: usize| _mm256_loadu_si256(plane.add(j * row).cast());
+            let at = |j: usize| _mm256_loadu_si256(bits[j].add(first).cast());
             (at(j), at(j + 4))
         };
         _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)

@@ -19,6 +19,7 @@ use std::ops::Range;
 pub(super) use split::split;
 
 use super::kernel::Kernel;
+use super::planes::{BITS, Grouping, MAX_TYPESIZE, Planes};
 #[cfg(target_arch = "x86_64")]
 use super::rows::Places;
 use super::rows::RowsMut;
@@ -26,62 +27,46 @@ use super::rows::RowsMut;
 /// Elements that a kernel joins at a time: 8 bytes of each bit plane.
 pub(super) const GROUP: usize = 64;
 
-/// Largest element, in bytes: data types have 1, 2, 4 or 8.
-pub(super) const MAX_TYPESIZE: usize = 8;
-
-/// How the planes of a block are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Grouping {
-    /// By the bytes of an element.
-    Bytes,
-    /// By the bits of each byte of an element; the element count is a multiple of 8.
-    Bits,
-}
-
-/// Joins elements out of their planes: those of `groups`, counted in [`GROUP`]s, into `out`, which is as long as they are.
+/// Joins elements of `typesize` bytes out of their planes: those of `groups`, counted in [`GROUP`]s, into `out`, which is as
+/// long as they are.
 ///
-/// All planes have m bytes; `out` may be short in its last group.
+/// `out` may be short in its last group.
 pub(super) fn join(
     kernel: Kernel,
-    grouping: Grouping,
-    planes: &[&[u8]],
+    planes: &Planes<'_>,
+    typesize: usize,
     groups: Range<usize>,
     out: &mut [u8],
 ) {
-    match *planes {
-        [a] => join_with(kernel, grouping, [a], groups, out),
-        [a, b] => join_with(kernel, grouping, [a, b], groups, out),
-        [a, b, c, d] => join_with(kernel, grouping, [a, b, c, d], groups, out),
-        [a, b, c, d, e, f, g, h] => {
-            join_with(kernel, grouping, [a, b, c, d, e, f, g, h], groups, out);
-        }
-        _ => unreachable!("{} planes: data types have 1, 2, 4 or 8 bytes", planes.len()),
+    match typesize {
+        1 => join_with::<1>(kernel, planes, groups, out),
+        2 => join_with::<2>(kernel, planes, groups, out),
+        4 => join_with::<4>(kernel, planes, groups, out),
+        MAX_TYPESIZE => join_with::<MAX_TYPESIZE>(kernel, planes, groups, out),
+        _ => unreachable!("{typesize} bytes: data types have 1, 2, 4 or 8"),
     }
 }
 
 /// As [`join`], for whole groups that are `rows`, straight there; `false`, and nothing is done, if the kernel cannot.
 pub(super) fn join_rows(
     kernel: Kernel,
-    grouping: Grouping,
-    planes: &[&[u8]],
+    planes: &Planes<'_>,
+    typesize: usize,
     groups: Range<usize>,
     rows: &mut RowsMut<'_>,
 ) -> bool {
-    match *planes {
-        [a] => join_rows_with(kernel, grouping, [a], groups, rows),
-        [a, b] => join_rows_with(kernel, grouping, [a, b], groups, rows),
-        [a, b, c, d] => join_rows_with(kernel, grouping, [a, b, c, d], groups, rows),
-        [a, b, c, d, e, f, g, h] => {
-            join_rows_with(kernel, grouping, [a, b, c, d, e, f, g, h], groups, rows)
-        }
+    match typesize {
+        1 => join_rows_with::<1>(kernel, planes, groups, rows),
+        2 => join_rows_with::<2>(kernel, planes, groups, rows),
+        4 => join_rows_with::<4>(kernel, planes, groups, rows),
+        MAX_TYPESIZE => join_rows_with::<MAX_TYPESIZE>(kernel, planes, groups, rows),
         _ => false,
     }
 }
 
 fn join_rows_with<const T: usize>(
     kernel: Kernel,
-    grouping: Grouping,
-    planes: [&[u8]; T],
+    planes: &Planes<'_>,
     groups: Range<usize>,
     rows: &mut RowsMut<'_>,
 ) -> bool {
@@ -89,62 +74,64 @@ fn join_rows_with<const T: usize>(
         Kernel::Portable => false,
         #[cfg(target_arch = "x86_64")]
         Kernel::Avx2 => {
-            rows.places().map(|places| avx2::join(grouping, planes, groups, &places)).is_some()
+            rows.places().map(|places| avx2::join::<T>(planes, groups, &places)).is_some()
         }
         #[cfg(target_arch = "x86_64")]
         Kernel::Avx512 => {
-            rows.places().map(|places| avx512::join(grouping, planes, groups, &places)).is_some()
+            rows.places().map(|places| avx512::join::<T>(planes, groups, &places)).is_some()
         }
     }
 }
 
 fn join_with<const T: usize>(
     kernel: Kernel,
-    grouping: Grouping,
-    planes: [&[u8]; T],
+    planes: &Planes<'_>,
     groups: Range<usize>,
     out: &mut [u8],
 ) {
-    let whole = (groups.start * GROUP + out.len() / T).min(planes[0].len()) / GROUP;
+    let elements = planes.plane_bytes() * planes.grouping().elements_per_byte();
+    let whole = (groups.start * GROUP + out.len() / T).min(elements) / GROUP;
     let (body, tail) = out.split_at_mut((whole - groups.start) * GROUP * T);
     let body_groups = groups.start..whole;
     match kernel {
-        Kernel::Portable => match grouping {
-            Grouping::Bytes => groups_of(planes, body_groups, body, bytes_group),
-            Grouping::Bits => groups_of(planes, body_groups, body, bits_group),
+        Kernel::Portable => match planes.grouping() {
+            Grouping::Bytes => groups_of(&planes.bytes::<T>(), body_groups, body, bytes_group),
+            Grouping::Bits => groups_of(&planes.bits::<T>(), body_groups, body, bits_group),
         },
         #[cfg(target_arch = "x86_64")]
-        Kernel::Avx2 => avx2::join(grouping, planes, body_groups, &Places::of(body)),
+        Kernel::Avx2 => avx2::join::<T>(planes, body_groups, &Places::of(body)),
         #[cfg(target_arch = "x86_64")]
-        Kernel::Avx512 => avx512::join(grouping, planes, body_groups, &Places::of(body)),
+        Kernel::Avx512 => avx512::join::<T>(planes, body_groups, &Places::of(body)),
     }
     let first = whole * GROUP;
     for (i, element) in tail.chunks_exact_mut(T).enumerate() {
-        for (byte, plane) in element.iter_mut().zip(planes) {
-            *byte = match grouping {
-                Grouping::Bytes => plane[first + i],
-                Grouping::Bits => bit_column(plane, first + i),
+        for (k, byte) in element.iter_mut().enumerate() {
+            *byte = match planes.grouping() {
+                Grouping::Bytes => planes.bytes::<T>()[k][first + i],
+                Grouping::Bits => bit_column(&planes.bits::<T>()[k], first + i),
             };
         }
     }
 }
 
 /// The byte of one element out of its eight bit planes.
-fn bit_column(plane: &[u8], element: usize) -> u8 {
-    let row = plane.len() / 8;
-    (0..8).fold(0, |byte, j| byte | (plane[j * row + element / 8] >> (element % 8) & 1) << j)
+fn bit_column(planes: &[&[u8]; BITS], element: usize) -> u8 {
+    planes
+        .iter()
+        .enumerate()
+        .fold(0, |byte, (j, plane)| byte | (plane[element / 8] >> (element % 8) & 1) << j)
 }
 
 /// Joins whole groups, whose bytes `group` finds in a plane.
 #[inline(always)]
-fn groups_of<const T: usize>(
-    planes: [&[u8]; T],
+fn groups_of<const T: usize, P>(
+    planes: &[P; T],
     groups: Range<usize>,
     out: &mut [u8],
-    group: impl Fn(&[u8], usize) -> [u8; GROUP],
+    group: impl Fn(&P, usize) -> [u8; GROUP],
 ) {
     for (g, out) in groups.zip(out.chunks_exact_mut(GROUP * T)) {
-        let bytes = planes.map(|plane| group(plane, g));
+        let bytes = planes.each_ref().map(|plane| group(plane, g));
         interleave(&bytes, out);
     }
 }
@@ -158,17 +145,16 @@ fn interleave<const T: usize>(bytes: &[[u8; GROUP]; T], out: &mut [u8]) {
 }
 
 #[inline(always)]
-fn bytes_group(plane: &[u8], g: usize) -> [u8; GROUP] {
+fn bytes_group(plane: &&[u8], g: usize) -> [u8; GROUP] {
     plane[g * GROUP..][..GROUP].try_into().expect("a whole group")
 }
 
 /// Eight transposes of 8×8 bits.
 #[inline(always)]
-fn bits_group(plane: &[u8], g: usize) -> [u8; GROUP] {
-    let row = plane.len() / 8;
+fn bits_group(planes: &[&[u8]; BITS], g: usize) -> [u8; GROUP] {
     let mut bytes = [0; GROUP];
     for (i, out) in bytes.chunks_exact_mut(8).enumerate() {
-        let bits: [u8; 8] = std::array::from_fn(|j| plane[j * row + 8 * g + i]);
+        let bits: [u8; 8] = planes.map(|plane| plane[8 * g + i]);
         out.copy_from_slice(&transpose8(u64::from_le_bytes(bits)).to_le_bytes());
     }
     bytes
@@ -189,6 +175,7 @@ fn transpose8(mut x: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::planes::{Upper, ZEROS};
 
     #[test]
     fn transpose_swaps_row_and_column() {
@@ -197,6 +184,15 @@ mod tests {
                 assert_eq!(transpose8(1 << (8 * row + column)), 1 << (8 * column + row));
             }
         }
+    }
+
+    /// The planes that `shuffled` consists of, of elements of `t` bytes.
+    fn planes(grouping: Grouping, shuffled: &[u8], t: usize) -> Planes<'_> {
+        let plane_bytes = shuffled.len() / grouping.planes(t);
+        let mut planes = Planes::new(grouping, plane_bytes);
+        shuffled.chunks_exact(plane_bytes).for_each(|plane| planes.push(plane));
+        planes.see_upper();
+        planes
     }
 
     #[test]
@@ -209,12 +205,12 @@ mod tests {
                     let mut shuffled = vec![0; m * t];
                     for grouping in [Grouping::Bytes, Grouping::Bits] {
                         split(Kernel::Portable, grouping, &elements, &mut shuffled, t);
-                        let planes: Vec<&[u8]> = shuffled.chunks_exact(m).collect();
+                        let planes = planes(grouping, &shuffled, t);
                         for groups in [0..m.div_ceil(GROUP), 0..m / GROUP, m / GROUP / 2..m / GROUP]
                         {
                             let range = groups.start * GROUP..(groups.end * GROUP).min(m);
                             let mut out = vec![0xa5; range.len() * t];
-                            join(kernel, grouping, &planes, groups, &mut out);
+                            join(kernel, &planes, t, groups, &mut out);
                             let expected = &elements[range.start * t..range.end * t];
                             assert!(
                                 out == expected,
@@ -223,6 +219,38 @@ mod tests {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// Planes of the highest byte that lie in one place are joined by shorter ways.
+    #[test]
+    fn planes_that_are_one_are_joined_alike() {
+        const ROW: usize = 128;
+        let bytes: Vec<u8> = (0..64 * ROW).map(|i| (i * 37 + i / 7 + i * i / 91) as u8).collect();
+        let row = |p: usize| &bytes[p * ROW..][..ROW];
+        let kinds = [Upper::Any, Upper::Sign, Upper::Zero, Upper::Same];
+        for (t, upper) in [1, 2, 4, 8].into_iter().flat_map(|t| kinds.map(|upper| (t, upper))) {
+            let mut planes = Planes::new(Grouping::Bits, ROW);
+            (0..BITS * (t - 1)).for_each(|p| planes.push(row(p)));
+            for bit in 0..BITS {
+                planes.push(match upper {
+                    Upper::Any => row(bit),
+                    Upper::Sign => row(bit.min(3)),
+                    Upper::Zero if bit >= 4 => &ZEROS[..ROW],
+                    Upper::Zero => row(bit),
+                    Upper::Same => row(5),
+                });
+            }
+            planes.see_upper();
+            assert_eq!(planes.upper(), upper);
+            let groups = 1..ROW * BITS / GROUP;
+            let mut expected = vec![0; groups.len() * GROUP * t];
+            join(Kernel::Portable, &planes, t, groups.clone(), &mut expected);
+            for &kernel in Kernel::available() {
+                let mut out = vec![0xa5; expected.len()];
+                join(kernel, &planes, t, groups.clone(), &mut out);
+                assert!(out == expected, "{kernel:?} {t} {upper:?}");
             }
         }
     }
@@ -238,7 +266,7 @@ mod tests {
                 let mut shuffled = vec![0; elements.len()];
                 for grouping in [Grouping::Bytes, Grouping::Bits] {
                     split(Kernel::Portable, grouping, &elements, &mut shuffled, t);
-                    let planes: Vec<&[u8]> = shuffled.chunks_exact(ELEMENTS).collect();
+                    let planes = planes(grouping, &shuffled, t);
                     for groups in [0..16, 3..16, 1..2, 5..14] {
                         let expected = &elements[groups.start * GROUP * t..groups.end * GROUP * t];
                         for row_bytes in [16, 32, 64, 128, 192, 256, 512] {
@@ -249,7 +277,7 @@ mod tests {
                             let mut out = vec![0xa5; expected.len() / row_bytes * stride];
                             let mut rows = RowsMut::of(&mut out, row_bytes, stride);
                             let groups = groups.clone();
-                            let done = join_rows(kernel, grouping, &planes, groups, &mut rows);
+                            let done = join_rows(kernel, &planes, t, groups, &mut rows);
                             let least = match kernel {
                                 Kernel::Portable => usize::MAX,
                                 #[cfg(target_arch = "x86_64")]

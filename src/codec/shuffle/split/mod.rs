@@ -7,7 +7,8 @@
 mod x86;
 
 use super::super::kernel::Kernel;
-use super::{Grouping, transpose8};
+use super::transpose8;
+use crate::codec::planes::Grouping;
 
 /// Groups the bytes or bits of `elements`, of `t` bytes each, by significance into `out`; both hold whole elements.
 ///

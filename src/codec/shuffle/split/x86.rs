@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 };
 
 use super::super::super::kernel::Kernel;
-use super::Grouping;
+use crate::codec::planes::Grouping;
 
 /// As [`super::split`] for as many elements as fill whole vectors; says how many those are.
 pub(super) fn split<const T: usize>(
