@@ -51,6 +51,7 @@ pub(super) fn join<const T: usize>(
 #[target_feature(enable = "avx2")]
 unsafe fn bytes<const T: usize>(planes: &[&[u8]; T], groups: Range<usize>, places: Steps<HALF>) {
     for i in 0..2 * groups.len() {
+        places.prefetch(T * i..T * (i + 1));
         let mut joined = [_mm256_setzero_si256(); T];
         for k in 0..T {
             // SAFETY: this half of a group lies in the plane; loads need no alignment.

@@ -38,6 +38,7 @@ pub(super) fn join<const T: usize>(
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,gfni")]
 unsafe fn bytes<const T: usize>(planes: &[&[u8]; T], groups: Range<usize>, places: Steps<GROUP>) {
     for (i, g) in groups.enumerate() {
+        places.prefetch(T * i..T * (i + 1));
         let mut joined = [_mm512_setzero_si512(); T];
         for k in 0..T {
             // SAFETY: the group lies in the plane; loads need no alignment.
