@@ -10,7 +10,9 @@ use std::arch::x86_64::{
     _mm256_unpackhi_epi32, _mm256_unpackhi_epi64, _mm256_unpacklo_epi8, _mm256_unpacklo_epi16,
     _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_xor_si256,
 };
+use std::mem::MaybeUninit;
 use std::ops::Range;
+use std::slice;
 
 use super::GROUP;
 use crate::codec::planes::{BITS, Grouping, Planes, Upper};
@@ -110,7 +112,7 @@ unsafe fn four_groups<const T: usize, const UPPER: u8>(
 ) {
     places.prefetch(first..first + BITS * T);
     // By the element of eight, then by its bytes: in this order they lie in memory.
-    let mut units = [[_mm256_setzero_si256(); T]; BITS];
+    let mut units = [const { [const { MaybeUninit::<__m256i>::uninit() }; T] }; BITS];
     for (k, planes) in planes.iter().enumerate() {
         // SAFETY: each row has the four groups' 32 bytes; loads need no alignment.
         let row = |j: usize| unsafe { _mm256_loadu_si256(planes[j].add(at).cast()) };
@@ -125,11 +127,13 @@ unsafe fn four_groups<const T: usize, const UPPER: u8>(
             transposed([0, 1, 2, 3, 4, 5, 6, 7].map(row))
         };
         for (unit, bytes) in units.iter_mut().zip(bytes) {
-            unit[k] = bytes;
+            unit[k].write(bytes);
         }
     }
+    // SAFETY: each was written, for every byte k.
+    let units =
+        unsafe { slice::from_raw_parts_mut(units.as_mut_ptr().cast::<__m256i>(), BITS * T) };
     // Both lanes of a vector are brought into order each for itself; the second comes behind all of the first.
-    let units = units.as_flattened_mut();
     let behind = units.len() / 2;
     let store = |low: __m256i, high: __m256i, at: usize| {
         let (first_lanes, second_lanes) = (lanes::<0x20>(low, high), lanes::<0x31>(low, high));
