@@ -235,10 +235,9 @@ mod tests {
             (0..BITS * (t - 1)).for_each(|p| planes.push(row(p)));
             for bit in 0..BITS {
                 planes.push(match upper {
-                    Upper::Any => row(bit),
                     Upper::Sign => row(bit.min(3)),
                     Upper::Zero if bit >= 4 => &ZEROS[..ROW],
-                    Upper::Zero => row(bit),
+                    Upper::Any | Upper::Zero => row(bit),
                     Upper::Same => row(5),
                 });
             }
