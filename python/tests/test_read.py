@@ -314,7 +314,8 @@ def test_memory_does_not_grow_with_what_was_read(tmp_path: Path) -> None:
 
 
 def test_a_call_costs_microseconds(tmp_path: Path) -> None:
-    volume, out = store_of(tmp_path, smooth((32, 32, 32)), patch_size=32), np.empty((1, 1, 1), "i2")
+    # With the other codecs a block's decoding is in the time, which depends on the machine.
+    volume, out = store_of(tmp_path, smooth((32, 32, 32)), patch_size=32, codec="none"), np.empty((1, 1, 1), "i2")
     volume.read((3, 4, 5), 1, out=out)
     seconds = min(timeit.repeat(lambda: volume.read((3, 4, 5), 1, out=out), number=1000, repeat=9)) / 1000
     assert seconds < 10e-6, f"{seconds * 1e6:.1f} µs"
