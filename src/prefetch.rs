@@ -25,9 +25,17 @@ pub(crate) fn prefetch_second(bytes: &[u8]) {
     let _ = bytes;
 }
 
-/// Begins to bring the line at an address into the nearest cache, to be written; any address will do.
-#[inline]
-pub(crate) fn prefetch_line(at: *const u8) {
+/// Begins to bring a row's first and last line into the nearest cache, to be written; any address will do.
+///
+/// Rows of voxels within a patch are seldom longer than two.
+#[inline(always)]
+pub(crate) fn prefetch_row(at: *const u8, bytes: usize) {
+    prefetch_line(at);
+    prefetch_line(at.wrapping_add(bytes - 1));
+}
+
+#[inline(always)]
+fn prefetch_line(at: *const u8) {
     // The intrinsic would fetch it to be read, and the store ask for it once more.
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch changes nothing, and of an address that is nowhere it is dropped; so is all of it by a processor that

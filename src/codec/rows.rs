@@ -4,7 +4,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::prefetch::prefetch_line;
+use crate::prefetch::prefetch_row;
 
 /// Rows of equal length, a fixed distance apart.
 pub(crate) struct RowsMut<'a> {
@@ -101,9 +101,8 @@ impl<const V: usize> Steps<V> {
     pub(super) fn prefetch(self, vectors: Range<usize>) {
         if self.ahead > 0 {
             for row in vectors.start >> self.shift..vectors.end >> self.shift {
-                let first = self.base.wrapping_add(row * self.stride + self.ahead);
-                prefetch_line(first);
-                prefetch_line(first.wrapping_add((V << self.shift) - 1));
+                let next = self.base.wrapping_add(row * self.stride + self.ahead);
+                prefetch_row(next, V << self.shift);
             }
         }
     }

@@ -10,7 +10,7 @@ use std::ptr;
 
 use crate::codec::frame::Block;
 use crate::codec::rows::RowsMut;
-use crate::prefetch::{prefetch_line, prefetch_second};
+use crate::prefetch::{prefetch_row, prefetch_second};
 use crate::{Region, Size3};
 
 /// Boxes of the canvas of more bytes do not stay in a processor's own caches while they are written.
@@ -252,9 +252,7 @@ impl Rows {
             let (from, to) =
                 unsafe { (from.add(row * self.from_stride), to.add(row * self.to_stride)) };
             if self.ahead > 0 {
-                let next = to.wrapping_add(self.ahead);
-                prefetch_line(next);
-                prefetch_line(next.wrapping_add(self.bytes - 1));
+                prefetch_row(to.wrapping_add(self.ahead), self.bytes);
             }
             copy(from, to);
         }
