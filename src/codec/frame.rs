@@ -3,6 +3,7 @@
 //! # Invariants
 //! - A [`Frame`] has a header that fits its bytes; streams are bounded when they are met.
 
+use std::array;
 use std::ops::Range;
 
 use super::kernel::Kernel;
@@ -60,7 +61,15 @@ pub struct Block<'s> {
 enum BlockBody<'s> {
     Plain(&'s [u8]),
     Shuffled(Planes<'s>),
+    /// All elements are one; repeated.
+    Constant([u8; PATTERN_BYTES]),
 }
+
+/// Bytes of a constant block's pattern: elements of every type fill it.
+const PATTERN_BYTES: usize = 32;
+
+/// A block that takes less than this part of its bytes is looked at whether it is constant.
+const CONSTANT_SHARE: usize = 64;
 
 impl<'s> Block<'s> {
     fn plain(bytes: &'s [u8], typesize: usize, joined: &'s mut Vec<u8>) -> Self {
@@ -87,20 +96,39 @@ impl<'s> Block<'s> {
                 shuffle::join(Kernel::best(), planes, t, groups, out);
                 &out[(range.start - first) * t..(range.end - first) * t]
             }
+            BlockBody::Constant(pattern) => {
+                assert!(range.end <= self.elements, "elements beyond the block");
+                self.joined.clear();
+                self.joined.extend(pattern.iter().cycle().take(range.len() * t));
+                self.joined
+            }
         }
     }
 
-    /// Puts some elements, counted in the block, straight into `rows`, which have as many bytes; `false`, and nothing is done,
-    /// where they have to be put together elsewhere first, or lie together already.
+    /// Puts some elements straight into `rows`: the first row's lie from element `first` of the block on, each other's `stride`
+    /// behind the one before. `false`, and nothing is done, where they have to be put together elsewhere first, or lie together
+    /// already.
     #[inline]
-    pub(crate) fn put(&self, range: Range<usize>, rows: &mut RowsMut<'_>) -> bool {
-        let BlockBody::Shuffled(planes) = &self.body else { return false };
-        let whole = range.start.is_multiple_of(GROUP) && range.end.is_multiple_of(GROUP);
-        if !whole || range.end > self.elements {
+    pub(crate) fn put(&self, first: usize, stride: usize, rows: &mut RowsMut<'_>) -> bool {
+        let (row, t) = (rows.row_bytes() / self.typesize, self.typesize);
+        let end = first + rows.count().saturating_sub(1) * stride + row;
+        if end > self.elements {
             return false;
         }
-        let groups = range.start / GROUP..range.end / GROUP;
-        shuffle::join_rows(Kernel::best(), planes, self.typesize, groups, rows)
+        match &self.body {
+            BlockBody::Plain(_) => false,
+            BlockBody::Constant(pattern) => {
+                rows.fill(pattern);
+                true
+            }
+            BlockBody::Shuffled(planes) => {
+                let whole =
+                    row == stride && first.is_multiple_of(GROUP) && end.is_multiple_of(GROUP);
+                let groups = first / GROUP..end / GROUP;
+                whole && shuffle::join_rows(Kernel::best(), planes, t, groups, rows)
+                    || shuffle::join_parts(planes, t, first, stride, rows)
+            }
+        }
     }
 
     /// All elements, put together once.
@@ -225,7 +253,8 @@ impl<'a> Frame<'a> {
         let mut places = [Place::Output; MAX_PLANES];
         let places = &mut places[..count / streams];
         let mut rest = &mut buffer[..];
-        let mut at = u32_at(self.bytes, HEADER_BYTES + 4 * i) as usize;
+        let begin = u32_at(self.bytes, HEADER_BYTES + 4 * i) as usize;
+        let mut at = begin;
         for _ in 0..streams {
             let stream = self
                 .stream(at)
@@ -265,6 +294,12 @@ impl<'a> Frame<'a> {
                 unsplit
             };
             return Ok(Block::plain(bytes, t, joined));
+        }
+        if at - begin < length / CONSTANT_SHARE
+            && let Some(element) = planes.constant()
+        {
+            let pattern = array::from_fn(|i| element[i % t]);
+            return Ok(Block { body: BlockBody::Constant(pattern), elements, typesize: t, joined });
         }
         planes.see_upper();
         Ok(Block { body: BlockBody::Shuffled(planes), elements, typesize: t, joined })
@@ -341,6 +376,47 @@ mod tests {
         for (bytes, voxels, typesize) in every_frame() {
             let frame = Frame::parse(&bytes, voxels.len(), typesize).unwrap();
             assert!(decode(&frame, &mut scratch).unwrap() == voxels, "{frame:?}");
+        }
+    }
+
+    #[test]
+    fn constant_blocks_are_seen_and_almost_constant_ones_are_not() {
+        const ELEMENTS: usize = 4096;
+        let mut scratch = Scratch::new();
+        let compressors = [(Compressor::Lz4, 5), (Compressor::Zstd, 3)];
+        for ((compressor, level), shuffle, t, other) in
+            compressors.into_iter().flat_map(|compressor| {
+                [Shuffle::Byte, Shuffle::Bit].into_iter().flat_map(move |shuffle| {
+                    [2, 4, 8].into_iter().flat_map(move |t| {
+                        [None, Some(0), Some(ELEMENTS / 2 + 1), Some(ELEMENTS - 1)]
+                            .map(|other| (compressor, shuffle, t, other))
+                    })
+                })
+            })
+        {
+            let mut voxels = [0x00, 0xfc, 0x93, 0xc1, 0xff, 0x01, 0x80, 0x7f][..t].repeat(ELEMENTS);
+            if let Some(element) = other {
+                voxels[element * t] ^= 0x10;
+            }
+            let parameters =
+                BloscParameters { compressor, level, shuffle, block_bytes: voxels.len() };
+            let mut bytes = Vec::new();
+            Encoder::new(parameters, t).encode(&voxels, &mut bytes);
+            let frame = Frame::parse(&bytes, voxels.len(), t).unwrap();
+            let mut block = frame.block(0, &mut scratch).unwrap();
+            let constant = matches!(block.body, BlockBody::Constant(_));
+            assert_eq!(constant, other.is_none(), "{parameters:?} {t} {other:?}");
+            assert!(block.whole() == voxels, "{parameters:?} {t} {other:?}");
+            for n in (1..=24).filter(|_| constant) {
+                let mut out = vec![0xa5; 3 * (n * t + 1)];
+                let mut rows = RowsMut::of(&mut out, n * t, n * t + 1);
+                assert!(block.put(7, 32, &mut rows));
+                for row in out.chunks_exact(n * t + 1) {
+                    assert!(row[..n * t] == voxels[..n * t] && row[n * t] == 0xa5, "{t} {n}");
+                }
+                let mut rows = RowsMut::of(&mut out, n * t, n * t + 1);
+                assert!(!block.put(ELEMENTS - n - 63, 32, &mut rows), "rows beyond the block");
+            }
         }
     }
 

@@ -120,6 +120,25 @@ impl<'s> Planes<'s> {
         self.upper
     }
 
+    /// The element that all are, if they are one.
+    pub(super) fn constant(&self) -> Option<[u8; MAX_TYPESIZE]> {
+        let mut element = [0; MAX_TYPESIZE];
+        for (p, plane) in self.iter().enumerate() {
+            let &first = plane.first()?;
+            let seen = [ZEROS.as_ptr(), ONES.as_ptr()].contains(&plane.as_ptr());
+            if !seen && plane[1..] != plane[..plane.len() - 1] {
+                return None;
+            }
+            match (self.grouping, first) {
+                (Grouping::Bytes, byte) => element[p] = byte,
+                (Grouping::Bits, 0) => {}
+                (Grouping::Bits, u8::MAX) => element[p / BITS] |= 1 << (p % BITS),
+                (Grouping::Bits, _) => return None,
+            }
+        }
+        Some(element)
+    }
+
     /// All of them, in turn.
     pub(super) fn iter(&self) -> impl Iterator<Item = &'s [u8]> + '_ {
         (0..self.count).map(|p| self.plane(p))

@@ -3,6 +3,7 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::slice;
 
 use crate::prefetch::prefetch_row;
 
@@ -20,7 +21,7 @@ impl RowsMut<'_> {
     /// `count` rows of `bytes` bytes, each `stride` bytes behind the one before, from `base` on.
     ///
     /// # Safety
-    /// While the rows live, all their bytes may be written, and nobody else uses them.
+    /// While the rows live, all their bytes may be written, and nobody else uses them; none overlaps another.
     pub(crate) unsafe fn new(base: *mut u8, count: usize, bytes: usize, stride: usize) -> Self {
         Self { base, count, bytes, stride, ahead: 0, memory: PhantomData }
     }
@@ -38,6 +39,42 @@ impl RowsMut<'_> {
         assert!(bytes <= stride && memory.len().is_multiple_of(stride), "rows side by side");
         // SAFETY: all rows lie in the memory, which is lent for as long as they live.
         unsafe { RowsMut::new(memory.as_mut_ptr(), memory.len() / stride, bytes, stride) }
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Bytes of each.
+    pub(super) fn row_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Each of them, in turn.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        (0..self.count).map(|row| {
+            let begin = self.base.wrapping_add(row * self.stride);
+            if self.ahead > 0 {
+                prefetch_row(begin.wrapping_add(self.ahead), self.bytes);
+            }
+            // SAFETY: the row is ours alone, as `new` was promised; no other overlaps it.
+            unsafe { slice::from_raw_parts_mut(begin, self.bytes) }
+        })
+    }
+
+    /// Repeats `pattern`, which is a whole number of elements as a row is, from the begin of each.
+    pub(super) fn fill<const N: usize>(&mut self, pattern: &[u8; N]) {
+        for row in self.iter_mut() {
+            match row.len().checked_sub(N) {
+                Some(last) => {
+                    for at in (0..last).step_by(N).chain([last]) {
+                        row[at..][..N].copy_from_slice(pattern);
+                    }
+                }
+                None => row.copy_from_slice(&pattern[..row.len()]),
+            }
+        }
     }
 
     /// The rows as places of `V` bytes; `None` if a row is not a power of two of those.

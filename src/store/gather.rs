@@ -129,8 +129,7 @@ impl<'a> Canvas<'a> {
                     RowsMut::new(self.base.add(to), rows.count, rows.bytes, rows.to_stride)
                 }
                 .with_next(rows.ahead);
-                let whole_rows = x.len() == chunk[2];
-                if whole_rows && source.put(from - have.start..end - have.start, &mut target) {
+                if source.put(from - have.start, chunk[2], &mut target) {
                     continue;
                 }
                 let voxels = source.voxels(from - have.start..end - have.start);
@@ -175,8 +174,9 @@ pub(crate) trait Voxels {
     /// The bytes of some of them.
     fn voxels(&mut self, range: Range<usize>) -> &[u8];
 
-    /// Puts some of them, which are `rows`, straight there; `false`, and nothing is done, if a copy is the shortest way.
-    fn put(&self, range: Range<usize>, rows: &mut RowsMut<'_>) -> bool;
+    /// Puts some of them straight into `rows`, the first row's from `first` on and each other's `stride` behind the one before;
+    /// `false`, and nothing is done, if a copy is the shortest way.
+    fn put(&self, first: usize, stride: usize, rows: &mut RowsMut<'_>) -> bool;
 }
 
 impl Voxels for Block<'_> {
@@ -186,8 +186,8 @@ impl Voxels for Block<'_> {
     }
 
     #[inline]
-    fn put(&self, range: Range<usize>, rows: &mut RowsMut<'_>) -> bool {
-        Block::put(self, range, rows)
+    fn put(&self, first: usize, stride: usize, rows: &mut RowsMut<'_>) -> bool {
+        Block::put(self, first, stride, rows)
     }
 }
 
@@ -204,7 +204,7 @@ impl Voxels for Plain<'_> {
     }
 
     #[inline]
-    fn put(&self, _: Range<usize>, _: &mut RowsMut<'_>) -> bool {
+    fn put(&self, _: usize, _: usize, _: &mut RowsMut<'_>) -> bool {
         false
     }
 }

@@ -12,6 +12,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod parts;
 mod split;
 
 use std::ops::Range;
@@ -62,6 +64,38 @@ pub(super) fn join_rows(
         MAX_TYPESIZE => join_rows_with::<MAX_TYPESIZE>(kernel, planes, groups, rows),
         _ => false,
     }
+}
+
+/// As [`join_rows`] for any part of rows: the first row's elements lie from `first` on, each other's `stride` behind the one before.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn join_parts(
+    planes: &Planes<'_>,
+    typesize: usize,
+    first: usize,
+    stride: usize,
+    rows: &mut RowsMut<'_>,
+) -> bool {
+    match (planes.grouping(), typesize) {
+        (Grouping::Bytes, 2) => parts::join::<2>(&planes.bytes(), first, stride, rows),
+        (Grouping::Bytes, 4) => parts::join::<4>(&planes.bytes(), first, stride, rows),
+        (Grouping::Bytes, MAX_TYPESIZE) => {
+            parts::join::<MAX_TYPESIZE>(&planes.bytes(), first, stride, rows);
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// Kernels of other machines join whole groups alone.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn join_parts(
+    _: &Planes<'_>,
+    _: usize,
+    _: usize,
+    _: usize,
+    _: &mut RowsMut<'_>,
+) -> bool {
+    false
 }
 
 fn join_rows_with<const T: usize>(
@@ -250,6 +284,35 @@ mod tests {
                 let mut out = vec![0xa5; expected.len()];
                 join(kernel, &planes, t, groups.clone(), &mut out);
                 assert!(out == expected, "{kernel:?} {t} {upper:?}");
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn parts_of_rows_are_joined_alone() {
+        const ROW: usize = 48;
+        const ROWS: usize = 5;
+        for t in [2, 4, 8] {
+            let elements: Vec<u8> =
+                (0..ROW * ROWS * t).map(|i| (i * 37 + i / 7 + i * i / 91) as u8).collect();
+            let mut shuffled = vec![0; elements.len()];
+            for grouping in [Grouping::Bytes, Grouping::Bits] {
+                split(Kernel::Portable, grouping, &elements, &mut shuffled, t);
+                let planes = planes(grouping, &shuffled, t);
+                for (first, n) in (0..ROW).flat_map(|x| (1..=ROW - x).map(move |n| (ROW + x, n))) {
+                    let stride = n * t + 3;
+                    let mut out = vec![0xa5; (ROWS - 1) * stride];
+                    let mut rows = RowsMut::of(&mut out, n * t, stride);
+                    let done = join_parts(&planes, t, first, ROW, &mut rows);
+                    assert_eq!(done, grouping == Grouping::Bytes);
+                    for (i, row) in out.chunks_exact(stride).enumerate() {
+                        let (row, gap) = row.split_at(n * t);
+                        let expected = &elements[(first + i * ROW) * t..][..n * t];
+                        assert!(gap == [0xa5; 3], "{t} {first} {n}");
+                        assert!(!done || row == expected, "{t} {first} {n}");
+                    }
+                }
             }
         }
     }

@@ -1,0 +1,89 @@
+//! Joins parts of rows out of planes of bytes, straight where they belong.
+//!
+//! Kernels join whole groups, out of which a part would have to be copied. Here it is joined in steps of which the last ends with
+//! it, so that some elements are joined twice. The instructions are those that every x86-64 has.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::{
+    __m128i, _mm_loadl_epi64, _mm_loadu_si128, _mm_storeu_si128, _mm_unpackhi_epi8,
+    _mm_unpackhi_epi16, _mm_unpackhi_epi32, _mm_unpacklo_epi8, _mm_unpacklo_epi16,
+    _mm_unpacklo_epi32,
+};
+
+use crate::codec::rows::RowsMut;
+
+/// Elements of a step: bytes of a vector.
+const STEP: usize = 16;
+
+/// Elements of a step where a row has fewer.
+const SHORT_STEP: usize = STEP / 2;
+
+/// Joins elements into `rows`: the first row's from `first` on, each other's `stride` behind the one before.
+pub(super) fn join<const T: usize>(
+    planes: &[&[u8]; T],
+    first: usize,
+    stride: usize,
+    rows: &mut RowsMut<'_>,
+) {
+    for (i, row) in rows.iter_mut().enumerate() {
+        let (elements, _) = row.as_chunks_mut();
+        let at = first + i * stride;
+        let planes = planes.map(|plane| &plane[at..at + elements.len()]);
+        match elements.len() {
+            STEP.. => in_steps::<T, STEP>(&planes, elements),
+            SHORT_STEP.. => in_steps::<T, SHORT_STEP>(&planes, elements),
+            _ => {
+                for (i, element) in elements.iter_mut().enumerate() {
+                    *element = planes.map(|plane| plane[i]);
+                }
+            }
+        }
+    }
+}
+
+/// Joins a row of `N` elements or more.
+#[inline(always)]
+fn in_steps<const T: usize, const N: usize>(planes: &[&[u8]; T], row: &mut [[u8; T]]) {
+    let last = row.len() - N;
+    for at in (0..last).step_by(N).chain([last]) {
+        let bytes = planes.map(|plane| {
+            let bytes = plane[at..][..N].as_ptr();
+            // SAFETY: so many bytes are there, and loads need no alignment.
+            unsafe {
+                if N == STEP {
+                    _mm_loadu_si128(bytes.cast())
+                } else {
+                    _mm_loadl_epi64(bytes.cast())
+                }
+            }
+        });
+        let step = &mut row[at..][..N];
+        // The bytes of a short step come first.
+        for (k, vector) in interleaved(bytes).into_iter().take(T * N / STEP).enumerate() {
+            // SAFETY: the step has so many vectors, and stores need no alignment.
+            unsafe { _mm_storeu_si128(step.as_mut_ptr().cast::<__m128i>().add(k), vector) };
+        }
+    }
+}
+
+/// The bytes of vectors in turn: the first of all, then the second of all.
+#[inline(always)]
+fn interleaved<const T: usize>(mut units: [__m128i; T]) -> [__m128i; T] {
+    for power in 0..T.ilog2() {
+        let (run, given) = (1 << power, units);
+        for first in (0..T).step_by(2 * run) {
+            for i in 0..run {
+                let (a, b) = (given[first + i], given[first + run + i]);
+                // SAFETY: every x86-64 has these instructions.
+                (units[first + 2 * i], units[first + 2 * i + 1]) = unsafe {
+                    match run {
+                        1 => (_mm_unpacklo_epi8(a, b), _mm_unpackhi_epi8(a, b)),
+                        2 => (_mm_unpacklo_epi16(a, b), _mm_unpackhi_epi16(a, b)),
+                        _ => (_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b)),
+                    }
+                };
+            }
+        }
+    }
+    units
+}
