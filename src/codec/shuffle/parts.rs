@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m128i, _mm_loadl_epi64, _mm_loadu_si128, _mm_storeu_si128, _mm_unpackhi_epi8,
+    __m128i, _mm_loadl_epi64, _mm_loadu_si128, _mm_setzero_si128, _mm_storeu_si128, _mm_unpackhi_epi8,
     _mm_unpackhi_epi16, _mm_unpackhi_epi32, _mm_unpacklo_epi8, _mm_unpacklo_epi16,
     _mm_unpacklo_epi32,
 };
@@ -28,13 +28,16 @@ pub(super) fn join<const T: usize>(
     for (i, row) in rows.iter_mut().enumerate() {
         let (elements, _) = row.as_chunks_mut();
         let at = first + i * stride;
-        let planes = planes.map(|plane| &plane[at..at + elements.len()]);
+        let mut parts = *planes;
+        for part in &mut parts {
+            *part = &part[at..][..elements.len()];
+        }
         match elements.len() {
-            STEP.. => in_steps::<T, STEP>(&planes, elements),
-            SHORT_STEP.. => in_steps::<T, SHORT_STEP>(&planes, elements),
+            STEP.. => in_steps::<T, STEP>(&parts, elements),
+            SHORT_STEP.. => in_steps::<T, SHORT_STEP>(&parts, elements),
             _ => {
                 for (i, element) in elements.iter_mut().enumerate() {
-                    *element = planes.map(|plane| plane[i]);
+                    *element = parts.map(|part| part[i]);
                 }
             }
         }
@@ -46,17 +49,15 @@ pub(super) fn join<const T: usize>(
 fn in_steps<const T: usize, const N: usize>(planes: &[&[u8]; T], row: &mut [[u8; T]]) {
     let last = row.len() - N;
     for at in (0..last).step_by(N).chain([last]) {
-        let bytes = planes.map(|plane| {
-            let bytes = plane[at..][..N].as_ptr();
+        // SAFETY: every x86-64 has the instruction.
+        let mut bytes = [unsafe { _mm_setzero_si128() }; T];
+        for (bytes, plane) in bytes.iter_mut().zip(planes) {
+            let part = plane[at..][..N].as_ptr();
             // SAFETY: so many bytes are there, and loads need no alignment.
-            unsafe {
-                if N == STEP {
-                    _mm_loadu_si128(bytes.cast())
-                } else {
-                    _mm_loadl_epi64(bytes.cast())
-                }
-            }
-        });
+            *bytes = unsafe {
+                if N == STEP { _mm_loadu_si128(part.cast()) } else { _mm_loadl_epi64(part.cast()) }
+            };
+        }
         let step = &mut row[at..][..N];
         // The bytes of a short step come first.
         for (k, vector) in interleaved(bytes).into_iter().take(T * N / STEP).enumerate() {
