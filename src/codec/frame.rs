@@ -3,9 +3,9 @@
 //! # Invariants
 //! - A [`Frame`] has a header that fits its bytes; streams are bounded when they are met.
 
-use std::array;
 use std::ops::Range;
 
+use super::constant::{Kind, Pattern};
 use super::kernel::Kernel;
 use super::lz4::{self, Place};
 use super::planes::{Grouping, MAX_PLANES, Planes};
@@ -62,14 +62,8 @@ enum BlockBody<'s> {
     Plain(&'s [u8]),
     Shuffled(Planes<'s>),
     /// All elements are one; repeated.
-    Constant([u8; PATTERN_BYTES]),
+    Constant(Pattern),
 }
-
-/// Bytes of a constant block's pattern: elements of every type fill it.
-const PATTERN_BYTES: usize = 32;
-
-/// A block that takes less than this part of its bytes is looked at whether it is constant.
-const CONSTANT_SHARE: usize = 64;
 
 impl<'s> Block<'s> {
     fn plain(bytes: &'s [u8], typesize: usize, joined: &'s mut Vec<u8>) -> Self {
@@ -243,7 +237,11 @@ impl<'a> Frame<'a> {
             _ => None,
         };
         let streams = if split && length == self.block_bytes { t } else { 1 };
-        let Scratch { streams: buffer, joined, unsplit, zstd } = scratch;
+        let kind = Kind { length, typesize: t, streams, flags: self.bytes[2] };
+        let Scratch { streams: buffer, joined, unsplit, zstd, constant } = scratch;
+        if let Some(pattern) = constant.known(kind, self.encoded(i)) {
+            return Ok(Block { body: BlockBody::Constant(pattern), elements, typesize: t, joined });
+        }
         if buffer.len() < length + lz4::SLACK_BYTES {
             buffer.resize(length + lz4::SLACK_BYTES, 0);
         }
@@ -295,10 +293,7 @@ impl<'a> Frame<'a> {
             };
             return Ok(Block::plain(bytes, t, joined));
         }
-        if at - begin < length / CONSTANT_SHARE
-            && let Some(element) = planes.constant()
-        {
-            let pattern = array::from_fn(|i| element[i % t]);
+        if let Some(pattern) = constant.see(kind, &self.bytes[begin..at], &planes) {
             return Ok(Block { body: BlockBody::Constant(pattern), elements, typesize: t, joined });
         }
         planes.see_upper();
@@ -403,10 +398,15 @@ mod tests {
             let mut bytes = Vec::new();
             Encoder::new(parameters, t).encode(&voxels, &mut bytes);
             let frame = Frame::parse(&bytes, voxels.len(), t).unwrap();
-            let mut block = frame.block(0, &mut scratch).unwrap();
-            let constant = matches!(block.body, BlockBody::Constant(_));
-            assert_eq!(constant, other.is_none(), "{parameters:?} {t} {other:?}");
-            assert!(block.whole() == voxels, "{parameters:?} {t} {other:?}");
+            let constant = other.is_none();
+            // Decoded, then known.
+            for _ in 0..2 {
+                let mut block = frame.block(0, &mut scratch).unwrap();
+                let seen = matches!(block.body, BlockBody::Constant(_));
+                assert_eq!(seen, constant, "{parameters:?} {t} {other:?}");
+                assert!(block.whole() == voxels, "{parameters:?} {t} {other:?}");
+            }
+            let block = frame.block(0, &mut scratch).unwrap();
             for n in (1..=24).filter(|_| constant) {
                 let mut out = vec![0xa5; 3 * (n * t + 1)];
                 let mut rows = RowsMut::of(&mut out, n * t, n * t + 1);

@@ -9,6 +9,7 @@
 //!
 //! Not here: where the bytes lie (`source`), which are wanted (`format::grid`).
 
+mod constant;
 pub mod encode;
 pub mod frame;
 mod kernel;
@@ -17,6 +18,8 @@ mod planes;
 pub(crate) mod rows;
 mod shuffle;
 mod zstd;
+
+use constant::LastConstant;
 
 use crate::format::index::u32_at;
 
@@ -30,12 +33,19 @@ pub struct Scratch {
     joined: Vec<u8>,
     unsplit: Vec<u8>,
     zstd: Option<zstd_safe::DCtx<'static>>,
+    constant: LastConstant,
 }
 
 impl Scratch {
     /// Empty; it grows to a block's size at first use.
     pub const fn new() -> Self {
-        Self { streams: Vec::new(), joined: Vec::new(), unsplit: Vec::new(), zstd: None }
+        Self {
+            streams: Vec::new(),
+            joined: Vec::new(),
+            unsplit: Vec::new(),
+            zstd: None,
+            constant: LastConstant::new(),
+        }
     }
 }
 
