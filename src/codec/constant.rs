@@ -15,6 +15,19 @@ const SHARE: usize = 64;
 /// An element, repeated.
 pub(super) type Pattern = [u8; PATTERN_BYTES];
 
+/// Repeats `pattern` over `row`, which is a whole number of elements.
+#[inline]
+pub(super) fn fill(row: &mut [u8], pattern: &Pattern) {
+    match row.len().checked_sub(PATTERN_BYTES) {
+        Some(last) => {
+            for at in (0..last).step_by(PATTERN_BYTES).chain([last]) {
+                row[at..][..PATTERN_BYTES].copy_from_slice(pattern);
+            }
+        }
+        None => row.copy_from_slice(&pattern[..row.len()]),
+    }
+}
+
 /// All that a block's bytes are decoded by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kind {

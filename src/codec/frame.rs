@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::constant::{Kind, Pattern};
+use super::constant::{self, Kind, Pattern};
 use super::kernel::Kernel;
 use super::lz4::{self, Place};
 use super::planes::{Grouping, MAX_PLANES, Planes};
@@ -83,18 +83,15 @@ impl<'s> Block<'s> {
                 let groups = groups.start..groups.end.min(self.elements.div_ceil(GROUP));
                 let first = groups.start * GROUP;
                 let bytes = ((groups.end * GROUP).min(self.elements) - first) * t;
-                if self.joined.len() < bytes {
-                    self.joined.resize(bytes, 0);
-                }
-                let out = &mut self.joined[..bytes];
+                let out = room(self.joined, bytes);
                 shuffle::join(Kernel::best(), planes, t, groups, out);
                 &out[(range.start - first) * t..(range.end - first) * t]
             }
             BlockBody::Constant(pattern) => {
                 assert!(range.end <= self.elements, "elements beyond the block");
-                self.joined.clear();
-                self.joined.extend(pattern.iter().cycle().take(range.len() * t));
-                self.joined
+                let out = room(self.joined, range.len() * t);
+                constant::fill(out, pattern);
+                out
             }
         }
     }
@@ -112,7 +109,7 @@ impl<'s> Block<'s> {
         match &self.body {
             BlockBody::Plain(_) => false,
             BlockBody::Constant(pattern) => {
-                rows.fill(pattern);
+                rows.iter_mut().for_each(|row| constant::fill(row, pattern));
                 true
             }
             BlockBody::Shuffled(planes) => {
@@ -129,6 +126,14 @@ impl<'s> Block<'s> {
     pub fn whole(&mut self) -> &[u8] {
         self.elements(0..self.elements)
     }
+}
+
+/// The first `bytes` of a buffer, which grows to have them.
+fn room(buffer: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
+    if buffer.len() < bytes {
+        buffer.resize(bytes, 0);
+    }
+    &mut buffer[..bytes]
 }
 
 /// Whether a full block of that size is split into one stream for each byte of the type.
@@ -242,15 +247,12 @@ impl<'a> Frame<'a> {
         if let Some(pattern) = constant.known(kind, self.encoded(i)) {
             return Ok(Block { body: BlockBody::Constant(pattern), elements, typesize: t, joined });
         }
-        if buffer.len() < length + lz4::SLACK_BYTES {
-            buffer.resize(length + lz4::SLACK_BYTES, 0);
-        }
         let count = grouping.map_or(streams, |grouping| grouping.planes(t));
         let (stream_bytes, plane_bytes) = (length / streams, length / count);
         let mut planes = Planes::new(grouping.unwrap_or(Grouping::Bytes), plane_bytes);
         let mut places = [Place::Output; MAX_PLANES];
         let places = &mut places[..count / streams];
-        let mut rest = &mut buffer[..];
+        let mut rest = room(buffer, length + lz4::SLACK_BYTES);
         let begin = u32_at(self.bytes, HEADER_BYTES + 4 * i) as usize;
         let mut at = begin;
         for _ in 0..streams {

@@ -63,20 +63,6 @@ impl RowsMut<'_> {
         })
     }
 
-    /// Repeats `pattern`, which is a whole number of elements as a row is, from the begin of each.
-    pub(super) fn fill<const N: usize>(&mut self, pattern: &[u8; N]) {
-        for row in self.iter_mut() {
-            match row.len().checked_sub(N) {
-                Some(last) => {
-                    for at in (0..last).step_by(N).chain([last]) {
-                        row[at..][..N].copy_from_slice(pattern);
-                    }
-                }
-                None => row.copy_from_slice(&pattern[..row.len()]),
-            }
-        }
-    }
-
     /// The rows as places of `V` bytes; `None` if a row is not a power of two of those.
     pub(super) fn places<const V: usize>(&mut self) -> Option<Places<'_, V>> {
         let per_row = self.bytes / V;
