@@ -6,11 +6,13 @@
 //! # Invariants
 //! - Bytes of a file never panic; they become a [`Fault::Data`] error.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::dtype::Dtype;
-use crate::geometry::Region;
+use crate::geometry::{Region, Size3};
 
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -41,9 +43,151 @@ impl Fault {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An argument that cannot be served; the text says which and what would be accepted.
+    /// An argument that cannot be served; being replaced by typed variants.
     #[error("{0}")]
     Usage(String),
+
+    /// An argument or option with a value outside of what it accepts.
+    #[error("{argument} {value}: expected {expected}")]
+    InvalidArgument {
+        /// The name of the argument, as in `patch_size`.
+        argument: Cow<'static, str>,
+        /// The value that was given.
+        value: String,
+        /// The values that are accepted.
+        expected: String,
+    },
+
+    /// A request that the object cannot serve, whatever the values of its arguments.
+    #[error("{reason}: {remedy}")]
+    Unsupported {
+        /// What was asked for, and why it cannot be done.
+        reason: String,
+        /// What to do instead.
+        remedy: String,
+    },
+
+    /// A region that leaves the volume, read without padding.
+    #[error(
+        "region {start:?} of size {size:?} leaves the volume of {shape:?} voxels (z, y, x): \
+         choose a padding"
+    )]
+    OutOfBounds {
+        /// First voxel of the region, `(z, y, x)`.
+        start: [i64; 3],
+        /// Voxels of the region along each axis.
+        size: Size3,
+        /// Voxels of the volume along each axis.
+        shape: Size3,
+    },
+
+    /// A patch that does not fit into the volume.
+    #[error(
+        "{place}: a patch of {patch_size:?} voxels is larger than the volume of {shape:?} \
+         (z, y, x): choose a smaller patch or a border that pads"
+    )]
+    PatchTooLarge {
+        /// The subject or volume.
+        place: String,
+        /// Voxels of the patch along each axis.
+        patch_size: Size3,
+        /// Voxels of the volume along each axis.
+        shape: Size3,
+    },
+
+    /// A result that no memory can hold, whatever the machine.
+    #[error("{what} exceeds the address space")]
+    TooLarge {
+        /// What was asked for.
+        what: String,
+    },
+
+    /// A volume or subject without a single voxel that a sampler may choose.
+    #[error("{place}: {reason}")]
+    NothingToSample {
+        /// The subject and volume.
+        place: String,
+        /// What the sampler looks for and does not find.
+        reason: String,
+    },
+
+    /// Constraints that no attempt of a sampler fulfils.
+    #[error(
+        "sample {n} of subject {subject:?}: none of {attempts} attempts fulfils the constraints: \
+         relax them, allow more attempts, or accept the best attempt"
+    )]
+    ConstraintsUnmet {
+        /// The subject.
+        subject: String,
+        /// The number of the sample.
+        n: u64,
+        /// The attempts that were made.
+        attempts: u32,
+    },
+
+    /// Work that is finished before all of it has been given.
+    #[error("{what} is not complete: {missing}")]
+    Incomplete {
+        /// The volume or result.
+        what: String,
+        /// What is missing, and where it begins.
+        missing: String,
+    },
+
+    /// A patch that begins where the grid has no patch.
+    #[error("no patch of the grid begins at {start:?} (z, y, x): use the grid's own locations")]
+    NotInGrid {
+        /// First voxel of the patch, `(z, y, x)`.
+        start: [i64; 3],
+    },
+
+    /// A patch that was added before.
+    #[error("the patch that begins at {start:?} (z, y, x) was added before: each counts once")]
+    AddedTwice {
+        /// First voxel of the patch, `(z, y, x)`.
+        start: [i64; 3],
+    },
+
+    /// A predicted value that is infinite or not a number.
+    #[error(
+        "the patch that begins at {start:?} (z, y, x) has {value} at {index:?} of channel \
+         {channel}: find out why the model makes it, or keep such values"
+    )]
+    NonFinite {
+        /// First voxel of the patch, `(z, y, x)`.
+        start: [i64; 3],
+        /// Index in the patch, `(z, y, x)`.
+        index: Size3,
+        /// The channel.
+        channel: usize,
+        /// The value.
+        value: f64,
+    },
+
+    /// Kept work that was begun with other arguments.
+    #[error(
+        "{volume} was begun with other arguments ({found}; now {requested}): repeat those to \
+         continue it, or start again"
+    )]
+    ResumeMismatch {
+        /// Subject and volume.
+        volume: String,
+        /// The arguments of the kept work.
+        found: String,
+        /// The arguments of this call.
+        requested: String,
+    },
+
+    /// A volume that is being written elsewhere.
+    #[error(
+        "another process, or an unfinished aggregator of this one, is writing this volume (it \
+         holds {}): wait for it, drop the aggregator, or choose another name",
+        .lock.display()
+    )]
+    Busy {
+        /// The locked file.
+        lock: PathBuf,
+    },
 
     /// A subject or volume that is not there.
     #[error("no {kind} {name:?} in {}{}", .place.display(), did_you_mean(.available))]
@@ -160,6 +304,20 @@ pub enum Error {
         remedy: String,
     },
 
+    /// A memory budget that is too small for the work.
+    #[error(
+        "{what} needs {} MiB of memory, {} MiB are allowed: allow more",
+        .needed_bytes.div_ceil(1 << 20), .allowed_bytes >> 20
+    )]
+    MemoryBudget {
+        /// What needs the memory.
+        what: String,
+        /// Bytes that are needed.
+        needed_bytes: u64,
+        /// Bytes that are allowed.
+        allowed_bytes: u64,
+    },
+
     /// The operating system refused.
     #[error("{}: {action}: {source}", .path.display())]
     Io {
@@ -202,7 +360,21 @@ impl Error {
     /// Whose move it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Usage(_)
+            Self::InvalidArgument { .. }
+            | Self::Unsupported { .. }
+            | Self::OutOfBounds { .. }
+            | Self::PatchTooLarge { .. }
+            | Self::TooLarge { .. }
+            | Self::NothingToSample { .. }
+            | Self::ConstraintsUnmet { .. }
+            | Self::Incomplete { .. }
+            | Self::NotInGrid { .. }
+            | Self::AddedTwice { .. }
+            | Self::NonFinite { .. }
+            | Self::ResumeMismatch { .. }
+            | Self::Busy { .. }
+            | Self::MemoryBudget { .. }
+            | Self::Usage(_)
             | Self::NotFound { .. }
             | Self::DtypeMismatch { .. }
             | Self::BufferLength { .. }
@@ -227,7 +399,22 @@ impl Error {
         }
     }
 
-    /// An argument that cannot be served.
+    /// An argument whose `value` is not what it accepts.
+    pub fn invalid(
+        argument: impl Into<Cow<'static, str>>,
+        value: impl fmt::Display,
+        expected: impl Into<String>,
+    ) -> Self {
+        let (argument, value) = (argument.into(), value.to_string());
+        Self::InvalidArgument { argument, value, expected: expected.into() }
+    }
+
+    /// A request that cannot be served, and what to do instead.
+    pub fn unsupported(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Unsupported { reason: reason.into(), remedy: remedy.into() }
+    }
+
+    /// An argument that cannot be served; being replaced by typed variants.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::Usage(message.into())
     }
