@@ -5,7 +5,7 @@ ENVIRONMENT = tools/environment.sh
 DEMO_DIR ?= build/demo
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test test-rust test-python test-torch lint develop bench bench-rust fuzz docs clean
+.PHONY: help demo test test-rust test-python test-torch lint format develop bench bench-rust fuzz docs clean
 
 help:            ## Say what there is.
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -35,7 +35,18 @@ test-torch:      ## In torch's loaders, with TorchIO and MONAI as oracles; insta
 
 lint:            ## Formatting and lints, as CI asks for them.
 	$(CARGO) fmt --all -- --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+	environment="$$($(ENVIRONMENT) lint python/requirements/lint.txt)" && \
+	"$$environment"/bin/ruff format --check && \
+	"$$environment"/bin/ruff check
+
+format:          ## Format the Rust and Python code.
+	$(CARGO) fmt --all
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
+	environment="$$($(ENVIRONMENT) lint python/requirements/lint.txt)" && \
+	"$$environment"/bin/ruff check --fix && \
+	"$$environment"/bin/ruff format
 
 develop:         ## Install the Python package and the command into the environment that is active.
 	python3 -m pip install --quiet 'maturin>=1.9,<2'

@@ -1,7 +1,7 @@
 """Reads a Voxquarry store; written from README.md beside it and from nothing else.
 
-It favours plain words over speed and is the second opinion on the text: whatever it refuses or returns, the text says so.
-Needs numpy and numcodecs. From Python:
+It prefers plain code to speed and gives a second opinion on the text: whatever it refuses or
+returns, the text says so. It needs numpy and numcodecs. From Python:
 
     store = open_store("brains.vxq")
     volume = store["patient1"]["ct"]
@@ -18,15 +18,15 @@ from __future__ import annotations
 import json
 import math
 import os
-import struct
 import sys
 import unicodedata
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import frames
 import numpy as np
-from numcodecs import blosc, lz4, zstd
+from frames import Refused, crc32c, decode_frame, need, strip_crc32c, unzstd
 
 LIMITS = {  # section 10; the two limits of writers are absent
     "name_bytes": 200,
@@ -37,155 +37,33 @@ LIMITS = {  # section 10; the two limits of writers are absent
     "metadata_bytes": 1 << 24,
     "summary_chunk": 1 << 16,
 }
-DTYPES = {f"{kind}{8 * size}": np.dtype(f"<{kind[0]}{size}")
-          for kind, sizes in {"uint": (1, 2, 4, 8), "int": (1, 2, 4, 8), "float": (2, 4, 8)}.items()
-          for size in sizes}
+DTYPES = {
+    f"{kind}{8 * size}": np.dtype(f"<{kind[0]}{size}")
+    for kind, sizes in {"uint": (1, 2, 4, 8), "int": (1, 2, 4, 8), "float": (2, 4, 8)}.items()
+    for size in sizes
+}
 ABSENT = (1 << 64) - 1
-CROSS_CHECK = False  # Also decode every frame with c-blosc and compare.
-
-
-class Refused(ValueError):
-    """The store breaks the format; no voxel is handed out."""
-
-
-def need(condition: Any, message: str) -> None:
-    """Refuses unless `condition`."""
-    if not condition:
-        raise Refused(message)
-
-
-# --- checksums and frames: sections 5 and 6 ---------------------------------------------------------------------------
-
-
-def _crc_table() -> list[int]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return table
-
-
-CRC_TABLE = _crc_table()
-
-
-def crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli, reflected) of `data`."""
-    try:
-        import google_crc32c  # The same sum, a thousand times faster, where it is installed.
-        return google_crc32c.value(bytes(data))
-    except ImportError:
-        crc = 0xFFFFFFFF
-        for byte in bytes(data):
-            crc = crc >> 8 ^ CRC_TABLE[(crc ^ byte) & 0xFF]
-        return crc ^ 0xFFFFFFFF
-
-
-def strip_crc32c(data: bytes, where: str) -> bytes:
-    """`data` without the crc32c that is its last 4 bytes."""
-    need(len(data) >= 5, f"{where}: {len(data)} bytes, expected at least 5")
-    (expected,) = struct.unpack("<I", data[-4:])
-    found = crc32c(data[:-4])
-    need(found == expected, f"{where}: crc32c {found:#010x}, expected {expected:#010x}")
-    return data[:-4]
-
-
-def unshuffle(block: np.ndarray, t: int) -> np.ndarray:
-    """Undoes the byte shuffle of a block of elements of `t` bytes."""
-    m = len(block) // t
-    return np.concatenate([block[:m * t].reshape(t, m).T.reshape(-1), block[m * t:]])
-
-
-def unbitshuffle(block: np.ndarray, t: int) -> np.ndarray:
-    """Undoes the bit shuffle of a block of elements of `t` bytes."""
-    m = len(block) // t
-    if m % 8:
-        return block
-    rows = block[:m * t].reshape(8 * t, m // 8)
-    bits = np.unpackbits(rows, axis=1, bitorder="little")  # Row 8k + j holds bit j of byte k of every element.
-    elements = np.packbits(bits.T, axis=1, bitorder="little")
-    return np.concatenate([elements.reshape(-1), block[m * t:]])
-
-
-def unzstd(stream: bytes, length: int) -> bytes:
-    """A Zstandard stream of at most `length` bytes when decoded."""
-    zstd.decompress(stream, bytearray(length))  # This bounds the length, whatever the stream says of itself;
-    return zstd.decompress(stream)  # this tells it.
-
-
-def decompress(stream: bytes, length: int, format_: int, where: str) -> bytes:
-    """One stream of a block, `length` bytes when decoded."""
-    if len(stream) == length:
-        return stream
-    try:
-        if format_ == 1:  # numcodecs wants the decoded length in front of an LZ4 block.
-            out = lz4.decompress(struct.pack("<I", length) + stream)
-        else:
-            out = unzstd(stream, length)
-    except (RuntimeError, ValueError) as error:
-        raise Refused(f"{where}: {error}") from error
-    need(len(out) == length, f"{where}: {len(out)} bytes, expected {length}")
-    return bytes(out)
-
-
-def decode_frame(frame: bytes, chunk_bytes: int, itemsize: int, where: str) -> bytes:
-    """The chunk in a Blosc 1 frame: section 6."""
-    need(len(frame) >= 16, f"{where}: {len(frame)} bytes, a Blosc header has 16")
-    version, versionlz, flags, typesize, nbytes, blocksize, cbytes = struct.unpack("<4B3I", frame[:16])
-    need((version, versionlz) == (2, 1), f"{where}: Blosc version {version}, {versionlz}, expected 2, 1")
-    need(typesize == itemsize, f"{where}: typesize {typesize}, expected {itemsize}")
-    need(cbytes == len(frame), f"{where}: {len(frame)} bytes, the header says {cbytes}")
-    need(nbytes == chunk_bytes, f"{where}: decodes to {nbytes} bytes, expected {chunk_bytes}")
-    if flags & 0x02:
-        need(cbytes == 16 + nbytes, f"{where}: {cbytes} bytes, expected {16 + nbytes}")
-        return frame[16:]
-    need(1 <= blocksize <= nbytes and blocksize % typesize == 0, f"{where}: blocksize {blocksize}")
-    need(not flags & 0x08 and flags & 0x05 != 0x05, f"{where}: flags {flags:#04x}")
-    need(flags >> 5 in (1, 4), f"{where}: compression format {flags >> 5}, expected 1 or 4")
-
-    def u32(at: int) -> int:
-        need(at + 4 <= cbytes, f"{where}: byte {at} is outside the frame")
-        return struct.unpack_from("<I", frame, at)[0]
-
-    out = bytearray()
-    for n in range(-(-nbytes // blocksize)):
-        size = min(blocksize, nbytes - n * blocksize)
-        split = not flags & 0x10 and typesize <= 16 and blocksize // typesize >= 128 and size == blocksize
-        streams = typesize if split else 1
-        at = u32(16 + 4 * n)
-        block = bytearray()
-        for _ in range(streams):
-            length = u32(at)
-            need(at + 4 + length <= cbytes, f"{where}: block {n}: a stream of {length} bytes leaves the frame")
-            block += decompress(frame[at + 4:at + 4 + length], size // streams, flags >> 5, f"{where}: block {n}")
-            at += 4 + length
-        shuffled = np.frombuffer(block, np.uint8)
-        if flags & 0x01:
-            shuffled = unshuffle(shuffled, typesize)
-        elif flags & 0x04:
-            shuffled = unbitshuffle(shuffled, typesize)
-        out += shuffled.tobytes()
-    if CROSS_CHECK:
-        need(blosc.decompress(frame) == out, f"{where}: c-blosc decodes other bytes")
-    return bytes(out)
-
-
-# --- metadata: sections 2 to 5 ----------------------------------------------------------------------------------------
 
 
 def is_count(value: Any, low: int = 0, high: int = ABSENT) -> bool:
-    """Whether `value` is a JSON integer in `[low, high]`; Python takes `true` for 1 if one lets it."""
+    """Whether `value` is a JSON integer in `[low, high]`; `true`, an int in Python, is none."""
     return type(value) is int and low <= value <= high
 
 
 def is_number(value: Any) -> bool:
     """Whether `value` is a finite JSON number."""
-    return type(value) is float and math.isfinite(value) or type(value) is int and abs(value) < 1 << 1023
+    return (type(value) is float and math.isfinite(value)) or (
+        type(value) is int and abs(value) < 1 << 1023
+    )
 
 
 def is_shape(value: Any, rank: int) -> bool:
     """Whether `value` is `rank` extents of at least 1."""
-    return isinstance(value, list) and len(value) == rank and all(is_count(v, 1, LIMITS["axis_voxels"]) for v in value)
+    return (
+        isinstance(value, list)
+        and len(value) == rank
+        and all(is_count(v, 1, LIMITS["axis_voxels"]) for v in value)
+    )
 
 
 def read_node(folder: Path, node_type: str, keys: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -193,7 +71,10 @@ def read_node(folder: Path, node_type: str, keys: tuple[str, ...] = ()) -> dict[
     path = folder / "zarr.json"
     with path.open("rb") as file:
         text = file.read(LIMITS["metadata_bytes"] + 1)
-    need(len(text) <= LIMITS["metadata_bytes"], f"{path}: longer than {LIMITS['metadata_bytes']} bytes")
+    need(
+        len(text) <= LIMITS["metadata_bytes"],
+        f"{path}: longer than {LIMITS['metadata_bytes']} bytes",
+    )
 
     def no_constant(name: str) -> None:
         raise ValueError(f"{name} is not JSON")
@@ -203,12 +84,22 @@ def read_node(folder: Path, node_type: str, keys: tuple[str, ...] = ()) -> dict[
     except (ValueError, RecursionError) as error:
         raise Refused(f"{path}: {error}") from error
     need(isinstance(document, dict), f"{path}: not an object")
-    need(is_count(document.get("zarr_format"), 3, 3), f"{path}: zarr_format {document.get('zarr_format')!r}, expected 3")
-    need(document.get("node_type") == node_type, f"{path}: node_type {document.get('node_type')!r}, expected {node_type}")
+    need(
+        is_count(document.get("zarr_format"), 3, 3),
+        f"{path}: zarr_format {document.get('zarr_format')!r}, expected 3",
+    )
+    need(
+        document.get("node_type") == node_type,
+        f"{path}: node_type {document.get('node_type')!r}, expected {node_type}",
+    )
     need(isinstance(document.get("attributes", {}), dict), f"{path}: attributes is not an object")
     for key in document.keys() - {"zarr_format", "node_type", "attributes", *keys}:
-        value = document[key]  # Zarr v3 lets a reader pass over an unknown key only if the key says so.
-        need(isinstance(value, dict) and value.get("must_understand") is False, f"{path}: unknown key {key!r}")
+        # Zarr v3 lets a reader ignore an unknown key only if the key itself allows it.
+        value = document[key]
+        need(
+            isinstance(value, dict) and value.get("must_understand") is False,
+            f"{path}: unknown key {key!r}",
+        )
     return document
 
 
@@ -219,10 +110,16 @@ def read_attributes(folder: Path, node: str) -> dict[str, Any]:
     need(isinstance(own, dict), f"{folder}: attributes.voxquarry is not an object")
     need(own.get("node") == node, f"{folder}: node {own.get('node')!r}, expected {node}")
     if node != "subject":
-        need(is_count(own.get("version"), 1, 1), f"{folder}: version {own.get('version')!r}, this reader knows 1")
+        need(
+            is_count(own.get("version"), 1, 1),
+            f"{folder}: version {own.get('version')!r}, this reader knows 1",
+        )
         for key in ("reader_features", "writer_features"):
             features = own.get(key)
-            need(isinstance(features, list) and all(isinstance(f, str) for f in features), f"{folder}: {key} {features!r}")
+            need(
+                isinstance(features, list) and all(isinstance(f, str) for f in features),
+                f"{folder}: {key} {features!r}",
+            )
         for feature in own["reader_features"]:
             raise Refused(f"{folder}: needs the reader feature {feature!r}, unknown here")
     return attributes
@@ -234,18 +131,29 @@ def is_name(name: str) -> bool:
         size = len(name.encode("utf-8"))
     except UnicodeEncodeError:  # How Python shows a file name that is not UTF-8.
         return False
-    return (1 <= size <= LIMITS["name_bytes"] and not name.startswith((".", "__")) and name != "zarr.json"
-            and not any(c in "/\\" or unicodedata.category(c) == "Cc" for c in name))
+    return (
+        1 <= size <= LIMITS["name_bytes"]
+        and not name.startswith((".", "__"))
+        and name != "zarr.json"
+        and not any(c in "/\\" or unicodedata.category(c) == "Cc" for c in name)
+    )
 
 
 def list_nodes(folder: Path) -> list[str]:
     """Names of the groups in `folder`, sorted; what cannot be a subject or volume is ignored."""
-    return sorted(e.name for e in os.scandir(folder) if is_name(e.name) and Path(e.path, "zarr.json").is_file())
+    return sorted(
+        e.name
+        for e in os.scandir(folder)
+        if is_name(e.name) and Path(e.path, "zarr.json").is_file()
+    )
 
 
 def configuration(entry: Any, name: str, where: str) -> dict[str, Any]:
     """Configuration of the codec or other extension point `entry`, which has to be `name`."""
-    need(isinstance(entry, dict) and entry.get("name") == name, f"{where}: found {entry!r}, expected {name}")
+    need(
+        isinstance(entry, dict) and entry.get("name") == name,
+        f"{where}: found {entry!r}, expected {name}",
+    )
     found = entry.get("configuration", {})
     need(isinstance(found, dict), f"{where}: configuration of {name} is not an object")
     return found
@@ -257,20 +165,38 @@ def check_bytes(entry: Any, itemsize: int, where: str) -> None:
     need(endian == "little", f"{where}: endian {endian!r}, expected little")
 
 
-ARRAY_KEYS = ("shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "dimension_names", "codecs",
-              "storage_transformers")
+ARRAY_KEYS = (
+    "shape",
+    "data_type",
+    "chunk_grid",
+    "chunk_key_encoding",
+    "fill_value",
+    "dimension_names",
+    "codecs",
+    "storage_transformers",
+)
 
 
 def read_array(folder: Path) -> tuple[dict[str, Any], np.dtype, list[int]]:
-    """A Zarr array's document, data type and chunk grid, as far as volumes and summaries share them."""
+    """A Zarr array's document, data type and chunk grid, as far as volumes and summaries share
+    them.
+    """
     array = read_node(folder, "array", ARRAY_KEYS)
     dtype = DTYPES.get(array.get("data_type")) if isinstance(array.get("data_type"), str) else None
     need(dtype, f"{folder}: data_type {array.get('data_type')!r}")
-    keys = configuration(array.get("chunk_key_encoding"), "default", f"{folder}: chunk_key_encoding")
+    keys = configuration(
+        array.get("chunk_key_encoding"), "default", f"{folder}: chunk_key_encoding"
+    )
     need(keys.get("separator") == "/", f"{folder}: separator {keys.get('separator')!r}, expected /")
     fill = array.get("fill_value")
-    need(is_number(fill) and fill == 0 and math.copysign(1, fill) == 1, f"{folder}: fill_value {fill!r}, expected 0")
-    need(array.get("storage_transformers", []) == [], f"{folder}: storage_transformers are outside the profile")
+    need(
+        is_number(fill) and fill == 0 and math.copysign(1, fill) == 1,
+        f"{folder}: fill_value {fill!r}, expected 0",
+    )
+    need(
+        array.get("storage_transformers", []) == [],
+        f"{folder}: storage_transformers are outside the profile",
+    )
     grid = configuration(array.get("chunk_grid"), "regular", f"{folder}: chunk_grid")
     return array, dtype, grid.get("chunk_shape")
 
@@ -295,65 +221,137 @@ class Volume:
         self.kind: str = own.get("kind")
         need(self.kind in ("image", "labels"), f"{folder}: kind {self.kind!r}")
         rows = own.get("affine")
-        need(isinstance(rows, list) and len(rows) == 4
-             and all(isinstance(row, list) and len(row) == 4 and all(map(is_number, row)) for row in rows),
-             f"{folder}: affine is not 4 rows of 4 numbers")
+        need(
+            isinstance(rows, list)
+            and len(rows) == 4
+            and all(
+                isinstance(row, list) and len(row) == 4 and all(map(is_number, row)) for row in rows
+            ),
+            f"{folder}: affine is not 4 rows of 4 numbers",
+        )
         self.affine = np.array(rows, np.float64)
-        need((self.affine[3] == (0, 0, 0, 1)).all(), f"{folder}: the affine's last row is not 0 0 0 1")
+        need(
+            (self.affine[3] == (0, 0, 0, 1)).all(),
+            f"{folder}: the affine's last row is not 0 0 0 1",
+        )
         (a, b, c), (d, e, f), (g, h, i) = self.affine[:3, :3].tolist()
         determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
         lengths = math.hypot(a, d, g) * math.hypot(b, e, h) * math.hypot(c, f, i)
-        need(0 < lengths < math.inf and abs(determinant) >= 1e-6 * lengths, f"{folder}: the affine is singular")
-        need(own.get("affine_index_order") == "xyz", f"{folder}: affine_index_order {own.get('affine_index_order')!r}")
-        need(is_number(own.get("slope")) and is_number(own.get("intercept")), f"{folder}: slope or intercept")
+        need(
+            0 < lengths < math.inf and abs(determinant) >= 1e-6 * lengths,
+            f"{folder}: the affine is singular",
+        )
+        need(
+            own.get("affine_index_order") == "xyz",
+            f"{folder}: affine_index_order {own.get('affine_index_order')!r}",
+        )
+        need(
+            is_number(own.get("slope")) and is_number(own.get("intercept")),
+            f"{folder}: slope or intercept",
+        )
         patches = own.get("patch_sizes")
-        need(isinstance(patches, list) and all(isinstance(p, list) and len(p) == 3 and all(map(is_count, p))
-                                               for p in patches), f"{folder}: patch_sizes {patches!r}")
-        need(own.get("codec") in ("fast", "compact", "none"), f"{folder}: codec {own.get('codec')!r}")
+        need(
+            isinstance(patches, list)
+            and all(isinstance(p, list) and len(p) == 3 and all(map(is_count, p)) for p in patches),
+            f"{folder}: patch_sizes {patches!r}",
+        )
+        need(
+            own.get("codec") in ("fast", "compact", "none"), f"{folder}: codec {own.get('codec')!r}"
+        )
         figures = own.get("statistics")
-        need(isinstance(figures, dict) and all(is_count(figures.get(k)) for k in ("voxels", "non_finite"))
-             and all(k in figures and (figures[k] is None or is_number(figures[k])) for k in ("min", "max", "mean", "std")),
-             f"{folder}: statistics {figures!r}")
-        need(figures["voxels"] == math.prod(self.shape), f"{folder}: statistics of {figures['voxels']} voxels, not {self.shape}")
+        need(
+            isinstance(figures, dict)
+            and all(is_count(figures.get(k)) for k in ("voxels", "non_finite"))
+            and all(
+                k in figures and (figures[k] is None or is_number(figures[k]))
+                for k in ("min", "max", "mean", "std")
+            ),
+            f"{folder}: statistics {figures!r}",
+        )
+        need(
+            figures["voxels"] == math.prod(self.shape),
+            f"{folder}: statistics of {figures['voxels']} voxels, not {self.shape}",
+        )
         need(is_count(own.get("shard_files")), f"{folder}: shard_files {own.get('shard_files')!r}")
         need(isinstance(own.get("source", {}), dict), f"{folder}: source is not an object")
 
     def _check_ome(self, ome: Any) -> None:
         """What section 4 says about OME-Zarr."""
-        need(isinstance(ome, dict) and ome.get("version") == "0.5", f"{self.folder}: OME-Zarr version is not 0.5")
+        need(
+            isinstance(ome, dict) and ome.get("version") == "0.5",
+            f"{self.folder}: OME-Zarr version is not 0.5",
+        )
         scales = ome.get("multiscales")
-        need(isinstance(scales, list) and len(scales) == 1 and isinstance(scales[0], dict), f"{self.folder}: multiscales")
+        need(
+            isinstance(scales, list) and len(scales) == 1 and isinstance(scales[0], dict),
+            f"{self.folder}: multiscales",
+        )
         axes = [{"name": name, "type": "space", "unit": "millimeter"} for name in "zyx"]
         if len(self.shape) == 4:
             axes.insert(0, {"name": "c", "type": "channel"})
         found = scales[0].get("axes")
-        need(isinstance(found, list) and len(found) == len(axes) and all(
-            isinstance(f, dict) and a.items() <= f.items() for f, a in zip(found, axes)), f"{self.folder}: axes {found!r}")
+        need(
+            isinstance(found, list)
+            and len(found) == len(axes)
+            and all(
+                isinstance(f, dict) and a.items() <= f.items()
+                for f, a in zip(found, axes, strict=True)
+            ),
+            f"{self.folder}: axes {found!r}",
+        )
         levels = scales[0].get("datasets")
-        need(isinstance(levels, list) and levels and isinstance(levels[0], dict) and levels[0].get("path") == "0",
-             f"{self.folder}: datasets {levels!r}, the first has to be 0")
+        need(
+            isinstance(levels, list)
+            and levels
+            and isinstance(levels[0], dict)
+            and levels[0].get("path") == "0",
+            f"{self.folder}: datasets {levels!r}, the first has to be 0",
+        )
 
     def _read_level(self, folder: Path) -> None:
         """The level array's metadata: section 5."""
         array, self.dtype, shard = read_array(folder)
         names = array.get("dimension_names")
-        need(names in (["z", "y", "x"], ["c", "z", "y", "x"]), f"{folder}: dimension_names {names!r}")
+        need(
+            names in (["z", "y", "x"], ["c", "z", "y", "x"]), f"{folder}: dimension_names {names!r}"
+        )
         rank = len(names)
         need(is_shape(array.get("shape"), rank), f"{folder}: shape {array.get('shape')!r}")
         self.shape: tuple[int, ...] = tuple(array["shape"])
-        need(math.prod(self.shape) <= LIMITS["volume_voxels"], f"{folder}: {self.shape} has too many voxels")
+        need(
+            math.prod(self.shape) <= LIMITS["volume_voxels"],
+            f"{folder}: {self.shape} has too many voxels",
+        )
         codecs = array.get("codecs")
-        need(isinstance(codecs, list) and len(codecs) == 1, f"{folder}: codecs, expected sharding_indexed alone")
+        need(
+            isinstance(codecs, list) and len(codecs) == 1,
+            f"{folder}: codecs, expected sharding_indexed alone",
+        )
         sharding = configuration(codecs[0], "sharding_indexed", f"{folder}: codecs")
         chunk = sharding.get("chunk_shape")
-        need(is_shape(shard, rank) and is_shape(chunk, rank), f"{folder}: shards of {shard!r}, chunks of {chunk!r}")
-        need(all(s % c == 0 for s, c in zip(shard, chunk)), f"{folder}: chunks of {chunk} do not divide shards of {shard}")
+        need(
+            is_shape(shard, rank) and is_shape(chunk, rank),
+            f"{folder}: shards of {shard!r}, chunks of {chunk!r}",
+        )
+        need(
+            all(s % c == 0 for s, c in zip(shard, chunk, strict=True)),
+            f"{folder}: chunks of {chunk} do not divide shards of {shard}",
+        )
         need(rank == 3 or shard[0] == chunk[0] == 1, f"{folder}: more than one channel in a shard")
-        need(math.prod(chunk) * self.dtype.itemsize <= LIMITS["chunk_bytes"], f"{folder}: chunks of {chunk} are too large")
+        need(
+            math.prod(chunk) * self.dtype.itemsize <= LIMITS["chunk_bytes"],
+            f"{folder}: chunks of {chunk} are too large",
+        )
         self.shard, self.chunk = tuple(shard), tuple(chunk)
-        self.chunks_of_shard = tuple(s // c for s, c in zip(shard, chunk))
-        need(math.prod(self.chunks_of_shard) <= LIMITS["shard_chunks"], f"{folder}: too many chunks in a shard")
-        need(sharding.get("index_location") == "end", f"{folder}: index_location {sharding.get('index_location')!r}")
+        self.chunks_of_shard = tuple(s // c for s, c in zip(shard, chunk, strict=True))
+        need(
+            math.prod(self.chunks_of_shard) <= LIMITS["shard_chunks"],
+            f"{folder}: too many chunks in a shard",
+        )
+        need(
+            sharding.get("index_location") == "end",
+            f"{folder}: index_location {sharding.get('index_location')!r}",
+        )
         index = sharding.get("index_codecs")
         need(isinstance(index, list) and len(index) == 2, f"{folder}: index_codecs {index!r}")
         check_bytes(index[0], 8, f"{folder}: index_codecs")
@@ -365,9 +363,14 @@ class Volume:
         self.blosc = len(inner) == 3
         if self.blosc:
             asked = configuration(inner[1], "blosc", f"{folder}: inner codecs")
-            need(asked.get("cname") in ("lz4", "lz4hc", "zstd") and asked.get("typesize") == self.dtype.itemsize
-                 and asked.get("shuffle") in ("noshuffle", "shuffle", "bitshuffle") and is_count(asked.get("clevel"))
-                 and is_count(asked.get("blocksize")), f"{folder}: blosc {asked!r}")
+            need(
+                asked.get("cname") in ("lz4", "lz4hc", "zstd")
+                and asked.get("typesize") == self.dtype.itemsize
+                and asked.get("shuffle") in ("noshuffle", "shuffle", "bitshuffle")
+                and is_count(asked.get("clevel"))
+                and is_count(asked.get("blocksize")),
+                f"{folder}: blosc {asked!r}",
+            )
 
     def shard_path(self, position: tuple[int, ...]) -> Path:
         """The file of the shard at a grid position."""
@@ -377,12 +380,18 @@ class Volume:
         """Every stored value; slope and intercept are not applied."""
         out = np.zeros(self.shape, self.dtype)
         files = 0
-        for position in product(*(range(-(-n // s)) for n, s in zip(self.shape, self.shard))):
+        for position in product(
+            *(range(-(-n // s)) for n, s in zip(self.shape, self.shard, strict=True))
+        ):
             data = read_file(self.shard_path(position))
             if data is not None:
                 files += 1
-                start = [i * s for i, s in zip(position, self.shard)]
-                self._read_shard(data, out[tuple(slice(a, a + s) for a, s in zip(start, self.shard))], position)
+                start = [i * s for i, s in zip(position, self.shard, strict=True)]
+                self._read_shard(
+                    data,
+                    out[tuple(slice(a, a + s) for a, s in zip(start, self.shard, strict=True))],
+                    position,
+                )
         expected = self.attributes["shard_files"]
         need(files == expected, f"{self.folder}: {files} shards have a file, expected {expected}")
         return out
@@ -392,54 +401,83 @@ class Volume:
         where = str(self.shard_path(position))
         end = len(data) - 16 * math.prod(self.chunks_of_shard) - 4
         need(end >= 0, f"{where}: {len(data)} bytes are shorter than the index")
-        index = np.frombuffer(strip_crc32c(data[end:], f"{where}: index"), "<u8").reshape(-1, 2).tolist()
+        index = (
+            np.frombuffer(strip_crc32c(data[end:], f"{where}: index"), "<u8")
+            .reshape(-1, 2)
+            .tolist()
+        )
         for number, at in enumerate(np.ndindex(*self.chunks_of_shard)):
             offset, nbytes = index[number]
             if offset == nbytes == ABSENT:
                 continue
             here = f"{where}: chunk {number} at byte {offset}"
-            need(nbytes >= 5 and offset + nbytes <= end, f"{here}: {nbytes} bytes do not lie before the index")
-            voxels = strip_crc32c(data[offset:offset + nbytes], here)
+            need(
+                nbytes >= 5 and offset + nbytes <= end,
+                f"{here}: {nbytes} bytes do not lie before the index",
+            )
+            voxels = strip_crc32c(data[offset : offset + nbytes], here)
             size = math.prod(self.chunk) * self.dtype.itemsize
             if self.blosc:
                 voxels = decode_frame(voxels, size, self.dtype.itemsize, here)
             need(len(voxels) == size, f"{here}: {len(voxels)} bytes, expected {size}")
-            target = out[tuple(slice(a * c, (a + 1) * c) for a, c in zip(at, self.chunk))]
+            target = out[
+                tuple(slice(a * c, (a + 1) * c) for a, c in zip(at, self.chunk, strict=True))
+            ]
             chunk = np.frombuffer(voxels, self.dtype).reshape(self.chunk)
             target[...] = chunk[tuple(slice(n) for n in target.shape)]
 
     def label_counts(self) -> list[dict[int, int]]:
-        """For each chunk, in C order of the chunk grid, the voxels of each label other than 0: section 8."""
+        """For each chunk, in C order of the chunk grid, the voxels of each label other than 0:
+        section 8.
+        """
         need(self.kind == "labels", f"{self.folder}: only label maps have counts")
-        grid = [-(-n // c) for n, c in zip(self.shape, self.chunk)]
+        grid = [-(-n // c) for n, c in zip(self.shape, self.chunk, strict=True)]
         read_node(self.folder / "summary", "group")
         offsets = self._summary("offsets", "uint64", math.prod(grid) + 1)
         labels, counts = self._summary("labels", "int64"), self._summary("counts", "uint32")
         where = self.folder / "summary"
-        need(len(labels) == len(counts) == offsets[-1] and offsets[0] == 0, f"{where}: lengths disagree")
+        need(
+            len(labels) == len(counts) == offsets[-1] and offsets[0] == 0,
+            f"{where}: lengths disagree",
+        )
         need((offsets[1:] >= offsets[:-1]).all(), f"{where}: offsets descend")
         need((labels != 0).all() and (counts > 0).all(), f"{where}: a label or a count of 0")
         found = []
         for number, at in enumerate(np.ndindex(*grid)):
             part = slice(int(offsets[number]), int(offsets[number + 1]))
-            need((labels[part][1:] > labels[part][:-1]).all(), f"{where}: labels of chunk {number} do not ascend")
-            voxels = math.prod(min(c, n - a * c) for a, c, n in zip(at, self.chunk, self.shape))
-            need(counts[part].sum(dtype=np.uint64) <= voxels, f"{where}: chunk {number} has {voxels} voxels, not more")
-            found.append(dict(zip(labels[part].tolist(), counts[part].tolist())))
+            need(
+                (labels[part][1:] > labels[part][:-1]).all(),
+                f"{where}: labels of chunk {number} do not ascend",
+            )
+            voxels = math.prod(
+                min(c, n - a * c) for a, c, n in zip(at, self.chunk, self.shape, strict=True)
+            )
+            need(
+                counts[part].sum(dtype=np.uint64) <= voxels,
+                f"{where}: chunk {number} has {voxels} voxels, not more",
+            )
+            found.append(dict(zip(labels[part].tolist(), counts[part].tolist(), strict=True)))
         return found
 
     def chunk_sums(self) -> list[float] | None:
-        """For each chunk, in C order of the chunk grid, the sum of its real values; None where there is none: section 8."""
+        """For each chunk, in C order of the chunk grid, the sum of its real values; None where
+        there is none: section 8.
+        """
         folder = self.folder / "sums"
         if read_file(folder / "zarr.json") is None:
             return None
         found = read_node(folder, "array", ARRAY_KEYS).get("attributes", {}).get("voxquarry")
-        sums = {f"{name}_crc32c": crc32c(read_file(place / "zarr.json") or b"")
-                for name, place in (("volume", self.folder), ("level", self.folder / "0"))}
+        sums = {
+            f"{name}_crc32c": crc32c(read_file(place / "zarr.json") or b"")
+            for name, place in (("volume", self.folder), ("level", self.folder / "0"))
+        }
         need(found == {"node": "sums", **sums}, f"{folder}: sums of another volume")
-        length = math.prod(-(-n // c) for n, c in zip(self.shape, self.chunk))
+        length = math.prod(-(-n // c) for n, c in zip(self.shape, self.chunk, strict=True))
         values = self._vector(folder, "float64", length)
-        need((np.isfinite(values) & (values >= 0)).all(), f"{folder}: a number that is no sum of weights")
+        need(
+            (np.isfinite(values) & (values >= 0)).all(),
+            f"{folder}: a number that is no sum of weights",
+        )
         return values.tolist()
 
     def _summary(self, name: str, data_type: str, length: int | None = None) -> np.ndarray:
@@ -449,11 +487,21 @@ class Volume:
     def _vector(self, folder: Path, data_type: str, length: int | None) -> np.ndarray:
         """A 1-D array about chunks."""
         array, dtype, chunk = read_array(folder)
-        need(array["data_type"] == data_type, f"{folder}: data_type {array['data_type']}, expected {data_type}")
+        need(
+            array["data_type"] == data_type,
+            f"{folder}: data_type {array['data_type']}, expected {data_type}",
+        )
         shape = array.get("shape")
-        need(isinstance(shape, list) and len(shape) == 1 and is_count(shape[0], 0, LIMITS["volume_voxels"]),
-             f"{folder}: shape {shape!r}")
-        need(length is None or shape[0] == length, f"{folder}: {shape[0]} elements, expected {length}")
+        need(
+            isinstance(shape, list)
+            and len(shape) == 1
+            and is_count(shape[0], 0, LIMITS["volume_voxels"]),
+            f"{folder}: shape {shape!r}",
+        )
+        need(
+            length is None or shape[0] == length,
+            f"{folder}: {shape[0]} elements, expected {length}",
+        )
         need(chunk == [LIMITS["summary_chunk"]], f"{folder}: chunk_shape {chunk!r}")
         codecs = array.get("codecs")
         need(isinstance(codecs, list) and len(codecs) == 3, f"{folder}: codecs {codecs!r}")
@@ -466,14 +514,15 @@ class Volume:
             data = read_file(path)
             need(data is not None, f"{path}: missing")
             size = chunk[0] * dtype.itemsize
-            # A stream of section 6 may be stored as it is, a summary's chunk may not: hence no `decompress` here.
+            # A stream of section 6 may be stored as it is, a summary's chunk may not: hence no
+            # `decompress` here.
             try:
                 decoded = unzstd(strip_crc32c(data, str(path)), size)
             except (RuntimeError, ValueError) as error:
                 raise Refused(f"{path}: {error}") from error
             need(len(decoded) == size, f"{path}: {len(decoded)} bytes, expected {size}")
             parts.append(np.frombuffer(decoded, dtype))
-        return np.concatenate(parts)[:shape[0]]
+        return np.concatenate(parts)[: shape[0]]
 
 
 class Store:
@@ -489,7 +538,10 @@ class Store:
         folder = self.path / subject
         read_attributes(folder, "subject")
         volumes = {name: Volume(folder / name) for name in list_nodes(folder)}
-        need(len({volume.shape[-3:] for volume in volumes.values()}) <= 1, f"{folder}: volumes on different grids")
+        need(
+            len({volume.shape[-3:] for volume in volumes.values()}) <= 1,
+            f"{folder}: volumes on different grids",
+        )
         return volumes
 
 
@@ -501,13 +553,17 @@ def open_store(path: str | os.PathLike[str]) -> Store:
 def read(path: str | os.PathLike[str]) -> dict[str, dict[str, np.ndarray]]:
     """Every voxel of a store: subject, volume, array."""
     store = open_store(path)
-    return {subject: {name: volume.array() for name, volume in store[subject].items()} for subject in store.subjects}
+    return {
+        subject: {name: volume.array() for name, volume in store[subject].items()}
+        for subject in store.subjects
+    }
 
 
 def main(arguments: list[str]) -> int:
-    """Prints one line for each volume: its names, data type, shape and the crc32c of its voxels in C order."""
-    global CROSS_CHECK
-    CROSS_CHECK = "--blosc" in arguments
+    """Prints one line for each volume: its names, data type, shape and the crc32c of its voxels in
+    C order.
+    """
+    frames.CROSS_CHECK = "--blosc" in arguments
     arguments = [argument for argument in arguments if argument != "--blosc"]
     if len(arguments) not in (1, 3):
         print(__doc__, file=sys.stderr)
@@ -520,7 +576,11 @@ def main(arguments: list[str]) -> int:
                 need(name in volumes, f"{store.path}: no volume {name!r} in {subject!r}")
                 volume = volumes[name]
                 crc = crc32c(volume.array().tobytes())
-                labels = f" {sum(map(len, volume.label_counts()))} label counts" if volume.kind == "labels" else ""
+                labels = (
+                    f" {sum(map(len, volume.label_counts()))} label counts"
+                    if volume.kind == "labels"
+                    else ""
+                )
                 print(f"{subject} {name} {volume.dtype} {volume.shape} crc32c {crc:#010x}{labels}")
     except (Refused, OSError) as error:
         print(f"reader.py: {error}", file=sys.stderr)

@@ -1,54 +1,20 @@
-"""reader.py reads the golden stores as their README says, and refuses what the specification says it must."""
+"""reader.py reads the golden stores as their README says, and refuses what the specification says
+it must.
+"""
 
 import json
 import shutil
 import struct
 from pathlib import Path
 
+import frames
 import numpy as np
 import pytest
 import reader
+from golden_store import GOLDEN, SUMMARY, V1, f64, sealed, volume_of
 from numcodecs import zstd
 
-V1 = Path(__file__).parent / "golden" / "v1"
-C, Z, Y, X = np.indices((2, 6, 10, 20))
-N = 1 + 40 * C + 5 * (Z // 2) + 3 * (Y // 4) + X % 4
-N3 = N[0]
-I = np.arange(1200, dtype=np.uint64).reshape(N3.shape)
 DELETE = object()
-
-
-def f64() -> np.ndarray:
-    """The volume whose formula has exceptions."""
-    voxels = N3 * 0.1
-    voxels[:4, 5:, 16:], voxels[4:, 5:, 16:] = 0.0, -0.0
-    voxels[0, 0, :3] = np.inf, -np.inf, np.nan
-    return voxels
-
-
-# Formulas of golden/README.md in numpy.
-GOLDEN = {
-    "grid": {
-        "u8": N3.astype(np.uint8),
-        "i8": ((I * I * 2654435761 & 0xFFFFFFFF) >> 24).astype(np.uint8).view(np.int8),
-        "u16": (3 * N3).astype(np.uint16),
-        "i16": (-257 * N).astype(np.int16),
-        "u32": (1000003 * N[:1]).astype(np.uint32),
-        "labels-i32": np.where(Z[0] < 4, 0, np.array([0, -7, 3, 2**31 - 1, -(2**31)])[N3 % 5]).astype(np.int32),
-        "u64": N3.astype(np.uint64) * np.uint64(0x0123456789ABCDEF),
-        "i64": np.zeros(N3.shape, np.int64),
-        "f16": (N3 / 4).astype(np.float16),
-        "f32": (0.37 * N3).astype(np.float32),
-        "f64": f64(),
-    },
-    "one voxel": {"f32": np.full((1, 1, 1), 1.5, np.float32), "labels-f32": np.full((1, 1, 1), 7, np.float32)},
-}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """A golden store that a test may damage."""
-    return Path(shutil.copytree(V1, tmp_path / "store"))
 
 
 def read_all(path: Path) -> None:
@@ -63,7 +29,7 @@ def read_all(path: Path) -> None:
 
 @pytest.mark.parametrize("cross_check", [False, True])
 def test_golden_voxels(monkeypatch: pytest.MonkeyPatch, cross_check: bool) -> None:
-    monkeypatch.setattr(reader, "CROSS_CHECK", cross_check)
+    monkeypatch.setattr(frames, "CROSS_CHECK", cross_check)
     opened = reader.open_store(V1)
     assert opened.subjects == sorted(GOLDEN)
     for subject, volumes in GOLDEN.items():
@@ -81,22 +47,27 @@ def test_golden_metadata() -> None:
     for volume in volumes.values():
         assert volume.affine.tolist() == affine
         assert volume.attributes["patch_sizes"] == [[4, 8, 16]]
-    assert (volumes["i16"].attributes["slope"], volumes["i16"].attributes["intercept"]) == (0.5, -1024)
+    assert (volumes["i16"].attributes["slope"], volumes["i16"].attributes["intercept"]) == (
+        0.5,
+        -1024,
+    )
     assert volumes["u8"].attributes["source"]["origin"] == {"format": "golden"}
     figures = volumes["f64"].attributes["statistics"]
     finite = f64()[np.isfinite(f64())]
     assert (figures["voxels"], figures["non_finite"]) == (1200, 3)
     assert (figures["min"], figures["max"]) == (0, finite.max())
-    assert abs(figures["mean"] - finite.mean()) < 1e-12 and abs(figures["std"] - finite.std()) < 1e-12
+    assert (
+        abs(figures["mean"] - finite.mean()) < 1e-12 and abs(figures["std"] - finite.std()) < 1e-12
+    )
 
 
 def test_golden_label_counts() -> None:
     volume = reader.open_store(V1)["grid"]["labels-i32"]
     voxels, expected = GOLDEN["grid"]["labels-i32"], []
     for z, y, x in np.ndindex(2, 2, 2):
-        chunk = voxels[4 * z:4 * z + 4, 8 * y:8 * y + 8, 16 * x:16 * x + 16]
+        chunk = voxels[4 * z : 4 * z + 4, 8 * y : 8 * y + 8, 16 * x : 16 * x + 16]
         labels, counts = np.unique(chunk[chunk != 0], return_counts=True)
-        expected.append(dict(zip(labels.tolist(), counts.tolist())))
+        expected.append(dict(zip(labels.tolist(), counts.tolist(), strict=True)))
     assert volume.label_counts() == expected
     assert reader.open_store(V1)["one voxel"]["labels-f32"].label_counts() == [{7: 1}]
     with pytest.raises(reader.Refused, match="only label maps"):
@@ -120,59 +91,124 @@ def test_crc32c_without_the_fast_module(monkeypatch: pytest.MonkeyPatch) -> None
     assert reader.crc32c(b"123456789") == 0xE3069283  # RFC 3720's check value.
 
 
-# --- metadata that must be refused ------------------------------------------------------------------------------------
+# --- metadata that must be refused
+# ------------------------------------------------------------------------------------
 
 ROOT, SUBJECT, VOLUME, LEVEL = "", "grid", "grid/u16", "grid/u16/0"
 OWN = ("attributes", "voxquarry")
 OME = ("attributes", "ome", "multiscales", 0)
 SHARDING = ("codecs", 0, "configuration")
-SUMMARY = "grid/labels-i32/summary"
 BAD_METADATA = [
-    (ROOT, ("zarr_format",), 2), (ROOT, ("node_type",), "array"), (ROOT, OWN, DELETE), (ROOT, ("surprise",), 1),
-    (ROOT, (*OWN, "node"), "subject"), (ROOT, (*OWN, "version"), 2), (ROOT, (*OWN, "version"), DELETE),
-    (ROOT, (*OWN, "version"), True), (ROOT, (*OWN, "version"), "1"), (ROOT, (*OWN, "version"), 1.0),
-    (ROOT, (*OWN, "reader_features"), ["levels"]), (ROOT, (*OWN, "reader_features"), DELETE),
-    (ROOT, (*OWN, "writer_features"), DELETE), (ROOT, (*OWN, "writer_features"), "none"),
-    (SUBJECT, (*OWN, "node"), "volume"), (SUBJECT, OWN, []),
-    (VOLUME, (*OWN, "node"), "dataset"), (VOLUME, (*OWN, "version"), 0), (VOLUME, (*OWN, "reader_features"), ["x"]),
-    *((VOLUME, (*OWN, key), DELETE) for key in (
-        "kind", "affine", "affine_index_order", "slope", "intercept", "patch_sizes", "codec", "statistics", "shard_files")),
-    (VOLUME, (*OWN, "kind"), "mesh"), (VOLUME, (*OWN, "affine_index_order"), "zyx"),
-    (VOLUME, (*OWN, "affine"), [[1, 0, 0], [0, 1, 0], [0, 0, 1]]), (VOLUME, (*OWN, "affine", 0, 0), None),
-    (VOLUME, (*OWN, "affine", 3), [0, 0, 0, 2]), (VOLUME, (*OWN, "affine", 3), [0, 0, 1, 1]),
-    (VOLUME, (*OWN, "affine", 2), [0, 0, 0, 5]), (VOLUME, (*OWN, "affine", 1), [-4, 0.25, 0, 9]),
-    (VOLUME, (*OWN, "affine", 0, 0), float("nan")), (VOLUME, (*OWN, "affine", 0, 0), float("inf")),
-    (VOLUME, (*OWN, "slope"), "1"), (VOLUME, (*OWN, "intercept"), None), (VOLUME, (*OWN, "codec"), "best"),
-    (VOLUME, (*OWN, "patch_sizes"), [4, 8, 16]), (VOLUME, (*OWN, "shard_files"), -1), (VOLUME, (*OWN, "shard_files"), 3),
-    (VOLUME, (*OWN, "statistics", "std"), DELETE), (VOLUME, (*OWN, "statistics", "voxels"), 1199),
+    (ROOT, ("zarr_format",), 2),
+    (ROOT, ("node_type",), "array"),
+    (ROOT, OWN, DELETE),
+    (ROOT, ("surprise",), 1),
+    (ROOT, (*OWN, "node"), "subject"),
+    (ROOT, (*OWN, "version"), 2),
+    (ROOT, (*OWN, "version"), DELETE),
+    (ROOT, (*OWN, "version"), True),
+    (ROOT, (*OWN, "version"), "1"),
+    (ROOT, (*OWN, "version"), 1.0),
+    (ROOT, (*OWN, "reader_features"), ["levels"]),
+    (ROOT, (*OWN, "reader_features"), DELETE),
+    (ROOT, (*OWN, "writer_features"), DELETE),
+    (ROOT, (*OWN, "writer_features"), "none"),
+    (SUBJECT, (*OWN, "node"), "volume"),
+    (SUBJECT, OWN, []),
+    (VOLUME, (*OWN, "node"), "dataset"),
+    (VOLUME, (*OWN, "version"), 0),
+    (VOLUME, (*OWN, "reader_features"), ["x"]),
+    *(
+        (VOLUME, (*OWN, key), DELETE)
+        for key in (
+            "kind",
+            "affine",
+            "affine_index_order",
+            "slope",
+            "intercept",
+            "patch_sizes",
+            "codec",
+            "statistics",
+            "shard_files",
+        )
+    ),
+    (VOLUME, (*OWN, "kind"), "mesh"),
+    (VOLUME, (*OWN, "affine_index_order"), "zyx"),
+    (VOLUME, (*OWN, "affine"), [[1, 0, 0], [0, 1, 0], [0, 0, 1]]),
+    (VOLUME, (*OWN, "affine", 0, 0), None),
+    (VOLUME, (*OWN, "affine", 3), [0, 0, 0, 2]),
+    (VOLUME, (*OWN, "affine", 3), [0, 0, 1, 1]),
+    (VOLUME, (*OWN, "affine", 2), [0, 0, 0, 5]),
+    (VOLUME, (*OWN, "affine", 1), [-4, 0.25, 0, 9]),
+    (VOLUME, (*OWN, "affine", 0, 0), float("nan")),
+    (VOLUME, (*OWN, "affine", 0, 0), float("inf")),
+    (VOLUME, (*OWN, "slope"), "1"),
+    (VOLUME, (*OWN, "intercept"), None),
+    (VOLUME, (*OWN, "codec"), "best"),
+    (VOLUME, (*OWN, "patch_sizes"), [4, 8, 16]),
+    (VOLUME, (*OWN, "shard_files"), -1),
+    (VOLUME, (*OWN, "shard_files"), 3),
+    (VOLUME, (*OWN, "statistics", "std"), DELETE),
+    (VOLUME, (*OWN, "statistics", "voxels"), 1199),
     (VOLUME, (*OWN, "source"), "file"),
-    (VOLUME, ("attributes", "ome", "version"), "0.4"), (VOLUME, ("attributes", "ome"), DELETE),
-    (VOLUME, ("attributes", "ome", "multiscales"), []), (VOLUME, (*OME, "axes", 0, "name"), "t"),
-    (VOLUME, (*OME, "axes", 2, "unit"), "parsec"), (VOLUME, (*OME, "datasets", 0, "path"), "1"),
-    (LEVEL, ("zarr_format",), 2), (LEVEL, ("node_type",), "group"), (LEVEL, ("surprise",), {"a": 1}),
-    (LEVEL, ("shape",), [6, 10]), (LEVEL, ("shape",), [6, 0, 20]), (LEVEL, ("shape",), [6, 10, -20]),
-    (LEVEL, ("shape",), [6, 10, 20.0]), (LEVEL, ("shape",), [1, 6, 10, 20]), (LEVEL, ("shape",), [6, 10, (1 << 40) + 1]),
-    (LEVEL, ("shape",), [1 << 21, 1 << 20, 1 << 20]), (LEVEL, ("shape",), [6, 10, 21]),
-    *((LEVEL, ("data_type",), name) for name in ("int16x", "bool", "complex64", "<u2", ["uint16"], {"name": "uint16"})),
-    (LEVEL, ("chunk_grid", "name"), "rectilinear"), (LEVEL, ("chunk_grid", "configuration", "chunk_shape"), [4, 16]),
+    (VOLUME, ("attributes", "ome", "version"), "0.4"),
+    (VOLUME, ("attributes", "ome"), DELETE),
+    (VOLUME, ("attributes", "ome", "multiscales"), []),
+    (VOLUME, (*OME, "axes", 0, "name"), "t"),
+    (VOLUME, (*OME, "axes", 2, "unit"), "parsec"),
+    (VOLUME, (*OME, "datasets", 0, "path"), "1"),
+    (LEVEL, ("zarr_format",), 2),
+    (LEVEL, ("node_type",), "group"),
+    (LEVEL, ("surprise",), {"a": 1}),
+    (LEVEL, ("shape",), [6, 10]),
+    (LEVEL, ("shape",), [6, 0, 20]),
+    (LEVEL, ("shape",), [6, 10, -20]),
+    (LEVEL, ("shape",), [6, 10, 20.0]),
+    (LEVEL, ("shape",), [1, 6, 10, 20]),
+    (LEVEL, ("shape",), [6, 10, (1 << 40) + 1]),
+    (LEVEL, ("shape",), [1 << 21, 1 << 20, 1 << 20]),
+    (LEVEL, ("shape",), [6, 10, 21]),
+    *(
+        (LEVEL, ("data_type",), name)
+        for name in ("int16x", "bool", "complex64", "<u2", ["uint16"], {"name": "uint16"})
+    ),
+    (LEVEL, ("chunk_grid", "name"), "rectilinear"),
+    (LEVEL, ("chunk_grid", "configuration", "chunk_shape"), [4, 16]),
     (LEVEL, ("chunk_grid", "configuration", "chunk_shape"), [4, 16, 33]),
     (LEVEL, ("chunk_grid", "configuration", "chunk_shape"), [256, 1024, 1024]),
-    (LEVEL, ("chunk_key_encoding", "name"), "v2"), (LEVEL, ("chunk_key_encoding", "configuration", "separator"), "."),
-    *((LEVEL, ("fill_value",), value) for value in (1, -0.0, None, False, "0", float("nan"), DELETE)),
-    (LEVEL, ("dimension_names",), DELETE), (LEVEL, ("dimension_names",), ["x", "y", "z"]),
-    (LEVEL, ("dimension_names",), ["c", "z", "y", "x"]), (LEVEL, ("storage_transformers",), [{"name": "x"}]),
-    (LEVEL, ("codecs",), []), (LEVEL, ("codecs", 0, "name"), "bytes"),
+    (LEVEL, ("chunk_key_encoding", "name"), "v2"),
+    (LEVEL, ("chunk_key_encoding", "configuration", "separator"), "."),
+    *(
+        (LEVEL, ("fill_value",), value)
+        for value in (1, -0.0, None, False, "0", float("nan"), DELETE)
+    ),
+    (LEVEL, ("dimension_names",), DELETE),
+    (LEVEL, ("dimension_names",), ["x", "y", "z"]),
+    (LEVEL, ("dimension_names",), ["c", "z", "y", "x"]),
+    (LEVEL, ("storage_transformers",), [{"name": "x"}]),
+    (LEVEL, ("codecs",), []),
+    (LEVEL, ("codecs", 0, "name"), "bytes"),
     (LEVEL, ("codecs", 1), {"name": "gzip", "configuration": {"level": 1}}),
-    *((LEVEL, (*SHARDING, "chunk_shape"), shape) for shape in ([4, 8], [0, 8, 16], [3, 8, 16], [4, 32, 16], ["4", 8, 16])),
-    (LEVEL, (*SHARDING, "index_location"), "start"), (LEVEL, (*SHARDING, "index_location"), DELETE),
-    (LEVEL, (*SHARDING, "index_codecs", 1), DELETE), (LEVEL, (*SHARDING, "index_codecs", 0, "configuration", "endian"), "big"),
+    *(
+        (LEVEL, (*SHARDING, "chunk_shape"), shape)
+        for shape in ([4, 8], [0, 8, 16], [3, 8, 16], [4, 32, 16], ["4", 8, 16])
+    ),
+    (LEVEL, (*SHARDING, "index_location"), "start"),
+    (LEVEL, (*SHARDING, "index_location"), DELETE),
+    (LEVEL, (*SHARDING, "index_codecs", 1), DELETE),
+    (LEVEL, (*SHARDING, "index_codecs", 0, "configuration", "endian"), "big"),
     (LEVEL, (*SHARDING, "codecs", 0, "configuration", "endian"), "big"),
-    (LEVEL, (*SHARDING, "codecs", 0, "configuration"), DELETE), (LEVEL, (*SHARDING, "codecs", 2), DELETE),
-    (LEVEL, (*SHARDING, "codecs", 1, "name"), "zstd"), (LEVEL, (*SHARDING, "codecs", 1, "configuration", "cname"), "blosclz"),
+    (LEVEL, (*SHARDING, "codecs", 0, "configuration"), DELETE),
+    (LEVEL, (*SHARDING, "codecs", 2), DELETE),
+    (LEVEL, (*SHARDING, "codecs", 1, "name"), "zstd"),
+    (LEVEL, (*SHARDING, "codecs", 1, "configuration", "cname"), "blosclz"),
     (LEVEL, (*SHARDING, "codecs", 1, "configuration", "shuffle"), "delta"),
     (LEVEL, (*SHARDING, "codecs", 1, "configuration", "typesize"), 4),
-    (SUMMARY, ("node_type",), "array"), (f"{SUMMARY}/offsets", ("shape",), [8]), (f"{SUMMARY}/labels", ("shape",), [13]),
-    (f"{SUMMARY}/counts", ("data_type",), "int32"), (f"{SUMMARY}/counts", ("codecs", 1, "name"), "gzip"),
+    (SUMMARY, ("node_type",), "array"),
+    (f"{SUMMARY}/offsets", ("shape",), [8]),
+    (f"{SUMMARY}/labels", ("shape",), [13]),
+    (f"{SUMMARY}/counts", ("data_type",), "int32"),
+    (f"{SUMMARY}/counts", ("codecs", 1, "name"), "gzip"),
     (f"{SUMMARY}/labels", ("chunk_grid", "configuration", "chunk_shape"), [65535]),
     (f"{SUMMARY}/labels", ("codecs", 0, "configuration", "endian"), "big"),
 ]
@@ -193,16 +229,24 @@ def edit(folder: Path, pointer: tuple[str | int, ...], value: object) -> None:
     path.write_text(json.dumps(document))
 
 
-@pytest.mark.parametrize(("folder", "pointer", "value"), BAD_METADATA, ids=lambda v: str(v).replace("/", "."))
-def test_metadata_outside_the_profile_is_refused(store: Path, folder: str, pointer: tuple, value: object) -> None:
+@pytest.mark.parametrize(
+    ("folder", "pointer", "value"), BAD_METADATA, ids=lambda v: str(v).replace("/", ".")
+)
+def test_metadata_outside_the_profile_is_refused(
+    store: Path, folder: str, pointer: tuple, value: object
+) -> None:
     edit(store / folder, pointer, value)
     with pytest.raises(reader.Refused):
         read_all(store)
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff{}", b"null", b"[" * 100_000, b'{"zarr_format": 3, "x": NaN}'])
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b"\xff{}", b"null", b"[" * 100_000, b'{"zarr_format": 3, "x": NaN}']
+)
 @pytest.mark.parametrize("folder", [ROOT, SUBJECT, VOLUME, LEVEL])
-def test_documents_that_are_not_json_objects_are_refused(store: Path, folder: str, text: bytes) -> None:
+def test_documents_that_are_not_json_objects_are_refused(
+    store: Path, folder: str, text: bytes
+) -> None:
     (store / folder / "zarr.json").write_bytes(text)
     with pytest.raises(reader.Refused):
         read_all(store)
@@ -222,7 +266,9 @@ def test_what_does_not_matter_is_ignored(store: Path) -> None:
     edit(store / VOLUME, (*OWN, "surprise"), {"a": [1]})
     edit(store / VOLUME, ("attributes", "other"), 1)
     edit(store / LEVEL, ("surprise",), {"must_understand": False})
-    edit(store / "grid/u8/0", (*SHARDING, "codecs", 0, "configuration"), DELETE)  # One byte has no order.
+    edit(
+        store / "grid/u8/0", (*SHARDING, "codecs", 0, "configuration"), DELETE
+    )  # One byte has no order.
     for name in ("__old", ".voxquarry-partial"):
         shutil.copytree(store / "grid", store / name)
     (store / "notes").mkdir()
@@ -237,16 +283,8 @@ def test_subjects_on_two_grids_are_refused(store: Path) -> None:
         read_all(store)
 
 
-# --- shards that must be refused --------------------------------------------------------------------------------------
-
-
-def sealed(data: bytes) -> bytes:
-    """`data` with its crc32c behind it."""
-    return data + struct.pack("<I", reader.crc32c(data))
-
-
-def volume_of(store: Path, name: str) -> reader.Volume:
-    return reader.Volume(store / "grid" / name)
+# --- shards that must be refused
+# --------------------------------------------------------------------------------------
 
 
 def test_every_truncation_is_refused(store: Path) -> None:
@@ -278,22 +316,33 @@ def test_a_lost_shard_is_refused(store: Path) -> None:
         volume.array()
 
 
-@pytest.mark.parametrize("entry", [
-    (0, 4), (0, 0), (0, 1 << 20), (1 << 20, 5), ((1 << 64) - 1, 5), ((1 << 64) - 5, 5), ((1 << 64) - 4, 5), (0, (1 << 64) - 1),
-    (353, 5)])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        (0, 4),
+        (0, 0),
+        (0, 1 << 20),
+        (1 << 20, 5),
+        ((1 << 64) - 1, 5),
+        ((1 << 64) - 5, 5),
+        ((1 << 64) - 4, 5),
+        (0, (1 << 64) - 1),
+        (353, 5),
+    ],
+)
 def test_index_entries_outside_the_file_are_refused(store: Path, entry: tuple[int, int]) -> None:
     volume = volume_of(store, "u8")
     shard = volume.shard_path((0, 0, 0))
     data = shard.read_bytes()
     end = len(data) - 16 * 4 - 4
-    index = struct.pack("<2Q", *entry) + data[end + 16:-4]
+    index = struct.pack("<2Q", *entry) + data[end + 16 : -4]
     shard.write_bytes(data[:end] + sealed(index))
     with pytest.raises(reader.Refused, match="before the index"):
         volume.array()
 
 
 def one_chunk(volume: reader.Volume, payload: bytes) -> None:
-    """Makes `payload` and its crc32c the first chunk of the volume's first shard, and the only one."""
+    """Makes `payload` and its crc32c the only chunk of the volume's first shard."""
     slots = int(np.prod(volume.chunks_of_shard))
     index = struct.pack("<2Q", 0, len(payload) + 4) + b"\xff" * 16 * (slots - 1)
     volume.shard_path((0,) * len(volume.shape)).write_bytes(sealed(payload) + sealed(index))
@@ -304,12 +353,36 @@ def first_frame(volume: reader.Volume) -> bytes:
     data = volume.shard_path((0,) * len(volume.shape)).read_bytes()
     end = len(data) - 16 * int(np.prod(volume.chunks_of_shard)) - 4
     offset, nbytes = struct.unpack_from("<2Q", data, end)
-    return data[offset:offset + nbytes - 4]
+    return data[offset : offset + nbytes - 4]
 
 
-@pytest.mark.parametrize(("at", "value"), [
-    (0, 1), (0, 3), (1, 2), (2, 0x25), (2, 0x29), (2, 0x01), (2, 0x41), (2, 0x61), (3, 1), (3, 4), (4, 1), (5, 0), (8, 1),
-    (11, 0x80), (12, 0), (13, 0x10), (16, 0), (16, 0xF0), (19, 0xFF), (24, 0xFF), (27, 0xFF), (27, 0x7F)])
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        (0, 1),
+        (0, 3),
+        (1, 2),
+        (2, 0x25),
+        (2, 0x29),
+        (2, 0x01),
+        (2, 0x41),
+        (2, 0x61),
+        (3, 1),
+        (3, 4),
+        (4, 1),
+        (5, 0),
+        (8, 1),
+        (11, 0x80),
+        (12, 0),
+        (13, 0x10),
+        (16, 0),
+        (16, 0xF0),
+        (19, 0xFF),
+        (24, 0xFF),
+        (27, 0xFF),
+        (27, 0x7F),
+    ],
+)
 def test_frames_that_break_section_6_are_refused(store: Path, at: int, value: int) -> None:
     volume = volume_of(store, "i16")
     frame = bytearray(first_frame(volume))
@@ -328,9 +401,11 @@ def test_no_frame_is_more_than_refused(store: Path, name: str) -> None:
     frame, refused = first_frame(volume), 0
     for at in range(len(frame)):
         for value in (0, 1, 0x7F, 0x80, 0xFF, frame[at] ^ 1):
-            damaged = frame[:at] + bytes([value]) + frame[at + 1:]
+            damaged = frame[:at] + bytes([value]) + frame[at + 1 :]
             try:
-                out = reader.decode_frame(damaged, 512 * volume.dtype.itemsize, volume.dtype.itemsize, "frame")
+                out = frames.decode_frame(
+                    damaged, 512 * volume.dtype.itemsize, volume.dtype.itemsize, "frame"
+                )
             except reader.Refused:
                 refused += 1
             else:
@@ -338,7 +413,9 @@ def test_no_frame_is_more_than_refused(store: Path, name: str) -> None:
     assert refused > 100
     for length in range(len(frame)):
         with pytest.raises(reader.Refused):
-            reader.decode_frame(frame[:length], 512 * volume.dtype.itemsize, volume.dtype.itemsize, "frame")
+            frames.decode_frame(
+                frame[:length], 512 * volume.dtype.itemsize, volume.dtype.itemsize, "frame"
+            )
 
 
 def test_stored_frames_of_another_length_are_refused(store: Path) -> None:
@@ -346,8 +423,10 @@ def test_stored_frames_of_another_length_are_refused(store: Path) -> None:
     stored = struct.pack("<4B3I", 2, 1, 0x32, 1, 512, 512, 16 + 512) + bytes(512)
     one_chunk(volume, stored)
     volume.array()
-    for wrong in (struct.pack("<4B3I", 2, 1, 0x32, 1, 512, 512, 16 + 511) + bytes(511),
-                  struct.pack("<4B3I", 2, 1, 0x32, 1, 512, 512, 16 + 513) + bytes(513)):
+    for wrong in (
+        struct.pack("<4B3I", 2, 1, 0x32, 1, 512, 512, 16 + 511) + bytes(511),
+        struct.pack("<4B3I", 2, 1, 0x32, 1, 512, 512, 16 + 513) + bytes(513),
+    ):
         one_chunk(volume, wrong)
         with pytest.raises(reader.Refused):
             volume.array()
@@ -357,10 +436,10 @@ def test_streams_that_say_too_much_of_themselves_are_refused() -> None:
     for length, format_ in ((10_000_000, 4), (100, 4), (99, 4), (101, 4)):
         stream = zstd.compress(bytes(length))
         if length == 100:
-            assert reader.decompress(stream, 100, format_, "stream") == bytes(100)
+            assert frames.decompress(stream, 100, format_, "stream") == bytes(100)
         else:
             with pytest.raises(reader.Refused):
-                reader.decompress(stream, 100, format_, "stream")
+                frames.decompress(stream, 100, format_, "stream")
 
 
 def test_raw_chunks_of_another_length_are_refused(store: Path) -> None:
@@ -369,99 +448,3 @@ def test_raw_chunks_of_another_length_are_refused(store: Path) -> None:
         one_chunk(volume, bytes(length))
         with pytest.raises(reader.Refused, match="bytes, expected 640"):
             volume.array()
-
-
-# --- summaries that must be refused -----------------------------------------------------------------------------------
-
-
-def put_summary(store: Path, name: str, values: list[int], dtype: str) -> None:
-    whole = np.zeros(1 << 16, dtype)
-    whole[:len(values)] = values
-    (store / SUMMARY / name / "c" / "0").write_bytes(sealed(zstd.compress(whole.tobytes())))
-
-
-@pytest.mark.parametrize(("name", "dtype", "change"), [
-    ("offsets", "<u8", lambda v: [1, *v[1:]]), ("offsets", "<u8", lambda v: [*v[:6], v[7], v[6], *v[8:]]),
-    ("offsets", "<u8", lambda v: [*v[:-1], v[-1] + 1]), ("offsets", "<u8", lambda v: [*v[:-1], 1 << 63]),
-    ("labels", "<i8", lambda v: [0, *v[1:]]), ("labels", "<i8", lambda v: [v[1], v[0], *v[2:]]),
-    ("labels", "<i8", lambda v: [v[1], *v[1:]]), ("counts", "<u4", lambda v: [0, *v[1:]]),
-    ("counts", "<u4", lambda v: [1 << 31, *v[1:]])])
-def test_summaries_that_contradict_themselves_are_refused(store: Path, name: str, dtype: str, change) -> None:
-    volume = volume_of(store, "labels-i32")
-    data_type, length = {"offsets": ("uint64", 9), "labels": ("int64", None), "counts": ("uint32", None)}[name]
-    values = volume._summary(name, data_type, length).tolist()
-    before = volume.label_counts()
-    put_summary(store, name, values, dtype)
-    assert volume.label_counts() == before
-    put_summary(store, name, change(values), dtype)
-    with pytest.raises(reader.Refused):
-        volume.label_counts()
-
-
-@pytest.mark.parametrize("name", ["offsets", "labels", "counts"])
-def test_damaged_and_lost_summaries_are_refused(store: Path, name: str) -> None:
-    volume = volume_of(store, "labels-i32")
-    path = store / SUMMARY / name / "c" / "0"
-    whole = path.read_bytes()
-    for bit in range(8 * len(whole)):
-        damaged = bytearray(whole)
-        damaged[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(damaged)
-        with pytest.raises(reader.Refused):
-            volume.label_counts()
-    for length in range(len(whole)):
-        path.write_bytes(whole[:length])
-        with pytest.raises(reader.Refused):
-            volume.label_counts()
-    path.write_bytes(sealed(zstd.compress(bytes(8))))
-    with pytest.raises(reader.Refused):
-        volume.label_counts()
-    path.unlink()
-    with pytest.raises(reader.Refused, match="missing"):
-        volume.label_counts()
-
-
-# --- chunk sums -------------------------------------------------------------------------------------------------------
-
-
-def put_sums(store: Path, values: list[float], **changed: object) -> None:
-    """Sums beside `grid/u8`, whose chunks are 2 × 2 × 2."""
-    folder = store / "grid/u8/sums"
-    (folder / "c").mkdir(parents=True, exist_ok=True)
-    document = json.loads((store / SUMMARY / "offsets" / "zarr.json").read_text())
-    sums = {f"{name}_crc32c": reader.crc32c((store / "grid/u8" / place / "zarr.json").read_bytes())
-            for name, place in (("volume", ""), ("level", "0"))}
-    document |= {"data_type": "float64", "shape": [len(values)]}
-    document["attributes"] = {"voxquarry": {"node": "sums", **sums, **changed}}
-    (folder / "zarr.json").write_text(json.dumps(document))
-    whole = np.zeros(1 << 16)
-    whole[:len(values)] = values
-    (folder / "c" / "0").write_bytes(sealed(zstd.compress(whole.tobytes())))
-
-
-def test_golden_chunk_sums() -> None:
-    voxels, expected = GOLDEN["grid"]["f32"], []
-    for z, y, x in np.ndindex(2, 2, 2):
-        rows = voxels[4 * z:4 * z + 4, 8 * y:8 * y + 8, 16 * x:16 * x + 16].reshape(-1, min(16, 20 - 16 * x))
-        total = 0.0
-        for row in rows.tolist():
-            line = 0.0
-            for value in row:
-                line += value
-            total += line
-        expected.append(total)
-    assert reader.open_store(V1.with_name("v1-sums"))["grid"]["f32"].chunk_sums() == expected
-
-
-def test_chunk_sums_are_believed_for_their_own_volume_alone(store: Path) -> None:
-    volume = volume_of(store, "u8")
-    assert volume.chunk_sums() is None
-    sums = [volume.array()[4 * z:4 * z + 4, 8 * y:8 * y + 8, 16 * x:16 * x + 16].sum(dtype=float)
-            for z, y, x in np.ndindex(2, 2, 2)]
-    put_sums(store, sums)
-    assert volume.chunk_sums() == sums
-    for values, changed in ((sums[1:], {}), ([-1.0, *sums[1:]], {}), ([float("nan"), *sums[1:]], {}), (sums, {"node": "sum"}),
-                            (sums, {"volume_crc32c": 1}), (sums, {"level_crc32c": None})):
-        put_sums(store, values, **changed)
-        with pytest.raises(reader.Refused):
-            volume.chunk_sums()

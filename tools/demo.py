@@ -1,7 +1,9 @@
-"""The demo of `make demo`: one real image the whole way, beside nibabel, with figures as the last lines.
+"""The demo of `make demo`: one real image the whole way, beside nibabel, with figures as the last
+lines.
 
-The image is the MNI152 T1 that ships inside the nilearn wheel; its grey-matter map is the label map. The wheel is
-fetched once, alone, into the user's cache folder. Without a network the command's built-in phantom takes its place.
+The image is the MNI152 T1 that ships inside the nilearn wheel; its grey-matter map is the label
+map. The wheel is fetched once, alone, into the user's cache folder. Without a network the command's
+built-in phantom takes its place.
 """
 
 import argparse
@@ -47,16 +49,21 @@ def fetch_images() -> tuple[Path, Path] | None:
             options = ["--retries", "1", "--timeout", "15"]
             subprocess.run(
                 [*pip, *options, f"nilearn=={NILEARN}"],
-                check=True, timeout=90, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                check=True,
+                timeout=90,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
             )
             (wheel,) = download.glob("*.whl")
             with zipfile.ZipFile(wheel) as archive:
-                for image, name in zip(images, ("t1", "gm")):
+                for image, name in zip(images, ("t1", "gm"), strict=True):
                     unpacked = download / image.name
                     unpacked.write_bytes(archive.read(IN_WHEEL.format(name)))
                     unpacked.replace(image)
         except subprocess.SubprocessError as error:
-            reason = (getattr(error, "stderr", None) or str(error).encode()).decode(errors="replace")
+            reason = (getattr(error, "stderr", None) or str(error).encode()).decode(
+                errors="replace"
+            )
             say(f"it cannot be fetched: {reason.strip().splitlines()[-1]}")
             return None
         finally:
@@ -98,8 +105,8 @@ def nibabel_seconds(image: Path, size: list[int]) -> float:
         begin = time.perf_counter()
         voxels = np.asanyarray(nibabel.load(image).dataobj)
         # The command's axes are z, y, x; nibabel's are x, y, z.
-        starts = [random.integers(n - p + 1) for n, p in zip(voxels.shape, size[::-1])]
-        crop = tuple(slice(s, s + p) for s, p in zip(starts, size[::-1]))
+        starts = [random.integers(n - p + 1) for n, p in zip(voxels.shape, size[::-1], strict=True)]
+        crop = tuple(slice(s, s + p) for s, p in zip(starts, size[::-1], strict=True))
         patch = np.ascontiguousarray(voxels[crop])
         times.append(time.perf_counter() - begin)
         assert patch.shape == tuple(size[::-1])
@@ -113,7 +120,8 @@ def differences(original: Path, exported: Path) -> list[str]:
     scaled = [image.get_fdata() for image in (a, b)]
     checks = {
         "raw data": raw[0].shape == raw[1].shape and np.array_equal(*raw),
-        "scaled data": scaled[0].shape == scaled[1].shape and np.array_equal(*scaled, equal_nan=True),
+        "scaled data": scaled[0].shape == scaled[1].shape
+        and np.array_equal(*scaled, equal_nan=True),
         "affine": np.array_equal(a.affine, b.affine),
         "zooms": a.header.get_zooms() == b.header.get_zooms(),
         "dtype": a.get_data_dtype() == b.get_data_dtype(),
@@ -156,12 +164,16 @@ def main() -> int:
     say(f"image                  {what}, {shape} {figures['dtype']}")
     say(
         f"random {size}   {patches['per_second']:.0f} patches per second, "
-        f"{patches['mb_per_second']:.0f} MB/s ({patches['uncached_per_second']:.0f} without a cache)"
+        f"{patches['mb_per_second']:.0f} MB/s"
+        f" ({patches['uncached_per_second']:.0f} without a cache)"
     )
     say(f"nibabel, per patch     {1000 * per_patch:.1f} ms, {1 / per_patch:.1f} patches per second")
     say(f"speed-up               {per_patch * patches['per_second']:.0f} times")
     say(f"ratio on disk          {figures['ingest']['ratio']:.2f}")
-    say(f"sliding window         {sliding['seconds']:.2f} s for {sliding['patches']} patches, hann, overlap half")
+    say(
+        f"sliding window         {sliding['seconds']:.2f} s for {sliding['patches']} patches,"
+        " hann, overlap half"
+    )
     say(f"max difference         {sliding['max_difference']:g}")
     say(f"store verified         {'yes' if figures['verify']['ok'] else 'NO'}")
     say(f"export equal           {'yes' if equal else 'NO'}")

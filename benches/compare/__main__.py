@@ -1,6 +1,7 @@
 """Voxquarry beside its peers: `python -m benches.compare`, from the project's root.
 
-Without options it measures everything, which takes about an hour the first time (volumes and stores are kept under bench-data/).
+Without options it measures everything, which takes about an hour the first time (volumes and stores
+are kept under bench-data/).
 """
 
 import argparse
@@ -9,11 +10,27 @@ import sys
 import time
 from pathlib import Path
 
-from . import data, extras, nnunet, protocol, report, systems_blosc2, systems_files, systems_voxquarry, systems_zarr, targets
+from . import (
+    data,
+    extras,
+    nnunet,
+    protocol,
+    report,
+    systems_blosc2,
+    systems_files,
+    systems_voxquarry,
+    systems_zarr,
+    targets,
+)
 
 PATCHES = ((64, 64, 64), (96, 96, 96), (128, 128, 128), (1, 512, 512), (24, 256, 256))
 CUBES = PATCHES[:3]
-SYSTEMS = (*systems_voxquarry.SYSTEMS, *systems_files.SYSTEMS, *systems_blosc2.SYSTEMS, *systems_zarr.SYSTEMS)
+SYSTEMS = (
+    *systems_voxquarry.SYSTEMS,
+    *systems_files.SYSTEMS,
+    *systems_blosc2.SYSTEMS,
+    *systems_zarr.SYSTEMS,
+)
 # Whoever loads the whole file for a patch shows it well enough with two sizes.
 SLOW_PATCHES = PATCHES[:2]
 COLD_SYSTEMS = (
@@ -38,24 +55,52 @@ def patch_size(text):
 
 
 def parse():
-    parser = argparse.ArgumentParser(prog="python -m benches.compare", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small volumes, 64³ of int16, short rounds: a smoke run")
+    parser = argparse.ArgumentParser(
+        prog="python -m benches.compare", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="small volumes, 64³ of int16, short rounds: a smoke run",
+    )
     parser.add_argument("--dtype", nargs="+", choices=data.NAMES, help="volumes (all)")
-    parser.add_argument("--patch", nargs="+", type=patch_size, help="patch sizes, 96 or 24,256,256 (the five of the tables)")
-    parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="systems whose name contains one of these")
-    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, help="parts of the run (all)")
+    parser.add_argument(
+        "--patch",
+        nargs="+",
+        type=patch_size,
+        help="patch sizes, 96 or 24,256,256 (the five of the tables)",
+    )
+    parser.add_argument(
+        "--only", nargs="+", metavar="SYSTEM", help="systems whose name contains one of these"
+    )
+    parser.add_argument(
+        "--part", nargs="+", choices=PARTS, default=PARTS, help="parts of the run (all)"
+    )
     parser.add_argument("--rounds", type=int, help="rounds of every race (5; quick 3)")
     parser.add_argument("--seconds", type=float, help="of a system in a round (0.4; quick 0.1)")
-    parser.add_argument("--data", type=Path, default=Path("bench-data"), help="where volumes and stores are kept (bench-data)")
-    parser.add_argument("--results", type=Path, help="where the record goes (benches/results; quick bench-data/results)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("bench-data"),
+        help="where volumes and stores are kept (bench-data)",
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help="where the record goes (benches/results; quick bench-data/results)",
+    )
     arguments = parser.parse_args()
-    arguments.rounds = (3 if arguments.quick else 5) if arguments.rounds is None else arguments.rounds
+    arguments.rounds = (
+        (3 if arguments.quick else 5) if arguments.rounds is None else arguments.rounds
+    )
     if arguments.rounds < 1:
         parser.error("--rounds: expected at least 1")
     arguments.dtype = arguments.dtype or (["int16"] if arguments.quick else list(data.NAMES))
     arguments.patch = arguments.patch or ([(64, 64, 64)] if arguments.quick else list(PATCHES))
     arguments.seconds = arguments.seconds or (0.1 if arguments.quick else 0.4)
-    arguments.results = arguments.results or (arguments.data / "results" if arguments.quick else Path("benches/results"))
+    arguments.results = arguments.results or (
+        arguments.data / "results" if arguments.quick else Path("benches/results")
+    )
     return arguments
 
 
@@ -66,14 +111,20 @@ class Run:
         # Relative paths would mean something else to the programs that are started elsewhere.
         self.data = arguments.data.resolve()
         nnunet_version, *_ = nnunet.rules(self.data)
-        shown = {name: value for name, value in vars(arguments).items() if name not in ("data", "results")}
+        shown = {
+            name: value
+            for name, value in vars(arguments).items()
+            if name not in ("data", "results")
+        }
         self.record = report.new_record(shown, nnunet_version)
 
     def say(self, text):
         print(f"{time.monotonic() - self.began:7.1f} s  {text}", file=sys.stderr, flush=True)
 
     def chosen(self, kinds, volume, patch):
-        """Systems that take part, their stores written; with those that cannot, as rows of the record."""
+        """Systems that take part, their stores written; with those that cannot, as rows of the
+        record.
+        """
         ready, refused, stores = [], [], {}
         for kind in kinds:
             system = kind(volume, patch)
@@ -83,17 +134,37 @@ class Run:
                 seconds = system.prepare(self.say)
                 ready.append(system)
                 stored = system.stored_bytes()
-                stores[system.name] = {"bytes": stored, "ratio": volume.raw_bytes / stored, "write_seconds": seconds}
-            except Exception as error:  # Whatever a peer raises: the others are still worth measuring.
+                stores[system.name] = {
+                    "bytes": stored,
+                    "ratio": volume.raw_bytes / stored,
+                    "write_seconds": seconds,
+                }
+            except (
+                Exception
+            ) as error:  # Whatever a peer raises: the others are still worth measuring.
                 self.say(f"{system.name} does not take part: {error}")
-                refused.append({"name": system.name, "way": "", "rates": [], "failure": f"{type(error).__name__}: {error}"})
+                refused.append(
+                    {
+                        "name": system.name,
+                        "way": "",
+                        "rates": [],
+                        "failure": f"{type(error).__name__}: {error}",
+                    }
+                )
         os.sync()
         return ready, refused, stores
 
     def cell(self, volume, patch, rows, **more):
         label = "×".join(map(str, patch))
         patch_bytes = patch[0] * patch[1] * patch[2] * volume.voxel_bytes
-        return {"volume": volume.name, "patch": label, "shape": volume.shape, "patch_bytes": patch_bytes, "rows": rows, **more}
+        return {
+            "volume": volume.name,
+            "patch": label,
+            "shape": volume.shape,
+            "patch_bytes": patch_bytes,
+            "rows": rows,
+            **more,
+        }
 
     def warm(self, volume, patch):
         kinds = [kind for kind in SYSTEMS if patch in SLOW_PATCHES or not kind.slow]
@@ -108,7 +179,8 @@ class Run:
         starts = protocol.positions(volume, patch)
         protocol.warm(systems)
         self.say(f"warm {volume.name} {patch}: {len(systems)} systems")
-        # Two races: a core that an idle contestant's threads still spin on would be missing to the others.
+        # Two races: a core that an idle contestant's threads still spin on would be missing to the
+        # others.
         for race in (contestants, pairs):
             protocol.race(race, starts, self.arguments.rounds, self.arguments.seconds, self.say)
         rows = [row(contestant) for contestant in (*contestants, *pairs)]
@@ -119,7 +191,9 @@ class Run:
         contestants = [protocol.one_thread(system) for system in systems]
         self.say(f"cold {volume.name} {patch}: {len(systems)} systems")
         starts = protocol.positions(volume, patch)
-        answers = protocol.race_cold(contestants, starts, self.arguments.rounds, COLD_PATCHES, self.say)
+        answers = protocol.race_cold(
+            contestants, starts, self.arguments.rounds, COLD_PATCHES, self.say
+        )
         rows = []
         for contestant in contestants:
             reads = [read for part in answers[contestant.name] for read in part]
@@ -132,23 +206,40 @@ class Run:
         if len(systems) < len(systems_voxquarry.SYSTEMS):
             return
         self.say("the price of a call")
-        self.record["call_microseconds"] = extras.call_microseconds(volume, patch, self.arguments.rounds)
+        self.record["call_microseconds"] = extras.call_microseconds(
+            volume, patch, self.arguments.rounds
+        )
         self.say("random reads of a volume four times the cache")
-        plain, cached = extras.cache_race(volume, patch, self.arguments.rounds, self.arguments.seconds, self.say)
+        plain, cached = extras.cache_race(
+            volume, patch, self.arguments.rounds, self.arguments.seconds, self.say
+        )
         label = "×".join(map(str, patch))
-        self.record["cache"] = {"volume": volume.name, "patch": label, "plain": plain.rates, "cached": cached.rates}
-        self.record["opening"] = extras.opening(volume, patch, self.data, self.arguments.rounds, self.say)
+        self.record["cache"] = {
+            "volume": volume.name,
+            "patch": label,
+            "plain": plain.rates,
+            "cached": cached.rates,
+        }
+        self.record["opening"] = extras.opening(
+            volume, patch, self.data, self.arguments.rounds, self.say
+        )
 
     def everything(self):
         arguments = self.arguments
         for name in arguments.dtype:
             volume = data.volume(name, self.data, arguments.quick, self.say)
-            patches = [patch for patch in arguments.patch if all(p <= n for p, n in zip(patch, volume.shape, strict=True))]
+            patches = [
+                patch
+                for patch in arguments.patch
+                if all(p <= n for p, n in zip(patch, volume.shape, strict=True))
+            ]
             for patch in patches if "warm" in arguments.part else ():
                 self.warm(volume, patch)
             if name != "int16":
                 continue
-            for patch in (patch for patch in patches if patch in CUBES and "cold" in arguments.part):
+            for patch in (
+                patch for patch in patches if patch in CUBES and "cold" in arguments.part
+            ):
                 self.cold(volume, patch)
             if "extras" in arguments.part:
                 self.extras(volume, (96, 96, 96) if (96, 96, 96) in patches else patches[0])
@@ -159,7 +250,8 @@ class Run:
         self.record["seconds"] = round(time.monotonic() - self.began)
         path = report.save(self.record, self.arguments.results)
         for verdict in targets.verdicts(self.record):
-            print(f"{'met ' if verdict.met else 'MISS'}  {verdict.figure}: {verdict.found}, wanted {verdict.wanted}")
+            outcome = "met " if verdict.met else "MISS"
+            print(f"{outcome}  {verdict.figure}: {verdict.found}, wanted {verdict.wanted}")
         self.say(f"tables, record and plot: {os.path.relpath(path)}")
 
 
@@ -169,7 +261,9 @@ def row(contestant):
 
 
 def filling(reads):
-    """Means per patch of what `reads` brought into the page cache and of what their chunks take; the worst leftover."""
+    """Means per patch of what `reads` brought into the page cache and of what their chunks take;
+    the worst leftover.
+    """
     count = max(1, len(reads))
     return {
         "filled_bytes": sum(filled for _, filled, _, _ in reads) / count,

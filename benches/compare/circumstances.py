@@ -1,4 +1,6 @@
-"""What the figures of a run depend on beside the code: the machine, the versions, the commit, the load."""
+"""What the figures of a run depend on beside the code: the machine, the versions, the commit, the
+load.
+"""
 
 import os
 import platform
@@ -16,7 +18,9 @@ def machine():
     fields = dict(line.split(":", 1) for line in cpu.split("\n\n")[0].splitlines() if ":" in line)
     fields = {key.strip(): value.strip() for key, value in fields.items()}
     flags = fields.get("flags", "").split()
-    pages = Path("/proc/meminfo").read_text().split() if Path("/proc/meminfo").exists() else ["", "0"]
+    pages = (
+        Path("/proc/meminfo").read_text().split() if Path("/proc/meminfo").exists() else ["", "0"]
+    )
     return {
         "cpu": fields.get("model name", platform.processor()),
         "cores": len(os.sched_getaffinity(0)),
@@ -64,8 +68,11 @@ def of_run(packages, known):
 def sentence(record):
     """All this in a sentence; the record has `load_end` and `complete` too."""
     m = record["machine"]
-    known = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
+    known = ", ".join(
+        f"{name} {version}" for name, version in record["versions"].items() if version
+    )
     cut = "" if record["complete"] else " The run was cut short."
     busy = f"load {record['load_begin']:.1f} before, {record['load_end']:.1f} after the run"
-    place = f"{m['cpu']} ({', '.join(m['simd'])}), {m['cores']} cores, {m['memory_gib']} GiB, {m['system']}"
+    processor = f"{m['cpu']} ({', '.join(m['simd'])}), {m['cores']} cores"
+    place = f"{processor}, {m['memory_gib']} GiB, {m['system']}"
     return f"{record['date']}, commit {record['commit']}, {place}, {busy}; {known}.{cut}"

@@ -13,7 +13,14 @@ PROT_READ, MAP_SHARED, MADV_DONTNEED = 1, 1, 4
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
-libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+libc.mmap.argtypes = (
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_long,
+)
 libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
 libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -21,7 +28,9 @@ MAP_FAILED = ctypes.c_void_p(-1).value
 
 
 class Residency:
-    """The pages of some files in the page cache: counted with mincore over maps of our own that are never touched."""
+    """The pages of some files in the page cache: counted with mincore over maps of our own that are
+    never touched.
+    """
 
     def __init__(self, paths):
         self.files = []
@@ -36,7 +45,9 @@ class Residency:
             address = libc.mmap(None, length, PROT_READ, MAP_SHARED, descriptor, 0)
             if address == MAP_FAILED:
                 raise OSError(ctypes.get_errno(), "mmap", path)
-            self.files.append((descriptor, address, length, np.empty(-(-length // PAGE_BYTES), np.uint8)))
+            self.files.append(
+                (descriptor, address, length, np.empty(-(-length // PAGE_BYTES), np.uint8))
+            )
 
     def bytes(self):
         """Bytes of the files that the page cache holds now."""
@@ -55,7 +66,8 @@ class Residency:
 
     def evict(self):
         """Drops the files from the page cache; the bytes that would not go."""
-        # Pages in this process's page tables cannot be evicted: every map of the files gives them back first.
+        # Pages in this process's page tables cannot be evicted: every map of the files gives them
+        # back first.
         ours = {address for _, address, _, _ in self.files}
         with open("/proc/self/maps") as maps:
             for line in maps:
@@ -70,14 +82,25 @@ class Residency:
 
 
 def run(system, starts, out):
-    """For each patch: seconds, bytes filled, compressed bytes of its chunks (None if the layout is not Zarr), bytes left cached."""
+    """For each patch: seconds, bytes filled, compressed bytes of its chunks (None if the layout is
+    not Zarr), bytes left cached.
+    """
     files = Residency(system.data_files())
-    array = next((path.parent for path in system.folder.rglob("zarr.json") if is_sharded(path)), None)
+    array = next(
+        (path.parent for path in system.folder.rglob("zarr.json") if is_sharded(path)), None
+    )
     rows = []
     for start in starts:
         left = files.evict()
         seconds = system.run([start], system.patch, out)
-        rows.append((seconds, settled(files) - left, array and encoded_bytes(array, start, system.patch), left))
+        rows.append(
+            (
+                seconds,
+                settled(files) - left,
+                array and encoded_bytes(array, start, system.patch),
+                left,
+            )
+        )
     files.evict()
     files.close()
     return rows
@@ -114,7 +137,9 @@ def shard_lengths(array, shard):
     entry_bytes = 16 * int(grid.prod())
     try:
         with open(array / "c" / "/".join(map(str, shard)), "rb") as file:
-            file.seek(*((0, os.SEEK_SET) if location == "start" else (-entry_bytes - 4, os.SEEK_END)))
+            file.seek(
+                *((0, os.SEEK_SET) if location == "start" else (-entry_bytes - 4, os.SEEK_END))
+            )
             index = np.frombuffer(file.read(entry_bytes), "<u8").reshape(*grid, 2)
     except FileNotFoundError:
         return np.zeros(grid, np.int64)
@@ -130,5 +155,9 @@ def encoded_bytes(array, start, size):
     for shard in np.ndindex(*(last // grid - first // grid + 1)):
         shard = tuple(int(n) for n in first // grid + shard)
         low, high = np.maximum(first - shard * grid, 0), np.minimum(last - shard * grid, grid - 1)
-        total += int(shard_lengths(array, shard)[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))].sum())
+        total += int(
+            shard_lengths(array, shard)[
+                tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))
+            ].sum()
+        )
     return total

@@ -1,7 +1,8 @@
-"""Volumes to read from: deterministic synthetic ones and a real one, made once under the data folder.
+"""Volumes to read from: deterministic synthetic ones and a real one, made once under the data
+folder.
 
-A volume is a pair of files: `NAME.npy`, which is the truth that every patch is compared with, and `NAME.nii`, from which Voxquarry
-and nibabel start. Axes are (z, y, x), x fastest.
+A volume is a pair of files: `NAME.npy`, which is the truth that every patch is compared with, and
+`NAME.nii`, from which Voxquarry and nibabel start. Axes are (z, y, x), x fastest.
 """
 
 import gzip
@@ -14,7 +15,8 @@ import nibabel
 import numpy as np
 from scipy import ndimage
 
-# Part of every volume's folder name: raise it when a generator changes, so that no run reads voxels of an older one.
+# Part of every volume's folder name: raise it when a generator changes, so that no run reads voxels
+# of an older one.
 GENERATION = 1
 QUICK = (256, 256, 256)
 
@@ -50,7 +52,9 @@ class Volume:
 
 
 class Frame:
-    """Coordinates and random fields on the planes `z0 … z1` of a volume; any slab of a volume comes out the same."""
+    """Coordinates and random fields on the planes `z0 … z1` of a volume; any slab of a volume comes
+    out the same.
+    """
 
     def __init__(self, shape, z0, z1):
         self.shape = shape
@@ -63,33 +67,53 @@ class Frame:
 
     def smooth(self, seed, cell):
         """A trilinear random field of unit variance at its knots, one knot per `cell` voxels."""
-        knots = np.random.default_rng(seed).standard_normal([int(np.ceil(n / cell)) + 4 for n in self.shape], dtype=np.float32)
-        for axis, at in enumerate((self.planes / cell, np.arange(self.shape[1]) / cell, np.arange(self.shape[2]) / cell)):
+        knots = np.random.default_rng(seed).standard_normal(
+            [int(np.ceil(n / cell)) + 4 for n in self.shape], dtype=np.float32
+        )
+        for axis, at in enumerate(
+            (self.planes / cell, np.arange(self.shape[1]) / cell, np.arange(self.shape[2]) / cell)
+        ):
             i = at.astype(int)
             w = (at - i).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
             knots = np.take(knots, i, axis) * (1 - w) + np.take(knots, i + 1, axis) * w
         return knots
 
     def noise(self, seed, sigma):
-        """Noise of unit variance, blurred within a plane by `sigma` voxels as a scanner's reconstruction kernel does."""
-        white = np.random.default_rng([seed, self.z0]).standard_normal((len(self.planes), *self.shape[1:]), dtype=np.float32)
+        """Noise of unit variance, blurred within a plane by `sigma` voxels as a scanner's
+        reconstruction kernel does.
+        """
+        white = np.random.default_rng([seed, self.z0]).standard_normal(
+            (len(self.planes), *self.shape[1:]), dtype=np.float32
+        )
         blurred = ndimage.gaussian_filter(white, (0, sigma, sigma), truncate=3) if sigma else white
         return blurred / blurred.std()
 
 
 def ct_hounsfield(frame):
-    """Tissue, lung, bone and air with scanner-like noise, in Hounsfield units; compresses as a chest CT does."""
+    """Tissue, lung, bone and air with scanner-like noise, in Hounsfield units; compresses as a
+    chest CT does.
+    """
     x, y, z = frame.x, frame.y, frame.z
     scale = frame.shape[2] / 512
-    organs, texture, vessels = (frame.smooth(seed, cell * scale) for seed, cell in ((1, 48), (2, 16), (3, 5)))
+    organs, texture, vessels = (
+        frame.smooth(seed, cell * scale) for seed, cell in ((1, 48), (2, 16), (3, 5))
+    )
     radius = np.sqrt((x / 0.44) ** 2 + (y / 0.33) ** 2) + 0.03 * np.sin(9 * z)
     lung = (np.abs(np.abs(x) - 0.17) < 0.11) & (np.abs(y) < 0.18) & (z > 0.45) & (z < 0.85)
-    bone = ((radius > 0.80) & (radius < 0.87) & (texture > 0.2)) | ((np.abs(x) < 0.05) & (np.abs(y - 0.2) < 0.06))
-    hu = np.where(organs > 0.9, 60 + 20 * texture, np.where(organs < -0.9, -90 + 15 * texture, 35 + 12 * texture))
+    bone = ((radius > 0.80) & (radius < 0.87) & (texture > 0.2)) | (
+        (np.abs(x) < 0.05) & (np.abs(y - 0.2) < 0.06)
+    )
+    hu = np.where(
+        organs > 0.9,
+        60 + 20 * texture,
+        np.where(organs < -0.9, -90 + 15 * texture, 35 + 12 * texture),
+    )
     hu = np.where(lung, -840 + 40 * vessels + 25 * texture + (vessels > 1.6) * 700, hu)
     hu = np.where(bone, 420 + 170 * vessels + 90 * texture, hu)
     hu = np.where(radius > 1.0, -1000, np.where(radius > 0.97, -90, hu)).astype(np.float32)
-    hu += np.where(radius > 1.0, 6.0, np.where(lung, 22.0, 17.0)).astype(np.float32) * frame.noise(11, 0.5)
+    hu += np.where(radius > 1.0, 6.0, np.where(lung, 22.0, 17.0)).astype(np.float32) * frame.noise(
+        11, 0.5
+    )
     return np.clip(np.where(x**2 + y**2 > 0.25, -1024, hu), -1024, 3071)
 
 
@@ -98,7 +122,9 @@ def ct(frame):
 
 
 def ct_normalised(frame):
-    """The CT as nnU-Net stores it: resampled (here by a fraction of a voxel along x), z-scored, float32."""
+    """The CT as nnU-Net stores it: resampled (here by a fraction of a voxel along x), z-scored,
+    float32.
+    """
     hu = np.rint(ct_hounsfield(frame)).astype(np.float32)
     resampled = hu * np.float32(0.63) + np.roll(hu, -1, axis=2) * np.float32(0.37)
     return (np.clip(resampled, -970, 1090) - np.float32(-158.6)) / np.float32(324.7)
@@ -175,7 +201,9 @@ def _save_nifti(folder, voxels):
 
 
 def real_volume(data):
-    """The Colin 27 head (`ch2better`) of Debian's mricron-data: installed, or unpacked from the package."""
+    """The Colin 27 head (`ch2better`) of Debian's mricron-data: installed, or unpacked from the
+    package.
+    """
     relative = Path("usr/share/mricron/templates/ch2better.nii.gz")
     path = Path("/") / relative
     if not path.exists():
@@ -183,9 +211,16 @@ def real_volume(data):
         path = unpacked / relative
         if not path.exists():
             unpacked.mkdir(parents=True, exist_ok=True)
-            subprocess.run(["apt-get", "download", "mricron-data"], cwd=unpacked, check=True, capture_output=True)
+            subprocess.run(
+                ["apt-get", "download", "mricron-data"],
+                cwd=unpacked,
+                check=True,
+                capture_output=True,
+            )
             package = next(unpacked.glob("mricron-data_*.deb"))
-            subprocess.run(["dpkg-deb", "-x", package.name, "."], cwd=unpacked, check=True, capture_output=True)
+            subprocess.run(
+                ["dpkg-deb", "-x", package.name, "."], cwd=unpacked, check=True, capture_output=True
+            )
     image = nibabel.load(path)
     return np.ascontiguousarray(np.asarray(image.dataobj).T)
 

@@ -1,4 +1,6 @@
-"""Figures that are no race: the price of a call, opening a volume of 4 TiB, and what the cache costs where it cannot help."""
+"""Figures that are no race: the price of a call, opening a volume of 4 TiB, and what the cache
+costs where it cannot help.
+"""
 
 import json
 import os
@@ -22,16 +24,22 @@ HUGE_SHAPE = (32768, 8192, 8192)
 
 
 def call_microseconds(volume, patch, rounds):
-    """Per codec, the time of reading a single voxel: of `none` it is the call and nothing else, of the others a block's decoding too."""
+    """Per codec, the time of reading a single voxel: of `none` it is the call and nothing else, of
+    the others a block's decoding too.
+    """
     first, _ = protocol.cores()
     figures = {}
-    for system in (kind(volume, patch) for kind in (systems_voxquarry.Uncompressed, systems_voxquarry.Fast)):
+    for system in (
+        kind(volume, patch) for kind in (systems_voxquarry.Uncompressed, systems_voxquarry.Fast)
+    ):
         worker = Worker(system, {first})
         try:
             worker.receive()
             start = tuple(n // 2 for n in volume.shape)
             worker.ask("tiny", start, CALLS // 10)
-            figures[system.codec] = [worker.ask("tiny", start, CALLS) / CALLS * 1e6 for _ in range(rounds)]
+            figures[system.codec] = [
+                worker.ask("tiny", start, CALLS) / CALLS * 1e6 for _ in range(rounds)
+            ]
         finally:
             worker.close()
     return figures
@@ -47,8 +55,9 @@ def cache_race(volume, patch, rounds, seconds, say):
     return plain, cached
 
 
-# Run in a process of its own, so that nothing else has been loaded or cached; prints milliseconds and KiB. The peak is the kernel's
-# VmHWM: getrusage's survives an exec, so that it would show the memory of the process that started this one.
+# Run in a process of its own, so that nothing else has been loaded or cached; prints milliseconds
+# and KiB. The peak is the kernel's VmHWM: getrusage's survives an exec, so that it would show the
+# memory of the process that started this one.
 OPENING = """
 import sys, time
 import numpy, voxquarry
@@ -77,7 +86,9 @@ def opening(volume, patch, folder, rounds, say):
             command = [sys.executable, "-c", OPENING, str(store)]
             printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             rows.append(tuple(map(float, printed.split())))
-    open_ms, first_ms, before_kib, opened_kib, peak_kib = (statistics.median(column) for column in zip(*rows, strict=True))
+    open_ms, first_ms, before_kib, opened_kib, peak_kib = (
+        statistics.median(column) for column in zip(*rows, strict=True)
+    )
     return {
         "open_ms": open_ms,
         "first_patch_ms": first_ms,
@@ -89,7 +100,9 @@ def opening(volume, patch, folder, rounds, say):
 
 
 def lay_out_huge(source, store):
-    """The metadata of the store `source`, stretched, with a link to one empty shard in every place of the grid."""
+    """The metadata of the store `source`, stretched, with a link to one empty shard in every place
+    of the grid.
+    """
     grid = [n // s for n, s in zip(HUGE_SHAPE, HUGE_SHARD, strict=True)]
     volume = Path("subject") / "volume"
     for part in (Path(), Path("subject"), volume, volume / "0"):

@@ -1,6 +1,8 @@
-"""nnU-Net's rule for Blosc2 chunks and blocks, executed from the released wheel, not copied from it.
+"""nnU-Net's rule for Blosc2 chunks and blocks, executed from the released wheel, not copied from
+it.
 
-Of the module that defines it only the functions that are asked for are run: the rest of nnU-Net needs torch.
+Of the module that defines it only the functions that are asked for are run: the rest of nnU-Net
+needs torch.
 """
 
 import ast
@@ -9,9 +11,10 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import Optional, Union
 
 import blosc2
 import numpy as np
@@ -22,10 +25,22 @@ MODULE = "nnunetv2/training/dataloading/nnunet_dataset.py"
 
 @cache
 def rules(data):
-    """`(version, comp_blosc2_params, select_filter)` of the wheel kept under the folder `data`, fetched if it is not there."""
+    """`(version, comp_blosc2_params, select_filter)` of the wheel kept under the folder `data`,
+    fetched if it is not there.
+    """
     folder = Path(data) / "nnunetv2"
     if not any(folder.glob("nnunetv2-*.whl")):
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", REQUIREMENT, "--dest", str(folder)]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            REQUIREMENT,
+            "--dest",
+            str(folder),
+        ]
         subprocess.run(command, check=True)
     wheel = next(folder.glob("nnunetv2-*.whl"))
     with zipfile.ZipFile(wheel) as archive:
@@ -35,6 +50,12 @@ def rules(data):
     for function in wanted:
         function.decorator_list = []
     names = {"blosc2": blosc2, "np": np, "math": math, "os": os}
-    names |= {"List": List, "Optional": Optional, "Sequence": Sequence, "Tuple": Tuple, "Union": Union}
+    names |= {
+        "List": list,
+        "Optional": Optional,
+        "Sequence": Sequence,
+        "Tuple": tuple,
+        "Union": Union,
+    }
     exec(compile(ast.Module(wanted, type_ignores=[]), MODULE, "exec"), names)
     return wheel.name.split("-")[1], names["comp_blosc2_params"], names["_select_filter"]

@@ -1,7 +1,8 @@
-"""How it is measured: the same patches for all, warm or evicted, in rounds A B C A B C …, compared with the truth on the way.
+"""How it is measured: the same patches for all, warm or evicted, in rounds A B C A B C …, compared
+with the truth on the way.
 
-The machine's speed drifts from minute to minute, so figures of different rounds are never divided: a ratio is the median of the ratios
-of each round, given with the least and the greatest of them.
+The machine's speed drifts from minute to minute, so figures of different rounds are never divided:
+a ratio is the median of the ratios of each round, given with the least and the greatest of them.
 """
 
 import os
@@ -26,7 +27,9 @@ def cores():
 
 @dataclass
 class Contestant:
-    """A system, run in a certain way: `lanes` are its processes, each with its cores, its threads and its callers."""
+    """A system, run in a certain way: `lanes` are its processes, each with its cores, its threads
+    and its callers.
+    """
 
     system: object
     way: str
@@ -109,8 +112,8 @@ class Lanes:
 def race(contestants, starts, rounds, seconds, say):
     """Runs all contestants in turn, `rounds` times, about `seconds` each; fills in their rates.
 
-    The count of patches is settled once per contestant, by passes over the first of `starts` until one takes long enough; so when the
-    rounds begin, everything that they read has been read before.
+    The count of patches is settled once per contestant, by passes over the first of `starts` until
+    one takes long enough; so when the rounds begin, everything that they read has been read before.
     """
     running = {}
     try:
@@ -131,7 +134,9 @@ def race(contestants, starts, rounds, seconds, say):
                 try:
                     contestant.rates.append(lanes.rate(starts[: contestant.patches]))
                     if not contestant.system.slow:
-                        first = (CHECKED_BEFORE + number * CHECKED_EACH_ROUND) % (POSITIONS - CHECKED_EACH_ROUND)
+                        first = (CHECKED_BEFORE + number * CHECKED_EACH_ROUND) % (
+                            POSITIONS - CHECKED_EACH_ROUND
+                        )
                         lanes.ask("check", starts[first : first + CHECKED_EACH_ROUND])
                 except RuntimeError as error:
                     _fail(contestant, error, say)
@@ -157,13 +162,16 @@ def _fail(contestant, error, say):
 
 
 def median_ratio(rates, reference):
-    """Median, least and greatest of the ratios of the rounds that both were in; None if there is none."""
+    """Median, least and greatest of the ratios of the rounds that both were in; None if there is
+    none.
+    """
     ratios = [a / b for a, b in zip(rates, reference, strict=False)]
     return (statistics.median(ratios), min(ratios), max(ratios)) if ratios else None
 
 
 def race_cold(contestants, starts, rounds, patches, say):
-    """As `race`, each patch after its files were evicted; a round takes the same `patches` new patches from everyone.
+    """As `race`, each patch after its files were evicted; a round takes the same `patches` new
+    patches from everyone.
 
     Returns the rows of `cold.run` per contestant's name, a list per round.
     """
@@ -173,7 +181,8 @@ def race_cold(contestants, starts, rounds, patches, say):
             try:
                 running[id(contestant)] = lanes = Lanes(contestant)
                 lanes.ask("check", starts[:2])
-                # Evicts, so that no pages stay mapped here which another contestant over the same files would find.
+                # Evicts, so that no pages stay mapped here which another contestant over the same
+                # files would find.
                 lanes.ask("cold", [])
             except RuntimeError as error:
                 _fail(contestant, error, say)

@@ -12,8 +12,18 @@ from . import circumstances, data, targets
 from .protocol import median_ratio
 
 PACKAGES = (
-    "voxquarry", "numpy", "blosc2", "nnunetv2", "tensorstore", "zarr", "zarrs", "wkw", "h5py", "nibabel", "indexed-gzip",
-)  # fmt: skip
+    "voxquarry",
+    "numpy",
+    "blosc2",
+    "nnunetv2",
+    "tensorstore",
+    "zarr",
+    "zarrs",
+    "wkw",
+    "h5py",
+    "nibabel",
+    "indexed-gzip",
+)
 
 
 def new_record(arguments, nnunet_version):
@@ -27,7 +37,9 @@ def new_record(arguments, nnunet_version):
 
 
 def save(record, folder):
-    """Writes `record.json`, `tables.md` and `plot.png`; a run that was cut short is saved as far as it came."""
+    """Writes `record.json`, `tables.md` and `plot.png`; a run that was cut short is saved as far as
+    it came.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "record.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     (folder / "tables.md").write_text(markdown(record))
@@ -40,12 +52,25 @@ def markdown(record):
     verdicts = targets.verdicts(record)
     if verdicts:
         lines += ["## Targets", "", "| figure | found | wanted | met |", "|---|---|---|---|"]
-        lines += [f"| {v.figure} | {v.found} | {v.wanted} | {'yes' if v.met else '**no**'} |" for v in verdicts]
+        lines += [
+            f"| {v.figure} | {v.found} | {v.wanted} | {'yes' if v.met else '**no**'} |"
+            for v in verdicts
+        ]
         lines.append("")
     for cell in record["warm"]:
-        lines += [f"## {data.TITLES[cell['volume']]}, {cell['patch']}, warm", "", *_warm_table(cell), ""]
+        lines += [
+            f"## {data.TITLES[cell['volume']]}, {cell['patch']}, warm",
+            "",
+            *_warm_table(cell),
+            "",
+        ]
     for cell in record["cold"]:
-        lines += [f"## {data.TITLES[cell['volume']]}, {cell['patch']}, cold", "", *_cold_table(cell), ""]
+        lines += [
+            f"## {data.TITLES[cell['volume']]}, {cell['patch']}, cold",
+            "",
+            *_cold_table(cell),
+            "",
+        ]
     lines += _failures(record)
     return "\n".join(lines)
 
@@ -54,7 +79,8 @@ def _preamble(record):
     return [
         circumstances.sentence(record),
         "",
-        "Patches per second are medians over the rounds; a ratio is the median of the ratios within each round (least–greatest).",
+        "Patches per second are medians over the rounds; a ratio is the median of the ratios within"
+        " each round (least–greatest).",
         "Two threads of ours are divided by two processes of the others.",
         "",
     ]
@@ -64,34 +90,54 @@ def _warm_table(cell):
     lines = []
     ways = dict.fromkeys(row["way"] for row in cell["rows"])
     reference = {
-        way: {name: _rates(cell, name, "1 thread" if way == "1 thread" else "2 processes") for name in (targets.BLOSC2, targets.MEMMAP)}
+        way: {
+            name: _rates(cell, name, "1 thread" if way == "1 thread" else "2 processes")
+            for name in (targets.BLOSC2, targets.MEMMAP)
+        }
         for way in ways
     }
-    head = "| system | run as | patches/s | MB/s | ratio on disk | / nnU-Net's blosc2 | / numpy memmap |"
+    head = (
+        "| system | run as | patches/s | MB/s | ratio on disk"
+        " | / nnU-Net's blosc2 | / numpy memmap |"
+    )
     lines += [head, "|---|---|---:|---:|---:|---:|---:|"]
-    for row in sorted(cell["rows"], key=lambda row: (list(ways).index(row["way"]), -_median(row["rates"]))):
+    for row in sorted(
+        cell["rows"], key=lambda row: (list(ways).index(row["way"]), -_median(row["rates"]))
+    ):
         if row["rates"]:
             rate = _median(row["rates"])
-            store = cell["stores"].get(row["name"], {}).get("ratio")
-            beside = (_show(median_ratio(row["rates"], reference[row["way"]][n])) for n in (targets.BLOSC2, targets.MEMMAP))
-            figures = f"{_rate(rate)} | {rate * cell['patch_bytes'] / 1e6:.0f} | {f'{store:.2f}' if store else ''}"
+            ratio = cell["stores"].get(row["name"], {}).get("ratio")
+            on_disk = f"{ratio:.2f}" if ratio else ""
+            beside = (
+                _show(median_ratio(row["rates"], reference[row["way"]][n]))
+                for n in (targets.BLOSC2, targets.MEMMAP)
+            )
+            figures = f"{_rate(rate)} | {rate * cell['patch_bytes'] / 1e6:.0f} | {on_disk}"
             lines.append(f"| {row['name']} | {row['way']} | {figures} | {' | '.join(beside)} |")
     return lines
 
 
 def _cold_table(cell):
     reference = _rates(cell, "tensorstore", "1 thread")
-    lines = ["| system | patches/s | / tensorstore | page cache filled per patch, KiB | / compressed bytes of the chunks |"]
-    lines.append("|---|---:|---:|---:|---:|")
+    lines = [
+        "| system | patches/s | / tensorstore | page cache filled per patch, KiB"
+        " | / compressed bytes of the chunks |",
+        "|---|---:|---:|---:|---:|",
+    ]
     for row in sorted(cell["rows"], key=lambda row: -_median(row["rates"])):
         if row["rates"]:
-            share = f"{row['filled_bytes'] / row['encoded_bytes']:.2f}" if row["encoded_bytes"] else ""
-            beside = _show(median_ratio(row["rates"], reference))
-            lines.append(
-                f"| {row['name']} | {_rate(_median(row['rates']))} | {beside} | {row['filled_bytes'] / 1024:.0f} | {share} |"
+            share = (
+                f"{row['filled_bytes'] / row['encoded_bytes']:.2f}" if row["encoded_bytes"] else ""
             )
+            beside = _show(median_ratio(row["rates"], reference))
+            rate, filled = _rate(_median(row["rates"])), row["filled_bytes"] / 1024
+            lines.append(f"| {row['name']} | {rate} | {beside} | {filled:.0f} | {share} |")
     left = max((row["left_bytes"] for row in cell["rows"]), default=0)
-    return [*lines, "", f"After eviction at most {left} bytes of a system's files were still cached."]
+    return [
+        *lines,
+        "",
+        f"After eviction at most {left} bytes of a system's files were still cached.",
+    ]
 
 
 def _failures(record):
@@ -99,7 +145,10 @@ def _failures(record):
     failed = [(cell, row) for cell in cells for row in cell["rows"] if row["failure"]]
     if not failed:
         return []
-    lines = [f"- {cell['volume']} {cell['patch']}, {row['name']}, {row['way']}: {_last(row)}" for cell, row in failed]
+    lines = [
+        f"- {cell['volume']} {cell['patch']}, {row['name']}, {row['way']}: {_last(row)}"
+        for cell, row in failed
+    ]
     return ["## Did not take part", "", *dict.fromkeys(lines), ""]
 
 
@@ -108,7 +157,9 @@ def _last(row):
 
 
 def _rates(cell, name, way):
-    return next((row["rates"] for row in cell["rows"] if row["name"] == name and row["way"] == way), [])
+    return next(
+        (row["rates"] for row in cell["rows"] if row["name"] == name and row["way"] == way), []
+    )
 
 
 def _median(rates):
@@ -124,25 +175,38 @@ def _show(ratio):
 
 
 def plot(record, path):
-    """One panel per patch size of the int16 volume (or the first volume there is): patches per second, one thread, warm."""
+    """One panel per patch size of the int16 volume (or the first volume there is): patches per
+    second, one thread, warm.
+    """
     volume = next((cell["volume"] for cell in record["warm"]), None)
     cells = [cell for cell in record["warm"] if cell["volume"] == volume][:3]
     if not cells:
         return
-    names = {row["name"] for cell in cells for row in cell["rows"] if row["way"] == "1 thread" and row["rates"]}
+    names = {
+        row["name"]
+        for cell in cells
+        for row in cell["rows"]
+        if row["way"] == "1 thread" and row["rates"]
+    }
     order = sorted(names, key=lambda name: _median(_rates(cells[0], name, "1 thread")))
-    figure, panels = plt.subplots(1, len(cells), figsize=(3.2 + 3.1 * len(cells), 0.9 + 0.3 * len(order)), sharey=True)
+    figure, panels = plt.subplots(
+        1, len(cells), figsize=(3.2 + 3.1 * len(cells), 0.9 + 0.3 * len(order)), sharey=True
+    )
     for cell, panel in zip(cells, [panels] if len(cells) == 1 else panels, strict=True):
         rates = [_median(_rates(cell, name, "1 thread")) for name in order]
         colours = ["#d1495b" if name.startswith("voxquarry") else "#8d99ae" for name in order]
         bars = panel.barh(order, rates, color=colours)
-        panel.bar_label(bars, [_rate(rate) if rate else "" for rate in rates], padding=3, fontsize=8)
+        panel.bar_label(
+            bars, [_rate(rate) if rate else "" for rate in rates], padding=3, fontsize=8
+        )
         panel.set_title(cell["patch"], fontsize=10)
         panel.margins(x=0.2)
         panel.set_xticks([])
         for side in ("top", "right", "bottom"):
             panel.spines[side].set_visible(False)
-    figure.suptitle(f"Random patches per second, one thread, warm: {data.TITLES[volume]}", fontsize=11)
+    figure.suptitle(
+        f"Random patches per second, one thread, warm: {data.TITLES[volume]}", fontsize=11
+    )
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -1,4 +1,6 @@
-"""What a system under comparison has to say about itself; the systems are in the modules `systems_*`."""
+"""What a system under comparison has to say about itself; the systems are in the modules
+`systems_*`.
+"""
 
 import json
 import shutil
@@ -14,7 +16,8 @@ class Unavailable(Exception):
 class System(ABC):
     """A way to keep a volume on disk and to read patches out of it.
 
-    `name` is the row of the table. An instance belongs to one volume and one patch size; it is made anew in every process.
+    `name` is the row of the table. An instance belongs to one volume and one patch size; it is made
+    anew in every process.
     """
 
     name: str
@@ -36,7 +39,9 @@ class System(ABC):
         return self.volume.folder / "stores" / self.store / part
 
     def recipe(self) -> dict:
-        """What the bytes on disk depend on beside the volume; a store with another recipe is made anew."""
+        """What the bytes on disk depend on beside the volume; a store with another recipe is made
+        anew.
+        """
         return {}
 
     @abstractmethod
@@ -49,7 +54,9 @@ class System(ABC):
 
     @abstractmethod
     def read(self, start, size, out):
-        """One patch: in `out`, or in an array of the library's own where it cannot write into the caller's."""
+        """One patch: in `out`, or in an array of the library's own where it cannot write into the
+        caller's.
+        """
 
     def run(self, starts, size, out):
         """Reads a patch at each of `starts`; the seconds it took."""
@@ -61,10 +68,14 @@ class System(ABC):
 
     def data_files(self):
         """The files that hold voxels; what a cold read must find evicted."""
-        return sorted(path for path in self.folder.rglob("*") if path.is_file() and path.name != "recipe.json")
+        return sorted(
+            path for path in self.folder.rglob("*") if path.is_file() and path.name != "recipe.json"
+        )
 
     def prepare(self, say):
-        """Writes the store if it is not there, or was made otherwise; the seconds of writing, or those noted when it was."""
+        """Writes the store if it is not there, or was made otherwise; the seconds of writing, or
+        those noted when it was.
+        """
         marker = self.folder / "recipe.json"
         recipe = {"store": self.store, **self.recipe()}
         if marker.exists():

@@ -1,4 +1,6 @@
-"""Blosc2 as nnU-Net keeps its training cases: its layout rule, its filter trial, its way of opening; and zstd in the same layout."""
+"""Blosc2 as nnU-Net keeps its training cases: its layout rule, its filter trial, its way of
+opening; and zstd in the same layout.
+"""
 
 import blosc2
 import numpy as np
@@ -8,13 +10,17 @@ from .system import System, box
 
 
 def write_case(voxels, patch, path, data, codec=blosc2.Codec.LZ4HC, level=5):
-    """Writes `voxels`, `(z, y, x)`, as nnU-Net writes the image of a case; its rule comes from the wheel under the folder `data`."""
+    """Writes `voxels`, `(z, y, x)`, as nnU-Net writes the image of a case; its rule comes from the
+    wheel under the folder `data`.
+    """
     _, layout, select_filter = nnunet.rules(data)
     case = voxels[None]
     blocks, chunks = layout(case.shape, patch, case.dtype.itemsize)
     chosen = select_filter(case, blocks, chunks, codec, level)
     cparams = {"codec": codec, "clevel": level, "filters": [chosen], "nthreads": 2}
-    blosc2.asarray(np.ascontiguousarray(case), urlpath=str(path), chunks=chunks, blocks=blocks, cparams=cparams)
+    blosc2.asarray(
+        np.ascontiguousarray(case), urlpath=str(path), chunks=chunks, blocks=blocks, cparams=cparams
+    )
 
 
 class NnUNet(System):
@@ -26,16 +32,26 @@ class NnUNet(System):
 
     def recipe(self):
         version, _, _ = nnunet.rules(self.volume.folder.parent)
-        return {"blosc2": blosc2.__version__, "nnunetv2": version, "codec": self.codec.name, "level": self.level}
+        return {
+            "blosc2": blosc2.__version__,
+            "nnunetv2": version,
+            "codec": self.codec.name,
+            "level": self.level,
+        }
 
     def write(self, folder):
         data = self.volume.folder.parent
-        write_case(self.volume.voxels(), self.patch, folder / "case.b2nd", data, self.codec, self.level)
+        write_case(
+            self.volume.voxels(), self.patch, folder / "case.b2nd", data, self.codec, self.level
+        )
 
     def open(self, threads=1):
         blosc2.set_nthreads(threads)
         self.reader = blosc2.open(
-            urlpath=str(self.folder / "case.b2nd"), mode="r", dparams={"nthreads": threads}, mmap_mode="r"
+            urlpath=str(self.folder / "case.b2nd"),
+            mode="r",
+            dparams={"nthreads": threads},
+            mmap_mode="r",
         )
 
     def read(self, start, size, out):
@@ -56,7 +72,9 @@ class NnUNetUnmapped(NnUNet):
 
     def open(self, threads=1):
         blosc2.set_nthreads(threads)
-        self.reader = blosc2.open(urlpath=str(self.folder / "case.b2nd"), mode="r", dparams={"nthreads": threads})
+        self.reader = blosc2.open(
+            urlpath=str(self.folder / "case.b2nd"), mode="r", dparams={"nthreads": threads}
+        )
 
 
 SYSTEMS = (NnUNet, NnUNetZstd)

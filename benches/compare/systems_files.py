@@ -42,7 +42,8 @@ class Wkw(System):
         header = wkw.Header(voxels.dtype.type, block_len=32, file_len=32)
         with wkw.Dataset.create(str(plain), header) as dataset:
             dataset.write((0, 0, 0), np.asfortranarray(voxels.T))
-            # Only whole files can be written compressed, so they are compressed afterwards, as webKnossos' own tools do.
+            # Only whole files can be written compressed, so they are compressed afterwards, as
+            # webKnossos' own tools do.
             dataset.compress(str(folder / "dataset"), compress_files=True)
         shutil.rmtree(plain)
 
@@ -69,7 +70,12 @@ class Hdf5(System):
         chunks = tuple(min(32, n) for n in voxels.shape)
         with h5py.File(folder / "volume.h5", "w") as file:
             dataset = file.create_dataset(
-                "volume", voxels.shape, voxels.dtype, chunks=chunks, compression=self.compression, shuffle=True
+                "volume",
+                voxels.shape,
+                voxels.dtype,
+                chunks=chunks,
+                compression=self.compression,
+                shuffle=True,
             )
             for z in range(0, voxels.shape[0], 32):
                 dataset[z : z + 32] = voxels[z : z + 32]
@@ -121,7 +127,9 @@ class GzipSlicing(System):
 
     def open(self, threads=1):
         folder = self.folder
-        file = indexed_gzip.IndexedGzipFile(str(folder / "volume.nii.gz"), index_file=str(folder / "volume.gzidx"))
+        file = indexed_gzip.IndexedGzipFile(
+            str(folder / "volume.nii.gz"), index_file=str(folder / "volume.gzidx")
+        )
         self.reader = nibabel.Nifti1Image.from_stream(file).dataobj
 
     def read(self, start, size, out):
@@ -129,7 +137,9 @@ class GzipSlicing(System):
 
 
 class GzipLoading(System):
-    """The whole file for every patch: TorchIO's and MONAI's way without a cache, here nibabel's loader and a crop."""
+    """The whole file for every patch: TorchIO's and MONAI's way without a cache, here nibabel's
+    loader and a crop.
+    """
 
     name = "nibabel, full load of .nii.gz"
     store = "nifti-gz"

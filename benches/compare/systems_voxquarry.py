@@ -30,10 +30,14 @@ class Voxquarry(System):
         source = self.volume.nii
         if self.volume.name == "labels":
             source = voxquarry.Labels(source)
-        voxquarry.ingest({"subject": {"volume": source}}, folder / "store", self.patch, codec=self.codec)
+        voxquarry.ingest(
+            {"subject": {"volume": source}}, folder / "store", self.patch, codec=self.codec
+        )
 
     def open(self, threads=1):
-        dataset = voxquarry.open(self.folder / "store", cache_bytes=self.cache_bytes, threads=threads)
+        dataset = voxquarry.open(
+            self.folder / "store", cache_bytes=self.cache_bytes, threads=threads
+        )
         self.reader = dataset["subject"]["volume"]
 
     def read(self, start, size, out):

@@ -1,4 +1,6 @@
-"""General Zarr v3 readers, all over one array: shards of 256³, inner chunks of 32³, Blosc with LZ4 and byte shuffle."""
+"""General Zarr v3 readers, all over one array: shards of 256³, inner chunks of 32³, Blosc with LZ4
+and byte shuffle.
+"""
 
 import shutil
 import struct
@@ -26,7 +28,13 @@ class SharedArray(System):
 
     def write(self, folder):
         voxels = self.volume.voxels()
-        blosc = {"cname": "lz4", "clevel": 5, "shuffle": "shuffle", "typesize": voxels.itemsize, "blocksize": 0}
+        blosc = {
+            "cname": "lz4",
+            "clevel": 5,
+            "shuffle": "shuffle",
+            "typesize": voxels.itemsize,
+            "blocksize": 0,
+        }
         little = {"name": "bytes", "configuration": {"endian": "little"}}
         inner = [little, {"name": "blosc", "configuration": blosc}]
         index = [little, {"name": "crc32c"}]
@@ -37,7 +45,12 @@ class SharedArray(System):
             "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [SHARD] * 3}},
             "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
         }
-        spec = {"driver": "zarr3", "kvstore": f"file://{folder}/array/", "metadata": metadata, "create": True}
+        spec = {
+            "driver": "zarr3",
+            "kvstore": f"file://{folder}/array/",
+            "metadata": metadata,
+            "create": True,
+        }
         array = tensorstore.open(spec).result()
         for z in range(0, voxels.shape[0], SHARD):
             part = voxels[z : z + SHARD]
@@ -58,7 +71,12 @@ class TensorStore(SharedArray):
             "data_copy_concurrency": {"limit": threads},
             "file_io_concurrency": {"limit": threads},
         }
-        spec = {"driver": "zarr3", "kvstore": f"file://{self.array}/", "context": limits, "recheck_cached_data": False}
+        spec = {
+            "driver": "zarr3",
+            "kvstore": f"file://{self.array}/",
+            "context": limits,
+            "recheck_cached_data": False,
+        }
         self.reader = tensorstore.open(spec, read=True).result()
 
     def read(self, start, size, out):
@@ -111,8 +129,16 @@ class ZarrPythonPlain(ZarrPython):
 
     def write(self, folder):
         voxels = self.volume.voxels()
-        codec = zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle="shuffle", typesize=voxels.itemsize)
-        array = zarr.create_array(folder / "array", shape=voxels.shape, dtype=voxels.dtype, chunks=(64,) * 3, compressors=codec)
+        codec = zarr.codecs.BloscCodec(
+            cname="lz4", clevel=5, shuffle="shuffle", typesize=voxels.itemsize
+        )
+        array = zarr.create_array(
+            folder / "array",
+            shape=voxels.shape,
+            dtype=voxels.dtype,
+            chunks=(64,) * 3,
+            compressors=codec,
+        )
         for z in range(0, voxels.shape[0], 64):
             array[z : z + 64] = voxels[z : z + 64]
 
@@ -123,7 +149,9 @@ class ZarrsPython(ZarrPython):
 
 
 class ZarrsCrate(SharedArray):
-    """The zarrs crate in a program of its own that times itself; see `zarrs/src/main.rs` for what is said over the pipe."""
+    """The zarrs crate in a program of its own that times itself; see `zarrs/src/main.rs` for what
+    is said over the pipe.
+    """
 
     name = "zarrs crate"
 

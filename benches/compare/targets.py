@@ -11,7 +11,8 @@ MEMMAP = "numpy memmap, uncompressed"
 CUBES = ("64×64×64", "96×96×96", "128×128×128")
 LIKEWISE = "96×96×96"
 
-# Voxquarry's ways of using two cores for patches, as a user may: share each patch, or read two at a time.
+# Voxquarry's ways of using two cores for patches, as a user may: share each patch, or read two at a
+# time.
 TWO = ("2 threads", "2 Python threads")
 
 # Ours, theirs, our ways and their way of running, at least.
@@ -56,7 +57,10 @@ def verdicts(record):
 
 
 def _row(cell, name, way):
-    return next((row for row in cell["rows"] if row["name"] == name and row["way"] == way and row["rates"]), None)
+    return next(
+        (row for row in cell["rows"] if row["name"] == name and row["way"] == way and row["rates"]),
+        None,
+    )
 
 
 def _best(cell, names, ways):
@@ -71,7 +75,9 @@ def _ratio(cell, ours, theirs, our_ways, their_way, least):
     middle, low, high = median_ratio(mine["rates"], other["rates"])
     way = their_way if mine["way"] == their_way else f"{mine['way']} / {their_way}"
     figure = f"{cell['volume']} {cell['patch']}: {mine['name']} / {other['name']}, {way}"
-    return [Verdict(figure, f"{middle:.2f} ({low:.2f}–{high:.2f})", f"≥ {least:g}", middle >= least)]
+    return [
+        Verdict(figure, f"{middle:.2f} ({low:.2f}–{high:.2f})", f"≥ {least:g}", middle >= least)
+    ]
 
 
 def _compression(cell, ours, theirs, least):
@@ -80,7 +86,14 @@ def _compression(cell, ours, theirs, least):
         return []
     ratio = mine["ratio"] / other["ratio"]
     figure = f"{cell['volume']} {cell['patch']}: compression ratio, {ours} / {theirs}"
-    return [Verdict(figure, f"{ratio:.3f} ({mine['ratio']:.2f} / {other['ratio']:.2f})", f"≥ {least:g}", ratio >= least)]
+    return [
+        Verdict(
+            figure,
+            f"{ratio:.3f} ({mine['ratio']:.2f} / {other['ratio']:.2f})",
+            f"≥ {least:g}",
+            ratio >= least,
+        )
+    ]
 
 
 def _cold(cell):
@@ -88,14 +101,18 @@ def _cold(cell):
     if not mine:
         return []
     found = []
-    rivals = [n for n in ("tensorstore", "tensorstore, 32 reads in flight") if _row(cell, n, "1 thread")]
+    rivals = [
+        n for n in ("tensorstore", "tensorstore, 32 reads in flight") if _row(cell, n, "1 thread")
+    ]
     if rivals:
         found += [
             Verdict(f"cold {v.figure}", v.found, v.wanted, v.met)
             for v in _ratio(cell, (FAST,), rivals, ("1 thread",), "1 thread", 2)
         ]
     filled = mine["filled_bytes"] / mine["encoded_bytes"]
-    figure = f"cold {cell['volume']} {cell['patch']}: page cache filled / compressed bytes of the chunks"
+    figure = (
+        f"cold {cell['volume']} {cell['patch']}: page cache filled / compressed bytes of the chunks"
+    )
     return [*found, Verdict(figure, f"{filled:.2f}", "≤ 1.5", filled <= 1.5)]
 
 
@@ -103,11 +120,18 @@ def _extras(record):
     found = []
     if cache := record.get("cache"):
         middle, low, high = median_ratio(cache["cached"], cache["plain"])
-        figure = f"{cache['volume']} {cache['patch']}: random reads of 4 times the cache / without a cache"
-        found.append(Verdict(figure, f"{middle:.3f} ({low:.3f}–{high:.3f})", "≥ 0.97", middle >= 0.97))
+        cell = f"{cache['volume']} {cache['patch']}"
+        figure = f"{cell}: random reads of 4 times the cache / without a cache"
+        found.append(
+            Verdict(figure, f"{middle:.3f} ({low:.3f}–{high:.3f})", "≥ 0.97", middle >= 0.97)
+        )
     if call := record.get("call_microseconds"):
         microseconds = statistics.median(call["none"])
-        found.append(Verdict("one read call from Python", f"{microseconds:.2f} µs", "≤ 10 µs", microseconds <= 10))
+        found.append(
+            Verdict(
+                "one read call from Python", f"{microseconds:.2f} µs", "≤ 10 µs", microseconds <= 10
+            )
+        )
     if opening := record.get("opening"):
         milliseconds = opening["open_ms"]
         figure = "opening 4 TiB of 65,536 shards: time"

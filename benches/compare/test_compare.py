@@ -1,4 +1,6 @@
-"""Tests of the measuring itself: `python -m unittest benches.compare.test_compare`, from the project's root."""
+"""Tests of the measuring itself: `python -m unittest benches.compare.test_compare`, from the
+project's root.
+"""
 
 import tempfile
 import unittest
@@ -44,7 +46,9 @@ class Measuring(unittest.TestCase):
 
     def test_other_voxels_are_noticed(self):
         contestants = [protocol.one_thread(self.prepared(kind)) for kind in (Memmap, Shifted)]
-        protocol.race(contestants, protocol.positions(self.volume, PATCH)[:100], 2, 0.01, lambda _: None)
+        protocol.race(
+            contestants, protocol.positions(self.volume, PATCH)[:100], 2, 0.01, lambda _: None
+        )
         right, wrong = contestants
         self.assertIsNone(right.failure)
         self.assertEqual(len(right.rates), 2)
@@ -59,11 +63,14 @@ class Measuring(unittest.TestCase):
 
     def test_encoded_bytes_are_those_of_the_chunks_that_are_met(self):
         system = self.prepared(TensorStore)
-        # The first 32 planes are fill and take nothing; the planes behind them are noise in every chunk.
+        # The first 32 planes are fill and take nothing; the planes behind them are noise in every
+        # chunk.
         self.assertEqual(cold.encoded_bytes(system.array, (0, 0, 0), (32, 300, 90)), 0)
         whole = cold.encoded_bytes(system.array, (0, 0, 0), self.voxels.shape)
         index_bytes = 2 * (16 * 8**3 + 4)
-        files = sum(path.stat().st_size for path in (system.array / "c").rglob("*") if path.is_file())
+        files = sum(
+            path.stat().st_size for path in (system.array / "c").rglob("*") if path.is_file()
+        )
         self.assertEqual(whole, files - index_bytes)
         parts = [
             cold.encoded_bytes(system.array, (z, y, x), (1, 1, 1))
@@ -73,7 +80,9 @@ class Measuring(unittest.TestCase):
         ]
         self.assertEqual(whole, sum(parts))
         two = cold.encoded_bytes(system.array, (40, 250, 10), (3, 10, 3))
-        self.assertEqual(two, sum(cold.encoded_bytes(system.array, (40, y, 10), (1, 1, 1)) for y in (250, 256)))
+        self.assertEqual(
+            two, sum(cold.encoded_bytes(system.array, (40, y, 10), (1, 1, 1)) for y in (250, 256))
+        )
 
     def test_eviction_leaves_nothing_and_reads_fill(self):
         system = self.prepared(Memmap)
@@ -99,12 +108,18 @@ class Measuring(unittest.TestCase):
 
 class Reporting(unittest.TestCase):
     def test_targets_are_judged_by_what_was_found(self):
-        row = lambda name, *rates, **more: {"name": name, "way": "1 thread", "rates": list(rates), "failure": None, **more}  # noqa: E731
+        def row(name, *rates, **more):
+            return {"name": name, "way": "1 thread", "rates": list(rates), "failure": None, **more}
+
         warm = {
             "volume": "int16",
             "patch": "96×96×96",
             "patch_bytes": 2 * 96**3,
-            "rows": [row(targets.FAST, 500, 600), row(targets.BLOSC2, 200, 200), row(targets.MEMMAP, 1000, 600)],
+            "rows": [
+                row(targets.FAST, 500, 600),
+                row(targets.BLOSC2, 200, 200),
+                row(targets.MEMMAP, 1000, 600),
+            ],
             "stores": {targets.FAST: {"ratio": 2.3}, targets.BLOSC2: {"ratio": 2.4}},
         }
         chilled = {
@@ -117,11 +132,22 @@ class Reporting(unittest.TestCase):
         opening = {"open_ms": 60.0, "process_opened_mib": 30.0}
         machine = {"cpu": "", "simd": ["avx2"], "cores": 2, "memory_gib": 1, "system": ""}
         record = {
-            "warm": [warm], "cold": [chilled], "opening": opening, "date": "", "commit": "", "versions": {},
-            "machine": machine, "complete": True, "load_begin": 0, "load_end": 0,
-        }  # fmt: skip
+            "warm": [warm],
+            "cold": [chilled],
+            "opening": opening,
+            "date": "",
+            "commit": "",
+            "versions": {},
+            "machine": machine,
+            "complete": True,
+            "load_begin": 0,
+            "load_end": 0,
+        }
         found = {verdict.figure: verdict for verdict in targets.verdicts(record)}
-        met = lambda text: next(v.met for figure, v in found.items() if text in figure)  # noqa: E731
+
+        def met(text):
+            return next(v.met for figure, v in found.items() if text in figure)
+
         self.assertEqual(len(found), 7)
         self.assertTrue(met(f"fast / {targets.BLOSC2}, 1 thread"))
         self.assertFalse(met(f"fast / {targets.MEMMAP}, 1 thread"))
@@ -131,7 +157,11 @@ class Reporting(unittest.TestCase):
         self.assertFalse(met("shards: time"))
         self.assertTrue(met("shards: memory"))
         tables = report.markdown(record)
-        self.assertIn("| voxquarry fast | 1 thread | 550 | 973 | 2.30 | 2.75 (2.50–3.00) | 0.75 (0.50–1.00) |", tables)
+        self.assertIn(
+            "| voxquarry fast | 1 thread | 550 | 973 | 2.30"
+            " | 2.75 (2.50–3.00) | 0.75 (0.50–1.00) |",
+            tables,
+        )
 
     def test_the_huge_volume_is_four_tebibytes_in_65536_shards(self):
         shards = np.divide(extras.HUGE_SHAPE, extras.HUGE_SHARD)

@@ -1,7 +1,9 @@
-"""A process that holds one system open and does what the other end of its pipes asks: check, run, cold.
+"""A process that holds one system open and does what the other end of its pipes asks: check, run,
+cold.
 
-Every system lives in processes of its own, so that no library's threads, locks or settings meet another's. A worker inherits its cores
-from the parent before any library is loaded. Standard output carries pickled answers; what libraries print goes to standard error.
+Every system lives in processes of its own, so that no library's threads, locks or settings meet
+another's. A worker inherits its cores from the parent before any library is loaded. Standard output
+carries pickled answers; what libraries print goes to standard error.
 """
 
 import contextlib
@@ -21,7 +23,10 @@ class Worker:
 
     def __init__(self, system, cpus, threads=1, callers=1):
         mine = os.sched_getaffinity(0)
-        limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "BLOSC_NTHREADS")}
+        limits = {
+            name: str(threads)
+            for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "BLOSC_NTHREADS")
+        }
         os.sched_setaffinity(0, cpus)
         try:
             self.process = subprocess.Popen(
@@ -87,7 +92,9 @@ class Server:
             found = caller.read(start, self.size, out)
             wanted = self.truth[box(start, self.size)]
             if found.dtype != wanted.dtype or not np.array_equal(found, wanted):
-                raise RuntimeError(f"{caller.name} read other voxels at {start} than the volume has")
+                raise RuntimeError(
+                    f"{caller.name} read other voxels at {start} than the volume has"
+                )
 
     def run(self, starts):
         """Seconds for all of `starts`, shared among the callers."""

@@ -1,1 +1,3 @@
-"""Training and inference as a whole, beside the field's: each part is a module here with `measure(data, quick, say)`."""
+"""Training and inference as a whole, beside the field's: each part is a module here with
+`measure(data, quick, say)`.
+"""

@@ -1,7 +1,9 @@
-"""Training and inference beside the peers: `python -m benches.training`, from the project's root, in the environment of torch.
+"""Training and inference beside the peers: `python -m benches.training`, from the project's root,
+in the environment of torch.
 
-A part is a module of this folder with `measure(data, quick, say)`. It gets the folder where volumes and stores are kept, whether this is a
-smoke run, and `say(text)` for progress; it returns its record, a dictionary for JSON, and a list of `benches.compare.targets.Verdict`.
+A part is a module of this folder with `measure(data, quick, say)`. It gets the folder where volumes
+and stores are kept, whether this is a smoke run, and `say(text)` for progress; it returns its
+record, a dictionary for JSON, and a list of `benches.compare.targets.Verdict`.
 """
 
 import argparse
@@ -18,18 +20,49 @@ from benches.compare import circumstances
 from . import report
 
 # Those that are there take part.
-PARTS = tuple(name for name in ("sampling", "queueing", "endtoend", "aggregation") if find_spec(f"{__package__}.{name}"))
-PACKAGES = ("voxquarry", "torch", "torchio", "monai", "torchdata", "blosc2", "numpy", "nibabel", "nnunetv2")
+PARTS = tuple(
+    name
+    for name in ("sampling", "queueing", "endtoend", "aggregation")
+    if find_spec(f"{__package__}.{name}")
+)
+PACKAGES = (
+    "voxquarry",
+    "torch",
+    "torchio",
+    "monai",
+    "torchdata",
+    "blosc2",
+    "numpy",
+    "nibabel",
+    "nnunetv2",
+)
 
 
 def parse():
-    parser = argparse.ArgumentParser(prog="python -m benches.training", description=__doc__.splitlines()[0])
-    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, help="parts of the run (all)")
-    parser.add_argument("--quick", action="store_true", help="small volumes, short rounds: a smoke run")
-    parser.add_argument("--data", type=Path, default=Path("bench-data"), help="where volumes and stores are kept (bench-data)")
-    parser.add_argument("--results", type=Path, help="where the record goes (benches/results; quick bench-data/results)")
+    parser = argparse.ArgumentParser(
+        prog="python -m benches.training", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--part", nargs="+", choices=PARTS, default=PARTS, help="parts of the run (all)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="small volumes, short rounds: a smoke run"
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("bench-data"),
+        help="where volumes and stores are kept (bench-data)",
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help="where the record goes (benches/results; quick bench-data/results)",
+    )
     arguments = parser.parse_args()
-    arguments.results = arguments.results or (arguments.data / "results" if arguments.quick else Path("benches/results"))
+    arguments.results = arguments.results or (
+        arguments.data / "results" if arguments.quick else Path("benches/results")
+    )
     return arguments
 
 
@@ -53,17 +86,32 @@ class Run:
                 part |= {**self.part(name), "complete": True}
             except Exception:  # Whatever a part raises: the others are still worth measuring.
                 failed = True
-                part |= {"record": {}, "verdicts": [], "failure": traceback.format_exc(limit=-4), "complete": False}
+                part |= {
+                    "record": {},
+                    "verdicts": [],
+                    "failure": traceback.format_exc(limit=-4),
+                    "complete": False,
+                }
                 self.say(part["failure"])
-            part |= {"quick": self.arguments.quick, "load_end": os.getloadavg()[0], "seconds": round(time.monotonic() - began)}
+            part |= {
+                "quick": self.arguments.quick,
+                "load_end": os.getloadavg()[0],
+                "seconds": round(time.monotonic() - began),
+            }
             self.record["parts"][name] = part
         self.complete = not failed
 
     def part(self, name):
         module = importlib.import_module(f"{__package__}.{name}")
         self.arguments.data.mkdir(parents=True, exist_ok=True)
-        found, verdicts = module.measure(self.arguments.data.resolve(), self.arguments.quick, self.say)
-        return {"title": module.__doc__.splitlines()[0], "record": found, "verdicts": [vars(verdict) for verdict in verdicts]}
+        found, verdicts = module.measure(
+            self.arguments.data.resolve(), self.arguments.quick, self.say
+        )
+        return {
+            "title": module.__doc__.splitlines()[0],
+            "record": found,
+            "verdicts": [vars(verdict) for verdict in verdicts],
+        }
 
     def finish(self):
         path = report.save(self.record, self.arguments.results)

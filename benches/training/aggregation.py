@@ -1,7 +1,8 @@
 """Overlapping answers become one volume: Voxquarry beside TorchIO and MONAI, in time and memory.
 
-Everyone reads the same patches through `Volume.read_batch` from one store, answers with them as they are, and blends; the time runs from the
-first read to the finished result, of which planes are compared with the volume. A contestant is a process for each round.
+Everyone reads the same patches through `Volume.read_batch` from one store, answers with them as
+they are, and blends; the time runs from the first read to the finished result, of which planes are
+compared with the volume. A contestant is a process for each round.
 """
 
 import json
@@ -28,13 +29,25 @@ BATCH = 4
 # Of 16 GiB. A layer of patches is four times that of `SHAPE`: more of it lies in scratch files.
 HUGE_SHAPE, HUGE_QUICK_SHAPE = (4096, 1024, 1024), (256, 160, 160)
 HUGE_MEMORY, HUGE_QUICK_MEMORY = "128MiB", "8MiB"
-STORE, ARRAY, INFER = "voxquarry into a store", "voxquarry into an array", "voxquarry.infer into a store"
-TORCHIO, MONAI, MONAI_WHOLE = "TorchIO, hann", "MONAI, gaussian", "MONAI, gaussian, volume read at once"
+STORE, ARRAY, INFER = (
+    "voxquarry into a store",
+    "voxquarry into an array",
+    "voxquarry.infer into a store",
+)
+TORCHIO, MONAI, MONAI_WHOLE = (
+    "TorchIO, hann",
+    "MONAI, gaussian",
+    "MONAI, gaussian, volume read at once",
+)
 # Ours, theirs, at least so many times as fast.
 TARGETS = (
     (STORE, TORCHIO, 2.0),
     (ARRAY, TORCHIO, 2.5),
-    *((ours, monai, least) for monai in (MONAI, MONAI_WHOLE) for ours, least in ((STORE, 1.3), (ARRAY, 1.7))),
+    *(
+        (ours, monai, least)
+        for monai in (MONAI, MONAI_WHOLE)
+        for ours, least in ((STORE, 1.3), (ARRAY, 1.7))
+    ),
 )
 
 
@@ -43,7 +56,9 @@ def measure(folder, quick, say):
     shape, patch, rounds = (QUICK_SHAPE, 48, QUICK_ROUNDS) if quick else (SHAPE, 96, ROUNDS)
     store = store_of(folder, shape, patch, data.ct_normalised, say)
     out = folder / "aggregation-out.zarr"
-    rows = {name: {"contestant": name, "seconds": [], "peak anonymous MiB": []} for name in BLENDERS}
+    rows = {
+        name: {"contestant": name, "seconds": [], "peak anonymous MiB": []} for name in BLENDERS
+    }
     for _ in range(rounds):
         for name, row in rows.items():
             remove(out)
@@ -60,14 +75,24 @@ def measure(folder, quick, say):
         "labels": [labels],
         "huge": [huge],
     }
-    return record, [*speeds({name: row["seconds"] for name, row in rows.items()}), *memories(rows, labels, huge)]
+    return record, [
+        *speeds({name: row["seconds"] for name, row in rows.items()}),
+        *memories(rows, labels, huge),
+    ]
 
 
 def speeds(seconds):
     found = []
     for ours, theirs, least in TARGETS:
         middle, low, high = median_ratio(seconds[theirs], seconds[ours])
-        found.append(Verdict(f"aggregation: {ours} / {theirs}", f"{middle:.2f} ({low:.2f}–{high:.2f})", f"≥ {least}", middle >= least))
+        found.append(
+            Verdict(
+                f"aggregation: {ours} / {theirs}",
+                f"{middle:.2f} ({low:.2f}–{high:.2f})",
+                f"≥ {least}",
+                middle >= least,
+            )
+        )
     return found
 
 
@@ -76,16 +101,38 @@ def memories(rows, labels, huge):
     limit = 1.15 * labels["slab MiB"] + 200
     most, of_huge = labels["peak anonymous MiB"], huge["peak anonymous MiB"]
     return [
-        Verdict("aggregation into a store: peak anonymous memory", f"{peak:.0f} MiB", "≤ 400 MiB", peak <= 400),
-        Verdict(f"{huge['output GiB']:.3g} GiB into a store: peak anonymous memory", f"{of_huge:.0f} MiB", "≤ 400 MiB", of_huge <= 400),
-        Verdict(f"argmax of {CLASSES} classes: peak anonymous memory", f"{most:.0f} MiB", f"≤ {limit:.0f} MiB", most <= limit),
-        Verdict(f"argmax of {CLASSES} classes in a quarter of the slab", labels["in a quarter"], "the same", labels["in a quarter"] == "the same"),
+        Verdict(
+            "aggregation into a store: peak anonymous memory",
+            f"{peak:.0f} MiB",
+            "≤ 400 MiB",
+            peak <= 400,
+        ),
+        Verdict(
+            f"{huge['output GiB']:.3g} GiB into a store: peak anonymous memory",
+            f"{of_huge:.0f} MiB",
+            "≤ 400 MiB",
+            of_huge <= 400,
+        ),
+        Verdict(
+            f"argmax of {CLASSES} classes: peak anonymous memory",
+            f"{most:.0f} MiB",
+            f"≤ {limit:.0f} MiB",
+            most <= limit,
+        ),
+        Verdict(
+            f"argmax of {CLASSES} classes in a quarter of the slab",
+            labels["in a quarter"],
+            "the same",
+            labels["in a quarter"] == "the same",
+        ),
     ]
 
 
 def store_of(folder, shape, patch, make, say):
     """A store of one volume, made once."""
-    path = folder / f"aggregation-{'x'.join(map(str, shape))}-{make.__name__}-{data.GENERATION}.zarr"
+    path = (
+        folder / f"aggregation-{'x'.join(map(str, shape))}-{make.__name__}-{data.GENERATION}.zarr"
+    )
     if not path.exists():
         say(f"making a volume of {shape}")
         source = folder / "aggregation.nii"
@@ -101,7 +148,9 @@ def remove(store):
 
 
 def alone(name, *arguments):
-    """What a contestant found in a process of its own, and the most anonymous memory that process had, in MiB."""
+    """What a contestant found in a process of its own, and the most anonymous memory that process
+    had, in MiB.
+    """
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe(duplex=False)
     process = context.Process(target=serve, args=(theirs, name, *arguments))
@@ -152,7 +201,9 @@ def ours_in_memory(volume, grid, out):
 
 
 def ours(volume, grid, out):
-    aggregator = vq.Aggregator(grid, volume, channels=None, window="hann", out=out, memory_bytes=MEMORY)
+    aggregator = vq.Aggregator(
+        grid, volume, channels=None, window="hann", out=out, memory_bytes=MEMORY
+    )
     for starts, patches in batches(volume, grid):
         aggregator.add(patches, starts)
     return aggregator.finish()
@@ -160,29 +211,49 @@ def ours(volume, grid, out):
 
 def ours_inferred(volume, grid, out):
     half = grid.patch_size[0] // 2
-    return lambda: vq.infer(lambda x: x[:, 0], volume, grid.patch_size, half, out, BATCH, "hann", memory_bytes=MEMORY, resume=False)
+    return lambda: vq.infer(
+        lambda x: x[:, 0],
+        volume,
+        grid.patch_size,
+        half,
+        out,
+        BATCH,
+        "hann",
+        memory_bytes=MEMORY,
+        resume=False,
+    )
 
 
 def batches(volume, grid, shape=None, period=None):
-    """Everyone's patches, `(n, z, y, x)`; the same memory each time. Those of a larger `shape` are found where the volume begins again."""
+    """Everyone's patches, `(n, z, y, x)`; the same memory each time. Those of a larger `shape` are
+    found where the volume begins again.
+    """
     starts = grid.locations(shape or volume)
     buffer = np.empty((BATCH, *grid.patch_size), volume.dtype)
     for n in range(0, len(starts), BATCH):
         some = starts[n : n + BATCH]
-        yield some, volume.read_batch(some % period if period else some, grid.patch_size, out=buffer[: len(some)])
+        yield (
+            some,
+            volume.read_batch(
+                some % period if period else some, grid.patch_size, out=buffer[: len(some)]
+            ),
+        )
 
 
 def torchio(volume, grid, out):
     import torch
     import torchio as tio
 
-    # A subject of the volume's shape without its memory; TorchIO's first axis is our first: names do not matter to it.
+    # A subject of the volume's shape without its memory; TorchIO's first axis is our first: names
+    # do not matter to it.
     whole = torch.zeros(1).expand(1, *volume.shape)
     subject = tio.Subject(image=tio.ScalarImage(tensor=whole))
 
     def run():
         half = grid.patch_size[0] // 2
-        aggregator = tio.GridAggregator(tio.GridSampler(subject, grid.patch_size, half), overlap_mode="hann")
+        aggregator = tio.GridAggregator(
+            tio.GridSampler(subject, grid.patch_size, half), overlap_mode="hann"
+        )
         for starts, patches in batches(volume, grid):
             locations = np.hstack([starts, starts + np.array(grid.patch_size)])
             aggregator.add_batch(torch.from_numpy(patches)[:, None], torch.from_numpy(locations))
@@ -195,7 +266,8 @@ def monai(volume, grid, out):
     import torch
     from monai.inferers import sliding_window_inference
 
-    # It slides over a tensor of the volume's shape, of which it takes views; the patches come from the store.
+    # It slides over a tensor of the volume's shape, of which it takes views; the patches come from
+    # the store.
     shape = torch.zeros(1).expand(1, 1, *volume.shape)
     buffer = np.empty(grid.patch_size, volume.dtype)
 
@@ -203,7 +275,9 @@ def monai(volume, grid, out):
         start = [s.start for s in places[0][2:]]
         return torch.from_numpy(volume.read_batch([start], grid.patch_size, out=buffer[None]))[None]
 
-    return lambda: sliding_window_inference(shape, grid.patch_size, 1, predictor, 0.5, "gaussian", with_coord=True)[0]
+    return lambda: sliding_window_inference(
+        shape, grid.patch_size, 1, predictor, 0.5, "gaussian", with_coord=True
+    )[0]
 
 
 def monai_whole(volume, grid, out):
@@ -213,7 +287,9 @@ def monai_whole(volume, grid, out):
     def run():
         whole = torch.from_numpy(volume.read((0, 0, 0), volume.shape))[None, None]
         # The answer is not the input itself, which MONAI would multiply in place.
-        return sliding_window_inference(whole, grid.patch_size, BATCH, lambda x: x, 0.5, "gaussian")[0]
+        return sliding_window_inference(
+            whole, grid.patch_size, BATCH, lambda x: x, 0.5, "gaussian"
+        )[0]
 
     return run
 
@@ -229,8 +305,12 @@ BLENDERS = {
 
 
 def huge_of(folder, quick, say):
-    """A result far beyond memory, of patches that repeat a small volume: its memory, and that it is right."""
-    shape, patch, memory = (HUGE_QUICK_SHAPE, 32, HUGE_QUICK_MEMORY) if quick else (HUGE_SHAPE, 96, HUGE_MEMORY)
+    """A result far beyond memory, of patches that repeat a small volume: its memory, and that it is
+    right.
+    """
+    shape, patch, memory = (
+        (HUGE_QUICK_SHAPE, 32, HUGE_QUICK_MEMORY) if quick else (HUGE_SHAPE, 96, HUGE_MEMORY)
+    )
     store = store_of(folder, (5 * patch,) * 3, patch, begun_again, say)
     out = folder / "aggregation-huge.zarr"
     remove(out)
@@ -239,7 +319,11 @@ def huge_of(folder, quick, say):
     remove(out)
     gib = math.prod(shape) * 4 / 2**30
     row = {"volume": f"{shape} float32", "memory_bytes": memory, "output GiB": gib, **found}
-    row |= {"GiB/s": gib / found["seconds"], "stored GiB": stored / 2**30, "peak anonymous MiB": peak}
+    row |= {
+        "GiB/s": gib / found["seconds"],
+        "stored GiB": stored / 2**30,
+        "peak anonymous MiB": peak,
+    }
     say(f"{gib:.3g} GiB into a store: {found['seconds']:.0f} s, {peak:.0f} MiB")
     return row
 
@@ -253,24 +337,33 @@ def begun_again(frame):
 
 
 def repeated(store, out, patch, shape, memory):
-    """Blends a volume that repeats the stored one: a patch that leaves it is found where it begins again."""
+    """Blends a volume that repeats the stored one: a patch that leaves it is found where it begins
+    again.
+    """
     volume = vq.open(store)["s"]["ct"]
     period = 4 * patch
     grid = vq.GridSampler(patch, overlap=patch // 2)
     begun = time.perf_counter()
-    aggregator = vq.Aggregator(grid, shape, channels=None, window="hann", out=f"{out}/s/pred", memory_bytes=memory)
+    aggregator = vq.Aggregator(
+        grid, shape, channels=None, window="hann", out=f"{out}/s/pred", memory_bytes=memory
+    )
     for starts, patches in batches(volume, grid, shape, period):
         aggregator.add(patches, starts)
     result = aggregator.finish()
     seconds = time.perf_counter() - begun
     rows, columns = (np.arange(n) % period for n in shape[1:])
-    if not all(np.array_equal(result[z], volume[z % period][np.ix_(rows, columns)]) for z in range(0, shape[0], 37)):
+    if not all(
+        np.array_equal(result[z], volume[z % period][np.ix_(rows, columns)])
+        for z in range(0, shape[0], 37)
+    ):
         raise RuntimeError("the result does not repeat the volume that went in")
     return {"seconds": seconds, "patches": len(grid.locations(shape))}
 
 
 def labels_of(folder, quick, say):
-    """Argmax over many classes, whose sums are never there as a whole volume: its memory, and the same in a quarter of a slab."""
+    """Argmax over many classes, whose sums are never there as a whole volume: its memory, and the
+    same in a quarter of a slab.
+    """
     shape, patch = ((96, 64, 64), 32) if quick else ((192, 144, 144), 48)
     store = store_of(folder, shape, patch, classes, say)
     out = folder / "aggregation-labels.zarr"
@@ -280,7 +373,10 @@ def labels_of(folder, quick, say):
         remove(out)
         found, peak = alone("labels", store, out, patch, memory)
         row["seconds" + key], row["peak anonymous MiB" + key] = found["seconds"], peak
-        say(f"argmax of {CLASSES} classes{key}: {found['seconds']:.2f} s, {peak:.0f} MiB, slab {row['slab MiB']:.0f} MiB")
+        say(
+            f"argmax of {CLASSES} classes{key}: {found['seconds']:.2f} s, {peak:.0f} MiB,"
+            f" slab {row['slab MiB']:.0f} MiB"
+        )
         if found["wrong"] and not key:
             raise RuntimeError(f"{found['wrong']} labels are not the volume's")
     remove(out)
@@ -302,7 +398,13 @@ def labelled(store, out, patch, memory):
     answer = np.empty((CLASSES, *grid.patch_size), np.float32)
     begun = time.perf_counter()
     aggregator = vq.Aggregator(
-        grid, volume, channels=CLASSES, dtype="uint8", finish="argmax", out=f"{out}/s/labels", memory_bytes=memory
+        grid,
+        volume,
+        channels=CLASSES,
+        dtype="uint8",
+        finish="argmax",
+        out=f"{out}/s/labels",
+        memory_bytes=memory,
     )
     for start in grid.locations(volume):
         np.multiply(volume.read(start, patch), number, out=answer)

@@ -1,8 +1,10 @@
-"""Random patches of four subjects, from the files to tensors in batches: Voxquarry's queue beside what TorchIO, MONAI and nnU-Net train from.
+"""Random patches of four subjects, from the files to tensors in batches: Voxquarry's queue beside
+what TorchIO, MONAI and nnU-Net train from.
 
-Every loader lives in a process of its own, with its worker processes; of all of them one works at a time, and rounds go A B C A B C …. Before
-a round is timed, as many batches are thrown away as a loader may have made ready while others ran. Patches are compared with the volume they
-are from. Nothing is computed with them: a figure is what the fastest model could be fed.
+Every loader lives in a process of its own, with its worker processes; of all of them one works at a
+time, and rounds go A B C A B C …. Before a round is timed, as many batches are thrown away as a
+loader may have made ready while others ran. Patches are compared with the volume they are from.
+Nothing is computed with them: a figure is what the fastest model could be fed.
 """
 
 import json
@@ -25,14 +27,22 @@ SECONDS, QUICK_SECONDS = 3.0, 0.5
 CHECKED = 8
 OURS = "voxquarry.torch.loader, no worker"
 # Theirs, and how many times as fast ours is to be.
-TARGETS = ((loaders.TorchioQueue.name, 20), (loaders.MonaiPersistent.name, 5), (loaders.NnunetBlosc2.name, 2))
+TARGETS = (
+    (loaders.TorchioQueue.name, 20),
+    (loaders.MonaiPersistent.name, 5),
+    (loaders.NnunetBlosc2.name, 2),
+)
 WITH_WORKERS = "voxquarry.torch.loader, 2 workers"
 
 
 def measure(folder, quick, say):
     """The record and its verdicts; subjects and stores are kept under `folder`."""
     patch = 48 if quick else 96
-    cases = subjects(folder / f"endtoend-{'quick' if quick else 'full'}-{data.GENERATION}", QUICK_SIDE if quick else SIDE, say)
+    cases = subjects(
+        folder / f"endtoend-{'quick' if quick else 'full'}-{data.GENERATION}",
+        QUICK_SIDE if quick else SIDE,
+        say,
+    )
     contestants = []
     for kind in loaders.LOADERS:
         loader = kind(cases, patch)
@@ -47,8 +57,14 @@ def measure(folder, quick, say):
     rows = []
     for name, found in sorted(rates.items(), key=lambda row: -np.median(row[1])):
         beside = list(median_ratio(rates[OURS], found)) if OURS in rates else []
-        rows.append({"loader": name, "patches per second": found, "ours without workers / this": beside})
-    failed = [{"loader": c.loader.name, "failure": c.failure.strip().splitlines()[-1]} for c in contestants if c.failure]
+        rows.append(
+            {"loader": name, "patches per second": found, "ours without workers / this": beside}
+        )
+    failed = [
+        {"loader": c.loader.name, "failure": c.failure.strip().splitlines()[-1]}
+        for c in contestants
+        if c.failure
+    ]
     record = {
         "subjects": f"{loaders.SUBJECTS} of {cases.side}³ int16, CT-like",
         "patches": f"{patch}³, in batches of {loaders.BATCH}",
@@ -65,7 +81,11 @@ def verdicts(rates):
         if theirs in rates:
             middle, low, high = median_ratio(rates[OURS], rates[theirs])
             figure = f"end to end: {OURS} / {theirs}"
-            found.append(Verdict(figure, f"{middle:.1f} ({low:.1f}–{high:.1f})", f"≥ {least}", middle >= least))
+            found.append(
+                Verdict(
+                    figure, f"{middle:.1f} ({low:.1f}–{high:.1f})", f"≥ {least}", middle >= least
+                )
+            )
     if OURS in rates and WITH_WORKERS in rates:
         middle, low, high = median_ratio(rates[OURS], rates[WITH_WORKERS])
         figure = "end to end: ours without workers / with 2"
@@ -83,7 +103,12 @@ def subjects(folder, side, say):
             case = folder / name
             case.mkdir(parents=True)
             # Slabs of one tall volume: alike, and yet none is another.
-            data.save(case, data.ct(data.Frame((loaders.SUBJECTS * side, side, side), n * side, (n + 1) * side)))
+            data.save(
+                case,
+                data.ct(
+                    data.Frame((loaders.SUBJECTS * side, side, side), n * side, (n + 1) * side)
+                ),
+            )
             data.gzip_copy(case / "volume.nii", case / "volume.nii.gz")
             (case / "volume.nii").unlink()
         (folder / "ready").write_text(json.dumps({"side": side}))
@@ -135,7 +160,8 @@ def race(contestants, rounds, seconds, say):
             contestant.start()
             started.append(contestant)
             contestant.ask("check", CHECKED)
-            say(f"{contestant.loader.name}: {contestant.failure or 'its patches are those of the volumes'}")
+            outcome = contestant.failure or "its patches are those of the volumes"
+            say(f"{contestant.loader.name}: {outcome}")
         for _ in range(rounds):
             for contestant in contestants:
                 rate = contestant.ask("run", seconds)
@@ -157,7 +183,14 @@ def serve(loader, pipe):
             return
         try:
             batches = batches or loader.batches()
-            pipe.send((True, check(loader, batches, amount) if command == "check" else run(loader, batches, amount)))
+            pipe.send(
+                (
+                    True,
+                    check(loader, batches, amount)
+                    if command == "check"
+                    else run(loader, batches, amount),
+                )
+            )
         except Exception:
             pipe.send((False, traceback.format_exc(limit=-3)))
 
@@ -179,4 +212,6 @@ def check(loader, batches, count):
         for name, start, voxels in loader.located(next(batches)):
             box = tuple(slice(a, a + n) for a, n in zip(start, voxels.shape, strict=True))
             if not np.array_equal(voxels, loader.cases.voxels(name)[box]):
-                raise RuntimeError(f"{loader.name} gave other voxels at {start} of {name} than the volume has")
+                raise RuntimeError(
+                    f"{loader.name} gave other voxels at {start} of {name} than the volume has"
+                )

@@ -1,4 +1,6 @@
-"""The loaders of `endtoend`: how each keeps its subjects on disk, and gives random patches of them in batches without end."""
+"""The loaders of `endtoend`: how each keeps its subjects on disk, and gives random patches of them
+in batches without end.
+"""
 
 import itertools
 import json
@@ -6,6 +8,7 @@ import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -22,7 +25,9 @@ BUFFER_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Cases:
-    """Subjects: `NAME/volume.npy`, which is the truth, and `NAME/volume.nii.gz`, from which all start."""
+    """Subjects: `NAME/volume.npy`, which is the truth, and `NAME/volume.nii.gz`, from which all
+    start.
+    """
 
     folder: Path
     side: int
@@ -36,7 +41,9 @@ class Cases:
 
 
 class Loader:
-    """A way to train from `cases` with patches of side `patch`; it is sent to the process that it works in."""
+    """A way to train from `cases` with patches of side `patch`; it is sent to the process that it
+    works in.
+    """
 
     name: str
     # Batches that it may have ready before they are asked for.
@@ -88,7 +95,7 @@ class Voxquarry(Loader):
     """The queue, with as many patches an epoch as make its beginning of no account."""
 
     workers = 0
-    options = {}
+    options: ClassVar = {}
     in_flight = 64
 
     @property
@@ -101,7 +108,11 @@ class Voxquarry(Loader):
     def write(self):
         import voxquarry
 
-        voxquarry.ingest({name: {"image": self.cases.gz(name)} for name in self.cases.names}, self.store / "store", self.patch)
+        voxquarry.ingest(
+            {name: {"image": self.cases.gz(name)} for name in self.cases.names},
+            self.store / "store",
+            self.patch,
+        )
 
     def batches(self):
         import voxquarry
@@ -110,15 +121,24 @@ class Voxquarry(Loader):
         dataset = voxquarry.open(self.store / "store")
         sampler = voxquarry.UniformSampler(self.patch)
         queue = voxquarry.Queue(
-            dataset, sampler, patches_per_subject=1024, batch_size=BATCH, buffer_bytes=BUFFER_BYTES, **self.options
+            dataset,
+            sampler,
+            patches_per_subject=1024,
+            batch_size=BATCH,
+            buffer_bytes=BUFFER_BYTES,
+            **self.options,
         )
-        loader = voxquarry.torch.loader(queue, num_workers=self.workers, persistent_workers=self.workers > 0)
+        loader = voxquarry.torch.loader(
+            queue, num_workers=self.workers, persistent_workers=self.workers > 0
+        )
         for epoch in itertools.count():
             loader.set_epoch(epoch)
             yield from loader
 
     def located(self, batch):
-        for name, location, patch in zip(batch["subject"], batch["location"].tolist(), batch["image"], strict=True):
+        for name, location, patch in zip(
+            batch["subject"], batch["location"].tolist(), batch["image"], strict=True
+        ):
             yield name, location[:3], patch[0].numpy()
 
 
@@ -128,7 +148,7 @@ class VoxquarryAlone(Voxquarry):
 
 class VoxquarryUncached(Voxquarry):
     name = "voxquarry.torch.loader, no worker, no chunk kept"
-    options = {"cache_bytes": 0}
+    options: ClassVar = {"cache_bytes": 0}
 
 
 class VoxquarryWorkers(Voxquarry):
@@ -145,12 +165,15 @@ class VoxquarryTorchio(Voxquarry):
 
     def batches(self):
         import torchio
+
         import voxquarry
         import voxquarry.torchio as vt
 
         dataset = voxquarry.open(self.store / "store")
         subjects = torchio.SubjectsDataset([vt.subject(dataset[name]) for name in dataset])
-        queue = vt.Queue(subjects, len(subjects) * PER_LOAD, PER_LOAD, vt.UniformSampler(self.patch))
+        queue = vt.Queue(
+            subjects, len(subjects) * PER_LOAD, PER_LOAD, vt.UniformSampler(self.patch)
+        )
         while True:
             yield from torchio.SubjectsLoader(queue, batch_size=BATCH)
 
@@ -158,7 +181,9 @@ class VoxquarryTorchio(Voxquarry):
         return len(batch["location"])
 
     def located(self, batch):
-        for name, location, patch in zip(batch["name"], batch["location"].tolist(), batch["image"]["data"], strict=True):
+        for name, location, patch in zip(
+            batch["name"], batch["location"].tolist(), batch["image"]["data"], strict=True
+        ):
             yield name, location[2::-1], patch[0].permute(2, 1, 0).numpy()
 
 
@@ -171,10 +196,17 @@ class TorchioQueue(VoxquarryTorchio):
     def batches(self):
         import torchio
 
-        subjects = [torchio.Subject(name=name, image=torchio.ScalarImage(self.cases.gz(name))) for name in self.cases.names]
+        subjects = [
+            torchio.Subject(name=name, image=torchio.ScalarImage(self.cases.gz(name)))
+            for name in self.cases.names
+        ]
         sampler = torchio.UniformSampler(self.patch)
         queue = torchio.Queue(
-            torchio.SubjectsDataset(subjects), len(subjects) * PER_LOAD, PER_LOAD, sampler, num_workers=WORKERS
+            torchio.SubjectsDataset(subjects),
+            len(subjects) * PER_LOAD,
+            PER_LOAD,
+            sampler,
+            num_workers=WORKERS,
         )
         while True:
             yield from torchio.SubjectsLoader(queue, batch_size=BATCH)
@@ -204,7 +236,9 @@ class MonaiPersistent(Loader):
         ])  # fmt: skip
         files = [{"image": str(self.cases.gz(name)), "subject": name} for name in self.cases.names]
         dataset = monai.data.PersistentDataset(files * 64, transform, self.store / "cache")
-        loader = monai.data.DataLoader(dataset, batch_size=1, shuffle=True, num_workers=WORKERS, persistent_workers=True)
+        loader = monai.data.DataLoader(
+            dataset, batch_size=1, shuffle=True, num_workers=WORKERS, persistent_workers=True
+        )
         while True:
             yield from loader
 
@@ -230,16 +264,27 @@ class NnunetBlosc2(Loader):
         from benches.compare.systems_blosc2 import write_case
 
         for name in self.cases.names:
-            write_case(self.cases.voxels(name), (self.patch,) * 3, self.store / f"{name}.b2nd", self.cases.folder.parent)
+            write_case(
+                self.cases.voxels(name),
+                (self.patch,) * 3,
+                self.store / f"{name}.b2nd",
+                self.cases.folder.parent,
+            )
 
     def batches(self):
-        patches = Blosc2Patches([(name, self.store / f"{name}.b2nd") for name in self.cases.names], self.patch)
-        loader = torch.utils.data.DataLoader(patches, batch_size=BATCH, num_workers=WORKERS, persistent_workers=True)
+        patches = Blosc2Patches(
+            [(name, self.store / f"{name}.b2nd") for name in self.cases.names], self.patch
+        )
+        loader = torch.utils.data.DataLoader(
+            patches, batch_size=BATCH, num_workers=WORKERS, persistent_workers=True
+        )
         while True:
             yield from loader
 
     def located(self, batch):
-        for name, start, patch in zip(batch["subject"], batch["start"].tolist(), batch["image"], strict=True):
+        for name, start, patch in zip(
+            batch["subject"], batch["start"].tolist(), batch["image"], strict=True
+        ):
             yield name, start, patch[0].numpy()
 
 
@@ -261,7 +306,11 @@ class Blosc2Patches(torch.utils.data.Dataset):
         case = blosc2.open(urlpath=str(path), mode="r", dparams={"nthreads": 1}, mmap_mode="r")
         start = [int(torch.randint(n - self.patch + 1, (1,))) for n in case.shape[1:]]
         box = tuple(slice(a, a + self.patch) for a in start)
-        return {"image": torch.from_numpy(case[(slice(0, 1), *box)]), "start": torch.tensor(start), "subject": name}
+        return {
+            "image": torch.from_numpy(case[(slice(0, 1), *box)]),
+            "start": torch.tensor(start),
+            "subject": name,
+        }
 
 
 LOADERS = (

@@ -1,8 +1,10 @@
-"""The queue itself: what foresight saves, whether the model waits, how soon the first batch comes, and what is left behind.
+"""The queue itself: what foresight saves, whether the model waits, how soon the first batch comes,
+and what is left behind.
 
-Reading goes through `voxquarry.Queue` alone. Foresight is compared with the same engine evicting what was used longest ago (LRU), with caches
-that hold the whole set, a quarter and a twentieth of it, decoded; chunks are those of codec `compact`, the only ones that are kept decoded.
-A model is a wait of as long as a batch takes to read, as a GPU's is.
+Reading goes through `voxquarry.Queue` alone. Foresight is compared with the same engine evicting
+what was used longest ago (LRU), with caches that hold the whole set, a quarter and a twentieth of
+it, decoded; chunks are those of codec `compact`, the only ones that are kept decoded. A model is a
+wait of as long as a batch takes to read, as a GPU's is.
 """
 
 import gc
@@ -33,24 +35,47 @@ def measure(data, quick, say):
     stalls = [stall_of(stores["fast"], patch, say) for _ in range(rounds)]
     firsts = [first_batch(data, say) for _ in range(rounds)]
     endurance = endure(stores["fast"], 500 if quick else 10_000, say)
-    record = {"foresight": foresight, "stall_fraction": stalls, "first_batch_ms": firsts, **endurance}
+    record = {
+        "foresight": foresight,
+        "stall_fraction": stalls,
+        "first_batch_ms": firsts,
+        **endurance,
+    }
     return record, verdicts_of(record)
 
 
 def verdicts_of(record):
-    stall, first = statistics.median(record["stall_fraction"]), statistics.median(record["first_batch_ms"])
+    stall, first = (
+        statistics.median(record["stall_fraction"]),
+        statistics.median(record["first_batch_ms"]),
+    )
     flat, left = record["memory_drift_mib"], record["threads_left"] + record["files_left"]
     found = [
-        Verdict("consumer's stall, model as slow as reading", f"{stall:.1%}", "< 5 %", stall < 0.05),
-        Verdict("first batch of 1,000 subjects after construction", f"{first:.0f} ms", "≤ 200 ms", first <= 200),
-        Verdict(f"{record['batches']} batches: drift of resident memory", f"{flat:+.1f} MiB", "± 16 MiB", abs(flat) <= 16),
-        Verdict(f"{record['batches']} batches: threads and files left behind", f"{left}", "0", left == 0),
+        Verdict(
+            "consumer's stall, model as slow as reading", f"{stall:.1%}", "< 5 %", stall < 0.05
+        ),
+        Verdict(
+            "first batch of 1,000 subjects after construction",
+            f"{first:.0f} ms",
+            "≤ 200 ms",
+            first <= 200,
+        ),
+        Verdict(
+            f"{record['batches']} batches: drift of resident memory",
+            f"{flat:+.1f} MiB",
+            "± 16 MiB",
+            abs(flat) <= 16,
+        ),
+        Verdict(
+            f"{record['batches']} batches: threads and files left behind", f"{left}", "0", left == 0
+        ),
     ]
     for row in record["foresight"]:
         # Where all fits, there is nothing to choose.
         if row["set / cache"] > 1:
             saved = 1 - row["decoded, Belady"] / row["decoded, LRU"]
-            figure = f"chunks decoded, Belady / LRU: set {row['set / cache']} × the cache, {row['patches per subject']} patches a subject"
+            case = f"set {row['set / cache']} × the cache, {row['patches per subject']} patches"
+            figure = f"chunks decoded, Belady / LRU: {case} a subject"
             found.append(Verdict(figure, f"{1 - saved:.2f}", "≤ 1", saved >= 0))
     return found
 
@@ -64,7 +89,9 @@ def store_of(data, side, codec, say):
         source = data / "queueing.nii"
         for i in range(SUBJECTS):
             # Other slabs of one endless volume.
-            voxels = make(Frame((side * SUBJECTS, side, side), side * i, side * (i + 1))).astype(dtype)
+            voxels = make(Frame((side * SUBJECTS, side, side), side * i, side * (i + 1))).astype(
+                dtype
+            )
             nibabel.save(nibabel.Nifti1Image(voxels.T, np.eye(4)), source)
             vq.ingest({f"s{i}": {"ct": source}}, path, patch_size=side // 3, codec=codec)
         source.unlink()
@@ -86,7 +113,13 @@ def foresights(path, side, patch, rounds, say):
                     cache = set_bytes * 3 // 2 if part == 1 else set_bytes // part
                     dataset = vq.open(path)
                     queue = vq.Queue(
-                        dataset, vq.UniformSampler(patch), "ct", each, cache_bytes=cache, eviction=eviction, buffer_bytes="64MiB"
+                        dataset,
+                        vq.UniformSampler(patch),
+                        "ct",
+                        each,
+                        cache_bytes=cache,
+                        eviction=eviction,
+                        buffer_bytes="64MiB",
                     )
                     for epoch in range(max(1, 64 // each)):
                         queue.set_epoch(epoch)
@@ -134,7 +167,7 @@ print((time.perf_counter() - begun) * 1e3)
 
 
 def first_batch(data, say):
-    """Milliseconds from construction to the first batch of a thousand subjects, in a new process."""
+    """Milliseconds from construction to the first batch of 1000 subjects, in a new process."""
     path = data / "queueing-thousand-1.zarr"
     if not path.exists():
         say("making 1,000 subjects")
@@ -143,12 +176,16 @@ def first_batch(data, say):
         nibabel.save(nibabel.Nifti1Image(noise, np.eye(4)), source)
         vq.ingest({f"s{i:04}": {"ct": source} for i in range(1000)}, path, patch_size=32)
         source.unlink()
-    answer = subprocess.run([sys.executable, "-c", FIRST, str(path)], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", FIRST, str(path)], capture_output=True, text=True, check=True
+    )
     return float(answer.stdout)
 
 
 def endure(path, batches, say):
-    """Memory, threads and files over many batches; each drawn batch is dropped when the next one comes."""
+    """Memory, threads and files over many batches; each drawn batch is dropped when the next one
+    comes.
+    """
     say(f"{batches} batches")
     dataset = vq.open(path)
     each = batches * 4 // SUBJECTS

@@ -1,7 +1,8 @@
 """What a run leaves behind: `training.json` with all that was found, `training.md` with tables.
 
-The record of a part is shown without knowing it: a list of rows, each a dictionary, becomes a table with their keys as columns; lists of
-numbers in it are shown as their median (least–greatest); what is left becomes a table of single figures.
+The record of a part is shown without knowing it: a list of rows, each a dictionary, becomes a table
+with their keys as columns; lists of numbers in it are shown as their median (least–greatest); what
+is left becomes a table of single figures.
 """
 
 import json
@@ -30,7 +31,10 @@ def markdown(record):
     verdicts = [verdict for part in record["parts"].values() for verdict in part["verdicts"]]
     if verdicts:
         lines += ["## Targets", "", "| figure | found | wanted | met |", "|---|---|---|---|"]
-        lines += [f"| {v['figure']} | {v['found']} | {v['wanted']} | {'yes' if v['met'] else '**no**'} |" for v in verdicts]
+        lines += [
+            f"| {v['figure']} | {v['found']} | {v['wanted']} | {'yes' if v['met'] else '**no**'} |"
+            for v in verdicts
+        ]
         lines.append("")
     for name, part in record["parts"].items():
         lines += [f"## {name}", "", *_part(part)]
@@ -39,7 +43,16 @@ def markdown(record):
 
 def _part(part):
     if part.get("failure"):
-        return [circumstances.sentence(part), "", "It failed:", "", "```", part["failure"].strip(), "```", ""]
+        return [
+            circumstances.sentence(part),
+            "",
+            "It failed:",
+            "",
+            "```",
+            part["failure"].strip(),
+            "```",
+            "",
+        ]
     lines, single = [part["title"], "", circumstances.sentence(part), ""], {}
     for key, value in part["record"].items():
         if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
@@ -47,14 +60,22 @@ def _part(part):
         else:
             single[key] = value
     if single:
-        lines += ["| figure | |", "|---|---:|", *(f"| {key} | {_shown(value)} |" for key, value in single.items()), ""]
+        lines += [
+            "| figure | |",
+            "|---|---:|",
+            *(f"| {key} | {_shown(value)} |" for key, value in single.items()),
+            "",
+        ]
     return lines
 
 
 def _table(rows):
     columns = list(dict.fromkeys(key for row in rows for key in row))
     numeric = {c for c in columns if all(not isinstance(row.get(c, 0), str) for row in rows)}
-    head = [f"| {' | '.join(columns)} |", f"|{'|'.join('---:' if c in numeric else '---' for c in columns)}|"]
+    head = [
+        f"| {' | '.join(columns)} |",
+        f"|{'|'.join('---:' if c in numeric else '---' for c in columns)}|",
+    ]
     return head + [f"| {' | '.join(_shown(row.get(c)) for c in columns)} |" for row in rows]
 
 

@@ -1,4 +1,6 @@
-"""Samples of a label map of 512³ voxels with 100 labels, ten of which have 0.01 % of it, beside TorchIO's sampler."""
+"""Samples of a label map of 512³ voxels with 100 labels, ten of which have 0.01 % of it, beside
+TorchIO's sampler.
+"""
 
 import json
 import os
@@ -30,7 +32,10 @@ def measure(data, quick, say):
     theirs = child("theirs", str(plain))
     say(f"TorchIO's first sample {theirs['first_ms'] / 1000:.1f} s")
     rows = [
-        {"sampler": "voxquarry, " + kind, **{key: [r[kind][key] for r in rounds] for key in rounds[0][kind]}}
+        {
+            "sampler": "voxquarry, " + kind,
+            **{key: [r[kind][key] for r in rounds] for key in rounds[0][kind]},
+        }
         for kind in ("probabilities", "any label", "forced foreground")
     ]
     rows.append({"sampler": "TorchIO, probabilities", **theirs})
@@ -45,23 +50,40 @@ def verdicts(rows, theirs, quick):
     for row in rows[:-1]:
         name = row["sampler"]
         first, warm = (statistics.median(row[key]) for key in ("first_ms", "warm_us"))
-        found.append(Verdict(f"first sample after open, {name}", f"{first:.1f} ms", "≤ 10 ms", first <= 10))
-        found.append(Verdict(f"each further sample, {name}", f"{warm:.0f} µs", "≤ 200 µs", warm <= 200))
+        found.append(
+            Verdict(f"first sample after open, {name}", f"{first:.1f} ms", "≤ 10 ms", first <= 10)
+        )
+        found.append(
+            Verdict(f"each further sample, {name}", f"{warm:.0f} µs", "≤ 200 µs", warm <= 200)
+        )
         memory = max(row["memory_mb"])
-        found.append(Verdict(f"memory above the store, {name}", f"{memory:.1f} MB", f"≤ {ROOM_MB} MiB", memory <= ROOM_MB))
+        found.append(
+            Verdict(
+                f"memory above the store, {name}",
+                f"{memory:.1f} MB",
+                f"≤ {ROOM_MB} MiB",
+                memory <= ROOM_MB,
+            )
+        )
     times = theirs["first_ms"] / statistics.median(rows[0]["first_ms"])
-    found.append(Verdict("first sample, TorchIO's time as a multiple", f"{times:.0f}", "≥ 500", times >= 500))
+    found.append(
+        Verdict("first sample, TorchIO's time as a multiple", f"{times:.0f}", "≥ 500", times >= 500)
+    )
     return found
 
 
 def prepare(store, plain, side):
-    """Blocks that no chunk is aligned with, sheared, half of them background; and rare labels in cubes."""
+    """Blocks that no chunk is aligned with, sheared, half of them background; and rare labels in
+    cubes.
+    """
     import nibabel
 
     import voxquarry as vq
 
     random = np.random.default_rng(20)
-    coarse = random.integers(1, LABELS - RARE + 1, (11, 11, 11)) * (random.random((11, 11, 11)) < 0.5)
+    coarse = random.integers(1, LABELS - RARE + 1, (11, 11, 11)) * (
+        random.random((11, 11, 11)) < 0.5
+    )
     at = np.arange(side) * 11 // side
     labels = coarse.astype("u1")[np.ix_(at, at, at)]
     for z in range(side):
@@ -92,7 +114,7 @@ def ours(store):
     import voxquarry as vq
 
     vq.UniformSampler(PATCH).locations(vq.open(store)["a"], 1)
-    probabilities = {label: 1.0 for label in range(1, LABELS + 1)}
+    probabilities = dict.fromkeys(range(1, LABELS + 1), 1.0)
     samplers = {
         "probabilities": vq.LabelSampler(PATCH, "seg", probabilities),
         "any label": vq.LabelSampler(PATCH, "seg"),
@@ -132,7 +154,7 @@ def theirs(plain):
     image = tio.LabelMap(tensor=torch.from_numpy(np.load(plain))[None])
     subject = tio.Subject(seg=image)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    sampler = tio.LabelSampler(PATCH, "seg", {label: 1.0 for label in range(1, LABELS + 1)})
+    sampler = tio.LabelSampler(PATCH, "seg", dict.fromkeys(range(1, LABELS + 1), 1.0))
     began = time.perf_counter()
     patches = iter(sampler(subject))
     next(patches)

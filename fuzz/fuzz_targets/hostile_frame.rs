@@ -22,7 +22,9 @@ fuzz_target!(|data: &[u8]| {
         frame[at] = edit[2];
     }
     // An error is always allowed: the profile refuses frames that c-blosc takes.
-    if let (Ok(mine), Some(other)) = (ours(&frame, voxels.len(), typesize), theirs(&frame, voxels.len())) {
+    if let (Ok(mine), Some(other)) =
+        (ours(&frame, voxels.len(), typesize), theirs(&frame, voxels.len()))
+    {
         assert_eq!(mine, other);
     }
 });

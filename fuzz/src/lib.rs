@@ -21,7 +21,8 @@ pub fn parameters(a: u8, b: u8) -> (BloscParameters, usize) {
 
 /// Our decoder's bytes.
 pub fn ours(frame: &[u8], nbytes: usize, typesize: usize) -> Result<Vec<u8>, String> {
-    let (frame, mut scratch, mut out) = (Frame::parse(frame, nbytes, typesize)?, Scratch::new(), Vec::new());
+    let (frame, mut scratch, mut out) =
+        (Frame::parse(frame, nbytes, typesize)?, Scratch::new(), Vec::new());
     for i in 0..frame.blocks() {
         out.extend_from_slice(frame.block(i, &mut scratch)?.whole());
     }
@@ -33,7 +34,9 @@ pub fn theirs(frame: &[u8], nbytes: usize) -> Option<Vec<u8>> {
     let (mut out, mut said) = (vec![0; nbytes], 0);
     // SAFETY: both lengths are the slices' own; validation bounds what the header claims by the frame's length.
     let n = unsafe {
-        if blosc_src::blosc_cbuffer_validate(frame.as_ptr().cast(), frame.len(), &raw mut said) != 0 || said != nbytes {
+        if blosc_src::blosc_cbuffer_validate(frame.as_ptr().cast(), frame.len(), &raw mut said) != 0
+            || said != nbytes
+        {
             return None;
         }
         blosc_src::blosc_decompress_ctx(frame.as_ptr().cast(), out.as_mut_ptr().cast(), nbytes, 1)

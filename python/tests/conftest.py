@@ -1,4 +1,6 @@
-"""Stores are flushed to disk file by file; in memory that costs nothing, so tests keep theirs there where they can."""
+"""Stores are flushed to disk file by file; in memory that costs nothing, so tests keep theirs there
+where they can.
+"""
 
 import os
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""NIfTI files written field by field, so that nibabel's habits on writing hide nothing; stores made of them; and forked children."""
+"""NIfTI files written field by field, so that nibabel's habits on writing hide nothing; stores made
+of them; and forked children.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def write_nifti(
     order: str = "<",
     edit: Callable[[nib.Nifti1Header], None] = lambda header: None,
 ) -> Path:
-    """Writes ``voxels``, ``(x, y, z, …)``; ``.hdr`` writes a pair. ``edit`` changes the header last."""
+    """Writes ``voxels``, ``(x, y, z, …)``; ``.hdr`` writes a pair. ``edit`` changes the header
+    last.
+    """
     pair = path.suffix == ".hdr"
     header = HEADERS[version, pair](endianness=order)
     header.set_data_dtype(voxels.dtype)
@@ -68,12 +72,18 @@ def write_nifti(
 
 
 def store_of(
-    folder: Path, voxels: np.ndarray, *, kind: type = str, name: str = "store.zarr", **options: object
+    folder: Path,
+    voxels: np.ndarray,
+    *,
+    kind: type = str,
+    name: str = "store.zarr",
+    **options: object,
 ) -> vq.Volume:
     """The volume that ``voxels``, ``(z, y, x)`` or ``(c, z, y, x)``, become."""
     open_options = {key: options.pop(key) for key in ("cache_bytes", "threads") if key in options}
     source = write_nifti(
-        folder / "source.nii", voxels.T if voxels.ndim == 3 else np.moveaxis(voxels, 0, -1).transpose(2, 1, 0, 3)
+        folder / "source.nii",
+        voxels.T if voxels.ndim == 3 else np.moveaxis(voxels, 0, -1).transpose(2, 1, 0, 3),
     )
     vq.ingest({"case01": {"ct": kind(source)}}, folder / name, **options)
     return vq.open(folder / name, **open_options)["case01"]["ct"]
@@ -81,7 +91,10 @@ def store_of(
 
 def identical(found: np.ndarray, expected: np.ndarray) -> bool:
     """Whether both have the same dtype, shape and bits."""
-    return (found.dtype, found.shape) == (expected.dtype, expected.shape) and found.tobytes() == expected.tobytes()
+    return (found.dtype, found.shape) == (
+        expected.dtype,
+        expected.shape,
+    ) and found.tobytes() == expected.tobytes()
 
 
 def in_child(work: Callable[[], object]) -> object:

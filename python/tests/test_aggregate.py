@@ -1,4 +1,6 @@
-"""Aggregation against the definitions written out voxel by voxel, in every order and from several threads."""
+"""Aggregation against the definitions written out voxel by voxel, in every order and from several
+threads.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,12 @@ GRIDS = {
     "even overlap": vq.GridSampler((6, 4, 5), overlap=(2, 2, 4)),
     "padded": vq.GridSampler((6, 4, 5), overlap=(4, 2, 2), padding="edge"),
     "padded, patch larger": vq.GridSampler((6, 12, 5), overlap=(2, 2, 0), padding=0),
-    "padded without margin": vq.GridSampler((16, 4, 6), overlap=(4, 2, 2), padding=0, margin="none"),
-    "fraction, padded without margin": vq.GridSampler((8, 14, 12), overlap=0.5, padding=0, margin="none"),
+    "padded without margin": vq.GridSampler(
+        (16, 4, 6), overlap=(4, 2, 2), padding=0, margin="none"
+    ),
+    "fraction, padded without margin": vq.GridSampler(
+        (8, 14, 12), overlap=0.5, padding=0, margin="none"
+    ),
     "evenly placed": vq.GridSampler((5, 4, 7), overlap=(2, 0, 4), placement="even"),
     "one patch": vq.GridSampler(SIZE, overlap=0),
     "odd overlap": vq.GridSampler((5, 4, 7), overlap=(3, 1, 3)),
@@ -48,8 +54,12 @@ def weights(window: str, patch: tuple[int, int, int]) -> np.ndarray:
     return np.maximum(volume, max(volume.min(), 1e-3)) if window == "gaussian" else volume
 
 
-def oracle(grid: vq.GridSampler, window: str, starts: np.ndarray, patches: np.ndarray) -> np.ndarray:
-    """A dense volume with room for what lies outside, cut off in the end; ``patches`` is ``(n, c, z, y, x)``."""
+def oracle(
+    grid: vq.GridSampler, window: str, starts: np.ndarray, patches: np.ndarray
+) -> np.ndarray:
+    """A dense volume with room for what lies outside, cut off in the end; ``patches`` is ``(n, c,
+    z, y, x)``.
+    """
     patch, room = grid.patch_size, 32
     shape = [s + 2 * room for s in SIZE]
     sums, totals = np.zeros((patches.shape[1], *shape)), np.zeros(shape)
@@ -66,7 +76,10 @@ def oracle(grid: vq.GridSampler, window: str, starts: np.ndarray, patches: np.nd
             for at, p, s, m, one in zip(start, patch, SIZE, margins, alone, strict=True)
         ]
         inner = tuple(slice(low, high) for low, high in cut)
-        box = tuple(slice(room + at + low, room + at + high) for at, (low, high) in zip(start, cut, strict=True))
+        box = tuple(
+            slice(room + at + low, room + at + high)
+            for at, (low, high) in zip(start, cut, strict=True)
+        )
         if window == "crop":
             sums[:, *box], totals[box] = values[:, *inner], 1
         else:
@@ -76,14 +89,20 @@ def oracle(grid: vq.GridSampler, window: str, starts: np.ndarray, patches: np.nd
     return sums[:, *inside] / totals[inside]
 
 
-def aggregator(grid: vq.GridSampler, window: str, subject: object = SIZE, **options: object) -> vq.Aggregator:
+def aggregator(
+    grid: vq.GridSampler, window: str, subject: object = SIZE, **options: object
+) -> vq.Aggregator:
     profiles = [profile(window, p) for p in grid.patch_size] if window == "custom" else window
     return vq.Aggregator(grid, subject, window=profiles, **options)
 
 
-def random_patches(grid: vq.GridSampler, channels: int, dtype: str = "f4") -> tuple[np.ndarray, np.ndarray]:
+def random_patches(
+    grid: vq.GridSampler, channels: int, dtype: str = "f4"
+) -> tuple[np.ndarray, np.ndarray]:
     starts = grid.locations(SIZE)
-    values = np.random.default_rng(len(starts)).normal(0, 100, (len(starts), channels, *grid.patch_size))
+    values = np.random.default_rng(len(starts)).normal(
+        0, 100, (len(starts), channels, *grid.patch_size)
+    )
     return starts, values.astype(dtype)
 
 
@@ -116,7 +135,14 @@ def test_constants_come_out_bit_for_bit(window: str) -> None:
             *(("f4", value) for value in (0.1, -3e38, -0.0, np.inf, np.float32(1e-45))),
             *(("f2", value) for value in (0.333, -0.0, -np.inf, 6e-8)),
             *(("f8", value) for value in (0.1, -0.0)),
-            *[("u1", 251), ("i2", -1024), ("u4", 2**32 - 1), ("i4", -(2**31)), ("i8", -(2**44)), ("u8", 2**44)],
+            *[
+                ("u1", 251),
+                ("i2", -1024),
+                ("u4", 2**32 - 1),
+                ("i4", -(2**31)),
+                ("i8", -(2**44)),
+                ("u8", 2**44),
+            ],
         ],
     ):
         if window == "crop" and "odd" in name:
@@ -126,7 +152,8 @@ def test_constants_come_out_bit_for_bit(window: str) -> None:
         result.add(np.full((len(starts), *grid.patch_size), value, dtype), starts)
         found, expected = result.finish(), np.full(SIZE, value, dtype)
         if dtype == "f8" and value:
-            # The sums are float64 themselves: their rounding may show in the last bit, nowhere else.
+            # The sums are float64 themselves: their rounding may show in the last bit, nowhere
+            # else.
             np.testing.assert_array_max_ulp(found, expected, 8)
         else:
             assert identical(found, expected), (name, dtype)
@@ -136,11 +163,16 @@ def test_constants_come_out_bit_for_bit(window: str) -> None:
 def test_constants_that_have_no_bits_to_keep(window: str) -> None:
     grid = GRIDS["even overlap"]
     starts = grid.locations(SIZE)
-    for value, dtype, low, high in ((np.nan, "f4", None, None), (2**63 - 1, "i8", 2**63 - 2**14, 2**63)):
+    for value, dtype, low, high in (
+        (np.nan, "f4", None, None),
+        (2**63 - 1, "i8", 2**63 - 2**14, 2**63),
+    ):
         result = aggregator(grid, window, channels=None, dtype=dtype)
         result.add(np.full((len(starts), *grid.patch_size), value, dtype), starts)
         found = result.finish()
-        assert np.isnan(found).all() if low is None else all(low <= int(v) < high for v in found.flat)
+        assert (
+            np.isnan(found).all() if low is None else all(low <= int(v) < high for v in found.flat)
+        )
 
 
 def test_reads_of_a_volume_give_the_volume_back(tmp_path: Path) -> None:
@@ -175,7 +207,9 @@ def test_several_threads_add(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert (failures, result.missing) == ([], 0)
-    np.testing.assert_allclose(result.finish(), oracle(grid, "hann", starts, patches), rtol=2e-6, atol=2e-5)
+    np.testing.assert_allclose(
+        result.finish(), oracle(grid, "hann", starts, patches), rtol=2e-6, atol=2e-5
+    )
 
 
 @pytest.mark.parametrize("memory", [0, "1KiB", "1GiB"])
@@ -193,13 +227,17 @@ def test_memory_changes_nothing(memory: int | str) -> None:
 @pytest.mark.parametrize("channels", [None, 1, 3])
 def test_a_volume_of_a_store(tmp_path: Path, channels: int | None) -> None:
     affine = np.array([[0, -2.0, 0, 5], [1.5, 0, 0, 6], [0, 0, 3, 7], [0, 0, 0, 1]])
-    source = write_nifti(tmp_path / "a.nii", smooth(SIZE[::-1]), edit=lambda h: h.set_sform(affine, 1))
+    source = write_nifti(
+        tmp_path / "a.nii", smooth(SIZE[::-1]), edit=lambda h: h.set_sform(affine, 1)
+    )
     subject = vq.ingest({"case01": source}, tmp_path / "store.zarr", patch_size=8)["case01"]
     grid = GRIDS["even overlap"]
     starts, patches = random_patches(grid, channels or 1)
     out = tmp_path / "folder with spaces" / "pred.zarr" / "case01" / "pred"
     out.parents[1].parent.mkdir()
-    result = vq.Aggregator(grid, subject, channels=channels, out=out, memory_bytes="64MiB", threads=2)
+    result = vq.Aggregator(
+        grid, subject, channels=channels, out=out, memory_bytes="64MiB", threads=2
+    )
     result.add(patches[::-1], starts[::-1])
     assert not (out / "zarr.json").exists()
     volume = result.finish()
@@ -209,19 +247,25 @@ def test_a_volume_of_a_store(tmp_path: Path, channels: int | None) -> None:
     for found in (volume, opened):
         assert found.shape == (SIZE if channels is None else (channels, *SIZE))
         assert np.array_equal(found.affine, affine)
-        np.testing.assert_allclose(found[...].reshape(expected.shape), expected, rtol=2e-6, atol=2e-5)
+        np.testing.assert_allclose(
+            found[...].reshape(expected.shape), expected, rtol=2e-6, atol=2e-5
+        )
     assert vq.verify(out.parents[1])["volumes"] == 1
     with pytest.raises(vq.UsageError, match="exists already"):
         vq.Aggregator(grid, subject, out=out)
     # A second volume joins the subject.
-    second = vq.Aggregator(grid, subject, out=str(out.with_name("second")), channels=None, dtype="u1")
+    second = vq.Aggregator(
+        grid, subject, out=str(out.with_name("second")), channels=None, dtype="u1"
+    )
     second.add(np.ones((len(starts), *grid.patch_size)), starts)
     assert list(vq.open(out.parents[1])["case01"]) == ["pred"], "what was not finished is not there"
     second.finish()
     assert list(vq.open(out.parents[1])["case01"]) == ["pred", "second"]
     assert (vq.open(out.parents[1])["case01"]["second"][...] == 1).all()
     # Less memory than a layer of chunks: what exceeds it lies in scratch files.
-    small = vq.Aggregator(grid, subject, channels=channels, out=out.with_name("small"), memory_bytes=2000)
+    small = vq.Aggregator(
+        grid, subject, channels=channels, out=out.with_name("small"), memory_bytes=2000
+    )
     small.add(patches[::-1], starts[::-1])
     assert np.array_equal(small.finish()[...], volume[...])
 
@@ -232,7 +276,10 @@ def test_patches_of_every_dtype_and_layout() -> None:
     values = np.random.default_rng(2).integers(0, 100, (len(starts), 2, 3, 2, 4))
     expected = None
     for given in (
-        *(values.astype(dtype) for dtype in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8")),
+        *(
+            values.astype(dtype)
+            for dtype in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8")
+        ),
         values.astype(">i2"),
         np.asfortranarray(values),
         values.tolist(),
@@ -246,7 +293,12 @@ def test_patches_of_every_dtype_and_layout() -> None:
     for start, patch in zip(starts, values, strict=True):
         z, y, x = start
         assert np.array_equal(expected[:, z : z + 3, y : y + 2, x : x + 4], patch)
-    for given in (values.astype(bool), values.astype(complex), values.astype(object), values.astype("M8[s]")):
+    for given in (
+        values.astype(bool),
+        values.astype(complex),
+        values.astype(object),
+        values.astype("M8[s]"),
+    ):
         with pytest.raises(vq.UsageError, match="expected one of uint8"):
             vq.Aggregator(grid, (6, 4, 8), channels=2).add(given, starts)
 
@@ -277,13 +329,21 @@ def test_shapes_and_starts() -> None:
         for patches in (both, stacked, Tensor(both)):
             assert identical(result(None, (patches, starts)), expected)
             assert identical(result(1, (patches, starts)), expected[None])
-    assert identical(result(None, (one, Tensor(np.array(many[0]))), (-one, Tensor(np.array(many[1], "u1")))), expected)
-    singles = [(one, many[0]), (-one[None], np.array(many[1]))], [(one, [many[0]]), (-one[None, None], tuple(many[1]))]
+    assert identical(
+        result(None, (one, Tensor(np.array(many[0]))), (-one, Tensor(np.array(many[1], "u1")))),
+        expected,
+    )
+    singles = (
+        [(one, many[0]), (-one[None], np.array(many[1]))],
+        [(one, [many[0]]), (-one[None, None], tuple(many[1]))],
+    )
     for added in singles:
         assert identical(result(None, *added), expected)
     two = np.stack([np.stack([one, one + 1]), np.stack([-one, -one - 1])])
     second = np.concatenate([one + 1, -one - 1], axis=2).astype("f4")
-    assert identical(result(2, (two[0], many[0]), (two[1:], many[1:])), np.stack([expected, second]))
+    assert identical(
+        result(2, (two[0], many[0]), (two[1:], many[1:])), np.stack([expected, second])
+    )
 
     refused = vq.Aggregator(grid, (2, 2, 4), channels=2)
     for patches, starts in (
@@ -317,9 +377,16 @@ def test_missing_duplicate_and_foreign_patches_are_errors() -> None:
     result.add(patch, (0, 0, 0))
     with pytest.raises(vq.UsageError, match="added before"):
         result.add(patch, (0, 0, 0))
-    with pytest.raises(vq.UsageError, match=r"1 of 2 patches are missing, the first begins at \[2, 0, 0\]"):
+    with pytest.raises(
+        vq.UsageError, match=r"1 of 2 patches are missing, the first begins at \[2, 0, 0\]"
+    ):
         result.finish()
-    assert (result.missing, result.has((0, 0, 0)), result.has((2, 0, 0)), result.has((9, 9, 9))) == (
+    assert (
+        result.missing,
+        result.has((0, 0, 0)),
+        result.has((2, 0, 0)),
+        result.has((9, 9, 9)),
+    ) == (
         1,
         True,
         False,
@@ -397,7 +464,9 @@ def test_labels_are_the_largest_channel(window: str, memory: int | str) -> None:
     exponents = np.exp(patches.astype("f8"))
     softmax = exponents / exponents.sum(1, keepdims=True)
     for finish, values in (("argmax", patches), ("softmax+argmax", softmax)):
-        result = vq.Aggregator(grid, SIZE, channels=5, window=window, finish=finish, memory_bytes=memory)
+        result = vq.Aggregator(
+            grid, SIZE, channels=5, window=window, finish=finish, memory_bytes=memory
+        )
         assert result.shape == SIZE
         result.add(patches[::-1], starts[::-1])
         expected = oracle(grid, window, starts, values).argmax(0)
@@ -445,7 +514,9 @@ def test_a_stored_result_notes_its_steps_and_counts_its_labels(tmp_path: Path) -
     grid = GRIDS["even overlap"]
     starts, patches = answers(grid, 3)
     for name, finish in (("steps", ("quantize", 0.1, -9.0)), ("labels", "argmax")):
-        result = vq.Aggregator(grid, SIZE, channels=3, finish=finish, out=tmp_path / "p.zarr" / "case" / name)
+        result = vq.Aggregator(
+            grid, SIZE, channels=3, finish=finish, out=tmp_path / "p.zarr" / "case" / name
+        )
         result.add(patches, starts)
         volume = result.finish()
         same = vq.Aggregator(grid, SIZE, channels=3, finish=finish)
@@ -456,7 +527,9 @@ def test_a_stored_result_notes_its_steps_and_counts_its_labels(tmp_path: Path) -
         else:
             values, counts = np.unique(volume[...], return_counts=True)
             assert volume.kind == "labels"
-            assert volume.labels == {int(v): int(n) for v, n in zip(values, counts, strict=True) if v}
+            assert volume.labels == {
+                int(v): int(n) for v, n in zip(values, counts, strict=True) if v
+            }
     assert vq.verify(tmp_path / "p.zarr")["volumes"] == 2
 
 
@@ -467,9 +540,14 @@ def test_answers_of_another_resolution(window: str, scale: tuple[float, ...]) ->
     size, patch, overlap = (16, 12, 8), (8, 4, 4), (4, 4, 0)
     overlap = (4, 0, 0)
     ours = vq.GridSampler(patch, overlap=overlap)
-    scaled = [tuple(int(n * s) for n, s in zip(of, scale, strict=True)) for of in (size, patch, overlap)]
+    scaled = [
+        tuple(int(n * s) for n, s in zip(of, scale, strict=True)) for of in (size, patch, overlap)
+    ]
     theirs = vq.GridSampler(scaled[1], overlap=scaled[2])
-    starts, expected = ours.locations(size), vq.Aggregator(theirs, scaled[0], channels=2, window=window)
+    starts, expected = (
+        ours.locations(size),
+        vq.Aggregator(theirs, scaled[0], channels=2, window=window),
+    )
     values = np.random.default_rng(1).normal(0, 1, (len(starts), 2, *scaled[1])).astype("f4")
     found = vq.Aggregator(ours, size, channels=2, window=window, scale=scale)
     assert found.shape == (2, *scaled[0])
@@ -489,41 +567,3 @@ def test_values_that_are_not_finite_are_kept_or_refused() -> None:
         assert result.missing == 1
         result.add(np.ones((2, 2, 2), "f4"), (0, 0, 0))
         assert (result.finish() == 1).all()
-
-
-def test_work_that_was_left_is_continued(tmp_path: Path) -> None:
-    """Several shards: those that are whole need no patch again, and the result is the undisturbed one."""
-    size, out = (160, 40, 40), tmp_path / "p.zarr" / "case" / "pred"
-    grid = vq.GridSampler(16, overlap=8)
-    starts = grid.locations(size)
-    patches = np.random.default_rng(4).normal(0, 1, (len(starts), 16, 16, 16)).astype("f4")
-
-    def begin(at: Path, **options: object) -> vq.Aggregator:
-        arguments = {"resume": True, "memory_bytes": "34MiB", **options}
-        return vq.Aggregator(grid, size, channels=None, out=at, **arguments)
-
-    whole = begin(tmp_path / "whole.zarr" / "case" / "pred")
-    whole.add(patches, starts)
-    expected = whole.finish()
-    first = begin(out)
-    assert len(first.needed()) == len(starts)
-    half = len(starts) * 2 // 3
-    for n in range(half):
-        first.add(patches[n], starts[n])
-    with pytest.raises(vq.UsageError, match=r"another process, or an unfinished aggregator of this one.*close\(\)"):
-        begin(out)
-    del first
-    for other in ({"window": "average"}, {"dtype": "f8"}, {"resume": "another model"}):
-        with pytest.raises(vq.UsageError, match="begun with other arguments"):
-            begin(out, **other)
-    second = begin(out)
-    needed = second.needed()
-    assert 0 < len(needed) < len(starts) and second.missing == len(needed)
-    assert identical(needed, starts[len(starts) - len(needed) :])
-    assert second.has(starts[0])
-    second.add(patches[len(starts) - len(needed) :], needed)
-    found = second.finish()
-    assert identical(found[...], expected[...])
-    assert found.stats == expected.stats
-    assert not (tmp_path / "p.zarr" / ".voxquarry-partial").exists()
-    vq.verify(tmp_path / "p.zarr")

@@ -1,4 +1,6 @@
-"""Locations computed from docs/determinism.md alone, without Voxquarry: its golden values, and the package's."""
+"""Locations computed from docs/determinism.md alone, without Voxquarry: its golden values, and the
+package's.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def fnv1a_128(name: bytes) -> int:
 
 
 def chacha8_block(key: bytes, counter: int, nonce: int) -> list[int]:
-    """Sixteen words of the key stream (Bernstein 2008, with eight rounds, 64 bits of counter and of nonce)."""
+    """Sixteen words of the key stream (Bernstein 2008, with eight rounds, 64 bits of counter and of
+    nonce).
+    """
 
     def quarter(a: int, b: int, c: int, d: int) -> None:
         for one, two, three, turn in ((a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)):
@@ -69,7 +73,6 @@ class Draws:
             if product % 2**64 >= 2**64 % bound:
                 return product >> 64
 
-
     def unit(self) -> float:
         return (self.next64() >> 11) * 2.0**-53
 
@@ -80,7 +83,13 @@ class Draws:
 
 
 def location(
-    border: str, size: tuple[int, ...], patch: tuple[int, ...], seed: int, epoch: int, subject: str, n: int
+    border: str,
+    size: tuple[int, ...],
+    patch: tuple[int, ...],
+    seed: int,
+    epoch: int,
+    subject: str,
+    n: int,
 ) -> tuple[int, ...]:
     draws, start = Draws(seed, epoch, subject, n), []
     for s, p in zip(size, patch, strict=True):
@@ -104,11 +113,16 @@ class Space:
     @property
     def box(self) -> list[range]:
         pairs = zip(self.voxels.shape, self.patch, strict=True)
-        return [range(p // 2, s - (p - 1) // 2) if self.border == "exclude" else range(s) for s, p in pairs]
+        return [
+            range(p // 2, s - (p - 1) // 2) if self.border == "exclude" else range(s)
+            for s, p in pairs
+        ]
 
     def chunks(self) -> Iterator[tuple[slice, ...]]:
         """The parts of chunks that lie in the box."""
-        for at in itertools.product(*(range(-(-s // c)) for s, c in zip(self.voxels.shape, self.chunk, strict=True))):
+        for at in itertools.product(
+            *(range(-(-s // c)) for s, c in zip(self.voxels.shape, self.chunk, strict=True))
+        ):
             ends = zip(at, self.chunk, self.box, strict=True)
             part = tuple(slice(max(i * c, b.start), min((i + 1) * c, b.stop)) for i, c, b in ends)
             if all(s.start < s.stop for s in part):
@@ -116,7 +130,11 @@ class Space:
 
     def ordered(self, mask: np.ndarray) -> list[tuple[int, ...]]:
         inside = ((part, np.argwhere(mask[part])) for part in self.chunks())
-        return [tuple(s.start + v for s, v in zip(part, at, strict=True)) for part, found in inside for at in found.tolist()]
+        return [
+            tuple(s.start + v for s, v in zip(part, at, strict=True))
+            for part, found in inside
+            for at in found.tolist()
+        ]
 
     def start(self, centre: tuple[int, ...]) -> tuple[int, ...]:
         start = [c - p // 2 for c, p in zip(centre, self.patch, strict=True)]
@@ -125,7 +143,9 @@ class Space:
             start = [min(max(v, 0), room) for v, room in zip(start, rooms, strict=True)]
         return tuple(start)
 
-    def label_location(self, rule: dict[str, object], seed: int, epoch: int, subject: str, n: int) -> tuple[int, ...]:
+    def label_location(
+        self, rule: dict[str, object], seed: int, epoch: int, subject: str, n: int
+    ) -> tuple[int, ...]:
         draws = Draws(seed, epoch, subject, n)
 
         def voxel(mask: np.ndarray) -> tuple[int, ...]:
@@ -133,7 +153,12 @@ class Space:
             return self.start(places[draws.below(len(places))])
 
         if "probabilities" in rule:
-            classes = [(mask, w) for mask, w in ((self.voxels == k, w) for k, w in sorted(rule["probabilities"].items()))]
+            classes = [
+                (mask, w)
+                for mask, w in (
+                    (self.voxels == k, w) for k, w in sorted(rule["probabilities"].items())
+                )
+            ]
             classes = [(mask, w) for mask, w in classes if w > 0 and self.ordered(mask)]
             return voxel(classes[draws.pick([w for _, w in classes])][0])
         if "pos_neg" in rule:
@@ -143,7 +168,11 @@ class Space:
         if "foreground_fraction" in rule:
             part = round(rule["foreground_fraction"] * 2**32)
             phase = Draws(seed, epoch, subject, 2**63).below(2**32)
-            labels = [label for label in np.unique(self.voxels) if label > 0 and self.ordered(self.voxels == label)]
+            labels = [
+                label
+                for label in np.unique(self.voxels)
+                if label > 0 and self.ordered(self.voxels == label)
+            ]
             if labels and (phase + n * part) % 2**32 + part >= 2**32:
                 return voxel(self.voxels == labels[draws.below(len(labels))])
             return self.start(tuple(axis.start + draws.below(len(axis)) for axis in self.box))
@@ -166,7 +195,9 @@ class Space:
         r -= sums[row - 1] if row else 0.0
         weights = self.voxels[part].astype("f8")
         line = list(itertools.accumulate(weights.reshape(-1, weights.shape[2])[row].tolist()))
-        at = np.unravel_index(row * len(line) + next(i for i, passed in enumerate(line) if passed > r), weights.shape)
+        at = np.unravel_index(
+            row * len(line) + next(i for i, passed in enumerate(line) if passed > r), weights.shape
+        )
         return self.start(tuple(int(s.start + v) for s, v in zip(part, at, strict=True)))
 
 
@@ -186,7 +217,11 @@ def triples(cells: str) -> list[tuple[int, ...]]:
 
 
 def golden_balance() -> list[tuple[str, str, list[tuple[int, ...]]]]:
-    rows = re.findall(r"^\| (`(?:labels|weights).*`) \| (\w+) \| (.*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| (`(?:labels|weights).*`) \| (\w+) \| (.*) \|$",
+        PAGE.read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
     return [(rule, border, triples(cells)) for rule, border, cells in rows]
 
 
@@ -195,7 +230,9 @@ def numbers(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def golden() -> dict[str, list[tuple[int, ...]]]:
-    rows = re.findall(r"^\| (exclude|clamp|pad) \| (\(.*\)) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| (exclude|clamp|pad) \| (\(.*\)) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE
+    )
     return {border: triples(cells) for border, cells in rows}
 
 
@@ -214,7 +251,8 @@ def test_the_page_is_enough_for_its_golden_values(border: str) -> None:
 @pytest.mark.parametrize("border", ["exclude", "clamp", "pad"])
 def test_the_package_draws_what_the_page_says(tmp_path: Path, border: str) -> None:
     sources = {
-        name: write_nifti(tmp_path / f"{i}.nii", smooth((17, 23, 9))) for i, name in enumerate(("case01", "Ünï"))
+        name: write_nifti(tmp_path / f"{i}.nii", smooth((17, 23, 9)))
+        for i, name in enumerate(("case01", "Ünï"))
     }
     store = vq.ingest(sources, tmp_path / "store.zarr")
     size, patch = (9, 23, 17), (4, 5, 17)
@@ -222,7 +260,9 @@ def test_the_package_draws_what_the_page_says(tmp_path: Path, border: str) -> No
     streams = ((42, 3, 0), (0, 0, 7), (2**64 - 1, 2**64 - 1, 2**32 - 5), (1, 0, 2**31))
     for subject, (seed, epoch, first) in zip((*sources, *sources), streams, strict=True):
         found = sampler.locations(store[subject], 5, seed=seed, epoch=epoch, first=first)
-        expected = [location(border, size, patch, seed, epoch, subject, first + i) for i in range(5)]
+        expected = [
+            location(border, size, patch, seed, epoch, subject, first + i) for i in range(5)
+        ]
         assert found.tolist() == [list(start) for start in expected], (subject, seed, epoch, first)
 
 
@@ -239,7 +279,11 @@ def test_the_page_is_enough_for_labels_and_weights() -> None:
     assert len(rows) == 6
     for rule, border, expected in rows:
         space = Space(numbers((40, 36, 44)), (16, 16, 16), (10, 9, 8), border)
-        draw = space.weighted_location if RULES[rule] is None else functools.partial(space.label_location, RULES[rule])
+        draw = (
+            space.weighted_location
+            if RULES[rule] is None
+            else functools.partial(space.label_location, RULES[rule])
+        )
         assert [draw(42, 3, "case01", n) for n in range(3)] == expected, (rule, border)
 
 
@@ -251,12 +295,20 @@ def test_the_package_balances_as_the_page_says(tmp_path: Path, border: str) -> N
     subject = vq.ingest({"case01": volumes}, tmp_path / "store.zarr", patch_size=16)["case01"]
     for rule in RULES.values():
         name, rest = ("weights", {}) if rule is None else ("labels", rule)
-        sampler = (vq.WeightedSampler if rule is None else vq.LabelSampler)((5, 6, 4), name, border=border, **rest)
+        sampler = (vq.WeightedSampler if rule is None else vq.LabelSampler)(
+            (5, 6, 4), name, border=border, **rest
+        )
         space = Space(voxels, subject[name].chunks, (5, 6, 4), border)
-        draw = space.weighted_location if rule is None else functools.partial(space.label_location, rule)
+        draw = (
+            space.weighted_location
+            if rule is None
+            else functools.partial(space.label_location, rule)
+        )
         for seed, epoch, first in ((42, 3, 0), (0, 2**64 - 1, 2**32 - 5)):
             found = sampler.locations(subject, 5, seed=seed, epoch=epoch, first=first)
-            assert found.tolist() == [list(draw(seed, epoch, "case01", first + i)) for i in range(5)], (rule, border)
+            assert found.tolist() == [
+                list(draw(seed, epoch, "case01", first + i)) for i in range(5)
+            ], (rule, border)
 
 
 class Order:
@@ -287,7 +339,9 @@ def test_the_page_is_enough_for_its_golden_orders() -> None:
     assert [Order(1000, 42, 3, 1)(i) for i in range(4)] == thousand
 
 
-def epoch_of(counts: list[int], shuffle: str, seed: int, epoch: int, window: int) -> list[tuple[int, int]]:
+def epoch_of(
+    counts: list[int], shuffle: str, seed: int, epoch: int, window: int
+) -> list[tuple[int, int]]:
     """Subject and number of every patch of an epoch, as the page says; ``window`` is its ``w``."""
 
     def numbered(subjects: list[int]) -> list[tuple[int, int]]:
@@ -315,19 +369,29 @@ def epoch_of(counts: list[int], shuffle: str, seed: int, epoch: int, window: int
 @pytest.mark.parametrize("shuffle", ["global", "window", "none"])
 def test_the_queue_orders_as_the_page_says(tmp_path: Path, shuffle: str) -> None:
     names, counts, size = [f"s{i}" for i in range(7)], [3, 0, 4, 1, 5, 2, 6], (9, 8, 10)
-    sources = {name: {"ct": write_nifti(tmp_path / f"{name}.nii", smooth(size[::-1]))} for name in names}
+    sources = {
+        name: {"ct": write_nifti(tmp_path / f"{name}.nii", smooth(size[::-1]))} for name in names
+    }
     store = vq.ingest(sources, tmp_path / "store.zarr", patch_size=4)
     for window, seed, epoch in ((1, 42, 3), (3, 0, 0), (4, 7, 2**63), (100, 2**64 - 1, 1)):
         subjects = dict(zip(names, counts, strict=True))
         queue = vq.Queue(
-            store, vq.UniformSampler(4), "ct", subjects=subjects, shuffle=shuffle, seed=seed, window_bytes=window * 1440
+            store,
+            vq.UniformSampler(4),
+            "ct",
+            subjects=subjects,
+            shuffle=shuffle,
+            seed=seed,
+            window_bytes=window * 1440,
         )
         queue.set_epoch(epoch)
         batches = list(queue)
         found = [
             (subject, *start)
             for batch in batches
-            for subject, start in zip(batch["subject"], batch["location"][:, :3].tolist(), strict=True)
+            for subject, start in zip(
+                batch["subject"], batch["location"][:, :3].tolist(), strict=True
+            )
         ]
         expected = [
             (names[s], *location("exclude", size, (4, 4, 4), seed, epoch, names[s], n))

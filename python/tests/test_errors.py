@@ -1,4 +1,6 @@
-"""Errors tell whose move it is; what is interrupted leaves nothing half-written, and the same call continues."""
+"""Errors tell whose move it is; what is interrupted leaves nothing half-written, and the same call
+continues.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ def test_data_sets_and_subjects_are_mappings(tmp_path: Path) -> None:
         assert len(mapping) == 2
         assert names[0] in mapping and "x" not in mapping and 3 not in mapping
         assert [value.name for value in mapping.values()] == names
-        assert [(name, value.name) for name, value in mapping.items()] == list(zip(names, names, strict=True))
+        assert [(name, value.name) for name, value in mapping.items()] == list(
+            zip(names, names, strict=True)
+        )
         assert [type(view) for view in (mapping.keys(), mapping.values(), mapping.items())] == [
             KeysView,
             ValuesView,
@@ -73,7 +77,10 @@ def test_data_sets_and_subjects_are_mappings(tmp_path: Path) -> None:
 
 
 def test_every_form_of_sources(tmp_path: Path) -> None:
-    image, labels = source(tmp_path), write_nifti(tmp_path / "seg.nii.gz", smooth((5, 6, 7), "u1") % 3)
+    image, labels = (
+        source(tmp_path),
+        write_nifti(tmp_path / "seg.nii.gz", smooth((5, 6, 7), "u1") % 3),
+    )
     forms = {
         "path": (image, {"a": ["image"]}),
         "string": (str(labels), {"seg": ["image"]}),
@@ -82,7 +89,9 @@ def test_every_form_of_sources(tmp_path: Path) -> None:
         "nested": ({"x": {"ct": image, "seg": vq.Labels(str(labels))}}, {"x": ["ct", "seg"]}),
     }
     table = tmp_path / "table.csv"
-    table.write_text("subject,volume,kind,path\nx,ct,image,a.nii\nx,seg,labels,seg.nii.gz\ny,ct,image,a.nii\n")
+    table.write_text(
+        "subject,volume,kind,path\nx,ct,image,a.nii\nx,seg,labels,seg.nii.gz\ny,ct,image,a.nii\n"
+    )
     forms["manifest"] = (table, {"x": ["ct", "seg"], "y": ["ct"]})
     for name, (sources, expected) in forms.items():
         store = vq.ingest(sources, tmp_path / f"{name}.zarr", patch_size=[4, (1, 6, 5)])
@@ -108,7 +117,9 @@ def test_every_form_of_sources(tmp_path: Path) -> None:
         (["a.nii", "a.nii"], 'subject "a" names volume "image" twice'),
     ],
 )
-def test_impossible_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sources: object, message: str) -> None:
+def test_impossible_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sources: object, message: str
+) -> None:
     source(tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(vq.UsageError, match=message):
@@ -192,7 +203,10 @@ def test_volumes_of_one_subject_share_a_grid(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_leaves_nothing_half_written_and_a_rerun_continues(tmp_path: Path) -> None:
-    sources = {f"case{n}": write_nifti(tmp_path / f"{n}.nii", noise((20, 20, 40), "i2", n)) for n in range(4)}
+    sources = {
+        f"case{n}": write_nifti(tmp_path / f"{n}.nii", noise((20, 20, 40), "i2", n))
+        for n in range(4)
+    }
     store, seen = tmp_path / "store.zarr", []
 
     def progress(volume: str, done: int, total: int) -> None:
@@ -210,7 +224,9 @@ def test_ctrl_c_leaves_nothing_half_written_and_a_rerun_continues(tmp_path: Path
     assert {volume for volume, _, _ in seen} == {"case2/image", "case3/image"}
     assert list(whole) == list(sources)
     for n, content in enumerate(whole.values()):
-        assert identical(content["image"][...], np.ascontiguousarray(noise((20, 20, 40), "i2", n).T))
+        assert identical(
+            content["image"][...], np.ascontiguousarray(noise((20, 20, 40), "i2", n).T)
+        )
     # What the interrupted run had begun is gone.
     again = tmp_path / "again.zarr"
     vq.ingest(sources, again, patch_size=16)
@@ -247,7 +263,9 @@ def test_damage_is_told_by_reads_and_verify(tmp_path: Path) -> None:
     report = vq.verify(tmp_path / "store.zarr")
     assert report["subjects"] == report["volumes"] == 1
     assert report["encoded_bytes"] > whole.nbytes
-    shard = next(path for path in (tmp_path / "store.zarr/case01/ct/0/c").rglob("*") if path.is_file())
+    shard = next(
+        path for path in (tmp_path / "store.zarr/case01/ct/0/c").rglob("*") if path.is_file()
+    )
     content = bytearray(shard.read_bytes())
     content[len(content) // 3] ^= 1
     shard.unlink()

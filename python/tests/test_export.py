@@ -1,4 +1,6 @@
-"""Export in parallel blocks: any gzip reader reads it, results of the aggregator too; interrupted, it leaves nothing."""
+"""Export in parallel blocks: any gzip reader reads it, results of the aggregator too; interrupted,
+it leaves nothing.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def result_of(folder: Path, voxels: np.ndarray, **options: object) -> vq.Volume:
     """What the aggregator stores of patches that hold ``voxels``, ``(c, z, y, x)``."""
     channels, *size = voxels.shape
     grid = vq.GridSampler([min(n, 16) for n in size], overlap=[min(n, 16) // 2 for n in size])
-    aggregator = vq.Aggregator(grid, size, channels=channels, out=folder / "pred.zarr/case/pred", **options)
+    aggregator = vq.Aggregator(
+        grid, size, channels=channels, out=folder / "pred.zarr/case/pred", **options
+    )
     depth, height, width = grid.patch_size
     for z, y, x in grid.locations(size):
         aggregator.add(voxels[:, z : z + depth, y : y + height, x : x + width], (z, y, x))
@@ -31,10 +35,12 @@ def result_of(folder: Path, voxels: np.ndarray, **options: object) -> vq.Volume:
 
 
 def expect(path: Path, voxels: np.ndarray) -> nib.Nifti1Image:
-    """nibabel finds ``voxels``, ``(c, z, y, x)`` or ``(z, y, x)``, in the file, as they are stored."""
+    """nibabel finds ``voxels``, ``(c, z, y, x)`` or ``(z, y, x)``, in the file, as stored."""
     image = nib.load(path)
     # NIfTI's axes are (x, y, z, c): ours, read backwards.
-    assert identical(np.asanyarray(image.dataobj.get_unscaled()), np.ascontiguousarray(voxels.transpose()))
+    assert identical(
+        np.asanyarray(image.dataobj.get_unscaled()), np.ascontiguousarray(voxels.transpose())
+    )
     return image
 
 
@@ -82,13 +88,17 @@ def test_blended_channels_are_the_fourth_axis(tmp_path: Path, name: str) -> None
 
 def test_quantised_probabilities_keep_slope_and_intercept(tmp_path: Path) -> None:
     voxels = np.random.default_rng(1).uniform(-0.2, 0.8, (2, 24, 20, 17)).astype("f4")
-    volume = result_of(tmp_path, voxels, dtype="uint8", finish=("quantize", 1 / 255, -0.2), window="crop")
+    volume = result_of(
+        tmp_path, voxels, dtype="uint8", finish=("quantize", 1 / 255, -0.2), window="crop"
+    )
     vq.export(volume, tmp_path / "pred.nii.gz")
     image = expect(tmp_path / "pred.nii.gz", volume[...])
     assert image.get_data_dtype() == "uint8"
     # The header has them in 32 bits.
     assert (image.dataobj.slope, image.dataobj.inter) == (np.float32(1 / 255), np.float32(-0.2))
-    np.testing.assert_allclose(image.get_fdata(), voxels.transpose(3, 2, 1, 0), atol=0.5 / 255 + 1e-6)
+    np.testing.assert_allclose(
+        image.get_fdata(), voxels.transpose(3, 2, 1, 0), atol=0.5 / 255 + 1e-6
+    )
 
 
 def test_labels_lose_the_channel_axis(tmp_path: Path) -> None:
@@ -136,7 +146,10 @@ def test_whatever_stops_it_leaves_no_file(tmp_path: Path, name: str) -> None:
         raise OurOwnError
 
     # As Ctrl-C does.
-    for stop, error in ((fail, OurOwnError), (lambda *_: signal.raise_signal(signal.SIGINT), KeyboardInterrupt)):
+    for stop, error in (
+        (fail, OurOwnError),
+        (lambda *_: signal.raise_signal(signal.SIGINT), KeyboardInterrupt),
+    ):
         calls: list[int] = []
 
         def progress(label: str, done: int, total: int, stop=stop, calls=calls) -> None:

@@ -1,4 +1,5 @@
-"""A disk that is full: an error that names the file, nothing visible, and the same result from the same call once there is room.
+"""A disk that is full: an error that names the file, nothing visible, and the same result from the
+same call once there is room.
 
 Room is what a file may hold, which the system lets every user limit for a process.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import identical, noise, smooth, store_of
+from helpers import identical, noise, store_of
 
 import voxquarry as vq
 
@@ -29,7 +30,7 @@ TILE_BYTES = 8 * 16 * 16 * 4
 
 @contextmanager
 def room(file_bytes: int) -> Iterator[None]:
-    """No file may grow beyond so many bytes; Python ignores the signal that would end the process."""
+    """No file may grow beyond so many bytes; Python ignores the signal that this raises."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, hard))
     try:
@@ -69,7 +70,9 @@ def nothing_is_seen(out: Path) -> bool:
 
 
 @pytest.mark.parametrize("memory_bytes", [MEMORY, 0], ids=["shards", "scratch"])
-def test_a_result_is_continued_once_there_is_room(tmp_path: Path, voxels: np.ndarray, memory_bytes: object) -> None:
+def test_a_result_is_continued_once_there_is_room(
+    tmp_path: Path, voxels: np.ndarray, memory_bytes: object
+) -> None:
     out = tmp_path / "pred.zarr/case/pred"
     options = {"resume": "a model", "memory_bytes": memory_bytes}
     # Tracebacks are kept, as a notebook keeps the last, and with them what failed.
@@ -102,7 +105,9 @@ def test_a_result_is_continued_once_there_is_room(tmp_path: Path, voxels: np.nda
 
 
 @pytest.mark.parametrize("memory_bytes", [MEMORY, 0], ids=["shards", "scratch"])
-def test_without_resume_nothing_is_left(tmp_path: Path, voxels: np.ndarray, memory_bytes: object) -> None:
+def test_without_resume_nothing_is_left(
+    tmp_path: Path, voxels: np.ndarray, memory_bytes: object
+) -> None:
     out = tmp_path / "pred.zarr/case/pred"
     aggregator = begin(out, memory_bytes=memory_bytes)
     with room(1000), pytest.raises(vq.StorageError):
@@ -138,7 +143,9 @@ def test_what_cannot_be_published_is_kept(tmp_path: Path, voxels: np.ndarray) ->
     assert sorted(path.name for path in out.parent.parent.iterdir()) == ["case", "zarr.json"]
 
 
-def test_an_array_needs_room_for_scratch_alone(tmp_path: Path, voxels: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_array_needs_room_for_scratch_alone(
+    tmp_path: Path, voxels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     aggregator = begin(None, memory_bytes=0)
     with room(TILE_BYTES - 1), pytest.raises(vq.StorageError, match="scratch") as caught:
@@ -226,6 +233,8 @@ def test_an_export_leaves_nothing_and_works_once_there_is_room(tmp_path: Path, n
         with room(limit), pytest.raises(vq.StorageError, match="a\\.") as caught:
             vq.export(volume, tmp_path / name, overwrite=True)
         assert caught.value.errno == EFBIG
-        assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+        assert {
+            path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()
+        } == before
     vq.export(volume, tmp_path / name, overwrite=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before

@@ -1,4 +1,4 @@
-"""Files that are no good image: a DataError that names the file, and nothing of them in the store."""
+"""Files that are no image raise a DataError that names them, and leave nothing in the store."""
 
 from __future__ import annotations
 
@@ -55,33 +55,46 @@ def refused(path: Path, message: str = ".") -> str:
         (field("dim", 32767, slice(1, 4)), "bytes"),
         (field("vox_offset", 100_000), "bytes"),
         (field("vox_offset", -5), "vox_offset"),
-        (lambda h: (h.__setitem__("sform_code", 1), h.__setitem__("srow_x", [np.nan, 0, 0, 0])), "not finite"),
+        (
+            lambda h: (h.__setitem__("sform_code", 1), h.__setitem__("srow_x", [np.nan, 0, 0, 0])),
+            "not finite",
+        ),
         (lambda h: (h.__setitem__("sform_code", 1), h.__setitem__("srow_x", 0)), "affine"),
         (lambda h: (h.__setitem__("qform_code", 1), h.__setitem__("quatern_b", 1.5)), "quaternion"),
         (field("pixdim", np.inf, 1), "affine"),
     ],
     ids=lambda value: value if isinstance(value, str) else "edit",
 )
-def test_headers_that_cannot_be(tmp_path: Path, edit: Edit, message: str, version: int, extension: str) -> None:
+def test_headers_that_cannot_be(
+    tmp_path: Path, edit: Edit, message: str, version: int, extension: str
+) -> None:
     def both(header: nib.Nifti1Header) -> None:
         header["pixdim"][1:4] = 1
         edit(header)
 
-    path = write_nifti(tmp_path / f"bad.{extension}", noise((6, 5, 4), "i2"), version=version, edit=both)
+    path = write_nifti(
+        tmp_path / f"bad.{extension}", noise((6, 5, 4), "i2"), version=version, edit=both
+    )
     refused(path, message)
 
 
 @pytest.mark.parametrize("order", "<>")
 def test_dims_that_overflow(tmp_path: Path, order: str) -> None:
     path = write_nifti(
-        tmp_path / "huge.nii", noise((6, 5, 4), "i2"), version=2, order=order, edit=field("dim", 2**62, slice(1, 4))
+        tmp_path / "huge.nii",
+        noise((6, 5, 4), "i2"),
+        version=2,
+        order=order,
+        edit=field("dim", 2**62, slice(1, 4)),
     )
     refused(path)
 
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_files_that_end_early(tmp_path: Path, version: int) -> None:
-    whole = write_nifti(tmp_path / "whole.nii", noise((9, 8, 7), "i2"), version=version).read_bytes()
+    whole = write_nifti(
+        tmp_path / "whole.nii", noise((9, 8, 7), "i2"), version=version
+    ).read_bytes()
     path = tmp_path / "short.nii"
     for length in (0, 1, 100, 347, 348, 351, 539, 600, len(whole) - 1):
         path.write_bytes(whole[:length])
@@ -118,7 +131,8 @@ def test_pairs_without_their_other_half(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "voxels", [noise((6, 5, 4), "f4"), np.full((6, 5, 4), 1.5, "f4"), np.full((2, 2, 2), 2**63 + 1, "u8")]
+    "voxels",
+    [noise((6, 5, 4), "f4"), np.full((6, 5, 4), 1.5, "f4"), np.full((2, 2, 2), 2**63 + 1, "u8")],
 )
 def test_label_maps_hold_labels(tmp_path: Path, voxels: np.ndarray) -> None:
     path = write_nifti(tmp_path / "seg.nii", voxels)

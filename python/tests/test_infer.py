@@ -1,4 +1,6 @@
-"""A model over a whole volume in one call, against the same patches added by hand; and after kill -9."""
+"""A model over a whole volume in one call, against the same patches added by hand; and after kill
+-9.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +35,22 @@ def model(patches: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("finish", ["none", "argmax"])
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
-def test_one_call_is_reading_asking_and_adding(volume: vq.Volume, batch_size: int, finish: str) -> None:
+def test_one_call_is_reading_asking_and_adding(
+    volume: vq.Volume, batch_size: int, finish: str
+) -> None:
     grid = vq.GridSampler(8, overlap=4)
     expected = vq.Aggregator(grid, volume, channels=3, finish=finish)
     starts = grid.locations(volume)
     expected.add(model(volume.read_batch(starts, 8)[:, None]), starts)
     calls: list[tuple[int, int]] = []
     found = vq.infer(
-        model, volume, 8, 4, batch_size=batch_size, finish=finish, progress=lambda *n: calls.append(n)
+        model,
+        volume,
+        8,
+        4,
+        batch_size=batch_size,
+        finish=finish,
+        progress=lambda *n: calls.append(n),
     )
     np.testing.assert_allclose(found, expected.finish(), rtol=1e-6)
     assert calls[-1] == (len(starts), len(starts))
@@ -51,7 +61,9 @@ def test_several_answers_of_several_resolutions(volume: vq.Volume, tmp_path: Pat
         return {"same": patches[:, 0], "half": patches[:, :, ::2, ::2, ::2].astype("f4")}
 
     outs = {name: tmp_path / "out.zarr" / name / "pred" for name in ("same", "half")}
-    found = vq.infer(several, volume, 8, 4, out=outs, window="average", dtype={"same": "i2", "half": "f4"})
+    found = vq.infer(
+        several, volume, 8, 4, out=outs, window="average", dtype={"same": "i2", "half": "f4"}
+    )
     assert identical(found["same"][...], volume[...])
     np.testing.assert_allclose(found["half"][0], volume[::2, ::2, ::2], rtol=1e-6)
     assert found["half"].spacing == tuple(2 * s for s in volume.spacing)
@@ -72,7 +84,8 @@ def test_errors_of_the_model_and_of_its_answers_come_through(volume: vq.Volume) 
 SCRIPT = """
 import sys, numpy as np, voxquarry as vq
 volume = vq.open(sys.argv[1])["case"]["image"]
-vq.infer(lambda p: p * np.float32(0.5), volume, 8, 4, out=sys.argv[2], batch_size=8, memory_bytes="33MiB")
+half = lambda p: p * np.float32(0.5)
+vq.infer(half, volume, 8, 4, out=sys.argv[2], batch_size=8, memory_bytes="33MiB")
 """
 
 

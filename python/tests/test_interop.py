@@ -1,4 +1,6 @@
-"""Other readers open the store: zarr-python and tensorstore see the same voxels, OME-Zarr's models accept it."""
+"""Other readers open the store: zarr-python and tensorstore see the same voxels, OME-Zarr's models
+accept it.
+"""
 
 from __future__ import annotations
 
@@ -74,11 +76,17 @@ def test_golden_stores_with_float16(tmp_path: Path) -> None:
 
 def test_predictions_and_label_maps(tmp_path: Path) -> None:
     source = write_nifti(tmp_path / "a.nii", smooth((20, 13, 9), "u1") % 5)
-    subject = vq.ingest({"a": {"seg": vq.Labels(source)}}, tmp_path / "store.zarr", patch_size=8)["a"]
+    subject = vq.ingest({"a": {"seg": vq.Labels(source)}}, tmp_path / "store.zarr", patch_size=8)[
+        "a"
+    ]
     labels, counts = np.unique(subject["seg"][...], return_counts=True)
-    assert subject["seg"].labels == {int(n): int(c) for n, c in zip(labels, counts, strict=True) if n}
+    assert subject["seg"].labels == {
+        int(n): int(c) for n, c in zip(labels, counts, strict=True) if n
+    }
     grid = vq.GridSampler(8)
-    out = vq.Aggregator(grid, subject, channels=2, dtype="f2", window="average", out=tmp_path / "pred.zarr/a/pred")
+    out = vq.Aggregator(
+        grid, subject, channels=2, dtype="f2", window="average", out=tmp_path / "pred.zarr/a/pred"
+    )
     starts = grid.locations(subject)
     out.add(np.random.default_rng(1).normal(size=(len(starts), 2, 8, 8, 8)).astype("f2"), starts)
     assert out.finish().dtype == np.float16
@@ -88,7 +96,9 @@ def test_predictions_and_label_maps(tmp_path: Path) -> None:
 
 def test_models_of_ome_zarr_accept_the_metadata(tmp_path: Path) -> None:
     sources = {
-        "plain": write_nifti(tmp_path / "a.nii", smooth((9, 8, 7)), edit=lambda h: h.set_zooms((0.5, 0.75, 2.5))),
+        "plain": write_nifti(
+            tmp_path / "a.nii", smooth((9, 8, 7)), edit=lambda h: h.set_zooms((0.5, 0.75, 2.5))
+        ),
         "channels": write_nifti(tmp_path / "b.nii", smooth((9, 8, 7, 2))),
     }
     store = vq.ingest(sources, tmp_path / "store.zarr", patch_size=8)

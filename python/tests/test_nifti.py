@@ -31,18 +31,25 @@ def as_volume(raw: np.ndarray) -> np.ndarray:
 def assert_same_image(found: nib.Nifti1Image, expected: nib.Nifti1Image, name: str) -> None:
     assert type(found) is type(expected), name
     assert found.shape == expected.shape, name
-    for raw in (lambda image: np.asanyarray(image.dataobj.get_unscaled()), lambda image: np.asanyarray(image.dataobj)):
+    for raw in (
+        lambda image: np.asanyarray(image.dataobj.get_unscaled()),
+        lambda image: np.asanyarray(image.dataobj),
+    ):
         one, two = raw(found), raw(expected)
         assert one.dtype.newbyteorder("=") == two.dtype.newbyteorder("="), name
-        assert one.astype(one.dtype.newbyteorder("=")).tobytes() == two.astype(two.dtype.newbyteorder("=")).tobytes(), (
-            name
-        )
+        assert (
+            one.astype(one.dtype.newbyteorder("=")).tobytes()
+            == two.astype(two.dtype.newbyteorder("=")).tobytes()
+        ), name
     assert np.array_equal(found.affine, expected.affine), name
     one, two = found.header, expected.header
     assert one.get_data_dtype().newbyteorder("=") == two.get_data_dtype().newbyteorder("="), name
     assert one.get_zooms() == two.get_zooms(), name
     assert one.get_xyzt_units() == two.get_xyzt_units(), name
-    assert (found.dataobj.slope, found.dataobj.inter) == (expected.dataobj.slope, expected.dataobj.inter), name
+    assert (found.dataobj.slope, found.dataobj.inter) == (
+        expected.dataobj.slope,
+        expected.dataobj.inter,
+    ), name
     assert one.get_intent() == two.get_intent(), name
     for key in ("sform_code", "qform_code", "descrip"):
         assert one[key] == two[key], f"{name}: {key}"
@@ -59,7 +66,9 @@ def round_trip(folder: Path, files: list[Path]) -> None:
         raw = np.asanyarray(image.dataobj.get_unscaled())
         assert identical(volume[...], as_volume(raw)), path.name
         assert np.array_equal(volume.affine, image.affine), path.name
-        assert (volume.slope, volume.intercept) == (image.dataobj.slope, image.dataobj.inter), path.name
+        assert (volume.slope, volume.intercept) == (image.dataobj.slope, image.dataobj.inter), (
+            path.name
+        )
         vq.export(volume, back / path.name)
         assert_same_image(nib.load(back / path.name), image, path.name)
 
@@ -96,7 +105,9 @@ def test_every_orientation(tmp_path: Path) -> None:
                     getattr(header, f"set_{form}")(affine, code=1)
 
                 name = f"{form}{len(files)}.nii"
-                files.append(write_nifti(tmp_path / name, noise((3, 4, 2), "i2", len(files)), edit=edit))
+                files.append(
+                    write_nifti(tmp_path / name, noise((3, 4, 2), "i2", len(files)), edit=edit)
+                )
     assert len(files) == 2 * 48
     round_trip(tmp_path, files)
     orientations = {nib.aff2axcodes(nib.load(path).affine) for path in files}
@@ -110,20 +121,36 @@ def test_forms_and_codes(tmp_path: Path, version: int) -> None:
         rotation, _ = np.linalg.qr(random.normal(size=(3, 3)))
         rotation *= np.sign(np.linalg.det(rotation)) * np.array([1, 1, qfac])
         rigid = nib.affines.from_matvec(rotation * (0.7, 1.1, 2.3), random.normal(size=3) * 100)
-        sheared = nib.affines.from_matvec(random.normal(size=(3, 3)) + 3 * np.eye(3), random.normal(size=3))
+        sheared = nib.affines.from_matvec(
+            random.normal(size=(3, 3)) + 3 * np.eye(3), random.normal(size=3)
+        )
 
-        def edit(header: nib.Nifti1Header, rigid=rigid, sheared=sheared, codes=(sform, qform)) -> None:
+        def edit(
+            header: nib.Nifti1Header, rigid=rigid, sheared=sheared, codes=(sform, qform)
+        ) -> None:
             header.set_qform(rigid, code=codes[1])
             header.set_sform(sheared, code=codes[0])
 
         path = tmp_path / f"{len(files)}.nii"
-        files.append(write_nifti(path, noise((3, 4, 2), "u1", len(files)), version=version, edit=edit))
+        files.append(
+            write_nifti(path, noise((3, 4, 2), "u1", len(files)), version=version, edit=edit)
+        )
         assert nib.load(path).header["pixdim"][0] == qfac
     round_trip(tmp_path, files)
 
 
 def test_scaling_is_kept_beside_the_integers(tmp_path: Path) -> None:
-    scales = [(np.nan, np.nan), (0, 0), (0, 5), (np.nan, 3), (1, 0), (1, 10), (2, -1024), (0.1, 0.3), (-1, 0)]
+    scales = [
+        (np.nan, np.nan),
+        (0, 0),
+        (0, 5),
+        (np.nan, 3),
+        (1, 0),
+        (1, 10),
+        (2, -1024),
+        (0.1, 0.3),
+        (-1, 0),
+    ]
     files = []
     for (slope, intercept), dtype in itertools.product(scales, ["i2", "u1", "f4"]):
 
@@ -136,7 +163,9 @@ def test_scaling_is_kept_beside_the_integers(tmp_path: Path) -> None:
 
 
 def test_what_nibabel_repairs_is_repaired(tmp_path: Path) -> None:
-    """Steps of 0, negative steps, a qfac of 0, a bitpix of another type: read as nibabel reads them."""
+    """Steps of 0, negative steps, a qfac of 0, a bitpix of another type: read as nibabel reads
+    them.
+    """
     repairs = [("pixdim", 2, 0), ("pixdim", 1, -1.5), ("pixdim", 0, 0), ("bitpix", (), 8)]
     files = []
     for (name, at, value), form in itertools.product(repairs, (0, 1)):
@@ -152,13 +181,17 @@ def test_what_nibabel_repairs_is_repaired(tmp_path: Path) -> None:
 def test_gzip_in_several_members(tmp_path: Path) -> None:
     plain = write_nifti(tmp_path / "plain.nii", noise((9, 8, 7), "i2")).read_bytes()
     members = tmp_path / "members.nii.gz"
-    members.write_bytes(b"".join(gzip.compress(plain[i : i + 200]) for i in range(0, len(plain), 200)))
+    members.write_bytes(
+        b"".join(gzip.compress(plain[i : i + 200]) for i in range(0, len(plain), 200))
+    )
     round_trip(tmp_path, [members])
 
 
 def test_units_and_intent_come_back(tmp_path: Path) -> None:
     files = []
-    for space, time in itertools.product(("unknown", "meter", "mm", "micron"), ("unknown", "sec", "usec", "hz")):
+    for space, time in itertools.product(
+        ("unknown", "meter", "mm", "micron"), ("unknown", "sec", "usec", "hz")
+    ):
 
         def edit(header: nib.Nifti1Header, space=space, time=time) -> None:
             header.set_xyzt_units(space, time)
@@ -171,7 +204,9 @@ def test_units_and_intent_come_back(tmp_path: Path) -> None:
 def test_an_array_of_a_store_is_exported_for_nibabel(tmp_path: Path) -> None:
     """A volume that never was a NIfTI file gets a header of its own."""
     affine = nib.affines.from_matvec(np.diag((0.5, -1.5, 2.0)), (1, 2, 3))
-    source = write_nifti(tmp_path / "a.nii", noise((4, 5, 6), "u1"), edit=lambda h: h.set_sform(affine, 1))
+    source = write_nifti(
+        tmp_path / "a.nii", noise((4, 5, 6), "u1"), edit=lambda h: h.set_sform(affine, 1)
+    )
     subject = vq.ingest({"a": source}, tmp_path / "store.zarr")["a"]
     grid = vq.GridSampler((3, 4, 2), overlap=1)
     result = vq.Aggregator(grid, subject, channels=2, dtype="i2", out=tmp_path / "pred.zarr/a/pred")

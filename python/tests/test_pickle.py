@@ -80,7 +80,12 @@ def test_another_process_reads_the_same(
 )
 def test_options_go_with_it(store: Path, options: dict[str, object]) -> None:
     dataset = vq.open(store, **options)
-    expected = {"cache_bytes": 256 << 20, "threads": None, "verify": "first", "access": "map"} | options
+    expected = {
+        "cache_bytes": 256 << 20,
+        "threads": None,
+        "verify": "first",
+        "access": "map",
+    } | options
     if expected["cache_bytes"] == "3MiB":
         expected["cache_bytes"] = 3 << 20
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
@@ -118,7 +123,9 @@ def test_what_is_pickled_together_shares_a_cache(store: Path) -> None:
 
 def test_a_finished_prediction_is_pickled(store: Path) -> None:
     grid = vq.GridSampler(SHAPE)
-    result = vq.Aggregator(grid, SHAPE, channels=None, dtype="i2", out=store.parent / "pred.zarr" / "a" / "pred")
+    result = vq.Aggregator(
+        grid, SHAPE, channels=None, dtype="i2", out=store.parent / "pred.zarr" / "a" / "pred"
+    )
     result.add(smooth(SHAPE), (0, 0, 0))
     volume = result.finish()
     copy = pickle.loads(pickle.dumps(volume))

@@ -1,4 +1,6 @@
-"""How a queue ends: dropped at any moment, forked, interrupted, with errors; and what it refuses to begin."""
+"""How a queue ends: dropped at any moment, forked, interrupted, with errors; and what it refuses to
+begin.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,10 @@ BATCH_BYTES = 4 * PATCH**3 * 2
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("life")
-    sources = {name: {"ct": write_nifti(folder / f"{name}.nii", smooth((40, 44, 48)) + i)} for i, name in enumerate("abc")}
+    sources = {
+        name: {"ct": write_nifti(folder / f"{name}.nii", smooth((40, 44, 48)) + i)}
+        for i, name in enumerate("abc")
+    }
     vq.ingest(sources, folder / "store.zarr", patch_size=PATCH, codec="compact")
     return folder / "store.zarr"
 
@@ -47,7 +52,9 @@ def readers() -> int:
 
 
 def has_readers(count: int) -> bool:
-    """Whether there are so many: the system names a thread, and forgets one that was joined, a moment later."""
+    """Whether there are so many: the system names a thread, and forgets one that was joined, a
+    moment later.
+    """
     end = time.monotonic() + 20
     while readers() != count:
         if time.monotonic() > end:
@@ -76,7 +83,10 @@ def test_dropped_in_any_state_it_leaves_no_thread(path: Path, taken: int, buffer
     del batches
     assert has_readers(0)
     for batch in kept:
-        assert identical(batch["ct"][3, 0], queue.dataset[batch["subject"][3]]["ct"].read(batch["location"][3, :3], PATCH))
+        assert identical(
+            batch["ct"][3, 0],
+            queue.dataset[batch["subject"][3]]["ct"].read(batch["location"][3, :3], PATCH),
+        )
 
 
 def test_an_exception_in_the_loop_ends_it(path: Path) -> None:
@@ -137,7 +147,10 @@ def test_a_fork_goes_on_with_threads_of_its_own(path: Path, buffers: int) -> Non
 
         rest, again, alone, rest_bytes = in_child(child)
         assert rest == expected[1:] and again == expected and alone
-        assert rest_bytes == held["ct"].tobytes() + queue.dataset["a"]["ct"].read((0, 0, 0), 40).tobytes()
+        assert (
+            rest_bytes
+            == held["ct"].tobytes() + queue.dataset["a"]["ct"].read((0, 0, 0), 40).tobytes()
+        )
         assert [batch["ct"].tobytes() for batch in batches] == expected[1:], "the parent's goes on"
 
 
@@ -146,7 +159,10 @@ def test_a_fork_may_drop_what_it_inherits(path: Path) -> None:
     for _ in range(10):
         things = [iter(queue)]
         things += [next(things[0]), next(things[0])]
-        assert in_child(lambda things=things: [things.pop(0) is None, things.clear()]) == [False, None]
+        assert in_child(lambda things=things: [things.pop(0) is None, things.clear()]) == [
+            False,
+            None,
+        ]
 
 
 INTERRUPTED = """
@@ -164,7 +180,9 @@ except KeyboardInterrupt:
 
 
 def test_ctrl_c_ends_the_wait_for_a_batch(path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", INTERRUPTED, str(path)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(path)], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=60) == ("interrupted after 0\n", None)
@@ -174,12 +192,18 @@ def test_ctrl_c_ends_the_wait_for_a_batch(path: Path) -> None:
 def test_the_interpreter_may_exit_at_any_moment(path: Path) -> None:
     program = """
 import sys, voxquarry as vq
-queue = vq.Queue(vq.open(sys.argv[1]), vq.UniformSampler(16), "ct", 100, threads=4, buffer_bytes=100000)
+sampler = vq.UniformSampler(16)
+queue = vq.Queue(vq.open(sys.argv[1]), sampler, "ct", 100, threads=4, buffer_bytes=100000)
 batches = iter(queue)
 kept = [next(batches) for _ in range(int(sys.argv[2]))]
 """
     for taken in ("0", "1", "30"):
-        run = subprocess.run([sys.executable, "-c", program, str(path), taken], capture_output=True, text=True, timeout=60)
+        run = subprocess.run(
+            [sys.executable, "-c", program, str(path), taken],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         assert (run.returncode, run.stderr) == (0, "")
 
 
@@ -205,7 +229,9 @@ def test_an_error_comes_in_place_of_its_batch(path: Path, damaged: Path, threads
         try:
             found.append(next(batches)["location"].tobytes())
         except vq.DataError as error:
-            assert "crc32c" in str(error) and f"b/ct: patch at {list(error.location[:3])}" in str(error)
+            assert "crc32c" in str(error) and f"b/ct: patch at {list(error.location[:3])}" in str(
+                error
+            )
             assert error.subject == "b"
             failed.append(np.array([error.location]).tobytes())
             found.append(failed[-1])
@@ -226,7 +252,7 @@ def test_a_subject_that_went_away_is_named(path: Path, tmp_path: Path) -> None:
     shutil.rmtree(copy / "b")
     batches = iter(queue)
     assert next(batches)["subject"] == ["a", "a"]
-    with pytest.raises(vq.UsageError, match="subject \"b\"") as raised:
+    with pytest.raises(vq.UsageError, match='subject "b"') as raised:
         next(batches)
     assert isinstance(raised.value, KeyError) and raised.value.subject == "b"
     assert next(batches)["subject"] == ["c", "c"]
@@ -240,7 +266,9 @@ def test_a_subject_too_small_or_of_another_kind_is_named(path: Path, tmp_path: P
     }
     store = vq.ingest(sources, tmp_path / "mixed.zarr", patch_size=PATCH)
     for subject, message in (("b", "larger than the volume"), ("c", "float32 with 1 channels")):
-        queue = vq.Queue(store, vq.UniformSampler(PATCH), "ct", 1, 1, subjects=["a", subject], shuffle="none")
+        queue = vq.Queue(
+            store, vq.UniformSampler(PATCH), "ct", 1, 1, subjects=["a", subject], shuffle="none"
+        )
         batches = iter(queue)
         next(batches)
         with pytest.raises(vq.UsageError, match=message) as raised:
@@ -254,8 +282,8 @@ def test_a_subject_too_small_or_of_another_kind_is_named(path: Path, tmp_path: P
         ({"volumes": []}, "at least one"),
         ({"volumes": ["ct", "ct"]}, "named twice"),
         ({"volumes": 3}, "expected a name"),
-        ({"volumes": ["mr"]}, "no volume \"mr\""),
-        ({"subjects": ["a", "x"]}, "no subject \"x\""),
+        ({"volumes": ["mr"]}, 'no volume "mr"'),
+        ({"subjects": ["a", "x"]}, 'no subject "x"'),
         ({"subjects": {"a": -1}}, "numbers of patches"),
         ({"subjects": 3}, "numbers of patches"),
         ({"patches_per_subject": 0}, "patches_per_subject 0"),
@@ -263,7 +291,10 @@ def test_a_subject_too_small_or_of_another_kind_is_named(path: Path, tmp_path: P
         ({"patches_per_subject": 2**62}, "2⁶²"),
         ({"batch_size": 0}, "batch_size 0"),
         ({"batch_size": 2**60}, "address space"),
-        ({"buffer_bytes": BATCH_BYTES - 1}, f"buffer_bytes {BATCH_BYTES - 1}: one batch of 4 patches takes {BATCH_BYTES}"),
+        (
+            {"buffer_bytes": BATCH_BYTES - 1},
+            f"buffer_bytes {BATCH_BYTES - 1}: one batch of 4 patches takes {BATCH_BYTES}",
+        ),
         ({"buffer_bytes": "much"}, "much"),
         ({"shuffle": "all"}, 'expected "global", "window" or "none"'),
         ({"eviction": "lru"}, 'expected "farthest" or "oldest"'),
@@ -288,17 +319,31 @@ def test_other_samplers_and_states_are_refused(path: Path) -> None:
     queue = queue_of(path)
     state = queue.state_dict()
     padding = vq.Queue(vq.open(path), vq.UniformSampler(PATCH, border="pad"), "ct", 100)
-    for other in (queue_of(path, seed=1), queue_of(path, patches_per_subject=3), queue_of(path, shuffle="none"), padding):
+    for other in (
+        queue_of(path, seed=1),
+        queue_of(path, patches_per_subject=3),
+        queue_of(path, shuffle="none"),
+        padding,
+    ):
         with pytest.raises(vq.UsageError, match="of another queue"):
             other.load_state_dict(state)
-    for broken in ({}, {**state, "position": -1}, {**state, "plan": "x"}, {**state, "version": 2}, 5, None):
+    for broken in (
+        {},
+        {**state, "position": -1},
+        {**state, "plan": "x"},
+        {**state, "version": 2},
+        5,
+        None,
+    ):
         with pytest.raises(vq.UsageError, match="state_dict"):
             queue.load_state_dict(broken)
     assert queue.state_dict() == state
 
 
 def test_a_queue_is_pickled_small(path: Path) -> None:
-    queue = queue_of(path, padding={"ct": "edge"}, subjects={"a": 3, "b": 2}, window_bytes="1MiB", cache_bytes=0)
+    queue = queue_of(
+        path, padding={"ct": "edge"}, subjects={"a": 3, "b": 2}, window_bytes="1MiB", cache_bytes=0
+    )
     pickled = pickle.dumps(queue)
     assert len(pickled) < 1000
     copy = pickle.loads(pickled)

@@ -1,4 +1,6 @@
-"""Reading is numpy: slices, paddings, batches, the caller's arrays; from threads, forks, within the cache's bound."""
+"""Reading is numpy: slices, paddings, batches, the caller's arrays; from threads, forks, within the
+cache's bound.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ SHAPE = (23, 40, 35)
 
 
 @pytest.fixture(scope="module", params=[None, 3], ids=["plain", "channels"])
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[vq.Volume, np.ndarray]:
+def pair(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[vq.Volume, np.ndarray]:
     voxels = noise(SHAPE if request.param is None else (request.param, *SHAPE), "i2", 3)
     # Some chunks hold nothing but zeros.
     voxels[..., 18:, 20:, :] = 0
@@ -28,7 +32,9 @@ def test_random_regions_are_numpys_slices(pair: tuple[vq.Volume, np.ndarray]) ->
     random = np.random.default_rng(seed := 11)
     for n in range(200):
         low = [int(random.integers(0, extent)) for extent in SHAPE]
-        size = tuple(int(random.integers(1, extent - at + 1)) for extent, at in zip(SHAPE, low, strict=True))
+        size = tuple(
+            int(random.integers(1, extent - at + 1)) for extent, at in zip(SHAPE, low, strict=True)
+        )
         box = tuple(slice(at, at + extent) for at, extent in zip(low, size, strict=True))
         expected = np.ascontiguousarray(voxels[..., *box])
         assert identical(volume.read(low, size), expected), f"seed {seed}, case {n}"
@@ -36,22 +42,30 @@ def test_random_regions_are_numpys_slices(pair: tuple[vq.Volume, np.ndarray]) ->
 
 
 @pytest.mark.parametrize(
-    ("padding", "mode"), [(-7, "constant"), (np.float32(0), "constant"), ("edge", "edge"), ("reflect", "reflect")]
+    ("padding", "mode"),
+    [(-7, "constant"), (np.float32(0), "constant"), ("edge", "edge"), ("reflect", "reflect")],
 )
 def test_padding_is_numpys(pair: tuple[vq.Volume, np.ndarray], padding: object, mode: str) -> None:
     volume, voxels = pair
     margin = 90
     around = [(0, 0)] * (voxels.ndim - 3) + [(margin, margin)] * 3
-    padded = np.pad(voxels, around, mode=mode, **({"constant_values": padding} if mode == "constant" else {}))
+    padded = np.pad(
+        voxels, around, mode=mode, **({"constant_values": padding} if mode == "constant" else {})
+    )
     random, starts = np.random.default_rng(seed := 13), []
     size = (9, 14, 11)
     for n in range(120):
         # Across a border, far outside, inside.
-        start = [int(random.integers(-margin, extent + margin - p + 1)) for extent, p in zip(SHAPE, size, strict=True)]
+        start = [
+            int(random.integers(-margin, extent + margin - p + 1))
+            for extent, p in zip(SHAPE, size, strict=True)
+        ]
         starts.append(start)
         box = tuple(slice(at + margin, at + margin + p) for at, p in zip(start, size, strict=True))
         expected = np.ascontiguousarray(padded[..., *box])
-        assert identical(volume.read(start, size, padding=padding), expected), f"seed {seed}, case {n}: {start}"
+        assert identical(volume.read(start, size, padding=padding), expected), (
+            f"seed {seed}, case {n}: {start}"
+        )
     whole = volume.read((-margin,) * 3, [extent + 2 * margin for extent in SHAPE], padding=padding)
     assert identical(whole, padded)
     batch = volume.read_batch(starts, size, padding=padding)
@@ -165,7 +179,20 @@ def test_basic_indexing_is_numpys(pair: tuple[vq.Volume, np.ndarray], index: obj
 
 
 @pytest.mark.parametrize(
-    "index", [99, -99, np.s_[..., 99], (0, 0, 0, 0, 0), np.s_[..., ...], 1.5, "x", None, [1, 2], np.array([1])], ids=str
+    "index",
+    [
+        99,
+        -99,
+        np.s_[..., 99],
+        (0, 0, 0, 0, 0),
+        np.s_[..., ...],
+        1.5,
+        "x",
+        None,
+        [1, 2],
+        np.array([1]),
+    ],
+    ids=str,
 )
 def test_other_indices_are_index_errors(pair: tuple[vq.Volume, np.ndarray], index: object) -> None:
     with pytest.raises(IndexError):
@@ -199,7 +226,9 @@ def test_impossible_sizes_are_refused(pair: tuple[vq.Volume, np.ndarray], size: 
         pair[0].read((0, 0, 0), size)
 
 
-def test_sizes_beyond_memory_are_refused_before_they_are_made(pair: tuple[vq.Volume, np.ndarray]) -> None:
+def test_sizes_beyond_memory_are_refused_before_they_are_made(
+    pair: tuple[vq.Volume, np.ndarray],
+) -> None:
     with pytest.raises(vq.UsageError, match="address space"):
         pair[0].read((0, 0, 0), 2**40, padding=0)
 
@@ -213,7 +242,9 @@ def test_many_threads_read_alike(tmp_path: Path) -> None:
         random = np.random.default_rng(seed)
         for _ in range(60):
             z, y, x = random.integers(0, (16, 32, 32))
-            if not np.array_equal(volume.read((z, y, x), 32), voxels[z : z + 32, y : y + 32, x : x + 32]):
+            if not np.array_equal(
+                volume.read((z, y, x), 32), voxels[z : z + 32, y : y + 32, x : x + 32]
+            ):
                 wrong.append((seed, z, y, x))
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
@@ -239,7 +270,9 @@ def read_on_the_pool(volume: vq.Volume) -> bytes:
 
 
 def test_a_forked_child_may_let_go_of_all_it_inherits(tmp_path: Path) -> None:
-    """Threads of the parent's pool are not there: the child neither ends nor awaits them, and the parent keeps its own."""
+    """Threads of the parent's pool are not there: the child neither ends nor awaits them, and the
+    parent keeps its own.
+    """
     inherited = [store_of(tmp_path, smooth((64, 128, 128)), patch_size=64, threads=2)]
     expected = read_on_the_pool(inherited[0])
 
@@ -264,7 +297,9 @@ def test_the_process_may_change_its_folder(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     store = vq.open("store.zarr")
     grid = vq.GridSampler((4, 3, 5))
-    result = vq.Aggregator(grid, (12, 9, 10), channels=None, dtype="i2", out="pred.zarr/case01/pred")
+    result = vq.Aggregator(
+        grid, (12, 9, 10), channels=None, dtype="i2", out="pred.zarr/case01/pred"
+    )
     monkeypatch.chdir(tmp_path / "elsewhere")
     volume = store["case01"]["ct"]
     assert identical(volume[...], voxels)
@@ -287,7 +322,9 @@ def test_the_cache_keeps_its_bound(tmp_path: Path, budget: int | str) -> None:
     for n in range(40):
         at = n * 5 % 30
         for _ in range(2):
-            assert np.array_equal(volume.read((at, at, at), 32), voxels[at : at + 32, at : at + 32, at : at + 32])
+            assert np.array_equal(
+                volume.read((at, at, at), 32), voxels[at : at + 32, at : at + 32, at : at + 32]
+            )
             assert store.cached_bytes <= most
             held = max(held, store.cached_bytes)
     # A bound that nothing comes near would show nothing.
@@ -315,7 +352,12 @@ def test_memory_does_not_grow_with_what_was_read(tmp_path: Path) -> None:
 
 def test_a_call_costs_microseconds(tmp_path: Path) -> None:
     # With the other codecs a block's decoding is in the time, which depends on the machine.
-    volume, out = store_of(tmp_path, smooth((32, 32, 32)), patch_size=32, codec="none"), np.empty((1, 1, 1), "i2")
+    volume, out = (
+        store_of(tmp_path, smooth((32, 32, 32)), patch_size=32, codec="none"),
+        np.empty((1, 1, 1), "i2"),
+    )
     volume.read((3, 4, 5), 1, out=out)
-    seconds = min(timeit.repeat(lambda: volume.read((3, 4, 5), 1, out=out), number=1000, repeat=9)) / 1000
+    seconds = (
+        min(timeit.repeat(lambda: volume.read((3, 4, 5), 1, out=out), number=1000, repeat=9)) / 1000
+    )
     assert seconds < 10e-6, f"{seconds * 1e6:.1f} µs"

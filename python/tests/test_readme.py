@@ -19,6 +19,8 @@ def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     names = {"model": lambda patch: patch}
     exec(compile(example, README.name, "exec"), names)
     assert names["batch"].shape == (8, 96, 96, 96)
-    image, prediction = (np.asanyarray(nib.load(name).dataobj) for name in ("ct.nii.gz", "pred.nii.gz"))
+    image, prediction = (
+        np.asanyarray(nib.load(name).dataobj) for name in ("ct.nii.gz", "pred.nii.gz")
+    )
     assert prediction.dtype == np.float32
     assert np.array_equal(prediction, image)

@@ -1,4 +1,6 @@
-"""Patches that replace those that came before: the result is that of a fresh aggregator with the last ones, bit for bit."""
+"""Patches that replace those that came before: the result is that of a fresh aggregator with the
+last ones, bit for bit.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,14 @@ def test_the_last_patches_count(tmp_path: Path, window: str, memory_bytes: int |
         expected = fresh(last, window=window, **options)
         for out in (None, tmp_path / f"{len(list(tmp_path.iterdir()))}.zarr/case/pred"):
             aggregator = vq.Aggregator(
-                GRID, SIZE, channels=2, window=window, out=out, memory_bytes=memory_bytes, replace=True, **options
+                GRID,
+                SIZE,
+                channels=2,
+                window=window,
+                out=out,
+                memory_bytes=memory_bytes,
+                replace=True,
+                **options,
             )
             for n in order[: len(order) * 2 // 3]:
                 aggregator.add(first[n], STARTS[n])
@@ -80,9 +89,15 @@ def test_missing_patches_leave_it_usable() -> None:
     aggregator = vq.Aggregator(GRID, SIZE, channels=2, memory_bytes=0, replace=True)
     for n in range(1, len(STARTS)):
         aggregator.add(last[-n], STARTS[n])
-    with pytest.raises(vq.UsageError, match=r"1 of \d+ patches are missing, the first begins at \[0, 0, 0\]"):
+    with pytest.raises(
+        vq.UsageError, match=r"1 of \d+ patches are missing, the first begins at \[0, 0, 0\]"
+    ):
         aggregator.finish()
-    assert (aggregator.missing, aggregator.has(STARTS[0]), aggregator.has(STARTS[1])) == (1, False, True)
+    assert (aggregator.missing, aggregator.has(STARTS[0]), aggregator.has(STARTS[1])) == (
+        1,
+        False,
+        True,
+    )
     for n in range(len(STARTS)):
         aggregator.add(last[n], STARTS[n])
     assert identical(aggregator.finish(), fresh(last))
@@ -111,12 +126,18 @@ def test_threads_that_replace_the_same_patches() -> None:
     grid = vq.GridSampler(4)
     starts = grid.locations((8, 8, 12))
     for memory_bytes in (0, 1500, "1GiB"):
-        aggregator = vq.Aggregator(grid, (8, 8, 12), channels=None, window="crop", memory_bytes=memory_bytes, replace=True)
+        aggregator = vq.Aggregator(
+            grid, (8, 8, 12), channels=None, window="crop", memory_bytes=memory_bytes, replace=True
+        )
         failures: list[BaseException] = []
 
-        def work(who: int, to: vq.Aggregator = aggregator, failures: list[BaseException] = failures) -> None:
+        def work(
+            who: int, to: vq.Aggregator = aggregator, failures: list[BaseException] = failures
+        ) -> None:
             try:
-                for n in np.random.default_rng(who).permutation(np.repeat(np.arange(len(starts)), 10)):
+                for n in np.random.default_rng(who).permutation(
+                    np.repeat(np.arange(len(starts)), 10)
+                ):
                     to.add(np.full((4, 4, 4), who, "f4"), starts[n])
             except BaseException as error:
                 failures.append(error)
@@ -154,7 +175,9 @@ def open_files(folder: Path) -> list[str]:
 
 
 def test_what_is_kept_goes_when_it_is_closed(tmp_path: Path) -> None:
-    aggregator = vq.Aggregator(GRID, SIZE, channels=2, out=tmp_path / "p.zarr/case/pred", memory_bytes=0, replace=True)
+    aggregator = vq.Aggregator(
+        GRID, SIZE, channels=2, out=tmp_path / "p.zarr/case/pred", memory_bytes=0, replace=True
+    )
     aggregator.add(answers(1)[0], STARTS[0])
     assert any("scratch" in name for name in open_files(tmp_path))
     aggregator.close()
@@ -164,7 +187,9 @@ def test_what_is_kept_goes_when_it_is_closed(tmp_path: Path) -> None:
 
 def test_patches_that_found_the_disk_full_may_be_added_again(tmp_path: Path) -> None:
     last = [patch.astype("f4") for patch in answers(6)]
-    aggregator = vq.Aggregator(GRID, SIZE, channels=2, out=tmp_path / "p.zarr/case/pred", memory_bytes=0, replace=True)
+    aggregator = vq.Aggregator(
+        GRID, SIZE, channels=2, out=tmp_path / "p.zarr/case/pred", memory_bytes=0, replace=True
+    )
     aggregator.add(np.stack(last[:3]), STARTS[:3])
     # Room for one patch more, not for three; what was there stays.
     with room(4 * 4096), pytest.raises(vq.StorageError, match="cannot write scratch space"):

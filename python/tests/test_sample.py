@@ -1,4 +1,6 @@
-"""Samplers: locations in range and everywhere, grids against TorchIO's, MONAI's and nnU-Net's rules written out."""
+"""Samplers: locations in range and everywhere, grids against TorchIO's, MONAI's and nnU-Net's rules
+written out.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,16 @@ SIZE = (9, 7, 11)
 @pytest.fixture(scope="module")
 def subject(tmp_path_factory: pytest.TempPathFactory) -> vq.Subject:
     folder = tmp_path_factory.mktemp("sample")
-    return vq.ingest({"a": write_nifti(folder / "a.nii", smooth(SIZE[::-1]))}, folder / "store.zarr")["a"]
+    return vq.ingest(
+        {"a": write_nifti(folder / "a.nii", smooth(SIZE[::-1]))}, folder / "store.zarr"
+    )["a"]
 
 
 @pytest.mark.parametrize("border", ["exclude", "clamp", "pad"])
 @pytest.mark.parametrize("patch", [(4, 3, 5), (9, 7, 11), (1, 1, 1)])
-def test_every_place_is_drawn_equally_often(subject: vq.Subject, border: str, patch: tuple[int, int, int]) -> None:
+def test_every_place_is_drawn_equally_often(
+    subject: vq.Subject, border: str, patch: tuple[int, int, int]
+) -> None:
     n = 20_000
     starts = vq.UniformSampler(patch, border=border).locations(subject, n, seed=1)
     assert (starts.shape, starts.dtype) == ((n, 3), np.int64)
@@ -38,7 +44,10 @@ def test_every_place_is_drawn_equally_often(subject: vq.Subject, border: str, pa
                 expected[at] = expected.get(at, 0) + 1 / s
         values, counts = np.unique(starts[:, axis], return_counts=True)
         assert set(values) == set(expected)
-        chi = sum((count - n * expected[v]) ** 2 / (n * expected[v]) for v, count in zip(values, counts, strict=True))
+        chi = sum(
+            (count - n * expected[v]) ** 2 / (n * expected[v])
+            for v, count in zip(values, counts, strict=True)
+        )
         # Ten degrees of freedom at most: 29.6 is passed once in a thousand seeds.
         assert chi < 29.6, (axis, chi)
 
@@ -46,7 +55,9 @@ def test_every_place_is_drawn_equally_often(subject: vq.Subject, border: str, pa
 def test_samples_do_not_depend_on_how_they_are_asked_for(subject: vq.Subject) -> None:
     sampler = vq.UniformSampler(3, border="pad")
     whole = sampler.locations(subject, 100, seed=5, epoch=2)
-    parts = [sampler.locations(subject, 10, seed=5, epoch=2, first=first) for first in range(0, 100, 10)]
+    parts = [
+        sampler.locations(subject, 10, seed=5, epoch=2, first=first) for first in range(0, 100, 10)
+    ]
     assert np.array_equal(np.concatenate(parts), whole)
     assert sampler.locations(subject, 0).shape == (0, 3)
     for other in ({"seed": 6, "epoch": 2}, {"seed": 5, "epoch": 3}, {"seed": 2, "epoch": 5}):
@@ -55,7 +66,10 @@ def test_samples_do_not_depend_on_how_they_are_asked_for(subject: vq.Subject) ->
 
 def test_patches_that_do_not_fit(subject: vq.Subject) -> None:
     for border in ("exclude", "clamp"):
-        with pytest.raises(vq.UsageError, match=r"patch size \[10, 7, 11\] is larger than the volume of \[9, 7, 11\]"):
+        with pytest.raises(
+            vq.UsageError,
+            match=r"patch size \[10, 7, 11\] is larger than the volume of \[9, 7, 11\]",
+        ):
             vq.UniformSampler((10, 7, 11), border=border).locations(subject, 1)
     assert len(vq.UniformSampler(50, border="pad").locations(subject, 4)) == 4
     with pytest.raises(vq.UsageError, match="larger"):
@@ -82,10 +96,13 @@ def test_grids_of_voxels(subject: vq.Subject, patch: tuple[int, int, int], paddi
         margins = [o // 2 if padding is not None else 0 for o in overlap]
         for placement, rule in (("flush", flush), ("even", even)):
             axes = [
-                shifted(rule(s + 2 * m, p, p - o), m) for s, p, o, m in zip(SIZE, patch, overlap, margins, strict=True)
+                shifted(rule(s + 2 * m, p, p - o), m)
+                for s, p, o, m in zip(SIZE, patch, overlap, margins, strict=True)
             ]
             grid = vq.GridSampler(patch, overlap=overlap, padding=padding, placement=placement)
-            assert grid.locations(subject).tolist() == [list(start) for start in itertools.product(*axes)]
+            assert grid.locations(subject).tolist() == [
+                list(start) for start in itertools.product(*axes)
+            ]
 
 
 @pytest.mark.parametrize("placement", ["flush", "even"])
@@ -100,7 +117,11 @@ def test_without_a_margin_only_short_axes_are_padded(placement: str) -> None:
         for axis in range(3):
             patch, extents = [1, 1, 1], [1, 1, 1]
             patch[axis], extents[axis] = p, size
-            voxels = overlap if isinstance(overlap, float) else [overlap if a == axis else 0 for a in range(3)]
+            voxels = (
+                overlap
+                if isinstance(overlap, float)
+                else [overlap if a == axis else 0 for a in range(3)]
+            )
             grid = vq.GridSampler(patch, voxels, padding=0, placement=placement, margin="none")
             starts = grid.locations(extents)
             assert starts[:, axis].tolist() == expected, (size, p, overlap)
@@ -117,11 +138,16 @@ def test_without_a_margin_only_short_axes_are_padded(placement: str) -> None:
 def test_fractions_are_monais_and_nnunets() -> None:
     for size, p, part in itertools.product((8, 33, 100), (3, 8), (0.0, 0.25, 0.5, 0.625, 0.99)):
         interval = p if p == size else max(int(p * (1 - part)), 1)
-        monai = [k * interval - max(k * interval + p - size, 0) for k in range(math.ceil((size - p) / interval) + 1)]
+        monai = [
+            k * interval - max(k * interval + p - size, 0)
+            for k in range(math.ceil((size - p) / interval) + 1)
+        ]
         grid = vq.GridSampler((1, 1, p), overlap=part).locations((1, 1, size))
         assert grid[:, 2].tolist() == sorted(set(monai)), (size, p, part)
         if part == 0.5:
-            nnunet = vq.GridSampler((1, 1, p), overlap=part, placement="even").locations((1, 1, size))
+            nnunet = vq.GridSampler((1, 1, p), overlap=part, placement="even").locations(
+                (1, 1, size)
+            )
             assert nnunet[:, 2].tolist() == even(size, p, p * 0.5), (size, p)
 
 
@@ -132,7 +158,8 @@ def test_an_int_is_voxels_and_a_float_a_part() -> None:
     assert vq.GridSampler(4, overlap=np.float64(0.5)).overlap == 0.5
     # A fraction of 0 has MONAI's stride, an overlap of 0 voxels TorchIO's: the same.
     assert (
-        vq.GridSampler(4, overlap=0.0).locations((9, 9, 9)).tolist() == vq.GridSampler(4).locations((9, 9, 9)).tolist()
+        vq.GridSampler(4, overlap=0.0).locations((9, 9, 9)).tolist()
+        == vq.GridSampler(4).locations((9, 9, 9)).tolist()
     )
 
 

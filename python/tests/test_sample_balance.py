@@ -1,4 +1,6 @@
-"""Weighted, label and constrained samplers: what they draw, what they refuse, how they are shown and pickled."""
+"""Weighted, label and constrained samplers: what they draw, what they refuse, how they are shown
+and pickled.
+"""
 
 from __future__ import annotations
 
@@ -44,27 +46,37 @@ def centres(starts: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple((starts + HALF).T)
 
 
-def test_centres_have_what_was_asked_for(dataset: vq.Dataset, voxels: dict[str, np.ndarray]) -> None:
+def test_centres_have_what_was_asked_for(
+    dataset: vq.Dataset, voxels: dict[str, np.ndarray]
+) -> None:
     subject, far = dataset["a"], 2**32 - 1
-    starts = vq.LabelSampler(PATCH, labels="seg", probabilities={np.int64(1): 3, far: np.float32(1), 9: 5}).locations(
-        subject, 4000, seed=1
-    )
+    starts = vq.LabelSampler(
+        PATCH, labels="seg", probabilities={np.int64(1): 3, far: np.float32(1), 9: 5}
+    ).locations(subject, 4000, seed=1)
     assert (starts.dtype, starts.shape) == (np.int64, (4000, 3))
     found, counts = np.unique(voxels["seg"][centres(starts)], return_counts=True)
     assert found.tolist() == [1, far]
     # 3000 expected, five standard deviations of a binomial.
     assert abs(counts[0] - 3000) < 5 * (4000 * 0.75 * 0.25) ** 0.5
     assert (voxels["seg"][centres(vq.LabelSampler(PATCH, "seg").locations(subject, 500))] > 0).all()
-    assert (voxels["heat"][centres(vq.WeightedSampler(PATCH, weights="heat").locations(subject, 500))] > 0).all()
+    assert (
+        voxels["heat"][centres(vq.WeightedSampler(PATCH, weights="heat").locations(subject, 500))]
+        > 0
+    ).all()
     # The first label map in the order of names; an image of integers will do as well.
     first = vq.LabelSampler(PATCH).locations(subject, 500)
     assert (voxels["mask"][centres(first)] == 1).all()
-    assert (voxels["ct"][centres(vq.LabelSampler(PATCH, "ct", [0, 0, 1]).locations(subject, 500))] == 2).all()
+    assert (
+        voxels["ct"][centres(vq.LabelSampler(PATCH, "ct", [0, 0, 1]).locations(subject, 500))] == 2
+    ).all()
 
 
 def test_probabilities_are_the_weights(dataset: vq.Dataset, voxels: dict[str, np.ndarray]) -> None:
     for border in ("exclude", "clamp", "pad"):
-        box = [slice(p // 2, s - (p - 1) // 2) if border == "exclude" else slice(0, s) for s, p in zip(SIZE, PATCH, strict=True)]
+        box = [
+            slice(p // 2, s - (p - 1) // 2) if border == "exclude" else slice(0, s)
+            for s, p in zip(SIZE, PATCH, strict=True)
+        ]
         expected = np.zeros(SIZE)
         expected[tuple(box)] = voxels["heat"][tuple(box)]
         expected /= expected.sum()
@@ -73,10 +85,15 @@ def test_probabilities_are_the_weights(dataset: vq.Dataset, voxels: dict[str, np
             weights[tuple(box)] = voxels[name][tuple(box)]
             found = vq.WeightedSampler(PATCH, name, border=border).probability_map(dataset["a"])
             np.testing.assert_allclose(found, weights / weights.sum(), rtol=1e-12)
-        found = vq.LabelSampler(PATCH, "seg", pos_neg=(1, 3), border=border).probability_map(dataset["a"])
+        found = vq.LabelSampler(PATCH, "seg", pos_neg=(1, 3), border=border).probability_map(
+            dataset["a"]
+        )
         inside = np.zeros(SIZE, bool)
         inside[tuple(box)] = True
-        for mask, part in ((inside & (voxels["seg"] > 0), 0.25), (inside & (voxels["seg"] == 0), 0.75)):
+        for mask, part in (
+            (inside & (voxels["seg"] > 0), 0.25),
+            (inside & (voxels["seg"] == 0), 0.75),
+        ):
             np.testing.assert_allclose(found[mask], part / mask.sum(), rtol=1e-12)
         assert (found[~inside] == 0).all()
         found = vq.UniformSampler(PATCH, border).probability_map(dataset["a"])
@@ -95,7 +112,9 @@ def test_samples_do_not_depend_on_threads_or_order(dataset: vq.Dataset) -> None:
     for sampler in samplers:
         whole = sampler.locations(one, 60, seed=5, epoch=2)
         assert np.array_equal(sampler.locations(eight, 60, seed=5, epoch=2), whole)
-        parts = [sampler.locations(eight, 20, seed=5, epoch=2, first=first) for first in (40, 20, 0)]
+        parts = [
+            sampler.locations(eight, 20, seed=5, epoch=2, first=first) for first in (40, 20, 0)
+        ]
         assert np.array_equal(np.concatenate(parts[::-1]), whole)
         assert not np.array_equal(sampler.locations(one, 60, seed=5, epoch=3), whole)
 
@@ -104,7 +123,12 @@ def test_constraints_hold(dataset: vq.Dataset, voxels: dict[str, np.ndarray]) ->
     subject = dataset["a"]
 
     def patches(name: str, starts: np.ndarray) -> np.ndarray:
-        return np.stack([voxels[name][tuple(slice(s, s + p) for s, p in zip(at, PATCH, strict=True))] for at in starts])
+        return np.stack(
+            [
+                voxels[name][tuple(slice(s, s + p) for s, p in zip(at, PATCH, strict=True))]
+                for at in starts
+            ]
+        )
 
     uniform = vq.UniformSampler(PATCH)
     plain = uniform.locations(subject, 300)
@@ -120,7 +144,11 @@ def test_constraints_hold(dataset: vq.Dataset, voxels: dict[str, np.ndarray]) ->
     inside = vq.ConstrainedSampler(vq.LabelSampler(PATCH, "mask"), inside="mask", attempts=5000)
     assert (patches("mask", inside.locations(subject, 20)) == 1).all()
 
-    distant = vq.ConstrainedSampler(uniform, min_distance=7.5).locations(subject, 40, seed=2).astype(float)
+    distant = (
+        vq.ConstrainedSampler(uniform, min_distance=7.5)
+        .locations(subject, 40, seed=2)
+        .astype(float)
+    )
     distances = [np.linalg.norm(a - b) for a, b in itertools.combinations(distant, 2)]
     assert min(distances) >= 7.5
     every = vq.UniformSampler(PATCH).locations(subject, 40, seed=2).astype(float)
@@ -130,15 +158,26 @@ def test_constraints_hold(dataset: vq.Dataset, voxels: dict[str, np.ndarray]) ->
 def test_constraints_that_fail(dataset: vq.Dataset, voxels: dict[str, np.ndarray]) -> None:
     subject, uniform = dataset["a"], vq.UniformSampler(PATCH, "pad")
     limits = {"min_foreground": 1.0, "labels": "seg", "attempts": 3}
-    with pytest.raises(vq.UsageError, match=r"sample \d of subject \"a\": none of 3 attempts .*on_failure=\"best\""):
+    with pytest.raises(
+        vq.UsageError, match=r"sample \d of subject \"a\": none of 3 attempts .*on_failure=\"best\""
+    ):
         vq.ConstrainedSampler(uniform, **limits).locations(subject, 5)
-    starts = vq.ConstrainedSampler(uniform, **limits, on_failure="best").locations(subject, 5, seed=9)
+    starts = vq.ConstrainedSampler(uniform, **limits, on_failure="best").locations(
+        subject, 5, seed=9
+    )
     padded = np.pad(voxels["seg"] > 0, 8)
     for n, start in enumerate(starts):
         # The attempts are those of the page: nonce n + 2**32 a; the first is the sampler's own.
-        filled = padded[tuple(slice(s + 8, s + 8 + p) for s, p in zip(start, PATCH, strict=True))].mean()
+        filled = padded[
+            tuple(slice(s + 8, s + 8 + p) for s, p in zip(start, PATCH, strict=True))
+        ].mean()
         own = uniform.locations(subject, 1, seed=9, first=n)[0]
-        assert filled >= padded[tuple(slice(s + 8, s + 8 + p) for s, p in zip(own, PATCH, strict=True))].mean()
+        assert (
+            filled
+            >= padded[
+                tuple(slice(s + 8, s + 8 + p) for s, p in zip(own, PATCH, strict=True))
+            ].mean()
+        )
     with pytest.raises(vq.UsageError, match="65536"):
         vq.ConstrainedSampler(uniform, min_distance=1).locations(subject, 1, first=70_000)
 
@@ -152,12 +191,20 @@ def test_subjects_are_drawn_by_their_weights(dataset: vq.Dataset) -> None:
         drawn = [sampler.subject(k, seed=1, epoch=2) for k in range(1000)]
         assert sampler.counts(1000, seed=1, epoch=2) == {name: drawn.count(name) for name in "ab"}
         assert abs(drawn.count("a") - 500) < 5 * 15.8
-    for weights, error in (({"a": -1}, "-1"), ({"a": 0}, "0"), ("sizes", "equal"), ({"c": 1}, '"c"'), (3, "numbers")):
+    for weights, error in (
+        ({"a": -1}, "-1"),
+        ({"a": 0}, "0"),
+        ("sizes", "equal"),
+        ({"c": 1}, '"c"'),
+        (3, "numbers"),
+    ):
         with pytest.raises(vq.UsageError, match=error):
             vq.SubjectSampler(dataset, weights)
 
 
-def test_sums_of_weights_are_what_the_specification_says(dataset: vq.Dataset, voxels: dict[str, np.ndarray]) -> None:
+def test_sums_of_weights_are_what_the_specification_says(
+    dataset: vq.Dataset, voxels: dict[str, np.ndarray]
+) -> None:
     vq.WeightedSampler(PATCH, "ct").locations(dataset["a"], 1)
     store = reader.open_store(dataset.path)["a"]
     assert store["seg"].chunk_sums() is None
@@ -165,7 +212,9 @@ def test_sums_of_weights_are_what_the_specification_says(dataset: vq.Dataset, vo
         c, weights, expected = dataset["a"][name].chunks, voxels[name].astype("f8"), []
         for at in itertools.product(*(range(-(-s // n)) for s, n in zip(SIZE, c, strict=True))):
             chunk = weights[tuple(slice(i * n, (i + 1) * n) for i, n in zip(at, c, strict=True))]
-            expected.append(in_order(in_order(row) for row in chunk.reshape(-1, chunk.shape[2]).tolist()))
+            expected.append(
+                in_order(in_order(row) for row in chunk.reshape(-1, chunk.shape[2]).tolist())
+            )
         assert store[name].chunk_sums() == expected
     vq.verify(dataset.path)
 
@@ -187,7 +236,9 @@ def test_places_in_another_spacing(tmp_path: Path) -> None:
     fine = np.arange(12 * 8 * 16).reshape(16, 8, 12).astype("i2")
     coarse = np.ascontiguousarray(fine[::2, ::2, ::2])
     paths = {
-        name: write_nifti(tmp_path / f"{name}.nii", voxels.T, edit=lambda header, s=spacing: place(header, s))
+        name: write_nifti(
+            tmp_path / f"{name}.nii", voxels.T, edit=lambda header, s=spacing: place(header, s)
+        )
         for name, voxels, spacing in (("fine", fine, 1.0), ("coarse", coarse, 2.0))
     }
     store = vq.ingest(paths, tmp_path / "s.zarr", patch_size=4)
@@ -196,7 +247,9 @@ def test_places_in_another_spacing(tmp_path: Path) -> None:
     starts, size = scale.patches([(0, 2, 4), (8, 0, 6)], 4)
     assert (starts.tolist(), size) == ([[0, 1, 2], [4, 0, 3]], (2, 2, 2))
     there = store["coarse"]["image"].read_batch(starts, size)
-    assert np.array_equal(there, store["fine"]["image"].read_batch([(0, 2, 4), (8, 0, 6)], 4)[:, ::2, ::2, ::2])
+    assert np.array_equal(
+        there, store["fine"]["image"].read_batch([(0, 2, 4), (8, 0, 6)], 4)[:, ::2, ::2, ::2]
+    )
     for starts, size in (([(1, 2, 4)], 4), ([(0, 2, 4)], 3)):
         with pytest.raises(vq.UsageError, match="multiples of 2"):
             scale.patches(starts, size)
@@ -221,7 +274,10 @@ def test_places_in_another_spacing(tmp_path: Path) -> None:
         (lambda: vq.ConstrainedSampler(vq.UniformSampler(4), min_distance=-1), "-1"),
         (lambda: vq.ConstrainedSampler(vq.UniformSampler(4), attempts=0), "attempts"),
         (lambda: vq.ConstrainedSampler(vq.UniformSampler(4), labels="seg"), "min_foreground"),
-        (lambda: vq.ConstrainedSampler(vq.ConstrainedSampler(vq.UniformSampler(4))), "constraints already"),
+        (
+            lambda: vq.ConstrainedSampler(vq.ConstrainedSampler(vq.UniformSampler(4))),
+            "constraints already",
+        ),
         (lambda: vq.ConstrainedSampler(vq.UniformSampler(4), on_failure="skip"), "skip"),
     ],
 )
@@ -245,7 +301,12 @@ def test_what_a_subject_cannot_give(dataset: vq.Dataset) -> None:
         with pytest.raises(vq.UsageError, match=words):
             sampler.locations(subject, 1)
     for sampler in (vq.UniformSampler(PATCH), vq.LabelSampler(PATCH, "seg")):
-        for wrong in ({"n": -1}, {"n": 1, "seed": -1}, {"n": 2, "first": 2**32 - 1}, {"n": 1, "epoch": 2**64}):
+        for wrong in (
+            {"n": -1},
+            {"n": 1, "seed": -1},
+            {"n": 2, "first": 2**32 - 1},
+            {"n": 1, "epoch": 2**64},
+        ):
             with pytest.raises(vq.UsageError):
                 sampler.locations(subject, **wrong)
     with pytest.raises(vq.DataError, match="label maps hold integers"):

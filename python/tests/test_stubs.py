@@ -1,4 +1,6 @@
-"""The stubs say what the compiled module has, and a strictly typed script of a user passes with them."""
+"""The stubs say what the compiled module has, and a strictly typed script of a user passes with
+them.
+"""
 
 import inspect
 import os
@@ -19,7 +21,9 @@ def public(names) -> set[str]:
 
 
 def assert_passes(tmp_path: Path, *command: object) -> None:
-    """In a folder of its own, where it leaves its cache; the package is found where it was installed from."""
+    """In a folder of its own, where it leaves its cache; the package is found where it was
+    installed from.
+    """
     environment = {**os.environ, "MYPYPATH": str(Path(vq.__file__).parents[1])}
     command = [sys.executable, "-m", *map(str, command)]
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -31,7 +35,9 @@ def test_stubs_agree_with_the_module(tmp_path: Path) -> None:
     allowed = tmp_path / "allowed"
     # What the stub lists is listed by it.
     allowed.write_text("voxquarry._native.__all__\n")
-    assert_passes(tmp_path, "mypy.stubtest", "--concise", "--allowlist", allowed, "voxquarry._native")
+    assert_passes(
+        tmp_path, "mypy.stubtest", "--concise", "--allowlist", allowed, "voxquarry._native"
+    )
 
 
 def test_strictly_typed_scripts_pass(tmp_path: Path) -> None:
@@ -41,7 +47,9 @@ def test_strictly_typed_scripts_pass(tmp_path: Path) -> None:
 def test_the_typed_script_runs(tmp_path: Path) -> None:
     voxels = smooth((20, 18, 17))
     store_of(tmp_path, voxels, patch_size=16)
-    mean, labels = typed_script.predict(tmp_path / "store.zarr", tmp_path / "pred.zarr/case01/labels")
+    mean, labels = typed_script.predict(
+        tmp_path / "store.zarr", tmp_path / "pred.zarr/case01/labels"
+    )
     assert identical(mean, voxels.astype(np.float32))
     assert np.array_equal(labels, voxels >= 0)
 

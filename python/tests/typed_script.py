@@ -22,7 +22,9 @@ def predict(store: Path, out: Path) -> tuple[NDArray[np.float32], NDArray[Any]]:
         assert batch["ct"].shape == (2, 1, 8, 8, 8), size
 
     grid = vq.GridSampler((8, 6, 8), overlap=2)
-    result = vq.Aggregator(grid, volume, channels=None, window="hann", memory_bytes="1MiB", replace=True)
+    result = vq.Aggregator(
+        grid, volume, channels=None, window="hann", memory_bytes="1MiB", replace=True
+    )
     starts: NDArray[np.int64] = grid.locations(volume)
     for start in starts:
         result.add(volume.read(start, grid.patch_size, padding="edge"), start)

@@ -15,7 +15,8 @@ from helpers import smooth, write_nifti
 
 import voxquarry as vq
 
-# Turned, flipped and anisotropic, so that no wrong affine looks right; without shear, which SimpleITK refuses.
+# Turned, flipped and anisotropic, so that no wrong affine looks right; without shear, which
+# SimpleITK refuses.
 AFFINE = np.array([[0, -1.5, 0, 20], [0.75, 0, 0, -30], [0, 0, 2.5, 7], [0, 0, 0, 1]])
 SIZES = {"a": (40, 37, 50), "b": (33, 48, 36), "c": (45, 36, 41)}
 
@@ -51,7 +52,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
         for name, size in SIZES.items()
     }
     files = {
-        name: {volume: write_nifti(folder / f"{name}-{volume}.nii", array.T, edit=place) for volume, array in volumes.items()}
+        name: {
+            volume: write_nifti(folder / f"{name}-{volume}.nii", array.T, edit=place)
+            for volume, array in volumes.items()
+        }
         for name, volumes in voxels.items()
     }
     sources = {name: paths | {"seg": vq.Labels(paths["seg"])} for name, paths in files.items()}
@@ -61,13 +65,21 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 
 def blocks(random: np.random.Generator, size: tuple[int, int, int]) -> np.ndarray:
     """Labels 0 to 4 in blocks of five voxels, most of them 0."""
-    coarse = random.choice(5, [n // 5 + 1 for n in size], p=[0.7, 0.15, 0.1, 0.04, 0.01]).astype("u2")
-    return np.ascontiguousarray(np.kron(coarse, np.ones((5, 5, 5), "u2"))[tuple(slice(n) for n in size)])
+    coarse = random.choice(5, [n // 5 + 1 for n in size], p=[0.7, 0.15, 0.1, 0.04, 0.01]).astype(
+        "u2"
+    )
+    return np.ascontiguousarray(
+        np.kron(coarse, np.ones((5, 5, 5), "u2"))[tuple(slice(n) for n in size)]
+    )
 
 
 @pytest.fixture
-def examples(pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[CodeType]]:
-    """The Python examples of a guide in ``docs``, ready to run in a folder that has the guides' ``store.zarr``."""
+def examples(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], list[CodeType]]:
+    """The Python examples of a guide in ``docs``, ready to run in a folder that has the guides'
+    ``store.zarr``.
+    """
     (tmp_path / "store.zarr").symlink_to(pair.path)
     monkeypatch.chdir(tmp_path)
 

@@ -1,4 +1,4 @@
-"""What export compresses in parallel blocks is read by ITK, whose reader is another than nibabel's."""
+"""ITK, whose reader is not nibabel's, reads what export compresses in parallel blocks."""
 
 from __future__ import annotations
 
@@ -29,8 +29,12 @@ def test_several_blocks(tmp_path: Path) -> None:
 def test_channels_of_a_result(tmp_path: Path) -> None:
     voxels = smooth((3, 70, 80, 90), "f4")
     grid = vq.GridSampler(voxels.shape[1:])
-    aggregator = vq.Aggregator(grid, voxels.shape[1:], channels=3, out=tmp_path / "pred.zarr/a/pred")
+    aggregator = vq.Aggregator(
+        grid, voxels.shape[1:], channels=3, out=tmp_path / "pred.zarr/a/pred"
+    )
     aggregator.add(voxels, (0, 0, 0))
     vq.export(aggregator.finish(), tmp_path / "pred.nii.gz")
     assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "pred.nii.gz")), voxels)
-    assert np.array_equal(tio.ScalarImage(tmp_path / "pred.nii.gz").numpy(), voxels.transpose(0, 3, 2, 1))
+    assert np.array_equal(
+        tio.ScalarImage(tmp_path / "pred.nii.gz").numpy(), voxels.transpose(0, 3, 2, 1)
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -30,7 +28,10 @@ class Patches(Dataset):
         return COUNT
 
     def __getitem__(self, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        volumes = [torch.from_numpy(self.subject[name].read(self.starts[n], self.patch)) for name in ("ct", "seg")]
+        volumes = [
+            torch.from_numpy(self.subject[name].read(self.starts[n], self.patch))
+            for name in ("ct", "seg")
+        ]
         return (*volumes, torch.from_numpy(self.starts[n]))
 
 
@@ -39,11 +40,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, np.n
     folder = tmp_path_factory.mktemp("loader")
     voxels = {"ct": smooth(SIZE), "seg": smooth(SIZE, "i4").astype("u1") % 5}
     files = {name: write_nifti(folder / f"{name}.nii", array.T) for name, array in voxels.items()}
-    vq.ingest({"case01": files | {"seg": vq.Labels(files["seg"])}}, folder / "store.zarr", patch_size=32)
+    vq.ingest(
+        {"case01": files | {"seg": vq.Labels(files["seg"])}}, folder / "store.zarr", patch_size=32
+    )
     return str(folder / "store.zarr"), voxels
 
 
-# Python 3.12 and later warn about any fork of a process with threads; that it works here is what is tested.
+# Python 3.12 and later warn about any fork of a process with threads; that it works here is what is
+# tested.
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("patch", PATCHES)
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -55,14 +59,21 @@ def test_workers_deliver_what_one_process_reads(
     # Reads in the parent, so that its pool runs and its cache is warm before there are workers.
     alone = list(DataLoader(patches, batch_size=4))
     assert patches.subject["ct"].read((0, 0, 0), 64).nbytes > 256 << 10
-    loader = DataLoader(patches, batch_size=4, num_workers=2, multiprocessing_context=method, timeout=60)
+    loader = DataLoader(
+        patches, batch_size=4, num_workers=2, multiprocessing_context=method, timeout=60
+    )
     # Workers end with an epoch, and the next has new ones.
     for _ in range(2 if method == "fork" else 1):
         batches = list(loader)
         assert len(batches) == len(alone) == COUNT // 4
         for found, expected in zip(batches, alone, strict=True):
-            assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(found, expected, strict=True))
-        for ct, seg, start in zip(*(torch.cat(part) for part in zip(*batches, strict=True)), strict=True):
+            assert all(
+                torch.equal(a, b) and a.dtype == b.dtype
+                for a, b in zip(found, expected, strict=True)
+            )
+        for ct, seg, start in zip(
+            *(torch.cat(part) for part in zip(*batches, strict=True)), strict=True
+        ):
             box = tuple(slice(at, at + p) for at, p in zip(start.tolist(), patch, strict=True))
             assert np.array_equal(ct.numpy(), voxels["ct"][box])
             assert np.array_equal(seg.numpy(), voxels["seg"][box])

@@ -1,4 +1,6 @@
-"""``voxquarry.monai``: patches with affine and location, in MONAI's loader; crops with MONAI's distribution."""
+"""``voxquarry.monai``: patches with affine and location, in MONAI's loader; crops with MONAI's
+distribution.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +31,23 @@ def assert_patch(item: dict, names: list[str], pair: Pair) -> None:
         patch, voxels = item[name], pair.voxels[item["subject"]][name]
         assert isinstance(patch, MetaTensor)
         expected = voxels[z0:z1, y0:y1, x0:x1]
-        assert patch.dtype == torch.from_numpy(expected.astype("i4") if expected.dtype == "u2" else expected).dtype
+        assert (
+            patch.dtype
+            == torch.from_numpy(expected.astype("i4") if expected.dtype == "u2" else expected).dtype
+        )
         assert np.array_equal(patch[0].numpy(), expected)
         assert patch.meta["location"].tolist() == item["location"].tolist()
         assert patch.meta["subject"] == item["subject"]
         # Of any voxel the affine says where it is.
         index = np.array([3, 5, 7])
         found = patch.affine.numpy() @ [*index, 1]
-        np.testing.assert_allclose(found, AFFINE @ [*(index + [z0, y0, x0])[::-1], 1], atol=1e-6)
+        np.testing.assert_allclose(
+            found, AFFINE @ [*np.add(index, (z0, y0, x0))[::-1], 1], atol=1e-6
+        )
 
 
-# Python 3.12 and later warn about any fork of a process with threads; that it works here is what is tested.
+# Python 3.12 and later warn about any fork of a process with threads; that it works here is what is
+# tested.
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_dataset_in_the_loader(pair: Pair) -> None:
     dataset = vm.Dataset(pair.open(), vq.UniformSampler(PATCH), ["ct", "seg"], 4, seed=3)
@@ -48,9 +56,14 @@ def test_dataset_in_the_loader(pair: Pair) -> None:
         assert_patch(item, ["ct", "seg"], pair)
     alone = None
     for workers in (0, 2):
-        batches = list(DataLoader(dataset, batch_size=4, num_workers=workers, timeout=60 * bool(workers)))
+        batches = list(
+            DataLoader(dataset, batch_size=4, num_workers=workers, timeout=60 * bool(workers))
+        )
         assert [batch["ct"].shape for batch in batches] == [(4, 1, *PATCH)] * 3
-        assert all(isinstance(batch["ct"], MetaTensor) and batch["location"].shape == (4, 6) for batch in batches)
+        assert all(
+            isinstance(batch["ct"], MetaTensor) and batch["location"].shape == (4, 6)
+            for batch in batches
+        )
         assert [name for batch in batches for name in batch["subject"]] == [*"aaaabbbbcccc"]
         voxels = torch.cat([batch["ct"] for batch in batches]).as_tensor()
         affines = torch.cat([batch["ct"].affine for batch in batches])
@@ -64,12 +77,19 @@ def test_monais_transforms_follow(pair: Pair) -> None:
     """Turned to RAS, a patch is what MONAI's own loading and cropping gives."""
     turn = mt.Orientationd(["ct"], axcodes="RAS", labels=None)
     dataset = vm.Dataset(pair.open(), vq.UniformSampler(PATCH), ["ct"], 3, transform=turn)
-    load = mt.Compose([mt.LoadImage(image_only=True, reader="NibabelReader", dtype=np.int16), mt.EnsureChannelFirst()])
+    load = mt.Compose(
+        [
+            mt.LoadImage(image_only=True, reader="NibabelReader", dtype=np.int16),
+            mt.EnsureChannelFirst(),
+        ]
+    )
     for n in range(len(dataset)):
         item = dataset[n]
         whole = load(pair.files[item["subject"]]["ct"])
         z0, y0, x0, z1, y1, x1 = item["location"].tolist()
-        expected = mt.Orientation(axcodes="RAS", labels=None)(mt.SpatialCrop(roi_start=(x0, y0, z0), roi_end=(x1, y1, z1))(whole))
+        expected = mt.Orientation(axcodes="RAS", labels=None)(
+            mt.SpatialCrop(roi_start=(x0, y0, z0), roi_end=(x1, y1, z1))(whole)
+        )
         assert torch.equal(item["ct"].as_tensor(), expected.as_tensor())
         np.testing.assert_allclose(item["ct"].affine, expected.affine, atol=1e-4)
 
@@ -84,7 +104,12 @@ CROPS = [
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize(("crop", "options"), CROPS)
 def test_crops_in_monais_pipeline(pair: Pair, crop: type, options: dict) -> None:
-    transform = mt.Compose([crop(["ct", "seg", "map"], spatial_size=PATCH, num_samples=3, **options), mt.ToDeviced(["ct"], "cpu")])
+    transform = mt.Compose(
+        [
+            crop(["ct", "seg", "map"], spatial_size=PATCH, num_samples=3, **options),
+            mt.ToDeviced(["ct"], "cpu"),
+        ]
+    )
     runs = []
     for workers in (0, 2):
         transform.set_random_state(seed=5)
@@ -101,7 +126,9 @@ def test_crops_in_monais_pipeline(pair: Pair, crop: type, options: dict) -> None
     # Each crop draws anew, and the same after the same seed.
     assert len({tuple(place) for run in runs for place in run.tolist()}) > 9
     once, again = (
-        crop(["ct"], spatial_size=PATCH, num_samples=4, **options).set_random_state(seed=1)(vm.subjects(pair.open())[0])
+        crop(["ct"], spatial_size=PATCH, num_samples=4, **options).set_random_state(seed=1)(
+            vm.subjects(pair.open())[0]
+        )
         for _ in range(2)
     )
     assert [p["location"].tolist() for p in once] == [p["location"].tolist() for p in again]
@@ -122,45 +149,65 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, dict]:
         "map": (random.random(SIZE) * (random.random(SIZE) < 0.7)).astype("f4"),
     }
     files = {name: write_nifti(folder / f"{name}.nii", array.T) for name, array in arrays.items()}
-    ds = vq.ingest({"a": files | {"seg": vq.Labels(files["seg"])}}, folder / "store.zarr", patch_size=4)
+    ds = vq.ingest(
+        {"a": files | {"seg": vq.Labels(files["seg"])}}, folder / "store.zarr", patch_size=4
+    )
     return vm.subjects(ds)[0], {name: MetaTensor(array[None]) for name, array in arrays.items()}
 
 
 def assert_alike(found: Counter, expected: Counter) -> None:
-    """Two samples of one distribution: a chi-square that fails once in ten thousand seeds (Wilson and Hilferty)."""
+    """Two samples of one distribution: a chi-square that fails once in ten thousand seeds (Wilson
+    and Hilferty).
+    """
     places = sorted(set(found) | set(expected))
     chi = sum((found[p] - expected[p]) ** 2 / (found[p] + expected[p]) for p in places)
     degrees = len(places) - 1
-    assert chi < degrees * (1 - 2 / (9 * degrees) + 3.72 * (2 / (9 * degrees)) ** 0.5) ** 3, (chi, degrees)
+    assert chi < degrees * (1 - 2 / (9 * degrees) + 3.72 * (2 / (9 * degrees)) ** 0.5) ** 3, (
+        chi,
+        degrees,
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
     [
         ("RandCropByPosNegLabeld", {"label_key": "seg", "pos": 3, "neg": 1}),
-        ("RandCropByPosNegLabeld", {"label_key": "seg", "pos": 1, "neg": 1, "image_key": "ct", "image_threshold": 20}),
+        (
+            "RandCropByPosNegLabeld",
+            {"label_key": "seg", "pos": 1, "neg": 1, "image_key": "ct", "image_threshold": 20},
+        ),
         ("RandCropByPosNegLabeld", {"label_key": "seg", "pos": 1, "neg": 0}),
         ("RandCropByLabelClassesd", {"label_key": "seg", "num_classes": 4, "ratios": [1, 2, 0, 5]}),
-        ("RandCropByLabelClassesd", {"label_key": "seg", "num_classes": 4, "image_key": "ct", "image_threshold": 5}),
+        (
+            "RandCropByLabelClassesd",
+            {"label_key": "seg", "num_classes": 4, "image_key": "ct", "image_threshold": 5},
+        ),
     ],
 )
 def test_crops_have_monais_distribution(small: tuple[dict, dict], name: str, options: dict) -> None:
     stored, tensors = small
     counts = []
     for module, data in ((vm, stored), (mt, tensors)):
-        crop = getattr(module, name)(["ct"], spatial_size=SMALL, num_samples=DRAWS, **options).set_random_state(seed=8)
+        crop = getattr(module, name)(
+            ["ct"], spatial_size=SMALL, num_samples=DRAWS, **options
+        ).set_random_state(seed=8)
         # Voxels are as good as places: no two patches here have the same.
         counts.append(Counter(patch["ct"].numpy().tobytes() for patch in crop(data)))
     assert_alike(*counts)
 
 
 def test_weighted_crop_is_by_weight(small: tuple[dict, dict]) -> None:
-    """MONAI leaves out the last place of each axis; the others are drawn as often, in proportion."""
+    """MONAI leaves out the last place of each axis; the others are drawn in proportion."""
     stored, tensors = small
-    crop = {m: m.RandWeightedCropd(["ct"], "map", SMALL, DRAWS).set_random_state(seed=4) for m in (vm, mt)}
+    crop = {
+        m: m.RandWeightedCropd(["ct"], "map", SMALL, DRAWS).set_random_state(seed=4)
+        for m in (vm, mt)
+    }
     patches = crop[vm](stored)
     last = [n - p for n, p in zip(SIZE, SMALL, strict=True)]
-    inner = [p for p in patches if all(a < b for a, b in zip(p["location"].tolist(), last, strict=False))]
+    inner = [
+        p for p in patches if all(a < b for a, b in zip(p["location"].tolist(), last, strict=False))
+    ]
     assert len(inner) < len(patches)
     places = Counter(tuple(p["location"].tolist()[:3]) for p in patches)
     weights = tensors["map"][0].numpy()
@@ -181,8 +228,12 @@ def test_weighted_crop_is_by_weight(small: tuple[dict, dict]) -> None:
 def test_arrays_are_left_to_monai(small: tuple[dict, dict]) -> None:
     _, tensors = small
     for crop, options in CROPS:
-        mine = crop(["ct", "seg"], spatial_size=SMALL, num_samples=5, **options).set_random_state(seed=2)
-        theirs = getattr(mt, crop.__name__)(["ct", "seg"], spatial_size=SMALL, num_samples=5, **options).set_random_state(seed=2)
+        mine = crop(["ct", "seg"], spatial_size=SMALL, num_samples=5, **options).set_random_state(
+            seed=2
+        )
+        theirs = getattr(mt, crop.__name__)(
+            ["ct", "seg"], spatial_size=SMALL, num_samples=5, **options
+        ).set_random_state(seed=2)
         for a, b in zip(mine(tensors), theirs(tensors), strict=True):
             assert torch.equal(a["ct"], b["ct"])
             assert torch.equal(a["seg"], b["seg"])
@@ -218,4 +269,6 @@ def test_real_values(tmp_path: Path) -> None:
     item = vm.Dataset(ds, vq.UniformSampler(4))[0]
     z, y, x = item["location"].tolist()[:3]
     assert item["image"].dtype == torch.float32
-    assert np.array_equal(item["image"][0].numpy(), voxels[z : z + 4, y : y + 4, x : x + 4] * 0.5 - 1024)
+    assert np.array_equal(
+        item["image"][0].numpy(), voxels[z : z + 4, y : y + 4, x : x + 4] * 0.5 - 1024
+    )

@@ -1,4 +1,6 @@
-"""Blending against TorchIO's aggregator and MONAI's sliding window, with patches that disagree wherever they overlap."""
+"""Blending against TorchIO's aggregator and MONAI's sliding window, with patches that disagree
+wherever they overlap.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ Triple = tuple[int, int, int]
 
 
 def answer(start: Sequence[int], patch: np.ndarray, channels: int) -> np.ndarray:
-    """A model whose answer depends on where the patch lies: ``(z, y, x)`` to ``(c, z, y, x)``, positive."""
+    """A model whose answer depends on where the patch lies: ``(z, y, x)`` to ``(c, z, y, x)``,
+    positive.
+    """
     random = np.random.default_rng([int(at) + 1000 for at in start])
     return (patch + 1.0) * random.uniform(0.5, 2.0, (channels, *patch.shape))
 
@@ -71,16 +75,24 @@ def test_torchio(case: str, window: str, padding: float | str | None, channels: 
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=0)
 
 
-def monai_blend(voxels: np.ndarray, roi: Triple, overlap: Sequence[float], mode: str, channels: int) -> np.ndarray:
+def monai_blend(
+    voxels: np.ndarray, roi: Triple, overlap: Sequence[float], mode: str, channels: int
+) -> np.ndarray:
     padding = [max(p - s, 0) // 2 for p, s in zip(roi, voxels.shape, strict=True)]
 
     def predictor(windows: torch.Tensor, places: Sequence[Sequence[slice]]) -> torch.Tensor:
-        starts = [[s.start - m for s, m in zip(place[2:], padding, strict=True)] for place in places]
-        answers = [answer(start, w[0].numpy(), channels) for start, w in zip(starts, windows, strict=True)]
+        starts = [
+            [s.start - m for s, m in zip(place[2:], padding, strict=True)] for place in places
+        ]
+        answers = [
+            answer(start, w[0].numpy(), channels) for start, w in zip(starts, windows, strict=True)
+        ]
         return torch.from_numpy(np.stack(answers))
 
     whole = torch.from_numpy(voxels)[None, None]
-    return sliding_window_inference(whole, roi, 3, predictor, overlap, mode, with_coord=True)[0].numpy()
+    return sliding_window_inference(whole, roi, 3, predictor, overlap, mode, with_coord=True)[
+        0
+    ].numpy()
 
 
 def our_blend(grid: vq.GridSampler, voxels: np.ndarray, window: str, channels: int) -> np.ndarray:
@@ -88,7 +100,9 @@ def our_blend(grid: vq.GridSampler, voxels: np.ndarray, window: str, channels: i
     padded = np.pad(voxels, [(r, r) for r in room])
     result = vq.Aggregator(grid, voxels.shape, channels=channels, window=window, dtype="float64")
     for start in grid.locations(voxels.shape):
-        box = tuple(slice(at + r, at + r + p) for at, r, p in zip(start, room, grid.patch_size, strict=True))
+        box = tuple(
+            slice(at + r, at + r + p) for at, r, p in zip(start, room, grid.patch_size, strict=True)
+        )
         result.add(answer(start, padded[box], channels), start)
     return result.finish()
 
@@ -97,10 +111,17 @@ def our_blend(grid: vq.GridSampler, voxels: np.ndarray, window: str, channels: i
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 0.7])
 @pytest.mark.parametrize(
     ("size", "roi"),
-    [((16, 12, 21), (8, 8, 8)), ((9, 17, 10), (9, 5, 6)), ((7, 6, 5), (7, 6, 5)), ((3, 30, 20), (1, 16, 16))],
+    [
+        ((16, 12, 21), (8, 8, 8)),
+        ((9, 17, 10), (9, 5, 6)),
+        ((7, 6, 5), (7, 6, 5)),
+        ((3, 30, 20), (1, 16, 16)),
+    ],
 )
 @pytest.mark.parametrize("channels", [1, 2])
-def test_monai(size: Triple, roi: Triple, overlap: float, mode: str, window: str, channels: int) -> None:
+def test_monai(
+    size: Triple, roi: Triple, overlap: float, mode: str, window: str, channels: int
+) -> None:
     voxels = image(size)
     expected = monai_blend(voxels, roi, [overlap] * 3, mode, channels)
     found = our_blend(vq.GridSampler(roi, overlap=overlap), voxels, window, channels)
@@ -109,10 +130,20 @@ def test_monai(size: Triple, roi: Triple, overlap: float, mode: str, window: str
 
 @pytest.mark.parametrize(("mode", "window"), [("constant", "average"), ("gaussian", "gaussian")])
 @pytest.mark.parametrize(
-    ("size", "roi"), [((5, 6, 3), (8, 9, 8)), ((1, 6, 7), (4, 6, 8)), ((5, 20, 12), (8, 8, 5)), ((20, 11, 3), (8, 4, 7))]
+    ("size", "roi"),
+    [
+        ((5, 6, 3), (8, 9, 8)),
+        ((1, 6, 7), (4, 6, 8)),
+        ((5, 20, 12), (8, 8, 5)),
+        ((20, 11, 3), (8, 4, 7)),
+    ],
 )
-def test_monai_of_an_image_smaller_than_the_patch(size: Triple, roi: Triple, mode: str, window: str) -> None:
-    """Without overlap a padding adds nothing to the long axes, as in MONAI, which pads the short ones alone."""
+def test_monai_of_an_image_smaller_than_the_patch(
+    size: Triple, roi: Triple, mode: str, window: str
+) -> None:
+    """Without overlap a padding adds nothing to the long axes, as in MONAI, which pads the short
+    ones alone.
+    """
     voxels = image(size)
     expected = monai_blend(voxels, roi, [0.0] * 3, mode, 2)
     found = our_blend(vq.GridSampler(roi, overlap=0, padding=0), voxels, window, 2)
@@ -122,9 +153,17 @@ def test_monai_of_an_image_smaller_than_the_patch(size: Triple, roi: Triple, mod
 @pytest.mark.parametrize(("mode", "window"), [("constant", "average"), ("gaussian", "gaussian")])
 @pytest.mark.parametrize("overlap", [0.25, 0.5])
 @pytest.mark.parametrize(
-    ("size", "roi"), [((5, 20, 13), (8, 8, 6)), ((20, 9, 3), (8, 4, 8)), ((5, 6, 3), (8, 9, 8)), ((16, 8, 30), (8, 8, 8))]
+    ("size", "roi"),
+    [
+        ((5, 20, 13), (8, 8, 6)),
+        ((20, 9, 3), (8, 4, 8)),
+        ((5, 6, 3), (8, 9, 8)),
+        ((16, 8, 30), (8, 8, 8)),
+    ],
 )
-def test_monai_pads_short_axes_alone(size: Triple, roi: Triple, overlap: float, mode: str, window: str) -> None:
+def test_monai_pads_short_axes_alone(
+    size: Triple, roi: Triple, overlap: float, mode: str, window: str
+) -> None:
     voxels = image(size)
     expected = monai_blend(voxels, roi, [overlap] * 3, mode, 2)
     grid = vq.GridSampler(roi, overlap=overlap, padding=0, margin="none")

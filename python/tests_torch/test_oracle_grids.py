@@ -17,10 +17,16 @@ import voxquarry as vq
 Triple = tuple[int, int, int]
 
 
-def torchio_starts(size: Triple, patch: Triple, overlap: Triple, padding: float | str | None) -> list[list[int]]:
-    """TorchIO's starts, in our order of axes and counted from the volume's corner, not the padding's."""
+def torchio_starts(
+    size: Triple, patch: Triple, overlap: Triple, padding: float | str | None
+) -> list[list[int]]:
+    """TorchIO's starts, in our order of axes and counted from the volume's corner, not the
+    padding's.
+    """
     image = tio.ScalarImage(tensor=torch.zeros(1, *size[::-1]))
-    grid = tio.GridSampler(tio.Subject(image=image), patch[::-1], overlap[::-1], padding_mode=padding)
+    grid = tio.GridSampler(
+        tio.Subject(image=image), patch[::-1], overlap[::-1], padding_mode=padding
+    )
     margin = [o // 2 if padding is not None else 0 for o in overlap]
     return sorted((grid.locations[:, 2::-1] - margin).tolist())
 
@@ -34,7 +40,9 @@ def test_torchio(padding: float | str | None) -> None:
         overlap = tuple(int(random.integers(0, (p + 1) // 2)) * 2 for p in patch)
         # Padded, a patch may be larger than the volume by the overlap.
         room = [o if padding is not None else 0 for o in overlap]
-        size = tuple(int(random.integers(max(p - r, 2), 30)) for p, r in zip(patch, room, strict=True))
+        size = tuple(
+            int(random.integers(max(p - r, 2), 30)) for p, r in zip(patch, room, strict=True)
+        )
         larger += any(p > s for p, s in zip(patch, size, strict=True))
         found = vq.GridSampler(patch, overlap=overlap, padding=padding).locations(size).tolist()
         assert found == torchio_starts(size, patch, overlap, padding), (size, patch, overlap)
@@ -61,8 +69,13 @@ def test_monai(overlap: float) -> None:
         patch = tuple(int(p) for p in random.integers(1, 13, 3))
         size = tuple(int(random.integers(p, p + 15)) for p in patch)
         interval = _get_scan_interval(size, patch, 3, [overlap] * 3)
-        expected = [[s.start for s in window] for window in dense_patch_slices(size, patch, interval)]
-        assert vq.GridSampler(patch, overlap=overlap).locations(size).tolist() == expected, (size, patch)
+        expected = [
+            [s.start for s in window] for window in dense_patch_slices(size, patch, interval)
+        ]
+        assert vq.GridSampler(patch, overlap=overlap).locations(size).tolist() == expected, (
+            size,
+            patch,
+        )
 
 
 def nnunet_axis(s: int, p: int, step: float) -> list[int]:
@@ -74,7 +87,7 @@ def nnunet_axis(s: int, p: int, step: float) -> list[int]:
 
 def test_nnunet() -> None:
     seen = set()
-    for p, s in ((p, s) for p in range(1, 33) for s in range(p, 4 * p + 9)):
+    for p, s in ((n, s) for n in range(1, 33) for s in range(n, 4 * n + 9)):
         starts = vq.GridSampler((1, p, 1), overlap=0.5, placement="even").locations((1, s, 1))
         # A patch of one voxel has no half: the stride is at least a voxel.
         expected = nnunet_axis(s, p, 0.5 if p > 1 else 1.0)

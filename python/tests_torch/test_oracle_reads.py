@@ -34,7 +34,9 @@ def test_every_patch_of_a_grid(tmp_path: Path, dtype: str) -> None:
     ours, theirs = subjects(tmp_path, voxels)
     sampler = tio.GridSampler(theirs, PATCH[::-1], OVERLAP[::-1])
     starts = vq.GridSampler(PATCH, overlap=OVERLAP).locations(ours)
-    patches = dict(zip(map(tuple, starts.tolist()), ours["image"].read_batch(starts, PATCH), strict=True))
+    patches = dict(
+        zip(map(tuple, starts.tolist()), ours["image"].read_batch(starts, PATCH), strict=True)
+    )
     for patch in sampler:
         found = patches.pop(tuple(patch[tio.LOCATION].tolist()[2::-1]))
         assert found.dtype == dtype

@@ -1,11 +1,10 @@
-"""Uniform sampling against TorchIO's and MONAI's: the same places, each as often as it should be."""
+"""Uniform sampling against TorchIO's and MONAI's: the same places, each as often as expected."""
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
 
-import numpy as np
 import pytest
 import torch
 import torchio as tio
@@ -24,19 +23,29 @@ SEEDS = range(3)
 @pytest.fixture(scope="module")
 def subject(tmp_path_factory: pytest.TempPathFactory) -> vq.Subject:
     folder = tmp_path_factory.mktemp("uniform")
-    return vq.ingest({"a": write_nifti(folder / "a.nii", smooth(SIZE[::-1]))}, folder / "store.zarr")["a"]
+    return vq.ingest(
+        {"a": write_nifti(folder / "a.nii", smooth(SIZE[::-1]))}, folder / "store.zarr"
+    )["a"]
 
 
-def drawn(subject: vq.Subject, patch: tuple[int, ...], border: str, seed: int) -> Counter[tuple[int, ...]]:
+def drawn(
+    subject: vq.Subject, patch: tuple[int, ...], border: str, seed: int
+) -> Counter[tuple[int, ...]]:
     starts = vq.UniformSampler(patch, border=border).locations(subject, DRAWS, seed=seed)
     return Counter(tuple(start) for start in starts.tolist())
 
 
-def assert_distributed(found: Counter[tuple[int, ...]], expected: dict[tuple[int, ...], float]) -> None:
-    """The same places, and a chi-square that a fair sampler passes once in ten thousand seeds (Wilson and Hilferty)."""
+def assert_distributed(
+    found: Counter[tuple[int, ...]], expected: dict[tuple[int, ...], float]
+) -> None:
+    """The same places, and a chi-square that a fair sampler passes once in ten thousand seeds
+    (Wilson and Hilferty).
+    """
     assert set(found) == set(expected)
     draws, degrees = found.total(), len(expected) - 1
-    chi = sum((found[place] - draws * part) ** 2 / (draws * part) for place, part in expected.items())
+    chi = sum(
+        (found[place] - draws * part) ** 2 / (draws * part) for place, part in expected.items()
+    )
     if degrees:
         limit = degrees * (1 - 2 / (9 * degrees) + 3.72 * (2 / (9 * degrees)) ** 0.5) ** 3
         assert chi < limit, (chi, limit)
@@ -59,15 +68,21 @@ def test_exclude_is_torchios_and_monais(subject: vq.Subject, patch: tuple[int, i
     assert monais == places
 
     for seed in SEEDS:
-        assert_distributed(drawn(subject, patch, "exclude", seed), dict.fromkeys(places, 1 / len(places)))
+        assert_distributed(
+            drawn(subject, patch, "exclude", seed), dict.fromkeys(places, 1 / len(places))
+        )
 
 
 @pytest.mark.parametrize("patch", PATCHES)
-def test_clamp_is_monais_correction_of_every_centre(subject: vq.Subject, patch: tuple[int, int, int]) -> None:
+def test_clamp_is_monais_correction_of_every_centre(
+    subject: vq.Subject, patch: tuple[int, int, int]
+) -> None:
     starts: Counter[tuple[int, ...]] = Counter()
     for centre in itertools.product(*map(range, SIZE)):
         corrected = correct_crop_centers(list(centre), patch, SIZE)
-        starts[tuple(s.start for s in SpatialCrop(roi_center=corrected, roi_size=patch).slices)] += 1
+        starts[
+            tuple(s.start for s in SpatialCrop(roi_center=corrected, roi_size=patch).slices)
+        ] += 1
     expected = {start: count / starts.total() for start, count in starts.items()}
     for seed in SEEDS:
         assert_distributed(drawn(subject, patch, "clamp", seed), expected)

@@ -1,4 +1,6 @@
-"""Weighted and label sampling: every voxel's probability is TorchIO's own, or what MONAI's and nnU-Net's rules give it."""
+"""Weighted and label sampling: every voxel's probability is TorchIO's own, or what MONAI's and
+nnU-Net's rules give it.
+"""
 
 from __future__ import annotations
 
@@ -47,15 +49,21 @@ def maps() -> dict[str, np.ndarray]:
 def subject(maps: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> vq.Subject:
     folder = tmp_path_factory.mktemp("balance")
     paths = {name: nifti(folder / f"{name}.nii", voxels) for name, voxels in maps.items()}
-    kinds = {name: vq.Labels(path) if name in ("labels", "onehot") else path for name, path in paths.items()}
+    kinds = {
+        name: vq.Labels(path) if name in ("labels", "onehot") else path
+        for name, path in paths.items()
+    }
     return vq.ingest({"a": kinds}, folder / "store.zarr", patch_size=16)["a"]
 
 
 def torchios(sampler: tio.WeightedSampler, name: str, voxels: np.ndarray) -> np.ndarray:
     """TorchIO's probabilities of the centres, ``(z, y, x)``."""
     channels = voxels if voxels.ndim == 4 else voxels[None]
-    # Its tensors are (c, x, y, z); labels of 32 bits are beyond its float32, which no probability of these maps asks for.
-    image = tio.LabelMap(tensor=torch.from_numpy(channels.transpose(0, 3, 2, 1).astype("f4").copy()))
+    # Its tensors are (c, x, y, z); labels of 32 bits are beyond its float32, which no probability
+    # of these maps asks for.
+    image = tio.LabelMap(
+        tensor=torch.from_numpy(channels.transpose(0, 3, 2, 1).astype("f4").copy())
+    )
     theirs = tio.Subject({name: image})
     probabilities = sampler.process_probability_map(sampler.get_probability_map(theirs), theirs)
     return np.asarray(probabilities).transpose(2, 1, 0)
@@ -91,7 +99,10 @@ def test_labels_are_torchios(
     name: str,
     probabilities: dict[int, float] | None,
 ) -> None:
-    ours, theirs = vq.LabelSampler(patch, name, probabilities), tio.LabelSampler(patch[::-1], name, probabilities)
+    ours, theirs = (
+        vq.LabelSampler(patch, name, probabilities),
+        tio.LabelSampler(patch[::-1], name, probabilities),
+    )
     try:
         expected = torchios(theirs, name, maps[name])
     except RuntimeError as error:
@@ -105,20 +116,28 @@ def test_labels_are_torchios(
 
 
 @pytest.mark.parametrize("border", ["clamp", "pad"])
-def test_other_borders_take_every_centre(subject: vq.Subject, maps: dict[str, np.ndarray], border: str) -> None:
+def test_other_borders_take_every_centre(
+    subject: vq.Subject, maps: dict[str, np.ndarray], border: str
+) -> None:
     """TorchIO with patches of one voxel excludes none: so do these borders, for any patch."""
     for patch in PATCHES[:2]:
         for probabilities in (None, {0: 1, 1: 3, 9: 5, 12: 2}):
             found = vq.LabelSampler(patch, "labels", probabilities, border).probability_map(subject)
-            expected = torchios(tio.LabelSampler(1, "labels", probabilities), "labels", maps["labels"])
+            expected = torchios(
+                tio.LabelSampler(1, "labels", probabilities), "labels", maps["labels"]
+            )
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=0)
         found = vq.WeightedSampler(patch, "weights", border).probability_map(subject)
         expected = torchios(tio.WeightedSampler(1, "weights"), "weights", maps["weights"])
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=0)
 
 
-def assert_drawn(sampler: vq.LabelSampler, subject: vq.Subject, expected: dict[tuple[int, ...], float]) -> None:
-    """Starts come as often as expected: chi-square passed once in ten thousand seeds, rare places pooled."""
+def assert_drawn(
+    sampler: vq.LabelSampler, subject: vq.Subject, expected: dict[tuple[int, ...], float]
+) -> None:
+    """Starts come as often as expected: chi-square passed once in ten thousand seeds, rare places
+    pooled.
+    """
     starts = Counter(map(tuple, sampler.locations(subject, DRAWS, seed=3).tolist()))
     assert set(starts) <= set(expected)
     common = {place for place, part in expected.items() if part * DRAWS >= 5}
@@ -136,13 +155,19 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[vq.Subject, np.ndar
     folder = tmp_path_factory.mktemp("small")
     labels = np.zeros((4, 6, 5), "u1")
     labels[1, 2:5, 1:4], labels[3, 5, 4], labels[0, 0, :2] = 1, 2, 3
-    return vq.ingest({"a": {"seg": vq.Labels(nifti(folder / "seg.nii", labels))}}, folder / "s.zarr")["a"], labels
+    return vq.ingest(
+        {"a": {"seg": vq.Labels(nifti(folder / "seg.nii", labels))}}, folder / "s.zarr"
+    )["a"], labels
 
 
-def starts_of(centres: np.ndarray, patch: tuple[int, ...], size: tuple[int, ...]) -> list[tuple[int, ...]]:
+def starts_of(
+    centres: np.ndarray, patch: tuple[int, ...], size: tuple[int, ...]
+) -> list[tuple[int, ...]]:
     """Where MONAI's crops about these centres begin."""
     corrected = (correct_crop_centers(list(map(int, centre)), patch, size) for centre in centres)
-    return [tuple(s.start for s in SpatialCrop(roi_center=c, roi_size=patch).slices) for c in corrected]
+    return [
+        tuple(s.start for s in SpatialCrop(roi_center=c, roi_size=patch).slices) for c in corrected
+    ]
 
 
 def blend(parts: list[tuple[float, list[tuple[int, ...]]]]) -> dict[tuple[int, ...], float]:
@@ -162,31 +187,41 @@ def test_clamped_classes_and_sides_are_monais(small: tuple[vq.Subject, np.ndarra
 
     expected = blend([(2.0, of(labels > 0)), (1.0, of(labels == 0))])
     assert_drawn(vq.LabelSampler(patch, border="clamp", pos_neg=(2, 1)), subject, expected)
-    theirs = RandCropByPosNegLabel(patch, pos=2, neg=1, num_samples=1, label=labels[None]).set_random_state(1)
+    theirs = RandCropByPosNegLabel(
+        patch, pos=2, neg=1, num_samples=1, label=labels[None]
+    ).set_random_state(1)
     drawn = Counter()
     for _ in range(3000):
         theirs.randomize(labels[None])
         drawn.update(starts_of(np.array(theirs.centers), patch, labels.shape))
     assert set(drawn) == set(expected)
-    assert all(abs(drawn[s] / 3000 - part) < 5 * (part / 3000) ** 0.5 for s, part in expected.items())
+    assert all(
+        abs(drawn[s] / 3000 - part) < 5 * (part / 3000) ** 0.5 for s, part in expected.items()
+    )
 
     ratios = [1.0, 2.0, 3.0, 0.0]
     expected = blend([(ratio, of(labels == i)) for i, ratio in enumerate(ratios) if ratio])
     assert_drawn(vq.LabelSampler(patch, "seg", ratios, "clamp"), subject, expected)
-    theirs = RandCropByLabelClasses(patch, ratios=ratios, num_classes=4, num_samples=1).set_random_state(1)
+    theirs = RandCropByLabelClasses(
+        patch, ratios=ratios, num_classes=4, num_samples=1
+    ).set_random_state(1)
     drawn = Counter()
     for _ in range(3000):
         theirs.randomize(labels[None])
         drawn.update(starts_of(np.array(theirs.centers), patch, labels.shape))
     assert set(drawn) == set(expected)
-    assert all(abs(drawn[s] / 3000 - part) < 5 * (part / 3000) ** 0.5 for s, part in expected.items())
+    assert all(
+        abs(drawn[s] / 3000 - part) < 5 * (part / 3000) ** 0.5 for s, part in expected.items()
+    )
 
 
 def test_forced_foreground_is_nnunets(small: tuple[vq.Subject, np.ndarray]) -> None:
     """A class of those there, a voxel of it, the patch about it; the other samples anywhere."""
     subject, labels = small
     patch, half = (2, 3, 4), np.array((1, 1, 2))
-    centres = {value: [tuple(v - half) for v in np.argwhere(labels == value)] for value in (1, 2, 3)}
+    centres = {
+        value: [tuple(v - half) for v in np.argwhere(labels == value)] for value in (1, 2, 3)
+    }
     everywhere = [tuple(v - half) for v in np.argwhere(labels >= 0)]
     expected = blend([*((0.33 / 3, starts) for starts in centres.values()), (0.67, everywhere)])
     sampler = vq.LabelSampler(patch, border="pad", foreground_fraction=0.33)
@@ -194,5 +229,7 @@ def test_forced_foreground_is_nnunets(small: tuple[vq.Subject, np.ndarray]) -> N
     always = vq.LabelSampler(patch, border="pad", foreground_fraction=1).locations(subject, 300)
     assert {labels[tuple(start + half)] for start in always} == {1, 2, 3}
     # What is forced is known of every sample: those of label 0 never are.
-    background = [labels[tuple(start + half)] == 0 for start in sampler.locations(subject, 300, seed=8)]
+    background = [
+        labels[tuple(start + half)] == 0 for start in sampler.locations(subject, 300, seed=8)
+    ]
     assert 100 <= sum(background) <= 201

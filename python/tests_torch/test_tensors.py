@@ -1,4 +1,6 @@
-"""Torch's memory and ours are the same memory: patches become tensors, and tensors are read into and from, uncopied."""
+"""Torch's memory and ours are the same memory: patches become tensors, and tensors are read into
+and from, uncopied.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
 
 
 def copied_bytes(call: Callable[[], object]) -> int:
-    """The most that numpy held meanwhile; it counts its arrays there, which are the only copies a call could make."""
+    """The most that numpy held meanwhile; it counts its arrays there, which are the only copies a
+    call could make.
+    """
     tracemalloc.start()
     try:
         call()
@@ -89,7 +93,9 @@ def test_tensors_that_cannot_be_read_into(tmp_path: Path) -> None:
         assert not np.asarray(out).any()
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64, torch.uint8, torch.int64])
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.float32, torch.float64, torch.uint8, torch.int64]
+)
 def test_tensors_are_added_in_place(dtype: torch.dtype) -> None:
     size, grid = (48, 40, 64), vq.GridSampler((16, 24, 32), overlap=(0, 8, 0))
     starts = grid.locations(size)

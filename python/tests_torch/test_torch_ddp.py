@@ -1,4 +1,6 @@
-"""Data-parallel training with gloo on one machine: ranks and their workers read disjoint parts of one plan."""
+"""Data-parallel training with gloo on one machine: ranks and their workers read disjoint parts of
+one plan.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,24 @@ EPOCHS = 2
 
 def queue_of(path: Path, rank: int, world: int) -> vq.Queue:
     dataset, sampler = vq.open(path), vq.UniformSampler(PATCH)
-    return vq.Queue(dataset, sampler, ["ct"], PATCHES, batch_size=2, seed=1, rank=rank, world_size=world, threads=1)
+    return vq.Queue(
+        dataset,
+        sampler,
+        ["ct"],
+        PATCHES,
+        batch_size=2,
+        seed=1,
+        rank=rank,
+        world_size=world,
+        threads=1,
+    )
 
 
 def train(rank: int, world: int, path: Path, folder: Path, workers: int) -> None:
     """One rank: writes the places it read and the weights it ended with."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world
+    )
     torch.manual_seed(rank)
     model = DistributedDataParallel(nn.Conv3d(1, 2, 3))
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
@@ -40,10 +54,15 @@ def train(rank: int, world: int, path: Path, folder: Path, workers: int) -> None
             optimizer.zero_grad()
             model(batch["ct"].float() / 15000).square().mean().backward()
             optimizer.step()
-            read += [(epoch, name, *place) for name, place in zip(batch["subject"], batch["location"].tolist(), strict=True)]
+            read += [
+                (epoch, name, *place)
+                for name, place in zip(batch["subject"], batch["location"].tolist(), strict=True)
+            ]
     # Map-style, as torch shares it out.
     patches = PatchDataset(vq.open(path), vq.UniformSampler(PATCH), ["ct"], PATCHES, seed=1)
-    shared = DataLoader(patches, batch_size=2, sampler=DistributedSampler(patches, shuffle=True, seed=4))
+    shared = DataLoader(
+        patches, batch_size=2, sampler=DistributedSampler(patches, shuffle=True, seed=4)
+    )
     mapped = [tuple(place) for batch in shared for place in batch["location"].tolist()]
     weights = [parameter.detach().clone() for parameter in model.parameters()]
     torch.save({"read": read, "mapped": mapped, "weights": weights}, folder / f"rank{rank}.pt")
@@ -55,7 +74,9 @@ def test_ranks_share_an_epoch(pair: Pair, tmp_path: Path, world: int, workers: i
     mp.spawn(train, (world, pair.path, tmp_path, workers), nprocs=world)
     ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(world)]
     for rank in ranks[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(rank["weights"], ranks[0]["weights"], strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip(rank["weights"], ranks[0]["weights"], strict=True)
+        )
     alone = queue_of(pair.path, 0, 1)
     for epoch in range(EPOCHS):
         alone.set_epoch(epoch)

@@ -46,11 +46,21 @@ MIRRORS = {
 @pytest.mark.parametrize("axes", MIRRORS)
 def test_mirrored_answers_are_averaged(volume: vq.Volume, axes: tuple[int, ...]) -> None:
     model = network()
-    found = vt.infer(model, volume, PATCH, mirror_axes=axes, input_dtype=torch.float64, dtype="float64", batch_size=3)
+    found = vt.infer(
+        model,
+        volume,
+        PATCH,
+        mirror_axes=axes,
+        input_dtype=torch.float64,
+        dtype="float64",
+        batch_size=3,
+    )
     np.testing.assert_allclose(found, by_hand(volume, model, MIRRORS[axes]), rtol=1e-12, atol=1e-9)
     if axes:
         plain = by_hand(volume, model, [[]])
-        assert np.abs(found - plain).max() > 1e-3 * np.abs(plain).max(), "mirroring changes nothing here"
+        assert np.abs(found - plain).max() > 1e-3 * np.abs(plain).max(), (
+            "mirroring changes nothing here"
+        )
 
 
 def test_a_model_that_changes_its_input(volume: vq.Volume) -> None:

@@ -72,9 +72,17 @@ def test_a_grid_covers_all_subjects(pair: Pair) -> None:
 def test_padding(pair: Pair) -> None:
     voxels = pair.voxels
     ds, sampler = pair.open(), vq.UniformSampler(PATCH, border="pad")
-    for padding, mode in ((None, {"mode": "constant"}), (-3, {"mode": "constant", "constant_values": -3}), ("edge", {"mode": "edge"})):
-        patches = PatchDataset(ds, sampler, ["ct"], 20, padding=padding, transform=lambda item: item["ct"])
-        around = {name: np.pad(v["ct"], [(p, p) for p in PATCH], **mode) for name, v in voxels.items()}
+    for padding, mode in (
+        (None, {"mode": "constant"}),
+        (-3, {"mode": "constant", "constant_values": -3}),
+        ("edge", {"mode": "edge"}),
+    ):
+        patches = PatchDataset(
+            ds, sampler, ["ct"], 20, padding=padding, transform=lambda item: item["ct"]
+        )
+        around = {
+            name: np.pad(v["ct"], [(p, p) for p in PATCH], **mode) for name, v in voxels.items()
+        }
         outside = 0
         for n in range(len(patches)):
             name = "abc"[n // 20]
@@ -82,20 +90,33 @@ def test_padding(pair: Pair) -> None:
             outside += bool((start < 0).any())
             z, y, x = start + PATCH
             found = patches[n]
-            assert np.array_equal(found[0], around[name][z : z + PATCH[0], y : y + PATCH[1], x : x + PATCH[2]])
+            assert np.array_equal(
+                found[0], around[name][z : z + PATCH[0], y : y + PATCH[1], x : x + PATCH[2]]
+            )
         assert outside > 5
 
 
-# Python 3.12 and later warn about any fork of a process with threads; that it works here is what is tested.
+# Python 3.12 and later warn about any fork of a process with threads; that it works here is what is
+# tested.
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_workers(pair: Pair, method: str) -> None:
-    patches = PatchDataset(pair.open(threads=2), vq.UniformSampler(PATCH), patches_per_subject=6, seed=2)
+    patches = PatchDataset(
+        pair.open(threads=2), vq.UniformSampler(PATCH), patches_per_subject=6, seed=2
+    )
     assert len(pickle.dumps(patches)) < 2000
     order = np.random.default_rng(1).permutation(len(patches)).tolist()
     loaders = [
         DataLoader(patches, batch_size=3, sampler=order, **options)
-        for options in ({}, {"num_workers": 2, "multiprocessing_context": method, "timeout": 60, "persistent_workers": True})
+        for options in (
+            {},
+            {
+                "num_workers": 2,
+                "multiprocessing_context": method,
+                "timeout": 60,
+                "persistent_workers": True,
+            },
+        )
     ]
     places = []
     for epoch in (0, 4):
@@ -111,7 +132,9 @@ def test_workers(pair: Pair, method: str) -> None:
 
 def test_what_cannot_be(pair: Pair) -> None:
     ds, sampler = pair.open(), vq.UniformSampler(PATCH)
-    with pytest.raises(vq.UsageError, match=r"subject 'a' has no volume 'mr'; it has: ct, map, seg"):
+    with pytest.raises(
+        vq.UsageError, match=r"subject 'a' has no volume 'mr'; it has: ct, map, seg"
+    ):
         PatchDataset(ds, sampler, ["ct", "mr"])
     with pytest.raises(vq.UsageError, match="expected a list of names"):
         PatchDataset(ds, sampler, "ct")

@@ -1,4 +1,6 @@
-"""``voxquarry.torch.loader`` and ``QueueDataset``: the queue's stream, whoever delivers it, and wherever it is resumed."""
+"""``voxquarry.torch.loader`` and ``QueueDataset``: the queue's stream, whoever delivers it, and
+wherever it is resumed.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,11 @@ from voxquarry.torch import QueueDataset, loader
 from voxquarry.torch.queues import tensors
 
 PATCH = (8, 12, 10)
-# Python 3.12 and later warn about any fork of a process with threads; that it works here is what is tested.
+# Python 3.12 and later warn about any fork of a process with threads; that it works here is what is
+# tested.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:This process .* is multi-threaded:DeprecationWarning", "ignore:This DataLoader will create .* worker processes:UserWarning"
+    "ignore:This process .* is multi-threaded:DeprecationWarning",
+    "ignore:This DataLoader will create .* worker processes:UserWarning",
 )
 # torchdata, of torch.
 OF_TORCHDATA = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")
@@ -54,12 +58,17 @@ def test_batches_are_the_volumes(pair: Pair) -> None:
         assert batch["ct"].dtype == torch.int16
         assert batch["seg"].dtype == torch.uint16
         assert batch["location"].dtype == torch.int64
-        for n, (name, place) in enumerate(zip(batch["subject"], batch["location"].tolist(), strict=True)):
+        for n, (name, place) in enumerate(
+            zip(batch["subject"], batch["location"].tolist(), strict=True)
+        ):
             box = tuple(slice(a, b) for a, b in zip(place[:3], place[3:], strict=True))
             for volume in ("ct", "seg"):
                 assert np.array_equal(batch[volume][n, 0].numpy(), pair.voxels[name][volume][box])
             # What a training does with unsigned integers.
-            assert torch.equal(batch["seg"][n].long()[0], torch.from_numpy(pair.voxels[name]["seg"][box].astype("i8")))
+            assert torch.equal(
+                batch["seg"][n].long()[0],
+                torch.from_numpy(pair.voxels[name]["seg"][box].astype("i8")),
+            )
             seen.append((name, *place))
     assert len(set(seen)) == len(seen) == 27
 
@@ -127,7 +136,9 @@ def test_resumed_with_any_workers(pair: Pair, before: int, after: int, rank_opti
 def test_stateful_dataloader(pair: Pair, workers: int, taken: int) -> None:
     def make() -> StatefulDataLoader:
         options = {"multiprocessing_context": "fork", "timeout": 60} if workers else {}
-        return StatefulDataLoader(QueueDataset(queue_of(pair)), batch_size=None, num_workers=workers, **options)
+        return StatefulDataLoader(
+            QueueDataset(queue_of(pair)), batch_size=None, num_workers=workers, **options
+        )
 
     expected = kept(loader(queue_of(pair)))
     interrupted = make()
@@ -159,7 +170,11 @@ def test_pickles_small_and_begins_at_the_epochs_beginning(pair: Pair) -> None:
 
 def test_errors_reach_the_training(pair: Pair, tmp_path: Path) -> None:
     shutil.copytree(pair.path, tmp_path / "store.zarr")
-    shards = [path for path in (tmp_path / "store.zarr" / "b" / "ct").rglob("*") if path.is_file() and path.suffix != ".json"]
+    shards = [
+        path
+        for path in (tmp_path / "store.zarr" / "b" / "ct").rglob("*")
+        if path.is_file() and path.suffix != ".json"
+    ]
     assert shards
     for shard in shards:
         shard.write_bytes(bytes(shard.stat().st_size))

@@ -1,4 +1,6 @@
-"""``voxquarry.torchio.GridAggregator`` beside TorchIO's, and where TorchIO's is wrong, beside numpy."""
+"""``voxquarry.torchio.GridAggregator`` beside TorchIO's, and where TorchIO's is wrong, beside
+numpy.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def subject(channels: int = 1) -> tio.Subject:
     return tio.Subject(image=tio.ScalarImage(tensor=torch.rand(channels, *SHAPE)))
 
 
-def answers(grid: tio.GridSampler, channels: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+def answers(
+    grid: tio.GridSampler, channels: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Patches that disagree wherever they overlap."""
     generator = torch.Generator().manual_seed(3)
     batch = (torch.rand((len(grid), channels, *PATCH), generator=generator) * 50).to(dtype)
@@ -37,7 +41,9 @@ def test_equals_torchios(mode: str, padding: object, dtype: torch.dtype) -> None
         batch = batch // 13
     volumes = []
     for module in (vt, tio):
-        aggregator = module.GridAggregator(module.GridSampler(source, PATCH, OVERLAP, padding), mode)
+        aggregator = module.GridAggregator(
+            module.GridSampler(source, PATCH, OVERLAP, padding), mode
+        )
         for first in range(0, len(batch), 7):
             aggregator.add_batch(batch[first : first + 7], places[first : first + 7])
         volumes.append(aggregator.get_output_tensor())
@@ -73,7 +79,9 @@ def test_patches_that_are_missing_or_come_twice(mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("padding", [None, "reflect"])
 def test_downsampled(mode: str, padding: object) -> None:
-    """TorchIO's average and Hann go wrong here, and its crop leaves gaps: what counts is that a volume in comes out."""
+    """TorchIO's average and Hann go wrong here, and its crop leaves gaps: what counts is that a
+    volume in comes out.
+    """
     shape = (32, 24, 40)
     volume = torch.rand(1, *shape)
     source = tio.Subject(image=tio.ScalarImage(tensor=volume))

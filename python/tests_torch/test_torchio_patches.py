@@ -1,4 +1,6 @@
-"""``voxquarry.torchio``'s samplers beside TorchIO's, on subjects of a store and on TorchIO's own: the same patches in all they say."""
+"""``voxquarry.torchio``'s samplers beside TorchIO's, on subjects of a store and on TorchIO's own:
+the same patches in all they say.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,11 @@ PATCH = (12, 10, 8)
 
 def theirs(pair: Pair, name: str = "a") -> tio.Subject:
     files = pair.files[name]
-    images = {"ct": tio.ScalarImage(files["ct"]), "map": tio.ScalarImage(files["map"]), "seg": tio.LabelMap(files["seg"])}
+    images = {
+        "ct": tio.ScalarImage(files["ct"]),
+        "map": tio.ScalarImage(files["map"]),
+        "seg": tio.LabelMap(files["seg"]),
+    }
     return tio.Subject(name=name, age=40, **images)
 
 
@@ -37,7 +43,11 @@ def assert_same_patch(found: tio.Subject, expected: tio.Subject) -> None:
     assert [str(t) for t in found.history] == [str(t) for t in expected.history]
     for name, image in expected.items():
         if not isinstance(image, tio.Image):
-            assert torch.equal(found[name], image) if isinstance(image, torch.Tensor) else found[name] == image
+            assert (
+                torch.equal(found[name], image)
+                if isinstance(image, torch.Tensor)
+                else found[name] == image
+            )
             continue
         assert type(found[name]) is type(image)
         assert found[name].data.dtype == image.data.dtype
@@ -72,12 +82,17 @@ def test_uniform(pair: Pair, subjects: object) -> None:
 
 
 @pytest.mark.parametrize("subjects", [stored, in_memory])
-@pytest.mark.parametrize("padding", [None, 0, -3.7, "edge", "reflect", "minimum", "maximum", "mean", "symmetric"])
+@pytest.mark.parametrize(
+    "padding", [None, 0, -3.7, "edge", "reflect", "minimum", "maximum", "mean", "symmetric"]
+)
 @pytest.mark.filterwarnings("ignore:The constant value computed:RuntimeWarning")
 def test_grid(pair: Pair, subjects: object, padding: object) -> None:
     mine, other = subjects(pair)
     size, overlap = (16, 12, 10), (4, 2, 6)
-    found, expected = vt.GridSampler(mine, size, overlap, padding), tio.GridSampler(other, size, overlap, padding)
+    found, expected = (
+        vt.GridSampler(mine, size, overlap, padding),
+        tio.GridSampler(other, size, overlap, padding),
+    )
     assert np.array_equal(found.locations, expected.locations)
     assert len(found) == len(expected) == len(list(found()))
     for n, (a, b) in enumerate(zip(found, found(), strict=True)):
@@ -99,7 +114,9 @@ def test_nothing_is_loaded_unless_asked_for(pair: Pair) -> None:
     assert subject.ct.num_channels == 1
     assert "path" in repr(subject.ct)
     copied, unpickled = copy.deepcopy(subject), pickle.loads(pickle.dumps(subject))
-    assert not any(image._loaded for image in [*images, copied.ct, unpickled.ct, copy.copy(subject.ct)])
+    assert not any(
+        image._loaded for image in [*images, copied.ct, unpickled.ct, copy.copy(subject.ct)]
+    )
     voxels = pair.voxels["a"]["ct"]
     for image in (copied.ct, unpickled.ct, subject.ct):
         assert np.array_equal(image.data[0].numpy(), voxels.T)
@@ -149,11 +166,14 @@ def test_sizes_that_cannot_be(pair: Pair, size: object) -> None:
         expected = outcome(lambda: tio.UniformSampler(size)(theirs(pair)))
         assert expected is not None
         assert outcome(lambda: vt.UniformSampler(size)(subject)) is expected
-        assert outcome(lambda: vt.GridSampler(subject, size)) is outcome(lambda: tio.GridSampler(theirs(pair), size))
+        assert outcome(lambda: vt.GridSampler(subject, size)) is outcome(
+            lambda: tio.GridSampler(theirs(pair), size)
+        )
 
 
 @pytest.mark.parametrize(
-    ("overlap", "padding"), [(12, None), (3, None), (0, "none"), ((2, 2), None), (-2, None), ((8, 8, 8), None), (4, [1])]
+    ("overlap", "padding"),
+    [(12, None), (3, None), (0, "none"), ((2, 2), None), (-2, None), ((8, 8, 8), None), (4, [1])],
 )
 def test_grids_that_cannot_be(pair: Pair, overlap: object, padding: object) -> None:
     expected = outcome(lambda: tio.GridSampler(theirs(pair), PATCH, overlap, padding))

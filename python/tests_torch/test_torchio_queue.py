@@ -1,4 +1,6 @@
-"""``voxquarry.torchio.Queue`` beside TorchIO's: the documented pipelines, the same patches in the same order, and errors."""
+"""``voxquarry.torchio.Queue`` beside TorchIO's: the documented pipelines, the same patches in the
+same order, and errors.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,13 @@ from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 import voxquarry.torchio as vt
 
 
-def datasets(pair: Pair, transform: object = None) -> tuple[tio.SubjectsDataset, tio.SubjectsDataset]:
+def datasets(
+    pair: Pair, transform: object = None
+) -> tuple[tio.SubjectsDataset, tio.SubjectsDataset]:
     kinds = (ours, theirs)
-    return tuple(tio.SubjectsDataset([kind(pair, name) for name in "abc"], transform) for kind in kinds)
+    return tuple(
+        tio.SubjectsDataset([kind(pair, name) for name in "abc"], transform) for kind in kinds
+    )
 
 
 def patches_of(queue: tio.Queue, count: int, seed: int) -> list[tio.Subject]:
@@ -25,9 +31,14 @@ def patches_of(queue: tio.Queue, count: int, seed: int) -> list[tio.Subject]:
     return [queue[0] for _ in range(count)]
 
 
-@pytest.mark.parametrize("options", [{}, {"shuffle_subjects": False}, {"shuffle_patches": False}, {"start_background": False}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"shuffle_subjects": False}, {"shuffle_patches": False}, {"start_background": False}],
+)
 @pytest.mark.parametrize("lengths", [(7, 3), (9, 6), (100, 5), (1, 1)])
-def test_the_same_patches_in_the_same_order(pair: Pair, options: dict, lengths: tuple[int, int]) -> None:
+def test_the_same_patches_in_the_same_order(
+    pair: Pair, options: dict, lengths: tuple[int, int]
+) -> None:
     found, expected = (
         patches_of(queue, 2 * len(queue) + 3, 11)
         for queue in (
@@ -41,12 +52,21 @@ def test_the_same_patches_in_the_same_order(pair: Pair, options: dict, lengths: 
 
 
 def test_with_transforms_workers_and_other_samplers(pair: Pair) -> None:
-    """Subjects that are transformed as a whole, in worker processes; and a sampler that is TorchIO's own."""
+    """Subjects that are transformed as a whole, in worker processes; and a sampler that is
+    TorchIO's own.
+    """
     transform = tio.Compose([tio.RescaleIntensity((0, 1)), tio.RandomFlip(axes=(0, 1, 2))])
     for sampler in (vt.UniformSampler(PATCH), tio.UniformSampler(PATCH)):
         found, expected = (
-            patches_of(module.Queue(dataset, 8, 4, kind, num_workers=2, start_background=False), 12, 3)
-            for module, dataset, kind in zip((vt, tio), datasets(pair, transform), (sampler, tio.UniformSampler(PATCH)), strict=True)
+            patches_of(
+                module.Queue(dataset, 8, 4, kind, num_workers=2, start_background=False), 12, 3
+            )
+            for module, dataset, kind in zip(
+                (vt, tio),
+                datasets(pair, transform),
+                (sampler, tio.UniformSampler(PATCH)),
+                strict=True,
+            )
         )
         for a, b in zip(found, expected, strict=True):
             assert a.name == b.name
@@ -58,11 +78,22 @@ def test_the_documented_training_pipeline(pair: Pair) -> None:
     """As in TorchIO's guide to patches; only the module of the classes has changed."""
     for loader_class in (tio.SubjectsLoader, DataLoader):
         batches = []
-        for module, subjects in ((vt, [ours(pair, n) for n in "abc"]), (tio, [theirs(pair, n) for n in "abc"])):
+        for module, subjects in (
+            (vt, [ours(pair, n) for n in "abc"]),
+            (tio, [theirs(pair, n) for n in "abc"]),
+        ):
             torch.manual_seed(8)
-            queue = module.Queue(tio.SubjectsDataset(subjects), 10, 4, module.UniformSampler(PATCH), num_workers=0)
+            queue = module.Queue(
+                tio.SubjectsDataset(subjects), 10, 4, module.UniformSampler(PATCH), num_workers=0
+            )
             options = {"collate_fn": collate} if loader_class is DataLoader else {}
-            batches.append([b for _ in range(2) for b in loader_class(queue, batch_size=5, num_workers=0, **options)])
+            batches.append(
+                [
+                    b
+                    for _ in range(2)
+                    for b in loader_class(queue, batch_size=5, num_workers=0, **options)
+                ]
+            )
         for found, expected in zip(*batches, strict=True):
             assert torch.equal(found["ct"][tio.DATA], expected["ct"][tio.DATA])
             assert torch.equal(found["seg"][tio.DATA].long(), expected["seg"][tio.DATA].long())
@@ -83,7 +114,9 @@ def test_the_documented_inference_pipeline(pair: Pair, mode: str) -> None:
         for batch in tio.SubjectsLoader(grid, batch_size=4, num_workers=0):
             aggregator.add_batch(batch["ct"][tio.DATA].float() * 2, batch[tio.LOCATION])
         volumes.append(aggregator.get_output_tensor())
-    assert torch.allclose(volumes[0], 2 * torch.from_numpy(pair.voxels["a"]["ct"].T[None]).float(), rtol=1e-5)
+    assert torch.allclose(
+        volumes[0], 2 * torch.from_numpy(pair.voxels["a"]["ct"].T[None]).float(), rtol=1e-5
+    )
     assert torch.allclose(volumes[0], volumes[1], rtol=1e-5)
 
 
@@ -110,7 +143,15 @@ def test_subject_samplers(pair: Pair) -> None:
     sampler = vt.UniformSampler(PATCH)
     with pytest.raises(ValueError, match="shuffle"):
         vt.Queue(dataset, 3, 2, sampler, SequentialSampler(dataset))
-    queue = vt.Queue(dataset, 6, 2, sampler, SequentialSampler(dataset), shuffle_subjects=False, shuffle_patches=False)
+    queue = vt.Queue(
+        dataset,
+        6,
+        2,
+        sampler,
+        SequentialSampler(dataset),
+        shuffle_subjects=False,
+        shuffle_patches=False,
+    )
     assert [queue[0].name for _ in range(6)] == ["a", "a", "b", "b", "c", "c"]
     few = RandomSampler(dataset, replacement=True, num_samples=1)
     assert len(vt.Queue(dataset, 6, 2, sampler, few, shuffle_subjects=False)) == 2
@@ -142,7 +183,8 @@ def test_threads_end_with_the_queue(pair: Pair) -> None:
 
 def test_memory_is_told_as_torchio_does(pair: Pair) -> None:
     mine, other = (
-        module.Queue(dataset, 7, 3, module.UniformSampler(PATCH)) for module, dataset in zip((vt, tio), datasets(pair), strict=True)
+        module.Queue(dataset, 7, 3, module.UniformSampler(PATCH))
+        for module, dataset in zip((vt, tio), datasets(pair), strict=True)
     )
     assert repr(mine) == repr(other)
     assert mine.get_max_memory() == other.get_max_memory() == 7 * 4 * 3 * int(np.prod(PATCH))

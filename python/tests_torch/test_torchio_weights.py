@@ -1,4 +1,6 @@
-"""Weighted and label samplers over a store: TorchIO's distribution, without loading the map; over its own subjects, its draws."""
+"""Weighted and label samplers over a store: TorchIO's distribution, without loading the map; over
+its own subjects, its draws.
+"""
 
 from __future__ import annotations
 
@@ -47,22 +49,36 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[vt.Subject, tio.Sub
         "seg": random.choice(4, (7, 6, 5), p=[0.5, 0.3, 0.15, 0.05]).astype("u1"),
     }
     files = {name: write_nifti(folder / f"{name}.nii", array) for name, array in voxels.items()}
-    ds = vq.ingest({"a": {"map": files["map"], "seg": vq.Labels(files["seg"])}}, folder / "store.zarr", patch_size=4)
-    images = {"map": tio.ScalarImage(tensor=voxels["map"][None]), "seg": tio.LabelMap(tensor=voxels["seg"][None])}
+    ds = vq.ingest(
+        {"a": {"map": files["map"], "seg": vq.Labels(files["seg"])}},
+        folder / "store.zarr",
+        patch_size=4,
+    )
+    images = {
+        "map": tio.ScalarImage(tensor=voxels["map"][None]),
+        "seg": tio.LabelMap(tensor=voxels["seg"][None]),
+    }
     return vt.subject(ds["a"]), tio.Subject(**images)
 
 
 @pytest.mark.parametrize(("name", "arguments"), SAMPLERS)
-def test_distribution_is_torchios_in_a_store(small: tuple[vt.Subject, tio.Subject], name: str, arguments: tuple) -> None:
+def test_distribution_is_torchios_in_a_store(
+    small: tuple[vt.Subject, tio.Subject], name: str, arguments: tuple
+) -> None:
     mine, other = small
     sampler = getattr(tio, name)(SMALL, *arguments)
     weights = sampler.process_probability_map(sampler.get_probability_map(other), other)
     half = np.array(SMALL) // 2
-    expected = {tuple((np.array(centre) - half).tolist()): weights[centre] for centre in zip(*np.nonzero(weights), strict=True)}
+    expected = {
+        tuple((np.array(centre) - half).tolist()): weights[centre]
+        for centre in zip(*np.nonzero(weights), strict=True)
+    }
     torch.manual_seed(9)
     found = Counter(islice(getattr(vt, name)(SMALL, *arguments).places(mine), DRAWS))
     assert set(found) <= set(expected)
-    chi = sum((found[place] - DRAWS * part) ** 2 / (DRAWS * part) for place, part in expected.items())
+    chi = sum(
+        (found[place] - DRAWS * part) ** 2 / (DRAWS * part) for place, part in expected.items()
+    )
     # Wilson and Hilferty: a fair sampler passes in all but one of ten thousand seeds.
     degrees = len(expected) - 1
     assert chi < degrees * (1 - 2 / (9 * degrees) + 3.72 * (2 / (9 * degrees)) ** 0.5) ** 3
@@ -88,7 +104,9 @@ def test_a_seed_repeats(pair: Pair) -> None:
 
 
 def test_in_a_queue(pair: Pair) -> None:
-    queue = vt.Queue(tio.SubjectsDataset([ours(pair, n) for n in "abc"]), 10, 4, vt.LabelSampler(PATCH, "seg"))
+    queue = vt.Queue(
+        tio.SubjectsDataset([ours(pair, n) for n in "abc"]), 10, 4, vt.LabelSampler(PATCH, "seg")
+    )
     for batch in tio.SubjectsLoader(queue, batch_size=4, num_workers=0):
         assert (batch["seg"][tio.DATA][:, 0, PATCH[0] // 2, PATCH[1] // 2, PATCH[2] // 2] > 0).all()
 
@@ -110,7 +128,7 @@ def test_maps_that_cannot_be(tmp_path: Path, weights: str) -> None:
     mine, other = subject_of(tmp_path, voxels)
     errors = []
     for module, subject in ((vt, mine), (tio, other)):
-        with pytest.raises(Exception) as info:  # noqa: PT011 - whichever it is, both raise it
+        with pytest.raises(Exception) as info:
             next(module.WeightedSampler(4, "map")(subject))
         errors.append(info)
     assert errors[0].type is errors[1].type
@@ -118,7 +136,10 @@ def test_maps_that_cannot_be(tmp_path: Path, weights: str) -> None:
 
 
 def test_maps_that_are_not_there(pair: Pair) -> None:
-    for sampler, error in ((vt.WeightedSampler(4, "mr"), KeyError), (vt.LabelSampler(4, "mr"), KeyError)):
+    for sampler, error in (
+        (vt.WeightedSampler(4, "mr"), KeyError),
+        (vt.LabelSampler(4, "mr"), KeyError),
+    ):
         for subject in (ours(pair), theirs(pair)):
             with pytest.raises(error, match="mr"):
                 next(sampler(subject))

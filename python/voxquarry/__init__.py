@@ -1,8 +1,8 @@
 """Patches out of volumes bigger than RAM.
 
-Axes are the array's, ``(c, z, y, x)`` with x fastest; a volume without channels is ``(z, y, x)``. Sizes, starts,
-spacing and overlaps are given in ``(z, y, x)``, and an int means a cube. ``affine`` is nibabel's: it maps
-``(x, y, z)`` voxel indices to RAS+ millimetres.
+Axes are the array's, ``(c, z, y, x)`` with x fastest; a volume without channels is ``(z, y, x)``.
+Sizes, starts, spacing and overlaps are given in ``(z, y, x)``, and an int means a cube. ``affine``
+is nibabel's: it maps ``(x, y, z)`` voxel indices to RAS+ millimetres.
 """
 
 from collections.abc import Mapping as _Mapping

@@ -17,7 +17,7 @@ class NotFoundError(UsageError, KeyError):
 
 
 class DataError(Error):
-    """Bytes are not what they claim to be: a damaged store, or a source file that cannot be read."""
+    """Bytes are not what they claim to be: a damaged store or an unreadable source file."""
 
 
 class StorageError(Error, OSError):

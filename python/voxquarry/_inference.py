@@ -1,4 +1,4 @@
-"""A model over a whole volume: reading ahead, the model, and blending behind it, at the same time."""
+"""Runs a model over a whole volume: reading, model and blending overlap in time."""
 
 from __future__ import annotations
 
@@ -42,45 +42,55 @@ def infer(
 ) -> Any:
     """Slides ``model`` over ``volume`` and blends what it answers.
 
-    A thread reads ahead and another blends behind, so the model waits for neither; memory is one layer of patches and a few
-    batches.
+    A thread reads ahead and another blends behind, so the model waits for neither; memory is one
+    layer of patches and a few batches.
 
     Args:
-        model: Called with patches ``(n, c, z, y, x)`` (``c`` is 1 for a volume without channels) in the volume's dtype; the
-            last batch may be smaller. Answers ``(n, k, z, y, x)``, or ``(n, z, y, x)`` for a result without channels, as an
-            array or a CPU tensor; or a dict of them. A resolution that is a whole multiple or fraction of the patch's is
-            understood. The array it is given is used again once its answer is blended, unless the model keeps it.
+        model: Called with patches ``(n, c, z, y, x)`` (``c`` is 1 for a volume without channels) in
+            the volume's dtype; the last batch may be smaller. Answers ``(n, k, z, y, x)``, or ``(n,
+            z, y, x)`` for a result without channels, as an array or a CPU tensor; or a dict of
+            them. A resolution that is a whole multiple or fraction of the patch's is understood.
+            The array it is given is used again once its answer is blended, unless the model keeps
+            it.
         volume: What is read.
         patch_size: An int or ``(z, y, x)``.
         overlap: Voxels, an int or ``(z, y, x)``; or a fraction of the patch, a float below 1.
-        out: ``"STORE/SUBJECT/VOLUME"`` for each result, or ``None`` for arrays; a dict where the model answers with one.
+        out: ``"STORE/SUBJECT/VOLUME"`` for each result, or ``None`` for arrays; a dict where the
+            model answers with one.
         batch_size: Patches for each call of the model.
         window: As for :class:`Aggregator`.
-        progress: ``True`` writes a line to standard error; a function is called with patches done and patches in all.
-        dtype: Of the result, as for :class:`Aggregator`; by default float32, or what ``finish`` makes.
-        finish: As for :class:`Aggregator`. ``dtype``, ``finish`` and ``window`` may be dicts with a value for each answer.
-        padding: How patches that leave the volume are read; needed where it is smaller than a patch.
+        progress: ``True`` writes a line to standard error; a function is called with patches done
+            and patches in all.
+        dtype: Of the result, as for :class:`Aggregator`; by default float32, or what ``finish``
+            makes.
+        finish: As for :class:`Aggregator`. ``dtype``, ``finish`` and ``window`` may be dicts with a
+            value for each answer.
+        padding: How patches that leave the volume are read; needed where it is smaller than a
+            patch.
         placement: As for :class:`GridSampler`.
         margin: As for :class:`GridSampler`.
         memory_bytes: For unfinished voxels of each result, as for :class:`Aggregator`.
         nonfinite: As for :class:`Aggregator`.
-        resume: With ``out``, work that a killed run left is continued by the same arguments: only patches that are still
-            needed are computed, and the first batch, which says what the answers are like. A text is one argument
-            more, such as the model's name. ``False`` begins afresh.
+        resume: With ``out``, work that a killed run left is continued by the same arguments: only
+            patches that are still needed are computed, and the first batch, which says what the
+            answers are like. A text is one argument more, such as the model's name. ``False``
+            begins afresh.
         threads: Threads that blend and encode; all cores by default.
 
     Returns:
         An array or the volume at ``out``, or a dict of them.
 
     Raises:
-        UsageError: Arguments that cannot be; answers of another shape than the first; work to be resumed that was begun with
-            other arguments.
+        UsageError: Arguments that cannot be; answers of another shape than the first; work to be
+            resumed that was begun with other arguments.
         DataError: The volume is damaged.
         StorageError: The result cannot be written.
     """
     if isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1:
         raise UsageError(f"batch_size {batch_size}: expected an int of at least 1")
-    grid = _native.GridSampler(patch_size, overlap=overlap, padding=padding, placement=placement, margin=margin)
+    grid = _native.GridSampler(
+        patch_size, overlap=overlap, padding=padding, placement=placement, margin=margin
+    )
     note = f"{resume if isinstance(resume, str) else ''}|{volume!r}|{padding!r}"
     run = _Run(
         model,
@@ -118,13 +128,19 @@ class _Run:
         try:
             return self._run(report)
         except BaseException:
-            # A notebook keeps the last traceback, and with it all this: the same call again has to find its work free.
+            # A notebook keeps the last traceback, and with it all this: the same call again has to
+            # find its work free.
             for aggregator in (self.aggregators or {}).values():
                 aggregator.close()
             raise
 
     def _run(self, report: Callable[[int, int], None]) -> Any:
-        starts = _ordered(self.grid.locations(self.volume), self.volume.shape[-3:], self.grid.patch_size, self.each["finish"])
+        starts = _ordered(
+            self.grid.locations(self.volume),
+            self.volume.shape[-3:],
+            self.grid.patch_size,
+            self.each["finish"],
+        )
         starts, done = self._first(starts)
         report(done, done + len(starts))
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as blender:
@@ -135,10 +151,12 @@ class _Run:
                 blender.shutdown(cancel_futures=True)
         assert self.aggregators is not None
         results = {name: aggregator.finish() for name, aggregator in self.aggregators.items()}
-        return results[None] if None in results else results
+        return results.get(None, results)
 
     def _first(self, starts: np.ndarray) -> tuple[np.ndarray, int]:
-        """Asks the model once, which says what results are to be made; returns what is left to compute, and how many are done."""
+        """Asks the model once, which says what results are to be made; returns what is left to
+        compute, and how many are done.
+        """
         first = starts[: self.batch_size]
         patches = self._read(first)
         answers = self._answers(patches[: len(first)])
@@ -162,7 +180,9 @@ class _Run:
         blender: ThreadPoolExecutor,
         report: Callable[[int, int], None],
     ) -> None:
-        batches = iter(starts[n : n + self.batch_size] for n in range(0, len(starts), self.batch_size))
+        batches = iter(
+            starts[n : n + self.batch_size] for n in range(0, len(starts), self.batch_size)
+        )
         ahead: deque[tuple[np.ndarray, Future[np.ndarray]]] = deque()
         behind: deque[Future[None]] = deque()
         total = done + len(starts)
@@ -190,13 +210,20 @@ class _Run:
 
     def _read(self, batch: np.ndarray) -> np.ndarray:
         buffer = self.buffers.take()
-        self.volume.read_batch(batch, self.grid.patch_size, out=buffer[: len(batch)], padding=self.grid.padding)
+        self.volume.read_batch(
+            batch, self.grid.patch_size, out=buffer[: len(batch)], padding=self.grid.padding
+        )
         return buffer
 
-    def _blend(self, answers: dict[str | None, Any], batch: np.ndarray, patches: np.ndarray) -> None:
+    def _blend(
+        self, answers: dict[str | None, Any], batch: np.ndarray, patches: np.ndarray
+    ) -> None:
         assert self.aggregators is not None
         if answers.keys() != self.aggregators.keys():
-            raise UsageError(f"the model answered {sorted(map(str, answers))}, before {sorted(map(str, self.aggregators))}")
+            raise UsageError(
+                f"the model answered {sorted(map(str, answers))},"
+                f" before {sorted(map(str, self.aggregators))}"
+            )
         for name, aggregator in self.aggregators.items():
             aggregator.add(answers.pop(name), batch)
         self.buffers.give(patches)
@@ -209,30 +236,51 @@ class _Run:
             shape = tuple(answer.shape)
             if len(shape) not in (4, 5) or shape[0] != count:
                 expected = f"({count}, k, z, y, x) or ({count}, z, y, x)"
-                raise UsageError(f"the model answered with shape {shape} for {count} patches: expected {expected}")
+                raise UsageError(
+                    f"the model answered with shape {shape} for {count} patches:"
+                    f" expected {expected}"
+                )
             scale = [size / side for size, side in zip(shape[-3:], patch, strict=True)]
             made[name] = self._aggregator(name, shape[1] if len(shape) == 5 else None, scale)
 
-    def _aggregator(self, name: str | None, channels: int | None, scale: Sequence[float]) -> _native.Aggregator:
+    def _aggregator(
+        self, name: str | None, channels: int | None, scale: Sequence[float]
+    ) -> _native.Aggregator:
         out = self.out
         if out is not None and isinstance(out, Mapping) != (name is not None):
-            answer = "a dict of answers needs a dict of outs" if name is not None else "one answer needs one out"
+            answer = (
+                "a dict of answers needs a dict of outs"
+                if name is not None
+                else "one answer needs one out"
+            )
             raise UsageError(f"out {out!r}: {answer}")
         if isinstance(out, Mapping):
             if name is None or name not in out:
                 raise UsageError(f"out has no path for the answer {name!r}")
             out = out[name]
-        each = {key: value[name] if isinstance(value, Mapping) else value for key, value in self.each.items()}
+        each = {
+            key: value[name] if isinstance(value, Mapping) else value
+            for key, value in self.each.items()
+        }
         if each["dtype"] is None:
             del each["dtype"]
         resume = self.resume if out is not None else False
         return _native.Aggregator(
-            self.grid, self.volume, channels=channels, out=out, scale=list(scale), resume=resume, **each, **self.common
+            self.grid,
+            self.volume,
+            channels=channels,
+            out=out,
+            scale=list(scale),
+            resume=resume,
+            **each,
+            **self.common,
         )
 
 
 class _Buffers:
-    """Arrays for batches, lent again once nobody holds them: fresh memory costs a fault for each page."""
+    """Arrays for batches, lent again once nobody holds them: fresh memory costs a fault for each
+    page.
+    """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.shape, self.dtype = shape, dtype
@@ -261,11 +309,14 @@ def _array(answer: Any) -> Any:
     return answer if hasattr(answer, "shape") else np.asarray(answer)
 
 
-def _ordered(starts: np.ndarray, size: Sequence[int], patch: Sequence[int], finish: Any) -> np.ndarray:
+def _ordered(
+    starts: np.ndarray, size: Sequence[int], patch: Sequence[int], finish: Any
+) -> np.ndarray:
     """The grid's patches such that unfinished ones take least memory.
 
-    A layer of them is thinnest along the axis that is longest in patches. But what is written in another order than the
-    shards' is held encoded, so only labels, which are small beside their sums, are worth it.
+    A layer of them is thinnest along the axis that is longest in patches. But what is written in
+    another order than the shards' is held encoded, so only labels, which are small beside their
+    sums, are worth it.
     """
     finishes = finish.values() if isinstance(finish, Mapping) else [finish]
     if not all(isinstance(f, str) and f.endswith("argmax") for f in finishes):

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from types import EllipsisType
-from typing import Any, Literal, SupportsIndex, TypedDict, TypeVar, final, overload
+from typing import Any, Literal, SupportsIndex, TypeAlias, TypedDict, TypeVar, final, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -14,7 +14,7 @@ _Path = str | os.PathLike[str]
 _Start = ArrayLike | Sequence[SupportsIndex]
 _Size = int | Sequence[int]
 _Border = Literal["exclude", "clamp", "pad"]
-_RandomSampler = UniformSampler | WeightedSampler | LabelSampler | ConstrainedSampler
+_RandomSampler: TypeAlias = UniformSampler | WeightedSampler | LabelSampler | ConstrainedSampler
 _Padding = float | Literal["edge", "reflect"] | None
 _Index = SupportsIndex | slice | EllipsisType
 _T = TypeVar("_T")
@@ -117,15 +117,23 @@ class Volume:
         self, start: _Start, size: _Size, out: NDArray[Any] | None = None, padding: _Padding = None
     ) -> NDArray[Any]: ...
     def read_batch(
-        self, starts: ArrayLike | Sequence[_Start], size: _Size, out: NDArray[Any] | None = None, padding: _Padding = None
+        self,
+        starts: ArrayLike | Sequence[_Start],
+        size: _Size,
+        out: NDArray[Any] | None = None,
+        padding: _Padding = None,
     ) -> NDArray[Any]: ...
     def __len__(self) -> int: ...
     def __getitem__(self, index: _Index | tuple[_Index, ...], /) -> Any: ...
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]: ...
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> NDArray[Any]: ...
 
 @final
 class UniformSampler:
-    def __new__(cls, patch_size: _Size, border: Literal["exclude", "clamp", "pad"] = "exclude") -> UniformSampler: ...
+    def __new__(
+        cls, patch_size: _Size, border: Literal["exclude", "clamp", "pad"] = "exclude"
+    ) -> UniformSampler: ...
     @property
     def patch_size(self) -> tuple[int, int, int]: ...
     @property

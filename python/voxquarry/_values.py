@@ -1,4 +1,4 @@
-"""Stored values as the tools of the field show them: scaled, and in types that torch computes with."""
+"""Stored values as other tools show them: scaled, and in types that torch computes with."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ _WIDER = {"uint16": np.int32, "uint32": np.int64}
 
 
 def real_values(voxels: np.ndarray, volume: Volume) -> np.ndarray:
-    """``voxels`` of ``volume`` times its slope plus its intercept; the same array if there is nothing to do.
+    """``voxels`` of ``volume`` times its slope plus its intercept; the same array if there is
+    nothing to do.
 
-    Scaled values are float32, as ITK makes them of every integer, or float64 if that is what is stored. Unscaled uint16 becomes int32, and
-    uint32 int64.
+    Scaled values are float32, as ITK makes them of every integer, or float64 if that is what is
+    stored. Unscaled uint16 becomes int32, and uint32 int64.
     """
     slope, intercept = volume.slope, volume.intercept
     if (slope, intercept) == (1.0, 0.0):

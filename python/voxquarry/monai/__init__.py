@@ -1,18 +1,19 @@
 """Patches of a store as MONAI's ``MetaTensor``, for ``monai.data.DataLoader``.
 
-Axes are those of the store, ``(c, z, y, x)``, as everywhere in Voxquarry; so a ``MetaTensor``'s affine maps ``(z, y, x)`` indices to RAS+
-millimetres, and MONAI's spatial transforms (``Orientationd``, ``Spacingd``, ``SaveImaged``) see where the voxels are.
+Axes are those of the store, ``(c, z, y, x)``, as everywhere in Voxquarry; so a ``MetaTensor``'s
+affine maps ``(z, y, x)`` indices to RAS+ millimetres, and MONAI's spatial transforms
+(``Orientationd``, ``Spacingd``, ``SaveImaged``) see where the voxels are.
 """
 
 from .crops import (
-    RandCropByLabelClassesd,
     RandCropByLabelClassesD,
+    RandCropByLabelClassesd,
     RandCropByLabelClassesDict,
-    RandCropByPosNegLabeld,
     RandCropByPosNegLabelD,
+    RandCropByPosNegLabeld,
     RandCropByPosNegLabelDict,
-    RandWeightedCropd,
     RandWeightedCropD,
+    RandWeightedCropd,
     RandWeightedCropDict,
     subjects,
 )

@@ -1,4 +1,6 @@
-"""MONAI's crops by labels and weights, over volumes of a store: they read the patches and nothing else."""
+"""MONAI's crops by labels and weights, over volumes of a store: they read the patches and nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ _DRAWN = 100
 
 
 def subjects(dataset: Dataset, volumes: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """The data of ``monai.data.Dataset`` for the crops here: a dictionary of open volumes for each subject; none is read.
+    """The data of ``monai.data.Dataset`` for the crops here: a dictionary of open volumes for each
+    subject; none is read.
 
     Args:
         dataset: The store.
@@ -32,25 +35,42 @@ def subjects(dataset: Dataset, volumes: Sequence[str] | None = None) -> list[dic
         ``{"ct": Volume, "seg": Volume, …, "subject": name}`` for each subject.
     """
     named = ((name, dataset[name]) for name in dataset)
-    return [{**{v: subject[v] for v in (volumes or subject)}, "subject": name} for name, subject in named]
+    return [
+        {**{v: subject[v] for v in (volumes or subject)}, "subject": name}
+        for name, subject in named
+    ]
 
 
 class _StoredCrop(mt.Randomizable, mt.MapTransform):
-    """What the three share: where the image that decides is a ``Volume``, patches are read; else it is MONAI's own transform."""
+    """What the three share: where the image that decides is a ``Volume``, patches are read; else it
+    is MONAI's own transform.
+    """
 
     cropper: Any
 
-    def _starts(self, data: Mapping[Hashable, Any], volume: Volume, size: Size, seed: int) -> np.ndarray:
+    def _starts(
+        self, data: Mapping[Hashable, Any], volume: Volume, size: Size, seed: int
+    ) -> np.ndarray:
         """First voxels ``(n, 3)`` of the patches."""
         raise NotImplementedError
 
-    def _crop_stored(self, data: Mapping[Hashable, Any], volume: Volume, *, allow_smaller: bool) -> list[dict[Hashable, Any]]:
+    def _crop_stored(
+        self, data: Mapping[Hashable, Any], volume: Volume, *, allow_smaller: bool
+    ) -> list[dict[Hashable, Any]]:
         whole = volume.shape[-3:]
         wanted = tuple(map(int, fall_back_tuple(self.cropper.spatial_size, whole)))
         size = tuple(map(min, wanted, whole))
         if size != wanted and not allow_smaller:
-            raise UsageError(f"spatial_size {wanted} is larger than the volume {whole}: pass allow_smaller=True, or a smaller one")
-        starts = self._starts(data, volume, size, int(self.cropper.R.randint(2**31, size=2, dtype=np.int64) @ [1, 2**31]))
+            raise UsageError(
+                f"spatial_size {wanted} is larger than the volume {whole}:"
+                " pass allow_smaller=True, or a smaller one"
+            )
+        starts = self._starts(
+            data,
+            volume,
+            size,
+            int(self.cropper.R.randint(2**31, size=2, dtype=np.int64) @ [1, 2**31]),
+        )
         locations = torch.from_numpy(np.hstack([starts, starts + size]))
         patches: list[dict[Hashable, Any]] = [dict(data) for _ in starts]
         for key in self.key_iterator(dict(data)):
@@ -68,36 +88,55 @@ class _StoredCrop(mt.Randomizable, mt.MapTransform):
 def _read(source: Any, starts: np.ndarray, size: Size, like: Volume) -> list[Any]:
     """Patches ``(c, z, y, x)`` of a volume, or of an array ``(c, z, y, x)`` on its grid."""
     if tuple(source.shape[-3:]) != tuple(like.shape[-3:]):
-        raise UsageError(f"an image of {tuple(source.shape)} beside a volume of {like.shape}: expected one grid")
+        raise UsageError(
+            f"an image of {tuple(source.shape)} beside a volume of {like.shape}: expected one grid"
+        )
     if isinstance(source, Volume):
         batch = torch.from_numpy(source.read_batch(starts, size))
         return list(batch if batch.ndim == 5 else batch[:, None])
-    boxes = ([slice(a, a + n) for a, n in zip(start, size, strict=True)] for start in starts.tolist())
+    boxes = (
+        [slice(a, a + n) for a, n in zip(start, size, strict=True)] for start in starts.tolist()
+    )
     return [source[(..., *box)] for box in boxes]
 
 
 class RandCropByPosNegLabeld(_StoredCrop, mt.RandCropByPosNegLabeld):
-    """``monai.transforms.RandCropByPosNegLabeld``; ``label_key`` and ``keys`` may be volumes of a store (``subjects``).
+    """``monai.transforms.RandCropByPosNegLabeld``; ``label_key`` and ``keys`` may be volumes of a
+    store (``subjects``).
 
-    A patch's centre is a voxel with a label with probability ``pos / (pos + neg)``, else one without, each voxel of them equally likely, and
-    moved so that the patch lies in the volume: MONAI's distribution, found by the label counts in the store. With ``image_key`` background
-    is tried until the image exceeds ``image_threshold`` there. The dictionaries have ``"location"`` too.
+    A patch's centre is a voxel with a label with probability ``pos / (pos + neg)``, else one
+    without, each voxel of them equally likely, and moved so that the patch lies in the volume:
+    MONAI's distribution, found by the label counts in the store. With ``image_key`` background is
+    tried until the image exceeds ``image_threshold`` there. The dictionaries have ``"location"``
+    too.
     """
 
-    def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> list[dict[Hashable, Any]]:
+    def __call__(
+        self, data: Mapping[Hashable, Any], lazy: bool | None = None
+    ) -> list[dict[Hashable, Any]]:
         labels = data[self.label_key]
         if not isinstance(labels, Volume):
             return super().__call__(data, lazy)
         if unused := {self.fg_indices_key, self.bg_indices_key}.intersection(data):
-            raise UsageError(f"{unused.pop()!r}: indices are not needed for labels in a store; leave their keys out")
+            raise UsageError(
+                f"{unused.pop()!r}: indices are not needed for labels in a store;"
+                " leave their keys out"
+            )
         return self._crop_stored(data, labels, allow_smaller=self.cropper.allow_smaller)
 
-    def _starts(self, data: Mapping[Hashable, Any], volume: Volume, size: Size, seed: int) -> np.ndarray:
+    def _starts(
+        self, data: Mapping[Hashable, Any], volume: Volume, size: Size, seed: int
+    ) -> np.ndarray:
         count, positive = self.cropper.num_samples, self.cropper.pos_ratio
         if self.image_key is None:
-            sampler = LabelSampler(size, volume.name, border="clamp", pos_neg=(positive, 1 - positive))
+            sampler = LabelSampler(
+                size, volume.name, border="clamp", pos_neg=(positive, 1 - positive)
+            )
             return sampler.locations(volume.subject, count, seed=seed)
-        classes = [LabelSampler(size, volume.name, border="pad", pos_neg=parts) for parts in ((1.0, 0.0), (0.0, 1.0))]
+        classes = [
+            LabelSampler(size, volume.name, border="pad", pos_neg=parts)
+            for parts in ((1.0, 0.0), (0.0, 1.0))
+        ]
         # Only background is held to the threshold.
         checked = [None, data[self.image_key]]
         weights = [positive, 1 - positive]
@@ -105,55 +144,84 @@ class RandCropByPosNegLabeld(_StoredCrop, mt.RandCropByPosNegLabeld):
 
 
 class RandCropByLabelClassesd(_StoredCrop, mt.RandCropByLabelClassesd):
-    """``monai.transforms.RandCropByLabelClassesd``; ``label_key`` and ``keys`` may be volumes of a store (``subjects``).
+    """``monai.transforms.RandCropByLabelClassesd``; ``label_key`` and ``keys`` may be volumes of a
+    store (``subjects``).
 
-    The class of a patch's centre is drawn by ``ratios`` among those that the volume has, then a voxel of it, and moved so that the patch lies
-    in the volume: MONAI's distribution, found by the label counts in the store. The dictionaries have ``"location"`` too.
+    The class of a patch's centre is drawn by ``ratios`` among those that the volume has, then a
+    voxel of it, and moved so that the patch lies in the volume: MONAI's distribution, found by the
+    label counts in the store. The dictionaries have ``"location"`` too.
     """
 
-    def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> list[dict[Hashable, Any]]:
+    def __call__(
+        self, data: Mapping[Hashable, Any], lazy: bool | None = None
+    ) -> list[dict[Hashable, Any]]:
         labels = data[self.label_key]
         if not isinstance(labels, Volume):
             return super().__call__(data, lazy)
         if self.indices_key in data:
-            raise UsageError(f"{self.indices_key!r}: indices are not needed for labels in a store; leave their key out")
+            raise UsageError(
+                f"{self.indices_key!r}: indices are not needed for labels in a store;"
+                " leave their key out"
+            )
         return self._crop_stored(data, labels, allow_smaller=self.cropper.allow_smaller)
 
-    def _starts(self, data: Mapping[Hashable, Any], volume: Volume, size: Size, seed: int) -> np.ndarray:
+    def _starts(
+        self, data: Mapping[Hashable, Any], volume: Volume, size: Size, seed: int
+    ) -> np.ndarray:
         count, ratios = self.cropper.num_samples, self._ratios(volume)
         if self.image_key is None:
             sampler = LabelSampler(size, volume.name, dict(enumerate(ratios)), border="clamp")
             return sampler.locations(volume.subject, count, seed=seed)
-        classes = [LabelSampler(size, volume.name, {label: 1.0}, border="pad") for label in range(len(ratios))]
+        classes = [
+            LabelSampler(size, volume.name, {label: 1.0}, border="pad")
+            for label in range(len(ratios))
+        ]
         checked = [data[self.image_key]] * len(classes)
         return _above(self.cropper, classes, ratios, checked, volume, size, count, seed)
 
     def _ratios(self, volume: Volume) -> list[float]:
-        classes = volume.shape[0] if volume.ndim == 4 and volume.shape[0] > 1 else self.cropper.num_classes
+        classes = (
+            volume.shape[0]
+            if volume.ndim == 4 and volume.shape[0] > 1
+            else self.cropper.num_classes
+        )
         if classes is None:
             raise UsageError("num_classes is None: expected a number, as labels have one channel")
-        ratios = [1.0] * classes if self.cropper.ratios is None else [float(r) for r in self.cropper.ratios]
+        ratios = (
+            [1.0] * classes
+            if self.cropper.ratios is None
+            else [float(r) for r in self.cropper.ratios]
+        )
         if len(ratios) != classes:
             raise UsageError(f"{len(ratios)} ratios for {classes} classes: expected one each")
         return ratios
 
 
 class RandWeightedCropd(_StoredCrop, mt.RandWeightedCropd):
-    """``monai.transforms.RandWeightedCropd``; ``w_key`` and ``keys`` may be volumes of a store (``subjects``).
+    """``monai.transforms.RandWeightedCropd``; ``w_key`` and ``keys`` may be volumes of a store
+    (``subjects``).
 
-    Centres are drawn by the weights among the voxels whose patch lies in the volume. Weights that are all zero there count as equal. Unlike
-    in MONAI, the last place of a patch on each axis is drawn too, and weights below zero are an error. The dictionaries have
-    ``"location"`` too.
+    Centres are drawn by the weights among the voxels whose patch lies in the volume. Weights that
+    are all zero there count as equal. Unlike in MONAI, the last place of a patch on each axis is
+    drawn too, and weights below zero are an error. The dictionaries have ``"location"`` too.
     """
 
-    def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> list[dict[Hashable, Any]]:
+    def __call__(
+        self, data: Mapping[Hashable, Any], lazy: bool | None = None
+    ) -> list[dict[Hashable, Any]]:
         weights = data[self.w_key]
         if not isinstance(weights, Volume):
             return super().__call__(data, lazy)
         return self._crop_stored(data, weights, allow_smaller=True)
 
-    def _starts(self, data: Mapping[Hashable, Any], volume: Volume, size: Size, seed: int) -> np.ndarray:
-        if volume.stats["max"] * volume.slope + volume.intercept == 0 == volume.stats["min"] * volume.slope + volume.intercept:
+    def _starts(
+        self, data: Mapping[Hashable, Any], volume: Volume, size: Size, seed: int
+    ) -> np.ndarray:
+        if (
+            volume.stats["max"] * volume.slope + volume.intercept
+            == 0
+            == volume.stats["min"] * volume.slope + volume.intercept
+        ):
             sampler: Any = UniformSampler(size)
         else:
             sampler = WeightedSampler(size, volume.name)
@@ -170,17 +238,31 @@ def _above(
     count: int,
     seed: int,
 ) -> np.ndarray:
-    """Places whose centre is of a class drawn by ``weights``, and has an image above the cropper's threshold where that is checked."""
+    """Places whose centre is of a class drawn by ``weights``, and has an image above the cropper's
+    threshold where that is checked.
+    """
     left = np.array(weights, dtype=np.float64)
     begun = [0] * len(classes)
     starts = []
     while len(starts) < count:
         if left.sum() == 0:
-            raise UsageError(f"no voxel of the classes has an image above {cropper.image_threshold}")
+            raise UsageError(
+                f"no voxel of the classes has an image above {cropper.image_threshold}"
+            )
         chosen = int(cropper.R.choice(len(classes), p=left / left.sum()))
-        start, begun[chosen] = _try(classes[chosen], checked[chosen], labels, size, cropper.image_threshold, seed, begun[chosen])
+        start, begun[chosen] = _try(
+            classes[chosen],
+            checked[chosen],
+            labels,
+            size,
+            cropper.image_threshold,
+            seed,
+            begun[chosen],
+        )
         if start is None:
-            warnings.warn(f"class {chosen} has no voxel to crop around: its ratio becomes zero", stacklevel=4)
+            warnings.warn(
+                f"class {chosen} has no voxel to crop around: its ratio becomes zero", stacklevel=4
+            )
             left[chosen] = 0
         else:
             starts.append(start)
@@ -189,9 +271,17 @@ def _above(
 
 
 def _try(
-    sampler: LabelSampler, image: Volume | None, labels: Volume, size: Size, threshold: float, seed: int, begin: int
+    sampler: LabelSampler,
+    image: Volume | None,
+    labels: Volume,
+    size: Size,
+    threshold: float,
+    seed: int,
+    begin: int,
 ) -> tuple[np.ndarray | None, int]:
-    """The sampler's first place from number ``begin`` on that is above the threshold, and the number behind it."""
+    """The sampler's first place from number ``begin`` on that is above the threshold, and the
+    number behind it.
+    """
     for first in range(begin, begin + _ATTEMPTS, _DRAWN):
         try:
             starts = sampler.locations(labels.subject, _DRAWN, seed=seed, first=first)

@@ -17,13 +17,17 @@ from ..torch import PatchDataset
 
 
 class Dataset(PatchDataset):
-    """``voxquarry.torch.PatchDataset`` whose volumes are ``MetaTensor``: real values, the patch's affine, and its location in ``meta``.
+    """``voxquarry.torch.PatchDataset`` whose volumes are ``MetaTensor``: real values, the patch's
+    affine, and its location in ``meta``.
 
-    An item is a dictionary, for MONAI's dictionary transforms: ``{"ct": MetaTensor (c, z, y, x), …, "location": (6,), "subject": name}``.
+    An item is a dictionary, for MONAI's dictionary transforms: ``{"ct": MetaTensor (c, z, y, x), …,
+    "location": (6,), "subject": name}``.
 
     Args:
-        dataset, sampler, volumes, patches_per_subject, seed, padding: As for ``voxquarry.torch.PatchDataset``.
-        transform: MONAI transforms for each item; one that gives several items makes the item a list, as in MONAI.
+        dataset, sampler, volumes, patches_per_subject, seed, padding: As for
+            ``voxquarry.torch.PatchDataset``.
+        transform: MONAI transforms for each item; one that gives several items makes the item a
+            list, as in MONAI.
     """
 
     def __init__(
@@ -37,7 +41,15 @@ class Dataset(PatchDataset):
         padding: float | str | None = None,
         transform: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
     ) -> None:
-        super().__init__(dataset, sampler, volumes, patches_per_subject, seed=seed, padding=padding, transform=transform)
+        super().__init__(
+            dataset,
+            sampler,
+            volumes,
+            patches_per_subject,
+            seed=seed,
+            padding=padding,
+            transform=transform,
+        )
 
     def _finish(self, item: dict[str, Any]) -> Any:
         subject = self.dataset[item["subject"]]
@@ -49,8 +61,8 @@ class Dataset(PatchDataset):
 def meta_tensor(patch: torch.Tensor, volume: Volume, location: torch.Tensor) -> MetaTensor:
     """Stored values ``(c, z, y, x)`` as real ones, with the affine of their place in ``volume``.
 
-    Beside the affine, which maps the patch's ``(z, y, x)`` indices to RAS+ millimetres, ``meta`` has ``location``, ``subject`` and
-    ``filename_or_obj``.
+    Beside the affine, which maps the patch's ``(z, y, x)`` indices to RAS+ millimetres, ``meta``
+    has ``location``, ``subject`` and ``filename_or_obj``.
     """
     name = f"{volume.subject.name}/{volume.name}"
     meta = {

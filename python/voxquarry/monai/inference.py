@@ -1,4 +1,6 @@
-"""MONAI's sliding window over Voxquarry's aggregator: no volume of weights, and sums only where patches are still awaited."""
+"""MONAI's sliding window over Voxquarry's aggregator: no volume of weights, and sums only where
+patches are still awaited.
+"""
 
 from __future__ import annotations
 
@@ -40,38 +42,75 @@ def sliding_window_inference(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    """``monai.inferers.sliding_window_inference``: same arguments, same windows in the same batches, same result.
+    """``monai.inferers.sliding_window_inference``: same arguments, same windows in the same
+    batches, same result.
 
-    Windows are blended on the CPU; the result goes to ``device`` when it is whole. ``buffer_steps``, which
-    saves MONAI memory, is not needed and has no effect. Weights that are no product of lines (``roi_weight_map``, ``process_fn``), a
-    ``condition``, and inputs of integers or with other than 1 to 3 spatial axes, are left to MONAI's own function. An output whose
-    resolution differs from its window's is weighted by the Gaussian of its own extents, where MONAI enlarges the window's; its ratio on
-    each axis is whole, or one over a whole number.
+    Windows are blended on the CPU; the result goes to ``device`` when it is whole.
+    ``buffer_steps``, which saves MONAI memory, is not needed and has no effect. Weights that are no
+    product of lines (``roi_weight_map``, ``process_fn``), a ``condition``, and inputs of integers
+    or with other than 1 to 3 spatial axes, are left to MONAI's own function. An output whose
+    resolution differs from its window's is weighted by the Gaussian of its own extents, where MONAI
+    enlarges the window's; its ratio on each axis is whole, or one over a whole number.
 
     Args:
         inputs: ``(B, C, *spatial)``; a ``MetaTensor`` gives its metadata to the outputs.
-        roi_size, sw_batch_size, predictor, overlap, mode, sigma_scale, padding_mode, cval, sw_device, device, progress, roi_weight_map,
-            process_fn, buffer_steps, buffer_dim, with_coord, args, kwargs: As MONAI describes them.
+        roi_size, sw_batch_size, predictor, overlap, mode, sigma_scale, padding_mode, cval,
+            sw_device, device, progress, roi_weight_map, process_fn, buffer_steps, buffer_dim,
+            with_coord, args, kwargs: As MONAI describes them.
 
     Returns:
-        What the predictor answers, for the whole inputs: a tensor, a tuple or a dict of tensors ``(B, K, *spatial)`` in the inputs' dtype;
+        What the predictor answers, for the whole inputs: a tensor, a tuple or a dict of tensors
+            ``(B, K, *spatial)`` in the inputs' dtype;
         for a ``MetaTensor`` in float32, as in MONAI.
 
     Raises:
         ValueError: Sizes and overlaps that MONAI refuses too.
-        UsageError: Answers of another shape than the first; a ratio of resolutions that is not supported.
+        UsageError: Answers of another shape than the first; a ratio of resolutions that is not
+            supported.
     """
     spatial = inputs.shape[2:]
     own_weights = roi_weight_map is not None or process_fn is not None
-    if own_weights or "condition" in kwargs or inputs.dtype not in _FLOATING or not 1 <= len(spatial) <= 3:
+    if (
+        own_weights
+        or "condition" in kwargs
+        or inputs.dtype not in _FLOATING
+        or not 1 <= len(spatial) <= 3
+    ):
         theirs = monai.inferers.sliding_window_inference
-        settings = (sigma_scale, padding_mode, cval, sw_device, device, progress, roi_weight_map, process_fn, buffer_steps, buffer_dim)
-        return theirs(inputs, roi_size, sw_batch_size, predictor, overlap, mode, *settings, with_coord, *args, **kwargs)
+        settings = (
+            sigma_scale,
+            padding_mode,
+            cval,
+            sw_device,
+            device,
+            progress,
+            roi_weight_map,
+            process_fn,
+            buffer_steps,
+            buffer_dim,
+        )
+        return theirs(
+            inputs,
+            roi_size,
+            sw_batch_size,
+            predictor,
+            overlap,
+            mode,
+            *settings,
+            with_coord,
+            *args,
+            **kwargs,
+        )
     if isinstance(roi_size, Sequence) and len(roi_size) != len(spatial):
-        raise ValueError(f"roi_size {tuple(roi_size)} for inputs of shape {tuple(inputs.shape)}: expected {len(spatial)} sizes")
+        raise ValueError(
+            f"roi_size {tuple(roi_size)} for inputs of shape {tuple(inputs.shape)}:"
+            f" expected {len(spatial)} sizes"
+        )
     overlaps = ensure_tuple_rep(overlap, len(spatial))
     if not all(0 <= part < 1 for part in overlaps):
-        raise ValueError(f"overlap {overlaps}: expected fractions of the window, at least 0 and below 1")
+        raise ValueError(
+            f"overlap {overlaps}: expected fractions of the window, at least 0 and below 1"
+        )
 
     plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
     roi = fall_back_tuple(roi_size, spatial)
@@ -79,26 +118,36 @@ def sliding_window_inference(
     before = [room // 2 for room in missing]
     if any(missing):
         sides = [side for room in reversed(missing) for side in (room // 2, room - room // 2)]
-        plain = torch.nn.functional.pad(plain, sides, mode=str(getattr(padding_mode, "value", padding_mode)), value=cval)
+        plain = torch.nn.functional.pad(
+            plain, sides, mode=str(getattr(padding_mode, "value", padding_mode)), value=cval
+        )
     slide = _Slide(plain.shape, roi, overlaps, _window(mode, sigma_scale, len(spatial)))
     target = sw_device or inputs.device
     total = len(inputs) * len(slide.starts)
     batches: Any = range(0, total, sw_batch_size)
     for first in tqdm(batches) if progress else batches:
         places = [slide.place(number) for number in range(first, min(first + sw_batch_size, total))]
-        windows = torch.cat([plain[place] for place in places]) if len(places) > 1 else plain[places[0]]
+        windows = (
+            torch.cat([plain[place] for place in places]) if len(places) > 1 else plain[places[0]]
+        )
         given = ([list(place) for place in places], *args) if with_coord else args
         slide.add(predictor(windows.to(target), *given, **kwargs), first)
 
     # As in MONAI, the outputs for a `MetaTensor` are float32 whatever it is.
-    like = MetaTensor([]).copy_meta_from(inputs, copy_attr=False) if isinstance(inputs, MetaTensor) else plain
+    like = (
+        MetaTensor([]).copy_meta_from(inputs, copy_attr=False)
+        if isinstance(inputs, MetaTensor)
+        else plain
+    )
     final_device = device or inputs.device
 
     def final(result: torch.Tensor) -> torch.Tensor:
         zoom = [n / p for n, p in zip(result.shape[2:], plain.shape[2:], strict=True)]
         ends = zip(before, spatial, zoom, strict=True)
         box = [slice(round(b * z), round((b + s) * z)) for b, s, z in ends]
-        return convert_to_dst_type(result[(slice(None), slice(None), *box)], like, device=final_device)[0]
+        return convert_to_dst_type(
+            result[(slice(None), slice(None), *box)], like, device=final_device
+        )[0]
 
     return slide.packed(final)
 
@@ -109,8 +158,15 @@ class _Slide:
     The aggregator's images have three axes; those of fewer get leading ones of one voxel.
     """
 
-    def __init__(self, shape: Sequence[int], roi: Sequence[int], overlaps: Sequence[float], window: Any) -> None:
-        self.batch, self.spatial, self.roi, self.window = shape[0], tuple(shape[2:]), tuple(roi), window
+    def __init__(
+        self, shape: Sequence[int], roi: Sequence[int], overlaps: Sequence[float], window: Any
+    ) -> None:
+        self.batch, self.spatial, self.roi, self.window = (
+            shape[0],
+            tuple(shape[2:]),
+            tuple(roi),
+            window,
+        )
         self.leading = 3 - len(self.spatial)
         strides = [max(int(r * (1 - part)), 1) for r, part in zip(roi, overlaps, strict=True)]
         kept = [r - stride for r, stride in zip(roi, strides, strict=True)]
@@ -129,13 +185,23 @@ class _Slide:
         """Where window ``number`` of all is cut from the inputs."""
         image, at = divmod(number, len(self.starts))
         start = self.starts[at, self.leading :].tolist()
-        return (slice(image, image + 1), slice(None), *(slice(a, a + r) for a, r in zip(start, self.roi, strict=True)))
+        return (
+            slice(image, image + 1),
+            slice(None),
+            *(slice(a, a + r) for a, r in zip(start, self.roi, strict=True)),
+        )
 
     def add(self, outputs: Any, first: int) -> None:
         """Blends what was answered for the windows from number ``first`` on."""
         self.is_tensor = isinstance(outputs, torch.Tensor)
         self.keys = sorted(outputs) if isinstance(outputs, Mapping) else None
-        answers = [outputs] if self.is_tensor else [outputs[key] for key in self.keys] if self.keys is not None else list(outputs)
+        answers = (
+            [outputs]
+            if self.is_tensor
+            else [outputs[key] for key in self.keys]
+            if self.keys is not None
+            else list(outputs)
+        )
         self.results = self.results or [[] for _ in answers]
         done = 0
         while done < len(answers[0]):
@@ -155,15 +221,25 @@ class _Slide:
 
     def _aggregator(self, answer: torch.Tensor) -> Aggregator:
         if answer.ndim != len(self.roi) + 2:
-            raise UsageError(f"the predictor answered {tuple(answer.shape)} for windows {self.roi}: expected (n, k, *spatial)")
-        scale = [1.0] * self.leading + [n / r for n, r in zip(answer.shape[2:], self.roi, strict=True)]
+            raise UsageError(
+                f"the predictor answered {tuple(answer.shape)} for windows {self.roi}:"
+                " expected (n, k, *spatial)"
+            )
+        scale = [1.0] * self.leading + [
+            n / r for n, r in zip(answer.shape[2:], self.roi, strict=True)
+        ]
         dtype = "float64" if answer.dtype == torch.float64 else "float32"
         size = self._three(self.spatial)
-        return Aggregator(self.grid, size, channels=answer.shape[1], dtype=dtype, window=self.window, scale=scale)
+        return Aggregator(
+            self.grid, size, channels=answer.shape[1], dtype=dtype, window=self.window, scale=scale
+        )
 
     def packed(self, final: Callable[[torch.Tensor], torch.Tensor]) -> Outputs:
         """The results in the form of the predictor's answers."""
-        outputs = [final(images[0][None] if len(images) == 1 else torch.stack(images)) for images in self.results]
+        outputs = [
+            final(images[0][None] if len(images) == 1 else torch.stack(images))
+            for images in self.results
+        ]
         if self.keys is not None:
             return dict(zip(self.keys, outputs, strict=True))
         return outputs[0] if self.is_tensor or len(outputs) == 1 else tuple(outputs)
@@ -176,4 +252,7 @@ def _window(mode: Any, sigma_scale: Sequence[float] | float, axes: int) -> Any:
     if name != "gaussian":
         raise ValueError(f"mode {mode!r}: expected 'constant' or 'gaussian'")
     # A leading axis of one voxel weighs 1 whatever its sigma.
-    return ("gaussian", [1.0] * (3 - axes) + [float(scale) for scale in ensure_tuple_rep(sigma_scale, axes)])
+    return (
+        "gaussian",
+        [1.0] * (3 - axes) + [float(scale) for scale in ensure_tuple_rep(sigma_scale, axes)],
+    )

@@ -1,6 +1,7 @@
 """Patches as tensors: data sets for torch's ``DataLoader``, and a model over a whole volume.
 
-Axes are those of the store, ``(c, z, y, x)``; tensors share the memory that the patches were read into.
+Axes are those of the store, ``(c, z, y, x)``; tensors share the memory that the patches were read
+into.
 """
 
 from .inference import infer

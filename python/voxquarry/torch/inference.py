@@ -31,46 +31,63 @@ def infer(
     input_dtype: torch.dtype | None = torch.float32,
     **options: Any,
 ) -> Any:
-    """Slides ``model`` over ``volume`` as :func:`voxquarry.infer` does, with tensors, and without gradients.
+    """Slides ``model`` over ``volume`` as :func:`voxquarry.infer` does, with tensors, and without
+    gradients.
 
-    On the CPU the model gets the memory that the patches were read into, and its answers are blended from their own.
+    On the CPU the model gets the memory that the patches were read into, and its answers are
+    blended from their own.
 
     Args:
-        model: Called with ``(n, c, z, y, x)``; answers ``(n, k, z, y, x)`` or ``(n, z, y, x)``, or a dict of them, on any device. It is
-            neither moved nor set to ``eval()``.
-        volume, patch_size, overlap, out, batch_size, window, progress: As for :func:`voxquarry.infer`.
+        model: Called with ``(n, c, z, y, x)``; answers ``(n, k, z, y, x)`` or ``(n, z, y, x)``, or
+            a dict of them, on any device. It is neither moved nor set to ``eval()``.
+        volume, patch_size, overlap, out, batch_size, window, progress: As for
+            :func:`voxquarry.infer`.
         device: Where patches are sent; by default where the model's first parameter is, or the CPU.
         autocast: ``True`` or a dtype runs the model under ``torch.autocast``.
-        mirror_axes: Axes of ``(z, y, x)``, as 0, 1 and 2. The model is asked once for each choice of axes to mirror the patch along, and
-            the answers, mirrored back, are averaged in float32 (float64 if they are): 2, 4 or 8 times the work.
-        input_dtype: What patches are converted to; ``None`` leaves the volume's own. Values are the stored ones, without slope and
-            intercept.
-        options: ``dtype``, ``finish``, ``padding``, ``memory_bytes`` and whatever else :func:`voxquarry.infer` takes by name.
+        mirror_axes: Axes of ``(z, y, x)``, as 0, 1 and 2. The model is asked once for each choice
+            of axes to mirror the patch along, and the answers, mirrored back, are averaged in
+            float32 (float64 if they are): 2, 4 or 8 times the work.
+        input_dtype: What patches are converted to; ``None`` leaves the volume's own. Values are the
+            stored ones, without slope and intercept.
+        options: ``dtype``, ``finish``, ``padding``, ``memory_bytes`` and whatever else
+            :func:`voxquarry.infer` takes by name.
 
     Returns:
         As :func:`voxquarry.infer`: an array or the volume at ``out``, or a dict of them.
 
     Raises:
-        UsageError, DataError, StorageError: As :func:`voxquarry.infer`; also for an axis that is none, or given twice.
+        UsageError, DataError, StorageError: As :func:`voxquarry.infer`; also for an axis that is
+            none, or given twice.
     """
     axes = [int(axis) for axis in mirror_axes]
     if len(set(axes)) < len(axes) or not set(axes) <= {0, 1, 2}:
-        raise UsageError(f"mirror_axes {tuple(axes)}: expected some of 0, 1 and 2 (z, y, x), each once")
+        raise UsageError(
+            f"mirror_axes {tuple(axes)}: expected some of 0, 1 and 2 (z, y, x), each once"
+        )
     target = _device_of(model) if device is None else torch.device(device)
-    # The empty choice comes last: a model that changes its input changes none that is still to be mirrored.
-    choices = [[axis - 3 for axis in some] for count in range(len(axes), -1, -1) for some in combinations(axes, count)]
+    # The empty choice comes last: a model that changes its input changes none that is still to be
+    # mirrored.
+    choices = [
+        [axis - 3 for axis in some]
+        for count in range(len(axes), -1, -1)
+        for some in combinations(axes, count)
+    ]
 
     def answer(patches: np.ndarray) -> Answers:
         given = torch.from_numpy(patches).to(target, input_dtype)
         with torch.inference_mode(), _casting(target, autocast):
             answers: Answers = None
             for choice in choices:
-                answers = _sum(answers, _mirrored(model(given.flip(choice) if choice else given), choice))
+                answers = _sum(
+                    answers, _mirrored(model(given.flip(choice) if choice else given), choice)
+                )
             if len(choices) > 1:
                 answers = _each(answers, lambda total: total.div_(len(choices)))
             return _each(answers, torch.Tensor.cpu)
 
-    return infer_arrays(answer, volume, patch_size, overlap, out, batch_size, window, progress, **options)
+    return infer_arrays(
+        answer, volume, patch_size, overlap, out, batch_size, window, progress, **options
+    )
 
 
 def _device_of(model: Any) -> torch.device:
@@ -94,7 +111,9 @@ def _mirrored(answers: Answers, axes: list[int]) -> Answers:
 
 
 def _sum(total: Answers, answers: Answers) -> Answers:
-    """``total`` with ``answers`` added to it in place; the first answers themselves, widened, if there is none."""
+    """``total`` with ``answers`` added to it in place; the first answers themselves, widened, if
+    there is none.
+    """
     if total is None:
         return answers
     if isinstance(answers, Mapping):

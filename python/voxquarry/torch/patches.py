@@ -16,11 +16,13 @@ Patch = dict[str, Any]
 
 
 class PatchDataset(torch.utils.data.Dataset[Patch]):
-    """A map-style data set: item ``n`` is a patch of subject ``n // patches_per_subject``, read when it is asked for.
+    """A map-style data set: item ``n`` is a patch of subject ``n // patches_per_subject``, read
+    when it is asked for.
 
-    An item is a dictionary: each volume's tensor ``(c, z, y, x)`` under its name, ``"location"``, six int64 voxel indices
-    ``(z0, y0, x0, z1, y1, x1)``, and ``"subject"``, the name. The same number is the same patch in every process; after
-    ``set_epoch`` it is another one. A fork, or the small pickle that a spawned worker gets, reads with a cache of its own.
+    An item is a dictionary: each volume's tensor ``(c, z, y, x)`` under its name, ``"location"``,
+    six int64 voxel indices ``(z0, y0, x0, z1, y1, x1)``, and ``"subject"``, the name. The same
+    number is the same patch in every process; after ``set_epoch`` it is another one. A fork, or the
+    small pickle that a spawned worker gets, reads with a cache of its own.
 
     Args:
         dataset: The store.
@@ -28,8 +30,8 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
         volumes: Names of the volumes that are read; all of the first subject's if None.
         patches_per_subject: Patches of a subject in an epoch.
         seed: What random samplers draw from.
-        padding: Fills what lies outside the volume, a number, ``"edge"`` or ``"reflect"``. If None, the grid's own padding,
-            and zero for samplers with ``border="pad"``.
+        padding: Fills what lies outside the volume, a number, ``"edge"`` or ``"reflect"``. If None,
+            the grid's own padding, and zero for samplers with ``border="pad"``.
         transform: Called with each item.
 
     Raises:
@@ -57,7 +59,9 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._grid = isinstance(sampler, GridSampler)
         counts = [
-            len(sampler.locations(dataset[name])) if self._grid else operator.index(patches_per_subject)
+            len(sampler.locations(dataset[name]))
+            if self._grid
+            else operator.index(patches_per_subject)
             for name in self.subjects
         ]
         self._ends = np.array(list(accumulate(counts)), dtype=np.int64)
@@ -68,7 +72,9 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch, in worker processes that live on (``persistent_workers``) too; set it before the loader is iterated over."""
+        """Chooses the epoch, in worker processes that live on (``persistent_workers``) too; set it
+        before the loader is iterated over.
+        """
         self._epoch.fill_(operator.index(epoch))
 
     def __len__(self) -> int:
@@ -104,7 +110,9 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
             starts = self.sampler.locations(subject)[numbers]
         else:
             draw = self.sampler.locations
-            starts = np.concatenate([draw(subject, 1, seed=self.seed, epoch=self.epoch, first=n) for n in numbers])
+            starts = np.concatenate(
+                [draw(subject, 1, seed=self.seed, epoch=self.epoch, first=n) for n in numbers]
+            )
         ends = starts + np.array(self.sampler.patch_size)
         for volume in self.volumes:
             batch = batch_of(subject[volume], starts, self.sampler.patch_size, self.padding)
@@ -114,13 +122,17 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
             item["location"], item["subject"] = location, name
 
 
-def batch_of(volume: Volume, starts: np.ndarray, size: tuple[int, int, int], padding: float | str | None) -> torch.Tensor:
+def batch_of(
+    volume: Volume, starts: np.ndarray, size: tuple[int, int, int], padding: float | str | None
+) -> torch.Tensor:
     """Patches as a tensor ``(n, c, z, y, x)`` over the memory that they were read into."""
     batch = torch.from_numpy(volume.read_batch(starts, size, padding=padding))
     return batch if batch.ndim == 5 else batch[:, None]
 
 
-def _names(dataset: Mapping[str, Any], subjects: list[str], volumes: Sequence[str] | None) -> list[str]:
+def _names(
+    dataset: Mapping[str, Any], subjects: list[str], volumes: Sequence[str] | None
+) -> list[str]:
     if volumes is None:
         volumes = list(dataset[subjects[0]]) if subjects else []
     if isinstance(volumes, str):
@@ -132,7 +144,9 @@ def _names(dataset: Mapping[str, Any], subjects: list[str], volumes: Sequence[st
         there = dataset[subject]
         for name in names:
             if name not in there:
-                raise UsageError(f"subject {subject!r} has no volume {name!r}; it has: {', '.join(there)}")
+                raise UsageError(
+                    f"subject {subject!r} has no volume {name!r}; it has: {', '.join(there)}"
+                )
     return names
 
 

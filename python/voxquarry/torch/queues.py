@@ -14,11 +14,14 @@ Batch = dict[str, Any]
 
 
 class QueueDataset(IterableDataset[Batch]):
-    """The batches of a queue, for ``DataLoader(…, batch_size=None)`` and torchdata's ``StatefulDataLoader``.
+    """The batches of a queue, for ``DataLoader(…, batch_size=None)`` and torchdata's
+    ``StatefulDataLoader``.
 
-    A batch is the queue's: each volume's tensor ``(B, c, z, y, x)`` under its name, over the memory that it was read into;
-    ``"location"``, ``(B, 6)`` int64; and ``"subject"``, ``B`` names. With worker processes a loader delivers the same batches in the same
-    order: of ``n`` workers each reads every ``n``-th, with threads of its own. They are not needed, as the queue reads ahead without them.
+    A batch is the queue's: each volume's tensor ``(B, c, z, y, x)`` under its name, over the memory
+    that it was read into; ``"location"``, ``(B, 6)`` int64; and ``"subject"``, ``B`` names. With
+    worker processes a loader delivers the same batches in the same order: of ``n`` workers each
+    reads every ``n``-th, with threads of its own. They are not needed, as the queue reads ahead
+    without them.
 
     Pickled, it is its queue's arguments and where the next iteration begins.
     """
@@ -28,7 +31,8 @@ class QueueDataset(IterableDataset[Batch]):
         # This process's own batches that were delivered since `_origin`, a state of the queue.
         self._delivered = 0
         self._origin = queue.beginning()
-        # Epoch, position and a count, for workers that live on when those of the main process change.
+        # Epoch, position and a count, for workers that live on when those of the main process
+        # change.
         self._told = torch.zeros(3, dtype=torch.int64).share_memory_()
         self._heard = 0
 
@@ -50,12 +54,16 @@ class QueueDataset(IterableDataset[Batch]):
             yield tensors(batch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch of the next iteration, in workers that live on (``persistent_workers``) too."""
+        """Chooses the epoch of the next iteration, in workers that live on (``persistent_workers``)
+        too.
+        """
         self.queue.set_epoch(epoch)
         self.tell()
 
     def tell(self) -> None:
-        """Lets workers that live on know what the queue's next iteration is; they are told by ``set_epoch`` and ``load_state_dict``."""
+        """Lets workers that live on know what the queue's next iteration is; they are told by
+        ``set_epoch`` and ``load_state_dict``.
+        """
         beginning = self.queue.beginning()
         self._told[:2] = torch.tensor([beginning["epoch"], beginning["position"]])
         self._told[2] += 1
@@ -64,11 +72,15 @@ class QueueDataset(IterableDataset[Batch]):
         epoch, position, count = self._told.tolist()
         if count != self._heard:
             self._heard = count
-            self.queue.load_state_dict({**self.queue.beginning(), "epoch": epoch, "position": position})
+            self.queue.load_state_dict(
+                {**self.queue.beginning(), "epoch": epoch, "position": position}
+            )
             self._delivered = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Where this process is: a state of the queue, and how many batches of its own came after it."""
+        """Where this process is: a state of the queue, and how many batches of its own came after
+        it.
+        """
         if get_worker_info() is None:
             return {"queue": self.queue.state_dict(), "delivered": 0}
         return {"queue": self._origin, "delivered": self._delivered}
@@ -86,7 +98,8 @@ class QueueDataset(IterableDataset[Batch]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        # A pickled queue goes on behind its last batch; an iteration here begins where one there would.
+        # A pickled queue goes on behind its last batch; an iteration here begins where one there
+        # would.
         self.queue.load_state_dict(self._origin)
 
 
@@ -112,7 +125,10 @@ class Loader(DataLoader[Batch]):
         beginning, taken = self.queue.beginning(), 0
         step = self.queue.batch_size * self.queue.world_size
         end = self.queue.patches * self.queue.world_size
-        self._state = lambda: {**beginning, "position": min(beginning["position"] + taken * step, end)}
+        self._state = lambda: {
+            **beginning,
+            "position": min(beginning["position"] + taken * step, end),
+        }
         self.dataset.tell()
         batches = super().__iter__()
         # The workers have it; what comes after is the epoch from its beginning.
@@ -127,7 +143,9 @@ class Loader(DataLoader[Batch]):
         self._state = self.queue.beginning
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the epoch stands after the last batch that came out, in the form of ``Queue.state_dict``; it does not depend on workers."""
+        """Where the epoch stands after the last batch that came out, in the form of
+        ``Queue.state_dict``; it does not depend on workers.
+        """
         return self._state()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -139,13 +157,16 @@ class Loader(DataLoader[Batch]):
 def loader(queue: Queue, pin_memory: bool | None = None, **options: Any) -> Loader:
     """Batches of a queue as tensors, ready for a training loop, epoch after epoch.
 
-    It is a torch ``DataLoader`` and has ``set_epoch``, ``state_dict`` and ``load_state_dict`` beside. The queue's own threads read ahead, so no
-    worker process is needed; with ``num_workers`` the same batches come in the same order.
+    It is a torch ``DataLoader`` and has ``set_epoch``, ``state_dict`` and ``load_state_dict``
+    beside. The queue's own threads read ahead, so no worker process is needed; with ``num_workers``
+    the same batches come in the same order.
 
     Args:
         queue: A ``voxquarry.Queue``; it settles batches, order, seed and ranks.
-        pin_memory: Copy batches to pinned memory, from where a GPU fetches them while it computes; where there is a GPU if None.
-        options: Others of ``DataLoader``: ``num_workers``, ``multiprocessing_context``, ``persistent_workers``, …
+        pin_memory: Copy batches to pinned memory, from where a GPU fetches them while it computes;
+            where there is a GPU if None.
+        options: Others of ``DataLoader``: ``num_workers``, ``multiprocessing_context``,
+            ``persistent_workers``, …
     """
     pinned = torch.cuda.is_available() if pin_memory is None else pin_memory
     return Loader(queue, pin_memory=pinned, **options)
@@ -153,4 +174,7 @@ def loader(queue: Queue, pin_memory: bool | None = None, **options: Any) -> Load
 
 def tensors(batch: Mapping[str, Any]) -> Batch:
     """A batch of a queue with tensors over the memory of its arrays."""
-    return {name: value if name == "subject" else torch.from_numpy(value) for name, value in batch.items()}
+    return {
+        name: value if name == "subject" else torch.from_numpy(value)
+        for name, value in batch.items()
+    }

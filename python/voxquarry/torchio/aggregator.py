@@ -10,14 +10,21 @@ import torchio as tio
 
 
 class GridAggregator(tio.data.GridAggregator):
-    """``torchio.GridAggregator``: overlapping patches become one volume, by cropping, averaging or a Hann window.
+    """``torchio.GridAggregator``: overlapping patches become one volume, by cropping, averaging or
+    a Hann window.
 
-    Beside the output no volume is held: a window is separable and a grid a product, so the sums of its weights are three lines. Only
-    where patches are missing, or came twice, one channel of weights is made at the end. Integers are averaged in floating point, where
-    TorchIO's wrap round, and with a ``downsampling_factor`` overlaps and borders are scaled as the locations are.
+    Beside the output no volume is held: a window is separable and a grid a product, so the sums of
+    its weights are three lines. Only where patches are missing, or came twice, one channel of
+    weights is made at the end. Integers are averaged in floating point, where TorchIO's wrap round,
+    and with a ``downsampling_factor`` overlaps and borders are scaled as the locations are.
     """
 
-    def __init__(self, sampler: tio.data.GridSampler, overlap_mode: str = "crop", downsampling_factor: int = 1) -> None:
+    def __init__(
+        self,
+        sampler: tio.data.GridSampler,
+        overlap_mode: str = "crop",
+        downsampling_factor: int = 1,
+    ) -> None:
         super().__init__(sampler, overlap_mode, downsampling_factor)
         self.patch_overlap = np.asarray(sampler.patch_overlap) // downsampling_factor
         grid = np.asarray(sampler.locations) // downsampling_factor
@@ -27,7 +34,9 @@ class GridAggregator(tio.data.GridAggregator):
         self._dtype = torch.float32
 
     def add_batch(self, batch_tensor: torch.Tensor, locations: torch.Tensor) -> None:
-        """Adds the network's answers ``(b, c, i, j, k)`` at ``locations``, ``(b, 6)``; in any order."""
+        """Adds the network's answers ``(b, c, i, j, k)`` at ``locations``, ``(b, 6)``; in any
+        order.
+        """
         if self.overlap_mode == "crop":
             super().add_batch(batch_tensor, locations)
             return
@@ -36,29 +45,40 @@ class GridAggregator(tio.data.GridAggregator):
         target = {tuple(shape) for shape in (places[:, 3:] - places[:, :3]).tolist()}
         if target != {tuple(batch.shape[2:])}:
             raise RuntimeError(
-                f"The shape of the input batch, {tuple(batch.shape[2:])}, does not match the shape of the target location,"
-                f" which is {', '.join(map(str, target))}"
+                f"The shape of the input batch, {tuple(batch.shape[2:])}, does not match the"
+                f" shape of the target location, which is {', '.join(map(str, target))}"
             )
         if self._output_tensor is None:
             self._begin(batch)
         assert self._output_tensor is not None
         weights = _outer(self._windows)
-        for patch, place in zip(batch.to(self._output_tensor.dtype), map(tuple, places.tolist()), strict=True):
+        for patch, place in zip(
+            batch.to(self._output_tensor.dtype), map(tuple, places.tolist()), strict=True
+        ):
             self._output_tensor[(slice(None), *_box(place))].addcmul_(patch, weights)
             self._added.append(place)
 
     def _begin(self, batch: torch.Tensor) -> None:
-        """Settles types and windows by the first batch: sums are as exact as the answers, the result has TorchIO's type."""
+        """Settles types and windows by the first batch: sums are as exact as the answers, the
+        result has TorchIO's type.
+        """
         hann = self.overlap_mode == "hann"
         if batch.dtype == torch.int64 and not hann:
-            message = "Medical image frameworks such as ITK do not support int64. Casting to int32..."
+            message = (
+                "Medical image frameworks such as ITK do not support int64. Casting to int32..."
+            )
             warnings.warn(message, RuntimeWarning, stacklevel=3)
         floating = batch.dtype.is_floating_point
-        self._dtype = torch.float32 if hann else batch.dtype if floating else torch.get_default_dtype()
+        self._dtype = (
+            torch.float32 if hann else batch.dtype if floating else torch.get_default_dtype()
+        )
         wide = batch.dtype.itemsize > (4 if floating else 2)
         size = len(batch[0]), *self.spatial_shape
         self._output_tensor = torch.zeros(size, dtype=torch.float64 if wide else torch.float32)
-        lines = [torch.hann_window(p + 2, periodic=False)[1:-1] if hann else torch.ones(p) for p in batch.shape[2:]]
+        lines = [
+            torch.hann_window(p + 2, periodic=False)[1:-1] if hann else torch.ones(p)
+            for p in batch.shape[2:]
+        ]
         self._windows = [line.to(self._output_tensor.dtype) for line in lines]
 
     def get_output_tensor(self) -> torch.Tensor:
@@ -75,7 +95,12 @@ class GridAggregator(tio.data.GridAggregator):
         if not self.volume_padded:
             return output
         ini = self.patch_overlap // 2
-        return output[(slice(None), *(slice(a, n - a) for a, n in zip(ini.tolist(), self.spatial_shape, strict=True)))]
+        return output[
+            (
+                slice(None),
+                *(slice(a, n - a) for a, n in zip(ini.tolist(), self.spatial_shape, strict=True)),
+            )
+        ]
 
     def _weights(self) -> torch.Tensor | map[torch.Tensor]:
         """The sums of the weights, a plane ``(j, k)`` for each ``i``."""

@@ -19,10 +19,11 @@ _THREADS = min(4, os.cpu_count() or 1)
 class Queue(tio.Queue):
     """``torchio.Queue``: patches of the subjects of a ``SubjectsDataset``, shuffled.
 
-    Subjects, places and order are drawn as TorchIO draws them: with the same seed of torch, the same patches come in the same order. But
-    patches are cut by threads, ahead of the training, instead of all at once while it waits; subjects of a store are read
-    patch by patch, so ``num_workers=0`` is as fast as any. At most ``max_length`` patches are held, also of a subject that has more. Samplers
-    that are not of this module cut as they do in TorchIO.
+    Subjects, places and order are drawn as TorchIO draws them: with the same seed of torch, the
+    same patches come in the same order. But patches are cut by threads, ahead of the training,
+    instead of all at once while it waits; subjects of a store are read patch by patch, so
+    ``num_workers=0`` is as fast as any. At most ``max_length`` patches are held, also of a subject
+    that has more. Samplers that are not of this module cut as they do in TorchIO.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -53,7 +54,9 @@ class Queue(tio.Queue):
         if self.shuffle_patches:
             self._shuffle_patches_list()
         # In the order in which they will be wanted.
-        self.patches_list = [self._begin(patch) if callable(patch) else patch for patch in self.patches_list]
+        self.patches_list = [
+            self._begin(patch) if callable(patch) else patch for patch in self.patches_list
+        ]
 
     def _take(self, subject: tio.Subject, count: int) -> None:
         if isinstance(self.sampler, RandomSampler):

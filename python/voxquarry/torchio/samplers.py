@@ -23,7 +23,8 @@ _DRAWN = 8
 
 
 class PatchSampler(tio.data.PatchSampler):
-    """What all samplers share: sizes as wide as Python's integers, and crops that read no more than the patch.
+    """What all samplers share: sizes as wide as Python's integers, and crops that read no more than
+    the patch.
 
     TorchIO keeps sizes in 16 bits, which wrap round on axes over 65,535.
     """
@@ -32,8 +33,12 @@ class PatchSampler(tio.data.PatchSampler):
         tio.data.PatchSampler.__init__(self, patch_size)
         self.patch_size = np.array(to_tuple(patch_size, length=3), dtype=np.int64)
 
-    def crop(self, subject: tio.Subject, index_ini: Sequence[int], patch_size: Sequence[int]) -> tio.Subject:
-        """The patch at ``index_ini``, with its location; it draws as TorchIO's does, which keeps the stream in step."""
+    def crop(
+        self, subject: tio.Subject, index_ini: Sequence[int], patch_size: Sequence[int]
+    ) -> tio.Subject:
+        """The patch at ``index_ini``, with its location; it draws as TorchIO's does, which keeps
+        the stream in step.
+        """
         torch.rand(1)
         return cut(subject, index_ini, patch_size)
 
@@ -46,7 +51,9 @@ class RandomSampler(PatchSampler):
         raise NotImplementedError
 
     def planned(self, subject: tio.Subject, count: int) -> list[Callable[[], tio.Subject]]:
-        """What cuts so many patches when it is called, on any thread: everything random about them is drawn here."""
+        """What cuts so many patches when it is called, on any thread: everything random about them
+        is drawn here.
+        """
         self._check(subject)
         plan = []
         for place in islice(self.places(subject), count):
@@ -59,7 +66,9 @@ class RandomSampler(PatchSampler):
         # Making the generator checks; nothing is drawn before its first patch.
         self(subject)
 
-    def _generate_patches(self, subject: tio.Subject, num_patches: int | None = None) -> Generator[tio.Subject]:
+    def _generate_patches(
+        self, subject: tio.Subject, num_patches: int | None = None
+    ) -> Generator[tio.Subject]:
         for place in islice(self.places(subject), num_patches):
             yield self.extract_patch(subject, place)
 
@@ -77,8 +86,9 @@ class UniformSampler(RandomSampler, tio.data.UniformSampler):
 class WeightedSampler(RandomSampler, tio.data.WeightedSampler):
     """``torchio.WeightedSampler``: centres are drawn by the values of an image of the subject.
 
-    A map in a store is not loaded: sums of its chunks choose a chunk, and that one is decoded; the distribution is TorchIO's, the draws for a
-    seed of torch are others. Of maps in memory they are the same.
+    A map in a store is not loaded: sums of its chunks choose a chunk, and that one is decoded; the
+    distribution is TorchIO's, the draws for a seed of torch are others. Of maps in memory they are
+    the same.
     """
 
     def __init__(self, patch_size: int | Sequence[int], probability_map: str | None) -> None:
@@ -96,7 +106,9 @@ class WeightedSampler(RandomSampler, tio.data.WeightedSampler):
     def _store_sampler(self, box: Box) -> StoreWeightedSampler | StoreLabelSampler | None:
         """What draws from the volume as it is in the store; None if it has to be loaded."""
         if box.volume.stats["min"] * box.volume.slope + box.volume.intercept < 0:
-            raise ValueError(f'Negative values found in probability map "{self.probability_map_name}"')
+            raise ValueError(
+                f'Negative values found in probability map "{self.probability_map_name}"'
+            )
         return StoreWeightedSampler(tuple(self.patch_size[::-1].tolist()), box.volume.name)
 
     def _places_in_store(
@@ -108,9 +120,11 @@ class WeightedSampler(RandomSampler, tio.data.WeightedSampler):
                 starts = sampler.locations(box.volume.subject, _DRAWN, seed=seed, first=first)
             except UsageError as error:
                 half = tuple((self.patch_size // 2).tolist())
+                path = self.get_probability_map_image(subject).path
                 raise RuntimeError(
-                    f"Empty probability map found: {self.get_probability_map_image(subject).path}: {error}. Voxels with positive"
-                    f" probability might be near the image border: try padding with half the patch size, torchio.Pad({half})"
+                    f"Empty probability map found: {path}: {error}. Voxels with positive"
+                    " probability might be near the image border: try padding with half the patch"
+                    f" size, torchio.Pad({half})"
                 ) from error
             for k, j, i in starts.tolist():
                 yield i, j, k
@@ -122,17 +136,26 @@ class WeightedSampler(RandomSampler, tio.data.WeightedSampler):
             i, j, k = self.get_random_index_ini(weights, cdf).tolist()
             yield i, j, k
 
-    def extract_patch(self, subject: tio.Subject, index_ini: Sequence[int] | np.ndarray, cdf: np.ndarray | None = None) -> tio.Subject:
-        """The patch at ``index_ini``; or, as TorchIO has it, one drawn from a map and its cumulative distribution."""
+    def extract_patch(
+        self,
+        subject: tio.Subject,
+        index_ini: Sequence[int] | np.ndarray,
+        cdf: np.ndarray | None = None,
+    ) -> tio.Subject:
+        """The patch at ``index_ini``; or, as TorchIO has it, one drawn from a map and its
+        cumulative distribution.
+        """
         if cdf is not None:
             index_ini = self.get_random_index_ini(index_ini, cdf)
         return self.crop(subject, index_ini, self.patch_size)
 
 
 class LabelSampler(WeightedSampler, tio.data.LabelSampler):
-    """``torchio.LabelSampler``: centres lie on voxels of chosen labels, each class as often as it is asked for.
+    """``torchio.LabelSampler``: centres lie on voxels of chosen labels, each class as often as it
+    is asked for.
 
-    A label map in a store is not loaded: its counts of labels choose a chunk, and that one is decoded.
+    A label map in a store is not loaded: its counts of labels choose a chunk, and that one is
+    decoded.
     """
 
     def __init__(
@@ -158,8 +181,9 @@ class LabelSampler(WeightedSampler, tio.data.LabelSampler):
 class GridSampler(PatchSampler, tio.data.GridSampler):
     """``torchio.GridSampler``: patches across a whole volume.
 
-    A padded subject is not padded again when it is iterated over, as TorchIO's is. Paddings by number, ``"edge"``,
-    ``"reflect"``, ``"minimum"`` and ``"maximum"`` read patches only; other modes load the images of the subject.
+    A padded subject is not padded again when it is iterated over, as TorchIO's is. Paddings by
+    number, ``"edge"``, ``"reflect"``, ``"minimum"`` and ``"maximum"`` read patches only; other
+    modes load the images of the subject.
     """
 
     def __init__(

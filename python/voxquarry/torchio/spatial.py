@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from numbers import Real
 
 import numpy as np
-
 import torch
 import torchio as tio
 
 from .subjects import LabelMap, ScalarImage, box_of
 
+
 def cut(subject: tio.Subject, index_ini: Sequence[int], patch_size: Sequence[int]) -> tio.Subject:
-    """The patch at ``index_ini``, with its ``location``, all attributes of the subject, and the crop in its history.
+    """The patch at ``index_ini``, with its ``location``, all attributes of the subject, and the
+    crop in its history.
 
     Draws nothing and changes nothing, so threads may share the subject.
     """
@@ -32,13 +33,19 @@ class _Crop(tio.Crop):
     """``torchio.Crop`` which reads no more of an image of a store than what stays."""
 
     @staticmethod
-    def _crop_image(image: tio.Image, index_ini: Sequence[int], index_fin: Sequence[int], *, copy_patch: bool) -> tio.Image:
+    def _crop_image(
+        image: tio.Image, index_ini: Sequence[int], index_fin: Sequence[int], *, copy_patch: bool
+    ) -> tio.Image:
         box = box_of(image)
         if box is not None:
             box = box.part(index_ini, np.subtract(index_fin, index_ini))
             return _plain(image, box.read(), box.affine)
         part = tio.Crop._crop_image(image, index_ini, index_fin, copy_patch=copy_patch)
-        return _plain(part, part.data, part.affine) if isinstance(part, ScalarImage | LabelMap) else part
+        return (
+            _plain(part, part.data, part.affine)
+            if isinstance(part, ScalarImage | LabelMap)
+            else part
+        )
 
     @property
     def name(self) -> str:
@@ -55,7 +62,11 @@ class _InMemory(tio.Pad):
     """Pads the images that are not in a store, or whose mode needs all of them."""
 
     def get_images(self, subject: tio.Subject) -> list[tio.Image]:
-        return [image for image in super().get_images(subject) if _filling(image, self.padding_mode) is None]
+        return [
+            image
+            for image in super().get_images(subject)
+            if _filling(image, self.padding_mode) is None
+        ]
 
     @property
     def name(self) -> str:
@@ -63,7 +74,9 @@ class _InMemory(tio.Pad):
 
 
 def pad(subject: tio.Subject, border: Sequence[int], mode: str | float) -> tio.Subject:
-    """A copy of ``subject`` with ``border`` voxels more on both sides of each axis, filled as ``torchio.Pad`` does."""
+    """A copy of ``subject`` with ``border`` voxels more on both sides of each axis, filled as
+    ``torchio.Pad`` does.
+    """
     padding = tuple(int(n) for n in np.repeat(border, 2))
     # What else a transform does at the end would read every image.
     transform = _InMemory(padding, padding_mode=mode, parse_input=False)
@@ -77,9 +90,12 @@ def pad(subject: tio.Subject, border: Sequence[int], mode: str | float) -> tio.S
 
 
 def _filling(image: tio.Image, mode: str | float) -> float | str | None:
-    """What ``Volume.read`` is to fill with, in stored values; None if the image has to be padded in memory."""
+    """What ``Volume.read`` is to fill with, in stored values; None if the image has to be padded in
+    memory.
+    """
     box = box_of(image)
-    # What is padded already has no voxels of its own outside the volume; a scale turns a number into another.
+    # What is padded already has no voxels of its own outside the volume; a scale turns a number
+    # into another.
     if box is None or not box.is_whole or (box.volume.slope, box.volume.intercept) != (1.0, 0.0):
         return None
     if isinstance(mode, Real):
@@ -92,7 +108,9 @@ def _filling(image: tio.Image, mode: str | float) -> float | str | None:
 
 
 def _constant(value: float, dtype: np.dtype) -> float | None:
-    """``value`` as ``numpy.pad`` writes it into that type, which truncates; None where TorchIO's wider type holds another."""
+    """``value`` as ``numpy.pad`` writes it into that type, which truncates; None where TorchIO's
+    wider type holds another.
+    """
     if dtype.kind == "f":
         return value
     limits = np.iinfo(dtype)

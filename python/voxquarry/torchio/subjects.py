@@ -1,4 +1,6 @@
-"""TorchIO subjects over a store: shape and affine are known at once, voxels are read when they are asked for."""
+"""TorchIO subjects over a store: shape and affine are known at once, voxels are read when they are
+asked for.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,16 @@ Triple = tuple[int, int, int]
 
 
 class Box:
-    """The part of a volume that an image shows, in TorchIO's axes; as a TorchIO ``reader`` it gives voxels and affine.
+    """The part of a volume that an image shows, in TorchIO's axes; as a TorchIO ``reader`` it gives
+    voxels and affine.
 
-    ``ini`` and ``shape`` are voxels ``(i, j, k)``. What lies outside the volume is filled as ``padding`` says.
+    ``ini`` and ``shape`` are voxels ``(i, j, k)``. What lies outside the volume is filled as
+    ``padding`` says.
     """
 
-    def __init__(self, volume: Volume, ini: Triple, shape: Triple, padding: float | str | None = None) -> None:
+    def __init__(
+        self, volume: Volume, ini: Triple, shape: Triple, padding: float | str | None = None
+    ) -> None:
         self.volume, self.ini, self.shape, self.padding = volume, ini, shape, padding
 
     @classmethod
@@ -60,7 +66,9 @@ class Box:
         """Real values ``(c, i, j, k)``, a transposed view of what was read."""
         voxels = self.volume.read(self.ini[::-1], self.shape[::-1], padding=self.padding)
         voxels = real_values(voxels, self.volume)
-        return torch.from_numpy(voxels.reshape(self.channels, *self.shape[::-1])).permute(0, 3, 2, 1)
+        return torch.from_numpy(voxels.reshape(self.channels, *self.shape[::-1])).permute(
+            0, 3, 2, 1
+        )
 
     def __call__(self, path: object) -> tuple[torch.Tensor, np.ndarray]:
         return self.read(), self.affine
@@ -78,7 +86,9 @@ def moved(affine: np.ndarray, ini: Sequence[int]) -> np.ndarray:
 
 
 class _Stored(tio.Image):
-    """What the two kinds of images share: with a ``Box`` as reader, shape and affine cost no voxels."""
+    """What the two kinds of images share: with a ``Box`` as reader, shape and affine cost no
+    voxels.
+    """
 
     @property
     def box(self) -> Box | None:
@@ -103,7 +113,9 @@ class _Stored(tio.Image):
 
 
 def box_of(image: tio.Image) -> Box | None:
-    """Where the voxels of an image of a store are; None for those in memory, or in files of their own."""
+    """Where the voxels of an image of a store are; None for those in memory, or in files of their
+    own.
+    """
     return image.box if isinstance(image, _Stored) else None
 
 
@@ -119,25 +131,30 @@ class Subject(tio.Subject):
     """A ``torchio.Subject`` that may be in a store."""
 
     def load(self) -> None:
-        """Loads images that are not in a store; ``SubjectsDataset`` calls it for every subject, and a patch needs no more.
+        """Loads images that are not in a store; ``SubjectsDataset`` calls it for every subject, and
+        a patch needs no more.
 
-        The whole of an image of a store is read by its own ``load()``, or when its ``data`` are asked for.
+        The whole of an image of a store is read by its own ``load()``, or when its ``data`` are
+        asked for.
         """
         for image in self.get_images(intensity_only=False):
             if box_of(image) is None:
                 image.load()
 
 
-def subject(stored: StoreSubject, volumes: Sequence[str] | None = None, **attributes: object) -> Subject:
+def subject(
+    stored: StoreSubject, volumes: Sequence[str] | None = None, **attributes: object
+) -> Subject:
     """A lazy TorchIO subject over a subject of a store, such as ``subject(ds["case01"])``.
 
-    Its images have the volumes' names: label maps are ``LabelMap``, the others ``ScalarImage``. Nothing is read here.
+    Its images have the volumes' names: label maps are ``LabelMap``, the others ``ScalarImage``.
+    Nothing is read here.
 
     Args:
         stored: The subject in the store.
         volumes: Names of the volumes it has; all if None.
-        attributes: Items that the subject carries beside its images, as in ``torchio.Subject``; ``name`` is the subject's own
-            unless given.
+        attributes: Items that the subject carries beside its images, as in ``torchio.Subject``;
+            ``name`` is the subject's own unless given.
 
     Raises:
         UsageError: A volume that is not there, or an attribute with the name of one.

@@ -1,0 +1,55 @@
+"""The voxels of the golden stores, computed from the formulas of golden/README.md."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import reader
+
+SUMMARY = "grid/labels-i32/summary"
+V1 = Path(__file__).parent / "golden" / "v1"
+C, Z, Y, X = np.indices((2, 6, 10, 20))
+N = 1 + 40 * C + 5 * (Z // 2) + 3 * (Y // 4) + X % 4
+N3 = N[0]
+COUNT = np.arange(1200, dtype=np.uint64).reshape(N3.shape)
+
+
+def f64() -> np.ndarray:
+    """The volume whose formula has exceptions."""
+    voxels = N3 * 0.1
+    voxels[:4, 5:, 16:], voxels[4:, 5:, 16:] = 0.0, -0.0
+    voxels[0, 0, :3] = np.inf, -np.inf, np.nan
+    return voxels
+
+
+# Formulas of golden/README.md in numpy.
+GOLDEN = {
+    "grid": {
+        "u8": N3.astype(np.uint8),
+        "i8": ((COUNT * COUNT * 2654435761 & 0xFFFFFFFF) >> 24).astype(np.uint8).view(np.int8),
+        "u16": (3 * N3).astype(np.uint16),
+        "i16": (-257 * N).astype(np.int16),
+        "u32": (1000003 * N[:1]).astype(np.uint32),
+        "labels-i32": np.where(
+            Z[0] < 4, 0, np.array([0, -7, 3, 2**31 - 1, -(2**31)])[N3 % 5]
+        ).astype(np.int32),
+        "u64": N3.astype(np.uint64) * np.uint64(0x0123456789ABCDEF),
+        "i64": np.zeros(N3.shape, np.int64),
+        "f16": (N3 / 4).astype(np.float16),
+        "f32": (0.37 * N3).astype(np.float32),
+        "f64": f64(),
+    },
+    "one voxel": {
+        "f32": np.full((1, 1, 1), 1.5, np.float32),
+        "labels-f32": np.full((1, 1, 1), 7, np.float32),
+    },
+}
+
+
+def sealed(data: bytes) -> bytes:
+    """`data` with its crc32c behind it."""
+    return data + struct.pack("<I", reader.crc32c(data))
+
+
+def volume_of(store: Path, name: str) -> reader.Volume:
+    return reader.Volume(store / "grid" / name)
