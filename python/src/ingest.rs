@@ -7,7 +7,9 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::prelude::*;
 use voxquarry::format::attributes::Kind;
 use voxquarry::store::Existing;
-use voxquarry_ingest::{Event, Manifest, Observer, Options, Source, export_observed, subject_of};
+use voxquarry_ingest::{
+    Event, IngestOptions, Manifest, Observer, Source, export_observed, subject_of,
+};
 
 use crate::arguments::{bytes, sizes};
 use crate::dataset::Volume;
@@ -35,7 +37,7 @@ pub(crate) fn ingest(
         Some(table) => Manifest::from_csv(&table).map_err(raise)?,
         None => manifest(rows)?,
     };
-    let options = Options {
+    let options = IngestOptions {
         patch_sizes: sizes(patch_size, "patch_size")?,
         codec: codec.parse().map_err(raise)?,
         memory_bytes: bytes(memory_bytes, "memory_bytes")?,

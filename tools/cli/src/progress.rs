@@ -48,10 +48,10 @@ pub(crate) struct Progress {
     show: Show,
     unit: Unit,
     terminal: bool,
-    state: Mutex<State>,
+    state: Mutex<ProgressState>,
 }
 
-struct State {
+struct ProgressState {
     bar: ProgressBar,
     label: String,
     done: u64,
@@ -67,7 +67,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 impl Progress {
     pub(crate) fn new(show: Show, unit: Unit) -> Self {
         let now = Instant::now();
-        let state = State {
+        let state = ProgressState {
             bar: ProgressBar::hidden(),
             label: String::new(),
             done: 0,
@@ -156,7 +156,7 @@ impl Progress {
         self.with(|state| state.bar.finish_and_clear());
     }
 
-    fn with(&self, change: impl FnOnce(&mut State)) {
+    fn with(&self, change: impl FnOnce(&mut ProgressState)) {
         if self.show == Show::Progress {
             change(&mut self.state.lock().expect("no panic while it is held"));
         }

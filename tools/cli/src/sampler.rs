@@ -11,7 +11,7 @@ const ATTEMPTS: u32 = 100;
 
 /// What decides where patches lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Kind {
+pub(crate) enum SamplerKind {
     Uniform,
     Label,
     Weighted,
@@ -21,8 +21,8 @@ pub(crate) enum Kind {
 #[derive(Args, Debug)]
 pub(crate) struct SamplerArgs {
     /// What decides where patches lie.
-    #[arg(long, value_enum, default_value_t = Kind::Uniform)]
-    pub(crate) sampler: Kind,
+    #[arg(long, value_enum, default_value_t = SamplerKind::Uniform)]
+    pub(crate) sampler: SamplerKind,
     /// What becomes of patches that would leave the volume: exclude, clamp or pad.
     #[arg(long, default_value = "exclude", value_parser = parse_border)]
     border: Border,
@@ -70,16 +70,16 @@ impl SamplerArgs {
     /// [`Error::Usage`] for numbers that cannot be.
     pub(crate) fn random(&self, size: Size3) -> Result<Option<RandomSampler>> {
         let base: RandomSampler = match self.sampler {
-            Kind::Uniform => UniformSampler::new(size, self.border)?.into(),
-            Kind::Label => {
+            SamplerKind::Uniform => UniformSampler::new(size, self.border)?.into(),
+            SamplerKind::Label => {
                 LabelSampler::new(size, self.border, self.labels.as_deref(), self.balance())?.into()
             }
-            Kind::Weighted => {
+            SamplerKind::Weighted => {
                 let missing = || Error::usage("the weighted sampler needs --weights VOLUME");
                 let weights = self.weights.as_deref().ok_or_else(missing)?;
                 WeightedSampler::new(size, self.border, weights, 0)?.into()
             }
-            Kind::Grid => return Ok(None),
+            SamplerKind::Grid => return Ok(None),
         };
         let constraints = Constraints {
             min_foreground: self.min_foreground,

@@ -5,7 +5,7 @@ use std::path::Path;
 use voxquarry::store::Existing;
 use voxquarry::{Dtype, Padding, Result, Volume, f16};
 
-use crate::ingest::{Event, Observer, Quiet, check_interrupt};
+use crate::ingest::{Event, NoopObserver, Observer, check_interrupt};
 use crate::nifti::{ExportSpec, NiftiWriter};
 
 /// Voxels that are read at once; a single plane may have more.
@@ -23,7 +23,7 @@ const SLAB_BYTES: usize = 64 << 20;
 /// [`voxquarry::Error::Usage`] for an extension that cannot be written, [`voxquarry::Error::Exists`] unless `existing` is
 /// `Overwrite`, whatever reading returns, [`voxquarry::Error::Io`]: no file is left.
 pub fn export(volume: &Volume, out: &Path, existing: Existing) -> Result<()> {
-    export_observed(volume, out, existing, &Quiet)
+    export_observed(volume, out, existing, &NoopObserver)
 }
 
 /// As [`export`]; `observer` is told of every slab ([`Event::Encoded`]) and asked before each whether to stop.

@@ -29,16 +29,16 @@ const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// A gzip member that grows in `inner`.
 pub(crate) struct GzipWriter<W> {
     inner: W,
-    filling: Block,
+    filling: DeflateBlock,
     /// Blocks that threads have, the oldest first.
-    awaited: VecDeque<Receiver<io::Result<Block>>>,
-    idle: Vec<Block>,
+    awaited: VecDeque<Receiver<io::Result<DeflateBlock>>>,
+    idle: Vec<DeflateBlock>,
     crc: Crc,
-    team: Team,
+    pool: DeflatePool,
 }
 
 /// A piece of the stream.
-struct Block {
+struct DeflateBlock {
     /// The dictionary, then what is to be deflated.
     raw: Vec<u8>,
     dictionary_bytes: usize,
@@ -46,11 +46,11 @@ struct Block {
     crc: Crc,
 }
 
-struct Job {
-    block: Block,
+struct DeflateJob {
+    block: DeflateBlock,
     /// How its deflate stream ends.
     end: FlushCompress,
-    done: SyncSender<io::Result<Block>>,
+    done: SyncSender<io::Result<DeflateBlock>>,
 }
 
 impl<W: Write> GzipWriter<W> {
@@ -60,8 +60,8 @@ impl<W: Write> GzipWriter<W> {
     /// Those of `inner`.
     pub(crate) fn new(mut inner: W, threads: usize) -> io::Result<Self> {
         inner.write_all(&HEADER)?;
-        let (filling, awaited, idle) = (Block::new(), VecDeque::new(), Vec::new());
-        Ok(Self { inner, filling, awaited, idle, crc: Crc::new(), team: Team::new(threads) })
+        let (filling, awaited, idle) = (DeflateBlock::new(), VecDeque::new(), Vec::new());
+        Ok(Self { inner, filling, awaited, idle, crc: Crc::new(), pool: DeflatePool::new(threads) })
     }
 
     /// Takes the next bytes of the stream.
@@ -99,14 +99,14 @@ impl<W: Write> GzipWriter<W> {
 
     /// Hands the block to a thread, and begins the next with its end as dictionary.
     fn submit(&mut self, end: FlushCompress) -> io::Result<()> {
-        if self.awaited.len() == self.team.limit * IN_FLIGHT {
+        if self.awaited.len() == self.pool.limit * IN_FLIGHT {
             self.collect()?;
         }
-        let mut next = self.idle.pop().unwrap_or_else(Block::new);
+        let mut next = self.idle.pop().unwrap_or_else(DeflateBlock::new);
         next.begin_after(&self.filling);
         let block = std::mem::replace(&mut self.filling, next);
         let (done, result) = sync_channel(1);
-        self.team.take(Job { block, end, done })?;
+        self.pool.take(DeflateJob { block, end, done })?;
         self.awaited.push_back(result);
         Ok(())
     }
@@ -122,13 +122,13 @@ impl<W: Write> GzipWriter<W> {
     }
 }
 
-impl Block {
+impl DeflateBlock {
     fn new() -> Self {
         let raw = Vec::with_capacity(DICTIONARY_BYTES + BLOCK_BYTES);
         Self { raw, dictionary_bytes: 0, deflated: Vec::new(), crc: Crc::new() }
     }
 
-    fn begin_after(&mut self, last: &Block) {
+    fn begin_after(&mut self, last: &DeflateBlock) {
         let tail = last.raw.len().saturating_sub(DICTIONARY_BYTES);
         self.raw.clear();
         self.raw.extend_from_slice(&last.raw[tail..]);
@@ -157,15 +157,15 @@ impl Block {
 }
 
 /// The threads.
-struct Team {
+struct DeflatePool {
     limit: usize,
     /// Hung up to end them.
-    jobs: Option<SyncSender<Job>>,
-    waiting: Arc<Mutex<Receiver<Job>>>,
+    jobs: Option<SyncSender<DeflateJob>>,
+    waiting: Arc<Mutex<Receiver<DeflateJob>>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Team {
+impl DeflatePool {
     fn new(limit: usize) -> Self {
         let limit = limit.max(1);
         let (jobs, waiting) = sync_channel(limit * IN_FLIGHT);
@@ -173,7 +173,7 @@ impl Team {
         Self { limit, jobs: Some(jobs), waiting, threads: Vec::new() }
     }
 
-    fn take(&mut self, job: Job) -> io::Result<()> {
+    fn take(&mut self, job: DeflateJob) -> io::Result<()> {
         if self.threads.len() < self.limit {
             let waiting = self.waiting.clone();
             let named = Builder::new().name(format!("voxquarry-gzip-{}", self.threads.len()));
@@ -189,7 +189,7 @@ impl Team {
     }
 }
 
-impl Drop for Team {
+impl Drop for DeflatePool {
     fn drop(&mut self) {
         self.jobs = None;
         for thread in self.threads.drain(..) {
@@ -198,13 +198,13 @@ impl Drop for Team {
     }
 }
 
-fn work(waiting: &Mutex<Receiver<Job>>) {
+fn work(waiting: &Mutex<Receiver<DeflateJob>>) {
     // Level 6. Level 4 is a fifth faster, but label maps get a fifth larger; beyond 6, images gain less than a hundredth.
     let mut compress = Compress::new(Compression::default(), false);
     loop {
         // Whoever has the lock waits for the next block, the others for the lock.
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { mut block, end, done }) = next else { return };
+        let Ok(DeflateJob { mut block, end, done }) = next else { return };
         let deflated = block.deflate(&mut compress, end);
         // Nobody waits for it any more if the writer was dropped.
         let _ = done.send(deflated.map(|()| block));
@@ -314,7 +314,7 @@ mod tests {
     fn a_writer_that_is_dropped_leaves_no_thread() {
         let mut writer = GzipWriter::new(Vec::new(), 3).unwrap();
         writer.write_all(&noise(5 * BLOCK_BYTES, 4)).unwrap();
-        let waiting = Arc::downgrade(&writer.team.waiting);
+        let waiting = Arc::downgrade(&writer.pool.waiting);
         assert_eq!(waiting.strong_count(), 4, "three threads and the writer");
         drop(writer);
         assert_eq!(waiting.strong_count(), 0);

@@ -19,7 +19,7 @@ use crate::source::{SourceVolume, VoxelStream};
 
 /// How to ingest.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct IngestOptions {
     /// Patches that will be read; decides the layout.
     pub patch_sizes: Vec<Size3>,
     /// Compression.
@@ -32,7 +32,7 @@ pub struct Options {
     pub existing: Existing,
 }
 
-impl Default for Options {
+impl Default for IngestOptions {
     fn default() -> Self {
         let existing = Existing::Refuse;
         Self {
@@ -83,9 +83,9 @@ pub trait Observer: Sync {
 
 /// An observer that listens to nothing.
 #[derive(Clone, Copy, Debug)]
-pub struct Quiet;
+pub struct NoopObserver;
 
-impl Observer for Quiet {
+impl Observer for NoopObserver {
     fn event(&self, _: Event<'_>) {}
     fn interrupted(&self) -> bool {
         false
@@ -152,7 +152,7 @@ pub(crate) fn shape_of(header: &SourceVolume) -> VolumeShape {
 ///
 /// # Errors
 /// [`Error::Usage`], [`Error::Data`], [`Error::Io`] for the first source that cannot be ingested.
-pub fn plan(manifest: &Manifest, options: &Options) -> Result<Vec<PlannedSubject>> {
+pub fn plan(manifest: &Manifest, options: &IngestOptions) -> Result<Vec<PlannedSubject>> {
     if options.patch_sizes.is_empty() || options.patch_sizes.iter().flatten().any(|&n| n == 0) {
         return Err(Error::usage(format!(
             "patch sizes {:?}: at least one, every axis at least 1",
@@ -176,7 +176,7 @@ pub fn plan(manifest: &Manifest, options: &Options) -> Result<Vec<PlannedSubject
             if first.header.size != other.header.size
                 || !first.header.affine.agrees_with(&other.header.affine, first.header.size)
             {
-                return Err(Error::data(&other.source.path, another_grid(first, other)));
+                return Err(Error::data(&other.source.path, describe_grid_mismatch(first, other)));
             }
         }
         Ok(PlannedSubject { name: name.clone(), volumes })
@@ -184,7 +184,7 @@ pub fn plan(manifest: &Manifest, options: &Options) -> Result<Vec<PlannedSubject
     manifest.subjects().iter().map(subject).collect()
 }
 
-fn another_grid(first: &PlannedVolume, other: &PlannedVolume) -> String {
+fn describe_grid_mismatch(first: &PlannedVolume, other: &PlannedVolume) -> String {
     let (a, b) = (&first.header, &other.header);
     let difference = if a.size == b.size {
         format!("the affine {:?}, that one {:?}", b.affine.0, a.affine.0)
@@ -207,7 +207,7 @@ fn another_grid(first: &PlannedVolume, other: &PlannedVolume) -> String {
 pub fn ingest(
     manifest: &Manifest,
     out: &std::path::Path,
-    options: &Options,
+    options: &IngestOptions,
     observer: &dyn Observer,
 ) -> Result<IngestReport> {
     let planned = plan(manifest, options)?;
@@ -221,7 +221,7 @@ pub fn ingest(
             _ if !present => todo.push(subject),
             Existing::Overwrite => todo.push(subject),
             Existing::Skip => report.skipped.push(subject.name.clone()),
-            Existing::Refuse if resumes && came_from(&store, subject) => {
+            Existing::Refuse if resumes && is_from_same_files(&store, subject) => {
                 report.skipped.push(subject.name.clone());
             }
             Existing::Refuse => {
@@ -249,7 +249,7 @@ pub fn ingest(
 }
 
 /// Whether a published subject was made of the same files: same volumes, kinds, file names and lengths.
-fn came_from(store: &StoreWriter, planned: &PlannedSubject) -> bool {
+fn is_from_same_files(store: &StoreWriter, planned: &PlannedSubject) -> bool {
     let same = || -> Result<bool> {
         let subject =
             Dataset::open(store.path(), &OpenOptions::default())?.subject(&planned.name)?;
@@ -275,7 +275,7 @@ fn file_name(source: &Source) -> String {
 fn ingest_volume(
     subject: &mut SubjectWriter,
     planned: &PlannedVolume,
-    options: &Options,
+    options: &IngestOptions,
     observer: &dyn Observer,
 ) -> Result<()> {
     let (header, mut stream) = nifti::open(&planned.source.path)?;

@@ -1,11 +1,14 @@
-//! Source formats in, stores out, and back.
+//! Converts image files to stores, and volumes back to image files.
 //!
-//! `source file -> VoxelStream -> layers -> VolumeWriter -> shards`; [`export`] is the way back. A format is a module that
-//! yields a [`source::SourceVolume`] and a [`source::VoxelStream`]; `ingest` knows no format, formats know no store.
+//! The way in is `source file -> VoxelStream -> layers -> VolumeWriter -> shards`; [`export`] is the
+//! way back. A format is a module that yields a [`source::SourceVolume`] and a
+//! [`source::VoxelStream`]. NIfTI is the only one so far, so [`ingest()`], [`export()`] and [`trial`]
+//! call [`nifti`] directly; that module knows no store.
 //!
 //! # Invariants
-//! - Every header is read before the first voxel is encoded: what cannot work fails in the first second.
-//! - Memory is what the plan said, whatever the volume's size.
+//! - Every header is read before the first voxel is encoded, so that a run which cannot succeed
+//!   fails in the first second.
+//! - Memory stays within the plan's bound, whatever the volume's size.
 
 mod bytes;
 mod export;
@@ -20,6 +23,7 @@ pub mod trial;
 pub use bytes::parse_bytes;
 pub use export::{export, export_observed};
 pub use ingest::{
-    Event, IngestReport, Observer, Options, PlannedSubject, PlannedVolume, Quiet, ingest, plan,
+    Event, IngestOptions, IngestReport, NoopObserver, Observer, PlannedSubject, PlannedVolume,
+    ingest, plan,
 };
 pub use manifest::{Manifest, Source, subject_of};

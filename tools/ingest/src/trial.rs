@@ -18,7 +18,7 @@ use voxquarry::{
     Affine, Dataset, Error, OpenOptions, Region, Result, Size3, Subject, UniformSampler,
 };
 
-use crate::ingest::{Options, PlannedVolume, plan, shape_of};
+use crate::ingest::{IngestOptions, PlannedVolume, plan, shape_of};
 use crate::manifest::{Manifest, Source};
 use crate::measure::{Patch, Until, read_patches};
 use crate::nifti;
@@ -87,7 +87,7 @@ pub struct PatchCost {
 ///
 /// # Errors
 /// As [`plan`]; [`Error::Data`] if the file is damaged before the sample's end; [`Error::Io`].
-pub fn trial(path: &Path, options: &Options) -> Result<Trial> {
+pub fn trial(path: &Path, options: &IngestOptions) -> Result<Trial> {
     let planned = plan_one(path, options)?;
     let shape = shape_of(&planned.header);
     let patches: Vec<Size3> =
@@ -105,7 +105,7 @@ pub fn trial(path: &Path, options: &Options) -> Result<Trial> {
     Ok(Trial { header: planned.header, sample, candidates })
 }
 
-fn plan_one(path: &Path, options: &Options) -> Result<PlannedVolume> {
+fn plan_one(path: &Path, options: &IngestOptions) -> Result<PlannedVolume> {
     let (subject, volume, path) = (SUBJECT.to_owned(), "image".to_owned(), path.to_owned());
     let mut manifest = Manifest::new();
     manifest.push(Source { subject, volume, kind: Kind::Image, path, named_in: String::new() })?;
@@ -118,7 +118,7 @@ fn candidates(
     planned: &PlannedVolume,
     shape: &VolumeShape,
     patches: &[Size3],
-    options: &Options,
+    options: &IngestOptions,
 ) -> Result<Vec<Candidate>> {
     let new = |layout: ArrayLayout, codec| {
         let cost = |&size: &Size3| expected_cost(&layout, size);
@@ -244,7 +244,7 @@ fn write_candidates(
     candidates: &[Candidate],
     sample: &Region,
     voxels: &[u8],
-    options: &Options,
+    options: &IngestOptions,
 ) -> Result<()> {
     let writer = StoreWriter::open(store, options.threads)?;
     let mut subject = writer.subject(SUBJECT)?;

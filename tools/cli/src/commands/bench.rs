@@ -15,7 +15,7 @@ use voxquarry::{
 };
 use voxquarry_ingest::measure::{Pass, Patch, Until, read_patches};
 
-use super::{Place, ingested_for};
+use super::{StoreItem, ingested_for};
 use crate::args::BenchArgs;
 use crate::output::{bytes, extents, json, line, megabytes_per_second};
 
@@ -28,7 +28,7 @@ const SUBJECTS: usize = 256;
 type Group = Vec<(Subject, Volume)>;
 
 /// What was measured of a group.
-struct Figures {
+struct Measurement {
     name: String,
     subjects: usize,
     dtype: String,
@@ -37,17 +37,17 @@ struct Figures {
     chunks: f64,
     stored_patch_bytes: f64,
     ratio: f64,
-    passes: Vec<Measured>,
-    queue: Queued,
+    passes: Vec<PassRun>,
+    queue: QueueRun,
 }
 
 /// What a queue for training delivered.
-struct Queued {
+struct QueueRun {
     threads: usize,
     stats: QueueStats,
 }
 
-struct Measured {
+struct PassRun {
     name: &'static str,
     threads: usize,
     pass: Pass,
@@ -61,11 +61,11 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
     let threads = args.threads.map_or_else(cores, usize::from);
     let mut measured = Vec::new();
     for (name, group) in groups {
-        let figures = measure(name, &group, threads, args)?;
+        let measurement = measure(name, &group, threads, args)?;
         if !args.json {
-            print(&figures);
+            print(&measurement);
         }
-        measured.push(figures);
+        measured.push(measurement);
     }
     if args.json {
         let volumes: Vec<Value> = measured.iter().map(document).collect();
@@ -80,10 +80,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
 
 /// The volumes that the path names, by name.
 fn groups(args: &BenchArgs) -> Result<BTreeMap<String, Group>> {
-    let (subject, volume, store) = match Place::open(&args.path)? {
-        Place::Dataset(dataset) => (None, None, dataset.path().to_owned()),
-        Place::Subject(subject) => (Some(subject.name().to_owned()), None, parent(&subject)),
-        Place::Volume(subject, volume) => {
+    let (subject, volume, store) = match StoreItem::open(&args.path)? {
+        StoreItem::Dataset(dataset) => (None, None, dataset.path().to_owned()),
+        StoreItem::Subject(subject) => (Some(subject.name().to_owned()), None, parent(&subject)),
+        StoreItem::Volume(subject, volume) => {
             let store = parent(&subject);
             (Some(subject.name().to_owned()), Some(volume.name().to_owned()), store)
         }
@@ -115,7 +115,7 @@ fn parent(subject: &Subject) -> std::path::PathBuf {
     subject.path().parent().expect("a subject lies in a store").to_owned()
 }
 
-fn measure(name: String, group: &Group, threads: usize, args: &BenchArgs) -> Result<Figures> {
+fn measure(name: String, group: &Group, threads: usize, args: &BenchArgs) -> Result<Measurement> {
     let patch_size = args.patch_size.unwrap_or_else(|| common_patch(group));
     let patches = draw(group, patch_size)?;
     let first = timed("first touch", 1, &patches, Until::Last(args.seconds))?;
@@ -127,7 +127,8 @@ fn measure(name: String, group: &Group, threads: usize, args: &BenchArgs) -> Res
         passes.push(warm(threads)?);
     }
 
-    let queue = Queued { threads, stats: queued(&name, group, patch_size, threads, args.seconds)? };
+    let queue =
+        QueueRun { threads, stats: queued(&name, group, patch_size, threads, args.seconds)? };
 
     let stored = group.iter().map(|(_, v)| v.stored_bytes()).collect::<Result<Vec<u64>>>()?;
     let chunk_bytes = |i: usize| stored[i] as f64 / group[i].1.layout().chunk_count() as f64;
@@ -140,7 +141,7 @@ fn measure(name: String, group: &Group, threads: usize, args: &BenchArgs) -> Res
     }
     let n = touched.len() as f64;
     let raw: u64 = group.iter().map(|(_, volume)| volume.voxel_bytes()).sum();
-    Ok(Figures {
+    Ok(Measurement {
         name,
         subjects: group.len(),
         dtype: dtypes(group),
@@ -232,11 +233,11 @@ fn dtypes(group: &Group) -> String {
     names.join(", ")
 }
 
-fn timed(name: &'static str, threads: usize, patches: &[Patch], until: Until) -> Result<Measured> {
+fn timed(name: &'static str, threads: usize, patches: &[Patch], until: Until) -> Result<PassRun> {
     let before = fetched_bytes();
     let pass = read_patches(patches, threads, until)?;
     let disk_bytes = fetched_bytes().zip(before).map(|(after, before)| after - before);
-    Ok(Measured { name, threads, pass, disk_bytes })
+    Ok(PassRun { name, threads, pass, disk_bytes })
 }
 
 /// Bytes that the system has fetched from disks for this process, pages of maps included; Linux tells.
@@ -245,8 +246,8 @@ fn fetched_bytes() -> Option<u64> {
     counters.lines().find_map(|line| line.strip_prefix("read_bytes: "))?.parse().ok()
 }
 
-fn document(figures: &Figures) -> Value {
-    let pass = |m: &Measured| {
+fn document(measurement: &Measurement) -> Value {
+    let pass = |m: &PassRun| {
         json!({
             "pass": m.name,
             "threads": m.threads,
@@ -258,20 +259,20 @@ fn document(figures: &Figures) -> Value {
         })
     };
     json!({
-        "volume": figures.name,
-        "subjects": figures.subjects,
-        "dtype": figures.dtype,
-        "patch_size": figures.patch_size,
-        "patch_bytes": figures.patch_bytes,
-        "chunks_per_patch": figures.chunks,
-        "stored_bytes_per_patch": figures.stored_patch_bytes,
-        "ratio": figures.ratio,
-        "passes": figures.passes.iter().map(pass).collect::<Vec<_>>(),
-        "queue": queue_document(&figures.queue),
+        "volume": measurement.name,
+        "subjects": measurement.subjects,
+        "dtype": measurement.dtype,
+        "patch_size": measurement.patch_size,
+        "patch_bytes": measurement.patch_bytes,
+        "chunks_per_patch": measurement.chunks,
+        "stored_bytes_per_patch": measurement.stored_patch_bytes,
+        "ratio": measurement.ratio,
+        "passes": measurement.passes.iter().map(pass).collect::<Vec<_>>(),
+        "queue": queue_document(&measurement.queue),
     })
 }
 
-fn queue_document(Queued { threads, stats }: &Queued) -> Value {
+fn queue_document(QueueRun { threads, stats }: &QueueRun) -> Value {
     json!({
         "threads": threads,
         "patches": stats.patches,
@@ -286,23 +287,23 @@ fn queue_document(Queued { threads, stats }: &Queued) -> Value {
     })
 }
 
-fn print(figures: &Figures) {
-    let subjects = if figures.subjects == 1 { "subject" } else { "subjects" };
+fn print(measurement: &Measurement) {
+    let subjects = if measurement.subjects == 1 { "subject" } else { "subjects" };
     line(&format!(
         "{}: patches of {} {}, {}, from {} {subjects}",
-        figures.name,
-        extents(&figures.patch_size),
-        figures.dtype,
-        bytes(figures.patch_bytes as u64),
-        figures.subjects,
+        measurement.name,
+        extents(&measurement.patch_size),
+        measurement.dtype,
+        bytes(measurement.patch_bytes as u64),
+        measurement.subjects,
     ));
     line(&format!(
         "  on disk     {} a patch, the whole of the {:.1} chunks that it meets; ratio {:.2}",
-        bytes(figures.stored_patch_bytes as u64),
-        figures.chunks,
-        figures.ratio,
+        bytes(measurement.stored_patch_bytes as u64),
+        measurement.chunks,
+        measurement.ratio,
     ));
-    for m in &figures.passes {
+    for m in &measurement.passes {
         let threads = if m.threads == 1 { "thread" } else { "threads" };
         let disk = match m.disk_bytes {
             Some(0) | None => String::new(),
@@ -318,7 +319,7 @@ fn print(figures: &Figures) {
             m.pass.seconds,
         ));
     }
-    let Queued { threads, stats } = &figures.queue;
+    let QueueRun { threads, stats } = &measurement.queue;
     let visits = stats.cache_hits + stats.chunks_decoded;
     line(&format!(
         "  {:<11} {:>8.0} patches/s  {:>12}  {threads} threads busy {:.0} % of the time, {} read, {:.0} % of the chunks decoded before",

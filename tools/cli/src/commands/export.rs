@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use voxquarry::store::Existing;
 use voxquarry::{Error, OpenOptions, Result};
 
-use super::Place;
+use super::StoreItem;
 use crate::args::ExportArgs;
 use crate::progress::{Progress, Show, Unit, catch_interrupts};
 
 pub(crate) fn run(args: &ExportArgs) -> Result<ExitCode> {
     let options = OpenOptions { threads: args.threads.map(usize::from), ..OpenOptions::default() };
-    let Place::Volume(subject, volume) = Place::open_with(&args.volume, &options)? else {
+    let StoreItem::Volume(subject, volume) = StoreItem::open_with(&args.volume, &options)? else {
         return Err(Error::usage(format!(
             "{}: name a volume, as STORE/SUBJECT/VOLUME",
             args.volume.display()

@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 use voxquarry::format::attributes::Kind;
 use voxquarry::{Dataset, Result, Subject, Volume};
 
-use super::Place;
+use super::StoreItem;
 use crate::args::InfoArgs;
 use crate::output::{bytes, extents, json, line};
 
 pub(crate) fn run(args: &InfoArgs) -> Result<ExitCode> {
-    match Place::open(&args.path)? {
-        Place::Dataset(dataset) => {
+    match StoreItem::open(&args.path)? {
+        StoreItem::Dataset(dataset) => {
             if args.json {
                 let subjects = dataset
                     .subjects()
@@ -24,14 +24,14 @@ pub(crate) fn run(args: &InfoArgs) -> Result<ExitCode> {
                 dataset_text(&dataset)?;
             }
         }
-        Place::Subject(subject) if args.json => json(&subject_json(&subject)?),
-        Place::Subject(subject) => {
+        StoreItem::Subject(subject) if args.json => json(&subject_json(&subject)?),
+        StoreItem::Subject(subject) => {
             for name in subject.volumes() {
                 volume_text(&subject.volume(name)?)?;
             }
         }
-        Place::Volume(_, volume) if args.json => json(&volume_json(&volume)?),
-        Place::Volume(_, volume) => volume_text(&volume)?,
+        StoreItem::Volume(_, volume) if args.json => json(&volume_json(&volume)?),
+        StoreItem::Volume(_, volume) => volume_text(&volume)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use voxquarry::Result;
 use voxquarry::format::attributes::Kind;
-use voxquarry_ingest::{Manifest, Options, PlannedSubject, Source, ingest, plan, subject_of};
+use voxquarry_ingest::{IngestOptions, Manifest, PlannedSubject, Source, ingest, plan, subject_of};
 
 use crate::args::IngestArgs;
 use crate::output::{bytes, extents, json, line};
@@ -15,7 +15,7 @@ use crate::progress::{Progress, Show, Unit, catch_interrupts};
 
 pub(crate) fn run(args: &IngestArgs) -> Result<ExitCode> {
     let manifest = manifest(args)?;
-    let options = Options {
+    let options = IngestOptions {
         patch_sizes: args.patch_size.clone(),
         codec: args.codec,
         memory_bytes: args.memory,

@@ -16,13 +16,13 @@ use voxquarry::format::document::ZARR_JSON;
 use voxquarry::{Dataset, Error, OpenOptions, Result, Size3, Subject, Volume};
 
 /// What a path such as `STORE/SUBJECT/VOLUME` names.
-pub(crate) enum Place {
+pub(crate) enum StoreItem {
     Dataset(Dataset),
     Subject(Subject),
     Volume(Subject, Volume),
 }
 
-impl Place {
+impl StoreItem {
     /// Finds the store in `path`: the outermost of its last three folders that is a data set.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         Self::open_with(path, &OpenOptions::default())

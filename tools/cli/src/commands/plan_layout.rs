@@ -4,15 +4,18 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use voxquarry::Result;
-use voxquarry_ingest::Options;
+use voxquarry_ingest::IngestOptions;
 use voxquarry_ingest::trial::{Candidate, PatchCost, Trial, trial};
 
 use crate::args::PlanLayoutArgs;
 use crate::output::{bytes, extents, json, line, megabytes_per_second};
 
 pub(crate) fn run(args: &PlanLayoutArgs) -> Result<ExitCode> {
-    let options =
-        Options { patch_sizes: args.patch_size.clone(), codec: args.codec, ..Options::default() };
+    let options = IngestOptions {
+        patch_sizes: args.patch_size.clone(),
+        codec: args.codec,
+        ..IngestOptions::default()
+    };
     let tried = trial(&args.file, &options)?;
     if args.json {
         json(&document(args, &tried));

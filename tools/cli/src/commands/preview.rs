@@ -7,28 +7,28 @@ use voxquarry::format::attributes::Kind;
 use voxquarry::sample::{Border, Epoch, Overlap, Placement, RandomSampler};
 use voxquarry::{Error, GridSampler, Region, Result, Size3, Subject, UniformSampler, Volume};
 
-use super::{Place, ingested_for};
+use super::{StoreItem, ingested_for};
 use crate::args::PreviewArgs;
 use crate::output::line;
 use crate::picture::{self, Scene};
 
-/// Patches whose coverage the map of heat shows.
-const HEAT_PATCHES: u64 = 10_000;
+/// Patches whose coverage the map of coverage shows.
+const COVERAGE_PATCHES: u64 = 10_000;
 
 pub(crate) fn run(args: &PreviewArgs) -> Result<ExitCode> {
     if !args.out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
         let out = args.out.display();
         return Err(Error::usage(format!("{out}: expected a name that ends in .png")));
     }
-    let (subject, volume) = match Place::open(&args.path)? {
-        Place::Subject(subject) => {
+    let (subject, volume) = match StoreItem::open(&args.path)? {
+        StoreItem::Subject(subject) => {
             let volume = first_of(&subject, Kind::Image)?.or(first_of(&subject, Kind::Labels)?);
             let none = || Error::metadata(subject.path(), "the subject has no volume");
             let volume = volume.ok_or_else(none)?;
             (subject, volume)
         }
-        Place::Volume(subject, volume) => (subject, volume),
-        Place::Dataset(dataset) => {
+        StoreItem::Volume(subject, volume) => (subject, volume),
+        StoreItem::Dataset(dataset) => {
             let first = dataset.subjects().first();
             let example = first.map_or(String::new(), |name| format!(", such as {name:?}"));
             let store = dataset.path().display();
@@ -37,13 +37,13 @@ pub(crate) fn run(args: &PreviewArgs) -> Result<ExitCode> {
         }
     };
     let size = args.patch_size.unwrap_or_else(|| ingested_for(&volume));
-    let (patches, heat, caption) = if let Some(sampler) = args.sampler.random(size)? {
+    let (patches, coverage, caption) = if let Some(sampler) = args.sampler.random(size)? {
         random_patches(&subject, &sampler, args)?
     } else {
         let (patches, caption) = grid_patches(&subject, size, args.patches)?;
         (patches, Vec::new(), caption)
     };
-    draw_to(&subject, &volume, &patches, &heat, caption, &args.out)?;
+    draw_to(&subject, &volume, &patches, &coverage, caption, &args.out)?;
     line(&args.out.display().to_string());
     Ok(ExitCode::SUCCESS)
 }
@@ -56,13 +56,13 @@ pub(crate) fn draw_to(
     subject: &Subject,
     volume: &Volume,
     patches: &[Region],
-    heat: &[Region],
+    coverage: &[Region],
     caption: String,
     out: &Path,
 ) -> Result<()> {
     let labels = first_of(subject, Kind::Labels)?;
     let title = format!("{}/{}", subject.name(), volume.name());
-    let scene = Scene { title, volume, labels: labels.as_ref(), patches, caption, heat };
+    let scene = Scene { title, volume, labels: labels.as_ref(), patches, caption, coverage };
     picture::draw(&scene)?.write_png(out)
 }
 
@@ -90,12 +90,12 @@ fn random_patches(
 ) -> Result<(Vec<Region>, Vec<Region>, String)> {
     // Samples that keep a distance find no room for so many.
     let n = args.patches;
-    let covering = if n == 0 || args.sampler.min_distance.is_some() { n } else { HEAT_PATCHES };
+    let covering = if n == 0 || args.sampler.min_distance.is_some() { n } else { COVERAGE_PATCHES };
     let locations = sampler.locations(subject, args.sampler.epoch(), 0, n.max(covering))?;
-    let heat: Vec<Region> = locations.into_iter().map(|location| location.region).collect();
-    let patches = heat[..n as usize].to_vec();
+    let coverage: Vec<Region> = locations.into_iter().map(|location| location.region).collect();
+    let patches = coverage[..n as usize].to_vec();
     let size = times(sampler.patch_size());
-    Ok((patches, heat, format!("{n} patches of {size}, {}", args.sampler.name())))
+    Ok((patches, coverage, format!("{n} patches of {size}, {}", args.sampler.name())))
 }
 
 /// Patches of a grid without overlap; if there are more than `n`, every so many-th.

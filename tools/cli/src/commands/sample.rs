@@ -5,18 +5,18 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use voxquarry::{Error, Result, Subject};
 
-use super::{Place, ingested_for};
+use super::{StoreItem, ingested_for};
 use crate::args::SampleArgs;
 use crate::output::{json, line};
 
 pub(crate) fn run(args: &SampleArgs) -> Result<ExitCode> {
-    let subjects: Vec<Subject> = match Place::open(&args.path)? {
-        Place::Dataset(dataset) => {
+    let subjects: Vec<Subject> = match StoreItem::open(&args.path)? {
+        StoreItem::Dataset(dataset) => {
             let subjects = dataset.subjects().iter().map(|name| dataset.subject(name));
             subjects.collect::<Result<_>>()?
         }
-        Place::Subject(subject) => vec![subject],
-        Place::Volume(subject, volume) => {
+        StoreItem::Subject(subject) => vec![subject],
+        StoreItem::Volume(subject, volume) => {
             let message = format!(
                 "{}: volumes of a subject are sampled at the same places, name the subject {:?}",
                 volume.path().display(),

@@ -1,13 +1,13 @@
 //! The drawing room: three orthogonal slices of a volume with its labels, chunks and patches, as a picture.
 //!
-//! `orient` finds the views, `slice` reads them, `heat` says how often patches cover them, `raster` and `font` put colours on
+//! `orient` finds the views, `slice` reads them, `coverage` says how often patches cover them, `raster` and `font` put colours on
 //! pixels; this module lays them out.
 //!
 //! # Invariants
 //! - Only the slices are read, in bands: memory is the picture plus one band, whatever the volume's size.
 
+mod coverage;
 mod font;
-mod heat;
 mod orient;
 mod raster;
 mod slice;
@@ -15,10 +15,10 @@ mod slice;
 use voxquarry::format::attributes::Kind;
 use voxquarry::{Region, Result, Volume};
 
-use heat::Heat;
+use coverage::CoverageMap;
 use orient::View;
 use raster::{Colour, Raster, Rect};
-use slice::{Field, Reduce};
+use slice::{Reduce, SliceImage};
 
 /// What is drawn.
 pub(crate) struct Scene<'a> {
@@ -30,7 +30,7 @@ pub(crate) struct Scene<'a> {
     /// Says what the patches are.
     pub(crate) caption: String,
     /// Patches whose coverage is shown in a second row; none: no such row.
-    pub(crate) heat: &'a [Region],
+    pub(crate) coverage: &'a [Region],
 }
 
 const BACKGROUND: Colour = [17, 19, 24];
@@ -54,87 +54,132 @@ const BLOCKS_FROM: f64 = 8.0;
 /// Draws the scene.
 ///
 /// # Errors
-/// What reading the volumes returns.
+/// Those of reading the volumes.
 pub(crate) fn draw(scene: &Scene<'_>) -> Result<Raster> {
     let volume = scene.volume;
-    let (size, spacing) = (volume.size(), volume.spacing_mm());
-    let extent_mm = |axis: usize| size[axis] as f64 * spacing[axis];
+    let size = volume.size();
     let views = orient::views(volume);
-    let wide: f64 = views.iter().map(|v| extent_mm(v.across)).sum();
-    let tall = views.iter().map(|v| extent_mm(v.up)).fold(0.0, f64::max);
-    let pixels_per_mm = (PANELS_WIDTH / wide).min(PANELS_HEIGHT / tall);
-    let pixels = |axis: usize| ((extent_mm(axis) * pixels_per_mm).round() as usize).max(THINNEST);
-    let widths = views.each_ref().map(|v| pixels(v.across));
-    let heights = views.each_ref().map(|v| pixels(v.up));
-    let tallest = heights.into_iter().max().expect("three views");
-
-    let heats = views.each_ref().map(|view| Heat::new(scene.heat, size, view));
-    let hottest = heats.iter().map(Heat::most).fold(0.0, f64::max);
-    let mut lines = captions(scene, pixels_per_mm);
-    if !scene.heat.is_empty() {
-        let (n, [z, y, x]) = (scene.heat.len(), size);
-        let voxels = scene.heat.iter().map(|patch| patch.clip(size).len() as f64).sum::<f64>();
-        lines.push(format!(
-            "heat: how many of {n} patches cover a voxel, mean along the view, black 0 to yellow {hottest:.0}; {:.0} over all",
-            voxels / (z as f64 * y as f64 * x as f64)
-        ));
-    }
-    let text_width = lines.iter().map(|l| Raster::text_width(l)).max().unwrap_or(0);
-    let panels_width = widths.iter().sum::<usize>() + 2 * GAP;
-    // Titles of thin panels would run into each other; panels stand at least that far apart.
-    let columns: [usize; 3] =
-        [0, 1, 2].map(|i| widths[i].max(Raster::text_width(&views[i].title(size))));
-    let columns_width = (columns.iter().sum::<usize>() + 2 * GAP).max(panels_width);
-    let width = columns_width.max(text_width) + 2 * MARGIN;
-    let second = if scene.heat.is_empty() { 0 } else { tallest + GAP };
-    let height =
-        MARGIN + 2 * LINE + tallest + GAP + second + lines.len() * LINE + MARGIN - LINE / 2;
-    let mut raster = Raster::new(width, height, BACKGROUND);
+    let coverage = views.each_ref().map(|view| CoverageMap::new(scene.coverage, size, view));
+    let highest = coverage.iter().map(CoverageMap::highest).fold(0.0, f64::max);
+    let page = Page::new(scene, &views, highest);
+    let mut raster = Raster::new(page.width, page.height(), BACKGROUND);
     raster.text(MARGIN, MARGIN, &scene.title, TEXT);
 
     let is_image = volume.kind() == Kind::Image;
-    let grey = |view: &View| is_image.then(|| Field::read(volume, view, Reduce::Mean)).transpose();
+    let read = |view: &View| SliceImage::read(volume, view, Reduce::Mean);
+    let grey = |view: &View| is_image.then(|| read(view)).transpose();
     let greys = [grey(&views[0])?, grey(&views[1])?, grey(&views[2])?];
     let window = slice::window(greys.iter().flatten());
     let label_map = if is_image { scene.labels } else { Some(volume) };
-    let mut left = MARGIN + (width - 2 * MARGIN - columns_width) / 2;
-    for i in 0..3 {
-        let view = &views[i];
-        let top = MARGIN + 2 * LINE + (tallest - heights[i]) / 2;
-        let panel = Panel {
-            view,
-            area: Rect {
-                left: left + (columns[i] - widths[i]) / 2,
-                top,
-                width: widths[i],
-                height: heights[i],
-            },
-            size: [size[view.up], size[view.across]],
-        };
+    let step = grid_step(volume, page.pixels_per_mm).map_or([0; 3], |(step, _)| step);
+    let mut left = page.left;
+    for (i, view) in views.iter().enumerate() {
+        let panel =
+            Panel { view, area: page.area(i, left), size: [size[view.up], size[view.across]] };
         raster.text(left, MARGIN + LINE + 4, &view.title(size), FAINT_TEXT);
         panel.draw_image(&mut raster, greys[i].as_ref(), window);
         if let Some(labels) = label_map {
-            let field = Field::read(labels, view, Reduce::Pick)?;
-            panel.draw_labels(&mut raster, &field, is_image);
+            let labels = SliceImage::read(labels, view, Reduce::Pick)?;
+            panel.draw_labels(&mut raster, &labels, is_image);
         }
-        let step = grid_step(volume, pixels_per_mm).map_or([0; 3], |(step, _)| step);
         panel.draw_grid(&mut raster, step);
         for (n, patch) in scene.patches.iter().enumerate() {
             panel.draw_patch(&mut raster, patch, raster::distinct(n));
         }
         panel.draw_directions(&mut raster);
-        if !scene.heat.is_empty() {
-            let area = Rect { top: top + tallest + GAP, ..panel.area };
-            let below = Panel { view, area, size: panel.size };
-            below.draw_heat(&mut raster, &heats[i], hottest);
+        if !scene.coverage.is_empty() {
+            let area = Rect { top: panel.area.top + page.tallest + GAP, ..panel.area };
+            let below = Panel { area, ..panel };
+            below.draw_coverage(&mut raster, &coverage[i], highest);
         }
-        left += columns[i] + GAP;
+        left += page.columns[i] + GAP;
     }
-    let below = MARGIN + 2 * LINE + tallest + GAP + second;
-    for (i, line) in lines.iter().enumerate() {
-        raster.text(MARGIN, below + i * LINE, line, FAINT_TEXT);
+    for (i, line) in page.lines.iter().enumerate() {
+        raster.text(MARGIN, page.lines_top() + i * LINE, line, FAINT_TEXT);
     }
     Ok(raster)
+}
+
+/// The sizes of a picture's parts, in pixels.
+struct Page {
+    pixels_per_mm: f64,
+    /// Of each panel.
+    widths: [usize; 3],
+    heights: [usize; 3],
+    tallest: usize,
+    /// Space for each panel and its title.
+    columns: [usize; 3],
+    /// Where the first column begins.
+    left: usize,
+    width: usize,
+    /// Height of the second row of panels, with its gap; 0 without coverage.
+    second_row: usize,
+    /// The lines of text below the panels.
+    lines: Vec<String>,
+}
+
+impl Page {
+    fn new(scene: &Scene<'_>, views: &[View; 3], highest: f64) -> Self {
+        let (size, spacing) = (scene.volume.size(), scene.volume.spacing_mm());
+        let extent_mm = |axis: usize| size[axis] as f64 * spacing[axis];
+        let wide: f64 = views.iter().map(|v| extent_mm(v.across)).sum();
+        let tall = views.iter().map(|v| extent_mm(v.up)).fold(0.0, f64::max);
+        let pixels_per_mm = (PANELS_WIDTH / wide).min(PANELS_HEIGHT / tall);
+        let pixels =
+            |axis: usize| ((extent_mm(axis) * pixels_per_mm).round() as usize).max(THINNEST);
+        let widths = views.each_ref().map(|v| pixels(v.across));
+        let heights = views.each_ref().map(|v| pixels(v.up));
+        let tallest = heights.into_iter().max().expect("three views");
+
+        let mut lines = captions(scene, pixels_per_mm);
+        lines.extend((!scene.coverage.is_empty()).then(|| coverage_caption(scene, highest)));
+        let text_width = lines.iter().map(|l| Raster::text_width(l)).max().unwrap_or(0);
+        // A column is as wide as its title, so that the titles of thin panels do not overlap.
+        let columns: [usize; 3] =
+            [0, 1, 2].map(|i| widths[i].max(Raster::text_width(&views[i].title(size))));
+        let columns_width = columns.iter().sum::<usize>() + 2 * GAP;
+        let inner = columns_width.max(text_width);
+        Self {
+            pixels_per_mm,
+            widths,
+            heights,
+            tallest,
+            columns,
+            left: MARGIN + (inner - columns_width) / 2,
+            width: inner + 2 * MARGIN,
+            second_row: if scene.coverage.is_empty() { 0 } else { tallest + GAP },
+            lines,
+        }
+    }
+
+    /// The pixels of panel `i`, whose column begins at `left`.
+    fn area(&self, i: usize, left: usize) -> Rect {
+        Rect {
+            left: left + (self.columns[i] - self.widths[i]) / 2,
+            top: MARGIN + 2 * LINE + (self.tallest - self.heights[i]) / 2,
+            width: self.widths[i],
+            height: self.heights[i],
+        }
+    }
+
+    /// The top of the first line of text below the panels.
+    fn lines_top(&self) -> usize {
+        MARGIN + 2 * LINE + self.tallest + GAP + self.second_row
+    }
+
+    fn height(&self) -> usize {
+        self.lines_top() + self.lines.len() * LINE + MARGIN - LINE / 2
+    }
+}
+
+fn coverage_caption(scene: &Scene<'_>, highest: f64) -> String {
+    let (n, [z, y, x]) = (scene.coverage.len(), scene.volume.size());
+    let voxels = scene.coverage.iter().map(|patch| patch.clip([z, y, x]).len() as f64).sum::<f64>();
+    format!(
+        "heat: how many of {n} patches cover a voxel, mean along the view, \
+         black 0 to yellow {highest:.0}; {:.0} over all",
+        voxels / (z as f64 * y as f64 * x as f64)
+    )
 }
 
 fn captions(scene: &Scene<'_>, pixels_per_mm: f64) -> Vec<String> {
@@ -192,7 +237,7 @@ impl Panel<'_> {
         ]
     }
 
-    fn draw_image(&self, raster: &mut Raster, field: Option<&Field>, window: [f64; 2]) {
+    fn draw_image(&self, raster: &mut Raster, field: Option<&SliceImage>, window: [f64; 2]) {
         let Some(field) = field else {
             return raster.fill(self.area, [0; 3]);
         };
@@ -214,7 +259,7 @@ impl Panel<'_> {
     }
 
     /// Labels as translucent colour with a contour; without an image below, as full colour.
-    fn draw_labels(&self, raster: &mut Raster, field: &Field, over_image: bool) {
+    fn draw_labels(&self, raster: &mut Raster, field: &SliceImage, over_image: bool) {
         const FILL: f64 = 0.30;
         const CONTOUR: f64 = 0.75;
         let cells = field.cells(self.view);
@@ -241,11 +286,11 @@ impl Panel<'_> {
         }
     }
 
-    fn draw_heat(&self, raster: &mut Raster, heat: &Heat, hottest: f64) {
+    fn draw_coverage(&self, raster: &mut Raster, coverage: &CoverageMap, highest: f64) {
         for y in 0..self.area.height {
             for x in 0..self.area.width {
-                let value = heat.at(self.place(x, y, heat.cells));
-                let colour = heat::colour(value / hottest.max(f64::MIN_POSITIVE));
+                let value = coverage.at(self.place(x, y, coverage.cells));
+                let colour = coverage::colour(value / highest.max(f64::MIN_POSITIVE));
                 raster.set(self.area.left + x, self.area.top + y, colour);
             }
         }

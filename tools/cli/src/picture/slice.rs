@@ -19,7 +19,7 @@ pub(super) enum Reduce {
 }
 
 /// A slice, reduced: rows along the slower of its two axes.
-pub(super) struct Field {
+pub(super) struct SliceImage {
     rows: usize,
     columns: usize,
     values: Vec<f64>,
@@ -31,7 +31,7 @@ pub(super) fn colours(volume: &Volume) -> Option<usize> {
     volume.channels().filter(|n| is_byte && (3..=4).contains(n))
 }
 
-impl Field {
+impl SliceImage {
     /// Reads the slice of `view`; real values, slope and intercept applied, NaN where there is none.
     pub(super) fn read(volume: &Volume, view: &View, reduce: Reduce) -> Result<Self> {
         with_voxel!(volume.dtype(), T => Self::read_as::<T>(volume, view, reduce))
@@ -116,7 +116,7 @@ impl Field {
 }
 
 /// The values that become black and white: robust percentiles of what is drawn.
-pub(super) fn window<'a>(fields: impl Iterator<Item = &'a Field>) -> [f64; 2] {
+pub(super) fn window<'a>(fields: impl Iterator<Item = &'a SliceImage>) -> [f64; 2] {
     const PERCENTILES: [f64; 2] = [0.01, 0.995];
     let mut values: Vec<f64> =
         fields.flat_map(|f| &f.values).copied().filter(|v| v.is_finite()).collect();
@@ -142,8 +142,8 @@ pub(super) fn grey(value: f64, [black, white]: [f64; 2]) -> u8 {
 mod tests {
     use super::*;
 
-    fn field(values: &[f64]) -> Field {
-        Field { rows: 1, columns: values.len(), values: values.to_vec() }
+    fn field(values: &[f64]) -> SliceImage {
+        SliceImage { rows: 1, columns: values.len(), values: values.to_vec() }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::world::{nifti, with_store};
+use crate::workspace::{nifti, with_store};
 
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
@@ -12,8 +12,8 @@ fn number(value: &Value) -> f64 {
 
 #[test]
 fn figures_are_those_of_the_store() {
-    let world = with_store();
-    let report = world.json("bench s.zarr --seconds 0.05 --threads 2 --json");
+    let workspace = with_store();
+    let report = workspace.json("bench s.zarr --seconds 0.05 --threads 2 --json");
     let volumes = report["volumes"].as_array().unwrap();
     let names: Vec<_> = volumes.iter().map(|v| v["volume"].as_str().unwrap()).collect();
     assert_eq!(names, ["ct", "seg"]);
@@ -21,8 +21,8 @@ fn figures_are_those_of_the_store() {
         assert_eq!(volume["patch_size"], json!([8, 8, 8]), "what it was ingested for");
         assert_eq!((&volume["subjects"], &volume["dtype"]), (&json!(1), &json!("int16")));
         assert_eq!(number(&volume["patch_bytes"]), f64::from(8 * 8 * 8 * 2));
-        let info =
-            world.json(&format!("info s.zarr/case/{} --json", volume["volume"].as_str().unwrap()));
+        let info = workspace
+            .json(&format!("info s.zarr/case/{} --json", volume["volume"].as_str().unwrap()));
         let ratio = number(&info["voxel_bytes"]) / number(&info["stored_bytes"]);
         assert!((number(&volume["ratio"]) - ratio).abs() < 1e-9, "{volume}");
         let passes = volume["passes"].as_array().unwrap();
@@ -48,17 +48,17 @@ fn figures_are_those_of_the_store() {
         assert!((number(&queue["patches_per_second"]) * seconds / patches - 1.0).abs() < 1e-9);
         assert!(number(&queue["chunks_decoded"]) >= 1.0 && number(&queue["bytes_read"]) >= 1.0);
     }
-    let one = world.json("bench s.zarr/case/seg --seconds 0.01 --threads 1 --json");
+    let one = workspace.json("bench s.zarr/case/seg --seconds 0.01 --threads 1 --json");
     assert_eq!(one["volumes"].as_array().unwrap().len(), 1);
     assert_eq!(one["volumes"][0]["passes"].as_array().unwrap().len(), 2);
 }
 
 #[test]
 fn a_patch_of_the_whole_volume_meets_every_chunk() {
-    let world = with_store();
-    let report =
-        world.json("bench s.zarr/case/ct --patch-size 24,30,20 --seconds 0.01 --threads 1 --json");
-    let info = world.json("info s.zarr/case/ct --json");
+    let workspace = with_store();
+    let report = workspace
+        .json("bench s.zarr/case/ct --patch-size 24,30,20 --seconds 0.01 --threads 1 --json");
+    let info = workspace.json("info s.zarr/case/ct --json");
     let chunks: f64 = [24.0, 30.0, 20.0]
         .iter()
         .enumerate()
@@ -72,10 +72,10 @@ fn a_patch_of_the_whole_volume_meets_every_chunk() {
 
 #[test]
 fn patches_come_from_all_subjects_and_channels() {
-    let world = with_store();
-    world.write("small.nii", &nifti(&[6, 7, 9, 3], |i| i as i16));
-    world.ok("ingest --subject other --image ct=small.nii --patch-size 8 --out s.zarr");
-    let report = world.json("bench s.zarr --seconds 0.05 --threads 1 --json");
+    let workspace = with_store();
+    workspace.write("small.nii", &nifti(&[6, 7, 9, 3], |i| i as i16));
+    workspace.ok("ingest --subject other --image ct=small.nii --patch-size 8 --out s.zarr");
+    let report = workspace.json("bench s.zarr --seconds 0.05 --threads 1 --json");
     let ct = &report["volumes"][0];
     assert_eq!((&ct["volume"], &ct["subjects"]), (&json!("ct"), &json!(2)));
     assert_eq!(ct["patch_size"], json!([8, 7, 6]), "as far as it fits into all");
@@ -83,8 +83,12 @@ fn patches_come_from_all_subjects_and_channels() {
     let mean = number(&ct["patch_bytes"]) / f64::from(8 * 7 * 6 * 2);
     let patches = number(&ct["passes"][0]["patches"]);
     assert!((mean - 2.0).abs() <= 1.0 / patches + 1e-9, "{ct}");
-    world.fails("bench s.zarr --patch-size 8 --seconds 0.01", 2, &["other", "[8, 8, 8]", "larger"]);
-    let text = world.ok("bench s.zarr --seconds 0.01").out;
+    workspace.fails(
+        "bench s.zarr --patch-size 8 --seconds 0.01",
+        2,
+        &["other", "[8, 8, 8]", "larger"],
+    );
+    let text = workspace.ok("bench s.zarr --seconds 0.01").out;
     for words in [
         "ct: patches of 8 × 7 × 6 int16",
         "from 2 subjects",
@@ -99,21 +103,21 @@ fn patches_come_from_all_subjects_and_channels() {
 
 #[test]
 fn what_cannot_be_measured_says_why() {
-    let world = with_store();
-    world.fails("bench s.zarr/cas --seconds 0.01", 2, &["\"cas\"", "\"case\""]);
-    world.fails("bench ct.nii.gz", 2, &["not a voxquarry store"]);
+    let workspace = with_store();
+    workspace.fails("bench s.zarr/cas --seconds 0.01", 2, &["\"cas\"", "\"case\""]);
+    workspace.fails("bench ct.nii.gz", 2, &["not a voxquarry store"]);
     for seconds in ["0", "-1", "nan", "3601", "x"] {
         assert_eq!(
-            world.run(&format!("bench s.zarr --seconds={seconds}")).code,
+            workspace.run(&format!("bench s.zarr --seconds={seconds}")).code,
             Some(2),
             "{seconds}"
         );
     }
     // Checksums are compared as in training.
-    let shard = world.path("s.zarr/case/ct/0/c/0/0/0");
+    let shard = workspace.path("s.zarr/case/ct/0/c/0/0/0");
     let mut bytes = fs::read(&shard).unwrap();
     bytes[20] ^= 1;
     fs::write(&shard, bytes).unwrap();
     let whole = "bench s.zarr/case/ct --patch-size 24,30,20 --seconds 0.01";
-    world.fails(whole, 3, &["case/ct/0/c/0/0/0", "crc32c"]);
+    workspace.fails(whole, 3, &["case/ct/0/c/0/0/0", "crc32c"]);
 }

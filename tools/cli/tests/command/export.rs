@@ -6,55 +6,55 @@ use std::process::Command;
 
 use flate2::{bufread, read::GzDecoder};
 
-use crate::world::{World, image, labels, nifti, with_store};
+use crate::workspace::{Workspace, image, labels, nifti, with_store};
 
 #[test]
 fn what_came_in_comes_out() {
-    let world = with_store();
-    let run = world.ok("export s.zarr/case/ct out.nii");
+    let workspace = with_store();
+    let run = workspace.ok("export s.zarr/case/ct out.nii");
     assert!(run.out.is_empty() && run.err == "exporting case/ct\n", "{run:?}");
-    assert!(fs::read(world.path("out.nii")).unwrap() == image());
-    world.ok("export s.zarr/case/seg out.nii.gz");
+    assert!(fs::read(workspace.path("out.nii")).unwrap() == image());
+    workspace.ok("export s.zarr/case/seg out.nii.gz");
     let mut bytes = Vec::new();
-    let file = fs::File::open(world.path("out.nii.gz")).unwrap();
+    let file = fs::File::open(workspace.path("out.nii.gz")).unwrap();
     GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
     assert!(bytes == labels());
 }
 
 #[test]
 fn a_compressed_file_is_one_member_whatever_the_number_of_threads() {
-    let world = World::new();
+    let workspace = Workspace::new();
     // Noise above a slope, of several blocks.
     let voxel = |i: usize| (i >> 6) as i16 ^ (((i * i * 40_503) >> 7) & 15) as i16;
     let file = nifti(&[130, 120, 110], voxel);
-    world.write("a.nii", &file);
-    world.ok("ingest a.nii --out s.zarr --quiet");
+    workspace.write("a.nii", &file);
+    workspace.ok("ingest a.nii --out s.zarr --quiet");
     for threads in [1, 2, 8] {
-        world.ok(&format!("export s.zarr/a/image {threads}.nii.gz --threads {threads}"));
+        workspace.ok(&format!("export s.zarr/a/image {threads}.nii.gz --threads {threads}"));
     }
-    let member = fs::read(world.path("1.nii.gz")).unwrap();
+    let member = fs::read(workspace.path("1.nii.gz")).unwrap();
     for other in ["2.nii.gz", "8.nii.gz"] {
-        assert!(fs::read(world.path(other)).unwrap() == member, "{other}");
+        assert!(fs::read(workspace.path(other)).unwrap() == member, "{other}");
     }
     let (mut rest, mut bytes) = (&member[..], Vec::new());
     bufread::GzDecoder::new(&mut rest).read_to_end(&mut bytes).unwrap();
     assert!(rest.is_empty() && bytes == file);
-    let checked = Command::new("gzip").arg("-t").arg(world.path("1.nii.gz")).status().unwrap();
+    let checked = Command::new("gzip").arg("-t").arg(workspace.path("1.nii.gz")).status().unwrap();
     assert!(checked.success());
 }
 
 #[test]
 fn refusals_leave_every_file_as_it_was() {
-    let world = with_store();
-    world.write("mine.nii", b"mine");
-    let before = world.names("");
-    world.fails("export s.zarr/case/ct mine.nii", 2, &["mine.nii", "--overwrite"]);
-    world.fails("export s.zarr/case/ct out.txt", 2, &["out.txt", ".nii"]);
-    world.fails("export s.zarr/case out.nii", 2, &["STORE/SUBJECT/VOLUME"]);
-    world.fails("export s.zarr/case/ct mine.nii/out.nii", 4, &["mine.nii"]);
-    world.fails("export s.zarr/case/ct /proc/out.nii", 4, &["/proc"]);
-    assert_eq!(world.names(""), before);
-    assert_eq!(fs::read(world.path("mine.nii")).unwrap(), b"mine");
-    world.ok("export s.zarr/case/ct mine.nii --overwrite");
-    assert!(fs::read(world.path("mine.nii")).unwrap() == image());
+    let workspace = with_store();
+    workspace.write("mine.nii", b"mine");
+    let before = workspace.names("");
+    workspace.fails("export s.zarr/case/ct mine.nii", 2, &["mine.nii", "--overwrite"]);
+    workspace.fails("export s.zarr/case/ct out.txt", 2, &["out.txt", ".nii"]);
+    workspace.fails("export s.zarr/case out.nii", 2, &["STORE/SUBJECT/VOLUME"]);
+    workspace.fails("export s.zarr/case/ct mine.nii/out.nii", 4, &["mine.nii"]);
+    workspace.fails("export s.zarr/case/ct /proc/out.nii", 4, &["/proc"]);
+    assert_eq!(workspace.names(""), before);
+    assert_eq!(fs::read(workspace.path("mine.nii")).unwrap(), b"mine");
+    workspace.ok("export s.zarr/case/ct mine.nii --overwrite");
+    assert!(fs::read(workspace.path("mine.nii")).unwrap() == image());
 }

@@ -3,22 +3,22 @@
 use std::fs::OpenOptions;
 use std::process::Command;
 
-use crate::world::{BINARY, Run, World, labels, nifti, with_store};
+use crate::workspace::{BINARY, Run, Workspace, labels, nifti, with_store};
 
 /// Runs the command where no file may grow beyond so many blocks of 512 bytes: writes fail as on a full disk.
-fn run_limited(world: &World, words: &str, blocks: u32) -> Run {
+fn run_limited(workspace: &Workspace, words: &str, blocks: u32) -> Run {
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
     let mut shell = Command::new("sh");
     shell.args(["-c", &script, "sh", BINARY]).args(words.split_whitespace());
-    Run::from(shell.current_dir(world.path("")).output().unwrap())
+    Run::from(shell.current_dir(workspace.path("")).output().unwrap())
 }
 
 /// Raises the limit until the command succeeds; every failure before names `place` and leaves `left` in the folder.
-fn fails_until_there_is_room(world: &World, words: &str, place: &str) {
-    let before = world.names("");
+fn fails_until_there_is_room(workspace: &Workspace, words: &str, place: &str) {
+    let before = workspace.names("");
     let limits = std::iter::once(0).chain((0..12).map(|i| 1 << i));
     for (failures, blocks) in limits.enumerate() {
-        let run = run_limited(world, words, blocks);
+        let run = run_limited(workspace, words, blocks);
         if run.code == Some(0) {
             assert!(failures > 0, "{words}: never short of room");
             return;
@@ -26,14 +26,14 @@ fn fails_until_there_is_room(world: &World, words: &str, place: &str) {
         assert_eq!(run.code, Some(4), "{words}, {blocks} blocks: {run:?}");
         let names_it = |line: &str| line.starts_with("error: ") && line.contains(place);
         assert!(run.err.lines().any(names_it), "{words}, {blocks} blocks: {run:?}");
-        assert_eq!(world.names(""), before, "{words}, {blocks} blocks");
+        assert_eq!(workspace.names(""), before, "{words}, {blocks} blocks");
     }
     panic!("{words}: never enough room");
 }
 
 #[test]
 fn every_file_of_a_store_may_meet_a_full_disk() {
-    let world = World::new();
+    let workspace = Workspace::new();
     let mut state = 1u32;
     let noise: Vec<i16> = (0..20 * 30 * 24)
         .map(|_| {
@@ -41,27 +41,27 @@ fn every_file_of_a_store_may_meet_a_full_disk() {
             (state >> 16) as i16
         })
         .collect();
-    world.write("ct.nii", &nifti(&[20, 30, 24], |i| noise[i]));
-    world.write("seg.nii", &labels());
+    workspace.write("ct.nii", &nifti(&[20, 30, 24], |i| noise[i]));
+    workspace.write("seg.nii", &labels());
     let ingest = "ingest --subject a --image ct=ct.nii --labels seg=seg.nii --patch-size 8 --quiet --out s.zarr";
-    fails_until_there_is_room(&world, ingest, "s.zarr");
-    world.ok("verify s.zarr");
+    fails_until_there_is_room(&workspace, ingest, "s.zarr");
+    workspace.ok("verify s.zarr");
 }
 
 #[test]
 fn exports_and_pictures_may_meet_a_full_disk() {
-    let world = with_store();
+    let workspace = with_store();
     for out in ["a.nii", "b.nii.gz", "c.hdr"] {
-        fails_until_there_is_room(&world, &format!("export s.zarr/case/ct {out}"), &out[..1]);
+        fails_until_there_is_room(&workspace, &format!("export s.zarr/case/ct {out}"), &out[..1]);
     }
-    fails_until_there_is_room(&world, "preview s.zarr/case case.png", "case.png");
+    fails_until_there_is_room(&workspace, "preview s.zarr/case case.png", "case.png");
 }
 
 #[test]
 fn figures_that_cannot_be_printed_are_no_success() {
-    let world = with_store();
+    let workspace = with_store();
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let run = Run::from(world.command("info s.zarr --json").stdout(full).output().unwrap());
+    let run = Run::from(workspace.command("info s.zarr --json").stdout(full).output().unwrap());
     assert_eq!(run.code, Some(4), "{run:?}");
     assert!(run.err.starts_with("error: standard output: cannot write: "), "{run:?}");
 }

@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::world::{World, with_store};
+use crate::workspace::{Workspace, with_store};
 
 #[test]
 fn info_tells_what_was_ingested() {
-    let world = with_store();
-    let store = world.json("info s.zarr --json");
+    let workspace = with_store();
+    let store = workspace.json("info s.zarr --json");
     assert_eq!(store["subjects"][0]["subject"], "case");
-    let subject = world.json("info s.zarr/case --json");
+    let subject = workspace.json("info s.zarr/case --json");
     assert_eq!(subject, store["subjects"][0]);
-    let ct = world.json("info s.zarr/case/ct/ --json");
+    let ct = workspace.json("info s.zarr/case/ct/ --json");
     assert_eq!(ct, subject["volumes"][0]);
     assert_eq!(ct["shape"], json!([24, 30, 20]));
     assert_eq!(ct["dtype"], "int16");
@@ -29,53 +29,53 @@ fn info_tells_what_was_ingested() {
     // Background is not counted.
     let counts = json!([{"label": 1, "voxels": third}, {"label": 2, "voxels": third}]);
     assert_eq!(seg["labels"], counts);
-    let text = world.ok("info s.zarr").out;
+    let text = workspace.ok("info s.zarr").out;
     assert!(text.contains("case: ct 24 × 30 × 20 int16, seg 24 × 30 × 20 int16"), "{text}");
-    let text = world.ok("info s.zarr/case/seg").out;
+    let text = workspace.ok("info s.zarr/case/seg").out;
     assert!(text.contains("labels   1: 4800, 2: 4800"), "{text}");
 }
 
 #[test]
 fn what_is_not_there_is_named_beside_what_is() {
-    let world = with_store();
-    world.fails("info s.zarr/cas", 2, &["\"cas\"", "\"case\""]);
-    world.fails("info s.zarr/case/mr", 2, &["\"mr\"", "\"ct\"", "\"seg\""]);
-    world.fails("info nothing", 2, &["nothing", "not a voxquarry store"]);
-    world.fails("verify ct.nii.gz", 2, &["ct.nii.gz", "not a voxquarry store"]);
-    fs::create_dir(world.path("empty")).unwrap();
-    world.fails("verify empty", 2, &["empty", "zarr.json"]);
+    let workspace = with_store();
+    workspace.fails("info s.zarr/cas", 2, &["\"cas\"", "\"case\""]);
+    workspace.fails("info s.zarr/case/mr", 2, &["\"mr\"", "\"ct\"", "\"seg\""]);
+    workspace.fails("info nothing", 2, &["nothing", "not a voxquarry store"]);
+    workspace.fails("verify ct.nii.gz", 2, &["ct.nii.gz", "not a voxquarry store"]);
+    fs::create_dir(workspace.path("empty")).unwrap();
+    workspace.fails("verify empty", 2, &["empty", "zarr.json"]);
 }
 
 #[test]
 fn a_whole_store_is_verified_chunk_by_chunk() {
-    let world = with_store();
-    let report = world.json("verify s.zarr --json");
+    let workspace = with_store();
+    let report = workspace.json("verify s.zarr --json");
     assert_eq!(report["ok"], true);
     assert_eq!(report["subjects"], 1);
     assert_eq!(report["volumes"], 2);
     assert_eq!(report["error_count"], 0);
     assert_eq!(report["errors"], json!([]));
     // Chunks of zeros only are not stored; the image has none.
-    let chunk = world.json("info s.zarr/case/ct --json")["chunk"].clone();
+    let chunk = workspace.json("info s.zarr/case/ct --json")["chunk"].clone();
     let per_axis = |size: u64, a: usize| size.div_ceil(chunk[a].as_u64().unwrap());
     let image_chunks = per_axis(24, 0) * per_axis(30, 1) * per_axis(20, 2);
     assert!(report["chunks"].as_u64().unwrap() >= image_chunks, "{report}");
-    let run = world.ok("verify s.zarr");
+    let run = workspace.ok("verify s.zarr");
     assert!(run.out.starts_with("all right: 1 subjects, 2 volumes"), "{run:?}");
     assert!(run.err.contains("walking case/ct\n") && run.err.contains("walking case/seg\n"));
 }
 
 #[test]
 fn every_flipped_byte_of_a_shard_is_found() {
-    let world = with_store();
-    let shard = first_file(&world.path("s.zarr/case/ct/0/c"));
+    let workspace = with_store();
+    let shard = first_file(&workspace.path("s.zarr/case/ct/0/c"));
     let whole = fs::read(&shard).unwrap();
     // The first byte of a chunk, some between, the index and its checksum.
     for at in (0..whole.len()).step_by(whole.len() / 13).chain([whole.len() - 1]) {
         let mut damaged = whole.clone();
         damaged[at] ^= 0x10;
         fs::write(&shard, damaged).unwrap();
-        let run = world.run("verify s.zarr --json");
+        let run = workspace.run("verify s.zarr --json");
         assert_eq!(run.code, Some(3), "byte {at}: {run:?}");
         let report = run.json();
         assert_eq!(report["ok"], false, "byte {at}");
@@ -83,17 +83,17 @@ fn every_flipped_byte_of_a_shard_is_found() {
         let error = report["errors"][0].as_str().unwrap();
         assert!(error.contains("case/ct/0/c"), "byte {at}: {error}");
     }
-    world.fails("verify s.zarr", 3, &["case/ct/0/c"]);
+    workspace.fails("verify s.zarr", 3, &["case/ct/0/c"]);
     fs::write(&shard, whole).unwrap();
-    world.ok("verify s.zarr");
+    workspace.ok("verify s.zarr");
     fs::remove_file(&shard).unwrap();
-    world.fails("verify s.zarr", 3, &["missing"]);
+    workspace.fails("verify s.zarr", 3, &["missing"]);
 }
 
 #[test]
 fn a_reader_that_hangs_up_is_no_error() {
-    let world: World = with_store();
-    let mut child = world
+    let workspace: Workspace = with_store();
+    let mut child = workspace
         .command("info s.zarr --json")
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())

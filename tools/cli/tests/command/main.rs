@@ -11,4 +11,4 @@ mod interrupt;
 mod plan_layout;
 mod preview;
 mod sample;
-mod world;
+mod workspace;

@@ -2,17 +2,17 @@
 
 use serde_json::json;
 
-use crate::world::{World, gzip, image};
+use crate::workspace::{Workspace, gzip, image};
 
 #[test]
 fn the_choice_is_that_of_ingest_and_costs_are_given_for_each_patch() {
-    let world = World::new();
-    world.write("ct.nii.gz", &gzip(&image()));
-    let before = world.names("");
+    let workspace = Workspace::new();
+    workspace.write("ct.nii.gz", &gzip(&image()));
+    let before = workspace.names("");
     for codec in ["fast", "compact", "none"] {
         let options = format!("ct.nii.gz --patch-size 8 --patch-size 1,16,16 --codec {codec}");
-        let report = world.json(&format!("plan-layout {options} --json"));
-        let plan = world.json(&format!("ingest {options} --out s.zarr --dry-run --json"));
+        let report = workspace.json(&format!("plan-layout {options} --json"));
+        let plan = workspace.json(&format!("ingest {options} --out s.zarr --dry-run --json"));
         assert_eq!(report["shape"], json!([24, 30, 20]));
         let candidates = report["candidates"].as_array().unwrap();
         let chosen: Vec<_> = candidates.iter().filter(|c| c["chosen"] == true).collect();
@@ -27,8 +27,8 @@ fn the_choice_is_that_of_ingest_and_costs_are_given_for_each_patch() {
             assert_eq!(sizes, [json!([8, 8, 8]), json!([1, 16, 16])]);
         }
     }
-    assert_eq!(world.names(""), before);
-    let text = world.ok("plan-layout ct.nii.gz --patch-size 8").out;
+    assert_eq!(workspace.names(""), before);
+    let text = workspace.ok("plan-layout ct.nii.gz --patch-size 8").out;
     assert!(text.contains("24 × 30 × 20 int16") && text.contains("patches of 8 × 8 × 8"), "{text}");
     assert_eq!(
         text.lines().filter(|line| line.starts_with("* ") && line.contains("fast")).count(),
@@ -39,11 +39,11 @@ fn the_choice_is_that_of_ingest_and_costs_are_given_for_each_patch() {
 
 #[test]
 fn files_that_cannot_be_tried_say_why() {
-    let world = World::new();
-    world.write("ct.nii", &image()[..3000]);
-    world.write("cut.nii.gz", &gzip(&image())[..1500]);
-    world.fails("plan-layout gone.nii", 2, &["no file gone.nii"]);
-    world.fails("plan-layout ct.nii", 3, &["ct.nii", "header speaks of"]);
-    world.fails("plan-layout cut.nii.gz", 3, &["cut.nii.gz"]);
-    assert_eq!(world.run("plan-layout ct.nii --patch-size 0").code, Some(2));
+    let workspace = Workspace::new();
+    workspace.write("ct.nii", &image()[..3000]);
+    workspace.write("cut.nii.gz", &gzip(&image())[..1500]);
+    workspace.fails("plan-layout gone.nii", 2, &["no file gone.nii"]);
+    workspace.fails("plan-layout ct.nii", 3, &["ct.nii", "header speaks of"]);
+    workspace.fails("plan-layout cut.nii.gz", 3, &["cut.nii.gz"]);
+    assert_eq!(workspace.run("plan-layout ct.nii --patch-size 0").code, Some(2));
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use crate::world::{World, nifti, with_store};
+use crate::workspace::{Workspace, nifti, with_store};
 
 struct Picture {
     width: usize,
@@ -43,11 +43,11 @@ impl Picture {
 /// Without patches, a volume of constant grey is three mid-grey panels.
 #[test]
 fn panels_have_the_volumes_true_proportions() {
-    let world = World::new();
-    world.write("flat.nii", &nifti(&[40, 30, 10], |_| 5));
-    world.ok("ingest flat.nii --out s.zarr");
-    world.ok("preview s.zarr/flat flat.png --patches 0");
-    let picture = Picture::read(&world.path("flat.png"));
+    let workspace = Workspace::new();
+    workspace.write("flat.nii", &nifti(&[40, 30, 10], |_| 5));
+    workspace.ok("ingest flat.nii --out s.zarr");
+    workspace.ok("preview s.zarr/flat flat.png --patches 0");
+    let picture = Picture::read(&workspace.path("flat.png"));
     let is_grey = |p: [u8; 3]| p[0] == p[1] && p[1] == p[2] && (128..160).contains(&p[0]);
     // Extents of 40, 60 and 30 mm: axial 40 × 60, coronal 40 × 30, sagittal 60 × 30.
     let inner = picture.width - 2 * 28 - 2 * 22;
@@ -68,17 +68,17 @@ fn panels_have_the_volumes_true_proportions() {
 /// Bright voxels at the patient's right, anterior, superior corner lie right and up in every panel.
 #[test]
 fn slices_are_turned_as_the_affine_says() {
-    let world = World::new();
+    let workspace = Workspace::new();
     // x runs to the left here: the right is where x is small.
     let mut file = nifti(&[32, 32, 32], |i| {
         let (x, y, z) = (i % 32, i / 32 % 32, i / 1024);
         i16::from(x < 18 && y > 14 && z > 14) * 100
     });
     file[280..284].copy_from_slice(&(-1.0f32).to_le_bytes());
-    world.write("corner.nii", &file);
-    world.ok("ingest corner.nii --out s.zarr");
-    world.ok("preview s.zarr/corner corner.png --patches 0");
-    let picture = Picture::read(&world.path("corner.png"));
+    workspace.write("corner.nii", &file);
+    workspace.ok("ingest corner.nii --out s.zarr");
+    workspace.ok("preview s.zarr/corner corner.png --patches 0");
+    let picture = Picture::read(&workspace.path("corner.png"));
     let panels = picture.width - 2 * 28 - 2 * 22;
     let third = panels / 4;
     let is_bright = |p: [u8; 3]| p == [255; 3];
@@ -94,10 +94,10 @@ fn slices_are_turned_as_the_affine_says() {
 
 #[test]
 fn labels_and_patches_are_coloured_and_seeds_replay() {
-    let world = with_store();
+    let workspace = with_store();
     let draw = |words: &str| {
-        world.ok(&format!("preview {words}"));
-        std::fs::read(world.path(words.split_whitespace().nth(1).unwrap())).unwrap()
+        workspace.ok(&format!("preview {words}"));
+        std::fs::read(workspace.path(words.split_whitespace().nth(1).unwrap())).unwrap()
     };
     let plain = draw("s.zarr/case a.png --patches 0");
     let patches = draw("s.zarr/case b.png --patch-size 8");
@@ -106,11 +106,11 @@ fn labels_and_patches_are_coloured_and_seeds_replay() {
     assert!(draw("s.zarr/case c.png --patch-size 8 --seed 1") != patches);
     assert!(draw("s.zarr/case d.png --patch-size 8 --sampler grid") != patches);
     let coloured = |name: &str| {
-        let pixels = Picture::read(&world.path(name)).pixels;
+        let pixels = Picture::read(&workspace.path(name)).pixels;
         pixels.iter().filter(|p| p.iter().max().unwrap() - p.iter().min().unwrap() > 40).count()
     };
     // Two thirds of the voxels have a label.
-    let picture = Picture::read(&world.path("a.png"));
+    let picture = Picture::read(&workspace.path("a.png"));
     assert!(coloured("a.png") > picture.pixels.len() / 5, "{} coloured", coloured("a.png"));
     draw("s.zarr/case/seg seg.png --patches 0");
     assert!(coloured("seg.png") > picture.pixels.len() / 5, "{} coloured", coloured("seg.png"));
@@ -119,10 +119,10 @@ fn labels_and_patches_are_coloured_and_seeds_replay() {
 /// Patches about one label alone heat the slab of it, and nothing at the other end.
 #[test]
 fn heat_is_where_the_sampler_looks() {
-    let world = with_store();
+    let workspace = with_store();
     let rows = |words: &str| {
-        world.ok(&format!("preview s.zarr/case heat.png --patch-size 4 --patches 1 {words}"));
-        let picture = Picture::read(&world.path("heat.png"));
+        workspace.ok(&format!("preview s.zarr/case heat.png --patch-size 4 --patches 1 {words}"));
+        let picture = Picture::read(&workspace.path("heat.png"));
         let hot = |p: [u8; 3]| p[0] > 250 && p[1] > 230 && (150..230).contains(&p[2]);
         // The axial view, y upwards, is the first panel; its heat lies in the lower half.
         let quarter = picture.width / 4;
@@ -134,35 +134,36 @@ fn heat_is_where_the_sampler_looks() {
     let label = "--sampler label --labels seg --probabilities";
     let (middle, upper) = (rows(&format!("{label} 1=1")), rows(&format!("{label} 2=1")));
     assert!(upper + 0.05 < middle, "label 2 lies above label 1: {upper} {middle}");
-    let plain = world.ok("preview s.zarr/case plain.png --patch-size 4 --patches 0");
+    let plain = workspace.ok("preview s.zarr/case plain.png --patch-size 4 --patches 0");
     assert!(plain.out.contains("plain.png"));
-    let heights = ["heat.png", "plain.png"].map(|name| Picture::read(&world.path(name)).height());
+    let heights =
+        ["heat.png", "plain.png"].map(|name| Picture::read(&workspace.path(name)).height());
     assert!(heights[0] > heights[1] + 200, "without patches there is no heat");
 }
 
 #[test]
 fn channels_and_tiny_volumes_can_be_drawn() {
-    let world = World::new();
-    world.write("time.nii", &nifti(&[9, 8, 7, 5], |i| i as i16));
-    world.write("one.nii", &nifti(&[1, 1, 1], |_| 3));
-    world.write("line.nii", &nifti(&[300, 1, 1], |i| i as i16));
-    world.ok("ingest time.nii one.nii line.nii --out s.zarr");
+    let workspace = Workspace::new();
+    workspace.write("time.nii", &nifti(&[9, 8, 7, 5], |i| i as i16));
+    workspace.write("one.nii", &nifti(&[1, 1, 1], |_| 3));
+    workspace.write("line.nii", &nifti(&[300, 1, 1], |i| i as i16));
+    workspace.ok("ingest time.nii one.nii line.nii --out s.zarr");
     for subject in ["time", "one", "line"] {
-        world.ok(&format!("preview s.zarr/{subject} {subject}.png"));
-        let picture = Picture::read(&world.path(&format!("{subject}.png")));
+        workspace.ok(&format!("preview s.zarr/{subject} {subject}.png"));
+        let picture = Picture::read(&workspace.path(&format!("{subject}.png")));
         assert!((300..1900).contains(&picture.width) && picture.height() < 1550);
     }
 }
 
 #[test]
 fn refusals() {
-    let world = with_store();
-    world.fails("preview s.zarr a.png", 2, &["\"case\"", "STORE/SUBJECT"]);
-    world.fails("preview s.zarr/case ct.nii.gz", 2, &["ct.nii.gz", ".png"]);
-    world.fails("preview s.zarr/case a.png --patch-size 64", 2, &["64", "larger"]);
-    world.fails("preview s.zarr/case ct.nii.gz/a.png", 4, &["a.png"]);
-    assert_eq!(world.run("preview s.zarr/case a.png --sampler weighted").code, Some(2));
-    assert_eq!(world.run("preview s.zarr/case a.png --sampler random").code, Some(2));
-    assert_eq!(world.run("preview s.zarr/case a.png --patches 100000").code, Some(2));
-    assert!(!world.path("a.png").exists());
+    let workspace = with_store();
+    workspace.fails("preview s.zarr a.png", 2, &["\"case\"", "STORE/SUBJECT"]);
+    workspace.fails("preview s.zarr/case ct.nii.gz", 2, &["ct.nii.gz", ".png"]);
+    workspace.fails("preview s.zarr/case a.png --patch-size 64", 2, &["64", "larger"]);
+    workspace.fails("preview s.zarr/case ct.nii.gz/a.png", 4, &["a.png"]);
+    assert_eq!(workspace.run("preview s.zarr/case a.png --sampler weighted").code, Some(2));
+    assert_eq!(workspace.run("preview s.zarr/case a.png --sampler random").code, Some(2));
+    assert_eq!(workspace.run("preview s.zarr/case a.png --patches 100000").code, Some(2));
+    assert!(!workspace.path("a.png").exists());
 }

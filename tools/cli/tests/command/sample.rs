@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::world::{World, image, labels, nifti, with_store};
+use crate::workspace::{Workspace, image, labels, nifti, with_store};
 
 fn starts(text: &str) -> Vec<(String, Vec<i64>)> {
     text.lines()
@@ -15,12 +15,12 @@ fn starts(text: &str) -> Vec<(String, Vec<i64>)> {
 
 #[test]
 fn lines_and_json_are_the_same_places_of_every_subject() {
-    let world = with_store();
-    world.write("ct.nii", &image());
-    world.ok("ingest --subject other --image ct=ct.nii --patch-size 8 --out s.zarr");
-    let found = starts(&world.ok("sample s.zarr --count 5 --patch-size 4,6,8 --seed 3").out);
+    let workspace = with_store();
+    workspace.write("ct.nii", &image());
+    workspace.ok("ingest --subject other --image ct=ct.nii --patch-size 8 --out s.zarr");
+    let found = starts(&workspace.ok("sample s.zarr --count 5 --patch-size 4,6,8 --seed 3").out);
     assert_eq!(found.len(), 10);
-    let document = world.json("sample s.zarr --count 5 --patch-size 4,6,8 --seed 3 --json");
+    let document = workspace.json("sample s.zarr --count 5 --patch-size 4,6,8 --seed 3 --json");
     for (sample, (subject, numbers)) in document["samples"].as_array().unwrap().iter().zip(&found) {
         assert_eq!(sample["subject"], **subject);
         assert_eq!(sample["n"], numbers[0]);
@@ -30,25 +30,26 @@ fn lines_and_json_are_the_same_places_of_every_subject() {
         assert!(numbers[1..].iter().zip(room).all(|(&start, room)| (0..=room).contains(&start)));
     }
     // Any of them alone, and other ones in another epoch.
-    let tail =
-        starts(&world.ok("sample s.zarr/case --count 2 --first 3 --patch-size 4,6,8 --seed 3").out);
+    let tail = starts(
+        &workspace.ok("sample s.zarr/case --count 2 --first 3 --patch-size 4,6,8 --seed 3").out,
+    );
     assert_eq!(tail, found[3..5]);
-    let other = world.ok("sample s.zarr --count 5 --patch-size 4,6,8 --seed 3 --epoch 1").out;
+    let other = workspace.ok("sample s.zarr --count 5 --patch-size 4,6,8 --seed 3 --epoch 1").out;
     assert!(starts(&other) != found);
 }
 
 #[test]
 fn labels_weights_and_constraints_decide() {
-    let world = World::new();
-    world.write("seg.nii", &labels());
-    world.write("heat.nii", &nifti(&[20, 30, 24], |i| i16::from(i / 20 % 30 >= 25)));
+    let workspace = Workspace::new();
+    workspace.write("seg.nii", &labels());
+    workspace.write("heat.nii", &nifti(&[20, 30, 24], |i| i16::from(i / 20 % 30 >= 25)));
     let words = "ingest --subject case --labels seg=seg.nii --weights heat=heat.nii --patch-size 8 --out s.zarr";
-    world.ok(words);
-    assert!(fs::exists(world.path("s.zarr/case/heat/sums/zarr.json")).unwrap());
-    world.ok("verify s.zarr");
+    workspace.ok(words);
+    assert!(fs::exists(workspace.path("s.zarr/case/heat/sums/zarr.json")).unwrap());
+    workspace.ok("verify s.zarr");
     let ys = |words: &str| -> Vec<i64> {
         let found =
-            starts(&world.ok(&format!("sample s.zarr --count 50 --patch-size 3 {words}")).out);
+            starts(&workspace.ok(&format!("sample s.zarr --count 50 --patch-size 3 {words}")).out);
         found.iter().map(|sample| sample.1[2] + 1).collect()
     };
     let label = "--sampler label --labels seg";
@@ -59,28 +60,32 @@ fn labels_weights_and_constraints_decide() {
     assert!(ys("--sampler weighted --weights heat").iter().all(|&y| y >= 25));
     assert!(ys("--min-foreground 1 --labels seg").iter().all(|&y| y > 10));
     assert!(ys("--inside heat").iter().all(|&y| y > 25));
-    let padded = world.ok("sample s.zarr --count 50 --patch-size 3 --border pad").out;
+    let padded = workspace.ok("sample s.zarr --count 50 --patch-size 3 --border pad").out;
     assert!(padded.contains("\t-1"), "{padded}");
 
-    world.write("table.csv", b"subject,volume,kind,path\na,w,weights,heat.nii\n");
-    world.ok("ingest --manifest table.csv --out t.zarr --patch-size 8");
-    assert!(fs::exists(world.path("t.zarr/a/w/sums/zarr.json")).unwrap());
-    world.write("bad.nii", &nifti(&[20, 30, 24], |i| 1 - 2 * i16::from(i == 777)));
+    workspace.write("table.csv", b"subject,volume,kind,path\na,w,weights,heat.nii\n");
+    workspace.ok("ingest --manifest table.csv --out t.zarr --patch-size 8");
+    assert!(fs::exists(workspace.path("t.zarr/a/w/sums/zarr.json")).unwrap());
+    workspace.write("bad.nii", &nifti(&[20, 30, 24], |i| 1 - 2 * i16::from(i == 777)));
     let index = ["[1, 8, 17]", "-1"];
-    world.fails("ingest --weights w=bad.nii --out b.zarr --patch-size 8", 3, &index);
+    workspace.fails("ingest --weights w=bad.nii --out b.zarr --patch-size 8", 3, &index);
 }
 
 #[test]
 fn refusals() {
-    let world = with_store();
-    world.fails("sample s.zarr/case/ct", 2, &["\"case\""]);
-    world.fails("sample s.zarr --patch-size 64", 2, &["64", "larger"]);
-    world.fails("sample s.zarr --sampler grid --patch-size 4", 2, &["not random"]);
-    world.fails("sample s.zarr --sampler label --probabilities 7=1 --patch-size 4", 2, &["[7]"]);
-    world.fails("sample s.zarr --min-foreground 2 --patch-size 4", 2, &["2"]);
+    let workspace = with_store();
+    workspace.fails("sample s.zarr/case/ct", 2, &["\"case\""]);
+    workspace.fails("sample s.zarr --patch-size 64", 2, &["64", "larger"]);
+    workspace.fails("sample s.zarr --sampler grid --patch-size 4", 2, &["not random"]);
+    workspace.fails(
+        "sample s.zarr --sampler label --probabilities 7=1 --patch-size 4",
+        2,
+        &["[7]"],
+    );
+    workspace.fails("sample s.zarr --min-foreground 2 --patch-size 4", 2, &["2"]);
     for words in
         ["--sampler weighted", "--border wrap", "--probabilities 1", "--pos-neg 1", "--count -1"]
     {
-        assert_eq!(world.run(&format!("sample s.zarr {words}")).code, Some(2), "{words}");
+        assert_eq!(workspace.run(&format!("sample s.zarr {words}")).code, Some(2), "{words}");
     }
 }

@@ -61,7 +61,7 @@ impl Version {
 }
 
 /// What a file is that is not NIfTI.
-fn stranger(bytes: &[u8]) -> String {
+fn describe_foreign_file(bytes: &[u8]) -> String {
     let packed = [(&b"BZh"[..], "bzip2"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ", "xz")];
     if let Some((_, name)) = packed.iter().find(|(magic, _)| bytes.starts_with(magic)) {
         return format!("compressed with {name}: decompress it first, or compress it with gzip");
@@ -86,7 +86,7 @@ impl Header {
     /// # Errors
     /// A sentence about the first thing that cannot be.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let version = Version::of(bytes).ok_or_else(|| stranger(bytes))?;
+        let version = Version::of(bytes).ok_or_else(|| describe_foreign_file(bytes))?;
         let found = bytes.len();
         if found < version.header_bytes() {
             return Err(format!(

@@ -30,12 +30,12 @@ pub(super) struct Input {
     position: u64,
     /// Bytes that the file must yield, once [`Input::expect`] was told.
     expected: u64,
-    body: Body,
+    body: InputBody,
 }
 
-enum Body {
-    Plain(BufReader<Hashing>),
-    Gzip(Box<Members>),
+enum InputBody {
+    Plain(BufReader<HashingReader>),
+    Gzip(Box<GzipMembers>),
 }
 
 impl Input {
@@ -49,12 +49,15 @@ impl Input {
         if !metadata.is_file() {
             return Err(Error::usage(format!("{}: not a file", path.display())));
         }
-        let hashing = Hashing { file, sha256: Sha256::new(), bytes: 0 };
+        let hashing = HashingReader { file, sha256: Sha256::new(), bytes: 0 };
         let mut reader = BufReader::with_capacity(BUFFER_BYTES, hashing);
         let start = reader.fill_buf().map_err(Error::io(path, "cannot read"))?;
         let gzip = start.starts_with(&GZIP_MAGIC);
-        let body =
-            if gzip { Body::Gzip(Box::new(Members::new(reader))) } else { Body::Plain(reader) };
+        let body = if gzip {
+            InputBody::Gzip(Box::new(GzipMembers::new(reader)))
+        } else {
+            InputBody::Plain(reader)
+        };
         let path = path.to_owned();
         Ok(Self { path, file_bytes: metadata.len(), position: 0, expected: 0, body })
     }
@@ -67,10 +70,10 @@ impl Input {
         self.expected = bytes;
         let found = self.file_bytes;
         match self.body {
-            Body::Plain(_) if found < bytes => Err(self.damaged(format!(
+            InputBody::Plain(_) if found < bytes => Err(self.damaged(format!(
                 "has {found} bytes, its header speaks of {bytes}"
             ))),
-            Body::Gzip(_) if found.saturating_mul(MAX_EXPANSION) < bytes => Err(self.damaged(
+            InputBody::Gzip(_) if found.saturating_mul(MAX_EXPANSION) < bytes => Err(self.damaged(
                 format!("has {found} bytes of gzip, which never hold the {bytes} bytes its header speaks of"),
             )),
             _ => Ok(()),
@@ -85,7 +88,7 @@ impl Input {
         use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
         match (&self.body, error.kind()) {
             (_, UnexpectedEof) => self.cut_short(),
-            (Body::Gzip(_), InvalidData | InvalidInput) => self.damaged(format!(
+            (InputBody::Gzip(_), InvalidData | InvalidInput) => self.damaged(format!(
                 "is damaged behind byte {} of its decompressed {} ({error})",
                 self.position, self.expected
             )),
@@ -95,7 +98,7 @@ impl Input {
 
     fn cut_short(&self) -> Error {
         let (found, expected) = (self.position, self.expected);
-        let is_gzip = matches!(self.body, Body::Gzip(_));
+        let is_gzip = matches!(self.body, InputBody::Gzip(_));
         let what = if is_gzip { " of its gzip stream" } else { "" };
         self.damaged(match expected {
             0 => format!("ends after {found} bytes{what}"),
@@ -110,8 +113,8 @@ impl Input {
     fn read(&mut self, out: &mut [u8]) -> Result<usize> {
         loop {
             let result = match &mut self.body {
-                Body::Plain(reader) => reader.read(out),
-                Body::Gzip(members) => members.read(out),
+                InputBody::Plain(reader) => reader.read(out),
+                InputBody::Gzip(members) => members.read(out),
             };
             match result {
                 Ok(n) => {
@@ -178,12 +181,12 @@ impl Input {
         let mut piece = vec![0; 1 << 16];
         while self.read(&mut piece)? > 0 {}
         let mut reader = match self.body {
-            Body::Plain(reader) => reader,
-            Body::Gzip(members) => members.into_reader(),
+            InputBody::Plain(reader) => reader,
+            InputBody::Gzip(members) => members.into_reader(),
         };
         // What follows a gzip's last member is no part of it, but of the file.
         io::copy(&mut reader, &mut io::sink()).map_err(Error::io(&self.path, "cannot read"))?;
-        let Hashing { sha256, bytes, .. } = reader.into_inner();
+        let HashingReader { sha256, bytes, .. } = reader.into_inner();
         let mut hex = String::with_capacity(64);
         for byte in sha256.finalize() {
             write!(hex, "{byte:02x}").expect("a string takes everything");
@@ -193,13 +196,13 @@ impl Input {
 }
 
 /// A file whose bytes are hashed as they are read.
-struct Hashing {
+struct HashingReader {
     file: File,
     sha256: Sha256,
     bytes: u64,
 }
 
-impl Read for Hashing {
+impl Read for HashingReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let n = self.file.read(out)?;
         self.sha256.update(&out[..n]);
@@ -209,56 +212,56 @@ impl Read for Hashing {
 }
 
 /// The members of a gzip file, one behind the other, as one stream.
-struct Members {
+struct GzipMembers {
     /// `None` only while a member is exchanged for the next.
-    state: Option<Member>,
+    state: Option<GzipMember>,
 }
 
-enum Member {
-    Within(Box<GzDecoder<BufReader<Hashing>>>),
-    Ended(BufReader<Hashing>),
+enum GzipMember {
+    Within(Box<GzDecoder<BufReader<HashingReader>>>),
+    Ended(BufReader<HashingReader>),
 }
 
-impl Member {
-    fn of(reader: BufReader<Hashing>) -> Self {
+impl GzipMember {
+    fn of(reader: BufReader<HashingReader>) -> Self {
         Self::Within(Box::new(GzDecoder::new(reader)))
     }
 }
 
-impl Members {
-    fn new(reader: BufReader<Hashing>) -> Self {
-        Self { state: Some(Member::of(reader)) }
+impl GzipMembers {
+    fn new(reader: BufReader<HashingReader>) -> Self {
+        Self { state: Some(GzipMember::of(reader)) }
     }
 
-    fn into_reader(self) -> BufReader<Hashing> {
+    fn into_reader(self) -> BufReader<HashingReader> {
         match self.state.expect("a member between calls") {
-            Member::Within(decoder) => decoder.into_inner(),
-            Member::Ended(reader) => reader,
+            GzipMember::Within(decoder) => decoder.into_inner(),
+            GzipMember::Ended(reader) => reader,
         }
     }
 }
 
-impl Read for Members {
+impl Read for GzipMembers {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if out.is_empty() {
             return Ok(0);
         }
         // Ends: each turn that does not return has passed a member of at least 18 bytes.
         loop {
-            let Some(Member::Within(decoder)) = &mut self.state else { return Ok(0) };
+            let Some(GzipMember::Within(decoder)) = &mut self.state else { return Ok(0) };
             let n = decoder.read(out)?;
             if n > 0 {
                 return Ok(n);
             }
-            let Some(Member::Within(decoder)) = self.state.take() else {
+            let Some(GzipMember::Within(decoder)) = self.state.take() else {
                 unreachable!("matched above")
             };
             let mut reader = decoder.into_inner();
             let follows = member_follows(&mut reader);
             // The state is whole again before an error leaves.
             self.state = Some(match follows {
-                Ok(true) => Member::of(reader),
-                _ => Member::Ended(reader),
+                Ok(true) => GzipMember::of(reader),
+                _ => GzipMember::Ended(reader),
             });
             follows?;
         }
@@ -268,7 +271,7 @@ impl Read for Members {
 /// Passes over zeros behind a member, as gzip does (tapes were padded with them), and tells whether another one follows.
 ///
 /// Other bytes are ignored, as by gzip: the members before them were whole, and whether they sufficed is known elsewhere.
-fn member_follows(reader: &mut BufReader<Hashing>) -> io::Result<bool> {
+fn member_follows(reader: &mut BufReader<HashingReader>) -> io::Result<bool> {
     loop {
         let rest = reader.fill_buf()?;
         let zeros = rest.iter().take_while(|&&b| b == 0).count();

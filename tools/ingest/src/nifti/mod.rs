@@ -2,7 +2,7 @@
 //!
 //! NIfTI's first axis is fastest, so a file's bytes are a volume `(c, z, y, x)` in C order as they are; axes 4 to 7 are channels.
 //! RGB and RGBA voxels become channels of `uint8`. Inwards: `fields` knows where numbers are, `header` what they mean,
-//! `affine` where voxels lie; `input` and `voxels` move bytes; `read` and `write` (with `head`) join them.
+//! `affine` where voxels lie; `input` and `voxels` move bytes; `read` and `write` (with `preamble`) join them.
 //!
 //! # Invariants
 //! - Bytes of a file never panic and never decide how much memory is taken.
@@ -16,15 +16,17 @@ mod affine;
 mod datatype;
 mod extended;
 mod fields;
-mod head;
 mod header;
 mod input;
+mod preamble;
 mod read;
+mod spec;
 mod voxels;
 mod write;
 
 pub use read::{open, probe};
-pub use write::{ExportSpec, NiftiWriter};
+pub use spec::ExportSpec;
+pub use write::NiftiWriter;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

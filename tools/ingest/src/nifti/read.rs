@@ -26,7 +26,7 @@ const SAMPLES_BYTES: usize = 3 << 16;
 /// # Errors
 /// [`Error::Data`] for what is no NIfTI file, is damaged, or holds what a store cannot; [`Error::Io`].
 pub fn probe(path: &Path) -> Result<SourceVolume> {
-    Opened::new(path).map(|opened| opened.volume)
+    OpenedFile::new(path).map(|opened| opened.volume)
 }
 
 /// Opens a file for reading its voxels in order.
@@ -36,25 +36,25 @@ pub fn probe(path: &Path) -> Result<SourceVolume> {
 /// # Errors
 /// As [`probe`].
 pub fn open(path: &Path) -> Result<(SourceVolume, Box<dyn VoxelStream>)> {
-    let Opened { volume, header, voxels } = Opened::new(path)?;
+    let OpenedFile { volume, header, voxels } = OpenedFile::new(path)?;
     let stream = NiftiStream { header, input: voxels, samples: Vec::new() };
     Ok((volume, Box::new(stream)))
 }
 
 /// A file whose header is read and whose voxels come next.
-struct Opened {
+struct OpenedFile {
     volume: SourceVolume,
     header: Header,
     voxels: Input,
 }
 
-impl Opened {
+impl OpenedFile {
     fn new(path: &Path) -> Result<Self> {
         let pair =
             pair_of(path).map(|(header, image)| (present(header, path), present(image, path)));
         let form = if pair.is_some() { Form::Pair } else { Form::Single };
         let header_path = pair.as_ref().map_or(path, |(header, _)| header);
-        let mut input = Input::open(header_path, opening(header_path, path))?;
+        let mut input = Input::open(header_path, open_action(header_path, path))?;
         let mut preamble = Vec::new();
         input.read_up_to(&mut preamble, Version::One.header_bytes())?;
         if Version::of(&preamble) == Some(Version::Two) {
@@ -78,7 +78,7 @@ impl Opened {
             Some((_, image)) => {
                 // One byte more tells whether that was all.
                 input.read_up_to(&mut preamble, PREAMBLE_BYTES + 1)?;
-                let mut voxels = Input::open(image, opening(image, path))?;
+                let mut voxels = Input::open(image, open_action(image, path))?;
                 voxels.expect(needed)?;
                 voxels.skip_to(offset)?;
                 (voxels, preamble.len() <= PREAMBLE_BYTES)
@@ -121,7 +121,7 @@ fn present(half: PathBuf, named: &Path) -> PathBuf {
     if other.exists() { other } else { half }
 }
 
-fn opening(half: &Path, named: &Path) -> &'static str {
+fn open_action(half: &Path, named: &Path) -> &'static str {
     if half == named { "cannot open" } else { "cannot open this other half of the pair" }
 }
 

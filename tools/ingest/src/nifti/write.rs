@@ -4,43 +4,24 @@
 //! - A file appears whole, under its own name, when it is finished; a writer that is dropped leaves nothing.
 //! - Voxels are counted: a file with too few is never finished, nor one of which a part could not be written.
 //!
-//! Not here: what stands before the voxels (`head`).
+//! Not here: what stands before the voxels (`preamble`).
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
 use voxquarry::store::Existing;
-use voxquarry::{Affine, Dtype, Error, Result, Size3};
+use voxquarry::{Dtype, Error, Result};
 
 use super::fields::{Form, Order};
-use super::head::Head;
+use super::preamble::Preamble;
+use super::spec::ExportSpec;
 use super::{pair_of, voxels};
 use crate::gzip::GzipWriter;
 
 const BUFFER_BYTES: usize = 1 << 20;
 /// Temporary names that are tried before giving up.
 const MAX_NAMES: u32 = 1000;
-
-/// What a file is to hold.
-#[derive(Clone, Debug)]
-pub struct ExportSpec {
-    /// Extents in `(z, y, x)`.
-    pub size: Size3,
-    /// Channels, or `None` without that axis.
-    pub channels: Option<usize>,
-    /// Element type.
-    pub dtype: Dtype,
-    /// Voxel centre to RAS+ mm.
-    pub affine: Affine,
-    /// Real value = stored value × slope + intercept.
-    pub slope: f64,
-    /// See `slope`.
-    pub intercept: f64,
-    /// What the volume's source said of itself.
-    pub origin: Option<Map<String, Value>>,
-}
 
 /// A NIfTI file that is being written.
 pub struct NiftiWriter {
@@ -53,14 +34,14 @@ pub struct NiftiWriter {
     written_bytes: u64,
     existing: Existing,
     /// Takes the voxels.
-    body: Body,
+    body: OutputBody,
     /// Where these will be found.
     path: PathBuf,
-    files: Vec<Staged>,
+    files: Vec<StagedFile>,
     scratch: Vec<u8>,
 }
 
-enum Body {
+enum OutputBody {
     Plain(BufWriter<File>),
     Gzip(GzipWriter<BufWriter<File>>),
     /// Some bytes are lost: more of them would make a file of the right length with wrong voxels.
@@ -68,7 +49,7 @@ enum Body {
 }
 
 /// A file under its temporary name, which is removed with it.
-struct Staged {
+struct StagedFile {
     temporary: PathBuf,
     target: PathBuf,
     /// Locked while a writer is alive.
@@ -96,32 +77,32 @@ impl NiftiWriter {
             let expected = "expected a name that ends in .nii, .nii.gz, .hdr or .img";
             return Err(Error::usage(format!("{}: {expected}", out.display())));
         }
-        let head = Head::new(spec, if pair.is_some() { Form::Pair } else { Form::Single })?;
+        let preamble = Preamble::new(spec, if pair.is_some() { Form::Pair } else { Form::Single })?;
         let mut files = Vec::new();
-        let mut stage = |target: &Path| -> Result<Body> {
-            let (staged, file) = Staged::new(target, existing)?;
+        let mut stage = |target: &Path| -> Result<OutputBody> {
+            let (staged, file) = StagedFile::new(target, existing)?;
             files.push(staged);
             let threads = gzip.then_some(threads);
-            Body::new(file, threads).map_err(Error::io(target, "cannot write"))
+            OutputBody::new(file, threads).map_err(Error::io(target, "cannot write"))
         };
         let (body, path) = match pair {
             None => {
                 let mut body = stage(out)?;
-                body.write_all(&head.bytes).map_err(Error::io(out, "cannot write"))?;
+                body.write_all(&preamble.bytes).map_err(Error::io(out, "cannot write"))?;
                 (body, out.to_owned())
             }
             Some((header, image)) => {
                 let mut body = stage(&header)?;
                 let voxels = stage(&image)?;
-                let whole = body.write_all(&head.bytes).and_then(|()| body.finish());
+                let whole = body.write_all(&preamble.bytes).and_then(|()| body.finish());
                 whole.map_err(Error::io(&header, "cannot write"))?;
                 (voxels, image)
             }
         };
         let extents = spec.size.iter().chain(&spec.channels).map(|&n| n as u64);
         Ok(Self {
-            order: head.order,
-            samples: head.data_type.samples,
+            order: preamble.order,
+            samples: preamble.data_type.samples,
             dtype: spec.dtype,
             plane: spec.size[1] * spec.size[2],
             expected_bytes: extents.fold(spec.dtype.size() as u64, u64::saturating_mul),
@@ -194,13 +175,13 @@ impl NiftiWriter {
     }
 }
 
-impl Staged {
+impl StagedFile {
     /// A new file beside `target`, open for writing. Files that killed writers of the same target left are removed.
     fn new(target: &Path, existing: Existing) -> Result<(Self, File)> {
         check_absent(target, existing)?;
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let prefix = format!(".{name}.partial-");
-        remove_litter(target, &prefix);
+        remove_stale_files(target, &prefix);
         for n in 0..MAX_NAMES {
             let temporary = target.with_file_name(format!("{prefix}{}-{n}", std::process::id()));
             let file = match File::create_new(&temporary) {
@@ -224,7 +205,7 @@ impl Staged {
 }
 
 /// Removes files beside `target` that begin with `prefix`, end with two numbers, and are locked by nobody.
-fn remove_litter(target: &Path, prefix: &str) {
+fn remove_stale_files(target: &Path, prefix: &str) {
     let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let is_ours = |name: &str| {
         let numbers = name.strip_prefix(prefix).and_then(|rest| rest.split_once('-'));
@@ -249,14 +230,14 @@ fn check_absent(target: &Path, existing: Existing) -> Result<()> {
     Err(Error::Exists { path: target.to_owned(), remedy })
 }
 
-impl Drop for Staged {
+impl Drop for StagedFile {
     fn drop(&mut self) {
         // Gone already if it got its name. Best effort: what cannot be removed is hidden, with "partial" in its name.
         let _ = fs::remove_file(&self.temporary);
     }
 }
 
-impl Body {
+impl OutputBody {
     /// Compresses if there are threads for it.
     fn new(file: File, gzip_threads: Option<usize>) -> io::Result<Self> {
         let writer = BufWriter::with_capacity(BUFFER_BYTES, file);
@@ -293,7 +274,7 @@ mod tests {
     fn after_a_write_that_failed_nothing_more_is_taken() {
         for gzip_threads in [None, Some(2)] {
             let full = File::options().write(true).open("/dev/full").unwrap();
-            let mut body = Body::new(full, gzip_threads).unwrap();
+            let mut body = OutputBody::new(full, gzip_threads).unwrap();
             let bytes = vec![7; 2 * BUFFER_BYTES];
             // Compressed, so much has to come before anything is written.
             let error = (0..1000).find_map(|_| body.write_all(&bytes).err()).unwrap();

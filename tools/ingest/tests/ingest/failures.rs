@@ -6,7 +6,7 @@ use std::path::Path;
 
 use voxquarry::format::attributes::Kind;
 use voxquarry::{Dataset, Error, OpenOptions};
-use voxquarry_ingest::{Event, Observer, Quiet, ingest};
+use voxquarry_ingest::{Event, NoopObserver, Observer, ingest};
 
 use crate::build::{Folder, Nifti, gzip};
 use crate::{assert_sound, child, images, open, small, source, tree, volume, voxels};
@@ -33,7 +33,7 @@ fn volumes_of_a_subject_lie_on_one_grid() {
         let mut manifest = images(&[("first", "ct", &ct), ("a", "ct", &ct)]);
         manifest.push(source("a", "seg", Kind::Labels, &seg)).unwrap();
         let store = folder.join("s.zarr");
-        let error = ingest(&manifest, &store, &small(), &Quiet).unwrap_err();
+        let error = ingest(&manifest, &store, &small(), &NoopObserver).unwrap_err();
         let message = error.to_string();
         for word in [words, "seg.nii", "ct.nii", "resample"] {
             assert!(message.contains(word), "{word}: {message}");
@@ -42,7 +42,7 @@ fn volumes_of_a_subject_lie_on_one_grid() {
         assert!(!store.exists(), "headers are read before anything is written");
         // Each on its own grid is no mistake.
         let manifest = images(&[("a", "ct", &ct), ("b", "seg", &seg)]);
-        ingest(&manifest, &store, &small(), &Quiet).unwrap();
+        ingest(&manifest, &store, &small(), &NoopObserver).unwrap();
         fs::remove_dir_all(&store).unwrap();
     }
 }
@@ -61,7 +61,7 @@ fn a_path_that_is_no_store_is_left_alone() {
     let file = folder.write("file", b"bytes");
     let before = tree(folder.path());
     for path in [&other, &zarr, &file, &ct] {
-        let error = ingest(&manifest, path, &small(), &Quiet).unwrap_err();
+        let error = ingest(&manifest, path, &small(), &NoopObserver).unwrap_err();
         assert!(matches!(&error, Error::NotAStore { .. }), "{}: {error}", path.display());
         assert_eq!(error.fault().exit_code(), 2);
         assert!(error.to_string().contains(&path.display().to_string()), "{error}");
@@ -70,7 +70,7 @@ fn a_path_that_is_no_store_is_left_alone() {
     // An empty folder is not yet anything.
     let empty = folder.join("empty");
     fs::create_dir(&empty).unwrap();
-    ingest(&manifest, &empty, &small(), &Quiet).unwrap();
+    ingest(&manifest, &empty, &small(), &NoopObserver).unwrap();
     assert_eq!(open(&empty).subjects(), ["a"]);
 }
 
@@ -85,7 +85,7 @@ fn a_source_that_is_damaged_behind_its_header_leaves_no_trace() {
     let store = folder.join("s.zarr");
     let manifest = images(&[("a", "ct", &good), ("b", "ct", &bad), ("c", "ct", &good)]);
     for _ in 0..2 {
-        let error = ingest(&manifest, &store, &small(), &Quiet).unwrap_err();
+        let error = ingest(&manifest, &store, &small(), &NoopObserver).unwrap_err();
         assert!(matches!(&error, Error::Data { path, .. } if *path == bad), "{error}");
         assert_eq!(open(&store).subjects(), ["a"], "what was whole before stays");
         assert!(!store.join(".voxquarry-partial").exists());
@@ -127,7 +127,7 @@ fn a_killed_run_is_cleaned_up_by_the_next() {
     assert_eq!(fs::read_dir(&partial).unwrap().count(), 1, "the killed run left its work");
     assert_eq!(open(&store).subjects(), ["a"], "and none of it is seen");
     assert_sound(&store);
-    let report = ingest(&prepare(folder.path()), &store, &small(), &Quiet).unwrap();
+    let report = ingest(&prepare(folder.path()), &store, &small(), &NoopObserver).unwrap();
     assert_eq!((report.skipped, report.written), (vec!["a".to_owned()], vec!["b".to_owned()]));
     assert!(!partial.exists());
     assert_eq!(voxels(&volume(&store, "b", "ct")), file.voxels);
@@ -139,7 +139,7 @@ fn a_file_that_may_not_grow_further_leaves_nothing_half_written() {
         // The shell has set the limit; a write beyond it fails as it does on a full disk.
         let manifest = images(&[("a", "ct", &folder.join("ct.nii"))]);
         let store = folder.join("s.zarr");
-        let error = ingest(&manifest, &store, &small(), &Quiet).unwrap_err();
+        let error = ingest(&manifest, &store, &small(), &NoopObserver).unwrap_err();
         assert!(matches!(&error, Error::Io { path, .. } if path.starts_with(&store)), "{error}");
         assert_eq!(error.fault().exit_code(), 4);
         assert!(error.to_string().contains("cannot write"), "{error}");
@@ -153,7 +153,7 @@ fn a_file_that_may_not_grow_further_leaves_nothing_half_written() {
     let store = folder.join("s.zarr");
     assert!(!store.exists());
     let path = folder.join("ct.nii");
-    ingest(&images(&[("a", "ct", &path)]), &store, &small(), &Quiet).unwrap();
+    ingest(&images(&[("a", "ct", &path)]), &store, &small(), &NoopObserver).unwrap();
     assert_eq!(voxels(&volume(&store, "a", "ct")), file.voxels);
 }
 
@@ -203,7 +203,7 @@ fn a_store_whose_first_ingest_was_killed_says_so() {
     let error = Dataset::open(&store, &OpenOptions::default()).unwrap_err().to_string();
     assert!(error.contains("interrupted") && error.contains("run it again"), "{error}");
     let ct = folder.write("ct.nii", &Nifti::new(1, false, 4, &[8, 9, 10]).single());
-    ingest(&images(&[("a", "ct", &ct)]), &store, &small(), &Quiet).unwrap();
+    ingest(&images(&[("a", "ct", &ct)]), &store, &small(), &NoopObserver).unwrap();
     assert!(!work.exists());
     assert_eq!(open(&store).subjects(), ["a"]);
 }

@@ -5,10 +5,10 @@ use std::fs;
 use voxquarry::Error;
 use voxquarry::format::attributes::Kind;
 use voxquarry::store::Existing;
-use voxquarry_ingest::{Manifest, Options, Quiet, ingest};
+use voxquarry_ingest::{IngestOptions, Manifest, NoopObserver, ingest};
 
 use crate::build::{Folder, Nifti, gzip};
-use crate::watch::Watch;
+use crate::recording::RecordingObserver;
 use crate::{assert_sound, images, open, small, source, tree, volume, voxels};
 
 #[test]
@@ -22,16 +22,16 @@ fn a_manifest_becomes_its_subjects() {
     folder.write("flair.nii", &flair.single());
     let table = "subject,volume,kind,path\nb,flair,image,flair.nii\na,seg,labels,seg.nii\na,ct,image,ct.nii.gz\n";
     let manifest = Manifest::from_csv(&folder.write("t.csv", table.as_bytes())).unwrap();
-    let (store, watch) = (folder.join("s.zarr"), Watch::new());
+    let (store, watch) = (folder.join("s.zarr"), RecordingObserver::new());
     let report = ingest(&manifest, &store, &small(), &watch).unwrap();
 
     assert_eq!(report.written, ["b", "a"], "in the table's order");
     assert_eq!(report.voxel_bytes, (21 * 18 * 35 * 3 + 9 * 8 * 7 * 2 * 4) as u64);
-    let heard = watch.heard.into_inner().unwrap();
+    let recorded = watch.events.into_inner().unwrap();
     let begin = format!("begin 2, skipped 0, {} bytes", report.voxel_bytes);
     let events =
         [&begin, "volume b/flair", "published b", "volume a/seg", "volume a/ct", "published a"];
-    assert_eq!(heard, events);
+    assert_eq!(recorded, events);
     assert_eq!(open(&store).subjects(), ["a", "b"]);
     let big: Vec<u8> = flair.voxels.chunks_exact(4).flat_map(|v| v.iter().rev().copied()).collect();
     for (subject, name, expected, kind, shape) in [
@@ -57,13 +57,13 @@ fn an_interrupted_run_goes_on_where_it_stopped() {
     let manifest =
         images(&[("s0", "ct", &paths[0]), ("s1", "ct", &paths[1]), ("s2", "ct", &paths[2])]);
     let layers = {
-        let (store, watch) = (folder.join("whole.zarr"), Watch::new());
+        let (store, watch) = (folder.join("whole.zarr"), RecordingObserver::new());
         ingest(&manifest, &store, &small(), &watch).unwrap();
         watch.layers() / 3
     };
     assert!(layers > 1, "a volume of several layers is wanted");
     for stop in 0..=3 * layers {
-        let (store, watch) = (folder.join("s.zarr"), Watch::stopping_after(stop));
+        let (store, watch) = (folder.join("s.zarr"), RecordingObserver::stopping_after(stop));
         let error = ingest(&manifest, &store, &small(), &watch).unwrap_err();
         assert!(matches!(error, Error::Interrupted), "{error}");
         assert_eq!(error.fault().exit_code(), 4);
@@ -77,7 +77,7 @@ fn an_interrupted_run_goes_on_where_it_stopped() {
         }
         assert!(!store.join(".voxquarry-partial").exists());
         let before = (0..done).map(|i| tree(&store.join(format!("s{i}")))).collect::<Vec<_>>();
-        let report = ingest(&manifest, &store, &small(), &Quiet).unwrap();
+        let report = ingest(&manifest, &store, &small(), &NoopObserver).unwrap();
         assert_eq!((report.skipped.len(), report.written.len()), (done, 3 - done));
         let after = (0..done).map(|i| tree(&store.join(format!("s{i}")))).collect::<Vec<_>>();
         assert!(before == after, "what was published stays");
@@ -94,21 +94,21 @@ fn a_run_that_resumes_does_not_take_another_file_for_done() {
     let a = folder.write("a.nii", &Nifti::new(1, false, 4, &[5, 6, 7]).single());
     let b = folder.write("b.nii", &Nifti::new(1, false, 4, &[5, 6, 8]).single());
     let store = folder.join("s.zarr");
-    ingest(&images(&[("a", "ct", &a)]), &store, &small(), &Quiet).unwrap();
+    ingest(&images(&[("a", "ct", &a)]), &store, &small(), &NoopObserver).unwrap();
     // Same names, but the file is another.
     folder.write("a.nii", &Nifti::new(1, false, 4, &[5, 6, 9]).single());
     let before = tree(&store);
     let manifest = images(&[("a", "ct", &a), ("b", "ct", &b)]);
-    let error = ingest(&manifest, &store, &small(), &Quiet).unwrap_err();
+    let error = ingest(&manifest, &store, &small(), &NoopObserver).unwrap_err();
     assert!(matches!(&error, Error::Exists { .. }), "{error}");
     assert!(error.to_string().contains("--overwrite"), "{error}");
     // Nor one of another kind, nor one volume of two.
     let mut labels = Manifest::new();
     labels.push(source("b", "ct", Kind::Image, &b)).unwrap();
     labels.push(source("a", "ct", Kind::Labels, &a)).unwrap();
-    assert!(ingest(&labels, &store, &small(), &Quiet).is_err());
+    assert!(ingest(&labels, &store, &small(), &NoopObserver).is_err());
     let two = images(&[("a", "ct", &a), ("a", "pet", &a), ("b", "ct", &b)]);
-    assert!(ingest(&two, &store, &small(), &Quiet).is_err());
+    assert!(ingest(&two, &store, &small(), &NoopObserver).is_err());
     assert!(tree(&store) == before);
 }
 
@@ -120,23 +120,28 @@ fn existing_subjects_are_refused_skipped_or_replaced() {
     let (old_path, new_path) =
         (folder.write("old.nii", &old.single()), folder.write("new.nii", &new.single()));
     let store = folder.join("s.zarr");
-    ingest(&images(&[("a", "ct", &old_path), ("b", "ct", &old_path)]), &store, &small(), &Quiet)
-        .unwrap();
+    ingest(
+        &images(&[("a", "ct", &old_path), ("b", "ct", &old_path)]),
+        &store,
+        &small(),
+        &NoopObserver,
+    )
+    .unwrap();
     let before = tree(&store);
     let manifest = images(&[("a", "mr", &new_path)]);
-    let with = |existing| Options { existing, ..small() };
+    let with = |existing| IngestOptions { existing, ..small() };
 
-    let error = ingest(&manifest, &store, &with(Existing::Refuse), &Quiet).unwrap_err();
+    let error = ingest(&manifest, &store, &with(Existing::Refuse), &NoopObserver).unwrap_err();
     assert!(matches!(&error, Error::Exists { path, .. } if path.ends_with("a")), "{error}");
     assert!(tree(&store) == before);
-    let report = ingest(&manifest, &store, &with(Existing::Skip), &Quiet).unwrap();
+    let report = ingest(&manifest, &store, &with(Existing::Skip), &NoopObserver).unwrap();
     assert_eq!((report.skipped, report.written.len()), (vec!["a".to_owned()], 0));
     assert!(tree(&store) == before);
 
     // A reader that has the old subject open keeps it.
     let reader = volume(&store, "a", "ct");
     assert_eq!(voxels(&reader), old.voxels);
-    let report = ingest(&manifest, &store, &with(Existing::Overwrite), &Quiet).unwrap();
+    let report = ingest(&manifest, &store, &with(Existing::Overwrite), &NoopObserver).unwrap();
     assert_eq!(report.written, ["a"]);
     assert_eq!(voxels(&reader), old.voxels);
     assert_eq!(open(&store).subject("a").unwrap().volumes(), ["mr"]);
@@ -154,17 +159,17 @@ fn an_overwrite_that_fails_leaves_the_old_subject() {
     let old = Nifti::new(1, false, 4, &[20, 20, 50]);
     let path = folder.write("old.nii", &old.single());
     let store = folder.join("s.zarr");
-    ingest(&images(&[("a", "ct", &path)]), &store, &small(), &Quiet).unwrap();
+    ingest(&images(&[("a", "ct", &path)]), &store, &small(), &NoopObserver).unwrap();
     let before = tree(&store);
     let mut zipped = gzip(&Nifti::new(1, false, 4, &[30, 30, 70]).single());
     let middle = zipped.len() / 2;
     zipped.truncate(middle);
     let cut = folder.write("cut.nii.gz", &zipped);
-    let options = Options { existing: Existing::Overwrite, ..small() };
-    let error = ingest(&images(&[("a", "ct", &cut)]), &store, &options, &Quiet).unwrap_err();
+    let options = IngestOptions { existing: Existing::Overwrite, ..small() };
+    let error = ingest(&images(&[("a", "ct", &cut)]), &store, &options, &NoopObserver).unwrap_err();
     assert!(error.to_string().contains("cut.nii.gz"), "{error}");
     assert_eq!(error.fault().exit_code(), 3);
-    let watch = Watch::stopping_after(1);
+    let watch = RecordingObserver::stopping_after(1);
     ingest(&images(&[("a", "ct", &path)]), &store, &options, &watch).unwrap_err();
     assert!(tree(&store) == before);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use voxquarry::Error;
 use voxquarry::format::attributes::Kind;
-use voxquarry_ingest::{Manifest, Quiet, ingest};
+use voxquarry_ingest::{Manifest, NoopObserver, ingest};
 
 use crate::build::{Folder, Nifti, gzip};
 use crate::{assert_sound, images, small, source, volume};
@@ -48,7 +48,7 @@ fn counts_are_a_naive_count() {
         file.voxels = voxels;
         let path = folder.write("seg.nii.gz", &gzip(&file.single()));
         let store = folder.join(&format!("{code}.zarr"));
-        ingest(&labels("a", &path), &store, &small(), &Quiet).unwrap();
+        ingest(&labels("a", &path), &store, &small(), &NoopObserver).unwrap();
 
         let volume = volume(&store, "a", "seg");
         let counts = volume.label_counts().unwrap();
@@ -89,13 +89,13 @@ fn what_is_no_label_is_refused_with_its_voxel() {
         file.voxels[((z * 35 + y) * 40 + x) * 4..][..4].copy_from_slice(&value.to_le_bytes());
         let path = folder.write("seg.nii", &file.single());
         let store = folder.join("s.zarr");
-        let error = ingest(&labels("a", &path), &store, &small(), &Quiet).unwrap_err();
+        let error = ingest(&labels("a", &path), &store, &small(), &NoopObserver).unwrap_err();
         assert!(matches!(&error, Error::Data { path: place, .. } if *place == path), "{error}");
         let message = error.to_string();
         assert!(message.contains("[17, 33, 38]") && message.contains(words), "{message}");
         assert!(!store.exists(), "nothing was published");
         // As an image the same file is welcome.
-        ingest(&images(&[("a", "seg", &path)]), &store, &small(), &Quiet).unwrap();
+        ingest(&images(&[("a", "seg", &path)]), &store, &small(), &NoopObserver).unwrap();
         assert_eq!(crate::voxels(&volume(&store, "a", "seg")), file.voxels);
         std::fs::remove_dir_all(&store).unwrap();
     }

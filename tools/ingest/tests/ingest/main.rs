@@ -11,15 +11,15 @@ mod failures;
 mod flows;
 mod labels;
 mod memory;
+mod recording;
 mod roundtrip;
 mod trial;
-mod watch;
 
 use std::path::{Path, PathBuf};
 
 use voxquarry::format::attributes::Kind;
 use voxquarry::{Dataset, OpenOptions, Padding, Volume};
-use voxquarry_ingest::{Manifest, Options, Source};
+use voxquarry_ingest::{IngestOptions, Manifest, Source};
 
 /// A source that was named on the command line.
 pub fn source(subject: &str, volume: &str, kind: Kind, path: &Path) -> Source {
@@ -36,9 +36,9 @@ pub fn images(sources: &[(&str, &str, &Path)]) -> Manifest {
     manifest
 }
 
-/// Options for small files: chunks of 16 voxels a side, so that a volume has many.
-pub fn small() -> Options {
-    Options { patch_sizes: vec![[16; 3]], threads: Some(2), ..Options::default() }
+/// IngestOptions for small files: chunks of 16 voxels a side, so that a volume has many.
+pub fn small() -> IngestOptions {
+    IngestOptions { patch_sizes: vec![[16; 3]], threads: Some(2), ..IngestOptions::default() }
 }
 
 pub fn open(store: &Path) -> Dataset {

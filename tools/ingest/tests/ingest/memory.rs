@@ -7,7 +7,7 @@ use flate2::read::GzDecoder;
 use voxquarry::format::layout::Codec;
 use voxquarry::store::Existing;
 use voxquarry::{Access, Dataset, OpenOptions};
-use voxquarry_ingest::{Options, Quiet, export, ingest, plan};
+use voxquarry_ingest::{IngestOptions, NoopObserver, export, ingest, plan};
 
 use crate::build::{Folder, Nifti};
 use crate::{child, images};
@@ -38,10 +38,11 @@ fn a_run_holds_what_the_plan_says() {
     let budgets = [40u64 << 20, 400 << 20];
     if let Some(folder) = child::folder() {
         let budget = fs::read_to_string(folder.join("budget")).unwrap().parse().unwrap();
-        let options = Options { memory_bytes: budget, threads: Some(2), ..Options::default() };
+        let options =
+            IngestOptions { memory_bytes: budget, threads: Some(2), ..IngestOptions::default() };
         let manifest = images(&[("a", "ct", &folder.join("ct.nii"))]);
         let bound = plan(&manifest, &options).unwrap()[0].volumes[0].memory.bytes;
-        let report = ingest(&manifest, &folder.join("s.zarr"), &options, &Quiet).unwrap();
+        let report = ingest(&manifest, &folder.join("s.zarr"), &options, &NoopObserver).unwrap();
         let peak = peak_resident_bytes();
         println!("{} bytes of voxels, bound {bound}, peak {peak}", report.voxel_bytes);
         assert!(bound <= budget, "bound {bound}, budget {budget}");
@@ -76,9 +77,9 @@ fn an_export_holds_a_slab_and_blocks() {
     }
     let folder = Folder::new();
     write_noise(&folder, 640);
-    let options = Options { codec: Codec::None, ..Options::default() };
+    let options = IngestOptions { codec: Codec::None, ..IngestOptions::default() };
     let manifest = images(&[("a", "ct", &folder.join("ct.nii"))]);
-    ingest(&manifest, &folder.join("s.zarr"), &options, &Quiet).unwrap();
+    ingest(&manifest, &folder.join("s.zarr"), &options, &NoopObserver).unwrap();
     let test = "memory::an_export_holds_a_slab_and_blocks";
     print!("{}", child::run_well(test, folder.path(), "true"));
     let mut bytes = Vec::new();

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use voxquarry::Padding;
 use voxquarry::format::layout::Codec;
 use voxquarry::store::Existing;
-use voxquarry_ingest::{Options, Quiet, export, ingest};
+use voxquarry_ingest::{IngestOptions, NoopObserver, export, ingest};
 
 use crate::build::{Folder, Nifti, PLAIN, gzip};
 use crate::{assert_sound, images, volume, voxels};
@@ -105,15 +105,15 @@ proptest! {
         let bytes = file.single();
         let name = if case.zipped { "a.nii.gz" } else { "a.nii" };
         let path = folder.write(name, &if case.zipped { gzip(&bytes) } else { bytes.clone() });
-        let options = Options {
+        let options = IngestOptions {
             patch_sizes: case.patch_sizes.clone(),
             codec: case.codec,
             memory_bytes: case.memory_bytes,
             threads: Some(case.threads),
-            ..Options::default()
+            ..IngestOptions::default()
         };
         let store = folder.join("s.zarr");
-        ingest(&images(&[("a", "v", &path)]), &store, &options, &Quiet).unwrap();
+        ingest(&images(&[("a", "v", &path)]), &store, &options, &NoopObserver).unwrap();
         let volume = volume(&store, "a", "v");
         let expected = expected(&case, &file);
         prop_assert!(voxels(&volume) == expected, "{:?}", volume.layout());

@@ -3,7 +3,7 @@
 use voxquarry::format::layout::Codec;
 use voxquarry_ingest::measure::{Patch, Until, read_patches};
 use voxquarry_ingest::trial::trial;
-use voxquarry_ingest::{Options, Quiet, ingest};
+use voxquarry_ingest::{IngestOptions, NoopObserver, ingest};
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ fn the_chosen_layout_costs_what_an_ingest_says() {
     let file =
         folder.write("ct.nii.gz", &gzip(&Nifti::new(1, false, 4, &[33, 40, 50, 2]).single()));
     for codec in [Codec::Fast, Codec::Compact, Codec::None] {
-        let options = Options { codec, ..small() };
+        let options = IngestOptions { codec, ..small() };
         let tried = trial(&file, &options).unwrap();
         let chosen = &tried.candidates[0];
         assert!(chosen.is_chosen && chosen.codec == codec);
         assert!(tried.candidates[1..].iter().all(|c| !c.is_chosen));
         assert_eq!(tried.sample, Region::whole([50, 40, 33]), "a small volume is tried whole");
         let store = folder.join(codec.name());
-        ingest(&images(&[("a", "ct", &file)]), &store, &options, &Quiet).unwrap();
+        ingest(&images(&[("a", "ct", &file)]), &store, &options, &NoopObserver).unwrap();
         let stored = volume(&store, "a", "ct");
         assert_eq!(&chosen.layout, stored.layout());
         // The ingested one has two channels of the same kind, and a header to remember.
@@ -51,7 +51,7 @@ fn passes_end_with_the_last_patch_or_the_time() {
     let folder = Folder::new();
     let file = folder.write("ct.nii", &Nifti::new(1, false, 4, &[20, 20, 20]).single());
     let store = folder.join("s.zarr");
-    ingest(&images(&[("a", "ct", &file)]), &store, &small(), &Quiet).unwrap();
+    ingest(&images(&[("a", "ct", &file)]), &store, &small(), &NoopObserver).unwrap();
     let volume = volume(&store, "a", "ct");
     let patch = |z| Patch { volume: volume.clone(), region: Region::new([z, 0, 0], [4, 5, 6]) };
     let patches: Vec<Patch> = (0..10).map(patch).collect();

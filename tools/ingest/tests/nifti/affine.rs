@@ -2,11 +2,11 @@
 
 use voxquarry::Affine;
 
-use crate::build::{Folder, Nifti, read_well, refusal};
+use crate::build::{Folder, Nifti, read_error, read_ok};
 
 fn affine(file: &Nifti) -> Affine {
     let folder = Folder::new();
-    read_well(&folder.write("a.nii", &file.single())).0.affine
+    read_ok(&folder.write("a.nii", &file.single())).0.affine
 }
 
 /// A file whose qform counts, with quaternion, steps and offset.
@@ -123,7 +123,7 @@ fn axes_that_are_not_there_step_by_one() {
 #[test]
 fn affines_that_are_none_are_refused_with_their_place() {
     let folder = Folder::new();
-    let say = |file: &Nifti| refusal(&folder.write("a.nii", &file.single()));
+    let say = |file: &Nifti| read_error(&folder.write("a.nii", &file.single()));
     let sform = Nifti::new(1, false, 4, &[4, 3, 2]).with("sform_code", 0, 1.0);
     for (file, words) in [
         (sform.clone(), ["singular", "sform"]),

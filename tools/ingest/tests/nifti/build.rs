@@ -224,12 +224,12 @@ pub fn read(path: &Path, steps: usize) -> voxquarry::Result<Read> {
 }
 
 /// Reads a file that is whole.
-pub fn read_well(path: &Path) -> Read {
+pub fn read_ok(path: &Path) -> Read {
     read(path, 2).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// What is said of a file that cannot be read to its end.
-pub fn refusal(path: &Path) -> String {
+pub fn read_error(path: &Path) -> String {
     match read(path, 2) {
         Ok((volume, ..)) => panic!("{} was read: {volume:?}", path.display()),
         Err(error) => error.to_string(),

@@ -5,13 +5,13 @@ use std::fs;
 use voxquarry::Fault;
 use voxquarry_ingest::nifti;
 
-use crate::build::{Folder, Nifti, gzip, pattern, read, refusal};
+use crate::build::{Folder, Nifti, gzip, pattern, read, read_error};
 
 /// xorshift64*: replayable, and enough for flipping bytes.
-struct Dice(u64);
+struct Rng(u64);
 
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+impl Rng {
+    fn below(&mut self, sides: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -20,7 +20,7 @@ impl Dice {
 }
 
 /// Reads whatever is there, as long as it is small enough to be a test's.
-fn poke(path: &std::path::Path) {
+fn try_read(path: &std::path::Path) {
     let Ok(volume) = nifti::probe(path) else { return };
     let voxels = volume.size.iter().product::<usize>().saturating_mul(volume.channels.unwrap_or(1));
     assert!(
@@ -123,13 +123,13 @@ fn a_plain_file_that_is_cut_says_how_much_is_there() {
     let bytes = Nifti::new(1, false, 4, &[4, 3, 2]).single();
     assert_eq!(bytes.len(), 400);
     for cut in 0..400 {
-        let message = refusal(&folder.write("c.nii", &bytes[..cut]));
+        let message = read_error(&folder.write("c.nii", &bytes[..cut]));
         assert!(message.contains(&format!("{cut} bytes")), "{cut}: {message}");
         assert!(cut < 352 || (message.contains("400") && message.contains("again")), "{message}");
     }
     let (_, image) = Nifti::new(1, false, 4, &[4, 3, 2]).write_pair(folder.path(), "p");
     fs::write(&image, [0; 47]).unwrap();
-    let message = refusal(&folder.join("p.hdr"));
+    let message = read_error(&folder.join("p.hdr"));
     assert!(
         message.contains("p.img") && message.contains("47 bytes") && message.contains("48"),
         "{message}"
@@ -143,7 +143,7 @@ fn a_gzip_that_is_cut_anywhere_is_refused() {
     let members = [gzip(&single[..100]), gzip(&single[100..700]), gzip(&single[700..])].concat();
     for whole in [gzip(&single), members] {
         for cut in 0..whole.len() {
-            let message = refusal(&folder.write("c.nii.gz", &whole[..cut]));
+            let message = read_error(&folder.write("c.nii.gz", &whole[..cut]));
             assert!(
                 cut < 2 || message.contains("again") || message.contains("no NIfTI"),
                 "{cut}: {message}"
@@ -206,7 +206,7 @@ fn no_flipped_byte_panics() {
                 for value in [0, 1, 0x7f, 0x80, 0xff, bytes[at] ^ 1, bytes[at] ^ 0x10] {
                     let mut hostile = bytes.clone();
                     hostile[at] = value;
-                    poke(&folder.write("x.nii", &hostile));
+                    try_read(&folder.write("x.nii", &hostile));
                 }
             }
         }
@@ -217,30 +217,30 @@ fn no_flipped_byte_panics() {
 fn no_handful_of_flipped_bytes_panics() {
     let folder = Folder::new();
     let seed = 0x5eed_0001;
-    let mut dice = Dice(seed);
+    let mut rng = Rng(seed);
     for round in 0..4000 {
         let codes = [2, 4, 8, 16, 64, 128, 2304, 1024];
         let file =
-            Nifti::new(1 + (round % 2) as u8, round % 4 < 2, codes[dice.roll(8)], &[4, 3, 2]);
+            Nifti::new(1 + (round % 2) as u8, round % 4 < 2, codes[rng.below(8)], &[4, 3, 2]);
         let (header_bytes, offset) = (file.header.len(), file.header.len() + 4);
         let mut bytes = file.single();
-        for _ in 0..=dice.roll(8) {
+        for _ in 0..=rng.below(8) {
             let fields = [
                 40, 42, 48, 70, 76, 80, 108, 112, 252, 256, 280, 16, 24, 12, 104, 168, 176, 344,
                 400,
             ];
             let at =
-                if dice.roll(2) == 0 { fields[dice.roll(fields.len())] } else { dice.roll(offset) };
-            let width = 1 + dice.roll(4);
-            let value = [0, 0xff, 0x7f, dice.roll(256) as u8][dice.roll(4)];
+                if rng.below(2) == 0 { fields[rng.below(fields.len())] } else { rng.below(offset) };
+            let width = 1 + rng.below(4);
+            let value = [0, 0xff, 0x7f, rng.below(256) as u8][rng.below(4)];
             bytes[at.min(header_bytes - 4)..][..width].fill(value);
         }
-        match dice.roll(3) {
-            0 => poke(&folder.write("x.nii", &bytes)),
-            1 => poke(&folder.write("x.nii", &gzip(&bytes))),
+        match rng.below(3) {
+            0 => try_read(&folder.write("x.nii", &bytes)),
+            1 => try_read(&folder.write("x.nii", &gzip(&bytes))),
             _ => {
                 folder.write("x.img", &bytes[offset..]);
-                poke(&folder.write("x.hdr", &bytes[..offset]));
+                try_read(&folder.write("x.hdr", &bytes[..offset]));
             }
         }
     }
@@ -249,16 +249,16 @@ fn no_handful_of_flipped_bytes_panics() {
 #[test]
 fn bytes_at_random_do_not_panic() {
     let folder = Folder::new();
-    let mut dice = Dice(0x5eed_0002);
+    let mut rng = Rng(0x5eed_0002);
     for round in 0..500 {
-        let mut bytes: Vec<u8> = (0..dice.roll(1200)).map(|_| dice.roll(256) as u8).collect();
+        let mut bytes: Vec<u8> = (0..rng.below(1200)).map(|_| rng.below(256) as u8).collect();
         match round % 3 {
             0 if bytes.len() > 348 => bytes[344..348].copy_from_slice(b"n+1\0"),
             1 if bytes.len() > 12 => bytes[..12].copy_from_slice(b"\x1c\x02\0\0n+2\0\r\n\x1a\n"),
             _ => {}
         }
-        poke(&folder.write("r.nii", &bytes));
-        poke(&folder.write("r.nii.gz", &gzip(&bytes)));
-        poke(&folder.write("r.nii.gz", &[&[0x1f, 0x8b, 8], &bytes[..]].concat()));
+        try_read(&folder.write("r.nii", &bytes));
+        try_read(&folder.write("r.nii.gz", &gzip(&bytes)));
+        try_read(&folder.write("r.nii.gz", &[&[0x1f, 0x8b, 8], &bytes[..]].concat()));
     }
 }

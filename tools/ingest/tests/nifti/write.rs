@@ -10,7 +10,7 @@ use voxquarry::{Affine, Dtype, Error, Fault, Result};
 use voxquarry_ingest::nifti::{self, ExportSpec, NiftiWriter};
 use voxquarry_ingest::source::SourceVolume;
 
-use crate::build::{Folder, Nifti, PLAIN, Read, gzip, pattern, read_well};
+use crate::build::{Folder, Nifti, PLAIN, Read, gzip, pattern, read_ok};
 
 const THREADS: usize = 2;
 
@@ -72,9 +72,9 @@ fn single_files_and_pairs_come_back_byte_for_byte() {
             let descrip = if version == 1 { 148 } else { 240 };
             file.header[descrip..descrip + 4].copy_from_slice(b"text");
             let single = file.single();
-            let of_single = read_well(&folder.write("a.nii", &single));
+            let of_single = read_ok(&folder.write("a.nii", &single));
             let (header, image) = file.write_pair(folder.path(), "p");
-            let of_pair = read_well(&header);
+            let of_pair = read_ok(&header);
             assert_eq!(of_single.1, of_pair.1);
 
             again(&of_single, &folder.join("b.nii"));
@@ -96,7 +96,7 @@ fn single_files_and_pairs_come_back_byte_for_byte() {
 fn gzip_holds_the_same_file_and_is_the_same_each_time() {
     let folder = Folder::new();
     let file = Nifti::new(2, true, 8, &[30, 20, 10]);
-    let read = read_well(&folder.write("a.nii.gz", &gzip(&file.single())));
+    let read = read_ok(&folder.write("a.nii.gz", &gzip(&file.single())));
     for out in ["b.nii.gz", "c.NII.GZ", "p.hdr.gz"] {
         again(&read, &folder.join(out));
         let first = fs::read(folder.join(out)).unwrap();
@@ -107,7 +107,7 @@ fn gzip_holds_the_same_file_and_is_the_same_each_time() {
         );
         again(&read, &folder.join(out));
         assert_eq!(fs::read(folder.join(out)).unwrap(), first);
-        assert_eq!(read_well(&folder.join(out)).1, read.1);
+        assert_eq!(read_ok(&folder.join(out)).1, read.1);
     }
     again(&read, &folder.join("d.nii"));
     assert_eq!(fs::read(folder.join("d.nii")).unwrap(), file.single());
@@ -124,10 +124,10 @@ fn a_header_is_patched_where_the_form_of_the_file_asks_for_it() {
         file.set("vox_offset", 0, f64::from(offset));
         folder.write("o.hdr", &[&file.header[..], &file.tail].concat());
         folder.write("o.img", &[&vec![9; offset as usize][..], &file.voxels].concat());
-        let read = read_well(&folder.join("o.hdr"));
+        let read = read_ok(&folder.join("o.hdr"));
         for out in ["p.hdr", "s.nii"] {
             again(&read, &folder.join(out));
-            let back = read_well(&folder.join(out));
+            let back = read_ok(&folder.join(out));
             assert_eq!((&back.1, back.0.affine), (&read.1, read.0.affine));
         }
         assert_eq!(fs::read(folder.join("p.img")).unwrap(), file.voxels);
@@ -135,12 +135,12 @@ fn a_header_is_patched_where_the_form_of_the_file_asks_for_it() {
     // A gap behind the header, which is no extension, is of no use to a pair.
     let mut gap = Nifti::new(1, false, 4, &[3, 2, 2]).with("vox_offset", 0, 361.0);
     gap.tail = vec![0, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7];
-    let read = read_well(&folder.write("g.nii", &gap.single()));
+    let read = read_ok(&folder.write("g.nii", &gap.single()));
     again(&read, &folder.join("h.nii"));
     assert_eq!(fs::read(folder.join("h.nii")).unwrap(), gap.single());
     again(&read, &folder.join("g.hdr"));
     assert_eq!(fs::metadata(folder.join("g.hdr")).unwrap().len(), 352);
-    assert_eq!(read_well(&folder.join("g.hdr")).1, gap.voxels);
+    assert_eq!(read_ok(&folder.join("g.hdr")).1, gap.voxels);
     // Extensions that were too long to keep are gone, and the flag with them.
     for pair in [false, true] {
         let mut long = Nifti::new(1, false, 4, &[3, 2, 2]).extended();
@@ -149,13 +149,13 @@ fn a_header_is_patched_where_the_form_of_the_file_asks_for_it() {
         long.set("vox_offset", 0, offset as f64);
         let (header, _) = long.write_pair(folder.path(), "l");
         let single = folder.write("l.nii", &long.single());
-        let read = read_well(if pair { &header } else { &single });
+        let read = read_ok(if pair { &header } else { &single });
         again(&read, &folder.join("m.nii"));
         let short = fs::read(folder.join("m.nii")).unwrap();
         assert_eq!((short.len(), &short[348..352]), (352 + 24, &[0; 4][..]));
-        assert_eq!(read_well(&folder.join("m.nii")).1, long.voxels);
+        assert_eq!(read_ok(&folder.join("m.nii")).1, long.voxels);
         again(&read, &folder.join("m.hdr"));
-        assert_eq!(read_well(&folder.join("m.hdr")).1, long.voxels);
+        assert_eq!(read_ok(&folder.join("m.hdr")).1, long.voxels);
     }
 }
 
@@ -164,7 +164,7 @@ fn a_volume_that_changed_gets_a_header_of_its_own() {
     let folder = Folder::new();
     let file =
         Nifti::new(1, true, 4, &[3, 2, 2, 2]).with("scl_slope", 0, 2.0).with("intent_code", 0, 5.0);
-    let (volume, voxels, _) = read_well(&folder.write("a.nii", &file.single()));
+    let (volume, voxels, _) = read_ok(&folder.write("a.nii", &file.single()));
     let same = spec(&volume);
     let mut moved = same.clone();
     moved.affine.0[0][3] += 0.001;
@@ -182,7 +182,7 @@ fn a_volume_that_changed_gets_a_header_of_its_own() {
     ];
     for changed in changes {
         write(&folder.join("b.nii"), &changed, &voxels, 1).unwrap();
-        let back = read_well(&folder.join("b.nii"));
+        let back = read_ok(&folder.join("b.nii"));
         assert_eq!(back.0.origin["byte_order"], "little");
         assert_eq!(back.0.origin["intent"]["code"], 0);
         assert_eq!(
@@ -212,7 +212,7 @@ fn a_volume_that_changed_gets_a_header_of_its_own() {
 fn a_damaged_origin_does_no_harm() {
     let folder = Folder::new();
     let file = Nifti::new(1, false, 4, &[3, 2, 2]).extended();
-    let (volume, voxels, _) = read_well(&folder.write("a.nii", &file.single()));
+    let (volume, voxels, _) = read_ok(&folder.write("a.nii", &file.single()));
     let good = BASE64_STANDARD.decode(volume.origin["preamble"].as_str().unwrap()).unwrap();
     let preambles = [
         json!(7),
@@ -230,7 +230,7 @@ fn a_damaged_origin_does_no_harm() {
         let spec = ExportSpec { origin: Some(origin), ..spec(&volume) };
         for out in ["b.nii", "b.hdr"] {
             write(&folder.join(out), &spec, &voxels, 1).unwrap();
-            assert_eq!(read_well(&folder.join(out)).1, voxels, "{preamble}");
+            assert_eq!(read_ok(&folder.join(out)).1, voxels, "{preamble}");
         }
     }
 }
@@ -281,11 +281,11 @@ fn what_the_first_version_cannot_say_is_said_in_the_second() {
             spec.size.iter().product::<usize>() * spec.channels.unwrap_or(1) * spec.dtype.size(),
         );
         write(&folder.join("v.nii"), spec, &voxels, 1).unwrap();
-        let back = read_well(&folder.join("v.nii"));
+        let back = read_ok(&folder.join("v.nii"));
         assert_eq!((back.0.size, back.0.channels, &back.1), (spec.size, spec.channels, &voxels));
         assert_eq!((back.0.slope, back.0.intercept), (spec.slope, spec.intercept));
         write(&folder.join("v.hdr"), spec, &voxels, 1).unwrap();
-        assert_eq!(read_well(&folder.join("v.img")).1, voxels);
+        assert_eq!(read_ok(&folder.join("v.img")).1, voxels);
         back.0.origin["version"].as_u64().unwrap()
     };
     let small = || bare([1, 1, 2], None, Dtype::UInt8);

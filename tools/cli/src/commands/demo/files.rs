@@ -11,11 +11,11 @@ use voxquarry::{Error, Result};
 const MARK: &str = ".voxquarry-demo";
 
 /// Where everything goes.
-pub(super) struct Folder {
+pub(super) struct DemoFolder {
     path: PathBuf,
 }
 
-impl Folder {
+impl DemoFolder {
     /// Makes the folder, or takes an earlier demo's and removes the store that it made.
     ///
     /// # Errors
@@ -102,7 +102,7 @@ pub(super) fn bytes_of(path: &Path) -> Result<u64> {
 /// [`Error::Io`].
 pub(super) fn equal(a: &Path, b: &Path) -> Result<bool> {
     for (a, b) in files_of(a).iter().zip(&files_of(b)) {
-        let (mut from_a, mut from_b) = (Content::open(a)?, Content::open(b)?);
+        let (mut from_a, mut from_b) = (DecompressedFile::open(a)?, DecompressedFile::open(b)?);
         loop {
             let (a, b) = (from_a.next()?, from_b.next()?);
             if a != b {
@@ -117,13 +117,13 @@ pub(super) fn equal(a: &Path, b: &Path) -> Result<bool> {
 }
 
 /// A file's decompressed bytes, piece by piece.
-struct Content {
+struct DecompressedFile {
     path: PathBuf,
     reader: Box<dyn Read>,
     piece: Vec<u8>,
 }
 
-impl Content {
+impl DecompressedFile {
     const PIECE_BYTES: usize = 1 << 20;
 
     fn open(path: &Path) -> Result<Self> {

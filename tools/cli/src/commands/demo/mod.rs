@@ -1,4 +1,4 @@
-//! `voxquarry demo`: the whole way once, on one image, with figures.
+//! `voxquarry demo`: the whole way once, on one image, with results.
 
 mod files;
 mod phantom;
@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use voxquarry::format::attributes::Kind;
 use voxquarry::store::{Existing, verify};
 use voxquarry::{Dataset, Error, OpenOptions, Result, Volume};
-use voxquarry_ingest::{Manifest, Options, Source, export_observed, ingest};
+use voxquarry_ingest::{IngestOptions, Manifest, Source, export_observed, ingest};
 
 use super::preview::{draw_to, uniform_patches};
 use crate::args::DemoArgs;
 use crate::output::{bytes, extents, json, line};
 use crate::progress::{Progress, Show, Unit, catch_interrupts};
-use files::Folder;
+use files::DemoFolder;
 
 const SUBJECT: &str = "demo";
 const IMAGE: &str = "image";
@@ -28,33 +28,33 @@ const IDENTITY: &str = "identity";
 
 /// What one image and its labels go through, and what is told on the way.
 struct Demo {
-    folder: Folder,
+    folder: DemoFolder,
     image: PathBuf,
     labels: Option<PathBuf>,
     as_json: bool,
-    figures: serde_json::Map<String, Value>,
+    results: serde_json::Map<String, Value>,
 }
 
 pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode> {
     catch_interrupts()?;
-    let folder = Folder::prepare(&args.dir)?;
+    let folder = DemoFolder::prepare(&args.dir)?;
     let (image, labels) = match &args.image {
         Some(image) => (image.clone(), args.labels.clone()),
         None => (folder.join("phantom.nii.gz"), Some(folder.join("phantom-labels.nii.gz"))),
     };
-    let figures = serde_json::Map::new();
-    let mut demo = Demo { folder, image, labels, as_json: args.json, figures };
-    demo.figures.insert("phantom".into(), args.image.is_none().into());
+    let results = serde_json::Map::new();
+    let mut demo = Demo { folder, image, labels, as_json: args.json, results };
+    demo.results.insert("phantom".into(), args.image.is_none().into());
     if let (None, Some(labels)) = (&args.image, &demo.labels) {
         demo.say("no --image: a phantom, computed here, takes the place of a real image");
         phantom::write(&demo.image, labels)?;
     }
     let is_equal = demo.run()?;
-    demo.print_figures();
+    demo.print_results();
     if is_equal {
         return Ok(ExitCode::SUCCESS);
     }
-    let message = "what came back is not what went in: the figures say where";
+    let message = "what came back is not what went in: the results say where";
     Err(Error::data(&demo.image, message))
 }
 
@@ -79,8 +79,8 @@ impl Demo {
         }
     }
 
-    fn note(&mut self, key: &str, figure: Value) {
-        self.figures.insert(key.to_owned(), figure);
+    fn record(&mut self, key: &str, result: Value) {
+        self.results.insert(key.to_owned(), result);
     }
 
     /// A bar on a terminal; a log has the demo's own lines.
@@ -109,7 +109,7 @@ impl Demo {
         }
         let started = Instant::now();
         let store = self.folder.store();
-        ingest(&manifest, &store, &Options::default(), &Self::progress())?;
+        ingest(&manifest, &store, &IngestOptions::default(), &Self::progress())?;
         let seconds = started.elapsed().as_secs_f64();
         let volume = self.image()?;
         let (raw, stored) = (volume.voxel_bytes(), volume.stored_bytes()?);
@@ -124,16 +124,16 @@ impl Demo {
             bytes(stored),
             bytes(source),
         ));
-        self.note("image", self.image.to_string_lossy().into());
-        self.note("store", store.to_string_lossy().into());
-        self.note("shape", volume.shape().into());
-        self.note("dtype", volume.dtype().name().into());
-        self.note("spacing_mm", json!(volume.spacing_mm()));
-        let figure = json!({
+        self.record("image", self.image.to_string_lossy().into());
+        self.record("store", store.to_string_lossy().into());
+        self.record("shape", volume.shape().into());
+        self.record("dtype", volume.dtype().name().into());
+        self.record("spacing_mm", json!(volume.spacing_mm()));
+        let result = json!({
             "seconds": seconds, "voxel_bytes": raw, "stored_bytes": stored,
             "source_bytes": source, "ratio": ratio,
         });
-        self.note("ingest", figure);
+        self.record("ingest", result);
         Ok(())
     }
 
@@ -147,7 +147,7 @@ impl Demo {
         self.say(&format!("reading {n} random patches of {}{part}", extents(&size)));
         let store = self.folder.store();
         let patch_bytes = size.iter().product::<usize>() * channels * volume.dtype().size();
-        let mut figure = json!({ "count": n, "size": size, "channels": channels });
+        let mut result = json!({ "count": n, "size": size, "channels": channels });
         let cached = OpenOptions::default().cache_bytes;
         let runs = [("uncached_", 0, "no cache"), ("", cached, "with a cache of decoded chunks")];
         for (prefix, cache_bytes, words) in runs {
@@ -155,11 +155,11 @@ impl Demo {
             let per_second = n as f64 / seconds;
             let mb_per_second = per_second * patch_bytes as f64 / 1e6;
             self.say(&format!("  {per_second:.0} patches/s, {mb_per_second:.0} MB/s, {words}"));
-            figure[format!("{prefix}seconds")] = seconds.into();
-            figure[format!("{prefix}per_second")] = per_second.into();
-            figure[format!("{prefix}mb_per_second")] = mb_per_second.into();
+            result[format!("{prefix}seconds")] = seconds.into();
+            result[format!("{prefix}per_second")] = per_second.into();
+            result[format!("{prefix}mb_per_second")] = mb_per_second.into();
         }
-        self.note("patches", figure);
+        self.record("patches", result);
         Ok(())
     }
 
@@ -171,11 +171,11 @@ impl Demo {
             "  {} patches in {:.2} s; the result is {verdict}, max difference {}",
             blended.patches, blended.seconds, blended.max_difference
         ));
-        let figure = json!({
+        let result = json!({
             "patches": blended.patches, "window": "hann", "seconds": blended.seconds,
             "max_difference": blended.max_difference, "equal": blended.is_equal,
         });
-        self.note("sliding_window", figure);
+        self.record("sliding_window", result);
         Ok(blended.is_equal)
     }
 
@@ -188,8 +188,8 @@ impl Demo {
         let verdict =
             if ok { "all right".to_owned() } else { format!("{} errors", report.error_count) };
         self.say(&format!("  {verdict}: {} chunks in {seconds:.2} s", report.chunks));
-        let figure = json!({ "ok": ok, "chunks": report.chunks, "seconds": seconds });
-        self.note("verify", figure);
+        let result = json!({ "ok": ok, "chunks": report.chunks, "seconds": seconds });
+        self.record("verify", result);
         Ok(ok)
     }
 
@@ -205,9 +205,9 @@ impl Demo {
         let is_equal = files::equal(&self.image, out)?;
         let verdict = if is_equal { "equal to the input" } else { "NOT the input" };
         self.say(&format!("  {verdict}, header and voxels, byte for byte once decompressed"));
-        let figure =
+        let result =
             json!({ "path": out.to_string_lossy(), "seconds": seconds, "equal": is_equal });
-        self.note("export", figure);
+        self.record("export", result);
         Ok(is_equal)
     }
 
@@ -219,17 +219,17 @@ impl Demo {
         let volume = subject.volume(IMAGE)?;
         let (patches, caption) = uniform_patches(&subject, run::patch_size(&volume), 8, 0)?;
         draw_to(&subject, &volume, &patches, &[], caption, &out)?;
-        self.note("picture", out.to_string_lossy().into());
+        self.record("picture", out.to_string_lossy().into());
         Ok(())
     }
 
-    fn print_figures(&self) {
+    fn print_results(&self) {
         if self.as_json {
-            return json(&Value::Object(self.figures.clone()));
+            return json(&Value::Object(self.results.clone()));
         }
-        let figure = |key: &str, part: &str| &self.figures[key][part];
-        let number = |key, part| figure(key, part).as_f64().expect("a number");
-        let yes = |key, part| if figure(key, part) == true { "yes" } else { "NO" };
+        let result = |key: &str, part: &str| &self.results[key][part];
+        let number = |key, part| result(key, part).as_f64().expect("a number");
+        let yes = |key, part| if result(key, part) == true { "yes" } else { "NO" };
         line("");
         line(&format!("random patches        {:.0} per second", number("patches", "per_second")));
         line(&format!("                      {:.0} MB/s", number("patches", "mb_per_second")));
@@ -245,7 +245,7 @@ impl Demo {
         line(&format!("export equal          {}", yes("export", "equal")));
         line(&format!(
             "picture               {}",
-            self.figures["picture"].as_str().expect("a path")
+            self.results["picture"].as_str().expect("a path")
         ));
     }
 }

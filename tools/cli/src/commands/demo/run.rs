@@ -50,7 +50,7 @@ pub(super) fn read_patches(store: &std::path::Path, cache_bytes: usize) -> Resul
 }
 
 /// What the sliding window did.
-pub(super) struct Blended {
+pub(super) struct BlendReport {
     pub(super) patches: usize,
     pub(super) seconds: f64,
     /// Between the blended voxels and the image's, as `float32`.
@@ -63,13 +63,13 @@ pub(super) struct Blended {
 ///
 /// # Errors
 /// What reading and writing return.
-pub(super) fn slide(store: &std::path::Path) -> Result<Blended> {
+pub(super) fn slide(store: &std::path::Path) -> Result<BlendReport> {
     let subject = Dataset::open(store, &OpenOptions::default())?.subject(SUBJECT)?;
     let volume = subject.volume(IMAGE)?;
     with_voxel!(volume.dtype(), T => slide_as::<T>(store, &volume))
 }
 
-fn slide_as<T: Voxel>(store: &std::path::Path, volume: &Volume) -> Result<Blended> {
+fn slide_as<T: Voxel>(store: &std::path::Path, volume: &Volume) -> Result<BlendReport> {
     let (size, channels) = (patch_size(volume), channels_of(volume));
     let overlap = Overlap::Voxels(size.map(|n| n / 2));
     let grid = GridSampler::new(size, overlap, None, Placement::Flush)?.grid(volume.size())?;
@@ -94,7 +94,7 @@ fn slide_as<T: Voxel>(store: &std::path::Path, volume: &Volume) -> Result<Blende
     let blended = aggregator.finish()?;
     let seconds = started.elapsed().as_secs_f64();
     let (max_difference, is_equal) = compare::<T>(volume, &blended, channels)?;
-    Ok(Blended { patches: grid.len(), seconds, max_difference, is_equal })
+    Ok(BlendReport { patches: grid.len(), seconds, max_difference, is_equal })
 }
 
 /// The largest difference, and whether every voxel is within rounding; layer by layer.

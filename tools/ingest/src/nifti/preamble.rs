@@ -9,7 +9,7 @@ use voxquarry::{Affine, Error, Result};
 use super::datatype::DataType;
 use super::fields::{EXTENSION_FLAG_BYTES, Fields, Form, Order, Version};
 use super::header::Header;
-use super::write::ExportSpec;
+use super::spec::ExportSpec;
 
 /// nibabel's code for an affine that came without a header: "aligned".
 const ALIGNED: i16 = 2;
@@ -19,18 +19,18 @@ const UNITS_MM: u8 = 2;
 const EXTENSION_ALIGNMENT: usize = 16;
 
 /// The bytes before the voxels, and how voxels follow them.
-pub(super) struct Head {
+pub(super) struct Preamble {
     pub(super) bytes: Vec<u8>,
     pub(super) order: Order,
     pub(super) data_type: DataType,
 }
 
-impl Head {
+impl Preamble {
     /// # Errors
     /// [`Error::Usage`] for a dtype that NIfTI does not have.
     pub(super) fn new(spec: &ExportSpec, form: Form) -> Result<Self> {
         match Self::original(spec, form) {
-            Some(head) => Ok(head),
+            Some(preamble) => Ok(preamble),
             None => Self::fresh(spec, form),
         }
     }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_voxquarry");
 
 /// A folder that the command is run in.
-pub(crate) struct World(TempDir);
+pub(crate) struct Workspace(TempDir);
 
 /// What a run left behind.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct Run {
     pub(crate) err: String,
 }
 
-impl World {
+impl Workspace {
     pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -139,13 +139,13 @@ pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A world with a store of one subject, `case` with volumes `ct` and `seg`.
-pub(crate) fn with_store() -> World {
-    let world = World::new();
-    world.write("ct.nii.gz", &gzip(&image()));
-    world.write("seg.nii", &labels());
-    world.ok(
+/// A workspace with a store of one subject, `case` with volumes `ct` and `seg`.
+pub(crate) fn with_store() -> Workspace {
+    let workspace = Workspace::new();
+    workspace.write("ct.nii.gz", &gzip(&image()));
+    workspace.write("seg.nii", &labels());
+    workspace.ok(
         "ingest --subject case --image ct=ct.nii.gz --labels seg=seg.nii --patch-size 8 --out s.zarr",
     );
-    world
+    workspace
 }

@@ -1,4 +1,4 @@
-//! How often voxels are covered by many patches: its mean along a view, as a map of heat.
+//! How often voxels are covered by many patches: its mean along a view, as a map of coverage.
 //!
 //! # Invariants
 //! - Memory is the cells of one map, at most [`MOST_CELLS`] on a side, whatever the volume's size.
@@ -12,12 +12,12 @@ use super::raster::Colour;
 const MOST_CELLS: usize = 1024;
 
 /// Patches that cover a voxel, on average along the view, for cells up and across.
-pub(super) struct Heat {
+pub(super) struct CoverageMap {
     pub(super) cells: [usize; 2],
     values: Vec<f64>,
 }
 
-impl Heat {
+impl CoverageMap {
     /// Adds up the patches' parts inside a volume of `size`.
     pub(super) fn new(patches: &[Region], size: Size3, view: &View) -> Self {
         let axes = [view.up, view.across];
@@ -51,7 +51,7 @@ impl Heat {
     }
 
     /// The largest value.
-    pub(super) fn most(&self) -> f64 {
+    pub(super) fn highest(&self) -> f64 {
         self.values.iter().copied().fold(0.0, f64::max)
     }
 
@@ -87,7 +87,7 @@ mod tests {
             })
             .collect();
         for view in orient::views_of(size, &Affine::IDENTITY) {
-            let heat = Heat::new(&patches, size, &view);
+            let coverage = CoverageMap::new(&patches, size, &view);
             let mut expected = vec![0.0; size[view.up] * size[view.across]];
             let is_in = |patch: &Region, at: Size3| {
                 (0..3).all(|a| (patch.start[a]..patch.end(a)).contains(&(at[a] as i64)))
@@ -100,7 +100,7 @@ mod tests {
                         covered as f64 / size[view.normal] as f64;
                 }
             }
-            for (found, expected) in heat.values.iter().zip(expected) {
+            for (found, expected) in coverage.values.iter().zip(expected) {
                 assert!((found - expected).abs() < 1e-9);
             }
         }

@@ -6,19 +6,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use voxquarry_ingest::{Event, Observer};
 
 /// Hears everything; asks to stop after so many layers.
-pub struct Watch {
-    pub heard: Mutex<Vec<String>>,
+pub struct RecordingObserver {
+    pub events: Mutex<Vec<String>>,
     layers: AtomicUsize,
     stop_after: usize,
 }
 
-impl Watch {
+impl RecordingObserver {
     pub fn new() -> Self {
         Self::stopping_after(usize::MAX)
     }
 
     pub fn stopping_after(layers: usize) -> Self {
-        Self { heard: Mutex::default(), layers: AtomicUsize::new(0), stop_after: layers }
+        Self { events: Mutex::default(), layers: AtomicUsize::new(0), stop_after: layers }
     }
 
     pub fn layers(&self) -> usize {
@@ -26,7 +26,7 @@ impl Watch {
     }
 }
 
-impl Observer for Watch {
+impl Observer for RecordingObserver {
     fn event(&self, event: Event<'_>) {
         let text = match event {
             Event::Begin { subjects, skipped, bytes } => {
@@ -39,7 +39,7 @@ impl Observer for Watch {
             }
             Event::Published { subject } => format!("published {subject}"),
         };
-        self.heard.lock().unwrap().push(text);
+        self.events.lock().unwrap().push(text);
     }
 
     fn interrupted(&self) -> bool {
