@@ -1,17 +1,15 @@
-//! Chunks to frames and back: bytes of voxels per second, for each compressor and shuffle.
+//! Measures encoding and decoding of a chunk with each compressor, in bytes of voxels per second.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use voxquarry::codec::Scratch;
-use voxquarry::codec::encode::Encoder;
-use voxquarry::codec::frame::Frame;
+use voxquarry::codec::{DecodeContext, Encoder, Frame};
 use voxquarry::format::array::{BloscParameters, Compressor, Shuffle};
 
 const TYPESIZE: usize = 2;
 const CHUNK_BYTES: usize = 32 * 32 * 32 * TYPESIZE;
 
-/// Smooth values under noise of five bits, as a scanner gives them.
+/// Smooth values with five bits of noise, as in a CT.
 fn voxels() -> Vec<u8> {
     let mut state = 1u64;
     (0..CHUNK_BYTES / TYPESIZE)
@@ -24,33 +22,33 @@ fn voxels() -> Vec<u8> {
         .collect()
 }
 
-fn decode(frame: &[u8], scratch: &mut Scratch, out: &mut [u8]) {
+fn decode(frame: &[u8], context: &mut DecodeContext, out: &mut [u8]) {
     let frame = Frame::parse(frame, CHUNK_BYTES, TYPESIZE).unwrap();
     for i in 0..frame.blocks() {
         let block = &mut out[frame.block_range(i)];
-        block.copy_from_slice(frame.block(i, scratch).unwrap().whole());
+        block.copy_from_slice(frame.block(i, context).unwrap().whole());
     }
 }
 
 fn frames(c: &mut Criterion) {
     let voxels = voxels();
-    let ways = [
+    let cases = [
         ("fast", Compressor::Lz4, 5, Shuffle::Bit),
         ("fast, bytes", Compressor::Lz4, 5, Shuffle::Byte),
         ("compact", Compressor::Zstd, 8, Shuffle::Byte),
     ];
     let mut group = c.benchmark_group("codec");
     group.throughput(Throughput::Bytes(CHUNK_BYTES as u64));
-    for (name, compressor, level, shuffle) in ways {
+    for (name, compressor, level, shuffle) in cases {
         let parameters = BloscParameters { compressor, level, shuffle, block_bytes: 32 << 10 };
         let mut encoder = Encoder::new(parameters, TYPESIZE);
         let mut frame = Vec::new();
         encoder.encode(&voxels, &mut frame);
-        let (mut scratch, mut out) = (Scratch::new(), vec![0; CHUNK_BYTES]);
-        decode(&frame, &mut scratch, &mut out);
+        let (mut context, mut out) = (DecodeContext::new(), vec![0; CHUNK_BYTES]);
+        decode(&frame, &mut context, &mut out);
         assert_eq!(out, voxels);
         group.bench_function(format!("decode, {name}"), |b| {
-            b.iter(|| decode(black_box(&frame), &mut scratch, &mut out));
+            b.iter(|| decode(black_box(&frame), &mut context, &mut out));
         });
         group.bench_function(format!("encode, {name}"), |b| {
             b.iter(|| {

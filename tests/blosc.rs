@@ -1,20 +1,19 @@
-//! Frames against c-blosc, the library that defined them: each decodes what the other encodes.
+//! Tests our frames against c-blosc, which defines the format: each decodes what the other encodes.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_int};
 
-use voxquarry::codec::Scratch;
-use voxquarry::codec::encode::Encoder;
-use voxquarry::codec::frame::Frame;
+use voxquarry::codec::{DecodeContext, DecodeError, Encoder, Frame};
 use voxquarry::format::array::{BloscParameters, Compressor, Shuffle};
 
 const TYPESIZES: [usize; 4] = [1, 2, 4, 8];
-/// Elements: less than a frame's smallest block, odd, one below and above what is split, several blocks and a rest.
+/// Elements: fewer than in the smallest block, odd, around the number that is split, several blocks
+/// and a rest.
 const ELEMENTS: [usize; 8] = [1, 7, 127, 128, 1000, 2048, 4099, 20_000];
-/// Bytes; 0 leaves the choice to c-blosc.
+/// Block sizes in bytes; 0 leaves the choice to c-blosc.
 const BLOCKS: [usize; 5] = [0, 128, 1000, 1024, 8192];
 
-/// How noisy the bytes are, from runs to what no compressor shrinks.
+/// How noisy the bytes are, from runs to incompressible.
 const NOISE: [u64; 3] = [1, 7, 256];
 
 fn bytes(elements: usize, typesize: usize, noise: u64) -> Vec<u8> {
@@ -36,7 +35,7 @@ fn bytes(elements: usize, typesize: usize, noise: u64) -> Vec<u8> {
         .collect()
 }
 
-/// c-blosc's encoder; `split` is its global split mode.
+/// Encodes with c-blosc; `split` is its global split mode.
 fn c_encode(
     compressor: &CStr,
     shuffle: u32,
@@ -46,8 +45,8 @@ fn c_encode(
     typesize: usize,
 ) -> Vec<u8> {
     let mut frame = vec![0; voxels.len() + blosc_src::BLOSC_MAX_OVERHEAD as usize];
-    // SAFETY: both lengths are the vectors' own and the name ends with 0; only one test sets the split mode, so no
-    // other thread writes that global meanwhile.
+    // SAFETY: both lengths are the vectors' own and the name ends with 0. Only one test sets the
+    // split mode, so no other thread writes that global.
     let n = unsafe {
         blosc_src::blosc_set_splitmode(split as c_int);
         blosc_src::blosc_compress_ctx(
@@ -68,35 +67,35 @@ fn c_encode(
     frame
 }
 
-/// c-blosc's decoder.
+/// Decodes with c-blosc; `None` if it rejects the frame.
 fn c_decode(frame: &[u8], nbytes: usize) -> Option<Vec<u8>> {
-    let (mut out, mut said) = (vec![0; nbytes], 0);
-    // SAFETY: both lengths are the slices' own; validation bounds what the header claims by the frame's length.
+    let (mut out, mut found) = (vec![0; nbytes], 0);
+    // SAFETY: both lengths are the slices' own; validation checks the header against them.
     let n = unsafe {
-        if blosc_src::blosc_cbuffer_validate(frame.as_ptr().cast(), frame.len(), &raw mut said) != 0
-        {
+        let (frame, length) = (frame.as_ptr().cast(), frame.len());
+        if blosc_src::blosc_cbuffer_validate(frame, length, &raw mut found) != 0 {
             return None;
         }
-        assert_eq!(said, nbytes);
-        blosc_src::blosc_decompress_ctx(frame.as_ptr().cast(), out.as_mut_ptr().cast(), nbytes, 1)
+        assert_eq!(found, nbytes);
+        blosc_src::blosc_decompress_ctx(frame, out.as_mut_ptr().cast(), nbytes, 1)
     };
     (n == nbytes as c_int).then_some(out)
 }
 
-fn decode(frame: &[u8], nbytes: usize, typesize: usize) -> Result<Vec<u8>, String> {
-    let (frame, mut scratch) = (Frame::parse(frame, nbytes, typesize)?, Scratch::new());
+fn decode(frame: &[u8], nbytes: usize, typesize: usize) -> Result<Vec<u8>, DecodeError> {
+    let (frame, mut context) = (Frame::parse(frame, nbytes, typesize)?, DecodeContext::new());
     let mut out = Vec::new();
     for i in 0..frame.blocks() {
         assert_eq!(frame.block_range(i).start, out.len());
-        out.extend_from_slice(frame.block(i, &mut scratch)?.whole());
+        out.extend_from_slice(frame.block(i, &mut context)?.whole());
         assert_eq!(frame.block_range(i).end, out.len());
     }
     Ok(out)
 }
 
-/// What a set of frames exercised, so that a test that tests nothing fails.
+/// Counts the kinds of frames that a test has met, so that a test of nothing fails.
 #[derive(Debug, Default)]
-struct Seen {
+struct FrameCounts {
     memcpyed: usize,
     split: usize,
     unsplit: usize,
@@ -105,7 +104,7 @@ struct Seen {
     short_last_block: usize,
 }
 
-impl Seen {
+impl FrameCounts {
     fn add(&mut self, frame: &[u8]) {
         let u32_at = |at: usize| u32::from_le_bytes(frame[at..at + 4].try_into().unwrap());
         let flags = frame[2];
@@ -131,7 +130,7 @@ impl Seen {
 
 #[test]
 fn frames_of_c_blosc_decode_to_their_input() {
-    let (mut seen, mut lost) = (Seen::default(), 0);
+    let (mut counts, mut lost) = (FrameCounts::default(), 0);
     for (compressor, level) in [(c"lz4", 5), (c"lz4hc", 5), (c"zstd", 3), (c"zstd", 0)] {
         for shuffle in
             [blosc_src::BLOSC_NOSHUFFLE, blosc_src::BLOSC_SHUFFLE, blosc_src::BLOSC_BITSHUFFLE]
@@ -145,35 +144,38 @@ fn frames_of_c_blosc_decode_to_their_input() {
                     TYPESIZES.into_iter().flat_map(|t| ELEMENTS.map(|n| (t, n)))
                 {
                     for (i, noise) in NOISE.into_iter().enumerate() {
-                        // Every block size meets every other choice, not every combination of them.
+                        // Each block size meets each other choice, but not each combination of
+                        // them.
                         let block = BLOCKS[(i + elements + typesize / 2 + level as usize) % 5];
                         let voxels = bytes(elements, typesize, noise);
                         let frame =
                             c_encode(compressor, shuffle, split, (level, block), &voxels, typesize);
-                        seen.add(&frame);
-                        let context = format!(
-                            "{compressor:?} {level} {shuffle} split {split}, {elements} of {typesize} bytes, block {block}, noise {noise}"
+                        counts.add(&frame);
+                        let case = format!(
+                            "{compressor:?} {level} {shuffle} split {split}, {elements} of \
+                             {typesize} bytes, block {block}, noise {noise}"
                         );
-                        // Told to split always, c-blosc splits small blocks too, and then refuses its own frame.
+                        // If always asked to split, c-blosc also splits small blocks, and then
+                        // rejects its own frame.
                         let own = c_decode(&frame, voxels.len());
                         match decode(&frame, voxels.len(), typesize) {
-                            Ok(found) => assert!(found == voxels, "{context}"),
-                            Err(message) => assert!(own.is_none(), "{context}: {message}"),
+                            Ok(found) => assert!(found == voxels, "{case}"),
+                            Err(error) => assert!(own.is_none(), "{case}: {error}"),
                         }
                         lost += usize::from(own.is_none());
-                        assert!(own.is_none() || own == Some(voxels), "{context}");
+                        assert!(own.is_none() || own == Some(voxels), "{case}");
                     }
                 }
             }
         }
     }
-    seen.check();
+    counts.check();
     assert!(lost < 100, "{lost} frames that c-blosc cannot decode");
 }
 
 #[test]
 fn c_blosc_decodes_our_frames() {
-    let mut seen = Seen::default();
+    let mut counts = FrameCounts::default();
     for (compressor, level) in [(Compressor::Lz4, 5), (Compressor::Zstd, 3)] {
         for shuffle in [Shuffle::None, Shuffle::Byte, Shuffle::Bit] {
             for (typesize, elements) in TYPESIZES.into_iter().flat_map(|t| ELEMENTS.map(|n| (t, n)))
@@ -186,25 +188,26 @@ fn c_blosc_decodes_our_frames() {
                         let mut frame = vec![0xaa; 3];
                         encoder.encode(&voxels, &mut frame);
                         let frame = &frame[3..];
-                        seen.add(frame);
+                        counts.add(frame);
                         let found = c_decode(frame, voxels.len());
                         assert!(
                             found.as_ref() == Some(&voxels),
-                            "{parameters:?} typesize {typesize}, {elements} elements, noise {noise}: c-blosc {}",
-                            if found.is_some() { "decodes other bytes" } else { "refuses" }
+                            "{parameters:?} typesize {typesize}, {elements} elements, noise \
+                             {noise}: c-blosc {}",
+                            if found.is_some() { "decodes other bytes" } else { "rejects it" }
                         );
                     }
                 }
             }
         }
     }
-    seen.check();
+    counts.check();
 }
 
-/// Where both decode a damaged frame, they decode it alike; c-blosc trusts some fields that we check.
+/// If both decode a damaged frame, the results are equal; c-blosc trusts some fields that we check.
 #[test]
-fn damaged_frames_are_refused_or_decoded_as_c_blosc_does() {
-    let (mut refused, mut same) = (0, 0);
+fn damaged_frames_are_rejected_or_decoded_as_c_blosc_does() {
+    let (mut rejected, mut same) = (0, 0);
     for compressor in [Compressor::Lz4, Compressor::Zstd] {
         for shuffle in [Shuffle::None, Shuffle::Byte, Shuffle::Bit] {
             let parameters = BloscParameters { compressor, level: 3, shuffle, block_bytes: 1024 };
@@ -216,7 +219,7 @@ fn damaged_frames_are_refused_or_decoded_as_c_blosc_does() {
                     let mut damaged = frame.clone();
                     damaged[at] = value;
                     let Ok(found) = decode(&damaged, voxels.len(), 2) else {
-                        refused += 1;
+                        rejected += 1;
                         continue;
                     };
                     assert_eq!(found.len(), voxels.len());
@@ -228,5 +231,5 @@ fn damaged_frames_are_refused_or_decoded_as_c_blosc_does() {
             }
         }
     }
-    assert!(refused > 500 && same > 500, "{refused} refused, {same} the same");
+    assert!(rejected > 500 && same > 500, "{rejected} rejected, {same} the same");
 }

@@ -9,9 +9,7 @@ use std::path::Path;
 
 use common::{Plain, write};
 use serde_json::Value;
-use voxquarry::codec::checksum;
-use voxquarry::codec::encode::Encoder;
-use voxquarry::codec::frame::{Frame, HEADER_BYTES};
+use voxquarry::codec::{Encoder, Frame, HEADER_BYTES, checksum};
 use voxquarry::format::array::{
     ArrayLayout, BloscParameters, ChunkCodec, Compressor, Shuffle as Order,
 };

@@ -1,8 +1,8 @@
-//! Any voxels, in any frame that the encoder writes: our decoder and c-blosc's give them back.
+//! Fuzzes the encoder: our decoder and c-blosc's return the voxels.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use voxquarry::codec::encode::Encoder;
+use voxquarry::codec::Encoder;
 use voxquarry_fuzz::{MAX_VOXEL_BYTES, ours, parameters, theirs};
 
 fuzz_target!(|data: &[u8]| {

@@ -1,16 +1,15 @@
-//! What the fuzz targets share: parameters out of the fuzzer's bytes, and both decoders.
+//! Shared by the fuzz targets: parameters from the fuzzer's bytes, and both decoders.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
 
-use voxquarry::codec::Scratch;
-use voxquarry::codec::frame::Frame;
+use voxquarry::codec::{DecodeContext, DecodeError, Frame};
 use voxquarry::format::array::{BloscParameters, Compressor, Shuffle};
 
-/// Longest input that a target looks at: larger ones take longer and reach nothing more.
+/// Longest input in bytes: longer ones take more time and reach no more code.
 pub const MAX_VOXEL_BYTES: usize = 1 << 16;
 
-/// Parameters and typesize out of two bytes.
+/// Encoder parameters and an element size from two bytes.
 pub fn parameters(a: u8, b: u8) -> (BloscParameters, usize) {
     let compressor = if a & 1 == 0 { Compressor::Lz4 } else { Compressor::Zstd };
     let shuffle = [Shuffle::None, Shuffle::Byte, Shuffle::Bit][usize::from(a >> 1) % 3];
@@ -19,27 +18,30 @@ pub fn parameters(a: u8, b: u8) -> (BloscParameters, usize) {
     (BloscParameters { compressor, level: 5, shuffle, block_bytes }, typesize)
 }
 
-/// Our decoder's bytes.
-pub fn ours(frame: &[u8], nbytes: usize, typesize: usize) -> Result<Vec<u8>, String> {
-    let (frame, mut scratch, mut out) =
-        (Frame::parse(frame, nbytes, typesize)?, Scratch::new(), Vec::new());
+/// Decodes with our decoder.
+///
+/// # Errors
+/// Why the frame does not decode.
+pub fn ours(frame: &[u8], nbytes: usize, typesize: usize) -> Result<Vec<u8>, DecodeError> {
+    let frame = Frame::parse(frame, nbytes, typesize)?;
+    let (mut context, mut out) = (DecodeContext::new(), Vec::new());
     for i in 0..frame.blocks() {
-        out.extend_from_slice(frame.block(i, &mut scratch)?.whole());
+        out.extend_from_slice(frame.block(i, &mut context)?.whole());
     }
     Ok(out)
 }
 
-/// c-blosc's bytes, if it takes the frame.
+/// Decodes with c-blosc; `None` if it rejects the frame.
 pub fn theirs(frame: &[u8], nbytes: usize) -> Option<Vec<u8>> {
-    let (mut out, mut said) = (vec![0; nbytes], 0);
-    // SAFETY: both lengths are the slices' own; validation bounds what the header claims by the frame's length.
+    let (mut out, mut found) = (vec![0; nbytes], 0);
+    // SAFETY: both lengths are the slices' own; validation checks the header against them.
     let n = unsafe {
-        if blosc_src::blosc_cbuffer_validate(frame.as_ptr().cast(), frame.len(), &raw mut said) != 0
-            || said != nbytes
-        {
+        let (frame, length) = (frame.as_ptr().cast(), frame.len());
+        let status = blosc_src::blosc_cbuffer_validate(frame, length, &raw mut found);
+        if status != 0 || found != nbytes {
             return None;
         }
-        blosc_src::blosc_decompress_ctx(frame.as_ptr().cast(), out.as_mut_ptr().cast(), nbytes, 1)
+        blosc_src::blosc_decompress_ctx(frame, out.as_mut_ptr().cast(), nbytes, 1)
     };
     (n == nbytes as c_int).then_some(out)
 }

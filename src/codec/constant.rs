@@ -1,16 +1,17 @@
-//! Blocks that are one value throughout: air, padding, background.
+//! Recognizes blocks whose elements are all equal, such as air, padding and background.
 //!
-//! They are filled, not decoded: once one is known, those like it are known by their bytes.
+//! Such a block is filled, not decoded. The encoded bytes of the last one are remembered, so a
+//! block with the same bytes is recognized by comparing them.
 
 use std::array;
 
 use super::planes::Planes;
 
-/// Bytes of a pattern: elements of every type fill it.
+/// Bytes of a pattern: a multiple of every element size.
 const PATTERN_BYTES: usize = 32;
 
-/// A block that takes less than this part of its bytes may be constant.
-const SHARE: usize = 64;
+/// Only a block that is compressed to less than 1 / `MIN_RATIO` of its size may be constant.
+const MIN_RATIO: usize = 64;
 
 /// An element, repeated.
 pub(super) type Pattern = [u8; PATTERN_BYTES];
@@ -28,53 +29,55 @@ pub(super) fn fill(row: &mut [u8], pattern: &Pattern) {
     }
 }
 
-/// All that a block's bytes are decoded by.
+/// Everything besides the encoded bytes that determines what a block decodes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Kind {
+pub(super) struct BlockLayout {
+    /// Decoded bytes.
     pub(super) length: usize,
     pub(super) typesize: usize,
+    /// Number of compressed streams.
     pub(super) streams: usize,
-    /// Those of the frame.
+    /// Flags of the frame's header.
     pub(super) flags: u8,
 }
 
-/// The last constant block.
+/// The last constant block that was decoded.
 #[derive(Debug, Default)]
 pub(super) struct LastConstant {
-    kind: Kind,
+    layout: BlockLayout,
     encoded: Vec<u8>,
     pattern: Pattern,
 }
 
 impl LastConstant {
-    /// Nothing yet.
+    /// No block yet.
     pub(super) const fn new() -> Self {
-        let kind = Kind { length: 0, typesize: 0, streams: 0, flags: 0 };
-        Self { kind, encoded: Vec::new(), pattern: [0; PATTERN_BYTES] }
+        let layout = BlockLayout { length: 0, typesize: 0, streams: 0, flags: 0 };
+        Self { layout, encoded: Vec::new(), pattern: [0; PATTERN_BYTES] }
     }
 
-    /// The pattern of a block of these bytes, if it is as the last one.
+    /// The pattern of a block, if its encoded bytes equal those of the last constant one.
     #[inline]
-    pub(super) fn known(&self, kind: Kind, encoded: &[u8]) -> Option<Pattern> {
-        (self.kind == kind && self.encoded == encoded).then_some(self.pattern)
+    pub(super) fn get(&self, layout: BlockLayout, encoded: &[u8]) -> Option<Pattern> {
+        (self.layout == layout && self.encoded == encoded).then_some(self.pattern)
     }
 
-    /// The pattern of a block that was decoded from these bytes, if it is constant; it is the last one then.
+    /// The pattern of a block that was decoded to `planes`, if it is constant; it is remembered.
     #[inline]
-    pub(super) fn see(
+    pub(super) fn detect(
         &mut self,
-        kind: Kind,
+        layout: BlockLayout,
         encoded: &[u8],
         planes: &Planes<'_>,
     ) -> Option<Pattern> {
-        if encoded.len() >= kind.length / SHARE {
+        if encoded.len() >= layout.length / MIN_RATIO {
             return None;
         }
         let element = planes.constant()?;
-        self.kind = kind;
+        self.layout = layout;
         self.encoded.clear();
         self.encoded.extend_from_slice(encoded);
-        self.pattern = array::from_fn(|i| element[i % kind.typesize]);
+        self.pattern = array::from_fn(|i| element[i % layout.typesize]);
         Some(self.pattern)
     }
 }

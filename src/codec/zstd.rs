@@ -1,39 +1,43 @@
-//! Zstandard frames, encoded for a decoder in a hurry; the reference library decodes them.
+//! Encodes Zstandard frames with the reference library, with parameters that make decoding fast.
 //!
-//! Not here: Blosc's own frames, of which these are the streams.
+//! Not here: Blosc frames, whose streams these are; decoding (`frame`).
 
 use zstd_safe::{CCtx, CParameter, ResetDirective, Strategy};
 
-/// Shortest matches that are looked for in noise, where shorter ones cost more than the literals they replace.
+/// Shortest matches in noise, where shorter ones cost more than the literals that they replace.
 ///
-/// Measured at level 8 over the low bytes of CT-like int16, ratio and decoded GB/s: 4 (the level's own) 1.658 at 1.27, 5 1.678
-/// at 1.58, 6 1.679 at 1.60, and 7 as 6; over the high bytes 42.1 at 3.3, 42.6, 43.0 at 3.4.
+/// Measured at level 8 on the low bytes of CT-like int16: ratio 1.658 at 1.27 GB/s with 4 (the
+/// level's default), 1.678 at 1.58 with 5, 1.679 at 1.60 with 6, and the same with 7; on the high
+/// bytes 42.1 at 3.3, 42.6, 43.0 at 3.4.
 const MIN_MATCH: u32 = 7;
 
-/// The level's own shortest match is chosen only below this share: its sequences take longer to decode.
+/// The level's default match length is used only below this percentage: its sequences take longer
+/// to decode.
 ///
-/// A brain MR of uint8 has no noise: 7 3.70 at 1.73 GB/s, 4 4.09 at 1.43.
-const OWN_PERCENT: usize = 99;
+/// Measured on a brain MR of uint8, which has no noise: ratio 3.70 at 1.73 GB/s with 7, 4.09 at
+/// 1.43 with 4.
+const DEFAULT_MATCH_PERCENT: usize = 99;
 
-/// Level of a first look at a stream, which takes a tenth of the time of its encoding.
-const LOOK_LEVEL: i32 = 1;
+/// Level of a trial encoding, which takes a tenth of the time of the final one.
+const TRIAL_LEVEL: i32 = 1;
 
-/// A stream that a first look brings below this share consists of long matches.
+/// A stream that the trial shrinks below this percentage consists of long matches.
 ///
-/// A search tree finds longer ones than chains of hashes do, in three times the time. Over the high bytes of CT-like int16
-/// it made 42.3 at 4.68 GB/s 43.4 at 4.83; and 87.97 at 8.99 of labels 88.26 at 9.11.
+/// There a binary tree finds longer matches than hash chains do, in three times the time. On the
+/// high bytes of CT-like int16 the ratio is 43.4 at 4.83 GB/s instead of 42.3 at 4.68; on labels
+/// 88.26 at 9.11 instead of 87.97 at 8.99.
 const DENSE_PERCENT: usize = 12;
 
-/// The longest block of a frame, so the longest run.
+/// Longest block of a Zstandard frame, and so the longest run.
 const BLOCK_BYTES: usize = 128 << 10;
 
-/// An encoder with its buffers; one for each thread.
-pub(super) struct Zstd {
+/// Encodes Zstandard frames; one for each thread, since it owns its buffers.
+pub(super) struct ZstdEncoder {
     context: CCtx<'static>,
     other: Vec<u8>,
 }
 
-impl Zstd {
+impl ZstdEncoder {
     pub(super) fn new() -> Self {
         Self { context: CCtx::create(), other: Vec::new() }
     }
@@ -52,15 +56,15 @@ impl Zstd {
         }
         let asked = [CParameter::CompressionLevel(level), CParameter::MinMatch(MIN_MATCH)];
         let dense = source.len() * DENSE_PERCENT / 100;
-        let look = [CParameter::CompressionLevel(LOOK_LEVEL), asked[1]];
-        if self.compress(source, out, &look, dense.min(limit)) {
+        let trial = [CParameter::CompressionLevel(TRIAL_LEVEL), asked[1]];
+        if self.compress(source, out, &trial, dense.min(limit)) {
             let tree = [asked[0], asked[1], CParameter::Strategy(Strategy::ZSTD_btlazy2)];
             return self.compress(source, out, &tree, limit);
         }
         let fits = self.compress(source, out, &asked, limit);
-        let worth = if fits { out.len() * OWN_PERCENT / 100 } else { limit };
+        let limit = if fits { out.len() * DEFAULT_MATCH_PERCENT / 100 } else { limit };
         let mut other = std::mem::take(&mut self.other);
-        let better = self.compress(source, &mut other, &asked[..1], worth);
+        let better = self.compress(source, &mut other, &asked[..1], limit);
         if better {
             std::mem::swap(out, &mut other);
         }
@@ -87,21 +91,22 @@ impl Zstd {
     }
 }
 
-/// The byte that `source` consists of, if it is one, and a run of it fits a block.
+/// The byte that all of `source` consists of, if there is one and the run fits a block.
 fn repeated(source: &[u8]) -> Option<u8> {
     let (&first, rest) = source.split_first()?;
     (source.len() <= BLOCK_BYTES && rest.iter().all(|&byte| byte == first)).then_some(first)
 }
 
-/// Writes the frame (RFC 8878, 3.1.1) of a run, which decodes as fast as memory can be filled.
+/// Writes the frame of a run (RFC 8878, 3.1.1), which decodes as fast as memory is filled.
 ///
-/// The library never makes a frame's first block a run, since version 1.4.3 of its command line and older stumble over it; its
-/// decoder never did. The match that it writes instead is copied eight bytes at a time.
+/// The library itself never makes the first block of a frame a run, because the command line tool
+/// up to version 1.4.3 cannot read that; the library's decoder always could. It writes a match
+/// instead, which is copied eight bytes at a time.
 fn put_run(byte: u8, length: usize, out: &mut Vec<u8>) {
     const MAGIC: u32 = 0xfd2f_b528;
-    /// A content size of four bytes; a single segment, so no window; no checksum, no dictionary.
+    /// Content size of four bytes, single segment (so no window), no checksum, no dictionary.
     const DESCRIPTOR: u8 = 0b1010_0000;
-    /// The last block, and of the type that repeats a byte.
+    /// The last block, of the type that repeats a byte.
     const LAST_RUN: u32 = 0b011;
     let length = length as u32;
     out.clear();
@@ -127,7 +132,7 @@ mod tests {
 
     #[test]
     fn streams_decode_to_what_was_encoded() {
-        let mut zstd = Zstd::new();
+        let mut zstd = ZstdEncoder::new();
         let mut out = Vec::new();
         let sparse: Vec<u8> = (0..20_000u32).map(|i| u8::from(i % 577 < 3)).collect();
         let words: Vec<u8> = noise(5000, 6).iter().flat_map(|&b| [b, b / 3, 7, b / 5]).collect();
@@ -142,7 +147,7 @@ mod tests {
 
     #[test]
     fn runs_take_a_dozen_bytes() {
-        let (mut zstd, mut out) = (Zstd::new(), Vec::new());
+        let (mut zstd, mut out) = (ZstdEncoder::new(), Vec::new());
         for length in [14, 255, 256, 4096, BLOCK_BYTES] {
             assert!(zstd.encode(&vec![0xa5; length], &mut out, 3, length));
             assert_eq!(out.len(), 13);
@@ -153,8 +158,8 @@ mod tests {
     }
 
     #[test]
-    fn what_exceeds_the_limit_is_refused() {
-        let (mut zstd, mut out) = (Zstd::new(), Vec::new());
+    fn streams_above_the_limit_are_refused() {
+        let (mut zstd, mut out) = (ZstdEncoder::new(), Vec::new());
         assert!(!zstd.encode(&noise(4096, 8), &mut out, 8, 4096));
         assert!(!zstd.encode(&[3; 12], &mut out, 8, 11));
         assert!(!zstd.encode(&noise(4096, 4), &mut out, 8, 100));

@@ -8,8 +8,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::ptr;
 
-use crate::codec::frame::Block;
-use crate::codec::rows::RowsMut;
+use crate::codec::{Block, RowsMut};
 use crate::prefetch::{prefetch_row, prefetch_second};
 use crate::{Region, Size3};
 

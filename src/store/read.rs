@@ -20,15 +20,15 @@ use super::gather::{Canvas, Placement, Plain};
 use super::pool::Pool;
 use super::shards::{Shard, ShardTable};
 use super::volume::Volume;
-use crate::codec::Scratch;
-use crate::codec::frame::{Block, Frame};
+use crate::codec::{Block, DecodeContext, DecodeError, Frame};
 use crate::format::array::{ArrayLayout, ChunkCodec, Compressor};
 use crate::format::grid::{ChunkId, ShardId, box_of};
 use crate::prefetch::prefetch_second;
 use crate::{Region, Result, Size3};
 
 thread_local! {
-    static SCRATCH: RefCell<(Scratch, Vec<u8>)> = const { RefCell::new((Scratch::new(), Vec::new())) };
+    static DECODER: RefCell<(DecodeContext, Vec<u8>)> =
+        const { RefCell::new((DecodeContext::new(), Vec::new())) };
 }
 
 /// Below so many bytes a second thread costs more than it saves: on two cores, 64³ of int16 came 15 % slower, 96³ 20 % faster.
@@ -187,7 +187,7 @@ impl Volume {
     /// Decodes one whole chunk for `verify`, and gives its voxels.
     pub(super) fn decode_chunk(&self, shard: &Shard, slot: usize) -> Result<Option<Arc<[u8]>>> {
         let layout = self.layout();
-        SCRATCH.with_borrow_mut(|(scratch, buffer)| {
+        DECODER.with_borrow_mut(|(decoder, buffer)| {
             let Some(payload) = shard.payload(slot, super::Verify::Always, buffer)? else {
                 return Ok(None);
             };
@@ -195,9 +195,9 @@ impl Volume {
                 check_raw_length(payload.bytes, layout.chunk_bytes()).map(|()| payload.bytes.into())
             } else {
                 frame(payload.bytes, layout)
-                    .and_then(|frame| decode_whole(&frame, zeros(layout.chunk_bytes()), scratch))
+                    .and_then(|frame| decode_whole(&frame, zeros(layout.chunk_bytes()), decoder))
             };
-            decoded.map(Some).map_err(|message| shard.decode_error(slot, payload.offset, message))
+            decoded.map(Some).map_err(|error| shard.decode_error(slot, payload.offset, error))
         })
     }
 }
@@ -217,7 +217,7 @@ impl Read<'_> {
 
     /// Copies some chunks to all places that want them.
     fn run(&self, jobs: &[Job], shards: &[Option<Arc<Shard>>]) -> Result<()> {
-        SCRATCH.with_borrow_mut(|(scratch, buffer)| {
+        DECODER.with_borrow_mut(|(decoder, buffer)| {
             let mut tally = Tally::default();
             let (mut places, mut next_places) = (Vec::new(), Vec::new());
             if let Some(first) = jobs.first() {
@@ -229,7 +229,7 @@ impl Read<'_> {
                     Work { job: next, shard: shards[next.shard].as_deref(), places: &next_places }
                 });
                 let work = Work { job, shard: shards[job.shard].as_deref(), places: &places };
-                self.fill(&work, next.as_ref(), scratch, buffer, &mut tally)?;
+                self.fill(&work, next.as_ref(), decoder, buffer, &mut tally)?;
                 std::mem::swap(&mut places, &mut next_places);
             }
             self.keeper.note(&tally);
@@ -254,7 +254,7 @@ impl Read<'_> {
         &self,
         work: &Work<'_>,
         next: Option<&Work<'_>>,
-        scratch: &mut Scratch,
+        decoder: &mut DecodeContext,
         buffer: &mut Vec<u8>,
         tally: &mut Tally,
     ) -> Result<()> {
@@ -305,7 +305,7 @@ impl Read<'_> {
         };
         tally.decoded += 1;
         tally.encoded_bytes += payload.bytes.len() as u64;
-        let mut decode = || -> Result<(), String> {
+        let mut decode = || -> Result<(), DecodeError> {
             if layout.codec == ChunkCodec::Raw {
                 // Copied from where it lies: a copy of it would only cost memory.
                 check_raw_length(payload.bytes, layout.chunk_bytes())?;
@@ -315,7 +315,7 @@ impl Read<'_> {
             let frame = frame(payload.bytes, layout)?;
             if admit {
                 let buffer = self.keeper.buffer(layout.chunk_bytes());
-                let voxels = decode_whole(&frame, buffer, scratch)?;
+                let voxels = decode_whole(&frame, buffer, decoder)?;
                 scatter(&whole, &voxels);
                 self.keeper.insert(key, voxels);
                 return Ok(());
@@ -328,7 +328,7 @@ impl Read<'_> {
                 } else {
                     next.map_or(&[][..], |next| next.first_block(layout))
                 };
-                let (have, mut block) = (bytes.start / t..bytes.end / t, frame.block(i, scratch)?);
+                let (have, mut block) = (bytes.start / t..bytes.end / t, frame.block(i, decoder)?);
                 if let [place] = places {
                     scatter_block(&have, &mut block, place, coming);
                 } else {
@@ -338,7 +338,7 @@ impl Read<'_> {
             }
             Ok(())
         };
-        decode().map_err(|message| shard.decode_error(job.slot, payload.offset, message))
+        decode().map_err(|error| shard.decode_error(job.slot, payload.offset, error))
     }
 }
 
@@ -387,15 +387,15 @@ fn is_worth_caching(codec: ChunkCodec) -> bool {
     matches!(codec, ChunkCodec::Blosc(parameters) if parameters.compressor == Compressor::Zstd)
 }
 
-fn frame<'a>(bytes: &'a [u8], layout: &ArrayLayout) -> Result<Frame<'a>, String> {
+fn frame<'a>(bytes: &'a [u8], layout: &ArrayLayout) -> Result<Frame<'a>, DecodeError> {
     Frame::parse(bytes, layout.chunk_bytes(), layout.dtype.size())
 }
 
-fn check_raw_length(bytes: &[u8], expected: usize) -> Result<(), String> {
+fn check_raw_length(bytes: &[u8], expected: usize) -> Result<(), DecodeError> {
     if bytes.len() == expected {
         Ok(())
     } else {
-        Err(format!("{} bytes, expected {expected}", bytes.len()))
+        Err(DecodeError::RawLength { found: bytes.len(), expected })
     }
 }
 
@@ -403,11 +403,11 @@ fn check_raw_length(bytes: &[u8], expected: usize) -> Result<(), String> {
 fn decode_whole(
     frame: &Frame<'_>,
     mut voxels: Arc<[u8]>,
-    scratch: &mut Scratch,
-) -> Result<Arc<[u8]>, String> {
+    decoder: &mut DecodeContext,
+) -> Result<Arc<[u8]>, DecodeError> {
     let out = Arc::get_mut(&mut voxels).expect("nobody else has it yet");
     for i in 0..frame.blocks() {
-        out[frame.block_range(i)].copy_from_slice(frame.block(i, scratch)?.whole());
+        out[frame.block_range(i)].copy_from_slice(frame.block(i, decoder)?.whole());
     }
     Ok(voxels)
 }

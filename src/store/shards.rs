@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lru::LruCache;
 
 use super::context::Verify;
-use crate::codec::{CHECKSUM_BYTES, checksum};
+use crate::codec::{CHECKSUM_BYTES, DecodeError, checksum};
 use crate::format::array::ArrayLayout;
 use crate::format::grid::ShardId;
 use crate::format::index::{ShardIndex, index_bytes, u32_at};
@@ -123,8 +123,9 @@ impl Shard {
     }
 
     /// An error about the chunk in `slot`.
-    pub(crate) fn decode_error(&self, slot: usize, offset: u64, message: String) -> Error {
-        Error::ChunkDecode { path: self.path().to_owned(), chunk: slot as u64, offset, message }
+    pub(crate) fn decode_error(&self, slot: usize, offset: u64, error: DecodeError) -> Error {
+        let (path, message) = (self.path().to_owned(), error.to_string());
+        Error::ChunkDecode { path, chunk: slot as u64, offset, message }
     }
 }
 

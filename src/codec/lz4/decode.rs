@@ -1,91 +1,88 @@
-//! Decodes LZ4 blocks: the other half of a read's time.
+//! Decodes LZ4 blocks.
 //!
-//! The format is that of "LZ4 Block Format Description" (lz4.org): a token with two lengths, literals, an offset, again and
-//! again; the last sequence has literals alone. Long copies are made 32 bytes at a time and may write beyond their end, up to
-//! [`SLACK_BYTES`]: what lies there is written afterwards, or is slack. So most sequences cost no branch but the ones that
-//! their own lengths decide.
+//! The format is "LZ4 Block Format Description" (lz4.org): sequences of a token with two lengths,
+//! literals, and the offset of a match; the last sequence has only literals. Copies are made in
+//! wide steps and may write up to [`SLACK_BYTES`] beyond their end, into bytes that are overwritten
+//! later or into slack. So most sequences cost no branches except those on their own lengths.
 //!
 //! # Invariants
-//! - Nothing is read outside `source`, nothing written outside `out`, whatever the bytes say: each length is compared with
-//!   what is left before it is used. `tests/blosc.rs` and the tests below hold it against the reference decoder.
+//! - Whatever the input, nothing is read outside `source` or written outside `out`: each length is
+//!   compared with what is left before it is used. The tests below and `tests/blosc.rs` compare the
+//!   results with those of the reference decoder.
 #![allow(unsafe_code)]
 
 use std::ptr;
 
-use super::lend::{Lender, Place};
+use super::copy::{SLACK_BYTES, WIDE, copy_match, copy_wide};
+use super::plane_refs::{PlaneRef, PlaneRefs};
+use super::{MIN_MATCH, TOKEN_MAX};
 use crate::codec::kernel::Kernel;
 
-/// Bytes that a buffer has behind what is decoded into it.
-pub(in crate::codec) const SLACK_BYTES: usize = 128;
-
-/// Bytes that are copied at a time: most lengths are shorter, so whether they end here is foreseen.
-const WIDE: usize = 128;
-
-/// Bytes of a step of that.
-const STEP: usize = 32;
-
-/// A length in a token of so many means that more bytes of it follow.
-const TOKEN_MAX: usize = 15;
-
-/// A match has at least so many bytes.
-const MIN_MATCH: usize = 4;
-
-/// Decodes `source`, whose bytes are planes of equal length and together `length`, into the first `length` bytes of `out`,
-/// which has [`SLACK_BYTES`] more, and says in `places` where each plane lies; `false` if it is damaged or of another length.
+/// Decodes `source` into the first `length` bytes of `out`; `false` if it is damaged or decodes to
+/// another length.
 ///
-/// A plane that lies elsewhere leaves anything in `out`.
+/// `out` has [`SLACK_BYTES`] more. The decoded bytes are planes of equal length, one for each of
+/// `refs`, which says afterwards where each plane lies. Where a plane lies outside `out`, its place
+/// in `out` holds arbitrary bytes.
+///
+/// # Panics
+/// If `out` is too short.
 #[must_use]
 pub(in crate::codec) fn decode(
     kernel: Kernel,
     source: &[u8],
     out: &mut [u8],
     length: usize,
-    places: &mut [Place],
+    refs: &mut [PlaneRef],
 ) -> bool {
     assert!(out.len() >= length + SLACK_BYTES, "a buffer without slack");
-    // SAFETY: `out` has the slack that the decoder may write to; with AVX2 the machine was asked for it.
+    // SAFETY: `out` has the slack that the decoder may overwrite, as was just checked. With AVX2,
+    // the only maker of kernels has detected it.
     unsafe {
         match kernel {
-            Kernel::Portable => sequences(source, out.as_mut_ptr(), length, places),
+            Kernel::Portable => sequences(source, out.as_mut_ptr(), length, refs),
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2 | Kernel::Avx512 => {
-                sequences_avx2(source, out.as_mut_ptr(), length, places)
-            }
+            Kernel::Avx2 | Kernel::Avx512 => sequences_avx2(source, out.as_mut_ptr(), length, refs),
         }
     }
 }
 
 /// # Safety
-/// As [`sequences`].
+/// As [`sequences`]; the CPU has AVX2 and BMI2.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,bmi2")]
-unsafe fn sequences_avx2(source: &[u8], out: *mut u8, length: usize, places: &mut [Place]) -> bool {
-    // SAFETY: passed on to our caller.
-    unsafe { sequences(source, out, length, places) }
+unsafe fn sequences_avx2(
+    source: &[u8],
+    out: *mut u8,
+    length: usize,
+    refs: &mut [PlaneRef],
+) -> bool {
+    // SAFETY: our caller's promise.
+    unsafe { sequences(source, out, length, refs) }
 }
 
 /// # Safety
-/// `length + SLACK_BYTES` bytes may be written at `out`.
+/// `length + SLACK_BYTES` bytes at `out` are valid for writes.
 #[inline(always)]
-unsafe fn sequences(source: &[u8], out: *mut u8, length: usize, places: &mut [Place]) -> bool {
+unsafe fn sequences(source: &[u8], out: *mut u8, length: usize, refs: &mut [PlaneRef]) -> bool {
     // SAFETY: our caller's promise.
-    let mut lender = unsafe { Lender::new(source, out, length, places) };
+    let mut planes = unsafe { PlaneRefs::new(source, out, length, refs) };
     let (mut at, mut done) = (0, 0);
     loop {
         let Some(&token) = source.get(at) else { return false };
         at += 1;
-        let Some(literals) = whole_length(source, &mut at, usize::from(token >> 4)) else {
+        let Some(literals) = read_length(source, &mut at, usize::from(token >> 4)) else {
             return false;
         };
-        // Both differences are not negative: `at` and `done` never pass their ends.
+        // Neither difference underflows: `at` and `done` never pass their ends.
         if literals > source.len() - at || literals > length - done {
             return false;
         }
-        // SAFETY: so many bytes are left on both sides, and behind `out` there is slack for a wide copy's rest.
+        // SAFETY: both sides have as many bytes left; behind `out` there is slack for a wide copy.
         unsafe {
             let (from, to) = (source.as_ptr().add(at), out.add(done));
-            if lender.may_hold_plane(literals) {
-                lender.take(at, done..done + literals);
+            if planes.may_hold_plane(literals) {
+                planes.put_literals(at, done..done + literals);
             } else if literals + WIDE <= source.len() - at {
                 copy_wide(from, to, literals);
             } else {
@@ -97,14 +94,14 @@ unsafe fn sequences(source: &[u8], out: *mut u8, length: usize, places: &mut [Pl
         if at == source.len() {
             if done == length {
                 // SAFETY: all of the output is decoded.
-                unsafe { lender.finish(done - literals, length) };
+                unsafe { planes.finish(done - literals, length) };
             }
             return done == length;
         }
         let Some(offset) = source.get(at..at + 2) else { return false };
         let offset = usize::from(u16::from_le_bytes([offset[0], offset[1]]));
         at += 2;
-        let Some(matched) = whole_length(source, &mut at, usize::from(token & 0xf)) else {
+        let Some(matched) = read_length(source, &mut at, usize::from(token & 0xf)) else {
             return false;
         };
         let matched = matched + MIN_MATCH;
@@ -112,10 +109,10 @@ unsafe fn sequences(source: &[u8], out: *mut u8, length: usize, places: &mut [Pl
             return false;
         }
         let repeated = done - offset..(done - offset + matched).min(done);
-        // SAFETY: the match begins `offset` bytes back, in what is done; as for literals.
+        // SAFETY: the match begins `offset` bytes back, in decoded bytes; lengths as for literals.
         unsafe {
-            if lender.may_hold_plane(matched) || !lender.has(repeated) {
-                lender.repeat(offset, done..done + matched);
+            if planes.may_hold_plane(matched) || !planes.in_output(repeated) {
+                planes.put_match(offset, done..done + matched);
             } else {
                 copy_match(out.add(done), offset, matched);
             }
@@ -124,15 +121,15 @@ unsafe fn sequences(source: &[u8], out: *mut u8, length: usize, places: &mut [Pl
     }
 }
 
-/// A length that begins with a token's four bits; `None` if the source ends in it.
+/// Reads a length that begins with four bits of a token; `None` if the source ends within it.
 #[inline(always)]
-fn whole_length(source: &[u8], at: &mut usize, nibble: usize) -> Option<usize> {
+fn read_length(source: &[u8], at: &mut usize, nibble: usize) -> Option<usize> {
     let mut length = nibble;
     if length == TOKEN_MAX {
         loop {
             let more = *source.get(*at)?;
             *at += 1;
-            // No overflow: a source shorter than 2⁶³ bytes adds at most 255 for each of them.
+            // No overflow: each of fewer than 2⁶³ source bytes adds at most 255.
             length += usize::from(more);
             if more != u8::MAX {
                 break;
@@ -142,61 +139,12 @@ fn whole_length(source: &[u8], at: &mut usize, nibble: usize) -> Option<usize> {
     Some(length)
 }
 
-/// Copies `n` bytes, and up to `WIDE − 1` more, step by step; at least [`WIDE`].
-///
-/// # Safety
-/// `n` rounded up to whole [`WIDE`] (at least one) may be read and written; `to` begins at least [`STEP`] bytes behind
-/// `from`, or does not overlap it.
-#[inline(always)]
-unsafe fn copy_wide(from: *const u8, to: *mut u8, n: usize) {
-    let mut i = 0;
-    loop {
-        for step in (i..i + WIDE).step_by(STEP) {
-            // SAFETY: the caller's promise; within a step the two do not overlap.
-            unsafe { ptr::copy_nonoverlapping(from.add(step), to.add(step), STEP) };
-        }
-        i += WIDE;
-        if i >= n {
-            return;
-        }
-    }
-}
-
-/// Repeats the `offset` bytes before `to` until `n` are written.
-///
-/// # Safety
-/// `offset` bytes before `to` are written, and `n + SLACK_BYTES` from `to` on may be.
-#[inline(always)]
-pub(super) unsafe fn copy_match(to: *mut u8, offset: usize, n: usize) {
-    // SAFETY: what is read was written before: `offset` bytes before `to`, then what this function wrote itself.
-    unsafe {
-        let from = to.sub(offset).cast_const();
-        if offset >= STEP {
-            copy_wide(from, to, n);
-            return;
-        }
-        // The pattern's first step or more one by one; the rest lies a multiple of the pattern behind it.
-        let distance = offset * STEP.div_ceil(offset);
-        let first = distance - offset;
-        if offset == 1 {
-            to.write_bytes(*from, STEP);
-        } else {
-            for i in 0..first.min(n) {
-                *to.add(i) = *from.add(i);
-            }
-        }
-        if n > first {
-            copy_wide(from, to.add(first), n - first);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::lz4::{encode, reference_decode};
+    use crate::codec::lz4::encode::{encode, reference_decode};
 
-    /// Bytes with literals, runs, and repeats at many distances.
+    /// Bytes with literals, runs, and matches at many distances.
     fn plain(seed: u32, n: usize) -> Vec<u8> {
         let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
         let mut draw = |bound: u32| {
@@ -230,14 +178,14 @@ mod tests {
         (0..n).map(|_| next()).collect()
     }
 
-    /// With a shortest match that depends on the seed.
+    /// Encodes `plain` with a shortest match that depends on the seed.
     fn encoded(plain: &[u8], seed: u32) -> Vec<u8> {
         let (mut encoded, min_match) = (Vec::new(), 4 + seed as usize % 13);
         assert!(encode(plain, &mut encoded, &mut Vec::new(), 9, min_match, usize::MAX));
         encoded
     }
 
-    /// What `source` decodes to, the same in any number of planes.
+    /// What `source` decodes to, which must not depend on the number of planes.
     fn decoded(kernel: Kernel, source: &[u8], length: usize) -> Option<Vec<u8>> {
         let [whole, others @ ..] = [1, 2, 8, 16, 64].map(|planes| {
             length.is_multiple_of(planes).then(|| in_planes(kernel, source, length, planes))
@@ -249,25 +197,25 @@ mod tests {
         whole.map(|planes| planes.0)
     }
 
-    /// What `source` decodes to in so many planes, and where they lie.
+    /// What `source` decodes to in that many planes, and where they lie.
     fn in_planes(
         kernel: Kernel,
         source: &[u8],
         length: usize,
         planes: usize,
-    ) -> Option<(Vec<u8>, Vec<Place>)> {
+    ) -> Option<(Vec<u8>, Vec<PlaneRef>)> {
         let mut out = vec![0xee; length + SLACK_BYTES];
-        let mut places = vec![Place::Output; planes];
-        if !decode(kernel, source, &mut out, length, &mut places) {
+        let mut refs = vec![PlaneRef::InOutput; planes];
+        if !decode(kernel, source, &mut out, length, &mut refs) {
             return None;
         }
-        let lent = |(p, place): (usize, &Place)| place.lend(p, length / planes, source, &out);
-        let bytes = places.iter().enumerate().flat_map(lent).copied().collect();
-        Some((bytes, places))
+        let plane = |(p, r): (usize, &PlaneRef)| r.bytes(p, length / planes, source, &out);
+        let bytes = refs.iter().enumerate().flat_map(plane).copied().collect();
+        Some((bytes, refs))
     }
 
     #[test]
-    fn planes_that_need_no_copy_are_lent() {
+    fn planes_that_need_no_copy_are_referred_to() {
         const PLANE: usize = 2048;
         let noise = noise(2 * PLANE);
         let patterned: Vec<u8> =
@@ -282,15 +230,15 @@ mod tests {
                 .collect();
             let source = encoded(&plain, seed as u32);
             for &kernel in Kernel::available() {
-                let (found, places) = in_planes(kernel, &source, plain.len(), 16).unwrap();
-                assert!(found == plain, "{seed} {places:?}");
-                for place in places {
-                    seen[match place {
-                        Place::Output => 0,
-                        Place::Source(_) => 1,
-                        Place::Zeros => 2,
-                        Place::Ones => 3,
-                        Place::As(_) => 4,
+                let (found, refs) = in_planes(kernel, &source, plain.len(), 16).unwrap();
+                assert!(found == plain, "{seed} {refs:?}");
+                for plane in refs {
+                    seen[match plane {
+                        PlaneRef::InOutput => 0,
+                        PlaneRef::InSource(_) => 1,
+                        PlaneRef::Zeros => 2,
+                        PlaneRef::Ones => 3,
+                        PlaneRef::SameAs(_) => 4,
                     }] += 1;
                 }
             }
@@ -313,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_blocks_are_judged_as_the_reference_judges_them() {
+    fn damaged_blocks_decode_as_the_reference_decodes_them() {
         let mut agreed = [0, 0];
         for seed in 0..60 {
             let plain = plain(seed, 400);
@@ -325,8 +273,8 @@ mod tests {
                     let expected = reference_decode(&damaged, plain.len());
                     for kernel in Kernel::available() {
                         let found = decoded(*kernel, &damaged, plain.len());
-                        // The reference lets an offset of 0 pass, which the format forbids; we let blocks pass that
-                        // break its rules about their end.
+                        // The reference accepts an offset of 0, which the format forbids; we accept
+                        // blocks that break the format's rules about their end.
                         match (&expected, &found) {
                             (Some(expected), Some(found)) => assert!(found == expected, "{seed}"),
                             (Some(_), None) => assert!(damaged.windows(2).any(|o| o == [0, 0])),

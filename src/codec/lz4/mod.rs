@@ -1,131 +1,19 @@
-//! LZ4 blocks: encoded by the reference library's high-compression search, decoded by our own.
+//! Encodes LZ4 blocks with the reference library, and decodes them with a decoder of its own.
 //!
 //! Not here: LZ4's own frame format; Blosc has its own.
-#![allow(unsafe_code)]
 
+mod copy;
 mod decode;
-mod lend;
+mod encode;
+mod plane_refs;
 
-use std::os::raw::{c_char, c_int};
+pub(super) use copy::SLACK_BYTES;
+pub(super) use decode::decode;
+pub(super) use encode::encode;
+pub(super) use plane_refs::PlaneRef;
 
-pub(super) use decode::{SLACK_BYTES, decode};
-pub(super) use lend::Place;
+/// Shortest match of an LZ4 sequence, in bytes.
+const MIN_MATCH: usize = 4;
 
-/// The lowest level of the slow search; below it the quick one is used.
-const HIGH_LEVEL: i32 = 3;
-
-/// Encodes `source` at `level` (LZ4HC from 3 on) into `out`, for a decoder in a hurry; `false` if it takes
-/// more than `limit` bytes. `searched` is a buffer to work in.
-///
-/// A decoder spends its time on the number of sequences, not on bytes: each costs a mispredicted branch. So matches shorter
-/// than `min_match` become literals again, which costs a few bytes and saves most of the sequences.
-pub(super) fn encode(
-    source: &[u8],
-    out: &mut Vec<u8>,
-    searched: &mut Vec<u8>,
-    level: i32,
-    min_match: usize,
-    limit: usize,
-) -> bool {
-    let bound = source.len() + source.len() / 255 + 16;
-    searched.resize(bound, 0);
-    let (Ok(from), Ok(to)) = (c_int::try_from(source.len()), c_int::try_from(bound)) else {
-        return false;
-    };
-    // SAFETY: both lengths are the slices' own; the encoder gives up with 0 where `searched` is too short.
-    let encoded = unsafe {
-        let (source, searched) =
-            (source.as_ptr().cast::<c_char>(), searched.as_mut_ptr().cast::<c_char>());
-        if level < HIGH_LEVEL {
-            lz4_sys::LZ4_compress_default(source, searched, from, to)
-        } else {
-            lz4_sys::LZ4_compress_HC(source, searched, from, to, level)
-        }
-    };
-    let Some(n) = usize::try_from(encoded).ok().filter(|&n| n > 0) else { return false };
-    out.clear();
-    drop_short_matches(&searched[..n], source, min_match, out);
-    out.len() <= limit
-}
-
-/// A match of an LZ4 sequence has at least so many bytes.
-const LZ4_MIN_MATCH: usize = 4;
-
-/// A length in a token of so many means that more bytes of it follow.
+/// A length of this value in a token continues in the bytes that follow.
 const TOKEN_MAX: usize = 15;
-
-/// Writes the sequences of `encoded`, which decodes to `source`, without those whose match is short.
-///
-/// What is left out joins the literals of the next sequence. All other matches stay where they are, so the rules about a
-/// block's end hold as before.
-fn drop_short_matches(encoded: &[u8], source: &[u8], min_match: usize, out: &mut Vec<u8>) {
-    let (mut at, mut position, mut literals_begin) = (0, 0, 0);
-    let length = |at: &mut usize, nibble: u8| {
-        let mut length = usize::from(nibble);
-        if length == TOKEN_MAX {
-            loop {
-                let more = encoded[*at];
-                *at += 1;
-                length += usize::from(more);
-                if more != u8::MAX {
-                    break;
-                }
-            }
-        }
-        length
-    };
-    loop {
-        let token = encoded[at];
-        at += 1;
-        let literals = length(&mut at, token >> 4);
-        at += literals;
-        position += literals;
-        if at == encoded.len() {
-            put_sequence(&source[literals_begin..position], None, out);
-            return;
-        }
-        let offset = [encoded[at], encoded[at + 1]];
-        at += 2;
-        let matched = length(&mut at, token & 0xf) + LZ4_MIN_MATCH;
-        if matched >= min_match {
-            put_sequence(&source[literals_begin..position], Some((offset, matched)), out);
-            literals_begin = position + matched;
-        }
-        position += matched;
-    }
-}
-
-/// Appends literals and, but for a block's last sequence, a match.
-fn put_sequence(literals: &[u8], matched: Option<([u8; 2], usize)>, out: &mut Vec<u8>) {
-    let match_code = matched.map_or(0, |(_, n)| n - LZ4_MIN_MATCH);
-    let nibble = |n: usize| n.min(TOKEN_MAX) as u8;
-    let put_rest = |n: usize, out: &mut Vec<u8>| {
-        if let Some(rest) = n.checked_sub(TOKEN_MAX) {
-            out.extend(std::iter::repeat_n(u8::MAX, rest / 255));
-            out.push((rest % 255) as u8);
-        }
-    };
-    out.push(nibble(literals.len()) << 4 | nibble(match_code));
-    put_rest(literals.len(), out);
-    out.extend_from_slice(literals);
-    if let Some((offset, _)) = matched {
-        out.extend_from_slice(&offset);
-        put_rest(match_code, out);
-    }
-}
-
-/// What the reference decoder makes of `source`, if it decodes to `length` bytes.
-#[cfg(test)]
-fn reference_decode(source: &[u8], length: usize) -> Option<Vec<u8>> {
-    let mut out = vec![0u8; length];
-    // SAFETY: both lengths are the buffers' own, and the function stays within them whatever the bytes say.
-    let n = unsafe {
-        lz4_sys::LZ4_decompress_safe(
-            source.as_ptr().cast::<c_char>(),
-            out.as_mut_ptr().cast::<c_char>(),
-            source.len() as c_int,
-            length as c_int,
-        )
-    };
-    (n == length as c_int).then_some(out)
-}

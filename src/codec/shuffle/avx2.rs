@@ -1,4 +1,4 @@
-//! Joins planes with AVX2: bit matrices are transposed side by side, then bytes brought together.
+//! Joins planes with AVX2: bit matrices are transposed in parallel, then bytes interleaved.
 #![allow(unsafe_code)]
 
 use std::arch::asm;
@@ -14,46 +14,46 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::slice;
 
-use super::GROUP;
-use crate::codec::planes::{BITS, Grouping, Planes, Upper};
-use crate::codec::rows::{Places, Steps};
+use super::portable::GROUP;
+use crate::codec::planes::{BITS, HighBits, PlaneKind, Planes};
+use crate::codec::strided::{StridedDst, VectorPtrs};
 
 /// Bytes of a vector.
 const HALF: usize = GROUP / 2;
 
-/// Groups whose bits fill vectors.
+/// Groups whose bits fill a vector.
 const FOUR: usize = HALF / 8;
 
-/// As [`super::join`], for whole groups, which have just these places.
+/// As [`super::join()`], for whole groups that fill `dst`.
 pub(super) fn join<const T: usize>(
     planes: &Planes<'_>,
     groups: Range<usize>,
-    places: &Places<'_, HALF>,
+    dst: &StridedDst<'_, HALF>,
 ) {
     debug_assert!(is_x86_feature_detected!("avx2"));
-    assert!(places.count * HALF == groups.len() * GROUP * T, "whole groups");
-    let plane_bytes = groups.end * GROUP / planes.grouping().elements_per_byte();
+    assert!(dst.count * HALF == groups.len() * GROUP * T, "whole groups");
+    let plane_bytes = groups.end * GROUP / planes.kind().elements_per_byte();
     assert!(plane_bytes <= planes.plane_bytes(), "whole groups");
-    // SAFETY: `Kernel::Avx2` comes from `Kernel::available` alone, which asked the machine for AVX2. The groups lie in the
-    // planes and have their places, as was just checked.
+    // SAFETY: `Kernel::available`, the only maker of `Kernel::Avx2`, has detected AVX2. The groups
+    // lie in the planes and fill `dst`, as was just checked.
     unsafe {
-        let bits = match (planes.grouping(), planes.upper()) {
-            (Grouping::Bytes, _) => return bytes(&planes.bytes::<T>(), groups, places.at),
-            (Grouping::Bits, Upper::Any) => bits::<T, { Upper::Any as u8 }>,
-            (Grouping::Bits, Upper::Sign) => bits::<T, { Upper::Sign as u8 }>,
-            (Grouping::Bits, Upper::Zero) => bits::<T, { Upper::Zero as u8 }>,
-            (Grouping::Bits, Upper::Same) => bits::<T, { Upper::Same as u8 }>,
+        let bits = match (planes.kind(), planes.high_bits()) {
+            (PlaneKind::Bytes, _) => return bytes(&planes.bytes::<T>(), groups, dst.vectors),
+            (PlaneKind::Bits, HighBits::Any) => bits::<T, { HighBits::Any as u8 }>,
+            (PlaneKind::Bits, HighBits::Sign) => bits::<T, { HighBits::Sign as u8 }>,
+            (PlaneKind::Bits, HighBits::Zero) => bits::<T, { HighBits::Zero as u8 }>,
+            (PlaneKind::Bits, HighBits::Same) => bits::<T, { HighBits::Same as u8 }>,
         };
-        bits(planes.begins(), groups, places.at);
+        bits(planes.begins(), groups, dst.vectors);
     }
 }
 
 /// # Safety
-/// Every plane has the bytes of `groups`, and `places` are those of all planes' bytes.
+/// Every plane has the bytes of `groups`, which fill `out`.
 #[target_feature(enable = "avx2")]
-unsafe fn bytes<const T: usize>(planes: &[&[u8]; T], groups: Range<usize>, places: Steps<HALF>) {
+unsafe fn bytes<const T: usize>(planes: &[&[u8]; T], groups: Range<usize>, out: VectorPtrs<HALF>) {
     for i in 0..2 * groups.len() {
-        places.prefetch(T * i..T * (i + 1));
+        out.prefetch(T * i..T * (i + 1));
         let mut joined = [_mm256_setzero_si256(); T];
         for k in 0..T {
             // SAFETY: this half of a group lies in the plane; loads need no alignment.
@@ -61,20 +61,20 @@ unsafe fn bytes<const T: usize>(planes: &[&[u8]; T], groups: Range<usize>, place
                 _mm256_loadu_si256(planes[k].as_ptr().add(groups.start * GROUP + i * HALF).cast())
             };
         }
-        // SAFETY: the half has its places.
-        unsafe { store_interleaved(joined, places, i) };
+        // SAFETY: the half lies in `out`.
+        unsafe { store_interleaved(joined, out, i) };
     }
 }
 
-/// `UPPER` is the [`Upper`] of the highest byte's planes.
+/// `HIGH_BITS` is the [`HighBits`] of the planes.
 ///
 /// # Safety
 /// As [`bytes`].
 #[target_feature(enable = "avx2")]
-unsafe fn bits<const T: usize, const UPPER: u8>(
+unsafe fn bits<const T: usize, const HIGH_BITS: u8>(
     planes: &[[*const u8; BITS]; T],
     groups: Range<usize>,
-    places: Steps<HALF>,
+    out: VectorPtrs<HALF>,
 ) {
     let Some(last) = groups.len().checked_sub(FOUR) else {
         for (i, g) in groups.enumerate() {
@@ -85,43 +85,43 @@ unsafe fn bits<const T: usize, const UPPER: u8>(
                 (halves[0][k], halves[1][k]) = (bytes[0], bytes[1]);
             }
             for (half, joined) in halves.into_iter().enumerate() {
-                // SAFETY: the group has its places.
-                unsafe { store_interleaved(joined, places, 2 * i + half) };
+                // SAFETY: the group lies in `out`.
+                unsafe { store_interleaved(joined, out, 2 * i + half) };
             }
         }
         return;
     };
-    // What is left behind the last whole four is joined with groups before it, once more.
+    // The last four overlap the ones before, unless the number of groups is a multiple of four.
     for i in (0..last).step_by(FOUR).chain([last]) {
-        // SAFETY: the four groups lie in the planes, and have their places.
-        unsafe { four_groups::<T, UPPER>(planes, 8 * (groups.start + i), places, 2 * T * i) };
+        // SAFETY: the four groups lie in the planes and in `out`.
+        unsafe { four_groups::<T, HIGH_BITS>(planes, 8 * (groups.start + i), out, 2 * T * i) };
     }
 }
 
-/// Joins four groups, whose bits lie from byte `at` of each plane on, into places from `first` on.
+/// Joins four groups, whose bits begin at byte `at` of each plane, into vectors from `first` on.
 ///
 /// # Safety
-/// Every plane has the groups' bytes, and there are places for them.
+/// Every plane has the groups' bytes, and `out` their vectors.
 #[target_feature(enable = "avx2")]
 #[inline]
-unsafe fn four_groups<const T: usize, const UPPER: u8>(
+unsafe fn four_groups<const T: usize, const HIGH_BITS: u8>(
     planes: &[[*const u8; BITS]; T],
     at: usize,
-    places: Steps<HALF>,
+    out: VectorPtrs<HALF>,
     first: usize,
 ) {
-    places.prefetch(first..first + BITS * T);
-    // By the element of eight, then by its bytes: in this order they lie in memory.
+    out.prefetch(first..first + BITS * T);
+    // By element (of eight), then by byte: the order in memory.
     let mut units = [const { [const { MaybeUninit::<__m256i>::uninit() }; T] }; BITS];
     for (k, planes) in planes.iter().enumerate() {
-        // SAFETY: each row has the four groups' 32 bytes; loads need no alignment.
+        // SAFETY: each plane has the four groups' 32 bytes; loads need no alignment.
         let row = |j: usize| unsafe { _mm256_loadu_si256(planes[j].add(at).cast()) };
-        let upper = if k + 1 < T { Upper::Any as u8 } else { UPPER };
-        let bytes = if upper == Upper::Same as u8 {
+        let high_bits = if k + 1 < T { HighBits::Any as u8 } else { HIGH_BITS };
+        let bytes = if high_bits == HighBits::Same as u8 {
             all_or_none(row(0))
-        } else if upper == Upper::Sign as u8 {
+        } else if high_bits == HighBits::Sign as u8 {
             nibbles([row(0), row(1), row(2), row(3)], SIGNED)
-        } else if upper == Upper::Zero as u8 {
+        } else if high_bits == HighBits::Zero as u8 {
             nibbles([row(0), row(1), row(2), row(3)], UNSIGNED)
         } else {
             transposed([0, 1, 2, 3, 4, 5, 6, 7].map(row))
@@ -130,28 +130,29 @@ unsafe fn four_groups<const T: usize, const UPPER: u8>(
             unit[k].write(bytes);
         }
     }
-    // SAFETY: each was written, for every byte k.
+    // SAFETY: the loop has written all of them, for every byte k.
     let units =
         unsafe { slice::from_raw_parts_mut(units.as_mut_ptr().cast::<__m256i>(), BITS * T) };
-    // Both lanes of a vector are brought into order each for itself; the second comes behind all of the first.
+    // The two lanes of vectors are interleaved independently; all second lanes follow the first
+    // ones.
     let behind = units.len() / 2;
     let store = |low: __m256i, high: __m256i, at: usize| {
         let (first_lanes, second_lanes) = (lanes::<0x20>(low, high), lanes::<0x31>(low, high));
-        // SAFETY: our caller's places, each for a vector; stores need no alignment.
+        // SAFETY: our caller's promise; stores need no alignment.
         unsafe {
-            _mm256_storeu_si256(places.at(first + at).cast(), first_lanes);
-            _mm256_storeu_si256(places.at(first + behind + at).cast(), second_lanes);
+            _mm256_storeu_si256(out.at(first + at).cast(), first_lanes);
+            _mm256_storeu_si256(out.at(first + behind + at).cast(), second_lanes);
         }
     };
     if T == 1 {
         let (eights, _) = units.as_chunks_mut::<8>();
         for eight in eights {
-            *eight = in_turn(*eight);
+            *eight = interleaved(*eight);
         }
     } else {
         let (sixteens, _) = units.as_chunks_mut::<16>();
         for sixteen in sixteens {
-            *sixteen = in_turn(*sixteen);
+            *sixteen = interleaved(*sixteen);
         }
     }
     if T <= 2 {
@@ -159,7 +160,7 @@ unsafe fn four_groups<const T: usize, const UPPER: u8>(
             store(pair[0], pair[1], at);
         }
     } else {
-        // A lane is sixteen bytes of eight elements that have more.
+        // A lane holds sixteen bytes of eight elements, which have more than two each.
         for (part, pair) in units.chunks_exact(32).enumerate() {
             for at in 0..16 {
                 store(pair[at], pair[16 + at], at * (T / 4) + part);
@@ -168,12 +169,13 @@ unsafe fn four_groups<const T: usize, const UPPER: u8>(
     }
 }
 
-/// `_mm256_permute2x128_si256`, which the compiler would make three other permutations of, together with what went before.
+/// `_mm256_permute2x128_si256` that the compiler cannot merge with earlier permutations: it would
+/// make three others of them.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn lanes<const CHOICE: i32>(a: __m256i, b: __m256i) -> __m256i {
     let chosen;
-    // SAFETY: the instruction works on registers alone, and AVX2 has it.
+    // SAFETY: the instruction is part of AVX2 and only accesses registers.
     unsafe {
         asm!(
             "vperm2i128 {chosen}, {a}, {b}, {choice}",
@@ -187,7 +189,8 @@ fn lanes<const CHOICE: i32>(a: __m256i, b: __m256i) -> __m256i {
     chosen
 }
 
-/// Exchanges bits of vectors `$distance` apart that lie as far apart in a byte: a step of transposing bit matrices.
+/// Exchanges bits `$distance` apart in a byte between vectors as far apart: a step of transposing
+/// bit matrices.
 macro_rules! exchange {
     ($rows:ident, $distance:literal, $mask:literal) => {
         let mask = _mm256_set1_epi8($mask);
@@ -201,7 +204,8 @@ macro_rules! exchange {
     };
 }
 
-/// Transposes 8×8 bit matrices, one in every byte of eight vectors: halves, quarters and single bits change places.
+/// Transposes 8×8 bit matrices, one in each byte of eight vectors: exchanges halves, quarters, then
+/// single bits.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn transposed(mut rows: [__m256i; BITS]) -> [__m256i; BITS] {
@@ -211,11 +215,11 @@ fn transposed(mut rows: [__m256i; BITS]) -> [__m256i; BITS] {
     rows
 }
 
-/// What numbers of four bits are as bytes.
+/// The bytes that unsigned and signed numbers of four bits extend to.
 const UNSIGNED: [i64; 2] = [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908];
 const SIGNED: [i64; 2] = [UNSIGNED[0], 0xfffe_fdfc_fbfa_f9f8_u64.cast_signed()];
 
-/// As [`transposed`], where a byte is what `values` has for its lower four bits.
+/// As [`transposed`], where the lower four bits determine the byte: it is looked up in `values`.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn nibbles(mut rows: [__m256i; BITS / 2], values: [i64; 2]) -> [__m256i; BITS] {
@@ -233,7 +237,7 @@ fn nibbles(mut rows: [__m256i; BITS / 2], values: [i64; 2]) -> [__m256i; BITS] {
     bytes
 }
 
-/// As [`transposed`], where all rows are this one.
+/// As [`transposed`], where all rows are equal to this one.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn all_or_none(row: __m256i) -> [__m256i; BITS] {
@@ -245,11 +249,13 @@ fn all_or_none(row: __m256i) -> [__m256i; BITS] {
     bytes
 }
 
-/// The bytes of `N` vectors (8 or 16) in turn: in each lane the first of all, then the second of all.
+/// Interleaves the bytes of `N` vectors (8 or 16) in each lane: first bytes, then second bytes, and
+/// so on.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn in_turn<const N: usize>(mut units: [__m256i; N]) -> [__m256i; N] {
-    // Bytes in turn are pairs, pairs in turn fours, fours in turn eights: `run` vectors hold 16 units a lane of `run` bytes.
+fn interleaved<const N: usize>(mut units: [__m256i; N]) -> [__m256i; N] {
+    // Interleaved bytes are pairs, interleaved pairs fours, and so on: `run` vectors hold 16 units
+    // of `run` bytes in each lane.
     for power in 0..N.ilog2() {
         let (run, given) = (1 << power, units);
         for first in (0..N).step_by(2 * run) {
@@ -267,14 +273,14 @@ fn in_turn<const N: usize>(mut units: [__m256i; N]) -> [__m256i; N] {
     units
 }
 
-/// Stores 32 elements of T bytes, given byte by byte, as half group `i` of those that have places.
+/// Stores 32 elements of T bytes, given as one vector for each byte, as half group `i` of `out`.
 ///
 /// # Safety
-/// There are places for it.
+/// `out` has that half group.
 #[target_feature(enable = "avx2")]
 #[inline]
-unsafe fn store_interleaved<const T: usize>(joined: [__m256i; T], places: Steps<HALF>, i: usize) {
-    // Vectors are unpacked in two lanes, each for itself: here they are put right at once.
+unsafe fn store_interleaved<const T: usize>(joined: [__m256i; T], out: VectorPtrs<HALF>, i: usize) {
+    // Unpacking works on each lane separately: the lanes are put in order after each step.
     let mut units = joined;
     for power in 0..T.ilog2() {
         let (run, given) = (1 << power, units);
@@ -292,21 +298,21 @@ unsafe fn store_interleaved<const T: usize>(joined: [__m256i; T], places: Steps<
         }
     }
     for (k, vector) in units.into_iter().enumerate() {
-        // SAFETY: a place has the vector's 32 bytes, and the store needs no alignment.
-        unsafe { _mm256_storeu_si256(places.at(i * T + k).cast(), vector) };
+        // SAFETY: our caller's promise; stores need no alignment.
+        unsafe { _mm256_storeu_si256(out.at(i * T + k).cast(), vector) };
     }
 }
 
-/// The bytes of one group, whose bits lie from byte `at` of each plane on: a bit plane's answers are spread over bytes and
-/// compared.
+/// The bytes of one group, whose bits begin at byte `at` of each plane: a plane's bits are spread
+/// over bytes and compared.
 ///
 /// # Safety
-/// 8 bytes may be read there.
+/// Each plane is valid for reads of 8 bytes from `at` on.
 #[target_feature(enable = "avx2")]
 #[inline]
 unsafe fn one_group(planes: &[*const u8; BITS], at: usize) -> [__m256i; 2] {
     let mut halves = [_mm256_setzero_si256(); 2];
-    // Byte i of the spread answers is byte i / 8 of the plane's four; its bit is i mod 8.
+    // Byte i of the spread bits is byte i / 8 of the plane's four; its bit is i mod 8.
     let spread = _mm256_setr_epi64x(
         0x0000_0000_0000_0000,
         0x0101_0101_0101_0101,
@@ -316,12 +322,12 @@ unsafe fn one_group(planes: &[*const u8; BITS], at: usize) -> [__m256i; 2] {
     let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
     for (j, plane) in planes.iter().enumerate() {
         // SAFETY: our caller's promise.
-        let answers = unsafe { plane.add(at).cast::<u64>().read_unaligned() };
+        let bits = unsafe { plane.add(at).cast::<u64>().read_unaligned() };
         let value = _mm256_set1_epi8((1u8 << j).cast_signed());
-        for (half, answers) in halves.iter_mut().zip([answers as u32, (answers >> 32) as u32]) {
-            let bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(answers.cast_signed()), spread);
-            let yes = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
-            *half = _mm256_or_si256(*half, _mm256_and_si256(yes, value));
+        for (half, bits) in halves.iter_mut().zip([bits as u32, (bits >> 32) as u32]) {
+            let bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(bits.cast_signed()), spread);
+            let is_set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
+            *half = _mm256_or_si256(*half, _mm256_and_si256(is_set, value));
         }
     }
     halves

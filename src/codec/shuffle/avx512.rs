@@ -1,4 +1,4 @@
-//! Joins planes with AVX-512: whole vectors of bit matrices are transposed at a time.
+//! Joins planes with AVX-512: one instruction transposes a vector of bit matrices.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
@@ -9,43 +9,43 @@ use std::arch::x86_64::{
 };
 use std::ops::Range;
 
-use super::GROUP;
-use crate::codec::planes::{BITS, Grouping, Planes};
-use crate::codec::rows::{Places, Steps};
+use super::portable::GROUP;
+use crate::codec::planes::{BITS, PlaneKind, Planes};
+use crate::codec::strided::{StridedDst, VectorPtrs};
 
-/// As [`super::join`], for whole groups, which have just these places.
+/// As [`super::join()`], for whole groups that fill `dst`.
 pub(super) fn join<const T: usize>(
     planes: &Planes<'_>,
     groups: Range<usize>,
-    places: &Places<'_, GROUP>,
+    dst: &StridedDst<'_, GROUP>,
 ) {
     debug_assert!(is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("gfni"));
-    assert!(places.count == groups.len() * T, "whole groups");
-    let plane_bytes = groups.end * GROUP / planes.grouping().elements_per_byte();
+    assert!(dst.count == groups.len() * T, "whole groups");
+    let plane_bytes = groups.end * GROUP / planes.kind().elements_per_byte();
     assert!(plane_bytes <= planes.plane_bytes(), "whole groups");
-    // SAFETY: `Kernel::Avx512` comes from `Kernel::available` alone, which asked the machine for these instructions. The
-    // groups lie in the planes and have their places, as was just checked.
+    // SAFETY: `Kernel::available`, the only maker of `Kernel::Avx512`, has detected these
+    // instructions. The groups lie in the planes and fill `dst`, as was just checked.
     unsafe {
-        match planes.grouping() {
-            Grouping::Bytes => bytes(&planes.bytes::<T>(), groups, places.at),
-            Grouping::Bits => bits(planes.begins::<T>(), groups, places.at),
+        match planes.kind() {
+            PlaneKind::Bytes => bytes(&planes.bytes::<T>(), groups, dst.vectors),
+            PlaneKind::Bits => bits(planes.begins::<T>(), groups, dst.vectors),
         }
     }
 }
 
 /// # Safety
-/// Every plane has the bytes of `groups`, and `places` are those of all planes' bytes.
+/// Every plane has the bytes of `groups`, which fill `out`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,gfni")]
-unsafe fn bytes<const T: usize>(planes: &[&[u8]; T], groups: Range<usize>, places: Steps<GROUP>) {
+unsafe fn bytes<const T: usize>(planes: &[&[u8]; T], groups: Range<usize>, out: VectorPtrs<GROUP>) {
     for (i, g) in groups.enumerate() {
-        places.prefetch(T * i..T * (i + 1));
+        out.prefetch(T * i..T * (i + 1));
         let mut joined = [_mm512_setzero_si512(); T];
         for k in 0..T {
             // SAFETY: the group lies in the plane; loads need no alignment.
             joined[k] = unsafe { _mm512_loadu_si512(planes[k].as_ptr().add(g * GROUP).cast()) };
         }
-        // SAFETY: the group has its places.
-        unsafe { store_interleaved(joined, places, i) };
+        // SAFETY: the group lies in `out`.
+        unsafe { store_interleaved(joined, out, i) };
     }
 }
 
@@ -55,12 +55,12 @@ unsafe fn bytes<const T: usize>(planes: &[&[u8]; T], groups: Range<usize>, place
 unsafe fn bits<const T: usize>(
     planes: &[[*const u8; BITS]; T],
     groups: Range<usize>,
-    places: Steps<GROUP>,
+    out: VectorPtrs<GROUP>,
 ) {
     let fours = groups.len() / 4;
     for four in 0..fours {
         let at = 8 * (groups.start + 4 * four);
-        places.prefetch(4 * T * four..4 * T * (four + 1));
+        out.prefetch(4 * T * four..4 * T * (four + 1));
         let mut joined = [[_mm512_setzero_si512(); T]; 4];
         for k in 0..T {
             // SAFETY: each plane has the four groups' 32 bytes from `at` on.
@@ -70,8 +70,8 @@ unsafe fn bits<const T: usize>(
             }
         }
         for (i, joined) in joined.into_iter().enumerate() {
-            // SAFETY: the group has its places.
-            unsafe { store_interleaved(joined, places, 4 * four + i) };
+            // SAFETY: the group lies in `out`.
+            unsafe { store_interleaved(joined, out, 4 * four + i) };
         }
     }
     for i in 4 * fours..groups.len() {
@@ -80,30 +80,30 @@ unsafe fn bits<const T: usize>(
         for k in 0..T {
             for (j, row) in planes[k].iter().enumerate() {
                 // SAFETY: the group has 8 bytes of each bit plane.
-                let answers: u64 = unsafe { row.add(8 * g).cast::<u64>().read_unaligned() };
-                // The bit plane's 64 answers are a mask: its bit is added to those bytes that say yes.
+                let mask: u64 = unsafe { row.add(8 * g).cast::<u64>().read_unaligned() };
+                // 64 bits of a plane are a mask: the value of the bit is added where it is set.
                 let value = _mm512_set1_epi8((1u8 << j).cast_signed());
-                joined[k] = _mm512_mask_add_epi8(joined[k], answers, joined[k], value);
+                joined[k] = _mm512_mask_add_epi8(joined[k], mask, joined[k], value);
             }
         }
-        // SAFETY: the group has its places.
-        unsafe { store_interleaved(joined, places, i) };
+        // SAFETY: the group lies in `out`.
+        unsafe { store_interleaved(joined, out, i) };
     }
 }
 
-/// The bytes of four groups, whose bits lie in eight rows from byte `first` on.
+/// The bytes of four groups, whose bits begin at byte `first` of eight rows.
 ///
-/// 8 bytes of each row are brought together for each group, and transposed as eight 8×8 bit matrices: multiplied with a
-/// matrix over GF(2), the byte `1 << e` gives column e.
+/// For each group, 8 bytes of each row are gathered and transposed as eight 8×8 bit matrices:
+/// multiplied by a matrix over GF(2), the byte `1 << e` gives column e.
 ///
 /// # Safety
-/// Each row has 32 bytes from there on.
+/// Each row is valid for reads of 32 bytes from `first` on.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,gfni")]
 #[inline]
 unsafe fn four_groups(bits: &[*const u8; BITS], first: usize) -> [__m512i; 4] {
     // Rows j and j + 4 in one vector, a group's 8 bytes in each of its quarters.
     let pair = |j: usize| {
-        // SAFETY: rows that our caller lets us read; loads need no alignment.
+        // SAFETY: our caller's promise; loads need no alignment.
         let (low, high) = unsafe {
             let at = |j: usize| _mm256_loadu_si256(bits[j].add(first).cast());
             (at(j), at(j + 4))
@@ -119,15 +119,15 @@ unsafe fn four_groups(bits: &[*const u8; BITS], first: usize) -> [__m512i; 4] {
         _mm512_shuffle_i64x2::<0xdd>(even, even2),
         _mm512_shuffle_i64x2::<0xdd>(odd, odd2),
     ];
-    let bytes = Lanes(MATRICES).load();
+    let bytes = ByteIndices(MATRICES).load();
     let columns = _mm512_set1_epi64(0x8040_2010_0804_0201_u64.cast_signed());
     gathered.map(|rows| {
         _mm512_gf2p8affine_epi64_epi8::<0>(columns, _mm512_permutexvar_epi8(bytes, rows))
     })
 }
 
-/// Where each byte of eight bit matrices comes from: row j of a matrix is its byte 7 − j, and the rows of a group lie in the
-/// order 0, 1, 4, 5, 2, 3, 6, 7.
+/// Where each byte of eight bit matrices comes from: row j of a matrix is its byte 7 − j, and the
+/// rows of a group are in the order 0, 1, 4, 5, 2, 3, 6, 7.
 const MATRICES: [u8; GROUP] = {
     const ORDER: [u8; 8] = [0, 1, 4, 5, 2, 3, 6, 7];
     let mut from = [0; GROUP];
@@ -140,9 +140,9 @@ const MATRICES: [u8; GROUP] = {
     from
 };
 
-/// Where each byte of two vectors comes from that hold the units of two others in turn, by the number of a unit's bytes as a
-/// power of two: unit i of the first is unit 2·i, unit i of the second unit 2·i + 1.
-const TURNS: [[[u8; GROUP]; 2]; 3] = {
+/// Where each byte comes from when two vectors are interleaved in units of 1, 2 and 4 bytes: unit i
+/// of the first becomes unit 2·i, unit i of the second unit 2·i + 1.
+const INTERLEAVE: [[[u8; GROUP]; 2]; 3] = {
     let mut from = [[[0; GROUP]; 2]; 3];
     let mut power = 0;
     while power < from.len() {
@@ -158,10 +158,10 @@ const TURNS: [[[u8; GROUP]; 2]; 3] = {
     from
 };
 
-/// Byte numbers for a permutation.
-struct Lanes([u8; GROUP]);
+/// Byte indices of a permutation.
+struct ByteIndices([u8; GROUP]);
 
-impl Lanes {
+impl ByteIndices {
     #[target_feature(enable = "avx512f")]
     #[inline]
     fn load(&self) -> __m512i {
@@ -170,18 +170,23 @@ impl Lanes {
     }
 }
 
-/// Stores 64 elements of T bytes, given byte by byte, as group `i` of those that have places.
+/// Stores 64 elements of T bytes, given as one vector for each byte, as group `i` of `out`.
 ///
 /// # Safety
-/// There are places for it.
+/// `out` has that group.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,gfni")]
 #[inline]
-unsafe fn store_interleaved<const T: usize>(joined: [__m512i; T], places: Steps<GROUP>, i: usize) {
-    // Bytes in turn are pairs, pairs in turn fours, fours in turn eights: `run` vectors hold 64 units of `run` bytes.
+unsafe fn store_interleaved<const T: usize>(
+    joined: [__m512i; T],
+    out: VectorPtrs<GROUP>,
+    i: usize,
+) {
+    // Interleaved bytes are pairs, interleaved pairs fours, and so on: `run` vectors hold 64 units
+    // of `run` bytes.
     let mut units = joined;
-    for (power, [low, high]) in TURNS.into_iter().enumerate().take(T.ilog2() as usize) {
+    for (power, [low, high]) in INTERLEAVE.into_iter().enumerate().take(T.ilog2() as usize) {
         let (run, given) = (1 << power, units);
-        let (low, high) = (Lanes(low).load(), Lanes(high).load());
+        let (low, high) = (ByteIndices(low).load(), ByteIndices(high).load());
         for first in (0..T).step_by(2 * run) {
             for i in 0..run {
                 let (a, b) = (given[first + i], given[first + run + i]);
@@ -191,7 +196,7 @@ unsafe fn store_interleaved<const T: usize>(joined: [__m512i; T], places: Steps<
         }
     }
     for (k, vector) in units.into_iter().enumerate() {
-        // SAFETY: a place has the vector's 64 bytes, and the store needs no alignment.
-        unsafe { _mm512_storeu_si512(places.at(i * T + k).cast(), vector) };
+        // SAFETY: our caller's promise; stores need no alignment.
+        unsafe { _mm512_storeu_si512(out.at(i * T + k).cast(), vector) };
     }
 }

@@ -3,8 +3,7 @@
 use super::VolumeSpec;
 use super::figures::{Figures, labels_in};
 use crate::Region;
-use crate::codec::checksum;
-use crate::codec::encode::Encoder;
+use crate::codec::{Encoder, checksum};
 use crate::format::array::{ArrayLayout, ChunkCodec};
 use crate::format::attributes::Kind;
 use crate::format::grid::ChunkId;

@@ -1,7 +1,8 @@
-//! Joins parts of rows out of planes of bytes, straight where they belong.
+//! Joins byte planes straight into rows that begin and end anywhere.
 //!
-//! Kernels join whole groups, out of which a part would have to be copied. Here it is joined in steps of which the last ends with
-//! it, so that some elements are joined twice. The instructions are those that every x86-64 has.
+//! The kernels for whole groups would need a buffer, and a copy of a part of it. Here a row is
+//! joined in vectors of elements, the last of which ends with the row, so a few elements are joined
+//! twice but nothing is copied. SSE2 suffices, which every x86-64 has.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
@@ -10,15 +11,16 @@ use std::arch::x86_64::{
     _mm_unpacklo_epi16, _mm_unpacklo_epi32,
 };
 
-use crate::codec::rows::RowsMut;
+use crate::codec::strided::RowsMut;
 
-/// Elements of a step: bytes of a vector.
+/// Elements that are joined at a time: bytes of a vector.
 const STEP: usize = 16;
 
-/// Elements of a step where a row has fewer.
+/// Elements that are joined at a time in rows with fewer than [`STEP`].
 const SHORT_STEP: usize = STEP / 2;
 
-/// Joins elements into `rows`: the first row's from `first` on, each other's `stride` behind the one before.
+/// Joins elements into `rows`: those of the first row begin at element `first`, those of each other
+/// row `stride` elements after those of the row before.
 pub(super) fn join<const T: usize>(
     planes: &[&[u8]; T],
     first: usize,
@@ -49,25 +51,25 @@ pub(super) fn join<const T: usize>(
 fn in_steps<const T: usize, const N: usize>(planes: &[&[u8]; T], row: &mut [[u8; T]]) {
     let last = row.len() - N;
     for at in (0..last).step_by(N).chain([last]) {
-        // SAFETY: every x86-64 has the instruction.
+        // SAFETY: SSE2 is part of x86-64.
         let mut bytes = [unsafe { _mm_setzero_si128() }; T];
         for (bytes, plane) in bytes.iter_mut().zip(planes) {
             let part = plane[at..][..N].as_ptr();
-            // SAFETY: so many bytes are there, and loads need no alignment.
+            // SAFETY: `part` has N bytes; loads need no alignment.
             *bytes = unsafe {
                 if N == STEP { _mm_loadu_si128(part.cast()) } else { _mm_loadl_epi64(part.cast()) }
             };
         }
         let step = &mut row[at..][..N];
-        // The bytes of a short step come first.
+        // The elements of a short step are in the first vectors.
         for (k, vector) in interleaved(bytes).into_iter().take(T * N / STEP).enumerate() {
-            // SAFETY: the step has so many vectors, and stores need no alignment.
+            // SAFETY: the step has as many vectors; stores need no alignment.
             unsafe { _mm_storeu_si128(step.as_mut_ptr().cast::<__m128i>().add(k), vector) };
         }
     }
 }
 
-/// The bytes of vectors in turn: the first of all, then the second of all.
+/// Interleaves the bytes of vectors: first bytes, then second bytes, and so on.
 #[inline(always)]
 fn interleaved<const T: usize>(mut units: [__m128i; T]) -> [__m128i; T] {
     for power in 0..T.ilog2() {
@@ -75,7 +77,7 @@ fn interleaved<const T: usize>(mut units: [__m128i; T]) -> [__m128i; T] {
         for first in (0..T).step_by(2 * run) {
             for i in 0..run {
                 let (a, b) = (given[first + i], given[first + run + i]);
-                // SAFETY: every x86-64 has these instructions.
+                // SAFETY: SSE2 is part of x86-64.
                 (units[first + 2 * i], units[first + 2 * i + 1]) = unsafe {
                     match run {
                         1 => (_mm_unpacklo_epi8(a, b), _mm_unpackhi_epi8(a, b)),

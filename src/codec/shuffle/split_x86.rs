@@ -1,7 +1,7 @@
-//! The planes of whole vectors of elements, with AVX2 or AVX-512.
+//! Splits whole vectors of elements into planes with AVX2 or AVX-512.
 //!
-//! Vectors are taken apart into their even and odd bytes until each holds one byte of all elements; its bits are gathered by
-//! the instructions that collect one of each byte.
+//! Vectors are split into their even and odd bytes until each holds one byte of all elements. Bit
+//! planes come from the instructions that collect one bit of each byte.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
@@ -12,29 +12,29 @@ use std::arch::x86_64::{
     _mm512_test_epi8_mask,
 };
 
-use super::super::super::kernel::Kernel;
-use crate::codec::planes::Grouping;
+use crate::codec::kernel::Kernel;
+use crate::codec::planes::PlaneKind;
 
-/// As [`super::split`] for as many elements as fill whole vectors; says how many those are.
+/// Splits the elements that fill whole vectors, as [`super::split()`] does; returns their number.
 pub(super) fn split<const T: usize>(
     kernel: Kernel,
-    grouping: Grouping,
+    kind: PlaneKind,
     elements: &[u8],
     out: &mut [u8],
 ) -> usize {
     let m = elements.len() / T;
     assert!(m * T == elements.len() && out.len() == elements.len(), "whole elements");
-    // SAFETY: `Kernel::available`, the only maker of kernels, asked the machine for these instructions; both slices have m
-    // elements, of which whole vectors are taken.
+    // SAFETY: `Kernel::available`, the only maker of kernels, has detected these instructions. Both
+    // slices have m elements, of which only whole vectors are accessed.
     unsafe {
         match kernel {
             Kernel::Portable => 0,
             Kernel::Avx2 => {
-                avx2::<T>(grouping, elements.as_ptr(), out.as_mut_ptr(), m);
+                avx2::<T>(kind, elements.as_ptr(), out.as_mut_ptr(), m);
                 m - m % size_of::<__m256i>()
             }
             Kernel::Avx512 => {
-                avx512::<T>(grouping, elements.as_ptr(), out.as_mut_ptr(), m);
+                avx512::<T>(kind, elements.as_ptr(), out.as_mut_ptr(), m);
                 m - m % size_of::<__m512i>()
             }
         }
@@ -42,9 +42,10 @@ pub(super) fn split<const T: usize>(
 }
 
 /// # Safety
-/// At `elements` and at `out` lie `m` elements; for bits `m` is a multiple of 8.
+/// `elements` is valid for reads of `m` elements, `out` for writes of as many; for bits `m` is a
+/// multiple of 8.
 #[target_feature(enable = "avx2")]
-unsafe fn avx2<const T: usize>(grouping: Grouping, elements: *const u8, out: *mut u8, m: usize) {
+unsafe fn avx2<const T: usize>(kind: PlaneKind, elements: *const u8, out: *mut u8, m: usize) {
     const WIDTH: usize = size_of::<__m256i>();
     // Even bytes of each half, then odd ones.
     let apart = _mm256_setr_epi64x(
@@ -56,7 +57,7 @@ unsafe fn avx2<const T: usize>(grouping: Grouping, elements: *const u8, out: *mu
     for first in (0..m / WIDTH).map(|n| n * WIDTH) {
         let mut planes = [_mm256_setzero_si256(); T];
         for (n, plane) in planes.iter_mut().enumerate() {
-            // SAFETY: T vectors hold the elements from `first` on, which are there; loads need no alignment.
+            // SAFETY: T vectors hold the elements from `first` on; loads need no alignment.
             *plane = unsafe { _mm256_loadu_si256(elements.add(first * T + n * WIDTH).cast()) };
         }
         for _ in 0..T.ilog2() {
@@ -71,15 +72,15 @@ unsafe fn avx2<const T: usize>(grouping: Grouping, elements: *const u8, out: *mu
             }
         }
         for (k, mut plane) in planes.into_iter().enumerate() {
-            match grouping {
-                // SAFETY: plane k has m bytes, of which these are `first` and those behind it.
-                Grouping::Bytes => unsafe {
+            match kind {
+                // SAFETY: plane k has m bytes, of which these begin at `first`.
+                PlaneKind::Bytes => unsafe {
                     _mm256_storeu_si256(out.add(k * m + first).cast(), plane);
                 },
-                Grouping::Bits => {
+                PlaneKind::Bits => {
                     for j in (0..8).rev() {
                         let bits = _mm256_movemask_epi8(plane).cast_unsigned();
-                        // SAFETY: bit plane j has m / 8 bytes, the vector's 4 lie at `first` / 8.
+                        // SAFETY: bit plane j has m / 8 bytes; these 4 begin at `first` / 8.
                         unsafe {
                             let to = out.add(k * m + j * (m / 8) + first / 8);
                             to.cast::<u32>().write_unaligned(bits);
@@ -95,15 +96,15 @@ unsafe fn avx2<const T: usize>(grouping: Grouping, elements: *const u8, out: *mu
 /// # Safety
 /// As [`avx2`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-unsafe fn avx512<const T: usize>(grouping: Grouping, elements: *const u8, out: *mut u8, m: usize) {
+unsafe fn avx512<const T: usize>(kind: PlaneKind, elements: *const u8, out: *mut u8, m: usize) {
     const WIDTH: usize = size_of::<__m512i>();
-    // SAFETY: the arrays have the vector's 64 bytes; loads need no alignment.
+    // SAFETY: each array has the vector's 64 bytes; loads need no alignment.
     let [even, odd] =
         ALTERNATE.each_ref().map(|from| unsafe { _mm512_loadu_si512(from.as_ptr().cast()) });
     for first in (0..m / WIDTH).map(|n| n * WIDTH) {
         let mut planes = [_mm512_setzero_si512(); T];
         for (n, plane) in planes.iter_mut().enumerate() {
-            // SAFETY: T vectors hold the elements from `first` on, which are there; loads need no alignment.
+            // SAFETY: T vectors hold the elements from `first` on; loads need no alignment.
             *plane = unsafe { _mm512_loadu_si512(elements.add(first * T + n * WIDTH).cast()) };
         }
         for _ in 0..T.ilog2() {
@@ -115,16 +116,16 @@ unsafe fn avx512<const T: usize>(grouping: Grouping, elements: *const u8, out: *
             }
         }
         for (k, plane) in planes.into_iter().enumerate() {
-            match grouping {
-                // SAFETY: plane k has m bytes, of which these are `first` and those behind it.
-                Grouping::Bytes => unsafe {
+            match kind {
+                // SAFETY: plane k has m bytes, of which these begin at `first`.
+                PlaneKind::Bytes => unsafe {
                     _mm512_storeu_si512(out.add(k * m + first).cast(), plane);
                 },
-                Grouping::Bits => {
+                PlaneKind::Bits => {
                     for j in 0..8 {
                         let one = _mm512_set1_epi8((1u8 << j).cast_signed());
                         let bits = _mm512_test_epi8_mask(plane, one);
-                        // SAFETY: bit plane j has m / 8 bytes, the vector's 8 lie at `first` / 8.
+                        // SAFETY: bit plane j has m / 8 bytes; these 8 begin at `first` / 8.
                         unsafe {
                             let to = out.add(k * m + j * (m / 8) + first / 8);
                             to.cast::<u64>().write_unaligned(bits);

@@ -1,0 +1,62 @@
+//! Splits elements into planes with the best kernel of the CPU.
+
+use super::portable;
+#[cfg(target_arch = "x86_64")]
+use super::split_x86;
+use crate::codec::kernel::Kernel;
+use crate::codec::planes::PlaneKind;
+
+/// Splits `elements`, of `t` bytes each, into planes in `out`, which is as long.
+///
+/// A number of elements that is no multiple of 8 cannot be split into bits: they are copied.
+pub(in crate::codec) fn split(
+    kernel: Kernel,
+    kind: PlaneKind,
+    elements: &[u8],
+    out: &mut [u8],
+    t: usize,
+) {
+    if kind == PlaneKind::Bits && !(elements.len() / t).is_multiple_of(8) {
+        out.copy_from_slice(elements);
+        return;
+    }
+    let done = match kernel {
+        Kernel::Portable => 0,
+        #[cfg(target_arch = "x86_64")]
+        _ => match t {
+            1 => split_x86::split::<1>(kernel, kind, elements, out),
+            2 => split_x86::split::<2>(kernel, kind, elements, out),
+            4 => split_x86::split::<4>(kernel, kind, elements, out),
+            8 => split_x86::split::<8>(kernel, kind, elements, out),
+            _ => unreachable!("elements of {t} bytes: data types have 1, 2, 4 or 8"),
+        },
+    };
+    portable::split(kind, elements, out, t, done);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_agree() {
+        for &kernel in Kernel::available() {
+            for t in [1, 2, 4, 8] {
+                for m in [1, 8, 9, 63, 64, 72, 200, 1000, 4096] {
+                    let elements: Vec<u8> =
+                        (0..m * t).map(|i| (i * 37 + i / 7 + i * i / 91) as u8).collect();
+                    for kind in [PlaneKind::Bytes, PlaneKind::Bits] {
+                        let (mut expected, mut found) = (vec![0; m * t], vec![0xa5; m * t]);
+                        if kind == PlaneKind::Bits && m % 8 != 0 {
+                            expected.clone_from(&elements);
+                        } else {
+                            portable::split(kind, &elements, &mut expected, t, 0);
+                        }
+                        split(kernel, kind, &elements, &mut found, t);
+                        assert!(found == expected, "{kernel:?} {kind:?} t {t} m {m}");
+                    }
+                }
+            }
+        }
+    }
+}
