@@ -1,8 +1,9 @@
 //! Patches out of volumes bigger than RAM.
 //!
-//! A data set is converted once (by `voxquarry-ingest`) into a patch-aligned, compressed store: a strict profile of
-//! Zarr v3 and OME-Zarr 0.5, described in `format-spec/`. This crate reads it through a memory map, draws patch
-//! locations, and blends overlapping predictions back into one volume.
+//! A data set is converted once (by `voxquarry-ingest`) into a patch-aligned, compressed store: a
+//! strict profile of Zarr v3 and OME-Zarr 0.5, described in `format-spec/`. This crate reads it
+//! through a memory map, draws patch locations, and blends overlapping predictions back into one
+//! volume.
 
 #[cfg(not(target_endian = "little"))]
 compile_error!(
@@ -19,7 +20,7 @@ mod geometry;
 mod level;
 mod prefetch;
 mod process;
-pub mod queue;
+mod queue;
 pub mod sample;
 mod source;
 pub mod store;
@@ -30,7 +31,10 @@ pub use dtype::{Dtype, Voxel};
 pub use error::{Error, Fault, Result};
 pub use geometry::{Affine, Padding, Region, Size3};
 pub use half::{bf16, f16};
-pub use queue::{Batch, Queue};
+pub use queue::{
+    Batch, BatchPoll, Batches, Eviction, Queue, QueueOptions, QueueState, QueueStats, QueueVolume,
+    Sampler, ShuffleMode,
+};
 pub use sample::{
     GridSampler, LabelSampler, PatchLocation, RandomSampler, UniformSampler, WeightedSampler,
 };

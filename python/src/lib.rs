@@ -8,11 +8,12 @@
 
 mod aggregate;
 mod arguments;
+mod batch_owner;
 mod dataset;
 mod errors;
 mod index;
 mod ingest;
-mod lend;
+
 mod queue;
 mod sample;
 mod voxels;

@@ -6,15 +6,15 @@ use std::time::Duration;
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyType};
-use voxquarry::queue::{
-    Batches, Eviction, Poll, QueueOptions, QueueState, QueueVolume, Sampler, Shuffle,
+use voxquarry::{
+    Batch, BatchPoll, Batches, Error, Eviction, PatchLocation, QueueOptions, QueueState,
+    QueueVolume, Sampler, ShuffleMode,
 };
-use voxquarry::{Batch, Error, PatchLocation};
 
 use crate::arguments::{bytes, named, natural, padding};
+use crate::batch_owner;
 use crate::dataset::Dataset;
 use crate::errors::{raise, usage};
-use crate::lend::{self, Lent};
 use crate::sample::{GridSampler, random_sampler};
 
 /// Batches of patches for training, read ahead by threads in an order that is known in advance.
@@ -98,10 +98,10 @@ impl Queue {
         eviction: &str,
         threads: Option<usize>,
     ) -> PyResult<Self> {
-        let (store, defaults) = (&dataset.get().0, QueueOptions::default());
+        let store = &dataset.get().0;
         let patches = match sampler.cast::<GridSampler>() {
-            Ok(grid) => Sampler::Grid(grid.get().0.clone()),
-            Err(_) => Sampler::Random(random_sampler(sampler)?),
+            Ok(grid) => Sampler::from(grid.get().0.clone()),
+            Err(_) => Sampler::from(random_sampler(sampler)?),
         };
         let subjects =
             subjects.map(|value| self::subjects(value, patches_per_subject)).transpose()?;
@@ -120,43 +120,55 @@ impl Queue {
                 "volume {name:?}: a batch has something else by that name; ingest it under another"
             )));
         }
-        let size = |value: Option<&Bound<'py, PyAny>>, what, default| {
-            value.map_or(Ok(default), |value| bytes(value, what))
+        let size = |value: Option<&Bound<'py, PyAny>>, name| {
+            value.map(|value| bytes(value, name)).transpose()
         };
         let memory = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let batch_size = memory(batch_size);
-        let options = QueueOptions {
-            volumes: paddings(&volumes, padding, patches.padding())?,
-            subjects,
-            patches_per_subject,
-            batch_size,
-            buffer_bytes: size(buffer_bytes, "buffer_bytes", defaults.buffer_bytes)?,
-            cache_bytes: cache_bytes.map(|v| bytes(v, "cache_bytes").map(memory)).transpose()?,
-            eviction: named(&EVICTIONS, "eviction", eviction)?,
-            shuffle: named(&SHUFFLES, "shuffle", shuffle)?,
-            window_bytes: size(window_bytes, "window_bytes", defaults.window_bytes)?,
-            seed,
-            rank,
-            world_size,
-            drop_last,
-            threads,
-        };
+        let buffer_bytes = size(buffer_bytes, "buffer_bytes")?;
+        let window_bytes = size(window_bytes, "window_bytes")?;
+        let cache_bytes = size(cache_bytes, "cache_bytes")?.map(memory);
         let keywords = PyDict::new(py);
         keywords.set_item("volumes", &volumes)?;
         keywords.set_item("patches_per_subject", patches_per_subject)?;
         keywords.set_item("batch_size", batch_size)?;
-        keywords.set_item("buffer_bytes", options.buffer_bytes)?;
+        keywords.set_item("buffer_bytes", buffer_bytes)?;
         keywords.set_item("shuffle", shuffle)?;
         keywords.set_item("seed", seed)?;
         keywords.set_item("rank", rank)?;
         keywords.set_item("world_size", world_size)?;
         keywords.set_item("drop_last", drop_last)?;
-        keywords.set_item("subjects", options.subjects.clone())?;
+        keywords.set_item("subjects", &subjects)?;
         keywords.set_item("padding", padding)?;
-        keywords.set_item("window_bytes", options.window_bytes)?;
-        keywords.set_item("cache_bytes", options.cache_bytes)?;
+        keywords.set_item("window_bytes", window_bytes)?;
+        keywords.set_item("cache_bytes", cache_bytes)?;
         keywords.set_item("eviction", eviction)?;
         keywords.set_item("threads", threads)?;
+        let mut options = QueueOptions::default()
+            .volumes(padded(&volumes, padding)?)
+            .patches_per_subject(patches_per_subject)
+            .batch_size(batch_size)
+            .eviction(named(&EVICTIONS, "eviction", eviction)?)
+            .shuffle(named(&SHUFFLES, "shuffle", shuffle)?)
+            .seed(seed)
+            .rank(rank)
+            .world_size(world_size)
+            .drop_last(drop_last);
+        if let Some(subjects) = subjects {
+            options = options.subjects(subjects);
+        }
+        if let Some(bytes) = buffer_bytes {
+            options = options.buffer_bytes(bytes);
+        }
+        if let Some(bytes) = window_bytes {
+            options = options.window_bytes(bytes);
+        }
+        if let Some(bytes) = cache_bytes {
+            options = options.cache_bytes(bytes);
+        }
+        if let Some(threads) = threads {
+            options = options.threads(threads);
+        }
         let engine = py.detach(|| voxquarry::Queue::new(store, patches, options)).map_err(raise)?;
         Ok(Self {
             engine,
@@ -175,20 +187,20 @@ impl Queue {
 
     /// Reads the epoch: from its beginning, or from where a loaded state is.
     fn __iter__(&self, py: Python<'_>) -> PyResult<QueueIterator> {
-        self.every(py, 1, 0)
+        self.shard(py, 1, 0)
     }
 
-    /// Reads every ``step``-th of the batches that iterating would give, from number ``first`` on: the part of one of several
-    /// worker processes that take turns.
+    /// Reads the batches ``index``, ``index + num_shards``, … of those that iterating would give, so that several
+    /// worker processes divide an epoch among themselves.
     ///
-    /// A state that is taken meanwhile begins with the next batch of these.
+    /// A state that is taken during the iteration continues with the next batch of this shard.
     ///
     /// Args:
-    ///     step: How many take turns, at least 1.
-    ///     first: The number of the first batch, from where the iteration begins.
-    #[pyo3(signature = (step, first=0))]
-    fn every(&self, py: Python<'_>, step: u64, first: u64) -> PyResult<QueueIterator> {
-        let batches = py.detach(|| self.engine.every(step, first)).map_err(raise)?;
+    ///     num_shards: Number of shards, at least 1.
+    ///     index: Number of the shard. One of ``num_shards`` or more leaves out the first batches of the shard
+    ///         ``index % num_shards``.
+    fn shard(&self, py: Python<'_>, num_shards: u64, index: u64) -> PyResult<QueueIterator> {
+        let batches = py.detach(|| self.engine.shard(num_shards, index)).map_err(raise)?;
         Ok(QueueIterator { batches: Mutex::new(Some(batches)), volumes: self.volumes.clone() })
     }
 
@@ -209,9 +221,10 @@ impl Queue {
         state_dict(py, self.engine.state())
     }
 
-    /// The state that the next iteration begins with: the epoch's beginning, or a state that was loaded and not yet read from.
-    fn beginning<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        state_dict(py, self.engine.beginning())
+    /// The state at which the next iteration starts: the last loaded state if nothing has been read since, otherwise the
+    /// start of the epoch.
+    fn start_state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        state_dict(py, self.engine.start_state())
     }
 
     /// The next iteration begins with the patch that was due when the state was taken.
@@ -361,8 +374,8 @@ fn state_dict(py: Python<'_>, state: QueueState) -> PyResult<Bound<'_, PyDict>> 
 /// What a batch has beside its volumes.
 const KEYS: [&str; 2] = ["location", "subject"];
 
-const SHUFFLES: [(&str, Shuffle); 3] =
-    [("global", Shuffle::Global), ("window", Shuffle::Window), ("none", Shuffle::None)];
+const SHUFFLES: [(&str, ShuffleMode); 3] =
+    [("global", ShuffleMode::Global), ("window", ShuffleMode::Window), ("none", ShuffleMode::None)];
 const EVICTIONS: [(&str, Eviction); 2] =
     [("farthest", Eviction::Farthest), ("oldest", Eviction::Oldest)];
 
@@ -387,12 +400,12 @@ impl QueueIterator {
             // The lock is never held by who holds the GIL, so another thread that waits here stops nobody.
             let poll = || {
                 let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
-                batches.as_mut().map_or(Ok(Poll::End), |batches| batches.poll(WAIT))
+                batches.as_mut().map_or(Ok(BatchPoll::End), |batches| batches.poll(WAIT))
             };
             match py.detach(poll).map_err(|error| raise_in_patch(py, error))? {
-                Poll::Ready(batch) => return self.dictionary(py, batch).map(Some),
-                Poll::Pending => py.check_signals()?,
-                Poll::End => return Ok(None),
+                BatchPoll::Ready(batch) => return self.dictionary(py, batch).map(Some),
+                BatchPoll::Pending => py.check_signals()?,
+                BatchPoll::End => return Ok(None),
             }
         }
     }
@@ -414,10 +427,9 @@ impl QueueIterator {
         let corners: Vec<i64> = locations.iter().flat_map(corners).collect();
         let corners = PyArray1::from_vec(py, corners).reshape([locations.len(), 6])?;
         let subjects = PyList::new(py, locations.iter().map(|location| &*location.subject))?;
-        let lent = Lent::new(py, batch)?;
         let dictionary = PyDict::new(py);
-        for (i, name) in self.volumes.iter().enumerate() {
-            dictionary.set_item(name, lend::array(&lent, i))?;
+        for (name, array) in self.volumes.iter().zip(batch_owner::arrays(py, batch)?) {
+            dictionary.set_item(name, array)?;
         }
         let [location, subject] = KEYS;
         dictionary.set_item(location, corners)?;
@@ -483,12 +495,8 @@ fn subjects(value: &Bound<'_, PyAny>, each: u64) -> PyResult<Vec<(String, u64)>>
     Ok(names.into_iter().map(|name| (name, each)).collect())
 }
 
-/// Each volume with its padding.
-fn paddings(
-    volumes: &[String],
-    value: Option<&Bound<'_, PyAny>>,
-    default: voxquarry::Padding,
-) -> PyResult<Vec<QueueVolume>> {
+/// Each volume with its padding; the sampler's own where none is given.
+fn padded(volumes: &[String], value: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<QueueVolume>> {
     let mapping = value.and_then(|value| value.cast::<PyMapping>().ok());
     if let Some(mapping) = mapping {
         for name in mapping.keys()?.iter() {
@@ -503,9 +511,11 @@ fn paddings(
             Some(_) => None,
             None => value.cloned(),
         };
-        let own = own.filter(|value| !value.is_none());
-        let padding = own.map_or(Ok(default), |value| padding(Some(&value)))?;
-        Ok(QueueVolume { name: name.clone(), padding })
+        let volume = QueueVolume::new(name);
+        match own.filter(|value| !value.is_none()) {
+            Some(value) => Ok(volume.padding(padding(Some(&value))?)),
+            None => Ok(volume),
+        }
     };
     volumes.iter().map(volume).collect()
 }

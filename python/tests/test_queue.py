@@ -180,7 +180,7 @@ def test_a_state_is_good_for_other_ranks_and_batches(store: vq.Dataset) -> None:
     rest = [place for step in zip(*map(places, two), strict=True) for place in step]
     assert rest == (everything * 2)[12:26]
     three = queue_of(store, world_size=5)
-    with pytest.raises(vq.UsageError, match=r"position 12 .* world_size 5"):
+    with pytest.raises(vq.UsageError, match=r"position 12: .* world_size 5"):
         three.load_state_dict(four.state_dict())
 
 

@@ -1,8 +1,8 @@
-//! Memory of batches: filled by threads together, lent to the consumer, and used again.
+//! The memory of batches: threads fill it together, the consumer reads it, then it is reused.
 //!
 //! # Invariants
-//! - A patch's bytes are written by whoever claimed the patch, and each is claimed once.
-//! - A buffer leaves its filling only when every claim on it has ended.
+//! - Only the holder of a patch's claim writes that patch's bytes, and each patch is claimed once.
+//! - A buffer leaves its [`PartialBatch`] only after every claim on it has been dropped.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
@@ -10,27 +10,26 @@ use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::layout::Layout;
+use super::batch_layout::BatchLayout;
 
-/// Zeroed memory, aligned for every dtype.
+/// Memory of one batch: zeroed when new, aligned for every dtype.
 #[derive(Debug)]
-pub(super) struct Buffer {
+pub(super) struct BatchBuffer {
     memory: *mut [u64],
 }
 
-// SAFETY: the memory is the buffer's own; `Filling` says who may write to it.
-unsafe impl Send for Buffer {}
-// SAFETY: as above: through a shared buffer bytes are only read.
-unsafe impl Sync for Buffer {}
+// SAFETY: the buffer owns its memory; `PartialBatch` decides which thread writes which part.
+unsafe impl Send for BatchBuffer {}
+// SAFETY: a shared reference to a buffer only reads.
+unsafe impl Sync for BatchBuffer {}
 
-impl Buffer {
+impl BatchBuffer {
     pub(super) fn new(bytes: usize) -> Self {
         let words = vec![0u64; bytes.div_ceil(size_of::<u64>())];
         Self { memory: Box::into_raw(words.into_boxed_slice()) }
     }
 
-    /// The first byte, through which whoever owns the buffer may write.
-    pub(super) fn base(&self) -> *mut u8 {
+    fn base(&self) -> *mut u8 {
         self.memory.cast()
     }
 
@@ -38,66 +37,78 @@ impl Buffer {
         self.memory.len() * size_of::<u64>()
     }
 
-    /// Some of its bytes; nobody writes to a buffer that can be seen, but its owner.
-    pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
+    fn check(&self, range: &Range<usize>) {
         assert!(range.start <= range.end && range.end <= self.len(), "bytes of the buffer");
-        // SAFETY: in the buffer; while it is being filled `Filling` hides it, so nobody writes. `tests/queue.rs` watches it.
+    }
+
+    /// Some of its bytes.
+    pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
+        self.check(&range);
+        // SAFETY: the range lies in the buffer. `PartialBatch` hides a buffer while threads write
+        // to it, so nothing writes behind this reference. `tests/queue.rs` watches it.
         unsafe { slice::from_raw_parts(self.base().add(range.start), range.len()) }
+    }
+
+    /// Some of its bytes, to be written.
+    pub(super) fn bytes_mut(&mut self, range: Range<usize>) -> &mut [u8] {
+        self.check(&range);
+        // SAFETY: as for `bytes`, and the exclusive reference keeps readers away.
+        unsafe { slice::from_raw_parts_mut(self.base().add(range.start), range.len()) }
     }
 }
 
-impl Drop for Buffer {
+impl Drop for BatchBuffer {
     fn drop(&mut self) {
-        // SAFETY: it came from a box, and nobody else frees it.
+        // SAFETY: `new` took the memory from a box, and nothing else frees it.
         drop(unsafe { Box::from_raw(self.memory) });
     }
 }
 
-/// A batch that is being filled.
+/// A batch that threads are filling.
 #[derive(Debug)]
-pub(super) struct Filling {
-    layout: Arc<Layout>,
+pub(super) struct PartialBatch {
+    layout: Arc<BatchLayout>,
     patches: usize,
     base: *mut u8,
     claimed: AtomicUsize,
     ended: AtomicUsize,
-    buffer: Mutex<Option<Buffer>>,
+    buffer: Mutex<Option<BatchBuffer>>,
 }
 
-// SAFETY: `base` points into `buffer`; parts of it are handed out once each, see `Filling::claim`.
-unsafe impl Send for Filling {}
+// SAFETY: `base` points into `buffer`; `PartialBatch::claim` hands out each part of it once.
+unsafe impl Send for PartialBatch {}
 // SAFETY: as above.
-unsafe impl Sync for Filling {}
+unsafe impl Sync for PartialBatch {}
 
-/// One patch of a filling, claimed.
-pub(super) struct Claim {
-    filling: Arc<Filling>,
+/// The exclusive right to write one patch of a batch.
+pub(super) struct PatchClaim {
+    batch: Arc<PartialBatch>,
     index: usize,
 }
 
-impl Filling {
-    /// A batch of `patches` in a buffer that the layout has measured.
-    pub(super) fn new(layout: Arc<Layout>, patches: usize, buffer: Buffer) -> Self {
+impl PartialBatch {
+    /// A batch of `patches` patches in `buffer`, which is as large as `layout` asks.
+    pub(super) fn new(layout: Arc<BatchLayout>, patches: usize, buffer: BatchBuffer) -> Self {
         assert!(patches <= layout.batch_size && layout.batch_bytes <= buffer.len());
         let (base, buffer) = (buffer.base(), Mutex::new(Some(buffer)));
         let (claimed, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
         Self { layout, patches, base, claimed, ended, buffer }
     }
 
-    /// The next patch that nobody has.
-    pub(super) fn claim(self: &Arc<Self>) -> Option<Claim> {
+    /// Claims the next unclaimed patch.
+    pub(super) fn claim(self: &Arc<Self>) -> Option<PatchClaim> {
         let next = |n: usize| (n < self.patches).then_some(n + 1);
         let index = self.claimed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()?;
-        Some(Claim { filling: self.clone(), index })
+        Some(PatchClaim { batch: self.clone(), index })
     }
 
-    /// Whether every patch was claimed and every claim has ended.
+    /// Whether every patch was claimed and every claim has been dropped.
     pub(super) fn is_full(&self) -> bool {
         self.ended.load(Ordering::Acquire) == self.patches
     }
 
     /// The buffer, if it is full.
-    pub(super) fn take(&self) -> Option<Buffer> {
+    pub(super) fn take(&self) -> Option<BatchBuffer> {
         if !self.is_full() {
             return None;
         }
@@ -105,27 +116,28 @@ impl Filling {
     }
 }
 
-impl Claim {
-    /// Which patch of the batch.
+impl PatchClaim {
+    /// The patch's index in the batch.
     pub(super) fn index(&self) -> usize {
         self.index
     }
 
-    pub(super) fn filling(&self) -> &Arc<Filling> {
-        &self.filling
+    pub(super) fn batch(&self) -> &Arc<PartialBatch> {
+        &self.batch
     }
 
-    /// Where the patch's voxels of a volume go.
+    /// The memory of the patch's voxels in a volume.
     pub(super) fn bytes(&mut self, volume: usize) -> &mut [u8] {
-        let range = self.filling.layout.patch(volume, self.index);
-        // SAFETY: the layout's ranges of different patches and volumes are disjoint parts of the buffer; a patch is claimed
-        // once, `self` is borrowed for as long as the bytes are, and the buffer is not taken before the claim has ended.
-        unsafe { slice::from_raw_parts_mut(self.filling.base.add(range.start), range.len()) }
+        let range = self.batch.layout.patch(volume, self.index);
+        // SAFETY: the layout's ranges of different patches and volumes are disjoint parts of the
+        // buffer. `claim` hands out a patch once, `self` stays borrowed as long as the bytes, and
+        // `take` leaves the buffer alone until this claim is dropped. `tests/queue.rs` watches it.
+        unsafe { slice::from_raw_parts_mut(self.batch.base.add(range.start), range.len()) }
     }
 }
 
-impl Drop for Claim {
+impl Drop for PatchClaim {
     fn drop(&mut self) {
-        self.filling.ended.fetch_add(1, Ordering::Release);
+        self.batch.ended.fetch_add(1, Ordering::Release);
     }
 }

@@ -1,113 +1,57 @@
-//! What a queue is made with, and making it.
+//! The options of a queue.
 
-use std::sync::Arc;
-use std::thread::available_parallelism;
+use super::epoch_plan::ShuffleMode;
+use super::lookahead_cache::Eviction;
+use crate::Padding;
 
-use rayon::prelude::*;
-
-use super::layout::Layout;
-use super::plan::{Plan, Share};
-use super::readers::{Session, in_subject};
-use super::shelf::Open;
-use super::stats::Counters;
-use super::{Eviction, Inner, Progress, Shuffle};
-use crate::process::PerProcess;
-use crate::sample::Border;
-use crate::store::Pool;
-use crate::{
-    Dataset, Error, GridSampler, Padding, RandomSampler, Result, Size3, UniformSampler, Volume,
-};
-
-/// Subjects whose size stands for the others' where a window of bytes becomes one of subjects.
-const SIZED_SUBJECTS: usize = 16;
-
-/// Where a queue's patches lie.
-#[derive(Clone, Debug)]
-pub enum Sampler {
-    /// So many random patches of each subject, other ones in each epoch.
-    Random(RandomSampler),
-    /// Every patch of a grid over each subject.
-    Grid(GridSampler),
-}
-
-impl Sampler {
-    /// Voxels of a patch, `(z, y, x)`.
-    pub fn patch_size(&self) -> Size3 {
-        match self {
-            Self::Random(sampler) => sampler.patch_size(),
-            Self::Grid(sampler) => sampler.patch_size(),
-        }
-    }
-
-    /// How patches are read that leave the volume, if nobody says.
-    pub fn padding(&self) -> Padding {
-        match self {
-            Self::Random(sampler) if sampler.border() == Border::Pad => Padding::Constant(0.0),
-            Self::Random(_) => Padding::Refuse,
-            Self::Grid(sampler) => sampler.padding().unwrap_or(Padding::Refuse),
-        }
-    }
-}
-
-impl From<RandomSampler> for Sampler {
-    fn from(sampler: RandomSampler) -> Self {
-        Self::Random(sampler)
-    }
-}
-
-impl From<UniformSampler> for Sampler {
-    fn from(sampler: UniformSampler) -> Self {
-        Self::Random(sampler.into())
-    }
-}
-
-impl From<GridSampler> for Sampler {
-    fn from(sampler: GridSampler) -> Self {
-        Self::Grid(sampler)
-    }
-}
-
-/// A volume that is read of every patch.
+/// A volume that a queue reads of every patch.
+///
+/// A name converts into it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QueueVolume {
-    /// Its name in the subjects.
-    pub name: String,
-    /// What lies outside of it.
-    pub padding: Padding,
+    pub(super) name: String,
+    pub(super) padding: Option<Padding>,
 }
 
-/// How a queue is made.
+impl QueueVolume {
+    /// The volume of that name, padded as the sampler asks (see
+    /// [`Sampler::padding`](crate::Sampler::padding)).
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), padding: None }
+    }
+
+    /// Pads patches that leave this volume with `padding`.
+    #[must_use]
+    pub fn padding(mut self, padding: Padding) -> Self {
+        self.padding = Some(padding);
+        self
+    }
+}
+
+impl<S: Into<String>> From<S> for QueueVolume {
+    fn from(name: S) -> Self {
+        Self::new(name)
+    }
+}
+
+/// Options of [`Queue::new`](crate::Queue::new): every setter changes one of the defaults.
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct QueueOptions {
-    /// What is read of every patch; of the same dtype and number of channels in all subjects.
-    pub volumes: Vec<QueueVolume>,
-    /// Names of subjects and how many patches of each an epoch has, in the order of [`Shuffle::None`]; one may be named again.
-    /// `None`: all subjects of the data set, each with `patches_per_subject`. A grid has its own number of patches.
-    pub subjects: Option<Vec<(String, u64)>>,
-    /// Random patches of a subject in an epoch.
-    pub patches_per_subject: u64,
-    /// Patches in a batch; the last of an epoch may have fewer.
-    pub batch_size: usize,
-    /// Memory of batches that the consumer does not have yet.
-    pub buffer_bytes: u64,
-    /// Memory of decoded chunks; `None`: as the data set was opened with.
-    pub cache_bytes: Option<usize>,
-    /// Which decoded chunk has to go.
-    pub eviction: Eviction,
-    /// In which order patches come.
-    pub shuffle: Shuffle,
-    /// Voxels, in bytes, of the subjects that [`Shuffle::Window`] has in use at a time.
-    pub window_bytes: u64,
-    /// The user's seed, for samples and order.
-    pub seed: u64,
-    /// Which of the ranks this is.
-    pub rank: u64,
-    /// Processes that share each epoch.
-    pub world_size: u64,
-    /// Whether patches that do not fill a batch on every rank are left out.
-    pub drop_last: bool,
-    /// Threads that read; `None`: as the data set was opened with.
-    pub threads: Option<usize>,
+    pub(super) volumes: Vec<QueueVolume>,
+    pub(super) subjects: Option<Vec<(String, u64)>>,
+    pub(super) patches_per_subject: u64,
+    pub(super) batch_size: usize,
+    pub(super) buffer_bytes: u64,
+    pub(super) cache_bytes: Option<usize>,
+    pub(super) eviction: Eviction,
+    pub(super) shuffle: ShuffleMode,
+    pub(super) window_bytes: u64,
+    pub(super) seed: u64,
+    pub(super) rank: u64,
+    pub(super) world_size: u64,
+    pub(super) drop_last: bool,
+    pub(super) threads: Option<usize>,
 }
 
 impl Default for QueueOptions {
@@ -120,7 +64,7 @@ impl Default for QueueOptions {
             buffer_bytes: 512 << 20,
             cache_bytes: None,
             eviction: Eviction::Farthest,
-            shuffle: Shuffle::Global,
+            shuffle: ShuffleMode::Global,
             window_bytes: 1 << 30,
             seed: 0,
             rank: 0,
@@ -131,93 +75,98 @@ impl Default for QueueOptions {
     }
 }
 
-/// Checks the options and opens what has to be known.
-pub(super) fn build(dataset: &Dataset, sampler: Sampler, options: QueueOptions) -> Result<Inner> {
-    let QueueOptions { volumes, batch_size, buffer_bytes, .. } = options;
-    if volumes.is_empty() {
-        return Err(Error::usage("volumes: a queue reads at least one"));
+impl QueueOptions {
+    /// The volumes that are read of every patch, at least one; each has the same dtype and number
+    /// of channels in all subjects.
+    pub fn volumes<V: Into<QueueVolume>>(mut self, volumes: impl IntoIterator<Item = V>) -> Self {
+        self.volumes = volumes.into_iter().map(Into::into).collect();
+        self
     }
-    if let Some(i) =
-        (1..volumes.len()).find(|&i| volumes[..i].iter().any(|v| v.name == volumes[i].name))
-    {
-        return Err(Error::usage(format!("volumes: {:?} is named twice", volumes[i].name)));
+
+    /// The subjects and the number of patches of each in an epoch, in the order of
+    /// [`ShuffleMode::None`]; by default all subjects of the dataset.
+    ///
+    /// A subject may be listed again. A grid sampler has its own numbers of patches.
+    pub fn subjects<N: Into<String>>(
+        mut self,
+        subjects: impl IntoIterator<Item = (N, u64)>,
+    ) -> Self {
+        self.subjects = Some(subjects.into_iter().map(|(name, n)| (name.into(), n)).collect());
+        self
     }
-    if options.subjects.is_none() && options.patches_per_subject == 0 {
-        return Err(Error::usage("patches_per_subject 0: expected at least 1"));
+
+    /// Random patches of a subject in an epoch, unless [`QueueOptions::subjects`] says otherwise; 8
+    /// by default.
+    pub fn patches_per_subject(mut self, patches_per_subject: u64) -> Self {
+        self.patches_per_subject = patches_per_subject;
+        self
     }
-    let threads = options.threads.or(dataset.options().threads);
-    let threads = threads.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
-    if threads == 0 {
-        return Err(Error::usage("threads 0: expected at least 1"));
+
+    /// Patches in a batch; the last batch of an epoch may have fewer; 4 by default.
+    pub fn batch_size(mut self, batch_size: usize) -> Self {
+        self.batch_size = batch_size;
+        self
     }
-    let named = options.subjects.unwrap_or_else(|| {
-        let each = |name: &String| (name.clone(), options.patches_per_subject);
-        dataset.subjects().iter().map(each).collect()
-    });
-    for (name, _) in &named {
-        if dataset.subjects().binary_search(name).is_err() {
-            dataset.subject(name)?;
-        }
+
+    /// Memory for batches that the consumer has not taken yet; 512 MiB by default.
+    pub fn buffer_bytes(mut self, buffer_bytes: u64) -> Self {
+        self.buffer_bytes = buffer_bytes;
+        self
     }
-    let open = |name: &str| {
-        let opened = Open::new(dataset, name, &volumes, &sampler);
-        opened.map_err(|source| in_subject(name, source))
-    };
-    let first = named.first().map(|(name, _)| open(name)).transpose()?;
-    let batch_volumes = first.as_ref().map_or(&[][..], |first| &first.volumes);
-    let share_of = |total| {
-        let batch = batch_size as u64;
-        Share::new(total, options.rank, options.world_size, batch, options.drop_last)
-    };
-    share_of(0)?;
-    let layout = Layout::new(sampler.patch_size(), batch_size, batch_volumes)?;
-    if layout.batch_bytes as u64 > buffer_bytes {
-        return Err(Error::usage(format!(
-            "buffer_bytes {buffer_bytes}: one batch of {batch_size} patches takes {} bytes: give it at least that, or make \
-             smaller batches",
-            layout.batch_bytes
-        )));
+
+    /// Memory for decoded chunks; by default that of the dataset's own cache.
+    pub fn cache_bytes(mut self, cache_bytes: usize) -> Self {
+        self.cache_bytes = Some(cache_bytes);
+        self
     }
-    let counts = match &sampler {
-        Sampler::Random(_) => named.iter().map(|(_, count)| *count).collect(),
-        Sampler::Grid(_) => Pool::new(Some(threads)).install(|| {
-            let patches = |(name, _): &(String, u64)| Ok(open(name)?.grid_patches().unwrap_or(0));
-            named.par_iter().map(patches).collect::<Result<Vec<u64>>>()
-        })??,
-    };
-    let window_entries = match options.shuffle {
-        Shuffle::Window => {
-            let step = named.len().div_ceil(SIZED_SUBJECTS).max(1);
-            let bytes = |(name, _): &(String, u64)| -> Result<u64> {
-                let volumes = open(name)?.volumes;
-                let bytes = |v: &Volume| v.statistics().voxels * v.dtype().size() as u64;
-                Ok(volumes.iter().map(bytes).sum())
-            };
-            let sizes = named.iter().step_by(step).map(bytes).collect::<Result<Vec<u64>>>()?;
-            let mean = sizes.iter().sum::<u64>() / (sizes.len() as u64).max(1);
-            usize::try_from(options.window_bytes / mean.max(1)).unwrap_or(usize::MAX)
-        }
-        Shuffle::Global | Shuffle::None => 0,
-    };
-    let subjects = named.iter().zip(counts).map(|((name, _), n)| (Arc::from(name.as_str()), n));
-    let plan = Plan::new(subjects, options.shuffle, window_entries, options.seed)?;
-    let share = share_of(plan.total())?;
-    let cache_bytes = options.cache_bytes.unwrap_or(dataset.options().cache_bytes);
-    let caches = cache_bytes > 0 && batch_volumes.iter().any(Volume::is_worth_caching);
-    Ok(Inner {
-        dataset: dataset.clone(),
-        sampler,
-        plan: Arc::new(plan),
-        share,
-        layout: Arc::new(layout),
-        volumes,
-        buffer_bytes,
-        cache_bytes,
-        eviction: options.eviction,
-        caches,
-        threads,
-        session: PerProcess::new(Session::new()),
-        counters: Counters::default(),
-        progress: Progress::default(),
-    })
+
+    /// The decoded chunk that is evicted first.
+    pub fn eviction(mut self, eviction: Eviction) -> Self {
+        self.eviction = eviction;
+        self
+    }
+
+    /// The order of the patches.
+    pub fn shuffle(mut self, shuffle: ShuffleMode) -> Self {
+        self.shuffle = shuffle;
+        self
+    }
+
+    /// Bytes of voxels of the subjects that [`ShuffleMode::Window`] uses at a time; 1 GiB by
+    /// default.
+    pub fn window_bytes(mut self, window_bytes: u64) -> Self {
+        self.window_bytes = window_bytes;
+        self
+    }
+
+    /// The seed of samples and order; 0 by default.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// The number of this rank, less than `world_size`; 0 by default.
+    pub fn rank(mut self, rank: u64) -> Self {
+        self.rank = rank;
+        self
+    }
+
+    /// Ranks that share each epoch; 1 by default.
+    pub fn world_size(mut self, world_size: u64) -> Self {
+        self.world_size = world_size;
+        self
+    }
+
+    /// Whether an epoch leaves out the patches that do not fill a batch on every rank; off by
+    /// default.
+    pub fn drop_last(mut self, drop_last: bool) -> Self {
+        self.drop_last = drop_last;
+        self
+    }
+
+    /// Threads that read; by default those of the dataset.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
 }

@@ -1,9 +1,10 @@
-//! Batches in order, filled by reader threads ahead of the consumer: what is claimed, waited for and handed over.
+//! A ring of batches that workers fill ahead of the consumer.
 //!
 //! # Invariants
-//! - At most `slots` batches are filled or being filled, and at most as many buffers exist as the budget holds, but for
-//!   those that the consumer has.
-//! - Nobody waits for long: a reader stops waiting when the ring stops, a consumer after the time it names.
+//! - At most `slots` batches are tracked. Apart from the buffers that the consumer holds, there are
+//!   at most as many as the budget allows.
+//! - No wait outlives its reason: workers stop waiting when the ring stops, the consumer at the
+//!   time that it names.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -11,76 +12,77 @@ use std::process;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::buffer::{Buffer, Claim, Filling};
-use super::layout::Layout;
+use super::batch_layout::BatchLayout;
+use super::buffer::{BatchBuffer, PartialBatch, PatchClaim};
 use crate::{Error, PatchLocation};
 
-/// Batches that are kept track of: of tiny patches a budget would hold millions.
+/// Limits the batches that are tracked: a budget could hold millions of tiny ones.
 const MAX_SLOTS: usize = 1024;
 
-/// What became of a patch.
-pub(super) type Outcome = Result<PatchLocation, Error>;
+/// The location of a patch that was read, or the reason why it was not.
+pub(super) type PatchOutcome = Result<PatchLocation, Error>;
 
-/// Batches of one iteration.
+/// The batches of one iteration.
 #[derive(Debug)]
-pub(super) struct Ring {
+pub(super) struct BatchRing {
     process: u32,
-    layout: Arc<Layout>,
+    layout: Arc<BatchLayout>,
     /// Patches of the iteration.
     patches: u64,
     slots: usize,
     buffers: usize,
-    state: Mutex<State>,
-    /// A slot came free, or all is over.
+    state: Mutex<RingState>,
+    /// Signals that a slot came free, or that the ring stopped.
     room: Condvar,
-    /// The first batch is full, or a reader has panicked.
+    /// Signals that the first batch is full, or that the ring stopped.
     full: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct RingState {
     claimed: u64,
     delivered: u64,
-    slots: VecDeque<Slot>,
-    spare: Vec<Buffer>,
+    slots: VecDeque<RingSlot>,
+    spare: Vec<BatchBuffer>,
     stopped: bool,
     panic: Option<Box<dyn Any + Send>>,
 }
 
-struct Slot {
-    filling: Arc<Filling>,
-    outcomes: Vec<Option<Outcome>>,
+struct RingSlot {
+    batch: Arc<PartialBatch>,
+    outcomes: Vec<Option<PatchOutcome>>,
 }
 
-impl std::fmt::Debug for State {
+impl std::fmt::Debug for RingState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State").field("claimed", &self.claimed).finish_non_exhaustive()
+        f.debug_struct("RingState").field("claimed", &self.claimed).finish_non_exhaustive()
     }
 }
 
 /// A patch to be read.
-pub(super) struct Task {
+pub(super) struct PatchTask {
     /// Its number in the iteration.
     pub(super) number: u64,
-    pub(super) claim: Claim,
+    pub(super) claim: PatchClaim,
 }
 
-/// What a consumer gets.
-pub(super) enum Next {
-    /// A batch: its memory, and what became of each patch.
-    Batch(Buffer, Vec<Outcome>),
-    /// Not yet.
-    Waiting,
-    /// There are no more.
+/// The answer of [`BatchRing::next`].
+pub(super) enum NextBatch {
+    /// A full batch: its memory and the outcome of each patch.
+    Ready(BatchBuffer, Vec<PatchOutcome>),
+    /// No batch is full yet.
+    Pending,
+    /// There are no more batches.
     End,
 }
 
-impl Ring {
-    /// A ring for `patches` patches, whose buffers take at most `buffer_bytes`, but at least one batch.
-    pub(super) fn new(layout: Arc<Layout>, patches: u64, buffer_bytes: u64) -> Self {
+impl BatchRing {
+    /// A ring for `patches` patches, whose buffers take at most `buffer_bytes`, but at least one
+    /// batch.
+    pub(super) fn new(layout: Arc<BatchLayout>, patches: u64, buffer_bytes: u64) -> Self {
         let affordable = buffer_bytes / layout.batch_bytes.max(1) as u64;
         let buffers = usize::try_from(affordable).unwrap_or(usize::MAX).clamp(1, MAX_SLOTS);
-        // One stays spare, so that the buffer that the consumer gives back finds a place and nothing is allocated.
+        // One buffer stays spare, so that the one that the consumer returns is kept and reused.
         let slots = (buffers - 1).max(1);
         Self {
             process: process::id(),
@@ -94,12 +96,12 @@ impl Ring {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, RingState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next patch; waits for room. `None` if there are no more, or the ring has stopped.
-    pub(super) fn claim(&self) -> Option<Task> {
+    /// Claims the next patch, waiting for room; `None` after the last one, or if the ring stops.
+    pub(super) fn claim(&self) -> Option<PatchTask> {
         let batch_size = self.layout.batch_size as u64;
         let mut state = self.state();
         loop {
@@ -110,38 +112,38 @@ impl Ring {
             if slot == state.slots.len() && slot < self.slots {
                 let patches = (self.patches - state.claimed).min(batch_size) as usize;
                 let spare = state.spare.pop();
-                let buffer = spare.unwrap_or_else(|| Buffer::new(self.layout.batch_bytes));
-                let filling = Arc::new(Filling::new(self.layout.clone(), patches, buffer));
+                let buffer = spare.unwrap_or_else(|| BatchBuffer::new(self.layout.batch_bytes));
+                let batch = Arc::new(PartialBatch::new(self.layout.clone(), patches, buffer));
                 let outcomes = (0..patches).map(|_| None).collect();
-                state.slots.push_back(Slot { filling, outcomes });
+                state.slots.push_back(RingSlot { batch, outcomes });
             }
-            if let Some(claim) = state.slots.get(slot).and_then(|slot| slot.filling.claim()) {
+            if let Some(claim) = state.slots.get(slot).and_then(|slot| slot.batch.claim()) {
                 let number = state.claimed;
                 state.claimed += 1;
-                return Some(Task { number, claim });
+                return Some(PatchTask { number, claim });
             }
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Notes what became of a task.
-    pub(super) fn finish(&self, task: Task, outcome: Outcome) {
-        let Task { number, claim } = task;
-        let (index, filling) = (claim.index(), claim.filling().clone());
+    /// Records the outcome of a task.
+    pub(super) fn finish(&self, task: PatchTask, outcome: PatchOutcome) {
+        let PatchTask { number, claim } = task;
+        let (index, batch) = (claim.index(), claim.batch().clone());
         let mut state = self.state();
         let slot = (number / self.layout.batch_size as u64 - state.delivered) as usize;
         state.slots[slot].outcomes[index] = Some(outcome);
         drop(claim);
-        if slot == 0 && filling.is_full() {
+        if slot == 0 && batch.is_full() {
             self.full.notify_all();
         }
     }
 
-    /// The next batch, waited for until then.
+    /// The next batch, if it is full before `deadline`.
     ///
     /// # Panics
-    /// If a reader did.
-    pub(super) fn next(&self, until: Instant) -> Next {
+    /// With the panic of a worker, if one panicked.
+    pub(super) fn next(&self, deadline: Instant) -> NextBatch {
         let mut state = self.state();
         loop {
             if let Some(payload) = state.panic.take() {
@@ -149,28 +151,28 @@ impl Ring {
                 std::panic::resume_unwind(payload);
             }
             if state.delivered * self.layout.batch_size as u64 >= self.patches || state.stopped {
-                return Next::End;
+                return NextBatch::End;
             }
-            let buffer = state.slots.front().and_then(|slot| slot.filling.take());
+            let buffer = state.slots.front().and_then(|slot| slot.batch.take());
             if let Some(buffer) = buffer {
                 let slot = state.slots.pop_front().expect("there is a first");
                 state.delivered += 1;
                 drop(state);
                 self.room.notify_all();
                 let outcomes = slot.outcomes.into_iter().map(|o| o.expect("every patch ended"));
-                return Next::Batch(buffer, outcomes.collect());
+                return NextBatch::Ready(buffer, outcomes.collect());
             }
-            let left = until.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now());
             if left == Duration::ZERO {
-                return Next::Waiting;
+                return NextBatch::Pending;
             }
             state = self.full.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Takes a buffer that the consumer has done with.
-    pub(super) fn give_back(&self, buffer: Buffer) {
-        // In a forked child the ring's lock may be held by a thread that is not there.
+    /// Takes back a buffer that the consumer no longer needs.
+    pub(super) fn give_back(&self, buffer: BatchBuffer) {
+        // In a forked child a thread that does not exist there may hold the ring's lock.
         if self.process != process::id() {
             return;
         }
@@ -180,7 +182,7 @@ impl Ring {
         }
     }
 
-    /// Nothing more is claimed or delivered, and spare memory is freed.
+    /// Ends all claims and deliveries, and frees spare memory.
     pub(super) fn stop(&self) {
         let mut state = self.state();
         state.stopped = true;
@@ -189,8 +191,8 @@ impl Ring {
         self.full.notify_all();
     }
 
-    /// Stops for a reader's panic, which the consumer will see.
-    pub(super) fn panicked(&self, payload: Box<dyn Any + Send>) {
+    /// Stops because a worker panicked; [`BatchRing::next`] resumes the panic.
+    pub(super) fn stop_with_panic(&self, payload: Box<dyn Any + Send>) {
         self.state().panic = Some(payload);
         self.stop();
     }

@@ -1,13 +1,13 @@
-//! What a queue has done so far: whether reading or the model is the bottleneck.
+//! Counters of a queue, which show whether reading or the model is the bottleneck.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::store::Tally;
 
-/// Counters that threads add to.
+/// The counters that threads increment.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
+pub(super) struct QueueCounters {
     pub(super) patches: AtomicU64,
     pub(super) batches: AtomicU64,
     pub(super) voxel_bytes: AtomicU64,
@@ -19,7 +19,7 @@ pub(super) struct Counters {
     encoded_bytes: AtomicU64,
 }
 
-/// What a queue has done since it was made, over all its epochs.
+/// Counters of a queue since it was made, over all its epochs.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct QueueStats {
@@ -29,30 +29,30 @@ pub struct QueueStats {
     pub batches: u64,
     /// Bytes of voxels delivered.
     pub voxel_bytes: u64,
-    /// Time from the beginning of each iteration to its last batch so far.
+    /// Time from the start of each iteration to its last batch so far.
     pub elapsed: Duration,
-    /// How much of that the consumer waited for a batch.
+    /// The part of that time for which the consumer waited for a batch.
     pub stall: Duration,
-    /// Time that all reader threads together took to fetch, decode and copy voxels.
+    /// Time that all worker threads together took to fetch, decode and copy voxels.
     pub read: Duration,
-    /// Chunks that had been decoded before.
+    /// Chunks that were found decoded in the cache.
     pub cache_hits: u64,
-    /// Chunks that were decoded, or copied where they are raw.
+    /// Chunks that were decoded, or copied if they are stored raw.
     pub chunks_decoded: u64,
-    /// Bytes of those in the store's files.
+    /// Bytes of these chunks in the store's files.
     pub encoded_bytes: u64,
 }
 
 impl QueueStats {
-    /// Patches delivered a second.
+    /// Patches delivered per second of `elapsed`.
     pub fn patches_per_second(&self) -> f64 {
         let seconds = self.elapsed.as_secs_f64();
         if seconds > 0.0 { self.patches as f64 / seconds } else { 0.0 }
     }
 }
 
-impl Counters {
-    pub(super) fn note(&self, tally: &Tally) {
+impl QueueCounters {
+    pub(super) fn record(&self, tally: &Tally) {
         add(&self.hits, tally.hits);
         add(&self.decoded, tally.decoded);
         add(&self.encoded_bytes, tally.encoded_bytes);
@@ -80,7 +80,7 @@ pub(super) fn add(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Ordering::Relaxed);
 }
 
-/// Adds a time to a counter of nanoseconds.
+/// Adds a duration to a counter of nanoseconds.
 pub(super) fn add_time(counter: &AtomicU64, time: Duration) {
     add(counter, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
 }

@@ -30,7 +30,7 @@ class QueueDataset(IterableDataset[Batch]):
         self.queue = queue
         # This process's own batches that were delivered since `_origin`, a state of the queue.
         self._delivered = 0
-        self._origin = queue.beginning()
+        self._origin = queue.start_state()
         # Epoch, position and a count, for workers that live on when those of the main process
         # change.
         self._told = torch.zeros(3, dtype=torch.int64).share_memory_()
@@ -41,14 +41,14 @@ class QueueDataset(IterableDataset[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
-        step, first = (1, 0) if worker is None else (worker.num_workers, worker.id)
+        num_shards, index = (1, 0) if worker is None else (worker.num_workers, worker.id)
         if worker is not None:
             self._hear()
-        self._origin = self.queue.beginning()
+        self._origin = self.queue.start_state()
         skipped = self._delivered
         if worker is None:
             self._delivered = 0
-        for batch in self.queue.every(step, first + skipped * step):
+        for batch in self.queue.shard(num_shards, index + skipped * num_shards):
             if worker is not None:
                 self._delivered += 1
             yield tensors(batch)
@@ -64,8 +64,8 @@ class QueueDataset(IterableDataset[Batch]):
         """Lets workers that live on know what the queue's next iteration is; they are told by
         ``set_epoch`` and ``load_state_dict``.
         """
-        beginning = self.queue.beginning()
-        self._told[:2] = torch.tensor([beginning["epoch"], beginning["position"]])
+        start = self.queue.start_state()
+        self._told[:2] = torch.tensor([start["epoch"], start["position"]])
         self._told[2] += 1
 
     def _hear(self) -> None:
@@ -73,7 +73,7 @@ class QueueDataset(IterableDataset[Batch]):
         if count != self._heard:
             self._heard = count
             self.queue.load_state_dict(
-                {**self.queue.beginning(), "epoch": epoch, "position": position}
+                {**self.queue.start_state(), "epoch": epoch, "position": position}
             )
             self._delivered = 0
 
@@ -94,7 +94,7 @@ class QueueDataset(IterableDataset[Batch]):
             self.tell()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_origin": self.queue.beginning()}
+        return {**self.__dict__, "_origin": self.queue.start_state()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -110,7 +110,7 @@ class Loader(DataLoader[Batch]):
 
     def __init__(self, queue: Queue, **options: Any) -> None:
         super().__init__(QueueDataset(queue), batch_size=None, **options)
-        self._state = queue.beginning
+        self._state = queue.start_state
 
     @property
     def queue(self) -> Queue:
@@ -122,17 +122,17 @@ class Loader(DataLoader[Batch]):
             self._state = self.queue.state_dict
             yield from super().__iter__()
             return
-        beginning, taken = self.queue.beginning(), 0
+        start, taken = self.queue.start_state(), 0
         step = self.queue.batch_size * self.queue.world_size
         end = self.queue.patches * self.queue.world_size
         self._state = lambda: {
-            **beginning,
-            "position": min(beginning["position"] + taken * step, end),
+            **start,
+            "position": min(start["position"] + taken * step, end),
         }
         self.dataset.tell()
         batches = super().__iter__()
         # The workers have it; what comes after is the epoch from its beginning.
-        self.queue.load_state_dict({**beginning, "position": 0})
+        self.queue.load_state_dict({**start, "position": 0})
         for batch in batches:
             taken += 1
             yield batch
@@ -140,7 +140,7 @@ class Loader(DataLoader[Batch]):
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch of the next iteration: other patches, in another order."""
         self.dataset.set_epoch(epoch)
-        self._state = self.queue.beginning
+        self._state = self.queue.start_state
 
     def state_dict(self) -> dict[str, Any]:
         """Where the epoch stands after the last batch that came out, in the form of
@@ -151,7 +151,7 @@ class Loader(DataLoader[Batch]):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """The next iteration begins with the patch that was due, with any number of workers."""
         self.queue.load_state_dict(state_dict)
-        self._state = self.queue.beginning
+        self._state = self.queue.start_state
 
 
 def loader(queue: Queue, pin_memory: bool | None = None, **options: Any) -> Loader:

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use voxquarry::format::grid::box_of;
-use voxquarry::queue::{Poll, QueueOptions, QueueStats, QueueVolume};
 use voxquarry::sample::{Border, Epoch};
 use voxquarry::{
-    Dataset, Error, OpenOptions, Padding, PatchLocation, Queue, Result, Size3, Subject,
-    UniformSampler, Volume,
+    BatchPoll, Dataset, Error, OpenOptions, PatchLocation, Queue, QueueOptions, QueueStats, Result,
+    Size3, Subject, UniformSampler, Volume,
 };
 use voxquarry_ingest::measure::{Pass, Patch, Until, read_patches};
 
@@ -164,22 +163,20 @@ fn queued(
     time: Duration,
 ) -> Result<QueueStats> {
     const BATCH_PATCHES: usize = 4;
+    const BUFFER_BYTES: u64 = 512 << 20;
     let kind = |volume: &Volume| (volume.dtype(), volume.channels());
     let (dataset, first) = (group[0].0.dataset(), kind(&group[0].1));
     let alike = group.iter().filter(|(_, volume)| kind(volume) == first);
     let each = PATCHES.div_ceil(group.len()) as u64;
-    let defaults = QueueOptions::default();
     let batch_voxels = group[0].1.voxels_in(patch_size, BATCH_PATCHES)?;
     let batch_bytes = batch_voxels as u64 * first.0.size() as u64;
-    let options = QueueOptions {
-        volumes: vec![QueueVolume { name: name.to_owned(), padding: Padding::Refuse }],
-        subjects: Some(alike.map(|(subject, _)| (subject.name().to_owned(), each)).collect()),
-        batch_size: BATCH_PATCHES,
-        buffer_bytes: defaults.buffer_bytes.max(2 * batch_bytes),
-        cache_bytes: Some(OpenOptions::default().cache_bytes),
-        threads: Some(threads),
-        ..defaults
-    };
+    let options = QueueOptions::default()
+        .volumes([name])
+        .subjects(alike.map(|(subject, _)| (subject.name(), each)))
+        .batch_size(BATCH_PATCHES)
+        .buffer_bytes(BUFFER_BYTES.max(2 * batch_bytes))
+        .cache_bytes(OpenOptions::default().cache_bytes)
+        .threads(threads);
     let queue = Queue::new(dataset, UniformSampler::new(patch_size, Border::Exclude)?, options)?;
     let end = Instant::now() + time;
     for epoch in 0.. {
@@ -187,9 +184,9 @@ fn queued(
         let mut batches = queue.batches()?;
         loop {
             match batches.poll(Duration::from_secs(1))? {
-                Poll::End => break,
-                Poll::Ready(_) if Instant::now() >= end => return Ok(queue.stats()),
-                Poll::Ready(_) | Poll::Pending => {}
+                BatchPoll::End => break,
+                BatchPoll::Ready(_) if Instant::now() >= end => return Ok(queue.stats()),
+                BatchPoll::Ready(_) | BatchPoll::Pending => {}
             }
         }
     }

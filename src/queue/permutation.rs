@@ -1,4 +1,4 @@
-//! Permutations of any length, computed a number at a time (`docs/determinism.md`).
+//! Permutations of any length, computed one number at a time (`docs/determinism.md`).
 //!
 //! # Invariants
 //! - Memory is a few words, whatever the length.
@@ -7,15 +7,17 @@ use std::array;
 
 use crate::sample::{Draws, Epoch, Stream};
 
-/// What stands for a subject's name in the key: no subject can have it.
+/// Takes the place of the subject's name in the key; no subject can have this name.
 const STREAMS: &str = "/queue";
 
 const ROUNDS: usize = 8;
 
-/// With 2, even permutations of four come 5 % more often than odd ones; with 4 no test of ours finds a difference.
-const LEAST_HALF_BITS: u32 = 4;
+/// With 2, even permutations of four are 5 % more frequent than odd ones; with 4 our tests find no
+/// difference.
+const MIN_HALF_BITS: u32 = 4;
 
-/// A permutation of `0..n`: a balanced Feistel network over an even number of bits, walked until it comes back into range.
+/// A permutation of `0..n`: a balanced Feistel network over an even number of bits, applied until
+/// the result is in range (cycle walking).
 #[derive(Clone, Debug)]
 pub(super) struct Permutation {
     n: u64,
@@ -24,20 +26,21 @@ pub(super) struct Permutation {
 }
 
 impl Permutation {
-    /// The permutation of `0..n` that belongs to a stream of an epoch.
+    /// The permutation of `0..n` of a stream of an epoch.
     pub(super) fn new(n: u64, epoch: Epoch, stream: u64) -> Self {
         let stream = Stream { epoch, subject: STREAMS, n: stream, attempt: 0 };
         let mut draws = Draws::new(&stream);
         let bits = u64::BITS - n.saturating_sub(1).leading_zeros();
-        let half_bits = bits.div_ceil(2).max(LEAST_HALF_BITS);
+        let half_bits = bits.div_ceil(2).max(MIN_HALF_BITS);
         Self { n, half_bits, keys: array::from_fn(|_| draws.word()) }
     }
 
-    /// Where `i`, below `n`, goes.
+    /// The image of `i`, which is less than `n`.
     pub(super) fn at(&self, i: u64) -> u64 {
-        assert!(i < self.n, "{i} is not below {}", self.n);
+        assert!(i < self.n, "{i} is not less than {}", self.n);
         let mut x = i;
-        // The walk is on a cycle that `i` lies on, so it ends: after four steps on average at most, or 256 / n.
+        // The walk follows the cycle that contains `i`, so it ends: on average after at most four
+        // steps, or 256 / n.
         loop {
             x = self.network(x);
             if x < self.n {
@@ -72,7 +75,7 @@ mod tests {
         (0..n).map(|i| permutation.at(i)).collect()
     }
 
-    /// `docs/determinism.md` gives these; the Python tests compute them without this crate.
+    /// `docs/determinism.md` lists these; the Python tests compute them without this crate.
     #[test]
     fn orders_never_change() {
         let epoch = Epoch { seed: 42, epoch: 3 };
@@ -86,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_comes_once() {
+    fn every_number_occurs_once() {
         for n in [0, 1, 2, 3, 5, 16, 17, 255, 256, 257, 1000, 65_537] {
             let mut found = all(n, n);
             found.sort_unstable();
@@ -103,26 +106,27 @@ mod tests {
             *counts.entry(all(4, seed)).or_insert(0u32) += 1;
         }
         assert_eq!(counts.len(), 24);
-        // Chi-square with 23 degrees of freedom: 49.7 is passed once in a thousand times.
+        // Chi-square with 23 degrees of freedom exceeds 49.7 once in a thousand times.
         let chi: f64 = counts.values().map(|&c| (f64::from(c) - 1e3).powi(2) / 1e3).sum();
         assert!(chi < 49.7, "chi-square {chi}: {counts:?}");
     }
 
     #[test]
-    fn places_are_uniform_and_neighbours_part() {
+    fn images_are_uniform_and_neighbours_are_separated() {
         let (n, seeds) = (50, 4000);
         let mut counts = vec![0u32; 50];
-        let mut kept = 0;
+        let mut adjacent = 0;
         for seed in 0..seeds {
             let found = all(n, seed);
             counts[found[7] as usize] += 1;
-            kept += found.windows(2).filter(|pair| pair[1] == pair[0] + 1).count();
+            adjacent += found.windows(2).filter(|pair| pair[1] == pair[0] + 1).count();
         }
-        // Chi-square with 49 degrees of freedom: 85.4 is passed once in a thousand times.
+        // Chi-square with 49 degrees of freedom exceeds 85.4 once in a thousand times.
         let chi: f64 = counts.iter().map(|&c| (f64::from(c) - 80.0).powi(2) / 80.0).sum();
         assert!(chi < 85.4, "chi-square {chi}: {counts:?}");
-        // A successor follows its number with probability 1/n: n − 1 chances of it in each of 4000 orders, Poisson.
-        let (expected, found) = (4000.0 * 49.0 / 50.0, kept as f64);
+        // A number is followed by its successor with probability 1/n. Each of 4000 orders has n − 1
+        // chances of that, so the count is Poisson distributed.
+        let (expected, found) = (4000.0 * 49.0 / 50.0, adjacent as f64);
         assert!((found - expected).abs() < 4.0 * f64::sqrt(expected), "{found} of {expected}");
     }
 }

@@ -1,18 +1,18 @@
-//! What a batch looks like in memory: for each volume an array `(patches, c, z, y, x)`, one behind the other.
+//! The layout of a batch in memory: one array `(patches, c, z, y, x)` after another.
 //!
 //! # Invariants
-//! - Parts of different patches and volumes do not overlap, and all lie below `batch_bytes`.
+//! - The ranges of different patches and volumes do not overlap, and all end within `batch_bytes`.
 
 use std::ops::Range;
 
 use crate::{Dtype, Error, Result, Size3, Volume};
 
-/// Where the arrays of a batch begin: a cache line.
+/// The arrays of a batch begin at cache lines.
 const ALIGN_BYTES: usize = 64;
 
 /// One volume of every patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Array {
+pub(super) struct BatchArray {
     pub(super) name: String,
     pub(super) dtype: Dtype,
     pub(super) channels: usize,
@@ -22,18 +22,18 @@ pub(super) struct Array {
 
 /// The arrays of a batch.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(super) struct BatchLayout {
     pub(super) patch_size: Size3,
     pub(super) batch_size: usize,
     pub(super) batch_bytes: usize,
-    pub(super) arrays: Vec<Array>,
+    pub(super) arrays: Vec<BatchArray>,
 }
 
-impl Layout {
-    /// Room for `batch_size` patches of volumes like `volumes`.
+impl BatchLayout {
+    /// The layout of `batch_size` patches of `volumes`.
     ///
     /// # Errors
-    /// [`Error::Usage`] if a batch exceeds the address space.
+    /// [`Error::TooLarge`] if a batch exceeds the address space.
     pub(super) fn new(patch_size: Size3, batch_size: usize, volumes: &[Volume]) -> Result<Self> {
         let mut layout = Self { patch_size, batch_size, batch_bytes: 0, arrays: Vec::new() };
         for volume in volumes {
@@ -41,7 +41,7 @@ impl Layout {
             let batch_bytes = volume.voxels_in(patch_size, batch_size)? * dtype.size();
             let end = layout.batch_bytes.checked_add(batch_bytes);
             let end = end.and_then(|end| end.checked_next_multiple_of(ALIGN_BYTES));
-            layout.arrays.push(Array {
+            layout.arrays.push(BatchArray {
                 name: volume.name().to_owned(),
                 dtype,
                 channels: volume.layout().channel_count(),
@@ -49,7 +49,7 @@ impl Layout {
                 offset: layout.batch_bytes,
             });
             layout.batch_bytes = end.filter(|&n| isize::try_from(n).is_ok()).ok_or_else(|| {
-                Error::usage(format!("batches of {batch_size} patches exceed the address space"))
+                Error::TooLarge { what: format!("a batch of {batch_size} patches") }
             })?;
         }
         Ok(layout)
@@ -58,14 +58,14 @@ impl Layout {
     /// The bytes of one patch of one volume.
     pub(super) fn patch(&self, volume: usize, patch: usize) -> Range<usize> {
         assert!(patch < self.batch_size, "a patch of the batch");
-        let Array { patch_bytes, offset, .. } = self.arrays[volume];
+        let BatchArray { patch_bytes, offset, .. } = self.arrays[volume];
         offset + patch * patch_bytes..offset + (patch + 1) * patch_bytes
     }
 
     /// The bytes of one volume of the first `patches` patches.
     pub(super) fn volume(&self, volume: usize, patches: usize) -> Range<usize> {
         assert!(patches <= self.batch_size, "patches of the batch");
-        let Array { patch_bytes, offset, .. } = self.arrays[volume];
+        let BatchArray { patch_bytes, offset, .. } = self.arrays[volume];
         offset..offset + patches * patch_bytes
     }
 }

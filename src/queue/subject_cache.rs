@@ -1,35 +1,37 @@
-//! Subjects that are open: each at the first patch that wants it, the least recently used closed first.
+//! Keeps open subjects: each is opened for its first patch, the least recently used is closed
+//! first.
 //!
 //! # Invariants
-//! - At most [`OPEN_SUBJECTS`] are open.
+//! - At most [`MAX_SUBJECTS`] are open.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 
-use super::layout::Layout;
-use super::{QueueVolume, Sampler};
+use super::batch_layout::BatchLayout;
+use super::options::QueueVolume;
+use super::sampler::Sampler;
 use crate::sample::{Epoch, Grid};
 use crate::{Dataset, Error, PatchLocation, Region, Result, Subject, Volume};
 
-/// An open subject is a few kilobytes of metadata.
-const OPEN_SUBJECTS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+/// An open subject takes a few kilobytes of metadata.
+const MAX_SUBJECTS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
-/// A subject, and those of its volumes that patches are read from.
+/// A subject and those of its volumes that the queue reads.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct OpenSubject {
     pub(super) subject: Subject,
     pub(super) volumes: Vec<Volume>,
-    /// Its grid, if patches lie on one.
+    /// Its grid, if the sampler is one.
     grid: Option<Grid>,
 }
 
-impl Open {
-    /// Opens a subject of a data set.
+impl OpenSubject {
+    /// Opens a subject of a dataset.
     ///
     /// # Errors
-    /// Those of opening it; [`Error::Usage`] if the grid does not fit it.
+    /// The errors of opening it, and those of laying the grid over it.
     pub(super) fn new(
         dataset: &Dataset,
         name: &str,
@@ -51,7 +53,7 @@ impl Open {
         self.grid.as_ref().map(|grid| grid.len() as u64)
     }
 
-    /// Where patch `number` of an epoch lies.
+    /// The location of patch `number` of an epoch.
     pub(super) fn locate(
         &self,
         name: &Arc<str>,
@@ -65,8 +67,8 @@ impl Open {
                 Ok(locations.pop().expect("one was asked for"))
             }
             (Sampler::Grid(sampler), grid) => {
-                let grid = grid.as_ref().expect("laid when the subject was opened");
-                // A subject that is listed again begins again: its grid is all there is of it.
+                let grid = grid.as_ref().expect("made when the subject was opened");
+                // A subject that is listed again repeats its grid.
                 let start = grid.start((number % grid.len() as u64) as usize);
                 let region = Region::new(start, sampler.patch_size());
                 Ok(PatchLocation { subject: name.clone(), region })
@@ -75,47 +77,56 @@ impl Open {
     }
 
     /// Refuses volumes that do not fit into the batch.
-    fn check(&self, layout: &Layout) -> Result<()> {
+    fn check(&self, layout: &BatchLayout) -> Result<()> {
         for (volume, array) in self.volumes.iter().zip(&layout.arrays) {
             let (dtype, channels) = (volume.dtype(), volume.layout().channel_count());
             if (dtype, channels) != (array.dtype, array.channels) {
-                return Err(Error::usage(format!(
-                    "volume {:?} is {dtype} with {channels} channels, the queue's first subject has {} with {}: one batch \
-                     cannot hold both, leave it out of `subjects` or make a queue for each",
+                let reason = format!(
+                    "volume {:?} is {dtype} with {channels} channels, that of the queue's first \
+                     subject is {} with {}, and one batch cannot hold both",
                     volume.name(),
                     array.dtype,
                     array.channels,
-                )));
+                );
+                let remedy = "leave the subject out, or make a queue for each";
+                return Err(Error::unsupported(reason, remedy));
             }
         }
         Ok(())
     }
 }
 
+/// An error, with the subject in which it happened.
+pub(super) fn in_subject(name: &str, source: Error) -> Error {
+    Error::InSubject { subject: name.to_owned(), source: Box::new(source) }
+}
+
 /// The open subjects of a queue.
 #[derive(Debug)]
-pub(super) struct Shelf(Mutex<LruCache<Arc<str>, Arc<Open>>>);
+pub(super) struct SubjectCache(Mutex<LruCache<Arc<str>, Arc<OpenSubject>>>);
 
-impl Shelf {
+impl SubjectCache {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(LruCache::new(OPEN_SUBJECTS)))
+        Self(Mutex::new(LruCache::new(MAX_SUBJECTS)))
     }
 
-    /// The subject of that name, whose volumes fit the layout.
+    /// The subject of that name, opened by `open` unless it is open.
     ///
     /// # Errors
-    /// Those of opening it; [`Error::Usage`] for another dtype or number of channels than the layout has.
-    pub(super) fn get(
+    /// The errors of `open`; [`Error::Unsupported`] if a volume's dtype or number of channels is
+    /// not that of `layout`.
+    pub(super) fn get_or_open(
         &self,
         name: &Arc<str>,
-        layout: &Layout,
-        open: impl FnOnce() -> Result<Open>,
-    ) -> Result<Arc<Open>> {
+        layout: &BatchLayout,
+        open: impl FnOnce() -> Result<OpenSubject>,
+    ) -> Result<Arc<OpenSubject>> {
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(subject) = lock().get(name) {
             return Ok(subject.clone());
         }
-        // Opened outside the lock, so that others are opened meanwhile; two threads may both do it, one result is kept.
+        // Opened outside the lock, so that other subjects can be opened meanwhile. Two threads may
+        // open the same one; the cache keeps the first.
         let opened = open()?;
         opened.check(layout)?;
         Ok(lock().get_or_insert(name.clone(), || Arc::new(opened)).clone())

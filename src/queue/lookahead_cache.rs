@@ -1,63 +1,65 @@
-//! Decoded chunks for patches to come: what is needed farthest in the future goes first (Belady 1966).
+//! Caches decoded chunks for later patches and evicts the chunk whose next use is farthest away
+//! (Belady 1966).
 //!
-//! Uses are announced as far ahead as they matter. A chunk whose next use is not known ranks behind all that are known, the
-//! one that was used longest ago last.
+//! Workers announce uses as far ahead as these can matter. A chunk without a known next use ranks
+//! behind all others; among such chunks, the least recently used is evicted first.
 //!
 //! # Invariants
-//! - The chunks held never exceed the budget; at most [`MAX_USES`] uses are known, and no more chunks than would fill the budget twice.
-//! - What is held has no influence on what is read, only on how fast.
+//! - The cached chunks never exceed the budget. At most [`MAX_USES`] uses are known, of no more
+//!   chunks than would fill the budget twice.
+//! - The contents of the cache affect the speed of reading, never its result.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::stats::Counters;
+use super::stats::QueueCounters;
 use crate::store::{ChunkKey, Keeper, Lookup, Tally, zeros};
 
-/// Which decoded chunk has to go when room is needed.
+/// The decoded chunk that is evicted when the cache is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Eviction {
-    /// The one whose next use is farthest in the future.
+    /// The chunk whose next use is farthest in the future.
     #[default]
     Farthest,
-    /// The one whose last use is farthest in the past (LRU): for comparison.
+    /// The least recently used chunk, for comparison.
     Oldest,
 }
 
-/// Uses that are known at a time.
+/// Limits the uses that are known at a time.
 const MAX_USES: usize = 1 << 20;
 
-/// Ranks from here on are those of chunks whose next use is not known.
+/// Chunks without a known next use have ranks from here on.
 const UNKNOWN: u64 = 1 << 63;
 
-/// Decoded chunks, bounded in bytes.
+/// Decoded chunks, limited to a budget of bytes.
 #[derive(Debug)]
-pub(super) struct Hoard {
+pub(super) struct LookaheadCache {
     budget_bytes: usize,
     eviction: Eviction,
-    state: Mutex<State>,
+    state: Mutex<LookaheadState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    held: HashMap<ChunkKey, Held>,
-    /// Every held chunk by its rank; the last goes first.
+struct LookaheadState {
+    cached: HashMap<ChunkKey, CachedChunk>,
+    /// Every cached chunk by its rank; the last one is evicted first.
     ranks: BTreeSet<(u64, ChunkKey)>,
     bytes: usize,
-    /// Coming uses of each chunk, ascending.
+    /// Announced uses of each chunk, ascending.
     uses: HashMap<ChunkKey, VecDeque<u64>>,
     use_count: usize,
-    /// Bytes of the chunks whose uses are known.
+    /// Bytes of the chunks with announced uses.
     use_bytes: usize,
 }
 
 #[derive(Debug)]
-struct Held {
+struct CachedChunk {
     voxels: Arc<[u8]>,
     rank: u64,
     last_use: u64,
 }
 
-impl State {
+impl LookaheadState {
     fn next_use(&self, key: ChunkKey) -> Option<u64> {
         self.uses.get(&key).and_then(|uses| uses.front().copied())
     }
@@ -70,20 +72,20 @@ impl State {
         }
     }
 
-    /// Ranks a held chunk anew.
-    fn move_to(&mut self, key: ChunkKey, rank: u64) {
-        if let Some(held) = self.held.get_mut(&key) {
-            self.ranks.remove(&(held.rank, key));
-            held.rank = rank;
+    /// Changes the rank of a cached chunk.
+    fn set_rank(&mut self, key: ChunkKey, rank: u64) {
+        if let Some(chunk) = self.cached.get_mut(&key) {
+            self.ranks.remove(&(chunk.rank, key));
+            chunk.rank = rank;
             self.ranks.insert((rank, key));
         }
     }
 
     fn remove(&mut self, key: ChunkKey) -> Option<Arc<[u8]>> {
-        let held = self.held.remove(&key)?;
-        self.ranks.remove(&(held.rank, key));
-        self.bytes -= held.voxels.len();
-        Some(held.voxels)
+        let chunk = self.cached.remove(&key)?;
+        self.ranks.remove(&(chunk.rank, key));
+        self.bytes -= chunk.voxels.len();
+        Some(chunk.voxels)
     }
 
     fn forget_use(&mut self, key: ChunkKey, at: u64, chunk_bytes: usize) {
@@ -99,38 +101,39 @@ impl State {
     }
 }
 
-impl Hoard {
+impl LookaheadCache {
     pub(super) fn new(budget_bytes: usize, eviction: Eviction) -> Self {
         Self { budget_bytes, eviction, state: Mutex::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LookaheadState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was announced and held is of the past: another iteration begins.
+    /// Begins another iteration: forgets all announced uses and keeps the chunks.
     pub(super) fn begin(&self) {
         let mut state = self.state();
         let state = &mut *state;
         state.uses.clear();
         (state.use_count, state.use_bytes) = (0, 0);
         state.ranks.clear();
-        for (key, held) in &mut state.held {
-            // The last iteration's order is all that is known of them.
-            (held.rank, held.last_use) = (UNKNOWN + (UNKNOWN - 1), 0);
-            state.ranks.insert((held.rank, *key));
+        for (key, chunk) in &mut state.cached {
+            // Nothing is known yet of their uses in this iteration.
+            (chunk.rank, chunk.last_use) = (UNKNOWN + (UNKNOWN - 1), 0);
+            state.ranks.insert((chunk.rank, *key));
         }
     }
 
-    /// Whether knowing more uses could change what is kept: those farther than a full hoard away are never the nearest.
-    pub(super) fn is_curious(&self) -> bool {
+    /// Whether more announced uses could change an eviction: a use farther away than a full cache
+    /// never is the nearest.
+    pub(super) fn wants_more_uses(&self) -> bool {
         let state = self.state();
         self.eviction == Eviction::Farthest
             && state.use_count < MAX_USES
             && state.use_bytes <= self.budget_bytes.saturating_mul(2)
     }
 
-    /// Announces that the patch `at` will want those chunks of `chunk_bytes` each.
+    /// Announces that patch `at` will use these chunks of `chunk_bytes` each.
     pub(super) fn announce(
         &self,
         keys: impl Iterator<Item = ChunkKey>,
@@ -148,16 +151,16 @@ impl Hoard {
                 state.use_bytes += chunk_bytes;
             }
             // Threads announce nearly in order.
-            let place = uses.partition_point(|&use_| use_ < at);
-            uses.insert(place, at);
+            let index = uses.partition_point(|&use_| use_ < at);
+            uses.insert(index, at);
             state.use_count += 1;
-            if place == 0 {
-                state.move_to(key, at);
+            if index == 0 {
+                state.set_rank(key, at);
             }
         }
     }
 
-    /// The patch `at` was given up: it will not want those chunks.
+    /// Withdraws the uses of patch `at`, which could not be read.
     pub(super) fn withdraw(
         &self,
         keys: impl Iterator<Item = ChunkKey>,
@@ -167,46 +170,46 @@ impl Hoard {
         let mut state = self.state();
         for key in keys {
             state.forget_use(key, at, chunk_bytes);
-            if let Some(last_use) = state.held.get(&key).map(|held| held.last_use) {
+            if let Some(last_use) = state.cached.get(&key).map(|chunk| chunk.last_use) {
                 let rank = state.rank(key, last_use, self.eviction);
-                state.move_to(key, rank);
+                state.set_rank(key, rank);
             }
         }
     }
 
-    /// Whether a chunk is held.
+    /// Whether a chunk is cached.
     pub(super) fn holds(&self, key: ChunkKey) -> bool {
-        self.state().held.contains_key(&key)
+        self.state().cached.contains_key(&key)
     }
 
-    /// Bytes of decoded chunks held.
+    /// Bytes of the cached chunks.
     #[cfg(test)]
     fn bytes(&self) -> usize {
         self.state().bytes
     }
 }
 
-/// The hoard as one patch uses it.
-pub(super) struct Use<'a> {
-    pub(super) hoard: &'a Hoard,
+/// The cache as one patch uses it.
+pub(super) struct CacheUse<'a> {
+    pub(super) cache: &'a LookaheadCache,
     /// The patch's number in its iteration.
     pub(super) at: u64,
-    pub(super) counters: &'a Counters,
+    pub(super) counters: &'a QueueCounters,
 }
 
-impl Keeper for Use<'_> {
+impl Keeper for CacheUse<'_> {
     fn lookup(&self, key: ChunkKey, chunk_bytes: usize) -> Lookup {
-        let Hoard { budget_bytes, eviction, .. } = *self.hoard;
+        let LookaheadCache { budget_bytes, eviction, .. } = *self.cache;
         if chunk_bytes > budget_bytes {
             return Lookup::Pass;
         }
-        let mut state = self.hoard.state();
+        let mut state = self.cache.state();
         state.forget_use(key, self.at, chunk_bytes);
         let rank = state.rank(key, self.at, eviction);
-        if let Some(held) = state.held.get_mut(&key) {
-            held.last_use = self.at;
-            let voxels = held.voxels.clone();
-            state.move_to(key, rank);
+        if let Some(chunk) = state.cached.get_mut(&key) {
+            chunk.last_use = self.at;
+            let voxels = chunk.voxels.clone();
+            state.set_rank(key, rank);
             return Lookup::Hit(voxels);
         }
         let has_room = state.bytes + chunk_bytes <= budget_bytes;
@@ -215,9 +218,9 @@ impl Keeper for Use<'_> {
     }
 
     fn buffer(&self, chunk_bytes: usize) -> Arc<[u8]> {
-        let mut state = self.hoard.state();
+        let mut state = self.cache.state();
         let mut spare = None;
-        while state.bytes + chunk_bytes > self.hoard.budget_bytes {
+        while state.bytes + chunk_bytes > self.cache.budget_bytes {
             let Some(&(_, farthest)) = state.ranks.last() else { break };
             spare = state.remove(farthest);
         }
@@ -227,11 +230,11 @@ impl Keeper for Use<'_> {
     }
 
     fn insert(&self, key: ChunkKey, chunk: Arc<[u8]>) {
-        let mut state = self.hoard.state();
+        let mut state = self.cache.state();
         state.remove(key);
-        let rank = state.rank(key, self.at, self.hoard.eviction);
-        while state.bytes + chunk.len() > self.hoard.budget_bytes {
-            // Others may have filled the room since the buffer was given.
+        let rank = state.rank(key, self.at, self.cache.eviction);
+        while state.bytes + chunk.len() > self.cache.budget_bytes {
+            // Other threads may have filled the room since `buffer` made it.
             match state.ranks.last() {
                 Some(&(last, farthest)) if last > rank => drop(state.remove(farthest)),
                 _ => return,
@@ -239,11 +242,11 @@ impl Keeper for Use<'_> {
         }
         state.bytes += chunk.len();
         state.ranks.insert((rank, key));
-        state.held.insert(key, Held { voxels: chunk, rank, last_use: self.at });
+        state.cached.insert(key, CachedChunk { voxels: chunk, rank, last_use: self.at });
     }
 
     fn note(&self, tally: &Tally) {
-        self.counters.note(tally);
+        self.counters.record(tally);
     }
 }
 
@@ -253,15 +256,16 @@ mod tests {
 
     const CHUNK: usize = 10;
 
-    /// Reads chunk after chunk as patches of one chunk each, all announced before; gives how many were decoded.
-    fn decoded(sequence: &[u64], chunks_held: usize, eviction: Eviction) -> usize {
-        let (hoard, counters) = (Hoard::new(chunks_held * CHUNK, eviction), Counters::default());
+    /// Reads patches of one chunk each, all announced before; returns how many chunks were decoded.
+    fn decoded(sequence: &[u64], capacity: usize, eviction: Eviction) -> usize {
+        let (cache, counters) =
+            (LookaheadCache::new(capacity * CHUNK, eviction), QueueCounters::default());
         for (at, &key) in sequence.iter().enumerate() {
-            hoard.announce([(0, key)].into_iter(), at as u64, CHUNK);
+            cache.announce([(0, key)].into_iter(), at as u64, CHUNK);
         }
         let mut decoded = 0;
         for (at, &key) in sequence.iter().enumerate() {
-            let user = Use { hoard: &hoard, at: at as u64, counters: &counters };
+            let user = CacheUse { cache: &cache, at: at as u64, counters: &counters };
             match user.lookup((0, key), CHUNK) {
                 Lookup::Hit(voxels) => assert_eq!(voxels[0], key as u8),
                 Lookup::Admit => {
@@ -272,37 +276,37 @@ mod tests {
                 }
                 Lookup::Pass => decoded += 1,
             }
-            assert!(hoard.bytes() <= chunks_held * CHUNK);
+            assert!(cache.bytes() <= capacity * CHUNK);
         }
-        let state = hoard.state();
+        let state = cache.state();
         assert_eq!((state.use_count, state.use_bytes, state.uses.len()), (0, 0, 0));
-        assert_eq!(state.held.len(), state.ranks.len());
+        assert_eq!(state.cached.len(), state.ranks.len());
         decoded
     }
 
-    /// The fewest decodes that any choice of what to keep could have had, by trying all of them.
-    fn fewest(sequence: &[u64], held: &mut Vec<u64>, room: usize) -> usize {
+    /// The fewest chunks that any eviction policy decodes, by trying all choices.
+    fn fewest(sequence: &[u64], cached: &mut Vec<u64>, capacity: usize) -> usize {
         let Some((&key, rest)) = sequence.split_first() else { return 0 };
-        if held.contains(&key) {
-            return fewest(rest, held, room);
+        if cached.contains(&key) {
+            return fewest(rest, cached, capacity);
         }
-        let mut best = fewest(rest, held, room);
-        if held.len() < room {
-            held.push(key);
-            best = best.min(fewest(rest, held, room));
-            held.pop();
+        let mut best = fewest(rest, cached, capacity);
+        if cached.len() < capacity {
+            cached.push(key);
+            best = best.min(fewest(rest, cached, capacity));
+            cached.pop();
         } else {
-            for i in 0..held.len() {
-                let old = std::mem::replace(&mut held[i], key);
-                best = best.min(fewest(rest, held, room));
-                held[i] = old;
+            for i in 0..cached.len() {
+                let old = std::mem::replace(&mut cached[i], key);
+                best = best.min(fewest(rest, cached, capacity));
+                cached[i] = old;
             }
         }
         best + 1
     }
 
     #[test]
-    fn no_choice_decodes_less() {
+    fn no_policy_decodes_less() {
         let mut state = 1u64;
         let mut better = 0;
         for case in 0..60 {
@@ -326,20 +330,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_withdrawn_makes_room() {
-        let (hoard, counters) = (Hoard::new(CHUNK, Eviction::Farthest), Counters::default());
-        let user = |at| Use { hoard: &hoard, at, counters: &counters };
+    fn withdrawn_uses_make_room() {
+        let (cache, counters) =
+            (LookaheadCache::new(CHUNK, Eviction::Farthest), QueueCounters::default());
+        let user = |at| CacheUse { cache: &cache, at, counters: &counters };
         for (key, at) in [(1, 0), (1, 2), (2, 1), (2, 5)] {
-            hoard.announce([(0, key)].into_iter(), at, CHUNK);
+            cache.announce([(0, key)].into_iter(), at, CHUNK);
         }
         assert!(matches!(user(0).lookup((0, 1), CHUNK), Lookup::Admit));
         let buffer = user(0).buffer(CHUNK);
         user(0).insert((0, 1), buffer);
         assert!(matches!(user(1).lookup((0, 2), CHUNK), Lookup::Pass), "1 is needed sooner");
-        hoard.withdraw([(0, 1)].into_iter(), 2, CHUNK);
+        cache.withdraw([(0, 1)].into_iter(), 2, CHUNK);
         assert!(matches!(user(3).lookup((0, 2), CHUNK), Lookup::Admit), "1 is not needed now");
-        assert!(hoard.holds((0, 1)) && !hoard.holds((0, 2)));
-        hoard.begin();
+        assert!(cache.holds((0, 1)) && !cache.holds((0, 2)));
+        cache.begin();
         assert!(matches!(user(0).lookup((0, 1), CHUNK), Lookup::Hit(_)), "kept for the next epoch");
     }
 }

@@ -1,0 +1,173 @@
+//! The iterator over the batches of one epoch.
+//!
+//! # Invariants
+//! - Dropping it waits for the patches that are being read and ends its threads.
+//! - A forked child that continues it starts threads of its own and gets the same batches.
+
+use std::process;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::batch::Batch;
+use super::lookahead_cache::LookaheadCache;
+use super::ring::{BatchRing, NextBatch};
+use super::share::WorkerShare;
+use super::shared::QueueShared;
+use super::stats::{add, add_time};
+use super::workers::{ReadSchedule, ReaderThreads};
+use crate::{Error, Result};
+
+/// The batches of one epoch, in order.
+///
+/// After an error the iterator continues with the next batch. Dropping it waits for the patches
+/// that are being read and ends its threads.
+#[derive(Debug)]
+pub struct Batches {
+    queue: Arc<QueueShared>,
+    epoch: u64,
+    iteration: u64,
+    share: WorkerShare,
+    /// Patches of the share that were delivered or have failed.
+    cursor: u64,
+    process: u32,
+    running: Option<RunningRead>,
+    /// The end of the time that was counted so far.
+    counted_until: Instant,
+}
+
+/// The threads come first, so that they end before the things that they use are dropped.
+#[derive(Debug)]
+struct RunningRead {
+    threads: ReaderThreads,
+    ring: Arc<BatchRing>,
+    chunks: Arc<LookaheadCache>,
+}
+
+/// The outcome of [`Batches::poll`].
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Returned once and unpacked at once.
+pub enum BatchPoll {
+    /// The next batch.
+    Ready(Batch),
+    /// No batch arrived in time.
+    Pending,
+    /// The epoch is over.
+    End,
+}
+
+impl Batches {
+    /// Starts to read every `num_shards`-th batch, from batch `index` on.
+    pub(super) fn start(queue: &Arc<QueueShared>, num_shards: u64, index: u64) -> Result<Self> {
+        if num_shards == 0 {
+            return Err(Error::invalid("num_shards", 0, "at least 1"));
+        }
+        let progress = &queue.progress;
+        let iteration = progress.iteration.fetch_add(1, Ordering::Relaxed) + 1;
+        let start = progress.start.swap(0, Ordering::Relaxed);
+        let share = WorkerShare { rank_share: queue.share, start, num_shards, index };
+        progress.position.store(share.end_of(0), Ordering::Relaxed);
+        let mut batches = Self {
+            queue: queue.clone(),
+            epoch: progress.epoch.load(Ordering::Relaxed),
+            iteration,
+            share,
+            cursor: 0,
+            process: process::id(),
+            running: None,
+            counted_until: Instant::now(),
+        };
+        batches.start_reading()?;
+        Ok(batches)
+    }
+
+    fn start_reading(&mut self) -> Result<()> {
+        let queue = &self.queue;
+        let patches = self.share.patches() - self.cursor;
+        if patches == 0 {
+            return Ok(());
+        }
+        let ring = Arc::new(BatchRing::new(queue.layout.clone(), patches, queue.buffer_bytes));
+        // Of two concurrent iterations the second starts with an empty cache.
+        let cached = queue.session().chunks.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let chunks = cached
+            .unwrap_or_else(|| Arc::new(LookaheadCache::new(queue.cache_bytes, queue.eviction)));
+        let order = queue.plan.order(self.epoch);
+        let schedule = ReadSchedule { order, share: self.share, first: self.cursor, patches };
+        let threads = ReaderThreads::start(queue, schedule, &ring, &chunks)?;
+        self.running = Some(RunningRead { threads, ring, chunks });
+        Ok(())
+    }
+
+    fn stop_reading(&mut self) {
+        let Some(RunningRead { threads, chunks, .. }) = self.running.take() else { return };
+        drop(threads);
+        if self.process == process::id() {
+            let session = self.queue.session();
+            *session.chunks.lock().unwrap_or_else(PoisonError::into_inner) = Some(chunks);
+        }
+    }
+
+    /// The next batch, if it arrives within `timeout`.
+    ///
+    /// # Errors
+    /// [`Error::InPatch`] or [`Error::InSubject`]: the first patch of the batch that could not be
+    /// read, and why. The next call continues with the next batch.
+    pub fn poll(&mut self, timeout: Duration) -> Result<BatchPoll> {
+        if self.process != process::id() {
+            self.stop_reading();
+            self.process = process::id();
+            self.start_reading()?;
+        }
+        let Some(running) = &self.running else { return Ok(BatchPoll::End) };
+        let called = Instant::now();
+        let next = running.ring.next(called + timeout);
+        let counters = &self.queue.counters;
+        let now = Instant::now();
+        add_time(&counters.stall_nanoseconds, now - called);
+        add_time(&counters.open_nanoseconds, now - self.counted_until);
+        self.counted_until = now;
+        let (buffer, outcomes) = match next {
+            NextBatch::Pending => return Ok(BatchPoll::Pending),
+            NextBatch::End => {
+                self.stop_reading();
+                return Ok(BatchPoll::End);
+            }
+            NextBatch::Ready(buffer, outcomes) => (buffer, outcomes),
+        };
+        self.cursor += outcomes.len() as u64;
+        let batch = Batch::new(buffer, &self.queue.layout, &running.ring, outcomes)?;
+        let progress = &self.queue.progress;
+        if progress.iteration.load(Ordering::Relaxed) == self.iteration {
+            progress.position.store(self.share.end_of(self.cursor), Ordering::Relaxed);
+        }
+        add(&counters.batches, 1);
+        add(&counters.patches, batch.len() as u64);
+        let bytes = (0..batch.volumes().len()).map(|i| batch.bytes(i).len() as u64);
+        add(&counters.voxel_bytes, bytes.sum());
+        Ok(BatchPoll::Ready(batch))
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        /// A batch ends the wait at once; a timeout only repeats it.
+        const TIMEOUT: Duration = Duration::from_secs(3600);
+        loop {
+            match self.poll(TIMEOUT) {
+                Ok(BatchPoll::Ready(batch)) => return Some(Ok(batch)),
+                Ok(BatchPoll::Pending) => {}
+                Ok(BatchPoll::End) => return None,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+impl Drop for Batches {
+    fn drop(&mut self) {
+        self.stop_reading();
+    }
+}

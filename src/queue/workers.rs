@@ -1,0 +1,339 @@
+//! Worker threads: each claims the next patch, looks ahead for later ones, and reads its own.
+//!
+//! # Invariants
+//! - Threads end when their iteration ends or is dropped; the drop waits for the patches that are
+//!   being read.
+//! - The voxels of a patch depend on its position alone, never on the thread or the time.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
+
+use super::epoch_plan::EpochOrder;
+use super::lookahead_cache::{CacheUse, LookaheadCache};
+use super::ring::{BatchRing, PatchOutcome, PatchTask};
+use super::share::WorkerShare;
+use super::shared::QueueShared;
+use super::stats::add_time;
+use super::subject_cache::{OpenSubject, in_subject};
+use crate::{Error, PatchLocation, Result};
+
+/// Patches that are located ahead for each patch that is read, so that looking ahead delays no
+/// batch.
+const STEPS: usize = 4;
+
+/// Patches whose chunks are requested from the disk before their turn.
+const READ_AHEAD_PATCHES: u64 = 32;
+
+/// Limits the patches that are located before their turn.
+const MAX_AHEAD: u64 = 1 << 16;
+
+/// The threads of one iteration.
+#[derive(Debug)]
+pub(super) struct ReaderThreads {
+    process: u32,
+    shared: Arc<ReaderShared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The patches that an iteration reads, in order.
+#[derive(Debug)]
+pub(super) struct ReadSchedule {
+    pub(super) order: EpochOrder,
+    pub(super) share: WorkerShare,
+    /// The first patch of the share that is read.
+    pub(super) first: u64,
+    /// Patches that are read.
+    pub(super) patches: u64,
+}
+
+/// The state that the threads of an iteration share.
+#[derive(Debug)]
+struct ReaderShared {
+    queue: Arc<QueueShared>,
+    schedule: ReadSchedule,
+    ring: Arc<BatchRing>,
+    chunks: Arc<LookaheadCache>,
+    lookahead: Mutex<Lookahead>,
+    /// Signals that a patch was located, or that reading stopped.
+    located: Condvar,
+    stopped: AtomicBool,
+}
+
+/// Patches that were located before their turn.
+#[derive(Debug, Default)]
+struct Lookahead {
+    /// The next patch to locate.
+    horizon: u64,
+    /// The next patch whose chunks are requested from the disk.
+    read_ahead: u64,
+    /// Located patches whose turn is still to come.
+    located: HashMap<u64, PatchOutcome>,
+    /// Patches that a thread is locating ahead of their turn.
+    pending: HashSet<u64>,
+}
+
+/// The state of a patch's location when its turn comes.
+#[derive(Debug)]
+enum LocationStatus {
+    /// It is known.
+    Located(PatchOutcome),
+    /// Another thread is locating it.
+    Pending,
+    /// No thread is locating it or will: the caller has to.
+    Unclaimed,
+}
+
+impl Lookahead {
+    /// Begins the turn of a patch; from then on no thread locates it ahead.
+    fn begin_turn(&mut self, number: u64) -> LocationStatus {
+        if let Some(location) = self.located.remove(&number) {
+            return LocationStatus::Located(location);
+        }
+        if self.pending.contains(&number) {
+            return LocationStatus::Pending;
+        }
+        // Turns begin in any order: a later patch may have moved the horizon beyond this one.
+        self.horizon = self.horizon.max(number + 1);
+        LocationStatus::Unclaimed
+    }
+}
+
+impl ReaderThreads {
+    /// Starts to read the patches of `schedule`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the system grants no thread.
+    pub(super) fn start(
+        queue: &Arc<QueueShared>,
+        schedule: ReadSchedule,
+        ring: &Arc<BatchRing>,
+        chunks: &Arc<LookaheadCache>,
+    ) -> Result<Self> {
+        chunks.begin();
+        let wanted = u64::try_from(queue.threads).unwrap_or(u64::MAX).min(schedule.patches);
+        let shared = Arc::new(ReaderShared {
+            queue: queue.clone(),
+            schedule,
+            ring: ring.clone(),
+            chunks: chunks.clone(),
+            lookahead: Mutex::default(),
+            located: Condvar::new(),
+            stopped: AtomicBool::new(false),
+        });
+        let mut readers = Self { process: process::id(), shared, threads: Vec::new() };
+        for i in 0..wanted {
+            let shared = readers.shared.clone();
+            let thread = Builder::new().name(format!("voxquarry-read-{i}"));
+            let thread = thread.spawn(move || shared.work());
+            // On an error the drop of `readers` ends the threads that have started.
+            readers.threads.push(thread.map_err(Error::io("reader thread", "cannot start"))?);
+        }
+        Ok(readers)
+    }
+}
+
+impl Drop for ReaderThreads {
+    fn drop(&mut self) {
+        let threads = std::mem::take(&mut self.threads);
+        if self.process != process::id() {
+            // In a forked child these threads do not exist, and their locks may never be released.
+            std::mem::forget(threads);
+            return;
+        }
+        self.shared.stop();
+        for thread in threads {
+            // The ring has handed any panic to the consumer.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl ReaderShared {
+    fn lookahead(&self) -> MutexGuard<'_, Lookahead> {
+        self.lookahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.ring.stop();
+        drop(self.lookahead());
+        self.located.notify_all();
+    }
+
+    fn work(&self) {
+        let read_all = || {
+            while let Some(mut task) = self.ring.claim() {
+                let outcome = self.locate_in_turn(task.number).and_then(|location| {
+                    self.look_ahead(task.number);
+                    self.read(&mut task, &location).map(|()| location)
+                });
+                self.ring.finish(task, outcome);
+            }
+        };
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(read_all)) {
+            self.ring.stop_with_panic(payload);
+            self.stop();
+        }
+    }
+
+    /// The location of a patch, opening its subject if need be.
+    fn locate(&self, number: u64) -> PatchOutcome {
+        let queue = &self.queue;
+        let ReadSchedule { order, share, first, .. } = &self.schedule;
+        let sample = order.sample(share.position(first + number));
+        let entry = &order.plan().entries()[sample.entry];
+        let epoch = order.epoch();
+        let located = self.open(&entry.subject);
+        let located = located
+            .and_then(|open| open.locate(&entry.subject, &queue.sampler, epoch, sample.number));
+        located.map_err(|source| in_subject(&entry.subject, source))
+    }
+
+    fn open(&self, name: &Arc<str>) -> Result<Arc<OpenSubject>> {
+        let queue = &self.queue;
+        let open = || OpenSubject::new(&queue.dataset, name, &queue.volumes, &queue.sampler);
+        queue.session().subjects.get_or_open(name, &queue.layout, open)
+    }
+
+    /// The location of a patch whose turn has come: known, awaited from another thread, or found
+    /// here.
+    fn locate_in_turn(&self, number: u64) -> PatchOutcome {
+        let mut lookahead = self.lookahead();
+        loop {
+            match lookahead.begin_turn(number) {
+                LocationStatus::Located(location) => return location,
+                LocationStatus::Unclaimed => {
+                    drop(lookahead);
+                    return self.locate(number);
+                }
+                LocationStatus::Pending => {}
+            }
+            if self.stopped.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
+            lookahead = self.located.wait(lookahead).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Locates some later patches, announces the chunks that they use, and requests from the disk
+    /// those that are used soon.
+    fn look_ahead(&self, number: u64) {
+        // The consumer is waiting for the first batch: everything else comes after it.
+        if number < self.queue.layout.batch_size as u64 {
+            return;
+        }
+        let soon = (number + READ_AHEAD_PATCHES).min(self.schedule.patches);
+        let far = if self.queue.uses_cache && self.chunks.wants_more_uses() {
+            number.saturating_add(MAX_AHEAD).min(self.schedule.patches)
+        } else {
+            soon
+        };
+        for _ in 0..STEPS {
+            let mut lookahead = self.lookahead();
+            lookahead.read_ahead = lookahead.read_ahead.max(number + 1);
+            let near = lookahead.read_ahead;
+            if near < lookahead.horizon && near < soon {
+                lookahead.read_ahead += 1;
+                let location = lookahead.located.get(&near).and_then(|l| l.as_ref().ok()).cloned();
+                drop(lookahead);
+                if let Some(location) = location {
+                    self.read_ahead(&location);
+                }
+                continue;
+            }
+            let next = lookahead.horizon;
+            if next >= far {
+                return;
+            }
+            lookahead.horizon += 1;
+            lookahead.pending.insert(next);
+            drop(lookahead);
+            let location = self.locate(next);
+            if let Ok(location) = &location {
+                self.announce(location, next);
+            }
+            let mut lookahead = self.lookahead();
+            lookahead.pending.remove(&next);
+            lookahead.located.insert(next, location);
+            drop(lookahead);
+            self.located.notify_all();
+        }
+    }
+
+    /// Requests the chunks of a patch from the disk; errors are left to the patch's own turn.
+    fn read_ahead(&self, location: &PatchLocation) {
+        let Ok(open) = self.open(&location.subject) else { return };
+        for volume in &open.volumes {
+            let cached = volume.is_worth_caching();
+            let wanted = |key| !(cached && self.chunks.holds(key));
+            let _ = volume.read_ahead(&location.region, wanted);
+        }
+    }
+
+    fn announce(&self, location: &PatchLocation, number: u64) {
+        let Ok(open) = self.open(&location.subject) else { return };
+        for volume in open.volumes.iter().filter(|volume| volume.is_worth_caching()) {
+            let keys = volume.chunks_meeting(&location.region);
+            self.chunks.announce(keys, number, volume.layout().chunk_bytes());
+        }
+    }
+
+    fn withdraw(&self, open: &OpenSubject, location: &PatchLocation, number: u64) {
+        for volume in open.volumes.iter().filter(|volume| volume.is_worth_caching()) {
+            let keys = volume.chunks_meeting(&location.region);
+            self.chunks.withdraw(keys, number, volume.layout().chunk_bytes());
+        }
+    }
+
+    fn read(&self, task: &mut PatchTask, location: &PatchLocation) -> Result<()> {
+        let (queue, number, started) = (&self.queue, task.number, Instant::now());
+        let open = self.open(&location.subject).map_err(|e| in_subject(&location.subject, e))?;
+        let cache = CacheUse { cache: &self.chunks, at: number, counters: &queue.counters };
+        for (i, (volume, padding)) in open.volumes.iter().zip(&queue.paddings).enumerate() {
+            let out = task.claim.bytes(i);
+            let read = volume.read_kept(&location.region, *padding, out, &cache);
+            if let Err(source) = read {
+                self.withdraw(&open, location, number);
+                return Err(Error::InPatch {
+                    subject: location.subject.to_string(),
+                    volume: volume.name().to_owned(),
+                    region: location.region,
+                    source: Box::new(source),
+                });
+            }
+        }
+        add_time(&queue.counters.read_nanoseconds, started.elapsed());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_thread_waits_for_a_location_that_no_thread_seeks() {
+        let mut lookahead = Lookahead::default();
+        // The thread of patch 1 is the first to ask, then those of 3 and 0.
+        for number in [1, 3, 0] {
+            let status = lookahead.begin_turn(number);
+            assert!(matches!(status, LocationStatus::Unclaimed), "{number}: {lookahead:?}");
+        }
+        assert_eq!(lookahead.horizon, 4, "later patches are left to be located ahead");
+        lookahead.pending.insert(2);
+        assert!(matches!(lookahead.begin_turn(2), LocationStatus::Pending), "{lookahead:?}");
+        lookahead.pending.remove(&2);
+        lookahead.located.insert(2, Err(Error::Interrupted));
+        let status = lookahead.begin_turn(2);
+        assert!(
+            matches!(status, LocationStatus::Located(Err(Error::Interrupted))),
+            "{lookahead:?}"
+        );
+        assert!(lookahead.located.is_empty());
+    }
+}
