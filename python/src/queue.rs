@@ -19,39 +19,46 @@ use crate::sample::{GridSampler, random_sampler};
 
 /// Batches of patches for training, read ahead by threads in an order that is known in advance.
 ///
-/// Each iteration yields one epoch of dictionaries: for each volume an array ``(B, C, z, y, x)``, ``C`` being 1 where a volume has
-/// no channels; ``"location"``, ``(B, 6)`` int64: first voxel and one past the last, ``(z0, y0, x0, z1, y1, x1)``; and
-/// ``"subject"``, a list of ``B`` names. Arrays are writable and borrow memory that is used again once nothing refers to them.
+/// Each iteration yields one epoch of dictionaries. Each volume has an array ``(B, C, z, y, x)``,
+/// where ``C`` is 1 if the volume has no channels. ``"location"`` is ``(B, 6)`` int64, the first
+/// voxel and one past the last, ``(z0, y0, x0, z1, y1, x1)``. ``"subject"`` is a list of ``B``
+/// names. Arrays are writable and borrow memory that the queue reuses once nothing refers to them.
 ///
-/// The stream is a pure function of the arguments and the epoch (``set_epoch``): the same on any number of threads, and after a
-/// resume. Reading starts with the iteration; breaking out of it ends the threads. Pickled, a queue is its arguments and state:
-/// another process opens it anew. A forked process that goes on with an iteration reads with threads of its own.
+/// The batches are a pure function of the arguments and the epoch (``set_epoch``): they are the
+/// same on any number of threads, and after a resume. Reading starts with the iteration; leaving
+/// the loop ends the threads. A pickled queue holds its arguments and state, and another process
+/// opens it anew. A forked process that continues an iteration reads with threads of its own.
 ///
 /// Args:
 ///     dataset: An open store.
-///     sampler: A random sampler; or a ``GridSampler``, which gives every patch of each subject.
-///     volumes: Names of what is read of every patch, with the same dtype and channels in every subject; ``None``: all that the
-///         first subject has.
+///     sampler: A random sampler, or a ``GridSampler``, which gives every patch of each subject.
+///     volumes: Names of the volumes that are read of every patch, each with the same dtype and
+///         channels in every subject; ``None``: all volumes of the first subject.
 ///     patches_per_subject: Random patches of a subject in an epoch. A grid has its own number.
 ///     batch_size: Patches in a batch.
-///     buffer_bytes: Memory of batches that were read ahead, an int or a string such as ``"512MiB"``.
-///     shuffle: ``"global"``: any patch anywhere. ``"window"``: patches are mixed over a window that slides over shuffled
-///         subjects, so that few are in use at a time. ``"none"``: subject after subject.
-///     seed: 0 to 2**64 - 1, for samples and order.
-///     rank, world_size: Each of the ranks has every ``world_size``-th patch, from its own number on, and as many as the others:
-///         where they do not divide, the epoch's first patches are read again.
-///     drop_last: Leave out what does not fill a batch on every rank.
-///     subjects: Names to take, in that order, one perhaps more than once; or a mapping from names to their own numbers of
-///         patches.
-///     padding: What patches show outside a volume: ``None``, a number, ``"edge"`` or ``"reflect"``; or a mapping from volumes to
-///         these. ``None`` is the grid's own padding, 0 for samplers with ``border="pad"``, and an error else.
-///     window_bytes: Voxels, in bytes, of the subjects that ``shuffle="window"`` has in use at a time.
-///     cache_bytes: Memory of decoded chunks (of stores whose codec is worth it); the data set's by default.
-///     eviction: Which decoded chunk has to go first: the one whose next use is ``"farthest"``, or whose last is ``"oldest"``.
-///     threads: Threads that read; the data set's by default.
+///     buffer_bytes: Memory for batches that are read ahead, an int or a string like ``"512MiB"``.
+///     shuffle: ``"global"``: a random permutation of all patches. ``"window"``: patches are mixed
+///         over a window that slides over shuffled subjects, so that few subjects are in use at a
+///         time. ``"none"``: subject after subject.
+///     seed: The seed of samples and order, 0 to 2**64 - 1.
+///     rank, world_size: Each rank gets every ``world_size``-th patch, from its own number on. All
+///         ranks get as many; if the patches do not divide evenly, the first ones are repeated.
+///     drop_last: Leave out the patches that do not fill a batch on every rank.
+///     subjects: Names of the subjects to read, in that order, with repetitions if need be; or a
+///         mapping from names to their numbers of patches.
+///     padding: Voxels outside a volume: ``None``, a number, ``"edge"`` or ``"reflect"``; or a
+///         mapping from volumes to these. ``None`` is the grid's own padding, 0 for samplers with
+///         ``border="pad"``, and otherwise an error.
+///     window_bytes: Bytes of voxels of the subjects that ``shuffle="window"`` uses at a time.
+///     cache_bytes: Memory for decoded chunks of stores whose codec is worth it; by default that of
+///         the dataset.
+///     eviction: The decoded chunk that is evicted first: the one with the ``"farthest"`` next use,
+///         or with the ``"oldest"`` last use.
+///     threads: Threads that read; by default those of the dataset.
 ///
 /// Raises:
-///     UsageError: Arguments that cannot be; a batch that is larger than ``buffer_bytes``; a subject or volume that is not there.
+///     UsageError: An argument outside of what it accepts; a batch larger than ``buffer_bytes``; a
+///         subject or volume that does not exist.
 ///     DataError: Damaged metadata.
 #[pyclass(frozen, module = "voxquarry")]
 pub(crate) struct Queue {
@@ -60,8 +67,17 @@ pub(crate) struct Queue {
     sampler: Py<PyAny>,
     volumes: Vec<String>,
     batch_size: usize,
-    /// Every other argument, as it was given.
+    /// Every other argument, for pickling.
     keywords: Py<PyDict>,
+}
+
+/// A dictionary of variables by their names.
+macro_rules! keywords {
+    ($py:expr, $($name:ident),+) => {{
+        let keywords = PyDict::new($py);
+        $(keywords.set_item(stringify!($name), &$name)?;)+
+        keywords
+    }};
 }
 
 #[pymethods]
@@ -69,13 +85,15 @@ impl Queue {
     #[new]
     #[pyo3(
         signature = (
-            dataset, sampler, volumes=None, patches_per_subject=8, batch_size=4, buffer_bytes=None, shuffle="global", seed=0,
-            rank=0, world_size=1, drop_last=false, *, subjects=None, padding=None, window_bytes=None, cache_bytes=None,
+            dataset, sampler, volumes=None, patches_per_subject=8, batch_size=4,
+            buffer_bytes=None, shuffle="global", seed=0, rank=0, world_size=1, drop_last=false, *,
+            subjects=None, padding=None, window_bytes=None, cache_bytes=None,
             eviction="farthest", threads=None
         ),
-        text_signature = "(dataset, sampler, volumes=None, patches_per_subject=8, batch_size=4, buffer_bytes='512MiB', \
-            shuffle='global', seed=0, rank=0, world_size=1, drop_last=False, *, subjects=None, padding=None, \
-            window_bytes='1GiB', cache_bytes=None, eviction='farthest', threads=None)"
+        text_signature = "(dataset, sampler, volumes=None, patches_per_subject=8, batch_size=4, \
+            buffer_bytes='512MiB', shuffle='global', seed=0, rank=0, world_size=1, \
+            drop_last=False, *, subjects=None, padding=None, window_bytes='1GiB', \
+            cache_bytes=None, eviction='farthest', threads=None)"
     )]
     #[allow(clippy::too_many_arguments)] // Python's keywords, checked and bundled here.
     fn new<'py>(
@@ -105,21 +123,7 @@ impl Queue {
         };
         let subjects =
             subjects.map(|value| self::subjects(value, patches_per_subject)).transpose()?;
-        let volumes = if let Some(value) = volumes {
-            names(value, "volumes")?
-        } else {
-            let first = match &subjects {
-                Some(subjects) => subjects.first().map(|(name, _)| name),
-                None => store.subjects().first(),
-            };
-            let all = || first.map(|name| store.subject(name)).transpose();
-            py.detach(all).map_err(raise)?.map_or(Vec::new(), |s| s.volumes().to_vec())
-        };
-        if let Some(name) = volumes.iter().find(|name| KEYS.contains(&name.as_str())) {
-            return Err(usage(format!(
-                "volume {name:?}: a batch has something else by that name; ingest it under another"
-            )));
-        }
+        let volumes = volume_names(py, store, volumes, subjects.as_deref())?;
         let size = |value: Option<&Bound<'py, PyAny>>, name| {
             value.map(|value| bytes(value, name)).transpose()
         };
@@ -128,23 +132,11 @@ impl Queue {
         let buffer_bytes = size(buffer_bytes, "buffer_bytes")?;
         let window_bytes = size(window_bytes, "window_bytes")?;
         let cache_bytes = size(cache_bytes, "cache_bytes")?.map(memory);
-        let keywords = PyDict::new(py);
-        keywords.set_item("volumes", &volumes)?;
-        keywords.set_item("patches_per_subject", patches_per_subject)?;
-        keywords.set_item("batch_size", batch_size)?;
-        keywords.set_item("buffer_bytes", buffer_bytes)?;
-        keywords.set_item("shuffle", shuffle)?;
-        keywords.set_item("seed", seed)?;
-        keywords.set_item("rank", rank)?;
-        keywords.set_item("world_size", world_size)?;
-        keywords.set_item("drop_last", drop_last)?;
-        keywords.set_item("subjects", &subjects)?;
-        keywords.set_item("padding", padding)?;
-        keywords.set_item("window_bytes", window_bytes)?;
-        keywords.set_item("cache_bytes", cache_bytes)?;
-        keywords.set_item("eviction", eviction)?;
-        keywords.set_item("threads", threads)?;
-        let mut options = QueueOptions::default()
+        let keywords = keywords! {
+            py, volumes, patches_per_subject, batch_size, buffer_bytes, shuffle, seed, rank,
+            world_size, drop_last, subjects, padding, window_bytes, cache_bytes, eviction, threads
+        };
+        let options = QueueOptions::default()
             .volumes(padded(&volumes, padding)?)
             .patches_per_subject(patches_per_subject)
             .batch_size(batch_size)
@@ -154,30 +146,14 @@ impl Queue {
             .rank(rank)
             .world_size(world_size)
             .drop_last(drop_last);
-        if let Some(subjects) = subjects {
-            options = options.subjects(subjects);
-        }
-        if let Some(bytes) = buffer_bytes {
-            options = options.buffer_bytes(bytes);
-        }
-        if let Some(bytes) = window_bytes {
-            options = options.window_bytes(bytes);
-        }
-        if let Some(bytes) = cache_bytes {
-            options = options.cache_bytes(bytes);
-        }
-        if let Some(threads) = threads {
-            options = options.threads(threads);
-        }
+        let options = set(options, subjects, QueueOptions::subjects);
+        let options = set(options, buffer_bytes, QueueOptions::buffer_bytes);
+        let options = set(options, window_bytes, QueueOptions::window_bytes);
+        let options = set(options, cache_bytes, QueueOptions::cache_bytes);
+        let options = set(options, threads, QueueOptions::threads);
         let engine = py.detach(|| voxquarry::Queue::new(store, patches, options)).map_err(raise)?;
-        Ok(Self {
-            engine,
-            dataset: dataset.clone().unbind(),
-            sampler: sampler.clone().unbind(),
-            volumes,
-            batch_size,
-            keywords: keywords.unbind(),
-        })
+        let (dataset, sampler) = (dataset.clone().unbind(), sampler.clone().unbind());
+        Ok(Self { engine, dataset, sampler, volumes, batch_size, keywords: keywords.unbind() })
     }
 
     /// Batches of an epoch on this rank.
@@ -185,28 +161,28 @@ impl Queue {
         usize::try_from(self.engine.len()).unwrap_or(usize::MAX)
     }
 
-    /// Reads the epoch: from its beginning, or from where a loaded state is.
+    /// Reads the epoch from its first patch, or from a loaded state.
     fn __iter__(&self, py: Python<'_>) -> PyResult<QueueIterator> {
         self.shard(py, 1, 0)
     }
 
-    /// Reads the batches ``index``, ``index + num_shards``, … of those that iterating would give, so that several
-    /// worker processes divide an epoch among themselves.
+    /// Reads the batches ``index``, ``index + num_shards``, … of those that iterating would give,
+    /// so that several worker processes divide an epoch among themselves.
     ///
     /// A state that is taken during the iteration continues with the next batch of this shard.
     ///
     /// Args:
     ///     num_shards: Number of shards, at least 1.
-    ///     index: Number of the shard. One of ``num_shards`` or more leaves out the first batches of the shard
-    ///         ``index % num_shards``.
+    ///     index: Number of the shard. A number of ``num_shards`` or more leaves out the first
+    ///         batches of the shard ``index % num_shards``.
     fn shard(&self, py: Python<'_>, num_shards: u64, index: u64) -> PyResult<QueueIterator> {
         let batches = py.detach(|| self.engine.shard(num_shards, index)).map_err(raise)?;
         Ok(QueueIterator { batches: Mutex::new(Some(batches)), volumes: self.volumes.clone() })
     }
 
-    /// Chooses the epoch of the next iteration: other patches, in another order. It stays until it is set again.
+    /// Chooses the epoch of the next iteration, with other patches in another order.
     ///
-    /// To set the epoch that is current changes nothing, so a state may be loaded before or after.
+    /// Setting the current epoch again changes nothing, so a state may be loaded before or after.
     ///
     /// Args:
     ///     epoch: 0 to 2**64 - 1.
@@ -214,32 +190,33 @@ impl Queue {
         self.engine.set_epoch(epoch);
     }
 
-    /// Where the epoch stands after the last batch that was given out: a small dictionary of numbers and strings.
+    /// The position after the last delivered batch: a small dictionary of numbers and strings.
     ///
-    /// It is the same on every rank, and may be loaded on any; on another number of ranks, if the position divides by it.
+    /// It is the same on every rank, and may be loaded on any rank; also on another number of
+    /// ranks, if that divides the position.
     fn state_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         state_dict(py, self.engine.state())
     }
 
-    /// The state at which the next iteration starts: the last loaded state if nothing has been read since, otherwise the
-    /// start of the epoch.
+    /// The state at which the next iteration starts: the last loaded state if nothing has been read
+    /// since, otherwise the start of the epoch.
     fn start_state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         state_dict(py, self.engine.start_state())
     }
 
-    /// The next iteration begins with the patch that was due when the state was taken.
+    /// Lets the next iteration start with the patch that was due when the state was taken.
     ///
-    /// If the epoch was over, that iteration is empty; the one after it begins the epoch again.
+    /// If the epoch was over, that iteration is empty; the one after it reads the whole epoch.
     ///
     /// Args:
-    ///     state_dict: What ``state_dict`` gave, in any process, for a queue with the same arguments; memory, threads, rank and
-    ///         batch size may differ.
+    ///     state_dict: The result of ``state_dict``, in any process, of a queue with the same
+    ///         arguments; memory, threads, rank and batch size may differ.
     ///
     /// Raises:
-    ///     UsageError: A state of another queue, or no state.
+    ///     UsageError: A state of another queue, or no state at all.
     fn load_state_dict(&self, state_dict: &Bound<'_, PyAny>) -> PyResult<()> {
         let missing = |key: &str| {
-            usage(format!("state_dict has no {key:?}: expected what state_dict() gave"))
+            usage(format!("state_dict has no {key:?}: expected the result of state_dict()"))
         };
         let item = |key: &str| state_dict.get_item(key).map_err(|_| missing(key));
         let number = |key: &str| item(key)?.extract::<u64>().map_err(|_| missing(key));
@@ -260,13 +237,14 @@ impl Queue {
         self.engine.load_state(&state).map_err(raise)
     }
 
-    /// What the queue has done since it was made, so that one can see whether reading or the model is the bottleneck.
+    /// Counters since the queue was made; they show whether reading or the model is the bottleneck.
     ///
     /// Returns:
-    ///     ``patches``, ``batches``, ``voxel_bytes``: given out; ``seconds``: from the beginning of each iteration to its last
-    ///     batch; ``patches_per_second``; ``stall_seconds``: how much of that was spent waiting for a batch; ``decode_seconds``:
-    ///     what all ``threads`` together took to fetch, decode and copy voxels; ``cache_hits``: chunks that were decoded before;
-    ///     ``chunks_decoded``, and ``bytes_read``: their bytes in the store.
+    ///     ``patches``, ``batches``, ``voxel_bytes``: delivered. ``seconds``: from the start of
+    ///     each iteration to its last batch. ``patches_per_second``. ``stall_seconds``: the part of
+    ///     ``seconds`` spent waiting for a batch. ``decode_seconds``: the time that all ``threads``
+    ///     together took to fetch, decode and copy voxels. ``cache_hits``: chunks found decoded in
+    ///     the cache. ``chunks_decoded``, and ``bytes_read``: their bytes in the store.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let found = self.engine.stats();
         let stats = PyDict::new(py);
@@ -284,19 +262,19 @@ impl Queue {
         Ok(stats)
     }
 
-    /// The data set that is read.
+    /// The dataset that is read.
     #[getter]
     fn dataset(&self, py: Python<'_>) -> Py<Dataset> {
         self.dataset.clone_ref(py)
     }
 
-    /// What chooses the patches.
+    /// The sampler that chooses the patches.
     #[getter]
     fn sampler(&self, py: Python<'_>) -> Py<PyAny> {
         self.sampler.clone_ref(py)
     }
 
-    /// Names of what is read of every patch.
+    /// Names of the volumes that are read of every patch.
     #[getter]
     fn volumes(&self) -> Vec<String> {
         self.volumes.clone()
@@ -326,7 +304,7 @@ impl Queue {
         self.engine.patches()
     }
 
-    /// The epoch that is read, or will be.
+    /// The epoch of the current or next iteration.
     #[getter]
     fn epoch(&self) -> u64 {
         self.engine.epoch()
@@ -355,7 +333,7 @@ impl Queue {
     }
 }
 
-/// What makes a queue again, what that takes, and its state.
+/// A callable that makes the queue again, its arguments, and the state to load.
 type Reduced<'py> = (Bound<'py, PyAny>, (Py<Dataset>, Py<PyAny>), Bound<'py, PyDict>);
 
 const STATE_VERSION: u64 = 1;
@@ -371,7 +349,7 @@ fn state_dict(py: Python<'_>, state: QueueState) -> PyResult<Bound<'_, PyDict>> 
     Ok(state)
 }
 
-/// What a batch has beside its volumes.
+/// The keys of a batch beside its volumes.
 const KEYS: [&str; 2] = ["location", "subject"];
 
 const SHUFFLES: [(&str, ShuffleMode); 3] =
@@ -382,7 +360,7 @@ const EVICTIONS: [(&str, Eviction); 2] =
 /// The batches of one epoch.
 #[pyclass(frozen, module = "voxquarry")]
 pub(crate) struct QueueIterator {
-    /// Gone only while it is dropped.
+    /// `None` only during the drop.
     batches: Mutex<Option<Batches>>,
     volumes: Vec<String>,
 }
@@ -394,10 +372,10 @@ impl QueueIterator {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        /// How long Ctrl-C may take to be seen.
+        /// Limits the time until Ctrl-C is noticed.
         const WAIT: Duration = Duration::from_millis(50);
         loop {
-            // The lock is never held by who holds the GIL, so another thread that waits here stops nobody.
+            // A thread takes this lock only without the GIL, so waiting for it blocks nobody else.
             let poll = || {
                 let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
                 batches.as_mut().map_or(Ok(BatchPoll::End), |batches| batches.poll(WAIT))
@@ -412,11 +390,11 @@ impl QueueIterator {
 }
 
 impl Drop for QueueIterator {
-    /// Waits for the patches that are being read; Python goes on meanwhile.
+    /// Waits for the patches that are being read, without the GIL.
     fn drop(&mut self) {
         let batches = self.batches.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let mut batches = Some(batches);
-        // Where the interpreter is gone, there is nobody to be held up.
+        // Without an interpreter there is no GIL to release.
         Python::try_attach(|py| py.detach(|| drop(batches.take())));
     }
 }
@@ -445,7 +423,7 @@ fn corners(location: &PatchLocation) -> [i64; 6] {
     [z, y, x, region.end(0), region.end(1), region.end(2)]
 }
 
-/// The exception of an error, with the subject and the location that it names as attributes.
+/// The exception of an error, with the subject and location of the patch as attributes.
 fn raise_in_patch(py: Python<'_>, error: Error) -> PyErr {
     let (subject, region) = match &error {
         Error::InPatch { subject, region, .. } => (Some(subject.clone()), Some(*region)),
@@ -468,7 +446,45 @@ fn raise_in_patch(py: Python<'_>, error: Error) -> PyErr {
     note().err().unwrap_or(exception)
 }
 
-/// A name or several.
+/// Sets an option to `value`, if there is one.
+fn set<T>(
+    options: QueueOptions,
+    value: Option<T>,
+    setter: impl FnOnce(QueueOptions, T) -> QueueOptions,
+) -> QueueOptions {
+    match value {
+        Some(value) => setter(options, value),
+        None => options,
+    }
+}
+
+/// The names in `value`; without it, the volumes of the first subject.
+fn volume_names(
+    py: Python<'_>,
+    store: &voxquarry::Dataset,
+    value: Option<&Bound<'_, PyAny>>,
+    subjects: Option<&[(String, u64)]>,
+) -> PyResult<Vec<String>> {
+    let volumes = if let Some(value) = value {
+        names(value, "volumes")?
+    } else {
+        let first = match subjects {
+            Some(subjects) => subjects.first().map(|(name, _)| name),
+            None => store.subjects().first(),
+        };
+        let open = || first.map(|name| store.subject(name)).transpose();
+        py.detach(open).map_err(raise)?.map_or(Vec::new(), |s| s.volumes().to_vec())
+    };
+    match volumes.iter().find(|name| KEYS.contains(&name.as_str())) {
+        None => Ok(volumes),
+        Some(name) => Err(usage(format!(
+            "volume {name:?}: every batch uses that name for something else; ingest the volume \
+             under another name"
+        ))),
+    }
+}
+
+/// One name, or a list of names.
 fn names(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<String>> {
     if let Ok(name) = value.cast::<PyString>() {
         return Ok(vec![name.to_str()?.to_owned()]);
@@ -477,21 +493,21 @@ fn names(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<String>> {
     listed().map_err(|_| usage(format!("{what} {value}: expected a name or a list of names")))
 }
 
-/// Names, or a mapping from names to numbers of patches, or pairs of these.
+/// Subjects and their numbers of patches, from names, a mapping or pairs.
 fn subjects(value: &Bound<'_, PyAny>, each: u64) -> PyResult<Vec<(String, u64)>> {
-    let complaint = || {
+    let error = || {
         usage(format!(
             "subjects {value}: expected names, or a mapping from names to numbers of patches"
         ))
     };
     if let Ok(mapping) = value.cast::<PyMapping>() {
         let pairs = mapping.items()?;
-        return pairs.extract().map_err(|_| complaint());
+        return pairs.extract().map_err(|_| error());
     }
     if let Ok(pairs) = value.extract::<Vec<(String, u64)>>() {
         return Ok(pairs);
     }
-    let names = names(value, "subjects").map_err(|_| complaint())?;
+    let names = names(value, "subjects").map_err(|_| error())?;
     Ok(names.into_iter().map(|name| (name, each)).collect())
 }
 
@@ -501,7 +517,8 @@ fn padded(volumes: &[String], value: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<
     if let Some(mapping) = mapping {
         for name in mapping.keys()?.iter() {
             if !name.extract::<String>().is_ok_and(|name| volumes.contains(&name)) {
-                return Err(usage(format!("padding has {}, which is not read", name.repr()?)));
+                let name = name.repr()?;
+                return Err(usage(format!("padding has {name}, which is not read")));
             }
         }
     }
