@@ -275,7 +275,9 @@ fn cargo_dependencies(manifest: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for line in manifest.lines() {
         if let Some(section) = line.strip_prefix('[') {
-            inside = section.trim_end().trim_end_matches(']').ends_with("dependencies");
+            let section = section.trim_end().trim_end_matches(']');
+            inside = section.ends_with("dependencies");
+            found.extend(section.split_once("dependencies.").map(|(_, name)| name.to_owned()));
         } else if inside && let Some((name, _)) = line.split_once('=') {
             let name = name.trim().split('.').next().unwrap_or_default();
             if !name.is_empty() && !name.starts_with('#') {
@@ -471,10 +473,12 @@ fn rules_of_unsafe_can_fail() {
 #[test]
 fn rules_of_documents_can_fail() {
     let manifest = "[package]\nname = \"x\"\n[dependencies]\n# why\nserde.workspace = true\n\
-                    [target.'cfg(unix)'.dev-dependencies]\ntempfile = \"3\"\n[lints]\nworkspace = true";
-    assert_eq!(cargo_dependencies(manifest).into_iter().collect::<Vec<_>>(), ["serde", "tempfile"]);
+                    [target.'cfg(unix)'.dev-dependencies]\ntempfile = \"3\"\n\
+                    [dev-dependencies.zarrs]\nversion = \"1\"\n[lints]\nworkspace = true";
+    let found: Vec<_> = cargo_dependencies(manifest).into_iter().collect();
+    assert_eq!(found, ["serde", "tempfile", "zarrs"]);
     let page = "| name |\n|---|\n| `serde` | why |\n";
-    assert_eq!(undocumented("x/Cargo.toml", manifest, page).len(), 1);
+    assert_eq!(undocumented("x/Cargo.toml", manifest, page).len(), 2);
     assert_eq!(
         undocumented("python/requirements/test.txt", "# why\nSerde[x]>=1\nzarr==3\n", page).len(),
         1
