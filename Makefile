@@ -1,39 +1,46 @@
-# Everything a newcomer or CI runs. Environments are made once, under the user's cache folder (tools/environment.sh).
+# Everything that a newcomer or CI runs. Python environments are made once, in the user's cache
+# folder (tools/environment.sh).
 
 CARGO ?= cargo
 ENVIRONMENT = tools/environment.sh
 DEMO_DIR ?= build/demo
 FUZZ_SECONDS ?= 60
+PYTEST_ARGS ?=
+# Checks of cargo-deny. The advisories need a network: make deny DENY="bans licenses sources".
+DENY ?= advisories bans licenses sources
+# The revision that `make semver` compares with.
+BASELINE ?= main
 
-.PHONY: help demo test test-rust test-python test-torch lint format develop bench bench-rust fuzz docs clean
+.PHONY: help demo test test-rust test-python test-torch lint format develop bench bench-rust fuzz \
+	docs package deny semver clean
 
-help:            ## Say what there is.
-	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
+help:            ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo:            ## The whole way once, on a real image, with figures and a picture.
+demo:            ## Every step once, on a real image, with measurements and a picture.
 	$(CARGO) build --release --locked --package voxquarry-cli
 	"$$($(ENVIRONMENT) demo python/requirements/demo.txt)"/bin/python tools/demo.py \
 		--voxquarry "$(or $(CARGO_TARGET_DIR),target)/release/voxquarry" --dir $(DEMO_DIR)
 
-test: test-rust test-python ## Every test but those that need torch.
+test: test-rust test-python ## Every test except those that need torch.
 
-test-rust:       ## Rust tests, doctests and tidy.
+test-rust:       ## Rust tests, doc tests and tidy.
 	$(CARGO) test --locked
 
-test-python:     ## Python tests, and the readers of other projects.
+test-python:     ## Python tests, with other projects' readers as oracles.
 	environment="$$($(ENVIRONMENT) test python/requirements/test.txt)" && \
 	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
 		--manifest-path python/Cargo.toml && \
-	"$$environment"/bin/python -m pytest python/tests && \
+	"$$environment"/bin/python -m pytest python/tests $(PYTEST_ARGS) && \
 	"$$environment"/bin/python -m pytest format-spec
 
-test-torch:      ## In torch's loaders, with TorchIO and MONAI as oracles; installs them once (several GB).
+test-torch:      ## Tests with torch, TorchIO and MONAI; installs them once (several GB).
 	environment="$$($(ENVIRONMENT) torch python/requirements/torch.txt)" && \
 	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
 		--manifest-path python/Cargo.toml && \
 	"$$environment"/bin/python -m pytest python/tests_torch
 
-lint:            ## Formatting and lints, as CI asks for them.
+lint:            ## Check formatting and lints of all Rust and Python code.
 	$(CARGO) fmt --all -- --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
@@ -48,12 +55,12 @@ format:          ## Format the Rust and Python code.
 	"$$environment"/bin/ruff check --fix && \
 	"$$environment"/bin/ruff format
 
-develop:         ## Install the Python package and the command into the environment that is active.
+develop:         ## Install the Python package and the command into the active environment.
 	python3 -m pip install --quiet 'maturin>=1.9,<2'
 	cd python && maturin develop --release --locked
 	$(CARGO) install --locked --path tools/cli
 
-bench:           ## Voxquarry beside its peers; takes long, writes benches/results/.
+bench:           ## Compare with other systems; takes hours, writes benches/results/.
 	environment="$$($(ENVIRONMENT) bench benches/compare/requirements.txt)" && \
 	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
 		--manifest-path python/Cargo.toml && \
@@ -63,17 +70,30 @@ bench:           ## Voxquarry beside its peers; takes long, writes benches/resul
 		--manifest-path python/Cargo.toml && \
 	"$$environment"/bin/python -m benches.training $(TRAINING_ARGS)
 
-bench-rust:      ## Criterion's measurements of codec and reading.
+bench-rust:      ## Criterion benchmarks of the codec and of reading.
 	$(CARGO) bench --locked --package voxquarry
 
-fuzz:            ## Each fuzz target for FUZZ_SECONDS; installs cargo-fuzz and needs a C++ compiler.
+fuzz:            ## Run each fuzz target for FUZZ_SECONDS; needs a C++ compiler.
 	cargo fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
 	for target in hostile_frame roundtrip; do \
-		$(CARGO) fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 || exit 1; \
+		$(CARGO) fuzz run --sanitizer none $$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=65536 || exit 1; \
 	done
 
-docs:            ## The Rust documentation.
+docs:            ## Build the Rust documentation; warnings are errors.
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --locked --no-deps
 
-clean:           ## Remove what was built; environments stay in the cache folder.
+package:         ## Package the crates and build each from its archive.
+	$(CARGO) package --locked --workspace --exclude voxquarry-python
+
+deny:            ## Check licences, sources and advisories of dependencies.
+	cargo deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --locked --workspace check $(DENY)
+	$(CARGO) deny --locked --manifest-path fuzz/Cargo.toml check $(DENY)
+
+semver:          ## Check the public Rust API against the revision BASELINE.
+	cargo semver-checks --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-semver-checks
+	$(CARGO) semver-checks --package voxquarry --package voxquarry-ingest --baseline-rev $(BASELINE)
+
+clean:           ## Remove build results; Python environments stay in the cache folder.
 	rm -rf target build

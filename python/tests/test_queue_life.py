@@ -66,6 +66,7 @@ def files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("taken", [0, 1, 5, 74, 75])
 @pytest.mark.parametrize("buffers", [1, 3, 1000])
 def test_dropped_in_any_state_it_leaves_no_thread(path: Path, taken: int, buffers: int) -> None:
@@ -89,6 +90,7 @@ def test_dropped_in_any_state_it_leaves_no_thread(path: Path, taken: int, buffer
         )
 
 
+@pytest.mark.linux
 def test_an_exception_in_the_loop_ends_it(path: Path) -> None:
     def train() -> None:
         for _ in queue_of(path, threads=2, buffer_bytes=2 * BATCH_BYTES):
@@ -100,6 +102,7 @@ def test_an_exception_in_the_loop_ends_it(path: Path) -> None:
     assert has_readers(0)
 
 
+@pytest.mark.linux
 def test_thousands_of_iterations_leave_no_file(path: Path) -> None:
     queue = queue_of(path, threads=2, buffer_bytes=4 * BATCH_BYTES)
     next(iter(queue))
@@ -130,6 +133,7 @@ def test_threads_may_share_an_iteration(path: Path) -> None:
     assert sorted(found) == sorted(batch["location"].tobytes() for batch in queue_of(path))
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("buffers", [1, 3, 1000])
 def test_a_fork_goes_on_with_threads_of_its_own(path: Path, buffers: int) -> None:
     queue = queue_of(path, threads=2, buffer_bytes=buffers * BATCH_BYTES)

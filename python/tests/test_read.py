@@ -336,6 +336,7 @@ def resident_bytes() -> int:
     return int(fields["RssAnon"].split()[0]) * 1024
 
 
+@pytest.mark.linux
 def test_memory_does_not_grow_with_what_was_read(tmp_path: Path) -> None:
     voxels = smooth((96, 256, 256), "f4")
     volume = store_of(tmp_path, voxels, patch_size=64, cache_bytes="4MiB")

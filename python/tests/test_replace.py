@@ -174,6 +174,7 @@ def open_files(folder: Path) -> list[str]:
     return [name for name in found if name.startswith(str(folder))]
 
 
+@pytest.mark.linux
 def test_what_is_kept_goes_when_it_is_closed(tmp_path: Path) -> None:
     aggregator = vq.Aggregator(
         GRID, SIZE, channels=2, out=tmp_path / "p.zarr/case/pred", memory_bytes=0, replace=True
