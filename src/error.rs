@@ -83,12 +83,10 @@ pub enum Error {
 
     /// A patch that does not fit into the volume.
     #[error(
-        "{place}: a patch of {patch_size:?} voxels is larger than the volume of {shape:?} \
-         (z, y, x): choose a smaller patch or a border that pads"
+        "patch size {patch_size:?} is larger than the volume of {shape:?} voxels (z, y, x): choose \
+         a smaller patch, or let patches leave the volume and pad them"
     )]
     PatchTooLarge {
-        /// The subject or volume.
-        place: String,
         /// Voxels of the patch along each axis.
         patch_size: Size3,
         /// Voxels of the volume along each axis.
@@ -102,13 +100,25 @@ pub enum Error {
         what: String,
     },
 
-    /// A volume or subject without a single voxel that a sampler may choose.
-    #[error("{place}: {reason}")]
+    /// A volume without a single voxel that a sampler may choose.
+    #[error(
+        "{place}: no voxel {wanted} can be the centre of a patch of {patch_size:?} voxels with the \
+         border rule {border:?}{}",
+        if *border == "exclude" {
+            ": pad the volume, or choose a smaller patch or another border rule"
+        } else {
+            ""
+        }
+    )]
     NothingToSample {
-        /// The subject and volume.
+        /// The volume.
         place: String,
-        /// What the sampler looks for and does not find.
-        reason: String,
+        /// The voxels that the sampler looks for, as in `of the labels [1, 2]`.
+        wanted: String,
+        /// Voxels of the patch along each axis.
+        patch_size: Size3,
+        /// The border rule of the sampler: `exclude`, `clamp` or `pad`.
+        border: &'static str,
     },
 
     /// Constraints that no attempt of a sampler fulfils.

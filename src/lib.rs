@@ -21,7 +21,7 @@ mod level;
 mod prefetch;
 mod process;
 mod queue;
-pub mod sample;
+mod sample;
 mod source;
 pub mod store;
 
@@ -36,7 +36,9 @@ pub use queue::{
     Sampler, ShuffleMode,
 };
 pub use sample::{
-    GridSampler, LabelSampler, PatchLocation, RandomSampler, UniformSampler, WeightedSampler,
+    Balance, Border, ConstrainedSampler, Epoch, Grid, GridSampler, LabelSampler, Margin, OnFailure,
+    Overlap, PatchLocation, PatchScale, Placement, RandomSampler, SubjectSampler,
+    SubjectWeights, UniformSampler, WeightedSampler,
 };
 pub use source::Access;
 pub use store::{Dataset, OpenOptions, Subject, Verify, Volume};

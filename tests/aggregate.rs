@@ -7,16 +7,15 @@ use std::f64::consts::PI;
 use ndarray::Array4;
 use proptest::prelude::*;
 use voxquarry::aggregate::{AggregateOptions, ArraySink};
-use voxquarry::sample::{Grid, Overlap, Placement};
 use voxquarry::store::StoreWriter;
-use voxquarry::{Affine, Aggregator, Dtype, GridSampler, Padding, Region, Size3, Window, f16};
+use voxquarry::{
+    Affine, Aggregator, Dtype, Grid, GridSampler, Padding, Placement, Region, Size3, Window, f16,
+};
 
 fn grid(size: Size3, patch: Size3, overlap: Size3, padding: bool, placement: Placement) -> Grid {
-    let padding = padding.then_some(Padding::Edge);
-    GridSampler::new(patch, Overlap::Voxels(overlap), padding, placement)
-        .unwrap()
-        .grid(size)
-        .unwrap()
+    let padding = if padding { Padding::Edge } else { Padding::Refuse };
+    let sampler = GridSampler::new(patch, overlap).unwrap().padding(padding).placement(placement);
+    sampler.grid(size).unwrap()
 }
 
 /// No voxel of [`patch`] is farther from 0.

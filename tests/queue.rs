@@ -9,13 +9,10 @@ use std::time::Duration;
 use common::Plain;
 use voxquarry::format::attributes::Kind;
 use voxquarry::format::layout::Codec;
-use voxquarry::sample::{
-    Balance, Border, ConstrainedSampler, Constraints, Epoch, OnFailure, Overlap, Placement,
-};
 use voxquarry::{
-    Batch, BatchPoll, Dataset, Dtype, Error, Eviction, Fault, GridSampler, LabelSampler,
-    OpenOptions, Padding, Queue, QueueOptions, Sampler, ShuffleMode, Size3, UniformSampler,
-    WeightedSampler,
+    Balance, Batch, BatchPoll, Border, ConstrainedSampler, Dataset, Dtype, Epoch, Error, Eviction,
+    Fault, GridSampler, LabelSampler, OnFailure, OpenOptions, Overlap, Padding, Queue,
+    QueueOptions, Sampler, ShuffleMode, Size3, UniformSampler, WeightedSampler,
 };
 
 const PATCH: Size3 = [9, 16, 11];
@@ -36,7 +33,7 @@ fn options() -> QueueOptions {
 }
 
 fn uniform() -> UniformSampler {
-    UniformSampler::new(PATCH, Border::Exclude).unwrap()
+    UniformSampler::new(PATCH).unwrap()
 }
 
 fn all(queue: &Queue) -> Vec<Batch> {
@@ -76,7 +73,7 @@ fn batches_hold_what_a_read_gives() {
         let subjects = ["a", "b", "c"].map(|name| dataset.subject(name).unwrap());
         let drawn = subjects
             .iter()
-            .flat_map(|subject| uniform().locations(subject, Epoch::default(), 0, 30).unwrap());
+            .flat_map(|subject| uniform().locations(subject, 30, Epoch::default(), 0).unwrap());
         assert_eq!(seen, drawn.collect());
     }
 }
@@ -155,33 +152,37 @@ fn the_stream_goes_on_where_a_state_was_taken() {
 #[test]
 fn a_state_is_of_one_sampler() {
     let (_folder, dataset) = store(Codec::Fast);
-    let label = |balance| LabelSampler::new(PATCH, Border::Pad, Some("ct"), balance).unwrap();
+    let label = |balance| {
+        let sampler = LabelSampler::new(PATCH, "ct").unwrap().border(Border::Pad);
+        sampler.balance(balance).unwrap()
+    };
     let classes = |part| label(Balance::Classes(vec![(1, 1.0), (2, part)]));
     let distant = |min_distance| {
-        let constraints = Constraints { min_distance: Some(min_distance), ..Default::default() };
-        ConstrainedSampler::new(uniform().into(), constraints, 9, OnFailure::Best).unwrap()
+        let sampler = ConstrainedSampler::new(uniform()).unwrap().on_failure(OnFailure::Best);
+        sampler.min_distance(min_distance).unwrap().attempts(9).unwrap()
     };
-    let weighted = |channel| WeightedSampler::new(PATCH, Border::Pad, "ct", channel).unwrap();
+    let weighted =
+        |channel| WeightedSampler::new(PATCH, "ct").unwrap().border(Border::Pad).channel(channel);
     let grid = |overlap, padding| {
-        GridSampler::new(PATCH, Overlap::Fraction(overlap), padding, Placement::Flush).unwrap()
+        GridSampler::new(PATCH, Overlap::Fraction(overlap)).unwrap().padding(padding)
     };
     // As many patches each, of the same size.
     let samplers: [Sampler; 15] = [
         uniform().into(),
-        UniformSampler::new(PATCH, Border::Pad).unwrap().into(),
+        uniform().border(Border::Pad).into(),
         label(Balance::Foreground).into(),
         label(Balance::PosNeg { pos: 1.0, neg: 1.0 }).into(),
         label(Balance::PosNeg { pos: 1.0, neg: 2.0 }).into(),
         label(Balance::Forced { fraction: 0.3 }).into(),
         classes(0.3).into(),
         classes(0.3_f64.next_up()).into(),
-        classes(0.3).with_channel(Some(0)).into(),
+        classes(0.3).channel(0).into(),
         weighted(0).into(),
         weighted(1).into(),
         distant(3.0).into(),
         distant(4.0).into(),
-        grid(0.5, None).into(),
-        grid(0.5, Some(Padding::Edge)).into(),
+        grid(0.5, Padding::Refuse).into(),
+        grid(0.5, Padding::Edge).into(),
     ];
     let queues = samplers.map(|sampler| Queue::new(&dataset, sampler, options()).unwrap());
     for (i, a) in queues.iter().enumerate() {
@@ -194,7 +195,7 @@ fn a_state_is_of_one_sampler() {
 #[test]
 fn a_grid_over_an_empty_list_has_nothing() {
     let (_folder, dataset) = store(Codec::Fast);
-    let grid = GridSampler::new(PATCH, Overlap::Voxels([0; 3]), None, Placement::Flush).unwrap();
+    let grid = GridSampler::new(PATCH, 0).unwrap();
     let options = options().subjects::<String>([]);
     let queue = Queue::new(&dataset, grid, options).unwrap();
     assert!(queue.is_empty() && all(&queue).is_empty());

@@ -10,11 +10,10 @@ use proptest::prelude::*;
 use voxquarry::aggregate::{
     AggregateOptions, ArraySink, Duplicates, Finish, NonFinite, Sink, StoreSink, Value,
 };
-use voxquarry::sample::{Grid, Overlap, Placement};
 use voxquarry::store::StoreWriter;
 use voxquarry::{
-    Affine, Aggregator, Dtype, Error, GridSampler, Padding, Region, Result, Size3, Window, bf16,
-    f16,
+    Affine, Aggregator, Dtype, Error, Grid, GridSampler, Padding, Region, Result, Size3, Window,
+    bf16, f16,
 };
 
 const CHANNELS: usize = 3;
@@ -26,10 +25,7 @@ const FINISHES: [Finish; 4] =
 const PATCH_BYTES: u64 = (CHANNELS * 4 * 6 * 5 * 4) as u64;
 
 fn grid(size: Size3, patch: Size3, overlap: Size3) -> Grid {
-    GridSampler::new(patch, Overlap::Voxels(overlap), None, Placement::Flush)
-        .unwrap()
-        .grid(size)
-        .unwrap()
+    GridSampler::new(patch, overlap).unwrap().grid(size).unwrap()
 }
 
 fn blended() -> Grid {

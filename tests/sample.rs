@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use common::Plain;
 use voxquarry::format::attributes::Kind;
 use voxquarry::format::layout::Codec;
-use voxquarry::sample::{Border, Epoch, Overlap, Placement};
-use voxquarry::{Dataset, Dtype, GridSampler, OpenOptions, Padding, Size3, UniformSampler};
+use voxquarry::{
+    Border, Dataset, Dtype, Epoch, GridSampler, OpenOptions, Padding, Size3, UniformSampler,
+};
 
 fn dataset(size: Size3) -> (tempfile::TempDir, Dataset) {
     let folder = tempfile::tempdir().unwrap();
@@ -27,14 +28,14 @@ fn starts(
     first: u64,
     n: u64,
 ) -> Vec<[i64; 3]> {
-    let sampler = UniformSampler::new(patch, border).unwrap();
+    let sampler = UniformSampler::new(patch).unwrap().border(border);
     let subject = dataset.subject("case01").unwrap();
-    let locations = sampler.locations(&subject, epoch, first, n).unwrap();
+    let locations = sampler.locations(&subject, n, epoch, first).unwrap();
     assert!(locations.iter().all(|l| &*l.subject == "case01" && l.region.size == patch));
     locations.iter().map(|l| l.region.start).collect()
 }
 
-/// `docs/determinism.md` gives these numbers; they are computed there, and in the Python tests, without this crate.
+/// `docs/determinism.md` lists these numbers; the Python tests compute them without this crate.
 #[test]
 fn locations_never_change() {
     let (_folder, dataset) = dataset([100, 200, 300]);
@@ -61,7 +62,7 @@ fn any_sample_can_be_computed_alone() {
     assert_ne!(starts(&dataset, [4; 3], Border::Exclude, next, 0, 50), all);
 }
 
-/// Every start of a small volume, with the probability that enumeration of the rule gives it.
+/// Every start of a small volume has the probability that enumeration gives.
 #[test]
 fn every_border_has_its_own_distribution() {
     const DRAWS: u64 = 200_000;
@@ -94,7 +95,7 @@ fn every_border_has_its_own_distribution() {
             }
         }
         assert!(counts.is_empty(), "{border:?}: starts that cannot be: {counts:?}");
-        // 19 degrees of freedom at most: 43.8 is passed once in a thousand seeds.
+        // At most 19 degrees of freedom: one seed in a thousand exceeds 43.8.
         assert!(chi < 43.8, "{border:?}: chi-square {chi}");
     }
 }
@@ -103,19 +104,19 @@ fn every_border_has_its_own_distribution() {
 fn patches_that_cannot_be_are_refused() {
     let (_folder, dataset) = dataset([8, 9, 10]);
     let subject = dataset.subject("case01").unwrap();
-    let sampler = |patch, border| UniformSampler::new(patch, border).unwrap();
+    let sampler = |patch, border| UniformSampler::new(patch).unwrap().border(border);
     let refused = |border| {
-        sampler([8, 10, 8], border).locations(&subject, Epoch::default(), 0, 1).unwrap_err()
+        sampler([8, 10, 8], border).locations(&subject, 1, Epoch::default(), 0).unwrap_err()
     };
-    assert!(refused(Border::Exclude).to_string().contains("border=\"pad\""));
+    assert!(refused(Border::Exclude).to_string().contains("smaller patch"));
     assert!(refused(Border::Clamp).to_string().contains("larger than the volume"));
-    assert!(sampler([20; 3], Border::Pad).locations(&subject, Epoch::default(), 0, 1).is_ok());
-    assert!(UniformSampler::new([0, 1, 1], Border::Pad).is_err());
-    let many = sampler([1; 3], Border::Pad).locations(&subject, Epoch::default(), u64::MAX, 2);
+    assert!(sampler([20; 3], Border::Pad).locations(&subject, 1, Epoch::default(), 0).is_ok());
+    assert!(UniformSampler::new([0, 1, 1]).is_err());
+    let many = sampler([1; 3], Border::Pad).locations(&subject, 2, Epoch::default(), u64::MAX);
     assert!(many.unwrap_err().to_string().contains("2³²"));
     // The whole volume is one patch.
     let whole =
-        sampler([8, 9, 10], Border::Exclude).locations(&subject, Epoch::default(), 0, 3).unwrap();
+        sampler([8, 9, 10], Border::Exclude).locations(&subject, 3, Epoch::default(), 0).unwrap();
     assert!(whole.iter().all(|l| l.region.start == [0; 3]));
 }
 
@@ -123,9 +124,7 @@ fn patches_that_cannot_be_are_refused() {
 fn a_padded_grid_can_be_read_as_it_is() {
     let (_folder, dataset) = dataset([8, 9, 10]);
     let subject = dataset.subject("case01").unwrap();
-    let sampler =
-        GridSampler::new([4; 3], Overlap::Voxels([2; 3]), Some(Padding::Reflect), Placement::Flush)
-            .unwrap();
+    let sampler = GridSampler::new([4; 3], 2).unwrap().padding(Padding::Reflect);
     let locations = sampler.locations(&subject).unwrap();
     assert_eq!(locations[0].region.start, [-1; 3]);
     assert_eq!(locations.last().unwrap().region.start, [5, 6, 7]);

@@ -1,4 +1,4 @@
-//! Label and weighted locations: exact distributions, values that never change, and what cannot be.
+//! Label and weighted locations: exact distributions, values that never change, and refusals.
 
 #[allow(unreachable_pub)]
 mod common;
@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use common::Plain;
 use voxquarry::format::attributes::Kind;
 use voxquarry::format::layout::Codec;
-use voxquarry::sample::{Balance, Border, Epoch};
 use voxquarry::{
-    Dataset, Dtype, LabelSampler, OpenOptions, RandomSampler, Size3, Subject, WeightedSampler,
+    Balance, Border, Dataset, Dtype, Epoch, LabelSampler, OpenOptions, RandomSampler, Size3,
+    Subject, WeightedSampler,
 };
 
 /// A volume of small numbers in blocks; several chunks on each axis, cut off at the edges.
@@ -55,11 +55,12 @@ impl World {
 }
 
 fn label(patch: Size3, border: Border, balance: Balance) -> RandomSampler {
-    LabelSampler::new(patch, border, Some("v"), balance).unwrap().into()
+    let sampler = LabelSampler::new(patch, "v").unwrap().border(border);
+    sampler.balance(balance).unwrap().into()
 }
 
 fn weighted(patch: Size3, border: Border) -> RandomSampler {
-    WeightedSampler::new(patch, border, "v", 0).unwrap().into()
+    WeightedSampler::new(patch, "v").unwrap().border(border).into()
 }
 
 fn every_sampler(patch: Size3) -> Vec<RandomSampler> {
@@ -81,11 +82,11 @@ fn starts(
     first: u64,
     n: u64,
 ) -> Vec<[i64; 3]> {
-    let locations = sampler.locations(subject, epoch, first, n).unwrap();
+    let locations = sampler.locations(subject, n, epoch, first).unwrap();
     locations.iter().map(|l| l.region.start).collect()
 }
 
-/// `docs/determinism.md` gives these numbers; they are computed there, and in the Python tests, without this crate.
+/// `docs/determinism.md` lists these numbers; the Python tests compute them without this crate.
 #[test]
 fn locations_never_change() {
     let world = World::new(None, SIZE, 1, number);
@@ -98,7 +99,7 @@ fn locations_never_change() {
         let triples = found.iter().map(|[z, y, x]| format!("({z}, {y}, {x})").replace('-', "−"));
         let row = format!(
             "| {} | {} |\n",
-            sampler.border().name(),
+            sampler.get_border().name(),
             triples.collect::<Vec<_>>().join(", ")
         );
         assert!(section.contains(&row), "{sampler:?}: {row}");
@@ -118,14 +119,15 @@ fn any_sample_can_be_computed_alone_on_any_number_of_threads() {
     assert_eq!(all[0], all[1]);
     let world = World::new(None, SIZE, 2, number);
     for (sampler, all) in every_sampler([4; 3]).iter().zip(&all[0]) {
-        // Backwards, so that nothing is known from the samples before.
+        // Backwards, so that no earlier sample can help.
         for n in (0..60).rev() {
             assert_eq!(starts(sampler, &world.subject("case01"), epoch, n, 1), [all[n as usize]]);
         }
     }
 }
 
-/// A volume of 10⁶ voxels: each octant of it, and each label, as often as the probability map says.
+/// In a volume of 10⁶ voxels, centres fall into each octant and label as often as the probability
+/// map says.
 #[test]
 fn draws_are_distributed_as_the_probability_map_says() {
     const DRAWS: u64 = 40_000;
@@ -146,20 +148,20 @@ fn draws_are_distributed_as_the_probability_map_says() {
             expected[bin([z, y, x])] += p * DRAWS as f64;
         }
         for start in starts(&sampler, &subject, Epoch { seed: 5, epoch: 1 }, 0, DRAWS) {
-            // A clamped patch has lost its centre: only starts away from the border tell.
+            // The start of a clamped patch does not tell its centre.
             let centre = [0, 1, 2].map(|a| start[a] + [8, 4, 16][a]);
-            if sampler.border() != Border::Clamp {
+            if sampler.get_border() != Border::Clamp {
                 let at = centre.map(|v| v as usize);
                 assert!(map[at] > 0.0, "{at:?} cannot be a centre");
                 found[bin(at)] += 1.0;
             }
         }
-        if sampler.border() == Border::Clamp {
+        if sampler.get_border() == Border::Clamp {
             continue;
         }
         let bins = expected.iter().zip(found).filter(|bin| *bin.0 > 0.0);
         let chi: f64 = bins.map(|(e, f)| (f - e) * (f - e) / e).sum();
-        // 39 degrees of freedom at most: 72.1 is passed once in a thousand seeds.
+        // At most 39 degrees of freedom: one seed in a thousand exceeds 72.1.
         assert!(chi < 72.1, "{sampler:?}: chi-square {chi}");
     }
 }
@@ -179,7 +181,7 @@ fn volumes_without_counts_or_sums_work_and_keep_their_sums() {
     assert!(voxquarry::store::verify(world.dataset.path(), &|_| ()).unwrap().errors.is_empty());
     let sampler = weighted([5, 6, 7], Border::Clamp);
     let before = starts(&sampler, &image, epoch, 0, 20);
-    // Sums of other voxels, sums that are damaged, and none at all: worked out anew.
+    // Sums of other voxels, damaged sums and missing ones are computed again.
     let reopened = || Dataset::open(world.dataset.path(), &OpenOptions::default()).unwrap();
     for damage in ["zarr.json", "c/0", ""] {
         if damage.is_empty() {
@@ -208,8 +210,8 @@ fn what_cannot_be_drawn_is_refused() {
     let world = World::new(None, SIZE, 1, |i| u8::from(i == 0) * 3);
     let (subject, epoch) = (world.subject("case01"), Epoch::default());
     let refused =
-        |sampler: &RandomSampler| sampler.locations(&subject, epoch, 0, 1).unwrap_err().to_string();
-    // The only voxel is in a corner: no patch has it in its centre.
+        |sampler: &RandomSampler| sampler.locations(&subject, 1, epoch, 0).unwrap_err().to_string();
+    // The only voxel is in a corner, where no patch has its centre.
     for sampler in [
         label([4; 3], Border::Exclude, Balance::Foreground),
         label([4; 3], Border::Exclude, Balance::Classes(vec![(3, 1.0)])),
@@ -222,12 +224,12 @@ fn what_cannot_be_drawn_is_refused() {
     let absent = label([4; 3], Border::Pad, Balance::Classes(vec![(8, 1.0), (7, 1.0)]));
     assert!(refused(&absent).contains("[7, 8]"));
     assert!(refused(&weighted([41, 1, 1], Border::Exclude)).contains("larger"));
-    let channel = WeightedSampler::new([4; 3], Border::Pad, "v", 1).unwrap();
+    let channel = WeightedSampler::new([4; 3], "v").unwrap().border(Border::Pad).channel(1);
     assert!(
-        channel.locations(&subject, epoch, 0, 1).unwrap_err().to_string().contains("channel 1")
+        channel.locations(&subject, 1, epoch, 0).unwrap_err().to_string().contains("channel 1")
     );
-    let missing = WeightedSampler::new([4; 3], Border::Pad, "w", 0).unwrap();
-    assert!(missing.locations(&subject, epoch, 0, 1).unwrap_err().to_string().contains("\"w\""));
+    let missing = WeightedSampler::new([4; 3], "w").unwrap().border(Border::Pad);
+    assert!(missing.locations(&subject, 1, epoch, 0).unwrap_err().to_string().contains("\"w\""));
     // What is missing leaves all to the other side.
     let side = label([4; 3], Border::Exclude, Balance::PosNeg { pos: 1.0, neg: 0.0 });
     assert_eq!(starts(&side, &subject, epoch, 0, 10).len(), 10);
@@ -255,7 +257,7 @@ fn bad_weights_are_named() {
         common::write(&store, "a", "v", &plain, Kind::Image, Codec::Fast, [16; 3]);
         let dataset = Dataset::open(&store, &OpenOptions::default()).unwrap();
         let subject = dataset.subject("a").unwrap();
-        let error = weighted([2; 3], Border::Pad).locations(&subject, Epoch::default(), 0, 1);
+        let error = weighted([2; 3], Border::Pad).locations(&subject, 1, Epoch::default(), 0);
         let error = error.unwrap_err();
         assert_eq!(error.fault(), voxquarry::Fault::Data);
         let message = error.to_string();

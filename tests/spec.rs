@@ -18,8 +18,7 @@ use voxquarry::format::document::{self, Document};
 use voxquarry::format::index::index_bytes;
 use voxquarry::format::layout::Codec;
 use voxquarry::format::{PARTIAL_DIR, VERSION, limits};
-use voxquarry::sample::{Border, Epoch};
-use voxquarry::{Dataset, Dtype, OpenOptions, WeightedSampler};
+use voxquarry::{Border, Dataset, Dtype, Epoch, OpenOptions, WeightedSampler};
 
 const SPEC: &str = include_str!("../format-spec/README.md");
 
@@ -392,8 +391,8 @@ fn sums_say_which_volume_they_are_of() {
     write(folder.path(), "s", "v", &plain, Kind::Image, Codec::Fast, [16, 32, 32]);
     let dataset = Dataset::open(folder.path(), &OpenOptions::default()).unwrap();
     let (subject, epoch) = (dataset.subject("s").unwrap(), Epoch::default());
-    let sampler = WeightedSampler::new([4; 3], Border::Pad, "v", 1).unwrap();
-    sampler.locations(&subject, epoch, 0, 1).unwrap();
+    let sampler = WeightedSampler::new([4; 3], "v").unwrap().border(Border::Pad).channel(1);
+    sampler.locations(&subject, 1, epoch, 0).unwrap();
     let volume = subject.volume("v").unwrap();
     let read = |path: &str| fs::read(volume.path().join(path).join("zarr.json")).unwrap();
     let array: Value = serde_json::from_slice(&read("sums")).unwrap();

@@ -103,7 +103,7 @@ fn crop(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{GridSampler, Overlap, Placement};
+    use crate::sample::GridSampler;
     use crate::{Padding, Size3};
 
     fn used(
@@ -113,11 +113,10 @@ mod tests {
         s: usize,
         window: &Window,
     ) -> Vec<Range<usize>> {
-        let padding = padded.then_some(Padding::Edge);
+        let padding = if padded { Padding::Edge } else { Padding::Refuse };
         let patch: Size3 = [1, 1, p];
-        let sampler =
-            GridSampler::new(patch, Overlap::Voxels([0, 0, overlap]), padding, Placement::Flush);
-        let grid = sampler.unwrap().grid([1, 1, s]).unwrap();
+        let sampler = GridSampler::new(patch, [0, 0, overlap]).unwrap().padding(padding);
+        let grid = sampler.grid([1, 1, s]).unwrap();
         AxisCoverage::new(&grid, 2, window, &window.weights(patch).unwrap()).unwrap().used
     }
 
@@ -140,9 +139,7 @@ mod tests {
     #[test]
     fn patches_are_found_by_voxel() {
         let window = Window::Average;
-        let sampler =
-            GridSampler::new([1, 1, 4], Overlap::Voxels([0, 0, 2]), None, Placement::Flush);
-        let grid = sampler.unwrap().grid([1, 1, 10]).unwrap();
+        let grid = GridSampler::new([1, 1, 4], [0, 0, 2]).unwrap().grid([1, 1, 10]).unwrap();
         let axis =
             AxisCoverage::new(&grid, 2, &window, &window.weights([1, 1, 4]).unwrap()).unwrap();
         assert_eq!([0, 2, 9].map(|i| axis.patches_at(i)), [0..1, 0..2, 3..4]);

@@ -165,7 +165,7 @@ impl<S: Sink> Aggregator<S> {
                     values
                 }
             };
-            let places = grid.places_of(grid.start(*number)).expect("its own start");
+            let places = grid.indices_of(grid.start(*number)).expect("its own start");
             Ok(Patch { values, places })
         });
         self.blend(&patches.collect::<Result<Vec<Patch<'_, T>>>>()?)?;

@@ -257,7 +257,7 @@ impl<S: Sink> Aggregator<S> {
             }
         }
         let is_needless = |&number: &usize| {
-            let places = plan.grid.places_of(plan.grid.start(number)).expect("its own start");
+            let places = plan.grid.indices_of(plan.grid.start(number)).expect("its own start");
             let mut met = crate::format::grid::box_of(tiling.met_by(&plan, places));
             met.all(|at| awaited[tiling.number(at)] == 0)
         };
@@ -409,7 +409,8 @@ impl<S: Sink> Aggregator<S> {
 
     /// Whether the patch that begins at `start` was added, or is needless.
     pub fn has(&self, start: [i64; 3]) -> bool {
-        let number = self.plan.grid.places_of(start).map(|places| self.plan.grid.number_of(places));
+        let number =
+            self.plan.grid.indices_of(start).map(|places| self.plan.grid.number_of(places));
         number.is_some_and(|n| self.ledger().has(n))
     }
 
@@ -477,7 +478,7 @@ impl<S: Sink> Aggregator<S> {
     fn places(&self, starts: &[[i64; 3]]) -> Result<Vec<Size3>> {
         let grid = &self.plan.grid;
         let place = |&start: &[i64; 3]| {
-            grid.places_of(start).ok_or_else(|| {
+            grid.indices_of(start).ok_or_else(|| {
                 Error::usage(format!(
                     "no patch of the grid begins at {start:?} (z, y, x): use the grid's own locations"
                 ))

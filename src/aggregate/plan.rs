@@ -219,11 +219,10 @@ impl Tiling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{GridSampler, Overlap, Placement};
+    use crate::sample::GridSampler;
 
     fn kept(overlap: usize, window: Window, dtype: Dtype, finish: Finish) -> Kept {
-        let overlap = Overlap::Voxels([overlap; 3]);
-        let sampler = GridSampler::new([8; 3], overlap, None, Placement::Flush).unwrap();
+        let sampler = GridSampler::new([8; 3], overlap).unwrap();
         let options = AggregateOptions { channels: Some(2), window, finish, ..Default::default() };
         Plan::new(sampler.grid([40; 3]).unwrap(), &options, Some(dtype)).unwrap().kept
     }

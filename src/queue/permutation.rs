@@ -5,7 +5,7 @@
 
 use std::array;
 
-use crate::sample::{Draws, Epoch, Stream};
+use crate::sample::{Epoch, RandomStream, StreamKey};
 
 /// Takes the place of the subject's name in the key; no subject can have this name.
 const STREAMS: &str = "/queue";
@@ -28,8 +28,8 @@ pub(super) struct Permutation {
 impl Permutation {
     /// The permutation of `0..n` of a stream of an epoch.
     pub(super) fn new(n: u64, epoch: Epoch, stream: u64) -> Self {
-        let stream = Stream { epoch, subject: STREAMS, n: stream, attempt: 0 };
-        let mut draws = Draws::new(&stream);
+        let stream = StreamKey { epoch, subject: STREAMS, n: stream, attempt: 0 };
+        let mut draws = RandomStream::new(&stream);
         let bits = u64::BITS - n.saturating_sub(1).leading_zeros();
         let half_bits = bits.div_ceil(2).max(MIN_HALF_BITS);
         Self { n, half_bits, keys: array::from_fn(|_| draws.word()) }

@@ -63,7 +63,7 @@ impl OpenSubject {
     ) -> Result<PatchLocation> {
         match (sampler, &self.grid) {
             (Sampler::Random(sampler), _) => {
-                let mut locations = sampler.locations(&self.subject, epoch, number, 1)?;
+                let mut locations = sampler.locations(&self.subject, 1, epoch, number)?;
                 Ok(locations.pop().expect("one was asked for"))
             }
             (Sampler::Grid(sampler), grid) => {

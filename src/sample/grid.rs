@@ -1,103 +1,155 @@
-//! Patches that cover a volume, overlapping.
+//! Lays grids of overlapping patches that cover a volume.
 //!
 //! # Invariants
-//! - A grid is a Cartesian product of ascending starts, and every voxel of the volume lies in at least one patch.
+//! - A grid is a Cartesian product of ascending starts, and every voxel of the volume lies in at
+//!   least one patch.
 
 use std::sync::Arc;
 
-use super::{PatchLocation, check_fits};
+use super::border::check_fits;
+use super::location::PatchLocation;
 use crate::geometry::check_patch_size;
 use crate::{Error, Padding, Region, Result, Size3, Subject};
 
-/// Voxels that neighbouring patches share.
+/// The overlap of neighbouring patches; an integer means the same number of voxels on each axis.
+///
+/// ```
+/// use voxquarry::{GridSampler, Overlap};
+///
+/// let half = GridSampler::new([32, 96, 96], Overlap::Fraction(0.5))?;
+/// assert_eq!(half.grid([32, 200, 200])?.overlap(), [16, 48, 48]);
+/// let fixed = GridSampler::new([32, 96, 96], 8)?;
+/// assert_eq!(fixed.overlap(), Overlap::Voxels([8, 8, 8]));
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Overlap {
-    /// So many voxels on each axis, `(z, y, x)`; stride = patch − overlap.
+    /// That many voxels on each axis, `(z, y, x)`; stride = patch − overlap.
     Voxels(Size3),
-    /// This part of the patch, in `0.0..1.0`; stride = patch × (1 − overlap), at least 1, and rounded down when flush.
+    /// That fraction of the patch, in `0.0..1.0`; stride = patch × (1 − overlap), at least 1, and
+    /// rounded down for [`Placement::Flush`].
     Fraction(f64),
 }
 
-/// How starts are laid along an axis.
+impl From<usize> for Overlap {
+    fn from(voxels: usize) -> Self {
+        Self::Voxels([voxels; 3])
+    }
+}
+
+impl From<Size3> for Overlap {
+    fn from(voxels: Size3) -> Self {
+        Self::Voxels(voxels)
+    }
+}
+
+/// The placement of starts along an axis.
+///
+/// ```
+/// use voxquarry::{GridSampler, Placement};
+///
+/// let flush = GridSampler::new([4, 4, 4], 0)?.grid([4, 4, 10])?;
+/// assert_eq!(flush.axis_starts(2), [0, 4, 6]);
+/// let even = GridSampler::new([4, 4, 4], 0)?.placement(Placement::Even).grid([4, 4, 10])?;
+/// assert_eq!(even.axis_starts(2), [0, 3, 6]);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Placement {
-    /// At every stride, the last moved back to end with the volume (TorchIO, MONAI).
+    /// One start every stride, the last moved back to end with the volume (as in TorchIO and
+    /// MONAI).
     #[default]
     Flush,
-    /// As few as the stride allows, evenly spread (nnU-Net).
+    /// As few starts as the stride allows, evenly spread (as in nnU-Net).
     Even,
 }
 
-/// How far around the volume a padded grid reaches.
+/// The distance that a padded grid reaches beyond the volume.
+///
+/// ```
+/// use voxquarry::{GridSampler, Margin, Padding};
+///
+/// let sampler = GridSampler::new([4, 4, 4], 2)?.padding(Padding::Reflect);
+/// assert_eq!(sampler.grid([10, 10, 10])?.margins(), [1, 1, 1]);
+/// assert_eq!(sampler.margin(Margin::None).grid([10, 10, 10])?.margins(), [0, 0, 0]);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Margin {
-    /// Half an overlap, rounded down, on each side of every axis (TorchIO).
+    /// Half an overlap, rounded down, on each side of every axis (as in TorchIO).
     #[default]
     HalfOverlap,
-    /// Not at all: axes that hold a patch are laid as without padding (MONAI, nnU-Net).
+    /// None: only axes that are shorter than a patch are padded (as in MONAI and nnU-Net).
     None,
 }
 
-/// Lays patches over a volume.
+/// Lays grids of overlapping patches over volumes.
+///
+/// ```
+/// use voxquarry::{GridSampler, Padding};
+///
+/// let sampler = GridSampler::new([96, 96, 96], 48)?.padding(Padding::Edge);
+/// let grid = sampler.grid([155, 240, 240])?;
+/// assert_eq!(grid.start(0), [-24, -24, -24]);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct GridSampler {
     patch_size: Size3,
     overlap: Overlap,
+    /// `None`: patches stay inside the volume.
     padding: Option<Padding>,
     placement: Placement,
     margin: Margin,
 }
 
-/// The patches of one volume: starts for each axis, of which every combination is a patch.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Grid {
-    size: Size3,
-    patch_size: Size3,
-    overlap: Size3,
-    margins: Size3,
-    starts: [Vec<i64>; 3],
-}
-
 impl GridSampler {
-    /// A sampler of patches of `patch_size`, `(z, y, x)`.
-    ///
-    /// With a `padding`, the grid covers the volume and half an overlap around it, or only the volume
-    /// ([`GridSampler::with_margin`]). An axis that is shorter than the patch even then gets one patch about its middle; of an
-    /// odd difference the smaller half lies in front.
+    /// A sampler of patches of `patch_size` voxels, `(z, y, x)`, that stay inside the volume.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a size of zero, an overlap that is not smaller than the patch, or a fraction outside `0.0..1.0`.
-    pub fn new(
-        patch_size: Size3,
-        overlap: Overlap,
-        padding: Option<Padding>,
-        placement: Placement,
-    ) -> Result<Self> {
+    /// [`Error::InvalidArgument`] for a size of zero, an overlap that is not smaller than the
+    /// patch, or a fraction outside `0.0..1.0`.
+    pub fn new(patch_size: Size3, overlap: impl Into<Overlap>) -> Result<Self> {
         check_patch_size(patch_size)?;
+        let overlap = overlap.into();
         match overlap {
-            Overlap::Voxels(overlap) if (0..3).any(|a| overlap[a] >= patch_size[a]) => {
-                return Err(Error::usage(format!(
-                    "overlap {overlap:?} is not smaller than the patch of {patch_size:?} voxels: the stride is their difference"
-                )));
+            Overlap::Voxels(voxels) if (0..3).any(|a| voxels[a] >= patch_size[a]) => {
+                let expected = format!("less than the patch size {patch_size:?} on each axis");
+                return Err(Error::invalid("overlap", format!("{voxels:?}"), expected));
             }
-            Overlap::Fraction(f) if !(0.0..1.0).contains(&f) => {
-                return Err(Error::usage(format!(
-                    "overlap {f}: a fraction lies in 0.0 to below 1.0"
-                )));
+            Overlap::Fraction(fraction) if !(0.0..1.0).contains(&fraction) => {
+                return Err(Error::invalid(
+                    "overlap",
+                    fraction,
+                    "a fraction from 0.0 to below 1.0",
+                ));
             }
             _ => {}
         }
-        if padding == Some(Padding::Refuse) {
-            return Err(Error::usage(
-                "a grid's padding is a constant, edge or reflect; without one it is None",
-            ));
-        }
-        Ok(Self { patch_size, overlap, padding, placement, margin: Margin::default() })
+        let (placement, margin) = (Placement::default(), Margin::default());
+        Ok(Self { patch_size, overlap, padding: None, placement, margin })
     }
 
-    /// The same with another margin; without a padding there is none.
+    /// Lets patches leave the volume, to be read with `padding`; [`Padding::Refuse`] keeps them
+    /// inside, which is the default.
+    ///
+    /// A padded grid covers the volume and a [`Margin`] around it. An axis that is shorter than the
+    /// patch even then gets one patch about its middle; of an odd difference the smaller half lies
+    /// in front.
     #[must_use]
-    pub fn with_margin(self, margin: Margin) -> Self {
+    pub fn padding(self, padding: Padding) -> Self {
+        Self { padding: Some(padding).filter(|&padding| padding != Padding::Refuse), ..self }
+    }
+
+    /// Sets how starts are placed along an axis.
+    #[must_use]
+    pub fn placement(self, placement: Placement) -> Self {
+        Self { placement, ..self }
+    }
+
+    /// Sets how far a padded grid reaches beyond the volume; without padding there is no margin.
+    #[must_use]
+    pub fn margin(self, margin: Margin) -> Self {
         Self { margin, ..self }
     }
 
@@ -106,36 +158,37 @@ impl GridSampler {
         self.patch_size
     }
 
-    /// Voxels that neighbouring patches share.
+    /// The overlap of neighbouring patches.
     pub fn overlap(&self) -> Overlap {
         self.overlap
     }
 
-    /// How starts are laid along an axis.
-    pub fn placement(&self) -> Placement {
+    /// How patches that leave the volume are to be read.
+    pub fn get_padding(&self) -> Padding {
+        self.padding.unwrap_or(Padding::Refuse)
+    }
+
+    /// How starts are placed along an axis.
+    pub fn get_placement(&self) -> Placement {
         self.placement
     }
 
-    /// How patches that leave the volume are to be read.
-    pub fn padding(&self) -> Option<Padding> {
-        self.padding
-    }
-
-    /// How far around the volume the grid reaches, if it is padded.
-    pub fn margin(&self) -> Margin {
+    /// How far a padded grid reaches beyond the volume.
+    pub fn get_margin(&self) -> Margin {
         self.margin
     }
 
     /// The grid over a volume of `size` voxels.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the patch does not fit and there is no padding.
+    /// [`Error::PatchTooLarge`] if the patch does not fit and there is no padding.
     pub fn grid(&self, size: Size3) -> Result<Grid> {
         if self.padding.is_none() {
-            check_fits(self.patch_size, size, "or give the grid a padding")?;
+            check_fits(self.patch_size, size)?;
         }
         let strides = [0, 1, 2].map(|a| self.stride(a));
-        // Even strides of a fraction may be fractional too: two patches then share at least this much.
+        // With even placement the stride of a fraction may be fractional: two patches then share at
+        // least this much.
         let overlap = [0, 1, 2].map(|a| self.patch_size[a] - strides[a].ceil() as usize);
         let margins = match (self.padding, self.margin) {
             (Some(_), Margin::HalfOverlap) => overlap.map(|o| o / 2),
@@ -158,7 +211,7 @@ impl GridSampler {
     /// Every patch of `subject`, lexicographic in `(z, y, x)`.
     ///
     /// # Errors
-    /// As [`GridSampler::grid`]; what opening a volume returns.
+    /// As [`GridSampler::grid`]; errors of opening a volume.
     pub fn locations(&self, subject: &Subject) -> Result<Vec<PatchLocation>> {
         let (grid, name) = (self.grid(subject.size()?)?, Arc::<str>::from(subject.name()));
         let location = |start| PatchLocation {
@@ -168,7 +221,7 @@ impl GridSampler {
         Ok(grid.starts().map(location).collect())
     }
 
-    /// Voxels from one start to the next; a fraction only where placement is even.
+    /// Voxels from one start to the next; a fraction only with even placement.
     fn stride(&self, axis: usize) -> f64 {
         let p = self.patch_size[axis] as f64;
         let stride = match (self.overlap, self.placement) {
@@ -180,7 +233,7 @@ impl GridSampler {
     }
 }
 
-/// Every `stride` from 0, and `last`.
+/// Every multiple of `stride` below `last`, and `last`.
 fn flush(last: usize, stride: usize) -> Vec<usize> {
     let mut starts: Vec<usize> = (0..=last).step_by(stride).collect();
     if starts.last() != Some(&last) {
@@ -189,11 +242,32 @@ fn flush(last: usize, stride: usize) -> Vec<usize> {
     starts
 }
 
-/// As many as reach from 0 to `last` with at most `stride` between them, rounded half to even as numpy does.
+/// The fewest starts from 0 to `last` with at most `stride` between them, rounded half to even as
+/// numpy does.
 fn even(last: usize, stride: f64) -> Vec<usize> {
     let steps = (last as f64 / stride).ceil() as usize;
     let step = last as f64 / steps.max(1) as f64;
     (0..=steps).map(|i| (i as f64 * step).round_ties_even() as usize).collect()
+}
+
+/// The patches that cover one volume: starts for each axis, of which every combination is a patch.
+///
+/// ```
+/// use voxquarry::GridSampler;
+///
+/// let grid = GridSampler::new([4, 4, 4], 2)?.grid([4, 6, 8])?;
+/// assert_eq!(grid.len(), 6);
+/// assert_eq!(grid.axis_starts(2), [0, 2, 4]);
+/// assert_eq!(grid.starts().last(), Some([0, 2, 4]));
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grid {
+    size: Size3,
+    patch_size: Size3,
+    overlap: Size3,
+    margins: Size3,
+    starts: [Vec<i64>; 3],
 }
 
 impl Grid {
@@ -207,7 +281,7 @@ impl Grid {
         self.patch_size
     }
 
-    /// Voxels that neighbours share at least, `(z, y, x)`.
+    /// Voxels that neighbouring patches share at least, `(z, y, x)`.
     pub fn overlap(&self) -> Size3 {
         self.overlap
     }
@@ -217,33 +291,24 @@ impl Grid {
         self.margins
     }
 
-    /// The same grid over voxels of another size: of axis `a`, each `down[a]` voxels become `up[a]`.
+    /// The same grid over voxels of another size: on axis `a`, `up[a]` voxels replace each
+    /// `down[a]` voxels.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the volume, the patch, an overlap or a start is no multiple of `down`.
+    /// [`Error::Unsupported`] if the volume, the patch, an overlap or a start is not a multiple of
+    /// `down`; [`Error::TooLarge`] for numbers that overflow.
     pub fn scaled(&self, up: Size3, down: Size3) -> Result<Self> {
         let mut scaled = self.clone();
         for a in 0..3 {
-            let scale = |what: &str, n: i64| {
-                if up[a] == 0 || down[a] == 0 || n % down[a] as i64 != 0 {
-                    return Err(Error::usage(format!(
-                        "scale {}/{} on axis {a} of z, y, x: {what} {n} is no multiple of {}: choose volume, patch and \
-                         overlap that are, or pad the volume",
-                        up[a], down[a], down[a]
-                    )));
-                }
-                (n / down[a] as i64)
-                    .checked_mul(up[a] as i64)
-                    .ok_or_else(|| Error::usage("the scaled result exceeds the address space"))
-            };
-            scaled.size[a] = scale("the volume's", self.size[a] as i64)? as usize;
-            scaled.patch_size[a] = scale("the patch's", self.patch_size[a] as i64)? as usize;
+            let scale = |what: &str, n: i64| scale_axis(what, n, a, (up[a], down[a]));
+            scaled.size[a] = scale("volume", self.size[a] as i64)? as usize;
+            scaled.patch_size[a] = scale("patch", self.patch_size[a] as i64)? as usize;
             if self.starts[a].len() > 1 {
-                scaled.overlap[a] = scale("the overlap", self.overlap[a] as i64)? as usize;
-                scaled.margins[a] = scale("the margin", self.margins[a] as i64)? as usize;
+                scaled.overlap[a] = scale("overlap", self.overlap[a] as i64)? as usize;
+                scaled.margins[a] = scale("margin", self.margins[a] as i64)? as usize;
             }
             scaled.starts[a] =
-                self.starts[a].iter().map(|&s| scale("a start", s)).collect::<Result<_>>()?;
+                self.starts[a].iter().map(|&s| scale("start", s)).collect::<Result<_>>()?;
         }
         Ok(scaled)
     }
@@ -258,7 +323,7 @@ impl Grid {
         self.starts.iter().map(Vec::len).product()
     }
 
-    /// Never: a grid covers its volume.
+    /// Always false: a grid covers its volume.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -274,21 +339,35 @@ impl Grid {
         (0..self.len()).map(|n| self.start(n))
     }
 
-    /// Places of `start` among the starts of each axis, or `None` if no patch begins there.
-    pub(crate) fn places_of(&self, start: [i64; 3]) -> Option<Size3> {
-        let place = |a: usize| self.starts[a].binary_search(&start[a]).ok();
-        Some([place(0)?, place(1)?, place(2)?])
+    /// The index of `start` among the starts of each axis; `None` if no patch begins there.
+    pub(crate) fn indices_of(&self, start: [i64; 3]) -> Option<Size3> {
+        let index = |a: usize| self.starts[a].binary_search(&start[a]).ok();
+        Some([index(0)?, index(1)?, index(2)?])
     }
 
-    /// The number of the patch at those places.
+    /// The number of the patch with those indices.
     pub(crate) fn number_of(&self, [z, y, x]: Size3) -> usize {
         let [_, ny, nx] = self.counts();
         (z * ny + y) * nx + x
     }
 
+    /// Starts along each axis.
     pub(crate) fn counts(&self) -> Size3 {
         [0, 1, 2].map(|a| self.starts[a].len())
     }
+}
+
+/// `n` voxels of axis `a`, of which `up` replace each `down`.
+fn scale_axis(what: &str, n: i64, a: usize, (up, down): (usize, usize)) -> Result<i64> {
+    if up == 0 || down == 0 || n % down as i64 != 0 {
+        let axis = ["z", "y", "x"][a];
+        return Err(Error::unsupported(
+            format!("scale {up}/{down} along {axis}: {what} {n} is not a multiple of {down}"),
+            "choose a volume size, patch size and overlap that are, or pad the volume",
+        ));
+    }
+    let scaled = (n / down as i64).checked_mul(up as i64);
+    scaled.ok_or_else(|| Error::TooLarge { what: "the scaled grid".to_owned() })
 }
 
 #[cfg(test)]
@@ -298,11 +377,12 @@ mod tests {
     fn starts(
         p: usize,
         overlap: Overlap,
-        padding: Option<Padding>,
+        padding: Padding,
         placement: Placement,
         s: usize,
     ) -> Vec<i64> {
-        let sampler = GridSampler::new([1, 1, p], overlap, padding, placement).unwrap();
+        let sampler = GridSampler::new([1, 1, p], overlap).unwrap();
+        let sampler = sampler.padding(padding).placement(placement);
         sampler.grid([1, 1, s]).unwrap().axis_starts(2).to_vec()
     }
 
@@ -310,12 +390,12 @@ mod tests {
     fn flush_grids_are_torchios() {
         let voxels = |o| Overlap::Voxels([0, 0, o]);
         // range(0, 10 + 1 − 4, 2), and 10 − 4 is in it.
-        assert_eq!(starts(4, voxels(2), None, Placement::Flush, 10), [0, 2, 4, 6]);
-        assert_eq!(starts(4, voxels(0), None, Placement::Flush, 10), [0, 4, 6]);
-        assert_eq!(starts(10, voxels(0), None, Placement::Flush, 10), [0]);
-        assert_eq!(starts(4, voxels(3), None, Placement::Flush, 6), [0, 1, 2]);
+        assert_eq!(starts(4, voxels(2), Padding::Refuse, Placement::Flush, 10), [0, 2, 4, 6]);
+        assert_eq!(starts(4, voxels(0), Padding::Refuse, Placement::Flush, 10), [0, 4, 6]);
+        assert_eq!(starts(10, voxels(0), Padding::Refuse, Placement::Flush, 10), [0]);
+        assert_eq!(starts(4, voxels(3), Padding::Refuse, Placement::Flush, 6), [0, 1, 2]);
         // Padded by 1: an axis of 12 from −1 on.
-        let padding = Some(Padding::Edge);
+        let padding = Padding::Edge;
         assert_eq!(starts(4, voxels(2), padding, Placement::Flush, 10), [-1, 1, 3, 5, 7]);
         // One patch about the middle of what is too short.
         assert_eq!(starts(9, voxels(2), padding, Placement::Flush, 4), [-2]);
@@ -323,16 +403,14 @@ mod tests {
 
     #[test]
     fn without_a_margin_only_short_axes_are_padded() {
-        let sampler = |placement| {
-            GridSampler::new([4; 3], Overlap::Fraction(0.5), Some(Padding::Edge), placement)
-        };
+        let sampler = GridSampler::new([4; 3], Overlap::Fraction(0.5)).unwrap();
         for placement in [Placement::Flush, Placement::Even] {
-            let grid =
-                sampler(placement).unwrap().with_margin(Margin::None).grid([10, 4, 1]).unwrap();
+            let sampler = sampler.clone().padding(Padding::Edge).placement(placement);
+            assert_eq!(sampler.grid([10, 4, 1]).unwrap().margins(), [1; 3]);
+            let grid = sampler.margin(Margin::None).grid([10, 4, 1]).unwrap();
             assert_eq!(grid.margins(), [0; 3]);
             // Three voxels are missing: one in front, two behind.
             assert_eq!([0, 1, 2].map(|a| grid.axis_starts(a)), [&[0, 2, 4, 6][..], &[0], &[-1]]);
-            assert_eq!(sampler(placement).unwrap().grid([10, 4, 1]).unwrap().margins(), [1; 3]);
         }
     }
 
@@ -340,45 +418,49 @@ mod tests {
     fn even_grids_are_nnunets() {
         // ceil((100 − 32) / 16) + 1 = 6 starts, 68 / 5 = 13.6 apart.
         let half = Overlap::Fraction(0.5);
-        assert_eq!(starts(32, half, None, Placement::Even, 100), [0, 14, 27, 41, 54, 68]);
-        assert_eq!(starts(32, half, None, Placement::Even, 32), [0]);
+        assert_eq!(
+            starts(32, half, Padding::Refuse, Placement::Even, 100),
+            [0, 14, 27, 41, 54, 68]
+        );
+        assert_eq!(starts(32, half, Padding::Refuse, Placement::Even, 32), [0]);
         // A step of 2.5 voxels: ceil(5 / 2.5) + 1 = 3 starts, at 2.5 rounded half to even.
-        assert_eq!(starts(5, half, None, Placement::Even, 10), [0, 2, 5]);
+        assert_eq!(starts(5, half, Padding::Refuse, Placement::Even, 10), [0, 2, 5]);
     }
 
     #[test]
     fn fractions_are_monais_when_flush() {
         // Interval max(int(5 · 0.5), 1) = 2.
-        assert_eq!(starts(5, Overlap::Fraction(0.5), None, Placement::Flush, 10), [0, 2, 4, 5]);
-        assert_eq!(starts(1, Overlap::Fraction(0.9), None, Placement::Flush, 3), [0, 1, 2]);
+        assert_eq!(
+            starts(5, Overlap::Fraction(0.5), Padding::Refuse, Placement::Flush, 10),
+            [0, 2, 4, 5]
+        );
+        assert_eq!(
+            starts(1, Overlap::Fraction(0.9), Padding::Refuse, Placement::Flush, 3),
+            [0, 1, 2]
+        );
     }
 
     #[test]
-    fn numbers_and_places_agree() {
-        let sampler =
-            GridSampler::new([2; 3], Overlap::Voxels([0, 1, 1]), None, Placement::Flush).unwrap();
-        let grid = sampler.grid([4, 5, 3]).unwrap();
+    fn numbers_and_indices_agree() {
+        let grid = GridSampler::new([2; 3], [0, 1, 1]).unwrap().grid([4, 5, 3]).unwrap();
         assert_eq!(grid.counts(), [2, 4, 2]);
         for (n, start) in grid.starts().enumerate() {
-            assert_eq!(grid.number_of(grid.places_of(start).unwrap()), n);
+            assert_eq!(grid.number_of(grid.indices_of(start).unwrap()), n);
         }
         assert_eq!(grid.start(15), [2, 3, 1]);
-        assert!(grid.places_of([1, 0, 0]).is_none());
+        assert!(grid.indices_of([1, 0, 0]).is_none());
     }
 
     #[test]
     fn impossible_grids_are_refused() {
-        let refused = |overlap| GridSampler::new([4; 3], overlap, None, Placement::Flush).is_err();
+        let refused = |overlap| GridSampler::new([4; 3], overlap).is_err();
         assert!(refused(Overlap::Voxels([0, 4, 0])));
         assert!(
             refused(Overlap::Fraction(1.0))
                 && refused(Overlap::Fraction(-0.1))
                 && refused(Overlap::Fraction(f64::NAN))
         );
-        let sampler =
-            GridSampler::new([4; 3], Overlap::Fraction(0.0), None, Placement::Flush).unwrap();
-        assert!(
-            sampler.grid([4, 3, 4]).unwrap_err().to_string().contains("larger than the volume")
-        );
+        let error = GridSampler::new([4; 3], 0).unwrap().grid([4, 3, 4]).unwrap_err();
+        assert!(error.to_string().contains("larger than the volume"));
     }
 }

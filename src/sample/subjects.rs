@@ -1,100 +1,119 @@
-//! Which subject each draw of an epoch is taken from.
+//! Draws the subject of each draw of an epoch.
 //!
 //! # Invariants
 //! - The subject of draw k is a pure function of (seed, epoch, k) and the list of subjects.
 
-use super::Epoch;
-use super::random::{Draws, Stream, sample_numbers};
+use super::random::{Epoch, RandomStream, StreamKey, sample_numbers};
 use crate::{Dataset, Error, Result};
 
 /// How likely each subject is.
+///
+/// ```
+/// use voxquarry::SubjectWeights;
+///
+/// let weights = SubjectWeights::Named(vec![("case01".into(), 2.0), ("case02".into(), 1.0)]);
+/// assert_ne!(weights, SubjectWeights::default());
+/// ```
 #[derive(Clone, Debug, PartialEq, Default)]
 pub enum SubjectWeights {
-    /// All alike.
+    /// All subjects are equally likely.
     #[default]
     Equal,
-    /// By its number of voxels `(z, y, x)`: so that every voxel of the data set is equally likely.
+    /// By the number of voxels `(z, y, x)`, so that every voxel of the dataset is equally likely.
     Volume,
-    /// By name; a subject that is not named is never drawn.
+    /// By name; a subject that is not listed is never drawn.
     Named(Vec<(String, f64)>),
 }
 
 /// Draws subjects with replacement.
+///
+/// ```
+/// use voxquarry::{Dataset, Epoch, OpenOptions, SubjectSampler, SubjectWeights};
+///
+/// # let store = "format-spec/golden/v1";
+/// let dataset = Dataset::open(store, &OpenOptions::default())?;
+/// let sampler = SubjectSampler::new(&dataset, &SubjectWeights::Volume)?;
+/// let counts = sampler.counts(Epoch { seed: 42, epoch: 0 }, 100)?;
+/// assert_eq!(counts.iter().map(|(_, draws)| draws).sum::<u64>(), 100);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct SubjectSampler {
     subjects: Vec<String>,
-    cumulated: Vec<f64>,
+    cumulative: Vec<f64>,
 }
 
 impl SubjectSampler {
     /// A sampler over the subjects of `dataset`, in their order.
     ///
     /// # Errors
-    /// [`Error::Usage`] for an empty data set, weights that are negative, not finite or all zero; [`Error::NotFound`] for a
-    /// name that is no subject; what opening a subject returns.
+    /// [`Error::InvalidArgument`] for an empty dataset, or weights that are negative, not finite or
+    /// all zero; [`Error::NotFound`] for a name that is no subject; errors of opening a subject.
     pub fn new(dataset: &Dataset, weights: &SubjectWeights) -> Result<Self> {
         let subjects = dataset.subjects().to_vec();
-        let mut of_each = vec![1.0; subjects.len()];
-        match weights {
-            SubjectWeights::Equal => {}
+        let weights = match weights {
+            SubjectWeights::Equal => vec![1.0; subjects.len()],
             SubjectWeights::Volume => {
-                for (name, weight) in subjects.iter().zip(&mut of_each) {
-                    let size = dataset.subject(name)?.size()?;
-                    *weight = size.iter().map(|&n| n as f64).product();
-                }
+                let voxels = |name: &String| -> Result<f64> {
+                    Ok(dataset.subject(name)?.size()?.iter().map(|&n| n as f64).product())
+                };
+                subjects.iter().map(voxels).collect::<Result<_>>()?
             }
-            SubjectWeights::Named(named) => {
-                of_each.fill(0.0);
-                for (name, weight) in named {
-                    let place = subjects.iter().position(|subject| subject == name);
-                    let Some(place) = place else {
-                        dataset.subject(name)?;
-                        return Err(Error::usage(format!("no subject {name:?}")));
-                    };
-                    if !(0.0..f64::INFINITY).contains(weight) {
-                        return Err(Error::usage(format!(
-                            "weight {weight} of subject {name:?}: expected a finite number, 0 or more"
-                        )));
-                    }
-                    of_each[place] = *weight;
-                }
-            }
-        }
+            SubjectWeights::Named(named) => named_weights(dataset, named)?,
+        };
         let mut sum = 0.0;
-        let cumulate = |weight: f64| {
+        let accumulate = |weight: f64| {
             sum += weight;
             sum
         };
-        let cumulated: Vec<f64> = of_each.into_iter().map(cumulate).collect();
+        let cumulative: Vec<f64> = weights.into_iter().map(accumulate).collect();
         if sum == 0.0 || !sum.is_finite() {
-            return Err(Error::usage(format!(
-                "the weights of {} subjects sum to {sum}: expected a finite number above 0",
-                subjects.len()
-            )));
+            return Err(Error::invalid("sum of the weights", sum, "a finite number above 0"));
         }
-        Ok(Self { subjects, cumulated })
+        Ok(Self { subjects, cumulative })
     }
 
-    /// The subject of draw `k`.
+    /// The name of the subject of draw `k`.
     pub fn subject(&self, epoch: Epoch, k: u64) -> &str {
-        &self.subjects[self.place(epoch, k)]
+        &self.subjects[self.index(epoch, k)]
     }
 
-    fn place(&self, epoch: Epoch, k: u64) -> usize {
-        // No subject has an empty name, so this stream is nobody else's.
-        Draws::new(&Stream { epoch, subject: "", n: k, attempt: 0 }).pick(&self.cumulated)
-    }
-
-    /// How many of the draws `0 .. draws` each subject gets, in the data set's order; subjects without any are left out.
+    /// How many of the draws `0..draws` each subject gets, in the order of the dataset; subjects
+    /// without any are left out.
     ///
     /// # Errors
-    /// [`Error::Usage`] for more than 2³² draws.
+    /// [`Error::InvalidArgument`] for more than 2³² draws.
     pub fn counts(&self, epoch: Epoch, draws: u64) -> Result<Vec<(String, u64)>> {
         let mut counts = vec![0; self.subjects.len()];
         for k in sample_numbers(0, draws)? {
-            counts[self.place(epoch, k)] += 1;
+            counts[self.index(epoch, k)] += 1;
         }
         let named = self.subjects.iter().cloned().zip(counts);
         Ok(named.filter(|subject| subject.1 > 0).collect())
     }
+
+    fn index(&self, epoch: Epoch, k: u64) -> usize {
+        // No subject has an empty name, so that no sample shares this stream.
+        let key = StreamKey { epoch, subject: "", n: k, attempt: 0 };
+        RandomStream::new(&key).pick(&self.cumulative)
+    }
+}
+
+/// The weight of each subject, 0 for those that are not listed.
+fn named_weights(dataset: &Dataset, named: &[(String, f64)]) -> Result<Vec<f64>> {
+    let subjects = dataset.subjects();
+    let mut weights = vec![0.0; subjects.len()];
+    for (name, weight) in named {
+        let Some(i) = subjects.iter().position(|subject| subject == name) else {
+            dataset.subject(name)?;
+            let expected = "a subject that the dataset had when it was opened";
+            return Err(Error::invalid("subject", format!("{name:?}"), expected));
+        };
+        if !(0.0..f64::INFINITY).contains(weight) {
+            let argument = format!("weight of subject {name:?}");
+            return Err(Error::invalid(argument, weight, "a finite number, 0 or more"));
+        }
+        weights[i] = *weight;
+    }
+    Ok(weights)
 }

@@ -1,15 +1,30 @@
-//! Every place equally likely.
+//! Draws patches uniformly.
+
+use std::ops::Range;
 
 use ndarray::Array3;
 
-use super::centres::Centres;
-use super::places::{self, Places};
-use super::random::Draws;
-use super::{Border, Epoch, PatchLocation};
+use super::border::{Border, Centres};
+use super::boxes::{add_evenly, random_voxel};
+use super::draw::{Draw, locations_method, probability_map_method};
+use super::random::{Epoch, RandomStream, StreamKey};
 use crate::geometry::check_patch_size;
-use crate::{Region, Result, Size3, Subject};
+use crate::{Result, Size3, Subject};
 
-/// Draws patches uniformly: with [`Border::Exclude`] over all starts inside the volume, else over all centres.
+/// Draws patches uniformly: with [`Border::Exclude`] over all starts inside the volume, otherwise
+/// over all centres.
+///
+/// ```
+/// use voxquarry::{Border, Dataset, Epoch, OpenOptions, UniformSampler};
+///
+/// # let store = "format-spec/golden/v1";
+/// let subject = Dataset::open(store, &OpenOptions::default())?.subject("grid")?;
+/// let sampler = UniformSampler::new([4, 4, 4])?.border(Border::Clamp);
+/// let locations = sampler.locations(&subject, 8, Epoch { seed: 42, epoch: 0 }, 0)?;
+/// assert_eq!(locations.len(), 8);
+/// assert!(locations.iter().all(|location| location.region.is_inside([6, 10, 20])));
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct UniformSampler {
     patch_size: Size3,
@@ -17,53 +32,67 @@ pub struct UniformSampler {
 }
 
 impl UniformSampler {
-    /// A sampler of patches of `patch_size` voxels, `(z, y, x)`.
+    /// A sampler of patches of `patch_size` voxels, `(z, y, x)`, that stay inside the volume.
     ///
     /// # Errors
-    /// [`crate::Error::Usage`] for a size of zero.
-    pub fn new(patch_size: Size3, border: Border) -> Result<Self> {
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a size of zero.
+    pub fn new(patch_size: Size3) -> Result<Self> {
         check_patch_size(patch_size)?;
-        Ok(Self { patch_size, border })
+        Ok(Self { patch_size, border: Border::default() })
     }
+
+    /// Sets what is done with patches that would leave the volume.
+    #[must_use]
+    pub fn border(self, border: Border) -> Self {
+        Self { border, ..self }
+    }
+
+    locations_method!();
+
+    probability_map_method!();
 
     /// Voxels of a patch, `(z, y, x)`.
     pub fn patch_size(&self) -> Size3 {
         self.patch_size
     }
 
-    /// What becomes of patches that would leave the volume.
-    pub fn border(&self) -> Border {
+    /// What is done with patches that would leave the volume.
+    pub fn get_border(&self) -> Border {
         self.border
     }
 
-    /// Samples `first .. first + n` of `subject` in that epoch.
-    ///
-    /// # Errors
-    /// [`crate::Error::Usage`] if the patch does not fit, or for samples beyond 2³²; what opening a volume returns.
-    pub fn locations(
-        &self,
-        subject: &Subject,
-        epoch: Epoch,
-        first: u64,
-        n: u64,
-    ) -> Result<Vec<PatchLocation>> {
-        places::locations(&self.places(subject)?, subject, epoch, first, n)
-    }
-
-    /// The probability of every voxel, `(z, y, x)`, to be the centre of a patch; of the order of the whole volume.
-    ///
-    /// # Errors
-    /// As `locations`.
-    pub fn probability_map(&self, subject: &Subject) -> Result<Array3<f64>> {
-        places::probability_map(&self.places(subject)?, subject.size()?)
-    }
-
-    pub(super) fn places(&self, subject: &Subject) -> Result<Places> {
-        Centres::new(subject.size()?, self.patch_size, self.border).map(Places::Uniform)
+    pub(super) fn bind(&self, subject: &Subject) -> Result<Box<dyn Draw>> {
+        let centres = Centres::new(subject.size()?, self.patch_size, self.border)?;
+        Ok(Box::new(UniformDraw(centres)))
     }
 }
 
-/// Any voxel of a box, one draw an axis, in the order z, y, x.
-pub(super) fn any_voxel(region: &Region, draws: &mut Draws) -> [i64; 3] {
-    [0, 1, 2].map(|a| region.start[a] + draws.below(region.size[a] as u64) as i64)
+/// A [`UniformSampler`] bound to one subject.
+pub(super) struct UniformDraw(Centres);
+
+impl Draw for UniformDraw {
+    fn patch_size(&self) -> Size3 {
+        self.0.patch_size()
+    }
+
+    fn start(&self, key: &StreamKey<'_>) -> Result<[i64; 3]> {
+        let centre = random_voxel(&self.0.region(), &mut RandomStream::new(key));
+        Ok(self.0.start_of(centre))
+    }
+
+    /// On this thread: a draw takes nanoseconds, and sharing the work would cost more.
+    fn starts(
+        &self,
+        subject: &Subject,
+        epoch: Epoch,
+        numbers: Range<u64>,
+    ) -> Result<Vec<[i64; 3]>> {
+        let key = |n| StreamKey { epoch, subject: subject.name(), n, attempt: 0 };
+        numbers.map(|n| self.start(&key(n))).collect()
+    }
+
+    fn add_probabilities(&self, map: &mut Array3<f64>) -> Result<()> {
+        add_evenly(map, &self.0.region(), 1.0);
+        Ok(())
+    }
 }

@@ -3,8 +3,7 @@
 use numpy::PyArray2;
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyType};
-use voxquarry::Padding;
-use voxquarry::sample::{Margin, Overlap, Placement};
+use voxquarry::{Margin, Overlap, Padding, Placement};
 
 use super::{Triple, array, space_of};
 use crate::arguments::{name_of, named, padding, size3, voxels3};
@@ -14,17 +13,21 @@ use crate::errors::raise;
 ///
 /// Args:
 ///     patch_size: Voxels of a patch, an int for a cube or ``(z, y, x)``.
-///     overlap: Voxels that neighbours share, an int or ``(z, y, x)``; a float such as ``0.5`` is a part of the patch.
-///     padding: ``None`` keeps patches inside the volume, which has to hold one. With a number, ``"edge"`` or ``"reflect"`` they
-///         may leave it; give the same padding to ``read``. An axis that is too short gets one patch about its middle.
-///     placement: ``"flush"``: one patch every stride, the last moved back to end with the volume (TorchIO, MONAI).
-///         ``"even"``: as few as the stride allows, evenly spread (nnU-Net).
-///     margin: What a padded grid covers beyond the volume. ``"half-overlap"``: ``overlap // 2`` voxels on each side of every
-///         axis (TorchIO). ``"none"``: nothing, so that patches leave it only on axes that are shorter than a patch, by half
-///         the difference, rounded down in front (MONAI, nnU-Net).
+///     overlap: Voxels that neighbouring patches share, an int or ``(z, y, x)``; a float such as
+///         ``0.5`` is a fraction of the patch.
+///     padding: ``None`` keeps patches inside the volume, which has to hold one. With a number,
+///         ``"edge"`` or ``"reflect"`` they may leave it; give the same padding to ``read``. An
+///         axis that is too short gets one patch about its middle.
+///     placement: ``"flush"``: one patch every stride, the last moved back to end with the volume
+///         (TorchIO, MONAI). ``"even"``: as few as the stride allows, evenly spread (nnU-Net).
+///     margin: How far a padded grid reaches beyond the volume. ``"half-overlap"``:
+///         ``overlap // 2`` voxels on each side of every axis (TorchIO). ``"none"``: not at all, so
+///         that patches leave the volume only on axes that are shorter than a patch, by half the
+///         difference, rounded down in front (MONAI, nnU-Net).
 ///
 /// Raises:
-///     UsageError: A size below 1, an overlap that is not smaller than the patch, or names that are none of these.
+///     UsageError: A size below 1, an overlap that is not smaller than the patch, or an unknown
+///         name.
 #[pyclass(frozen, module = "voxquarry")]
 pub(crate) struct GridSampler(pub(crate) voxquarry::GridSampler);
 
@@ -32,8 +35,11 @@ pub(crate) struct GridSampler(pub(crate) voxquarry::GridSampler);
 impl GridSampler {
     #[new]
     #[pyo3(
-        signature = (patch_size, overlap=None, padding=None, placement="flush", margin="half-overlap"),
-        text_signature = "(patch_size, overlap=0, padding=None, placement='flush', margin='half-overlap')"
+        signature = (
+            patch_size, overlap=None, padding=None, placement="flush", margin="half-overlap"
+        ),
+        text_signature = "(patch_size, overlap=0, padding=None, placement='flush', \
+                          margin='half-overlap')"
     )]
     fn new(
         patch_size: &Bound<'_, PyAny>,
@@ -44,24 +50,24 @@ impl GridSampler {
     ) -> PyResult<Self> {
         let size = size3(patch_size, "patch_size")?;
         let overlap = overlap.map_or(Ok(Overlap::Voxels([0; 3])), self::overlap)?;
-        let padding = padding.map(|value| self::padding(Some(value))).transpose()?;
+        let padding = self::padding(padding)?;
         let placement = named(&PLACEMENTS, "placement", placement)?;
         let margin = named(&MARGINS, "margin", margin)?;
-        voxquarry::GridSampler::new(size, overlap, padding, placement)
-            .map(|sampler| Self(sampler.with_margin(margin)))
-            .map_err(raise)
+        let sampler = voxquarry::GridSampler::new(size, overlap).map_err(raise)?;
+        Ok(Self(sampler.padding(padding).placement(placement).margin(margin)))
     }
 
-    /// Every patch of the grid.
+    /// Lists every patch of the grid.
     ///
     /// Args:
-    ///     subject: What the grid is laid over: a subject, a volume, or extents ``(z, y, x)``.
+    ///     subject: What the grid covers: a subject, a volume, or extents ``(z, y, x)``.
     ///
     /// Returns:
-    ///     ``(n, 3)`` int64 starts, ``(z, y, x)``, in lexicographic order; negative where a padded grid begins outside.
+    ///     ``(n, 3)`` int64 starts, ``(z, y, x)``, in lexicographic order; negative where a padded
+    ///     grid begins outside the volume.
     ///
     /// Raises:
-    ///     UsageError: A patch that is larger than the volume, and no padding.
+    ///     UsageError: A patch that is larger than the volume, without a padding.
     fn locations<'py>(
         &self,
         py: Python<'py>,
@@ -74,40 +80,40 @@ impl GridSampler {
 
     /// Voxels of a patch, ``(z, y, x)``.
     #[getter]
-    fn patch_size(&self) -> (usize, usize, usize) {
+    fn patch_size(&self) -> Triple {
         self.0.patch_size().into()
     }
 
-    /// Voxels that neighbours share, ``(z, y, x)``, or the part of the patch that was given.
+    /// Voxels that neighbouring patches share, ``(z, y, x)``, or a fraction of the patch, as given.
     #[getter]
     fn overlap<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match self.0.overlap() {
             Overlap::Voxels(voxels) => Ok(Triple::from(voxels).into_pyobject(py)?.into_any()),
-            Overlap::Fraction(part) => Ok(part.into_pyobject(py)?.into_any()),
+            Overlap::Fraction(fraction) => Ok(fraction.into_pyobject(py)?.into_any()),
         }
     }
 
     /// ``None``, a number, ``"edge"`` or ``"reflect"``.
     #[getter]
     fn padding<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        Ok(match self.0.padding() {
-            None | Some(Padding::Refuse) => py.None().into_bound(py),
-            Some(Padding::Constant(value)) => value.into_pyobject(py)?.into_any(),
-            Some(Padding::Edge) => "edge".into_pyobject(py)?.into_any(),
-            Some(Padding::Reflect) => "reflect".into_pyobject(py)?.into_any(),
+        Ok(match self.0.get_padding() {
+            Padding::Refuse => py.None().into_bound(py),
+            Padding::Constant(value) => value.into_pyobject(py)?.into_any(),
+            Padding::Edge => "edge".into_pyobject(py)?.into_any(),
+            Padding::Reflect => "reflect".into_pyobject(py)?.into_any(),
         })
     }
 
     /// ``"flush"`` or ``"even"``.
     #[getter]
     fn placement(&self) -> &'static str {
-        name_of(&PLACEMENTS, self.0.placement())
+        name_of(&PLACEMENTS, self.0.get_placement())
     }
 
     /// ``"half-overlap"`` or ``"none"``.
     #[getter]
     fn margin(&self) -> &'static str {
-        name_of(&MARGINS, self.0.margin())
+        name_of(&MARGINS, self.0.get_margin())
     }
 
     fn __reduce__<'py>(
@@ -138,10 +144,10 @@ const PLACEMENTS: [(&str, Placement); 2] = [("flush", Placement::Flush), ("even"
 const MARGINS: [(&str, Margin); 2] =
     [("half-overlap", Margin::HalfOverlap), ("none", Margin::None)];
 
-/// Voxels, or a part where it is typed as one.
+/// A fraction of the patch for a float, otherwise voxels.
 fn overlap(value: &Bound<'_, PyAny>) -> PyResult<Overlap> {
     match value.cast::<PyFloat>() {
-        Ok(part) => part.extract().map(Overlap::Fraction),
+        Ok(fraction) => fraction.extract().map(Overlap::Fraction),
         Err(_) => voxels3(value, "overlap", 0).map(Overlap::Voxels),
     }
 }

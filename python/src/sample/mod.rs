@@ -1,4 +1,4 @@
-//! Samplers: they give locations, reading is up to the caller.
+//! Samplers: they give locations, and the caller reads the patches.
 
 mod constrained;
 mod grid;
@@ -7,16 +7,15 @@ mod random;
 mod scale;
 mod subjects;
 
-use numpy::{PyArray1, PyArray2, PyArray3, PyArrayMethods};
+use numpy::{PyArray1, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use voxquarry::sample::{Border, Epoch};
-use voxquarry::{Affine, PatchLocation, RandomSampler, Size3};
+use voxquarry::{Affine, Border, PatchLocation, Size3};
 
 pub(crate) use constrained::ConstrainedSampler;
 pub(crate) use grid::GridSampler;
 pub(crate) use label::LabelSampler;
-pub(crate) use random::{UniformSampler, WeightedSampler};
+pub(crate) use random::{RandomSampler, UniformSampler, WeightedSampler};
 pub(crate) use scale::Scale;
 pub(crate) use subjects::SubjectSampler;
 
@@ -26,57 +25,29 @@ use crate::errors::{raise, usage};
 
 type Triple = (usize, usize, usize);
 
-/// The random sampler that a Python object is.
-pub(crate) fn random_sampler(value: &Bound<'_, PyAny>) -> PyResult<RandomSampler> {
-    if let Ok(sampler) = value.cast::<UniformSampler>() {
-        return Ok(sampler.get().0.clone().into());
-    }
-    if let Ok(sampler) = value.cast::<WeightedSampler>() {
-        return Ok(sampler.get().0.clone().into());
-    }
-    if let Ok(sampler) = value.cast::<LabelSampler>() {
-        return Ok(sampler.get().0.clone().into());
-    }
-    if let Ok(sampler) = value.cast::<ConstrainedSampler>() {
-        return Ok(sampler.get().0.clone().into());
-    }
-    let kind = value.get_type();
-    Err(usage(format!(
-        "sampler is a {kind}: expected a UniformSampler, WeightedSampler, LabelSampler or ConstrainedSampler"
-    )))
+/// The random sampler of a Python object.
+pub(crate) fn random_sampler(value: &Bound<'_, PyAny>) -> PyResult<voxquarry::RandomSampler> {
+    let sampler = value.cast::<RandomSampler>().map_err(|_| {
+        usage(format!(
+            "sampler is a {}: expected a UniformSampler, WeightedSampler, LabelSampler or \
+             ConstrainedSampler",
+            value.get_type()
+        ))
+    })?;
+    Ok(sampler.get().0.clone())
 }
 
-/// Samples `first .. first + n` of a subject, as an array of starts.
-fn draw<'py>(
-    sampler: &RandomSampler,
-    subject: &Bound<'py, Subject>,
-    [n, seed, epoch, first]: [u64; 4],
-) -> PyResult<Bound<'py, PyArray2<i64>>> {
-    let (py, subject) = (subject.py(), &subject.get().0);
-    let draw = || sampler.locations(subject, Epoch { seed, epoch }, first, n).map(starts_of);
-    array(py, py.detach(draw).map_err(raise)?)
-}
-
-/// The probability of every voxel of a subject to be a centre.
-fn probability_map<'py>(
-    sampler: &RandomSampler,
-    subject: &Bound<'py, Subject>,
-) -> PyResult<Bound<'py, PyArray3<f64>>> {
-    let (py, subject) = (subject.py(), &subject.get().0);
-    let map = py.detach(|| sampler.probability_map(subject)).map_err(raise)?;
-    Ok(PyArray3::from_owned_array(py, map))
-}
-
+/// The border rule of that name.
 fn border(name: &str) -> PyResult<Border> {
     named(&Border::ALL.map(|border| (border.name(), border)), "border", name)
 }
 
-/// How Python would write a name.
+/// A name as a Python literal.
 fn quoted(py: Python<'_>, name: &str) -> PyResult<String> {
     Ok(PyString::new(py, name).repr()?.to_string())
 }
 
-/// Extents and affine of a subject, a volume, or extents alone (whose millimetres are voxels).
+/// Extents and affine of a subject, of a volume, or of extents alone, with voxels of 1 mm.
 pub(crate) fn space_of(value: &Bound<'_, PyAny>) -> PyResult<(Size3, Affine)> {
     let space = |volume: &voxquarry::Volume| (volume.size(), *volume.affine());
     if let Ok(volume) = value.cast::<Volume>() {
@@ -99,6 +70,7 @@ fn starts_of(locations: Vec<PatchLocation>) -> Vec<[i64; 3]> {
     locations.into_iter().map(|location| location.region.start).collect()
 }
 
+/// Starts as an array, `(n, 3)`.
 fn array(py: Python<'_>, starts: Vec<[i64; 3]>) -> PyResult<Bound<'_, PyArray2<i64>>> {
     let rows = starts.len();
     PyArray1::from_vec(py, starts.into_flattened()).reshape([rows, 3])

@@ -1,41 +1,45 @@
-//! `Scale`: the same place in a volume of another spacing.
+//! `Scale`: patches of one volume in a volume of another spacing.
 
 use numpy::PyArray2;
 use pyo3::prelude::*;
-use voxquarry::{Region, sample};
+use voxquarry::{PatchScale, Region};
 
 use super::{Triple, array};
 use crate::arguments::{size3, starts};
 use crate::dataset::Volume;
 use crate::errors::raise;
 
-/// Takes patches of one volume to the same place in a volume of another spacing: exactly, or not at all.
+/// Maps patches of one volume to the same place in a volume of another spacing: exactly, or not at
+/// all.
 ///
-/// Both volumes cover the same box of space; along each axis, so many voxels of the other take the place of so many of the one.
+/// Both volumes cover the same box of space. Along each axis a number of voxels of the other volume
+/// covers a number of voxels of the first.
 ///
 /// Args:
-///     one: The volume, of whichever subject, that starts are given in.
-///     other: The volume that they are wanted in.
+///     one: The volume whose starts are given, of any subject.
+///     other: The volume whose starts are wanted.
 ///
 /// Raises:
-///     UsageError: They cover other boxes, or the ratio of their extents has no terms up to 64.
+///     UsageError: The volumes cover different boxes, or the ratio of their extents has no terms up
+///         to 64.
 #[pyclass(frozen, module = "voxquarry")]
-pub(crate) struct Scale(sample::Scale);
+pub(crate) struct Scale(PatchScale);
 
 #[pymethods]
 impl Scale {
     #[new]
     fn new(one: &Volume, other: &Volume) -> PyResult<Self> {
-        sample::Scale::between(&one.0, &other.0).map(Self).map_err(raise)
+        PatchScale::between(&one.0, &other.0).map(Self).map_err(raise)
     }
 
-    /// Voxels of the other for each voxel of the one, ``(z, y, x)``, as numerator and denominator.
+    /// Voxels of the other volume for those of the first, ``(z, y, x)``, as numerator and
+    /// denominator.
     #[getter]
     fn ratios(&self) -> Vec<(u64, u64)> {
         self.0.ratios().to_vec()
     }
 
-    /// Starts and size of patches that cover the same space in the other volume.
+    /// Computes starts and size of the patches that cover the same space in the other volume.
     ///
     /// Returns:
     ///     ``(n, 3)`` int64 starts and the size, ``(z, y, x)``.

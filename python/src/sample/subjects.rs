@@ -1,25 +1,26 @@
-//! `SubjectSampler`: which subject each draw of an epoch is taken from.
+//! `SubjectSampler`: the subject of each draw of an epoch.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyString};
-use voxquarry::sample::{self, Epoch, SubjectWeights};
+use voxquarry::{Epoch, SubjectWeights};
 
 use crate::arguments::natural;
 use crate::dataset::Dataset;
 use crate::errors::{raise, usage};
 
-/// Draws subjects of a data set, with replacement.
+/// Draws subjects of a dataset, with replacement.
 ///
 /// Args:
-///     dataset: Whose subjects.
-///     weights: ``"equal"``; ``"volume"``: by the number of voxels, so that each of the data set is equally likely; or a
-///         dictionary of weights by name, in which subjects that are not named are never drawn.
+///     dataset: The dataset to draw from.
+///     weights: ``"equal"``; ``"volume"``: by the number of voxels, so that each voxel of the
+///         dataset is equally likely; or a dictionary of weights by name, in which subjects that
+///         are missing are never drawn.
 ///
 /// Raises:
 ///     UsageError: Weights that are negative, not finite or all zero.
 ///     KeyError: A name that is no subject.
 #[pyclass(frozen, module = "voxquarry")]
-pub(crate) struct SubjectSampler(sample::SubjectSampler);
+pub(crate) struct SubjectSampler(voxquarry::SubjectSampler);
 
 #[pymethods]
 impl SubjectSampler {
@@ -31,10 +32,11 @@ impl SubjectSampler {
         weights: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let weights = weights.map_or(Ok(SubjectWeights::Equal), self::weights)?;
-        py.detach(|| sample::SubjectSampler::new(&dataset.0, &weights)).map(Self).map_err(raise)
+        py.detach(|| voxquarry::SubjectSampler::new(&dataset.0, &weights)).map(Self).map_err(raise)
     }
 
-    /// The subject of draw ``k`` of an epoch: a pure function of these numbers and the data set's subjects.
+    /// The subject of draw ``k`` of an epoch: a pure function of these numbers and the subjects of
+    /// the dataset.
     #[pyo3(signature = (k, seed=0, epoch=0))]
     fn subject(
         &self,
@@ -45,7 +47,8 @@ impl SubjectSampler {
         self.0.subject(Epoch { seed, epoch }, k)
     }
 
-    /// How many of the first ``draws`` of an epoch each subject gets; those without any are left out.
+    /// Counts how many of the first ``draws`` of an epoch each subject gets; subjects without any
+    /// are left out.
     #[pyo3(signature = (draws, seed=0, epoch=0))]
     fn counts<'py>(
         &self,
@@ -63,16 +66,17 @@ impl SubjectSampler {
     }
 }
 
+/// Weights by a rule's name, or by the names of subjects.
 fn weights(value: &Bound<'_, PyAny>) -> PyResult<SubjectWeights> {
-    let complaint =
+    let invalid =
         || usage(format!("weights {value}: expected \"equal\", \"volume\" or numbers by subject"));
     if let Ok(name) = value.cast::<PyString>() {
         return match name.to_str()? {
             "equal" => Ok(SubjectWeights::Equal),
             "volume" => Ok(SubjectWeights::Volume),
-            _ => Err(complaint()),
+            _ => Err(invalid()),
         };
     }
-    let mapping = value.cast::<PyMapping>().map_err(|_| complaint())?;
-    mapping.items()?.extract().map(SubjectWeights::Named).map_err(|_| complaint())
+    let mapping = value.cast::<PyMapping>().map_err(|_| invalid())?;
+    mapping.items()?.extract().map(SubjectWeights::Named).map_err(|_| invalid())
 }

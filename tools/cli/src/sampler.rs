@@ -1,13 +1,10 @@
 //! The random sampler that arguments describe; `sample` and `preview` take the same ones.
 
 use clap::{Args, ValueEnum};
-use voxquarry::sample::{
-    Balance, Border, ConstrainedSampler, Constraints, Epoch, OnFailure, RandomSampler,
+use voxquarry::{
+    Balance, Border, ConstrainedSampler, Epoch, Error, LabelSampler, RandomSampler, Result, Size3,
+    UniformSampler, WeightedSampler,
 };
-use voxquarry::{Error, LabelSampler, Result, Size3, UniformSampler, WeightedSampler};
-
-/// Attempts for a sample that has to fulfil something.
-const ATTEMPTS: u32 = 100;
 
 /// What decides where patches lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -70,28 +67,35 @@ impl SamplerArgs {
     /// [`Error::Usage`] for numbers that cannot be.
     pub(crate) fn random(&self, size: Size3) -> Result<Option<RandomSampler>> {
         let base: RandomSampler = match self.sampler {
-            SamplerKind::Uniform => UniformSampler::new(size, self.border)?.into(),
+            SamplerKind::Uniform => UniformSampler::new(size)?.border(self.border).into(),
             SamplerKind::Label => {
-                LabelSampler::new(size, self.border, self.labels.as_deref(), self.balance())?.into()
+                let sampler = LabelSampler::new(size, self.labels.as_deref())?;
+                sampler.border(self.border).balance(self.balance())?.into()
             }
             SamplerKind::Weighted => {
                 let missing = || Error::usage("the weighted sampler needs --weights VOLUME");
                 let weights = self.weights.as_deref().ok_or_else(missing)?;
-                WeightedSampler::new(size, self.border, weights, 0)?.into()
+                WeightedSampler::new(size, weights)?.border(self.border).into()
             }
             SamplerKind::Grid => return Ok(None),
         };
-        let constraints = Constraints {
-            min_foreground: self.min_foreground,
-            labels: self.labels.clone().filter(|_| self.min_foreground.is_some()),
-            inside: self.inside.clone(),
-            min_distance: self.min_distance,
-        };
-        if constraints == Constraints::default() {
+        if (self.min_foreground, self.min_distance) == (None, None) && self.inside.is_none() {
             return Ok(Some(base));
         }
-        let constrained = ConstrainedSampler::new(base, constraints, ATTEMPTS, OnFailure::Error)?;
-        Ok(Some(constrained.into()))
+        let mut sampler = ConstrainedSampler::new(base)?;
+        if let Some(fraction) = self.min_foreground {
+            sampler = sampler.min_foreground(fraction)?;
+            if let Some(labels) = &self.labels {
+                sampler = sampler.labels(labels);
+            }
+        }
+        if let Some(mask) = &self.inside {
+            sampler = sampler.inside(mask);
+        }
+        if let Some(voxels) = self.min_distance {
+            sampler = sampler.min_distance(voxels)?;
+        }
+        Ok(Some(sampler.into()))
     }
 
     fn balance(&self) -> Balance {

@@ -12,10 +12,9 @@ use std::time::Duration;
 use voxquarry::format::array::{ArrayLayout, ChunkCodec};
 use voxquarry::format::attributes::Kind;
 use voxquarry::format::layout::{self, Codec, VolumeShape};
-use voxquarry::sample::{Border, Epoch};
 use voxquarry::store::{Existing, StoreWriter, VolumeSpec};
 use voxquarry::{
-    Affine, Dataset, Error, OpenOptions, Region, Result, Size3, Subject, UniformSampler,
+    Affine, Dataset, Epoch, Error, OpenOptions, Region, Result, Size3, Subject, UniformSampler,
 };
 
 use crate::ingest::{IngestOptions, PlannedVolume, plan, shape_of};
@@ -308,8 +307,8 @@ fn patches_in(
 ) -> Result<Vec<Patch>> {
     let volume = subject.volume(volume)?;
     let size = [0, 1, 2].map(|a| patch[a].min(sample.size[a]));
-    let sampler = UniformSampler::new(size, Border::Exclude)?;
-    let locations = sampler.locations(subject, Epoch::default(), 0, PATCHES)?;
+    let sampler = UniformSampler::new(size)?;
+    let locations = sampler.locations(subject, PATCHES, Epoch::default(), 0)?;
     let patch = |region| Patch { volume: volume.clone(), region };
     Ok(locations.into_iter().map(|location| patch(location.region)).collect())
 }

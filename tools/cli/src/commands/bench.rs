@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use voxquarry::format::grid::box_of;
-use voxquarry::sample::{Border, Epoch};
 use voxquarry::{
-    BatchPoll, Dataset, Error, OpenOptions, PatchLocation, Queue, QueueOptions, QueueStats, Result,
-    Size3, Subject, UniformSampler, Volume,
+    BatchPoll, Dataset, Epoch, Error, OpenOptions, PatchLocation, Queue, QueueOptions, QueueStats,
+    Result, Size3, Subject, UniformSampler, Volume,
 };
 use voxquarry_ingest::measure::{Pass, Patch, Until, read_patches};
 
@@ -177,7 +176,7 @@ fn queued(
         .buffer_bytes(BUFFER_BYTES.max(2 * batch_bytes))
         .cache_bytes(OpenOptions::default().cache_bytes)
         .threads(threads);
-    let queue = Queue::new(dataset, UniformSampler::new(patch_size, Border::Exclude)?, options)?;
+    let queue = Queue::new(dataset, UniformSampler::new(patch_size)?, options)?;
     let end = Instant::now() + time;
     for epoch in 0.. {
         queue.set_epoch(epoch);
@@ -201,18 +200,16 @@ fn common_patch(group: &Group) -> Size3 {
 
 /// Patches of each subject in turn.
 fn draw(group: &Group, patch_size: Size3) -> Result<Vec<Patch>> {
-    let sampler = UniformSampler::new(patch_size, Border::Exclude)?;
+    let sampler = UniformSampler::new(patch_size)?;
     let each = PATCHES.div_ceil(group.len());
     let mut drawn = Vec::with_capacity(group.len());
     for (subject, _) in group {
-        let located = |e: Error| match e {
-            Error::Usage(message) => {
-                Error::usage(format!("{}: {message}", subject.path().display()))
-            }
-            other => other,
+        let in_subject = |source| Error::InSubject {
+            subject: subject.name().to_owned(),
+            source: Box::new(source),
         };
-        let locations = sampler.locations(subject, Epoch::default(), 0, each as u64);
-        drawn.push(locations.map_err(located)?);
+        let locations = sampler.locations(subject, each as u64, Epoch::default(), 0);
+        drawn.push(locations.map_err(in_subject)?);
     }
     let turns =
         (0..each).flat_map(|turn| group.iter().zip(&drawn).map(move |(g, d)| (g, &d[turn])));

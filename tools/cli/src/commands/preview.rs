@@ -4,8 +4,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use voxquarry::format::attributes::Kind;
-use voxquarry::sample::{Border, Epoch, Overlap, Placement, RandomSampler};
-use voxquarry::{Error, GridSampler, Region, Result, Size3, Subject, UniformSampler, Volume};
+use voxquarry::{
+    Epoch, Error, GridSampler, RandomSampler, Region, Result, Size3, Subject, UniformSampler,
+    Volume,
+};
 
 use super::{StoreItem, ingested_for};
 use crate::args::PreviewArgs;
@@ -76,8 +78,8 @@ pub(crate) fn uniform_patches(
     n: u64,
     seed: u64,
 ) -> Result<(Vec<Region>, String)> {
-    let sampler = UniformSampler::new(size, Border::Exclude)?;
-    let locations = sampler.locations(subject, Epoch { seed, epoch: 0 }, 0, n)?;
+    let sampler = UniformSampler::new(size)?;
+    let locations = sampler.locations(subject, n, Epoch { seed, epoch: 0 }, 0)?;
     let regions = locations.into_iter().map(|location| location.region).collect();
     Ok((regions, format!("{n} patches of {}, uniform, seed {seed}", times(size))))
 }
@@ -91,7 +93,7 @@ fn random_patches(
     // Samples that keep a distance find no room for so many.
     let n = args.patches;
     let covering = if n == 0 || args.sampler.min_distance.is_some() { n } else { COVERAGE_PATCHES };
-    let locations = sampler.locations(subject, args.sampler.epoch(), 0, n.max(covering))?;
+    let locations = sampler.locations(subject, n.max(covering), args.sampler.epoch(), 0)?;
     let coverage: Vec<Region> = locations.into_iter().map(|location| location.region).collect();
     let patches = coverage[..n as usize].to_vec();
     let size = times(sampler.patch_size());
@@ -100,7 +102,7 @@ fn random_patches(
 
 /// Patches of a grid without overlap; if there are more than `n`, every so many-th.
 fn grid_patches(subject: &Subject, size: Size3, n: u64) -> Result<(Vec<Region>, String)> {
-    let sampler = GridSampler::new(size, Overlap::Voxels([0; 3]), None, Placement::Flush)?;
+    let sampler = GridSampler::new(size, 0)?;
     let grid = sampler.grid(subject.size()?)?;
     let n = grid.len().min(n as usize);
     let regions = (0..n).map(|i| Region::new(grid.start(i * grid.len() / n), size)).collect();

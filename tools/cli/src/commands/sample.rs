@@ -33,7 +33,7 @@ pub(crate) fn run(args: &SampleArgs) -> Result<ExitCode> {
         };
         let grid = || Error::usage("a grid is not random: choose uniform, label or weighted");
         let sampler = args.sampler.random(size)?.ok_or_else(grid)?;
-        let locations = sampler.locations(subject, args.sampler.epoch(), args.first, args.count)?;
+        let locations = sampler.locations(subject, args.count, args.sampler.epoch(), args.first)?;
         for (n, location) in (args.first..).zip(locations) {
             let [z, y, x] = location.region.start;
             if args.json {

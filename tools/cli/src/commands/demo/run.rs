@@ -3,11 +3,10 @@
 use std::time::Instant;
 
 use voxquarry::aggregate::AggregateOptions;
-use voxquarry::sample::{Border, Epoch, Overlap, Placement};
 use voxquarry::store::StoreWriter;
 use voxquarry::{
-    Aggregator, Dataset, Dtype, GridSampler, OpenOptions, Padding, Result, Size3, UniformSampler,
-    Volume, Voxel, Window, with_voxel,
+    Aggregator, Dataset, Dtype, Epoch, GridSampler, OpenOptions, Padding, Result, Size3,
+    UniformSampler, Volume, Voxel, Window, with_voxel,
 };
 
 use super::{IDENTITY, IMAGE, SUBJECT};
@@ -36,8 +35,8 @@ pub(super) fn read_patches(store: &std::path::Path, cache_bytes: usize) -> Resul
     let subject = Dataset::open(store, &options)?.subject(SUBJECT)?;
     let volume = subject.volume(IMAGE)?;
     let (size, channels) = (patch_size(&volume), channels_of(&volume));
-    let sampler = UniformSampler::new(size, Border::Exclude)?;
-    let locations = sampler.locations(&subject, Epoch::default(), 0, PATCHES)?;
+    let sampler = UniformSampler::new(size)?;
+    let locations = sampler.locations(&subject, PATCHES, Epoch::default(), 0)?;
     let voxels = size.iter().product::<usize>() * channels;
     let mut patch = vec![0; voxels * volume.dtype().size()];
     let started = Instant::now();
@@ -71,8 +70,7 @@ pub(super) fn slide(store: &std::path::Path) -> Result<BlendReport> {
 
 fn slide_as<T: Voxel>(store: &std::path::Path, volume: &Volume) -> Result<BlendReport> {
     let (size, channels) = (patch_size(volume), channels_of(volume));
-    let overlap = Overlap::Voxels(size.map(|n| n / 2));
-    let grid = GridSampler::new(size, overlap, None, Placement::Flush)?.grid(volume.size())?;
+    let grid = GridSampler::new(size, size.map(|n| n / 2))?.grid(volume.size())?;
     let options = AggregateOptions {
         channels: volume.channels().map(|_| channels),
         window: Window::Hann,

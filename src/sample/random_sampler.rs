@@ -1,0 +1,242 @@
+//! Any random sampler, alone or with constraints on its patches.
+
+use super::border::Border;
+use super::constraints::{ConstrainedDraw, Constraints, OnFailure};
+use super::draw::{Draw, locations_method, probability_map_method};
+use super::label::LabelSampler;
+use super::uniform::UniformSampler;
+use super::weighted::WeightedSampler;
+use crate::{Error, Result, Size3, Subject};
+
+/// Attempts for a sample, unless the caller sets another number.
+const ATTEMPTS: u32 = 100;
+
+/// Any random sampler; each of them converts into it.
+///
+/// ```
+/// use voxquarry::{Border, RandomSampler, UniformSampler};
+///
+/// let sampler: RandomSampler = UniformSampler::new([96, 96, 96])?.border(Border::Pad).into();
+/// assert_eq!(sampler.patch_size(), [96, 96, 96]);
+/// assert_eq!(sampler.get_border(), Border::Pad);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum RandomSampler {
+    /// Uniform over all locations.
+    Uniform(UniformSampler),
+    /// Centred on voxels that are drawn by the values of a volume.
+    Weighted(WeightedSampler),
+    /// Centred on voxels that are drawn by the classes of a label map.
+    Label(LabelSampler),
+    /// One of the others, with constraints on its patches.
+    Constrained(Box<ConstrainedSampler>),
+}
+
+impl RandomSampler {
+    locations_method!();
+
+    probability_map_method!();
+
+    /// Voxels of a patch, `(z, y, x)`.
+    pub fn patch_size(&self) -> Size3 {
+        match self {
+            Self::Uniform(sampler) => sampler.patch_size(),
+            Self::Weighted(sampler) => sampler.patch_size(),
+            Self::Label(sampler) => sampler.patch_size(),
+            Self::Constrained(sampler) => sampler.base.patch_size(),
+        }
+    }
+
+    /// What is done with patches that would leave the volume.
+    pub fn get_border(&self) -> Border {
+        match self {
+            Self::Uniform(sampler) => sampler.get_border(),
+            Self::Weighted(sampler) => sampler.get_border(),
+            Self::Label(sampler) => sampler.get_border(),
+            Self::Constrained(sampler) => sampler.base.get_border(),
+        }
+    }
+
+    fn bind(&self, subject: &Subject) -> Result<Box<dyn Draw>> {
+        match self {
+            Self::Uniform(sampler) => sampler.bind(subject),
+            Self::Weighted(sampler) => sampler.bind(subject),
+            Self::Label(sampler) => sampler.bind(subject),
+            Self::Constrained(sampler) => sampler.bind(subject),
+        }
+    }
+}
+
+impl From<UniformSampler> for RandomSampler {
+    fn from(sampler: UniformSampler) -> Self {
+        Self::Uniform(sampler)
+    }
+}
+
+impl From<WeightedSampler> for RandomSampler {
+    fn from(sampler: WeightedSampler) -> Self {
+        Self::Weighted(sampler)
+    }
+}
+
+impl From<LabelSampler> for RandomSampler {
+    fn from(sampler: LabelSampler) -> Self {
+        Self::Label(sampler)
+    }
+}
+
+impl From<ConstrainedSampler> for RandomSampler {
+    fn from(sampler: ConstrainedSampler) -> Self {
+        Self::Constrained(Box::new(sampler))
+    }
+}
+
+/// Draws from another random sampler until the patch fulfils all constraints.
+///
+/// Each attempt has a random stream of its own, so that a sample stays a pure function of (seed,
+/// epoch, subject, n). With a minimum distance it also depends on the samples before it: sample `n`
+/// then costs `n + 1` samples.
+///
+/// ```
+/// use voxquarry::{ConstrainedSampler, Dataset, Epoch, OnFailure, OpenOptions, UniformSampler};
+///
+/// # let store = "format-spec/golden/v1";
+/// let subject = Dataset::open(store, &OpenOptions::default())?.subject("grid")?;
+/// let sampler = ConstrainedSampler::new(UniformSampler::new([2, 4, 4])?)?
+///     .min_foreground(0.2)?
+///     .min_distance(2.0)?
+///     .on_failure(OnFailure::Best);
+/// assert_eq!(sampler.locations(&subject, 8, Epoch::default(), 0)?.len(), 8);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConstrainedSampler {
+    base: RandomSampler,
+    constraints: Constraints,
+    attempts: u32,
+    on_failure: OnFailure,
+}
+
+impl ConstrainedSampler {
+    /// A sampler that draws from `base`, without constraints yet, and makes at most 100 attempts.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a sampler that has constraints already.
+    pub fn new(base: impl Into<RandomSampler>) -> Result<Self> {
+        let base = base.into();
+        if matches!(base, RandomSampler::Constrained(_)) {
+            return Err(Error::unsupported(
+                "the sampler has constraints already",
+                "set all constraints on one sampler",
+            ));
+        }
+        let (constraints, on_failure) = (Constraints::default(), OnFailure::default());
+        Ok(Self { base, constraints, attempts: ATTEMPTS, on_failure })
+    }
+
+    /// Demands that at least this fraction of a patch's voxels, in `0.0..=1.0`, is above 0 in a
+    /// label map; voxels outside the volume are not.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a fraction outside the range.
+    pub fn min_foreground(mut self, fraction: f64) -> Result<Self> {
+        if !(0.0..=1.0).contains(&fraction) {
+            return Err(Error::invalid("min_foreground", fraction, "0.0 to 1.0"));
+        }
+        self.constraints.min_foreground = Some(fraction);
+        Ok(self)
+    }
+
+    /// Sets the label map of [`ConstrainedSampler::min_foreground`], by default the first label map
+    /// of each subject.
+    #[must_use]
+    pub fn labels(mut self, volume: impl Into<String>) -> Self {
+        self.constraints.labels = Some(volume.into());
+        self
+    }
+
+    /// Demands that all voxels of a patch lie inside the volume and are above 0 in a mask.
+    #[must_use]
+    pub fn inside(mut self, mask: impl Into<String>) -> Self {
+        self.constraints.inside = Some(mask.into());
+        self
+    }
+
+    /// Demands that many voxels or more, Euclidean, between the start of a patch and the starts of
+    /// the earlier samples of its subject in the epoch; at most 65,536 samples can keep a distance.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a distance that is negative, or 2³² or more.
+    pub fn min_distance(mut self, voxels: f64) -> Result<Self> {
+        if !(0.0..f64::from(u32::MAX)).contains(&voxels) {
+            let expected = "a number of voxels, 0 or more and below 2³²";
+            return Err(Error::invalid("min_distance", voxels, expected));
+        }
+        self.constraints.min_distance = Some(voxels);
+        Ok(self)
+    }
+
+    /// Sets the largest number of attempts for a sample.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a number outside `1..=1_000_000`.
+    pub fn attempts(mut self, attempts: u32) -> Result<Self> {
+        if !(1..=1_000_000).contains(&attempts) {
+            return Err(Error::invalid("attempts", attempts, "1 to 1,000,000"));
+        }
+        self.attempts = attempts;
+        Ok(self)
+    }
+
+    /// Sets what is done when all attempts fail.
+    #[must_use]
+    pub fn on_failure(self, on_failure: OnFailure) -> Self {
+        Self { on_failure, ..self }
+    }
+
+    locations_method!();
+
+    /// The sampler that is drawn from.
+    pub fn base(&self) -> &RandomSampler {
+        &self.base
+    }
+
+    /// The fraction of a patch's voxels that has to be above 0 in a label map.
+    pub fn get_min_foreground(&self) -> Option<f64> {
+        self.constraints.min_foreground
+    }
+
+    /// The label map of the foreground; `None`: the first label map of each subject.
+    pub fn get_labels(&self) -> Option<&str> {
+        self.constraints.labels.as_deref()
+    }
+
+    /// The mask that holds all voxels of a patch.
+    pub fn get_inside(&self) -> Option<&str> {
+        self.constraints.inside.as_deref()
+    }
+
+    /// The distance between starts, in voxels.
+    pub fn get_min_distance(&self) -> Option<f64> {
+        self.constraints.min_distance
+    }
+
+    /// The largest number of attempts for a sample.
+    pub fn get_attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// What is done when all attempts fail.
+    pub fn get_on_failure(&self) -> OnFailure {
+        self.on_failure
+    }
+
+    fn bind(&self, subject: &Subject) -> Result<Box<dyn Draw>> {
+        let base = self.base.bind(subject)?;
+        let (constraints, attempts) = (&self.constraints, self.attempts);
+        let draw = ConstrainedDraw::new(base, constraints, attempts, self.on_failure, subject)?;
+        Ok(Box::new(draw))
+    }
+}

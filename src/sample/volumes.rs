@@ -1,0 +1,42 @@
+//! Finds the volumes of a subject that decide where its patches lie.
+
+use crate::format::attributes::Kind;
+use crate::{Error, Result, Subject, Volume};
+
+/// The label map called `name`, or the first label map of the subject.
+///
+/// # Errors
+/// [`Error::NotFound`] for a name that the subject does not have, [`Error::Unsupported`] for a
+/// subject without a label map; what opening the volume returns.
+pub(super) fn label_map(subject: &Subject, name: Option<&str>) -> Result<Volume> {
+    if let Some(name) = name {
+        return subject.volume(name);
+    }
+    for name in subject.volumes() {
+        let volume = subject.volume(name)?;
+        if volume.kind() == Kind::Labels {
+            return Ok(volume);
+        }
+    }
+    Err(Error::unsupported(
+        format!(
+            "subject {:?} has no label map among its volumes {}",
+            subject.name(),
+            subject.volumes().join(", ")
+        ),
+        "ingest one of them as labels, or name the volume to sample by",
+    ))
+}
+
+/// Checks that a volume has that channel.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] if it does not.
+pub(super) fn check_channel(volume: &Volume, channel: usize) -> Result<()> {
+    let channels = volume.layout().channel_count();
+    if channel < channels {
+        return Ok(());
+    }
+    let expected = format!("0 to {}, a channel of volume {:?}", channels - 1, volume.name());
+    Err(Error::invalid("channel", channel, expected))
+}
