@@ -69,7 +69,7 @@ impl Region {
 pub enum Padding {
     /// An error that names the region and the volume.
     #[default]
-    Refuse,
+    None,
     /// This value; an error where the dtype does not have it.
     Constant(f64),
     /// The nearest voxel of the volume (numpy's `edge`).

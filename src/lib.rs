@@ -11,19 +11,17 @@ compile_error!(
 );
 
 pub mod aggregate;
+mod array;
 #[doc(hidden)] // For fuzzing and benchmarks; nothing here is stable.
 pub mod codec;
 mod dtype;
 mod error;
 pub mod format;
 mod geometry;
-mod level;
-mod prefetch;
-mod process;
 mod queue;
 mod sample;
-mod source;
 pub mod store;
+mod sys;
 
 pub use aggregate::{Aggregator, Window};
 
@@ -37,8 +35,13 @@ pub use queue::{
 };
 pub use sample::{
     Balance, Border, ConstrainedSampler, Epoch, Grid, GridSampler, LabelSampler, Margin, OnFailure,
-    Overlap, PatchLocation, PatchScale, Placement, RandomSampler, SubjectSampler,
-    SubjectWeights, UniformSampler, WeightedSampler,
+    Overlap, PatchLocation, PatchScale, Placement, RandomSampler, SubjectSampler, SubjectWeights,
+    UniformSampler, WeightedSampler,
 };
-pub use source::Access;
-pub use store::{Dataset, OpenOptions, Subject, Verify, Volume};
+pub use store::{
+    ChunkedVolumeWriter, Dataset, FinishedVolume, IfExists, LabelCounts, OpenOptions, Resume,
+    StoreWriter, Subject, SubjectWriter, Verify, VerifyReport, Volume, VolumeSpec, VolumeWriter,
+    verify,
+};
+pub use sys::executor::Executor;
+pub use sys::file::Access;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use voxquarry::format::attributes::Kind;
 use voxquarry::format::limits;
-use voxquarry::store::verify;
+use voxquarry::verify;
 use voxquarry::{Access, Dataset, Dtype, OpenOptions, Padding, f16};
 
 #[path = "golden/voxels.rs"]
@@ -19,30 +19,29 @@ fn store() -> &'static Path {
 #[test]
 fn voxels_and_metadata_are_those_of_the_readme() {
     for access in [Access::Map, Access::Read] {
-        let options = OpenOptions { access, threads: Some(1), ..OpenOptions::default() };
+        let options = OpenOptions::default().access(access).threads(1);
         let dataset = Dataset::open(store(), &options).unwrap();
         assert_eq!(dataset.subjects(), ["grid", "one voxel"]);
         let mut volumes = 0;
         for golden in voxels::v1() {
-            let (spec, context) =
-                (&golden.spec, format!("{} {}", golden.subject, golden.spec.name));
-            let volume = dataset.subject(golden.subject).unwrap().volume(&spec.name).unwrap();
-            assert_eq!(volume.kind(), spec.kind, "{context}");
-            assert_eq!(volume.layout(), &spec.layout, "{context}");
+            let context = format!("{} {}", golden.subject, golden.name);
+            let volume = dataset.subject(golden.subject).unwrap().volume(golden.name).unwrap();
+            assert_eq!(volume.kind(), golden.kind, "{context}");
+            assert_eq!(volume.layout(), &golden.layout, "{context}");
             assert_eq!(volume.affine(), &voxels::AFFINE, "{context}");
-            assert_eq!(volume.slope_intercept(), (spec.slope, spec.intercept), "{context}");
+            assert_eq!(volume.slope_intercept(), golden.scaling, "{context}");
             let attributes = volume.attributes();
-            assert_eq!(attributes.patch_sizes, spec.patch_sizes, "{context}");
-            assert_eq!(attributes.codec, spec.codec.name(), "{context}");
+            assert_eq!(attributes.patch_sizes, voxels::PATCH_SIZES, "{context}");
+            assert_eq!(attributes.codec, golden.codec.name(), "{context}");
             assert_eq!(attributes.shard_files, golden.shard_files, "{context}");
-            let source = (spec.name == "u8").then(voxels::source);
+            let source = (golden.name == "u8").then(voxels::source);
             assert_eq!(volume.source(), source.as_ref(), "{context}");
 
             let expected = golden.bytes();
-            let channels = spec.layout.channel_count();
+            let channels = golden.layout.channel_count();
             let mut found = vec![0xaa; expected.len()];
             volume
-                .read_bytes(&[[0; 3]], spec.layout.size, Padding::Refuse, 0..channels, &mut found)
+                .read_bytes(&[[0; 3]], golden.layout.size, Padding::None, 0..channels, &mut found)
                 .unwrap();
             assert!(found == expected, "{context}: other voxels");
             volumes += 1;
@@ -56,12 +55,11 @@ fn voxels_and_metadata_are_those_of_the_readme() {
 #[test]
 fn label_counts_are_those_of_the_voxels() {
     let dataset = Dataset::open(store(), &OpenOptions::default()).unwrap();
-    let labelled =
-        voxels::v1().into_iter().filter(|g| g.spec.kind == Kind::Labels).collect::<Vec<_>>();
+    let labelled = voxels::v1().into_iter().filter(|g| g.kind == Kind::Labels).collect::<Vec<_>>();
     assert_eq!(labelled.len(), 2);
     for golden in labelled {
-        let volume = dataset.subject(golden.subject).unwrap().volume(&golden.spec.name).unwrap();
-        let (layout, bytes) = (&golden.spec.layout, golden.bytes());
+        let volume = dataset.subject(golden.subject).unwrap().volume(golden.name).unwrap();
+        let (layout, bytes) = (&golden.layout, golden.bytes());
         let (grid, [_, ny, nx]) = (layout.chunk_grid(), layout.size);
         let mut expected = vec![BTreeMap::<i64, u32>::new(); grid.iter().product()];
         for (i, voxel) in bytes.chunks_exact(4).enumerate() {
@@ -80,7 +78,7 @@ fn label_counts_are_those_of_the_voxels() {
         let counts = volume.label_counts().unwrap();
         assert_eq!(counts.chunks(), expected.len());
         for (chunk, expected) in expected.into_iter().enumerate() {
-            assert!(counts.chunk(chunk).eq(expected), "{}: chunk {chunk}", golden.spec.name);
+            assert!(counts.chunk(chunk).eq(expected), "{}: chunk {chunk}", golden.name);
         }
     }
 }
@@ -112,7 +110,7 @@ fn verify_finds_nothing_wrong_and_walks_every_shard() {
     let golden = voxels::v1();
     assert_eq!(report.shards, golden.iter().map(|g| g.shard_files).sum::<u64>());
     assert_eq!((report.subjects, report.volumes), (2, golden.len() as u64));
-    assert!(golden.iter().all(|g| g.spec.layout.chunk_bytes() <= limits::CHUNK_BYTES));
+    assert!(golden.iter().all(|g| g.layout.chunk_bytes() <= limits::CHUNK_BYTES));
 }
 
 /// The walk compares every sum with the voxels; a sum of another bit is noticed.

@@ -66,7 +66,7 @@ fn batches_hold_what_a_read_gives() {
             assert!(batch.array::<u16>("ct").is_err() && batch.array::<i16>("seg").is_err());
             for (location, patch) in batch.locations().iter().zip(array.outer_iter()) {
                 let volume = dataset.subject(&location.subject).unwrap().volume("ct").unwrap();
-                assert_eq!(volume.read::<i16>(location.region, Padding::Refuse).unwrap(), patch);
+                assert_eq!(volume.read::<i16>(location.region).unwrap(), patch);
                 seen.insert(location.clone());
             }
         }
@@ -181,7 +181,7 @@ fn a_state_is_of_one_sampler() {
         weighted(1).into(),
         distant(3.0).into(),
         distant(4.0).into(),
-        grid(0.5, Padding::Refuse).into(),
+        grid(0.5, Padding::None).into(),
         grid(0.5, Padding::Edge).into(),
     ];
     let queues = samplers.map(|sampler| Queue::new(&dataset, sampler, options()).unwrap());
@@ -276,7 +276,7 @@ fn dropping_it_early_gives_the_memory_back() {
     for batch in &held {
         let location = &batch.locations()[0];
         let volume = dataset.subject(&location.subject).unwrap().volume("ct").unwrap();
-        let patch = volume.read::<i16>(location.region, Padding::Refuse).unwrap();
+        let patch = volume.read::<i16>(location.region).unwrap();
         assert_eq!(batch.array::<i16>("ct").unwrap().outer_iter().next().unwrap(), patch);
     }
     assert_eq!(held.len(), 10);

@@ -44,8 +44,11 @@ fn naive(
 }
 
 fn open(path: &std::path::Path, cache_bytes: usize, threads: usize, access: Access) -> Volume {
-    let options =
-        OpenOptions { cache_bytes, threads: Some(threads), access, verify: Verify::First };
+    let options = OpenOptions::default()
+        .cache_bytes(cache_bytes)
+        .threads(threads)
+        .access(access)
+        .verify(Verify::First);
     Dataset::open(path, &options).unwrap().subject("s").unwrap().volume("v").unwrap()
 }
 
@@ -75,15 +78,15 @@ fn every_dtype_codec_and_channel_count() {
                 for (cache, access) in [(0, Access::Map), (1 << 20, Access::Read)] {
                     let volume = open(folder.path(), cache, 2, access);
                     assert_eq!(volume.dtype(), dtype);
-                    check(&volume, &plain, &[[0, 0, 0]], plain.size, Padding::Refuse);
+                    check(&volume, &plain, &[[0, 0, 0]], plain.size, Padding::None);
                     check(
                         &volume,
                         &plain,
                         &[[5, 7, 11], [5, 7, 11], [20, 1, 33], [0, 0, 0]],
                         [16, 21, 30],
-                        Padding::Refuse,
+                        Padding::None,
                     );
-                    check(&volume, &plain, &[[36, 44, 69]], [1, 1, 1], Padding::Refuse);
+                    check(&volume, &plain, &[[36, 44, 69]], [1, 1, 1], Padding::None);
                 }
             }
         }
@@ -125,7 +128,7 @@ fn repeated_reads_through_a_small_cache_stay_right() {
             };
             let starts: Vec<[i64; 3]> =
                 (0..4).map(|_| [next(33), next(65), next(65)].map(|v| v as i64)).collect();
-            check(&volume, &plain, &starts, [32, 32, 32], Padding::Refuse);
+            check(&volume, &plain, &starts, [32, 32, 32], Padding::None);
         }
     }
 }
@@ -137,21 +140,19 @@ fn wrong_arguments_are_the_callers_fault_and_leave_the_buffer() {
     write(folder.path(), "s", "v", &plain, Kind::Image, Codec::Fast, [16, 16, 16]);
     let volume = open(folder.path(), 0, 1, Access::Map);
     let mut out = vec![7u8; 64];
-    let outside = volume.read_batch_into(&[[13, 0, 0]], [4, 4, 4], Padding::Refuse, &mut out);
+    let outside = volume.read_batch_into(&[[13, 0, 0]], [4, 4, 4], Padding::None, &mut out);
     assert!(outside.unwrap_err().to_string().contains("padding"));
-    let length = volume.read_batch_into(&[[0, 0, 0]], [4, 4, 5], Padding::Refuse, &mut out);
+    let length = volume.read_batch_into(&[[0, 0, 0]], [4, 4, 5], Padding::None, &mut out);
     assert!(matches!(length, Err(Error::BufferLength { found: 64, expected: 80 })));
     let constant =
         volume.read_batch_into(&[[-1, 0, 0]], [4, 4, 4], Padding::Constant(-1.0), &mut out);
     assert!(constant.unwrap_err().to_string().contains("uint8"));
-    let dtype = volume.read_batch_into(&[[0, 0, 0]], [4, 4, 4], Padding::Refuse, &mut [0i16; 64]);
+    let dtype = volume.read_batch_into(&[[0, 0, 0]], [4, 4, 4], Padding::None, &mut [0i16; 64]);
     assert!(matches!(dtype, Err(Error::DtypeMismatch { .. })));
-    assert!(
-        volume.read_batch_into::<u8>(&[[0, 0, 0]], [0, 4, 4], Padding::Refuse, &mut []).is_err()
-    );
+    assert!(volume.read_batch_into::<u8>(&[[0, 0, 0]], [0, 4, 4], Padding::None, &mut []).is_err());
     assert_eq!(out, [7; 64]);
     assert!(matches!(volume.voxels_in([usize::MAX, 2, 2], 1), Err(Error::Usage(_))));
-    volume.read_batch_into::<u8>(&[], [4, 4, 4], Padding::Refuse, &mut []).unwrap();
+    volume.read_batch_into::<u8>(&[], [4, 4, 4], Padding::None, &mut []).unwrap();
 }
 
 #[test]

@@ -80,9 +80,9 @@ fn every_dtype_codec_and_channel_count() {
 fn golden_voxels() {
     let store = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/format-spec/golden/v1"));
     for golden in voxels::v1() {
-        let array = open(store, &format!("/{}/{}/0", golden.subject, golden.spec.name));
+        let array = open(store, &format!("/{}/{}/0", golden.subject, golden.name));
         let found = bytes(&array, &array.subset_all());
-        assert!(found == golden.bytes(), "{} {}", golden.subject, golden.spec.name);
+        assert!(found == golden.bytes(), "{} {}", golden.subject, golden.name);
     }
 }
 

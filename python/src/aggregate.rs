@@ -9,10 +9,10 @@ use numpy::{
 };
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use voxquarry::StoreWriter;
 use voxquarry::aggregate::{
     AggregateOptions, Duplicates, Finish, NonFinite, PatchDtype, Scale, Sink,
 };
-use voxquarry::store::StoreWriter;
 use voxquarry::{Dtype, Size3, Voxel, Window, with_voxel};
 
 use crate::arguments::{bytes, dtype, start, starts};

@@ -80,7 +80,7 @@ pub(crate) fn dtype(value: &Bound<'_, PyAny>) -> PyResult<Dtype> {
 
 /// `None`, a number, `"edge"` or `"reflect"`.
 pub(crate) fn padding(value: Option<&Bound<'_, PyAny>>) -> PyResult<Padding> {
-    let Some(value) = value else { return Ok(Padding::Refuse) };
+    let Some(value) = value else { return Ok(Padding::None) };
     if let Ok(name) = value.cast::<PyString>() {
         return match name.to_str()? {
             "edge" => Ok(Padding::Edge),

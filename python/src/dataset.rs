@@ -40,15 +40,16 @@ pub(crate) fn open(
     verify: &str,
     access: &str,
 ) -> PyResult<Dataset> {
-    let mut options = OpenOptions { threads, ..OpenOptions::default() };
+    let mut options = OpenOptions::default().threads(threads);
     if let Some(value) = cache_bytes {
-        options.cache_bytes = usize::try_from(bytes(value, "cache_bytes")?).unwrap_or(usize::MAX);
+        let budget = usize::try_from(bytes(value, "cache_bytes")?).unwrap_or(usize::MAX);
+        options = options.cache_bytes(budget);
     }
     if threads == Some(0) {
         return Err(usage("threads 0: expected None or at least 1"));
     }
-    options.verify = named(&VERIFY, "verify", verify)?;
-    options.access = named(&ACCESS, "access", access)?;
+    options =
+        options.verify(named(&VERIFY, "verify", verify)?).access(named(&ACCESS, "access", access)?);
     py.detach(|| voxquarry::Dataset::open(path, &options)).map(Dataset).map_err(raise)
 }
 
@@ -65,7 +66,7 @@ const ACCESS: [(&str, Access); 2] = [("map", Access::Map), ("read", Access::Read
 ///     DataError: Damage; the message lists the first of it, the attribute ``errors`` up to a hundred.
 #[pyfunction]
 pub(crate) fn verify(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
-    let report = py.detach(|| voxquarry::store::verify(&path, &|_| ())).map_err(raise)?;
+    let report = py.detach(|| voxquarry::verify(&path, &|_| ())).map_err(raise)?;
     let messages: Vec<String> = report.errors.iter().map(ToString::to_string).collect();
     if let Some(first) = messages.first() {
         let error = raise(voxquarry::Error::data(
@@ -153,12 +154,12 @@ impl Dataset {
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Opener<'py, (OsString,)>> {
-        let OpenOptions { cache_bytes, threads, verify, access } = self.0.options();
+        let open_options = self.0.options();
         let options = PyDict::new(py);
-        options.set_item("cache_bytes", cache_bytes)?;
-        options.set_item("threads", threads)?;
-        options.set_item("verify", name_of(&VERIFY, *verify))?;
-        options.set_item("access", name_of(&ACCESS, *access))?;
+        options.set_item("cache_bytes", open_options.get_cache_bytes())?;
+        options.set_item("threads", open_options.get_threads())?;
+        options.set_item("verify", name_of(&VERIFY, open_options.get_verify()))?;
+        options.set_item("access", name_of(&ACCESS, open_options.get_access()))?;
         let open = (py.import("voxquarry")?.getattr("open")?,);
         let open = py.import("functools")?.getattr("partial")?.call(open, Some(&options))?;
         Ok((open, (self.0.path().into(),)))
@@ -439,7 +440,7 @@ impl Volume {
         let channels =
             axes.first().filter(|_| axes.len() == 4).map_or(0..1, |c| c.low()..c.low() + c.span());
         let shape = axes.iter().map(Axis::span).collect();
-        let request = Request { starts: &[start], size, padding: Padding::Refuse, channels, shape };
+        let request = Request { starts: &[start], size, padding: Padding::None, channels, shape };
         let voxels = read(py, &self.0, &request, None)?;
         if axes.iter().all(|a| !a.dropped && a.step == 1) {
             return Ok(voxels);

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
+use voxquarry::IfExists;
 use voxquarry::format::attributes::Kind;
-use voxquarry::store::Existing;
 use voxquarry_ingest::{
     Event, IngestOptions, Manifest, Observer, Source, export_observed, subject_of,
 };
@@ -49,11 +49,11 @@ pub(crate) fn ingest(
     listener.end(result.map(drop))
 }
 
-fn existing(name: &str) -> PyResult<Existing> {
+fn existing(name: &str) -> PyResult<IfExists> {
     match name {
-        "refuse" => Ok(Existing::Refuse),
-        "skip" => Ok(Existing::Skip),
-        "overwrite" => Ok(Existing::Overwrite),
+        "refuse" => Ok(IfExists::Error),
+        "skip" => Ok(IfExists::Skip),
+        "overwrite" => Ok(IfExists::Replace),
         other => Err(usage(format!(
             "existing {other:?}: expected \"refuse\", \"skip\" or \"overwrite\""
         ))),
@@ -180,7 +180,7 @@ pub(crate) fn export(
     overwrite: bool,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<()> {
-    let existing = if overwrite { Existing::Overwrite } else { Existing::Refuse };
+    let existing = if overwrite { IfExists::Replace } else { IfExists::Error };
     let (volume, out): (_, &Path) = (&volume.0, &out);
     let listener = Listener::of_volume(progress, volume);
     let result = py.detach(|| export_observed(volume, out, existing, &listener));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::Result;
-use crate::source::Scratch;
+use crate::sys::temp_map::TempMap;
 
 /// Bytes that unfinished voxels may take of memory, and where the rest goes.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(super) struct Buffer {
 #[derive(Debug)]
 enum Room {
     Heap(Vec<f64>),
-    Disk(Scratch),
+    Disk(TempMap),
 }
 
 impl Budget {
@@ -74,7 +74,7 @@ impl Buffer {
         if let Some(buffer) = Self::in_memory(bytes, budget) {
             return Ok(buffer);
         }
-        let room = Room::Disk(Scratch::new(&budget.folder, bytes)?);
+        let room = Room::Disk(TempMap::new(&budget.folder, bytes)?);
         Ok(Self { room, bytes, budget: budget.clone() })
     }
 

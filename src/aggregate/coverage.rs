@@ -113,7 +113,7 @@ mod tests {
         s: usize,
         window: &Window,
     ) -> Vec<Range<usize>> {
-        let padding = if padded { Padding::Edge } else { Padding::Refuse };
+        let padding = if padded { Padding::Edge } else { Padding::None };
         let patch: Size3 = [1, 1, p];
         let sampler = GridSampler::new(patch, [0, 0, overlap]).unwrap().padding(padding);
         let grid = sampler.grid([1, 1, s]).unwrap();

@@ -16,7 +16,7 @@ use super::buffer::{Budget, Buffer};
 use super::sink::Sink;
 use super::tile::Patch;
 use super::value::Value;
-use crate::source::{Piece, Spill};
+use crate::sys::temp_file::{Extent, TempFile};
 use crate::{Dtype, Result, with_voxel};
 
 /// So many bytes of patches, or one patch, are blended at a time: what a tile's sums are read from memory once for.
@@ -27,7 +27,7 @@ const RUN_BYTES: usize = 16 << 20;
 pub(super) struct Latest {
     budget: Arc<Budget>,
     /// Made for the first patch that exceeds the budget.
-    spill: OnceLock<Spill>,
+    spill: OnceLock<TempFile>,
     /// By the location's number in the grid.
     patches: Mutex<BTreeMap<usize, Kept>>,
 }
@@ -43,7 +43,7 @@ struct Kept {
 #[derive(Debug)]
 enum Room {
     Memory(Buffer),
-    Disk(Piece),
+    Disk(Extent),
 }
 
 impl Latest {
@@ -55,10 +55,10 @@ impl Latest {
         self.patches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn spill(&self) -> Result<&Spill> {
+    fn spill(&self) -> Result<&TempFile> {
         if self.spill.get().is_none() {
             // Where another thread was quicker, its file is used.
-            let _ = self.spill.set(Spill::new(self.budget.folder())?);
+            let _ = self.spill.set(TempFile::new(self.budget.folder())?);
         }
         Ok(self.spill.get().expect("it was set"))
     }

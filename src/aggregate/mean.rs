@@ -15,7 +15,7 @@ use super::plan::Plan;
 use super::row;
 use super::tile::{Part, Patch, ROWS_AHEAD, Rows, offset_in, put};
 use super::value::Value;
-use crate::prefetch::prefetch;
+use crate::sys::prefetch::prefetch;
 use crate::{Region, Size3};
 
 /// The patches that count for a tile: places on each axis.

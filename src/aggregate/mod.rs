@@ -48,7 +48,8 @@ use crate::format::array::ChunkCodec;
 use crate::format::attributes::Kind;
 use crate::format::layout::{self, Codec, VolumeShape};
 use crate::sample::Grid;
-use crate::store::{Kept, Pool, StoreWriter, VolumeSpec};
+use crate::store::{Resume, StoreWriter, VolumeSpec};
+use crate::sys::executor::Executor;
 use crate::{Affine, Dtype, Error, Region, Result, Size3, Voxel, with_voxel};
 
 /// Blends the patches of a grid; they come in any order, from any thread.
@@ -68,7 +69,7 @@ use crate::{Affine, Dtype, Error, Region, Result, Size3, Voxel, with_voxel};
 #[derive(Debug)]
 pub struct Aggregator<S> {
     plan: Plan,
-    pool: Pool,
+    executor: Executor,
     budget: Arc<Budget>,
     non_finite: NonFinite,
     tiling: Tiling,
@@ -181,20 +182,16 @@ impl Aggregator<StoreSink> {
             && !plan.dtype.is_float()
             && (plan.finish.is_argmax() || matches!(plan.finish, Finish::Threshold(_)));
         let chunk = layout.chunk;
-        let spec = VolumeSpec {
-            name: volume.to_owned(),
-            kind: if labels { Kind::Labels } else { Kind::Image },
-            layout,
-            codec,
-            patch_sizes,
-            affine: affine.scaled(options.scale.up, options.scale.down),
-            slope,
-            intercept,
-            interleaved: shape.interleaved,
-        };
+        let kind = if labels { Kind::Labels } else { Kind::Image };
+        let spec = VolumeSpec::new(volume, kind, layout)
+            .codec(codec)
+            .patch_sizes(patch_sizes)
+            .affine(affine.scaled(options.scale.up, options.scale.down))
+            .scaling(slope, intercept)
+            .interleaved(shape.interleaved);
         let kept = match &options.resume {
-            None => Kept::No,
-            Some(note) => Kept::For(arguments(&plan, &spec, subject, note)),
+            None => Resume::Never,
+            Some(note) => Resume::With(arguments(&plan, &spec, subject, note)),
         };
         let planes = if chunk[0].is_multiple_of(TILE_PLANES) { TILE_PLANES } else { chunk[0] };
         let tile = tile_size(&plan, [planes, chunk[1], chunk[2]]);
@@ -273,7 +270,7 @@ impl<S: Sink> Aggregator<S> {
             tiling,
             boxes,
             boxing,
-            pool: Pool::new(options.threads),
+            executor: Executor::new(options.threads),
             latest: replaces.then(|| Latest::new(budget.clone())),
             budget,
             non_finite: options.non_finite,
@@ -359,7 +356,7 @@ impl<S: Sink> Aggregator<S> {
             Ok(())
         };
         let added = self
-            .pool
+            .executor
             .share(by_tile.len(), Rows::default, add)
             .and_then(|()| self.put(finished.into_inner().unwrap_or_else(PoisonError::into_inner)));
         if added.is_err() {
@@ -382,7 +379,7 @@ impl<S: Sink> Aggregator<S> {
             let (region, slabs, part) = parts[n];
             self.sink.put(region, slabs, part)
         };
-        self.pool.share(parts.len(), || (), |(), n| put(n))
+        self.executor.share(parts.len(), || (), |(), n| put(n))
     }
 
     /// As [`Aggregator::add`] for bytes of `dtype`: for bindings that know it at run time.

@@ -8,8 +8,8 @@ use std::ops::Range;
 use super::coverage::AxisCoverage;
 use super::options::{AggregateOptions, Finish};
 use super::window::{Weights, Window};
-use crate::level::Level;
 use crate::sample::Grid;
+use crate::sys::isa::Isa;
 use crate::{Dtype, Error, Region, Result, Size3};
 
 /// What stays the same while patches come.
@@ -25,7 +25,7 @@ pub(super) struct Plan {
     pub(super) window: Window,
     pub(super) weights: Weights,
     pub(super) axes: [AxisCoverage; 3],
-    pub(super) level: Level,
+    pub(super) level: Isa,
     pub(super) kept: Kept,
 }
 
@@ -59,7 +59,7 @@ impl Plan {
         let axis = |a| AxisCoverage::new(&target, a, &options.window, &weights);
         let axes = [axis(0)?, axis(1)?, axis(2)?];
         let window = options.window.clone();
-        let level = Level::detect();
+        let level = Isa::detect();
         let kept = match (&window, finish) {
             (Window::Crop, Finish::None) => Kept::Voxels,
             (_, Finish::Argmax | Finish::SoftmaxArgmax) => Kept::Narrow,

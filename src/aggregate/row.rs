@@ -3,33 +3,33 @@
 //! The loops are plain and the compiler vectorises them; rounding is the same on every machine, for no step is fused.
 
 use super::value::Value;
-use crate::level::for_levels;
+use crate::sys::isa::for_isas;
 
-for_levels! {
+for_isas! {
     /// `sums += voxels × max(outer × weights, floor)` in `f64`.
     add_f64<T: Value>(sums: &mut [f64], voxels: &[T], weights: &[f64], outer: f64, floor: f64), add_f64_loop
 }
-for_levels! {
+for_isas! {
     /// `sums += voxels × weights` in `f32`.
     add_f32<T: Value>(sums: &mut [f32], voxels: &[T], weights: &[f32]), add_f32_loop
 }
-for_levels! {
+for_isas! {
     /// `weights = max(outer × profile, floor)`, rounded to `f32`.
     weigh_f32<>(weights: &mut [f32], profile: &[f64], outer: f64, floor: f64), weigh_f32_loop
 }
-for_levels! {
+for_isas! {
     /// `shares = own / (beside + ratio × others)`.
     share<>(shares: &mut [f32], own: &[f32], beside: &[f32], others: &[f32], ratio: f32), share_loop
 }
-for_levels! {
+for_isas! {
     /// Moves means towards voxels by their shares, positive and at most 1: a step in `f64`, rounded to `f32`.
     approach<T: Value>(means: &mut [f32], voxels: &[T], shares: &[f32]), approach_loop
 }
-for_levels! {
+for_isas! {
     /// Where `values` exceed `best`, they and `label` take its place; a NaN exceeds every number and no NaN.
     take_larger<>(best: &mut [f32], labels: &mut [u32], values: &[f32], label: u32), take_larger_loop
 }
-for_levels! {
+for_isas! {
     /// `quotients = sums / totals`, rounded to `f32`.
     divide_f32<>(quotients: &mut [f32], sums: &[f64], totals: &[f64]), divide_f32_loop
 }
@@ -91,7 +91,7 @@ fn divide_f32_loop(quotients: &mut [f32], sums: &[f64], totals: &[f64]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::level::Level;
+    use crate::sys::isa::Isa;
 
     #[test]
     fn every_level_gives_the_same_bits() {
@@ -118,10 +118,10 @@ mod tests {
             let floats = [narrow, rounded, quotients, best, shares, means].map(|v| bits(&v));
             (wide, floats, labels)
         };
-        let expected = run(Level::Base);
+        let expected = run(Isa::Base);
         let sum = 0.1 + f64::from(voxels[1]) * (0.3 * 0.5);
         assert_eq!((expected.0[1], expected.2[5]), (sum.to_bits(), 7));
-        for level in Level::all() {
+        for level in Isa::all() {
             assert_eq!(run(level), expected, "{level:?}");
         }
     }
@@ -143,7 +143,7 @@ mod tests {
             (1.0, nan, 1e-30, nan),
         ];
         for (mean, voxel, share, expected) in steps {
-            for level in Level::all() {
+            for level in Isa::all() {
                 let mut means = [mean; 9];
                 approach(level, &mut means, &[voxel; 9], &[share; 9]);
                 let is_right = |&found: &f32| {
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn a_nan_is_the_largest_and_the_first_of_equals_stays() {
         let (mut best, mut labels) = ([1.0f32, 1.0, 1.0, f32::NAN], [0u32; 4]);
-        take_larger(Level::detect(), &mut best, &mut labels, &[1.0, 2.0, f32::NAN, f32::NAN], 1);
+        take_larger(Isa::detect(), &mut best, &mut labels, &[1.0, 2.0, f32::NAN, f32::NAN], 1);
         assert_eq!(labels, [0, 1, 1, 0]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::store::AddedVolume;
+use crate::store::ChunkedVolumeWriter;
 use crate::{Region, Result, Size3, Volume};
 
 /// Takes the result box by box, in any order, from any thread.
@@ -45,13 +45,13 @@ pub trait Sink: Send + Sync {
 /// The result as a volume of a store; nothing of it is visible before it is whole.
 #[derive(Debug)]
 pub struct StoreSink {
-    volume: AddedVolume,
+    volume: ChunkedVolumeWriter,
     box_size: Size3,
 }
 
 impl StoreSink {
     /// A sink that fills `volume` with boxes of whole chunks.
-    pub(super) fn new(volume: AddedVolume, box_size: Size3) -> Self {
+    pub(super) fn new(volume: ChunkedVolumeWriter, box_size: Size3) -> Self {
         Self { volume, box_size }
     }
 }

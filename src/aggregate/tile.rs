@@ -11,7 +11,7 @@ use super::plan::{Kept, Plan};
 use super::row;
 use super::value::Value;
 use super::window::Window;
-use crate::prefetch::prefetch;
+use crate::sys::prefetch::prefetch;
 use crate::{Region, Size3, Voxel, with_voxel};
 
 /// A row is asked for while those so many rows before it are added: patches and sums lie in distant memory.

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::slice;
 
-use crate::prefetch::prefetch_row;
+use crate::sys::prefetch::prefetch_row;
 
 /// Rows of equal length, a fixed distance apart.
 pub(crate) struct RowsMut<'a> {

@@ -13,8 +13,8 @@ use super::share::RankShare;
 use super::shared::{QueueProgress, QueueSession, QueueShared};
 use super::stats::QueueCounters;
 use super::subject_cache::{OpenSubject, in_subject};
-use crate::process::PerProcess;
-use crate::store::Pool;
+use crate::sys::executor::Executor;
+use crate::sys::fork::PerProcess;
 use crate::{Dataset, Error, Result, Volume};
 
 /// Subjects whose mean size converts a window of bytes into one of subjects.
@@ -47,7 +47,7 @@ pub(super) fn build(
     let counted = counted.map(|((name, _), count)| (Arc::from(name.as_str()), count));
     let plan = EpochPlan::new(counted, options.shuffle, window_entries, options.seed)?;
     let share = share_of(plan.total())?;
-    let cache_bytes = options.cache_bytes.unwrap_or(dataset.options().cache_bytes);
+    let cache_bytes = options.cache_bytes.unwrap_or(dataset.options().get_cache_bytes());
     let uses_cache = cache_bytes > 0 && volumes.iter().any(Volume::is_worth_caching);
     let padding = |volume: &QueueVolume| volume.padding.unwrap_or(sampler.padding());
     Ok(QueueShared {
@@ -88,7 +88,7 @@ fn check(options: &QueueOptions) -> Result<()> {
 }
 
 fn threads(dataset: &Dataset, options: &QueueOptions) -> Result<usize> {
-    let threads = options.threads.or(dataset.options().threads);
+    let threads = options.threads.or(dataset.options().get_threads());
     let threads = threads.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
     if threads == 0 {
         return Err(Error::invalid("threads", 0, "at least 1"));
@@ -148,7 +148,7 @@ impl Subjects<'_> {
     fn patch_counts(&self, threads: usize) -> Result<Vec<u64>> {
         match self.sampler {
             Sampler::Random(_) => Ok(self.listed.iter().map(|(_, count)| *count).collect()),
-            Sampler::Grid(_) => Pool::new(Some(threads)).install(|| {
+            Sampler::Grid(_) => Executor::new(Some(threads)).install(|| {
                 let count =
                     |(name, _): &(String, u64)| Ok(self.open(name)?.grid_patches().unwrap_or(0));
                 self.listed.par_iter().map(count).collect()

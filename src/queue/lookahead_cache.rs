@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::stats::QueueCounters;
-use crate::store::{ChunkKey, Keeper, Lookup, Tally, zeros};
+use crate::array::cache::{CacheLookup, ChunkCache, ChunkKey, ReadStats, zeros};
 
 /// The decoded chunk that is evicted when the cache is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -197,11 +197,11 @@ pub(super) struct CacheUse<'a> {
     pub(super) counters: &'a QueueCounters,
 }
 
-impl Keeper for CacheUse<'_> {
-    fn lookup(&self, key: ChunkKey, chunk_bytes: usize) -> Lookup {
+impl ChunkCache for CacheUse<'_> {
+    fn lookup(&self, key: ChunkKey, chunk_bytes: usize) -> CacheLookup {
         let LookaheadCache { budget_bytes, eviction, .. } = *self.cache;
         if chunk_bytes > budget_bytes {
-            return Lookup::Pass;
+            return CacheLookup::Pass;
         }
         let mut state = self.cache.state();
         state.forget_use(key, self.at, chunk_bytes);
@@ -210,11 +210,11 @@ impl Keeper for CacheUse<'_> {
             chunk.last_use = self.at;
             let voxels = chunk.voxels.clone();
             state.set_rank(key, rank);
-            return Lookup::Hit(voxels);
+            return CacheLookup::Hit(voxels);
         }
         let has_room = state.bytes + chunk_bytes <= budget_bytes;
         let is_nearer = || state.ranks.last().is_some_and(|last| rank < last.0);
-        if has_room || is_nearer() { Lookup::Admit } else { Lookup::Pass }
+        if has_room || is_nearer() { CacheLookup::Admit } else { CacheLookup::Pass }
     }
 
     fn buffer(&self, chunk_bytes: usize) -> Arc<[u8]> {
@@ -245,7 +245,7 @@ impl Keeper for CacheUse<'_> {
         state.cached.insert(key, CachedChunk { voxels: chunk, rank, last_use: self.at });
     }
 
-    fn note(&self, tally: &Tally) {
+    fn record(&self, tally: &ReadStats) {
         self.counters.record(tally);
     }
 }
@@ -267,14 +267,14 @@ mod tests {
         for (at, &key) in sequence.iter().enumerate() {
             let user = CacheUse { cache: &cache, at: at as u64, counters: &counters };
             match user.lookup((0, key), CHUNK) {
-                Lookup::Hit(voxels) => assert_eq!(voxels[0], key as u8),
-                Lookup::Admit => {
+                CacheLookup::Hit(voxels) => assert_eq!(voxels[0], key as u8),
+                CacheLookup::Admit => {
                     decoded += 1;
                     let mut voxels = user.buffer(CHUNK);
                     Arc::get_mut(&mut voxels).unwrap().fill(key as u8);
                     user.insert((0, key), voxels);
                 }
-                Lookup::Pass => decoded += 1,
+                CacheLookup::Pass => decoded += 1,
             }
             assert!(cache.bytes() <= capacity * CHUNK);
         }
@@ -337,14 +337,17 @@ mod tests {
         for (key, at) in [(1, 0), (1, 2), (2, 1), (2, 5)] {
             cache.announce([(0, key)].into_iter(), at, CHUNK);
         }
-        assert!(matches!(user(0).lookup((0, 1), CHUNK), Lookup::Admit));
+        assert!(matches!(user(0).lookup((0, 1), CHUNK), CacheLookup::Admit));
         let buffer = user(0).buffer(CHUNK);
         user(0).insert((0, 1), buffer);
-        assert!(matches!(user(1).lookup((0, 2), CHUNK), Lookup::Pass), "1 is needed sooner");
+        assert!(matches!(user(1).lookup((0, 2), CHUNK), CacheLookup::Pass), "1 is needed sooner");
         cache.withdraw([(0, 1)].into_iter(), 2, CHUNK);
-        assert!(matches!(user(3).lookup((0, 2), CHUNK), Lookup::Admit), "1 is not needed now");
+        assert!(matches!(user(3).lookup((0, 2), CHUNK), CacheLookup::Admit), "1 is not needed now");
         assert!(cache.holds((0, 1)) && !cache.holds((0, 2)));
         cache.begin();
-        assert!(matches!(user(0).lookup((0, 1), CHUNK), Lookup::Hit(_)), "kept for the next epoch");
+        assert!(
+            matches!(user(0).lookup((0, 1), CHUNK), CacheLookup::Hit(_)),
+            "kept for the next epoch"
+        );
     }
 }

@@ -8,7 +8,7 @@ use crate::{Border, GridSampler, Padding, RandomSampler, Size3};
 /// use voxquarry::{GridSampler, LabelSampler, Padding, Sampler};
 ///
 /// let random = Sampler::from(LabelSampler::new([96, 96, 96], "seg")?);
-/// assert_eq!(random.padding(), Padding::Refuse);
+/// assert_eq!(random.padding(), Padding::None);
 /// let grid = Sampler::from(GridSampler::new([96, 96, 96], 48)?.padding(Padding::Edge));
 /// assert_eq!(grid.padding(), Padding::Edge);
 /// # Ok::<(), voxquarry::Error>(())
@@ -35,7 +35,7 @@ impl Sampler {
     pub fn padding(&self) -> Padding {
         match self {
             Self::Random(sampler) if sampler.get_border() == Border::Pad => Padding::Constant(0.0),
-            Self::Random(_) => Padding::Refuse,
+            Self::Random(_) => Padding::None,
             Self::Grid(sampler) => sampler.get_padding(),
         }
     }

@@ -11,7 +11,7 @@ use super::sampler::Sampler;
 use super::share::RankShare;
 use super::stats::QueueCounters;
 use super::subject_cache::SubjectCache;
-use crate::process::PerProcess;
+use crate::sys::fork::PerProcess;
 use crate::{Dataset, Padding};
 
 /// Everything that a queue was built with, its progress and its caches.

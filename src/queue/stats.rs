@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::store::Tally;
+use crate::array::cache::ReadStats;
 
 /// The counters that threads increment.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ impl QueueStats {
 }
 
 impl QueueCounters {
-    pub(super) fn record(&self, tally: &Tally) {
+    pub(super) fn record(&self, tally: &ReadStats) {
         add(&self.hits, tally.hits);
         add(&self.decoded, tally.decoded);
         add(&self.encoded_bytes, tally.encoded_bytes);

@@ -296,7 +296,7 @@ impl ReaderShared {
         let cache = CacheUse { cache: &self.chunks, at: number, counters: &queue.counters };
         for (i, (volume, padding)) in open.volumes.iter().zip(&queue.paddings).enumerate() {
             let out = task.claim.bytes(i);
-            let read = volume.read_kept(&location.region, *padding, out, &cache);
+            let read = volume.read_cached(&location.region, *padding, out, &cache);
             if let Err(source) = read {
                 self.withdraw(&open, location, number);
                 return Err(Error::InPatch {

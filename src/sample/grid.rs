@@ -130,7 +130,7 @@ impl GridSampler {
         Ok(Self { patch_size, overlap, padding: None, placement, margin })
     }
 
-    /// Lets patches leave the volume, to be read with `padding`; [`Padding::Refuse`] keeps them
+    /// Lets patches leave the volume, to be read with `padding`; [`Padding::None`] keeps them
     /// inside, which is the default.
     ///
     /// A padded grid covers the volume and a [`Margin`] around it. An axis that is shorter than the
@@ -138,7 +138,7 @@ impl GridSampler {
     /// in front.
     #[must_use]
     pub fn padding(self, padding: Padding) -> Self {
-        Self { padding: Some(padding).filter(|&padding| padding != Padding::Refuse), ..self }
+        Self { padding: Some(padding).filter(|&padding| padding != Padding::None), ..self }
     }
 
     /// Sets how starts are placed along an axis.
@@ -165,7 +165,7 @@ impl GridSampler {
 
     /// How patches that leave the volume are to be read.
     pub fn get_padding(&self) -> Padding {
-        self.padding.unwrap_or(Padding::Refuse)
+        self.padding.unwrap_or(Padding::None)
     }
 
     /// How starts are placed along an axis.
@@ -390,10 +390,10 @@ mod tests {
     fn flush_grids_are_torchios() {
         let voxels = |o| Overlap::Voxels([0, 0, o]);
         // range(0, 10 + 1 − 4, 2), and 10 − 4 is in it.
-        assert_eq!(starts(4, voxels(2), Padding::Refuse, Placement::Flush, 10), [0, 2, 4, 6]);
-        assert_eq!(starts(4, voxels(0), Padding::Refuse, Placement::Flush, 10), [0, 4, 6]);
-        assert_eq!(starts(10, voxels(0), Padding::Refuse, Placement::Flush, 10), [0]);
-        assert_eq!(starts(4, voxels(3), Padding::Refuse, Placement::Flush, 6), [0, 1, 2]);
+        assert_eq!(starts(4, voxels(2), Padding::None, Placement::Flush, 10), [0, 2, 4, 6]);
+        assert_eq!(starts(4, voxels(0), Padding::None, Placement::Flush, 10), [0, 4, 6]);
+        assert_eq!(starts(10, voxels(0), Padding::None, Placement::Flush, 10), [0]);
+        assert_eq!(starts(4, voxels(3), Padding::None, Placement::Flush, 6), [0, 1, 2]);
         // Padded by 1: an axis of 12 from −1 on.
         let padding = Padding::Edge;
         assert_eq!(starts(4, voxels(2), padding, Placement::Flush, 10), [-1, 1, 3, 5, 7]);
@@ -418,24 +418,21 @@ mod tests {
     fn even_grids_are_nnunets() {
         // ceil((100 − 32) / 16) + 1 = 6 starts, 68 / 5 = 13.6 apart.
         let half = Overlap::Fraction(0.5);
-        assert_eq!(
-            starts(32, half, Padding::Refuse, Placement::Even, 100),
-            [0, 14, 27, 41, 54, 68]
-        );
-        assert_eq!(starts(32, half, Padding::Refuse, Placement::Even, 32), [0]);
+        assert_eq!(starts(32, half, Padding::None, Placement::Even, 100), [0, 14, 27, 41, 54, 68]);
+        assert_eq!(starts(32, half, Padding::None, Placement::Even, 32), [0]);
         // A step of 2.5 voxels: ceil(5 / 2.5) + 1 = 3 starts, at 2.5 rounded half to even.
-        assert_eq!(starts(5, half, Padding::Refuse, Placement::Even, 10), [0, 2, 5]);
+        assert_eq!(starts(5, half, Padding::None, Placement::Even, 10), [0, 2, 5]);
     }
 
     #[test]
     fn fractions_are_monais_when_flush() {
         // Interval max(int(5 · 0.5), 1) = 2.
         assert_eq!(
-            starts(5, Overlap::Fraction(0.5), Padding::Refuse, Placement::Flush, 10),
+            starts(5, Overlap::Fraction(0.5), Padding::None, Placement::Flush, 10),
             [0, 2, 4, 5]
         );
         assert_eq!(
-            starts(1, Overlap::Fraction(0.9), Padding::Refuse, Placement::Flush, 3),
+            starts(1, Overlap::Fraction(0.9), Padding::None, Placement::Flush, 3),
             [0, 1, 2]
         );
     }

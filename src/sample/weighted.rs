@@ -14,9 +14,10 @@ use super::boxes::{add_values, in_chunk};
 use super::draw::{Draw, locations_method, probability_map_method};
 use super::random::{RandomStream, StreamKey};
 use super::volumes::check_channel;
+use crate::array::boxes::ChunkBox;
 use crate::format::grid::{ChunkId, box_of};
 use crate::geometry::check_patch_size;
-use crate::store::{ChunkBox, ChunkSums};
+use crate::store::derive;
 use crate::{Error, Region, Result, Size3, Subject, Volume};
 
 /// Draws patches whose centres are drawn by the real values of a volume, stored value × slope +
@@ -96,7 +97,7 @@ impl WeightedSampler {
         check_channel(&volume, self.channel)?;
         let centres = Centres::new(volume.size(), self.patch_size, self.border)?;
         let (region, channel) = (centres.region(), self.channel);
-        let table = volume.remember(format!("weights of {channel} in {region:?}"), || {
+        let table = volume.derived(format!("weights of {channel} in {region:?}"), || {
             let table = WeightTable::new(&volume, channel, &region)?;
             let bytes = table.boxes.len() * size_of::<ChunkBox>() + 2 * table.boxes.len() * 8;
             Ok((table, bytes))
@@ -125,7 +126,7 @@ struct WeightTable {
 
 impl WeightTable {
     fn new(volume: &Volume, channel: usize, region: &Region) -> Result<Self> {
-        let (layout, whole_sums) = (volume.layout(), ChunkSums::of(volume)?);
+        let (layout, whole_sums) = (volume.layout(), derive::weight_sums(volume)?);
         let chunks = || box_of(layout.chunks_meeting(region));
         let chunk_box = |at| ChunkBox { channel, at, region: in_chunk(region, layout, at) };
         let boxes: Vec<ChunkBox> = chunks().map(chunk_box).collect();
@@ -136,8 +137,9 @@ impl WeightTable {
         let is_cut = |i: &usize| boxes[*i].region != layout.chunk_region(boxes[*i].at);
         let cut: Vec<usize> = (0..boxes.len()).filter(|i| sums[*i] > 0.0).filter(is_cut).collect();
         let cut_boxes: Vec<ChunkBox> = cut.iter().map(|&i| boxes[i]).collect();
-        let cut_sums =
-            volume.scan(&cut_boxes, |i, voxels| box_sum(volume, &cut_boxes[i], voxels))?;
+        let cut_sums = volume
+            .array()
+            .map_boxes(&cut_boxes, |i, voxels| box_sum(volume, &cut_boxes[i], voxels))?;
         for (i, sum) in cut.into_iter().zip(cut_sums) {
             sums[i] = sum;
         }
@@ -159,7 +161,7 @@ impl WeightTable {
 fn box_sum(volume: &Volume, chunk: &ChunkBox, voxels: &[u8]) -> Result<f64> {
     let size = chunk.region.size;
     volume
-        .weigher()
+        .weight_function()
         .sum(voxels, size, Region::whole(size))
         .map_err(|bad| Error::data(volume.path(), bad.message(chunk.region.start)))
 }
@@ -170,7 +172,7 @@ impl WeightedDraw {
         let i = random.pick(&self.table.cumulative);
         let (chunk, expected) = (&self.table.boxes[i], self.table.sums[i]);
         let mut voxels = Vec::new();
-        self.volume.read_box(chunk, &mut voxels)?;
+        self.volume.array().read_box(chunk, &mut voxels)?;
         let sum = box_sum(&self.volume, chunk, &voxels)?;
         if sum.to_bits() != expected.to_bits() {
             let message = format!(
@@ -180,8 +182,11 @@ impl WeightedDraw {
             );
             return Err(Error::data(self.volume.path(), message));
         }
-        let local =
-            self.volume.weigher().pick(&voxels, chunk.region.size, random.unit() * expected);
+        let local = self.volume.weight_function().pick(
+            &voxels,
+            chunk.region.size,
+            random.unit() * expected,
+        );
         Ok([0, 1, 2].map(|a| chunk.region.start[a] + local[a] as i64))
     }
 }
@@ -197,12 +202,12 @@ impl Draw for WeightedDraw {
     }
 
     fn add_probabilities(&self, map: &mut Array3<f64>) -> Result<()> {
-        let (table, weigher) = (&self.table, self.volume.weigher());
+        let (table, function) = (&self.table, self.volume.weight_function());
         let total = table.cumulative.last().copied().unwrap_or(1.0);
         let mut voxels = Vec::new();
         for (chunk, sum) in table.boxes.iter().zip(&table.sums).filter(|one| *one.1 > 0.0) {
-            self.volume.read_box(chunk, &mut voxels)?;
-            let values = weigher.weights(&voxels).into_iter().map(|w| sum / total * (w / sum));
+            self.volume.array().read_box(chunk, &mut voxels)?;
+            let values = function.weights(&voxels).into_iter().map(|w| sum / total * (w / sum));
             add_values(map, &chunk.region, values);
         }
         Ok(())

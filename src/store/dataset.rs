@@ -1,23 +1,26 @@
-//! Datasets and subjects: opening is listing folders, nothing of a volume is read before it is asked for.
+//! Datasets and subjects. Opening them lists folders; a volume's metadata is read at first use.
 
 use std::fs;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::path::{self, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 use rayon::prelude::*;
 
-use super::context::{Context, OpenOptions};
+use super::derived_cache::DerivedCache;
+use super::options::OpenOptions;
+use super::staging::absolute;
 use super::volume::Volume;
+use crate::array::context::ArrayContext;
 use crate::format::attributes::check_version;
 use crate::format::document::{Document, ZARR_JSON};
 use crate::format::{PARTIAL_DIR, check_name};
-use crate::process::PerProcess;
+use crate::sys::fork::PerProcess;
 use crate::{Error, Result};
 
-/// Volumes whose metadata is kept parsed.
+/// Volumes whose parsed metadata stays in memory.
 const OPEN_VOLUMES: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 /// By subject and name.
@@ -25,14 +28,15 @@ type OpenVolumes = LruCache<(String, String), Volume>;
 
 /// A store, opened for reading; clones share the cache and the threads.
 #[derive(Clone, Debug)]
-pub struct Dataset(Arc<Inner>);
+pub struct Dataset(Arc<OpenDataset>);
 
 #[derive(Debug)]
-struct Inner {
+struct OpenDataset {
     path: PathBuf,
     options: OpenOptions,
     subjects: Vec<String>,
-    context: Arc<Context>,
+    context: Arc<ArrayContext>,
+    derived: Arc<PerProcess<DerivedCache>>,
     volumes: PerProcess<Mutex<OpenVolumes>>,
 }
 
@@ -50,14 +54,15 @@ impl Dataset {
     /// # Errors
     /// [`Error::NotAStore`], [`Error::UnknownFeature`], [`Error::Metadata`], [`Error::Io`].
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
-        let path = lasting(path.as_ref());
+        let path = absolute(path.as_ref());
         let not_a_store =
             |reason: &str| Error::NotAStore { path: path.clone(), reason: reason.to_owned() };
         let Some(document) = Document::read(&path)? else {
             let reason = if !path.exists() {
                 "there is nothing at that path"
             } else if path.join(PARTIAL_DIR).is_dir() {
-                "an ingest or inference was interrupted before its first subject was finished: run it again"
+                "an ingest or inference was interrupted before its first subject was finished: \
+                 run it again"
             } else {
                 "it has no zarr.json"
             };
@@ -65,11 +70,12 @@ impl Dataset {
         };
         let node = document.voxquarry().map_err(|e| not_a_store(&e.to_string()))?;
         check_version(&node, "dataset")?;
-        let inner = Inner {
+        let inner = OpenDataset {
             subjects: children(&path)?,
-            context: Context::new(options),
+            context: ArrayContext::new(options.array_options()),
+            derived: Arc::new(PerProcess::new(DerivedCache::new())),
             volumes: PerProcess::new(no_volumes()),
-            options: options.clone(),
+            options: *options,
             path,
         };
         Ok(Self(Arc::new(inner)))
@@ -80,7 +86,7 @@ impl Dataset {
         &self.0.path
     }
 
-    /// How it was opened.
+    /// The options that it was opened with.
     pub fn options(&self) -> &OpenOptions {
         &self.0.options
     }
@@ -90,9 +96,9 @@ impl Dataset {
         &self.0.subjects
     }
 
-    /// Bytes of decoded chunks that the cache holds now.
+    /// Bytes of the decoded chunks that the cache holds now.
     pub fn cached_bytes(&self) -> usize {
-        self.0.context.shared().cache.bytes()
+        self.0.context.resources().cache.bytes()
     }
 
     /// The subject of that name.
@@ -110,18 +116,20 @@ impl Dataset {
         Ok(Subject { dataset: self.clone(), name: name.to_owned(), volumes: children(&folder)? })
     }
 
-    /// What `work` gives for each number, in order; shared among the data set's threads where there is enough of it.
+    /// The results of `map` for each number, in order; divided among the dataset's threads if there
+    /// are enough numbers.
     pub(crate) fn in_parallel<R: Send>(
         &self,
         numbers: Range<u64>,
-        work: impl Fn(u64) -> Result<R> + Send + Sync,
+        map: impl Fn(u64) -> Result<R> + Send + Sync,
     ) -> Result<Vec<R>> {
-        /// Below so many a second thread costs more than it saves.
+        /// With fewer numbers a second thread costs more than it saves.
         const PARALLEL: u64 = 8;
-        if numbers.end - numbers.start < PARALLEL || self.0.context.shared().pool.threads() == 1 {
-            return numbers.map(work).collect();
+        let executor = &self.0.context.resources().executor;
+        if numbers.end - numbers.start < PARALLEL || executor.threads() == 1 {
+            return numbers.map(map).collect();
         }
-        self.0.context.shared().pool.install(|| numbers.into_par_iter().map(work).collect())?
+        executor.install(|| numbers.into_par_iter().map(map).collect())?
     }
 
     fn volume(&self, subject: &str, volume: &str) -> Result<Volume> {
@@ -130,8 +138,8 @@ impl Dataset {
         if let Some(open) = lock().get(&key) {
             return Ok(open.clone());
         }
-        let opened =
-            Volume::open(self.0.path.join(subject).join(volume), volume, self.0.context.clone())?;
+        let folder = self.0.path.join(subject).join(volume);
+        let opened = Volume::open(folder, volume, self.0.context.clone(), self.0.derived.clone())?;
         Ok(lock().get_or_insert(key, || opened).clone())
     }
 }
@@ -142,7 +150,7 @@ impl Subject {
         &self.name
     }
 
-    /// The data set that it belongs to.
+    /// The dataset that it belongs to.
     pub fn dataset(&self) -> &Dataset {
         &self.dataset
     }
@@ -168,7 +176,7 @@ impl Subject {
         self.dataset.volume(&self.name, name)
     }
 
-    /// The first of its volumes, whose extents and affine all share.
+    /// The first of its volumes; all have the same extents and affine.
     ///
     /// # Errors
     /// As [`Subject::volume`]; [`Error::Metadata`] if the subject has no volume.
@@ -177,19 +185,13 @@ impl Subject {
         self.volume(self.volumes.first().ok_or_else(no_volume)?)
     }
 
-    /// Extents in `(z, y, x)` that all its volumes share.
+    /// The extents of its volumes, `(z, y, x)`.
     ///
     /// # Errors
     /// As [`Subject::first_volume`].
     pub fn size(&self) -> Result<crate::Size3> {
         self.first_volume().map(|volume| volume.size())
     }
-}
-
-/// The path that means the same wherever the process stands later: most of a store is opened when it is first asked for.
-pub(super) fn lasting(path: &Path) -> PathBuf {
-    // An empty path, or one in a folder that is gone, names nothing: opening it says so.
-    path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn no_volumes() -> Mutex<OpenVolumes> {

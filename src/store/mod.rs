@@ -1,38 +1,35 @@
-//! A store on disk: datasets, subjects and volumes to read; writers that publish whole subjects.
+//! A store on disk: datasets, subjects and volumes to read, and writers that publish whole subjects.
 //!
 //! # Invariants
-//! - What is published never changes, so readers share it across threads without a lock.
-//! - Memory is the cache budget plus a bounded number of shard indices, whatever the volume's size.
+//! - A published file never changes, so threads share it without a lock.
+//! - A reader sees all of a subject or none of it, whatever interrupts a writer.
 //!
-//! Not here: which patches to read (`sample`), what becomes of overlapping ones (`aggregate`).
+//! Not here: how the chunks of one array are read and written (`array`), which patches to read
+//! (`sample`), and blending overlapping predictions (`aggregate`).
 
-mod ahead;
-mod cache;
-mod context;
-mod crew;
+mod chunked_writer;
 mod dataset;
-mod gather;
-mod memo;
-mod pool;
-mod read;
-mod scan;
-mod shards;
-mod summary;
-mod vector;
+pub(crate) mod derive;
+mod derived_cache;
+mod journal;
+mod options;
+mod sidecar;
+mod spec;
+mod staging;
 mod verify;
 mod volume;
-mod weights;
-mod write;
+mod volume_files;
+mod volume_writer;
+mod writer;
 
-pub(crate) use cache::{ChunkKey, Keeper, Lookup, Tally, zeros};
-pub use context::{OpenOptions, Verify};
+pub use crate::array::shards::Verify;
+pub use chunked_writer::ChunkedVolumeWriter;
 pub use dataset::{Dataset, Subject};
-pub use pool::Pool;
-pub(crate) use scan::ChunkBox;
-pub use summary::LabelCounts;
+pub use options::OpenOptions;
+pub use sidecar::label_counts::LabelCounts;
+pub use spec::VolumeSpec;
+pub use staging::IfExists;
 pub use verify::{VerifyReport, verify};
 pub use volume::Volume;
-pub(crate) use weights::ChunkSums;
-pub use write::{
-    AddedVolume, Existing, Kept, StoreWriter, SubjectWriter, VolumeSpec, VolumeWriter,
-};
+pub use volume_writer::{FinishedVolume, VolumeWriter};
+pub use writer::{Resume, StoreWriter, SubjectWriter};

@@ -1,41 +1,51 @@
-//! The full walk: every document, index, checksum, frame and label count of a store.
+//! Verifies a store: every document, index, checksum, frame, label count and weight sum.
 
 use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::context::{Access, OpenOptions};
 use super::dataset::{Dataset, Subject};
-use super::shards::Shard;
-use super::summary::LabelCounts;
+use super::options::OpenOptions;
+use super::sidecar::label_counts::LabelCounts;
+use super::sidecar::weight_sums::WeightSums;
 use super::volume::Volume;
-use super::weights::ChunkSums;
-use super::write::labels_in;
+use crate::array::decode_chunk;
+use crate::array::labels::count_labels;
+use crate::array::shards::OpenShard;
 use crate::format::attributes::Kind;
 use crate::format::grid::{ChunkId, ShardId};
+use crate::sys::file::Access;
 use crate::{Error, Result};
 
-/// What a walk found.
+/// The result of [`verify`].
+///
+/// # Examples
+/// ```
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("no store");
+/// // A path without a store is an error; damage inside of a store is listed in the report.
+/// assert!(voxquarry::verify(&path, &|_volume| ()).is_err());
+/// ```
 #[derive(Debug, Default)]
 pub struct VerifyReport {
-    /// Subjects walked.
+    /// Subjects visited.
     pub subjects: u64,
-    /// Volumes walked.
+    /// Volumes visited.
     pub volumes: u64,
-    /// Shard files walked.
+    /// Shard files visited.
     pub shards: u64,
-    /// Chunks whose checksum and frame are right.
+    /// Chunks whose checksum and frame are correct.
     pub chunks: u64,
     /// Bytes of the chunks as stored.
     pub encoded_bytes: u64,
-    /// What is wrong, at most [`VerifyReport::SHOWN`] of them.
+    /// The first [`VerifyReport::SHOWN`] errors.
     pub errors: Vec<Error>,
-    /// How many things are wrong.
+    /// The number of all errors.
     pub error_count: u64,
 }
 
 impl VerifyReport {
-    /// Errors that are kept.
+    /// The number of errors in [`VerifyReport::errors`].
     pub const SHOWN: usize = 100;
 
     fn error(&mut self, error: Error) {
@@ -55,14 +65,15 @@ impl VerifyReport {
     }
 }
 
-/// Walks the store at `path`; `progress` is told a volume (`subject/volume`) before each of its shards.
+/// Verifies the store at `path`; calls `progress` with the volume (`subject/volume`) before each of its
+/// shards.
 ///
-/// Damage is listed in the report, not returned: one bad chunk does not hide another.
+/// Damage is listed in the report, not returned: one damaged chunk does not hide another.
 ///
 /// # Errors
-/// What keeps the store from being opened at all.
+/// Those of [`Dataset::open`].
 pub fn verify(path: &Path, progress: &(dyn Fn(&str) + Sync)) -> Result<VerifyReport> {
-    let options = OpenOptions { cache_bytes: 0, access: Access::Read, ..OpenOptions::default() };
+    let options = OpenOptions::default().cache_bytes(0).access(Access::Read);
     let dataset = Dataset::open(path, &options)?;
     let mut report = VerifyReport::default();
     for name in dataset.subjects() {
@@ -107,17 +118,17 @@ fn verify_subject(subject: &Subject, progress: &(dyn Fn(&str) + Sync), report: &
 
 fn verify_volume(volume: &Volume, progress: &dyn Fn(), report: &mut VerifyReport) -> Result<()> {
     let counts = if volume.kind() == Kind::Labels { Some(volume.label_counts()?) } else { None };
-    // Sums only save work: damaged ones do not hide what is wrong with the voxels.
-    let sums = ChunkSums::read(volume).unwrap_or_else(|error| {
+    // Sums only save work: damaged ones must not keep the voxels from being verified.
+    let sums = WeightSums::read(volume.path(), volume.layout()).unwrap_or_else(|error| {
         report.error(error);
         None
     });
-    let beside = Beside { counts: counts.as_ref(), sums: sums.as_ref() };
-    let pool = &volume.context().shared().pool;
+    let sidecars = Sidecars { counts: counts.as_ref(), sums: sums.as_ref() };
+    let executor = &volume.array().resources().executor;
     let before = report.shards;
     for shard in volume.layout().shards() {
         progress();
-        report.add(pool.install(|| verify_shard(volume, shard, beside))?);
+        report.add(executor.install(|| verify_shard(volume, shard, sidecars))?);
     }
     let (found, expected) = (report.shards - before, volume.attributes().shard_files);
     if found != expected {
@@ -129,11 +140,12 @@ fn verify_volume(volume: &Volume, progress: &dyn Fn(), report: &mut VerifyReport
     Ok(())
 }
 
-fn verify_shard(volume: &Volume, id: ShardId, beside: Beside<'_>) -> VerifyReport {
+fn verify_shard(volume: &Volume, id: ShardId, sidecars: Sidecars<'_>) -> VerifyReport {
     let layout = volume.layout();
     let mut report = VerifyReport::default();
     let slots: usize = layout.shard_chunks().iter().product();
-    let shard = match Shard::open(&volume.level().join(layout.shard_key(id)), slots, Access::Read) {
+    let folder = volume.array().folder();
+    let shard = match OpenShard::open(&folder.join(layout.shard_key(id)), slots, Access::Read) {
         Ok(shard) => shard,
         Err(error) => {
             report.shards += 1;
@@ -152,11 +164,11 @@ fn verify_shard(volume: &Volume, id: ShardId, beside: Beside<'_>) -> VerifyRepor
         let chunk = layout.chunk_in(id, slot);
         let range = shard.as_ref().and_then(|s| s.index().range(slot));
         let voxels = match &shard {
-            Some(shard) => volume.decode_chunk(shard, slot)?,
+            Some(shard) => decode_chunk(layout, shard, slot)?,
             None => None,
         };
         if (0..3).all(|a| chunk.at[a] < chunk_grid[a]) {
-            beside.check(volume, chunk, voxels.as_deref())?;
+            sidecars.check(volume, chunk, voxels.as_deref())?;
         }
         Ok(range.map_or(0, |r| r.end - r.start))
     };
@@ -174,38 +186,41 @@ fn verify_shard(volume: &Volume, id: ShardId, beside: Beside<'_>) -> VerifyRepor
     report
 }
 
-/// What stands beside a volume about its chunks.
+/// The sidecars of a volume, as far as it has them.
 #[derive(Clone, Copy)]
-struct Beside<'a> {
+struct Sidecars<'a> {
     counts: Option<&'a LabelCounts>,
-    sums: Option<&'a ChunkSums>,
+    sums: Option<&'a WeightSums>,
 }
 
-impl Beside<'_> {
-    /// Compares it with the voxels of one chunk; `None`: they are zero.
+impl Sidecars<'_> {
+    /// Compares the sidecars with the voxels of one chunk; `None` stands for zeros.
     fn check(&self, volume: &Volume, chunk: ChunkId, voxels: Option<&[u8]>) -> Result<()> {
         let (layout, inside) = (volume.layout(), volume.layout().chunk_region(chunk.at));
         let index = layout.chunk_index(chunk);
         let data = |message: String| Error::data(volume.path(), message);
         if let Some(counts) = self.counts {
             let found = match voxels {
-                Some(voxels) => {
-                    labels_in(voxels, layout.dtype, layout.chunk, inside).map_err(data)?
-                }
+                Some(voxels) => count_labels(voxels, layout.dtype, layout.chunk, inside)
+                    .map_err(|voxel| data(voxel.message(inside.start)))?,
                 None => Vec::new(),
             };
             if !counts.chunk(index as usize).eq(found) {
-                return Err(data(format!("label counts of chunk {index} are not its voxels'")));
+                return Err(data(format!(
+                    "the label counts of chunk {index} differ from its voxels"
+                )));
             }
         }
         if let Some(sums) = self.sums {
-            // An absent chunk is zeros, which weigh the intercept each.
+            // The voxels of an absent chunk are zero; each weighs the intercept.
             let zeros = if voxels.is_none() { vec![0; layout.chunk_bytes()] } else { Vec::new() };
             let voxels = voxels.unwrap_or(&zeros);
-            let found = volume.weigher().sum(voxels, layout.chunk, inside);
-            let sum = found.map_err(|bad| data(bad.message(inside.start)))?;
+            let found = volume.weight_function().sum(voxels, layout.chunk, inside);
+            let sum = found.map_err(|voxel| data(voxel.message(inside.start)))?;
             if sum.to_bits() != sums.0[index as usize].to_bits() {
-                return Err(data(format!("the chunk sum of chunk {index} is not its voxels'")));
+                return Err(data(format!(
+                    "the weight sum of chunk {index} differs from its voxels"
+                )));
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! An open volume: what it is, and reading its voxels.
+//! An open volume: its properties, and reading its voxels.
 
 use std::any::Any;
 use std::ops::Range;
@@ -7,57 +7,57 @@ use std::sync::Arc;
 
 use ndarray::Array4;
 
-use super::cache::Keeper;
-use super::context::Context;
-use super::read::Manner;
-use super::summary::LabelCounts;
+use super::derived_cache::DerivedCache;
+use super::sidecar::label_counts::LabelCounts;
+use crate::array::cache::{ChunkCache, ChunkKey};
+use crate::array::context::ArrayContext;
+use crate::array::handle::ArrayHandle;
+use crate::array::weights::WeightFunction;
+use crate::array::{ReadContext, is_worth_caching, read_patches, read_region_ahead};
 use crate::format::array::ArrayLayout;
 use crate::format::attributes::{Kind, SourceFile, Statistics, VolumeAttributes};
 use crate::format::document::Document;
-use crate::{Affine, Dtype, Error, Padding, Region, Result, Size3, Voxel, geometry, with_voxel};
+use crate::sys::fork::PerProcess;
+use crate::{Affine, Dtype, Error, Padding, Region, Result, Size3, Voxel};
 
 /// A volume of a subject, opened for reading; clones share everything.
 #[derive(Clone, Debug)]
-pub struct Volume(Arc<Inner>);
+pub struct Volume(Arc<OpenVolume>);
 
 #[derive(Debug)]
-struct Inner {
+struct OpenVolume {
     name: String,
     folder: PathBuf,
-    level: PathBuf,
-    layout: ArrayLayout,
     attributes: VolumeAttributes,
-    context: Arc<Context>,
-    number: u64,
+    array: ArrayHandle,
+    derived: Arc<PerProcess<DerivedCache>>,
 }
 
 impl Volume {
-    pub(super) fn open(folder: PathBuf, name: &str, context: Arc<Context>) -> Result<Self> {
-        let missing = |what: &Path| {
-            Error::metadata(what.join("zarr.json"), "missing: the volume is incomplete")
+    pub(super) fn open(
+        folder: PathBuf,
+        name: &str,
+        context: Arc<ArrayContext>,
+        derived: Arc<PerProcess<DerivedCache>>,
+    ) -> Result<Self> {
+        let missing = |folder: &Path| {
+            Error::metadata(folder.join("zarr.json"), "missing: the volume is incomplete")
         };
         let group = Document::read(&folder)?.ok_or_else(|| missing(&folder))?;
         let attributes = VolumeAttributes::parse(&group.voxquarry()?)?;
         let level = folder.join("0");
-        let array = Document::read(&level)?.ok_or_else(|| missing(&level))?;
-        let layout = ArrayLayout::parse(&array)?;
-        // A damaged shape that is still a shape would give zeros for voxels that are not there.
+        let document = Document::read(&level)?.ok_or_else(|| missing(&level))?;
+        let layout = ArrayLayout::parse(&document)?;
+        // A damaged shape that is still valid would give zeros for voxels that do not exist.
         let voxels = layout.shape().iter().map(|&n| n as u64).product::<u64>();
         if attributes.statistics.voxels != voxels {
             let found = attributes.statistics.voxels;
             let message = format!("statistics.voxels: found {found}, the array has {voxels}");
             return Err(Error::metadata(group.path(), message));
         }
-        let number = context.number_volume();
-        Ok(Self(Arc::new(Inner {
-            name: name.to_owned(),
-            folder,
-            level,
-            layout,
-            attributes,
-            context,
-            number,
-        })))
+        let array = ArrayHandle::new(level, layout, context);
+        let name = name.to_owned();
+        Ok(Self(Arc::new(OpenVolume { name, folder, attributes, array, derived })))
     }
 
     /// Its name in the subject.
@@ -72,22 +72,22 @@ impl Volume {
 
     /// Extents as numpy would show them: `(z, y, x)` or `(c, z, y, x)`.
     pub fn shape(&self) -> Vec<usize> {
-        self.0.layout.shape()
+        self.layout().shape()
     }
 
     /// Extents in `(z, y, x)`.
     pub fn size(&self) -> Size3 {
-        self.0.layout.size
+        self.layout().size
     }
 
-    /// Channels, or `None` where the volume has no such axis.
+    /// The number of channels, or `None` if the volume has no channel axis.
     pub fn channels(&self) -> Option<usize> {
-        self.0.layout.channels
+        self.layout().channels
     }
 
     /// Element type.
     pub fn dtype(&self) -> Dtype {
-        self.0.layout.dtype
+        self.layout().dtype
     }
 
     /// Bytes of its voxels, uncompressed.
@@ -95,17 +95,17 @@ impl Volume {
         self.shape().iter().map(|&n| n as u64).product::<u64>() * self.dtype().size() as u64
     }
 
-    /// Voxel centre `(x, y, z)` to RAS+ millimetres.
+    /// The affine from voxel centres `(x, y, z)` to RAS+ millimetres.
     pub fn affine(&self) -> &Affine {
         &self.0.attributes.affine
     }
 
-    /// Millimetres between voxels along `(z, y, x)`.
+    /// Millimetres between voxel centres along `(z, y, x)`.
     pub fn spacing_mm(&self) -> [f64; 3] {
         self.affine().spacing_mm()
     }
 
-    /// Real value = stored value × slope + intercept; reads give stored values.
+    /// Slope and intercept: real value = stored value × slope + intercept. Reads give stored values.
     pub fn slope_intercept(&self) -> (f64, f64) {
         (self.0.attributes.slope, self.0.attributes.intercept)
     }
@@ -115,46 +115,45 @@ impl Volume {
         self.0.attributes.kind
     }
 
-    /// Figures over the stored values.
+    /// Statistics of the stored values.
     pub fn statistics(&self) -> &Statistics {
         &self.0.attributes.statistics
     }
 
-    /// Threads that its data set reads with.
+    /// The number of threads that the dataset reads with.
     pub fn threads(&self) -> usize {
-        self.0.context.shared().pool.threads()
+        self.0.array.resources().executor.threads()
     }
 
-    /// The file it was made from, if it was made from one.
+    /// The file that the volume was made from, if it was made from one.
     pub fn source(&self) -> Option<&SourceFile> {
         self.0.attributes.source.as_ref()
     }
 
-    /// Everything its group's attributes say.
+    /// All attributes of its group.
     pub fn attributes(&self) -> &VolumeAttributes {
         &self.0.attributes
     }
 
-    /// How its voxels are cut into chunks and shards.
+    /// Its division into chunks and shards.
     pub fn layout(&self) -> &ArrayLayout {
-        &self.0.layout
+        self.0.array.layout()
     }
 
-    /// Voxels of each label in each chunk, read from disk at each call.
+    /// The voxels of each label in each chunk, read from disk at each call.
     ///
     /// # Errors
-    /// [`Error::Usage`] if this is no label map; [`Error::Metadata`], [`Error::Data`] if the counts are damaged.
+    /// [`Error::Unsupported`] if this is no label map; [`Error::Metadata`], [`Error::Data`] if the
+    /// counts are damaged.
     pub fn label_counts(&self) -> Result<LabelCounts> {
         if self.kind() != Kind::Labels {
-            return Err(Error::usage(format!(
-                "volume {:?} is an image, it has no label counts: ingest it as labels",
-                self.name()
-            )));
+            let reason = format!("volume {:?} is an image, it has no label counts", self.name());
+            return Err(Error::unsupported(reason, "store it as labels"));
         }
         LabelCounts::read(&self.0.folder, self.layout())
     }
 
-    /// Bytes of all its files: shards, counts and metadata.
+    /// Bytes of all its files: shards, sidecars and metadata.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -162,41 +161,52 @@ impl Volume {
         folder_bytes(&self.0.folder)
     }
 
-    pub(super) fn context(&self) -> &Context {
-        &self.0.context
+    /// Its voxels as an array.
+    pub(crate) fn array(&self) -> &ArrayHandle {
+        &self.0.array
     }
 
-    /// What `make` gives: it and its bytes; or what it gave before, if that is remembered.
-    pub(crate) fn remember<T: Any + Send + Sync>(
+    /// The function that turns its voxels into weights.
+    pub(crate) fn weight_function(&self) -> WeightFunction {
+        WeightFunction::new(self.dtype(), self.slope_intercept())
+    }
+
+    /// The value that `compute` returns, with its size in bytes; cached under `name`.
+    pub(crate) fn derived<T: Any + Send + Sync>(
         &self,
-        what: String,
-        make: impl FnOnce() -> Result<(T, usize)>,
+        name: String,
+        compute: impl FnOnce() -> Result<(T, usize)>,
     ) -> Result<Arc<T>> {
-        self.0.context.shared().memo.get_or_make(self.0.number, what, make)
+        self.0.derived.get(DerivedCache::new).get_or_compute(self.0.array.id(), name, compute)
     }
 
-    pub(super) fn number(&self) -> u64 {
-        self.0.number
+    /// The names of the chunks of all channels that meet `region`.
+    pub(crate) fn chunks_meeting(&self, region: &Region) -> impl Iterator<Item = ChunkKey> + '_ {
+        let array = &self.0.array;
+        array.chunks_meeting(region).map(move |chunk| array.chunk_key(chunk))
     }
 
-    pub(super) fn level(&self) -> &Path {
-        &self.0.level
+    /// Whether a cache of this volume's decoded chunks saves time.
+    pub(crate) fn is_worth_caching(&self) -> bool {
+        is_worth_caching(self.layout().codec)
     }
 
-    /// Voxels in `region` over all channels.
+    /// Begins to read the chunks that meet `region` and that `wanted` selects into memory; does not
+    /// wait for them.
+    pub(crate) fn read_ahead(
+        &self,
+        region: &Region,
+        wanted: impl Fn(ChunkKey) -> bool,
+    ) -> Result<()> {
+        read_region_ahead(&self.0.array, region, wanted)
+    }
+
+    /// The number of voxels in `patches` patches of `size`, over all channels.
     ///
     /// # Errors
-    /// [`Error::Usage`] if they cannot be counted or held in memory.
+    /// [`Error::TooLarge`] if they cannot be counted or addressed.
     pub fn voxels_in(&self, size: Size3, patches: usize) -> Result<usize> {
-        let extents =
-            size.into_iter().chain([self.layout().channel_count(), patches, self.dtype().size()]);
-        let bytes = extents
-            .into_iter()
-            .try_fold(1usize, usize::checked_mul)
-            .filter(|&b| isize::try_from(b).is_ok());
-        bytes.map(|b| b / self.dtype().size()).ok_or_else(|| {
-            Error::usage(format!("{patches} patches of {size:?} voxels exceed the address space"))
-        })
+        self.0.array.voxel_count(size, patches)
     }
 
     /// Reads the voxels of `region`, which lies in the volume, into `out`: C order, channel slowest.
@@ -204,13 +214,15 @@ impl Volume {
     /// Each chunk that meets `region` is decoded at most once; blocks on disk.
     ///
     /// # Errors
-    /// - [`Error::DtypeMismatch`], [`Error::BufferLength`], [`Error::Usage`]: `out` is untouched.
-    /// - [`Error::ChunkChecksum`], [`Error::ChunkDecode`], [`Error::ShardIndex`], [`Error::Io`]: `out` is unspecified.
+    /// - [`Error::DtypeMismatch`], [`Error::BufferLength`], [`Error::OutOfBounds`],
+    ///   [`Error::InvalidArgument`]: `out` is untouched.
+    /// - [`Error::ChunkChecksum`], [`Error::ChunkDecode`], [`Error::ShardIndex`], [`Error::Io`]:
+    ///   `out` is unspecified.
     pub fn read_into<T: Voxel>(&self, region: Region, out: &mut [T]) -> Result<()> {
-        self.read_padded_into(region, Padding::Refuse, out)
+        self.read_padded_into(region, Padding::None, out)
     }
 
-    /// As [`Volume::read_into`]; where `region` leaves the volume, `out` is filled as `padding` says.
+    /// As [`Volume::read_into`]; voxels outside of the volume are filled as `padding` says.
     ///
     /// # Errors
     /// As [`Volume::read_into`].
@@ -223,9 +235,10 @@ impl Volume {
         self.read_batch_into(&[region.start], region.size, padding, out)
     }
 
-    /// Reads one patch of `size` for each of `starts` into `out`: patches, then channels, z, y, x, in C order.
+    /// Reads one patch of `size` for each of `starts` into `out`: patches, then channels, z, y, x, in
+    /// C order.
     ///
-    /// The chunks of all patches are planned together and each is decoded once.
+    /// The chunks of all patches are planned together, and each is decoded once.
     ///
     /// # Errors
     /// As [`Volume::read_into`].
@@ -239,31 +252,36 @@ impl Volume {
         if T::DTYPE != self.dtype() {
             return Err(Error::DtypeMismatch { found: T::DTYPE, expected: self.dtype() });
         }
-        self.read_bytes(
-            starts,
-            size,
-            padding,
-            0..self.layout().channel_count(),
-            bytemuck::cast_slice_mut(out),
-        )
+        let channels = 0..self.layout().channel_count();
+        self.read_bytes(starts, size, padding, channels, bytemuck::cast_slice_mut(out))
     }
 
-    /// Reads one region into a new array `(c, z, y, x)`; a volume without channels has one here.
+    /// Reads `region`, which lies in the volume, into a new array `(c, z, y, x)`; a volume without
+    /// channels has one here.
     ///
     /// # Errors
     /// As [`Volume::read_into`].
-    pub fn read<T: Voxel>(&self, region: Region, padding: Padding) -> Result<Array4<T>> {
+    pub fn read<T: Voxel>(&self, region: Region) -> Result<Array4<T>> {
+        self.read_padded(region, Padding::None)
+    }
+
+    /// As [`Volume::read`]; voxels outside of the volume are filled as `padding` says.
+    ///
+    /// # Errors
+    /// As [`Volume::read_into`].
+    pub fn read_padded<T: Voxel>(&self, region: Region, padding: Padding) -> Result<Array4<T>> {
         let mut voxels = vec![T::default(); self.voxels_in(region.size, 1)?];
         self.read_padded_into(region, padding, &mut voxels)?;
         let [z, y, x] = region.size;
         Ok(Array4::from_shape_vec((self.layout().channel_count(), z, y, x), voxels)
-            .expect("as many as counted"))
+            .expect("the array holds as many voxels as were counted"))
     }
 
-    /// As [`Volume::read_batch_into`] for bytes and a range of channels: for bindings that know the dtype at run time.
+    /// As [`Volume::read_batch_into`] for bytes and a range of channels: for callers that know the
+    /// dtype at run time.
     ///
     /// # Errors
-    /// As [`Volume::read_into`], and [`Error::Usage`] for channels that do not exist.
+    /// As [`Volume::read_into`].
     pub fn read_bytes(
         &self,
         starts: &[[i64; 3]],
@@ -272,131 +290,23 @@ impl Volume {
         channels: Range<usize>,
         out: &mut [u8],
     ) -> Result<()> {
-        let shared = self.context().shared();
-        let manner = Manner { keeper: &shared.cache, pool: Some(&shared.pool) };
-        self.read_patches(starts, size, padding, channels, out, &manner)
+        let resources = self.0.array.resources();
+        let context = ReadContext { cache: &resources.cache, executor: Some(&resources.executor) };
+        read_patches(&self.0.array, starts, size, padding, channels, out, context)
     }
 
-    /// Reads one patch, all channels, on the caller's thread alone; `keeper` keeps what is decoded.
-    pub(crate) fn read_kept(
+    /// Reads one patch, all channels, on the caller's thread alone, by way of `cache`.
+    pub(crate) fn read_cached(
         &self,
         region: &Region,
         padding: Padding,
         out: &mut [u8],
-        keeper: &dyn Keeper,
+        cache: &dyn ChunkCache,
     ) -> Result<()> {
         let channels = 0..self.layout().channel_count();
-        let manner = Manner { keeper, pool: None };
-        self.read_patches(&[region.start], region.size, padding, channels, out, &manner)
-    }
-
-    fn read_patches(
-        &self,
-        starts: &[[i64; 3]],
-        size: Size3,
-        padding: Padding,
-        channels: Range<usize>,
-        out: &mut [u8],
-        manner: &Manner<'_>,
-    ) -> Result<()> {
-        geometry::check_patch_size(size)?;
-        if channels.is_empty() || channels.end > self.layout().channel_count() {
-            return Err(Error::usage(format!(
-                "channels {channels:?}: the volume has {}",
-                self.layout().channel_count()
-            )));
-        }
-        let t = self.dtype().size();
-        let patch_voxels =
-            self.voxels_in(size, starts.len())? / self.layout().channel_count() * channels.len();
-        if out.len() != patch_voxels * t {
-            return Err(Error::BufferLength { found: out.len() / t, expected: patch_voxels });
-        }
-        if starts.is_empty() {
-            return Ok(());
-        }
-        let shape = self.size();
-        let regions: Vec<Region> = starts.iter().map(|&start| Region::new(start, size)).collect();
-        let patch_bytes = out.len() / regions.len();
-        match padding {
-            _ if regions.iter().all(|r| r.is_inside(shape)) => {
-                self.gather(&regions, size, channels, out, manner)
-            }
-            Padding::Refuse => {
-                let outside =
-                    regions.iter().find(|r| !r.is_inside(shape)).expect("not all are inside");
-                Err(Error::usage(format!(
-                    "region {:?} of size {size:?} leaves the volume of {shape:?}: choose a padding (a number, \"edge\" or \"reflect\")",
-                    outside.start
-                )))
-            }
-            Padding::Constant(value) => {
-                let constant = with_voxel!(self.dtype(), T => T::from_f64_exact(value).map(|v| bytemuck::bytes_of(&v).to_vec()));
-                let constant = constant.ok_or_else(|| {
-                    Error::usage(format!("padding {value}: {} does not have it", self.dtype()))
-                })?;
-                for (region, patch) in regions.iter().zip(out.chunks_exact_mut(patch_bytes)) {
-                    if !region.is_inside(shape) {
-                        patch
-                            .chunks_exact_mut(t)
-                            .for_each(|voxel| voxel.copy_from_slice(&constant));
-                    }
-                }
-                self.gather(&regions, size, channels, out, manner)
-            }
-            Padding::Edge | Padding::Reflect => {
-                for (region, patch) in regions.iter().zip(out.chunks_exact_mut(patch_bytes)) {
-                    self.read_mirrored(region, padding, channels.clone(), patch, manner)?;
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Reads the box of voxels that stand for the region's, then places each where it is wanted.
-    fn read_mirrored(
-        &self,
-        region: &Region,
-        padding: Padding,
-        channels: Range<usize>,
-        out: &mut [u8],
-        manner: &Manner<'_>,
-    ) -> Result<()> {
-        let shape = self.size();
-        if region.is_inside(shape) {
-            return self.gather(&[*region], region.size, channels, out, manner);
-        }
-        let stand_ins: [Vec<usize>; 3] = [0, 1, 2].map(|a| {
-            (0..region.size[a] as i64)
-                .map(|i| padding.source_index(region.start[a].saturating_add(i), shape[a]))
-                .collect()
-        });
-        let (mut start, mut size) = ([0; 3], [0; 3]);
-        for a in 0..3 {
-            let (min, max) =
-                stand_ins[a].iter().fold((usize::MAX, 0), |(lo, hi), &i| (lo.min(i), hi.max(i)));
-            start[a] = min as i64;
-            size[a] = max - min + 1;
-        }
-        let t = self.dtype().size();
-        let inside = Region::new(start, size);
-        let mut voxels = vec![0; inside.len() * channels.len() * t];
-        self.gather(&[inside], size, channels.clone(), &mut voxels, manner)?;
-        let local: [Vec<usize>; 3] =
-            [0, 1, 2].map(|a| stand_ins[a].iter().map(|&i| i - start[a] as usize).collect());
-        let mut rows = out.chunks_exact_mut(region.size[2] * t);
-        for c in 0..channels.len() {
-            for &z in &local[0] {
-                for &y in &local[1] {
-                    let from = &voxels[((c * size[0] + z) * size[1] + y) * size[2] * t..];
-                    let row = rows.next().expect("a row for each z and y");
-                    for (to, &x) in row.chunks_exact_mut(t).zip(&local[2]) {
-                        to.copy_from_slice(&from[x * t..][..t]);
-                    }
-                }
-            }
-        }
-        Ok(())
+        let context = ReadContext { cache, executor: None };
+        let starts = [region.start];
+        read_patches(&self.0.array, &starts, region.size, padding, channels, out, context)
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use voxquarry::format::attributes::Kind;
 use voxquarry::format::layout::{self, Codec, VolumeShape};
-use voxquarry::store::{Existing, StoreWriter, VolumeSpec};
 use voxquarry::{Affine, Dtype, Size3};
+use voxquarry::{IfExists, StoreWriter, VolumeSpec};
 
 /// A volume as plain bytes, C order, channel slowest: the oracle that knows nothing of chunks.
 #[derive(Clone)]
@@ -66,17 +66,10 @@ pub(crate) fn write(
         interleaved: 1,
     };
     let layout = layout::choose(&shape, &[patch], codec, 1 << 30).unwrap();
-    let spec = VolumeSpec {
-        name: name.to_owned(),
-        kind,
-        layout,
-        codec,
-        patch_sizes: vec![patch],
-        affine: Affine::diagonal([2.0, 1.0, 0.5]),
-        slope: 1.0,
-        intercept: 0.0,
-        interleaved: 1,
-    };
+    let spec = VolumeSpec::new(name, kind, layout)
+        .codec(codec)
+        .patch_sizes(vec![patch])
+        .affine(Affine::diagonal([2.0, 1.0, 0.5]));
     let mut subject = StoreWriter::open(store, Some(2)).unwrap().subject(subject).unwrap();
     let mut volume = subject.volume(spec).unwrap();
     let mut rest = &plain.bytes[..];
@@ -87,6 +80,6 @@ pub(crate) fn write(
         rest = tail;
     }
     assert!(rest.is_empty());
-    subject.finish_volume(volume).unwrap();
-    subject.publish(Existing::Overwrite).unwrap();
+    let finished = volume.finish().unwrap();
+    subject.publish([finished], IfExists::Replace).unwrap();
 }

@@ -4,8 +4,7 @@
 use voxquarry::format::array::{ArrayLayout, BloscParameters, ChunkCodec, Compressor, Shuffle};
 use voxquarry::format::attributes::{Kind, SourceFile};
 use voxquarry::format::layout::Codec;
-use voxquarry::store::VolumeSpec;
-use voxquarry::{Affine, Dtype, Size3, f16};
+use voxquarry::{Affine, Dtype, Size3, VolumeSpec, f16};
 
 /// An oblique grid that flips x.
 pub const AFFINE: Affine = Affine([
@@ -19,8 +18,16 @@ pub const AFFINE: Affine = Affine([
 pub struct Golden {
     /// Its subject.
     pub subject: &'static str,
-    /// All that its writer was told.
-    pub spec: VolumeSpec,
+    /// Its name in the subject.
+    pub name: &'static str,
+    /// Image or labels.
+    pub kind: Kind,
+    /// Its shape, dtype, chunks and shards.
+    pub layout: ArrayLayout,
+    /// The codec that it names.
+    pub codec: Codec,
+    /// Slope and intercept.
+    pub scaling: (f64, f64),
     /// Shards that are not all zero.
     pub shard_files: u64,
     voxel: fn(At) -> Vec<u8>,
@@ -44,10 +51,23 @@ impl At {
     }
 }
 
+/// The patch sizes that every volume names.
+pub const PATCH_SIZES: [Size3; 1] = [[4, 8, 16]];
+
 impl Golden {
+    /// The properties that its writer is given.
+    pub fn spec(&self) -> VolumeSpec {
+        let (slope, intercept) = self.scaling;
+        VolumeSpec::new(self.name, self.kind, self.layout.clone())
+            .codec(self.codec)
+            .patch_sizes(PATCH_SIZES.to_vec())
+            .affine(AFFINE)
+            .scaling(slope, intercept)
+    }
+
     /// Every voxel, C order, channel slowest.
     pub fn bytes(&self) -> Vec<u8> {
-        let layout = &self.spec.layout;
+        let layout = &self.layout;
         let ([nz, ny, nx], channels) = (layout.size, layout.channel_count());
         let voxel = |i: usize| {
             let (c, z, y, x) = (i / (nz * ny * nx), i / (ny * nx) % nz, i / nx % ny, i % nx);
@@ -78,7 +98,7 @@ fn blosc(compressor: Compressor, shuffle: Shuffle, block_bytes: usize) -> ChunkC
 }
 
 fn volume(
-    (subject, name): (&'static str, &str),
+    (subject, name): (&'static str, &'static str),
     (dtype, channels): (Dtype, Option<usize>),
     [size, chunk, shard]: [Size3; 3],
     codec: ChunkCodec,
@@ -87,22 +107,14 @@ fn volume(
 ) -> Golden {
     let layout = ArrayLayout { channels, size, dtype, chunk, shard, codec };
     let labels = name.starts_with("labels");
-    let spec = VolumeSpec {
-        name: name.to_owned(),
-        kind: if labels { Kind::Labels } else { Kind::Image },
-        layout,
-        codec: match codec {
-            ChunkCodec::Raw => Codec::None,
-            ChunkCodec::Blosc(b) if b.compressor == Compressor::Lz4 => Codec::Fast,
-            ChunkCodec::Blosc(_) => Codec::Compact,
-        },
-        patch_sizes: vec![[4, 8, 16]],
-        affine: AFFINE,
-        slope: if name == "i16" { 0.5 } else { 1.0 },
-        intercept: if name == "i16" { -1024.0 } else { 0.0 },
-        interleaved: 1,
+    let kind = if labels { Kind::Labels } else { Kind::Image };
+    let codec = match codec {
+        ChunkCodec::Raw => Codec::None,
+        ChunkCodec::Blosc(b) if b.compressor == Compressor::Lz4 => Codec::Fast,
+        ChunkCodec::Blosc(_) => Codec::Compact,
     };
-    Golden { subject, spec, shard_files, voxel }
+    let scaling = if name == "i16" { (0.5, -1024.0) } else { (1.0, 0.0) };
+    Golden { subject, name, kind, layout, codec, scaling, shard_files, voxel }
 }
 
 /// Five ids, two of them negative; the shard at z = 0 is empty.
@@ -176,7 +188,5 @@ pub fn v1() -> Vec<Golden> {
 
 /// The volumes of the store with chunk sums.
 pub fn v1_sums() -> Vec<Golden> {
-    v1().into_iter()
-        .filter(|golden| golden.spec.name == "f32" && golden.subject == "grid")
-        .collect()
+    v1().into_iter().filter(|golden| golden.name == "f32" && golden.subject == "grid").collect()
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::json;
-use voxquarry::store::StoreWriter;
+use voxquarry::StoreWriter;
 use voxquarry::{Access, Dataset, Error, OpenOptions, Padding};
 
 use super::victim::{BOTH, Victim, copy};
@@ -81,7 +81,7 @@ fn a_shard_that_is_looked_for_elsewhere_is_noticed_by_verify() {
             damaged[at] = value;
             fs::write(&path, &damaged).unwrap();
             if let Ok((shape, found)) = victim.read(Access::Map) {
-                let right = shape == victim.golden.spec.layout.shape() && found == victim.expected;
+                let right = shape == victim.golden.layout.shape() && found == victim.expected;
                 let only_zeros = found.iter().all(|&byte| byte == 0);
                 assert!(right || only_zeros, "byte {at} {value:#04x}: other voxels");
                 assert!(right || !victim.verified().is_empty(), "byte {at} {value:#04x}");
@@ -200,12 +200,12 @@ fn the_largest_layouts_overflow_nothing() {
         let Ok(volume) = victim.open(Access::Map) else { continue };
         let last = shape.map(|n| n as i64 - 1);
         let mut out = [7i64; 2];
-        volume.read_batch_into(&[[0; 3], last], [1; 3], Padding::Refuse, &mut out).unwrap();
+        volume.read_batch_into(&[[0; 3], last], [1; 3], Padding::None, &mut out).unwrap();
         assert_eq!(out, [0, 0], "{shape:?}");
         for start in [[i64::MIN; 3], [i64::MAX; 3], shape.map(|n| n as i64)] {
             let read =
                 |padding, out: &mut [i64]| volume.read_batch_into(&[start], [1; 3], padding, out);
-            assert!(read(Padding::Refuse, &mut out[..1]).is_err());
+            assert!(read(Padding::None, &mut out[..1]).is_err());
             read(Padding::Constant(3.0), &mut out[..1]).unwrap();
             assert_eq!(out[0], 3);
             read(Padding::Edge, &mut out[..1]).unwrap();

@@ -153,7 +153,7 @@ fn a_lost_shard_is_noticed() {
         assert!(report.contains("shard files") && report.contains("missing"), "{report}");
         // Its voxels may be zero (§5), the others are right.
         if let Ok((_, found)) = victim.read(Access::Map) {
-            let layout = &victim.golden.spec.layout;
+            let layout = &victim.golden.layout;
             let plane = layout.size[1] * layout.size[2] * layout.dtype.size();
             for (i, (found, expected)) in
                 found.chunks(plane).zip(victim.expected.chunks(plane)).enumerate()

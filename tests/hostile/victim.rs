@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use voxquarry::store::verify;
+use voxquarry::verify;
 use voxquarry::{Access, Dataset, Error, Fault, OpenOptions, Padding, Volume};
 
 use super::voxels::{self, Golden};
@@ -21,7 +21,7 @@ impl Victim {
     pub fn new(subject: &str, volume: &str) -> Self {
         let golden = voxels::v1()
             .into_iter()
-            .find(|g| g.subject == subject && g.spec.name == volume)
+            .find(|g| g.subject == subject && g.name == volume)
             .expect("a golden volume");
         let folder = tempfile::tempdir().unwrap();
         let v1 = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/format-spec/golden/v1"));
@@ -39,25 +39,24 @@ impl Victim {
     }
 
     pub fn volume_dir(&self) -> PathBuf {
-        self.store().join(self.golden.subject).join(&self.golden.spec.name)
+        self.store().join(self.golden.subject).join(self.golden.name)
     }
 
     /// The file of the shard at the origin, or of another.
     pub fn shard(&self, z: usize) -> PathBuf {
-        let channel = if self.golden.spec.layout.channels.is_some() { "0/" } else { "" };
+        let channel = if self.golden.layout.channels.is_some() { "0/" } else { "" };
         self.volume_dir().join(format!("0/c/{channel}{z}/0/0"))
     }
 
     pub fn slots(&self) -> usize {
-        self.golden.spec.layout.shard_chunks().iter().product()
+        self.golden.layout.shard_chunks().iter().product()
     }
 
     pub fn open(&self, access: Access) -> Result<Volume, Error> {
-        let options =
-            OpenOptions { cache_bytes: 0, threads: Some(1), access, ..OpenOptions::default() };
+        let options = OpenOptions::default().cache_bytes(0).threads(1).access(access);
         Dataset::open(self.store(), &options)?
             .subject(self.golden.subject)?
-            .volume(&self.golden.spec.name)
+            .volume(self.golden.name)
     }
 
     /// Every voxel, as far as the metadata still say.
@@ -65,7 +64,7 @@ impl Victim {
         let volume = self.open(access)?;
         let (channels, size) = (volume.layout().channel_count(), volume.size());
         let mut out = vec![0xaa; volume.voxels_in(size, 1)? * volume.dtype().size()];
-        volume.read_bytes(&[[0; 3]], size, Padding::Refuse, 0..channels, &mut out)?;
+        volume.read_bytes(&[[0; 3]], size, Padding::None, 0..channels, &mut out)?;
         Ok((volume.shape(), out))
     }
 
@@ -73,7 +72,7 @@ impl Victim {
     pub fn readable(&self, access: Access, context: &dyn Fn() -> String) -> bool {
         match self.read(access) {
             Ok((shape, found)) => {
-                assert_eq!(shape, self.golden.spec.layout.shape(), "{}", context());
+                assert_eq!(shape, self.golden.layout.shape(), "{}", context());
                 assert!(found == self.expected, "{}: other voxels", context());
                 true
             }

@@ -97,7 +97,7 @@ impl GridSampler {
     #[getter]
     fn padding<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         Ok(match self.0.get_padding() {
-            Padding::Refuse => py.None().into_bound(py),
+            Padding::None => py.None().into_bound(py),
             Padding::Constant(value) => value.into_pyobject(py)?.into_any(),
             Padding::Edge => "edge".into_pyobject(py)?.into_any(),
             Padding::Reflect => "reflect".into_pyobject(py)?.into_any(),

@@ -14,10 +14,11 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::classes::{Class, Membership};
+use crate::array::boxes::ChunkBox;
 use crate::format::array::ArrayLayout;
 use crate::format::grid::{ChunkId, box_of};
 use crate::sample::boxes::in_chunk;
-use crate::store::{ChunkBox, LabelCounts};
+use crate::store::{LabelCounts, derive};
 use crate::{Error, Region, Result, Size3, Volume};
 
 /// The indexes of the classes of one label map, among the centres of one box.
@@ -31,8 +32,8 @@ pub(in crate::sample) struct ClassIndexes {
 impl ClassIndexes {
     /// Those of `volume` in `region`, which is not empty; cached.
     pub(in crate::sample) fn of(volume: &Volume, region: Region) -> Result<Arc<Self>> {
-        volume.remember(format!("class indexes in {region:?}"), || {
-            let counts = LabelCounts::of(volume)?;
+        volume.derived(format!("class indexes in {region:?}"), || {
+            let counts = derive::label_counts(volume)?;
             // Each class that a chunk holds may get an entry, and so may the chunk's foreground and
             // background.
             let bytes = (counts.entries() + 2 * counts.chunks()) * size_of::<IndexedChunk>();
@@ -130,7 +131,7 @@ impl ClassIndexes {
             if decided(least, most) {
                 break;
             }
-            volume.read_box(&chunk, &mut voxels)?;
+            volume.array().read_box(&chunk, &mut voxels)?;
             let found = class.membership.count(volume.dtype(), &voxels);
             least += found - bounds.0.min(found);
             most -= bounds.1 - found.min(bounds.1);
@@ -159,8 +160,9 @@ impl ClassIndexes {
         }
         let boxes: Vec<ChunkBox> = undecided.iter().map(|one| one.1).collect();
         let membership = |i: usize| found[undecided[i].0].0.membership;
-        let counts =
-            volume.scan(&boxes, |i, voxels| Ok(membership(i).count(volume.dtype(), voxels)))?;
+        let counts = volume
+            .array()
+            .map_boxes(&boxes, |i, voxels| Ok(membership(i).count(volume.dtype(), voxels)))?;
         for (i, n) in counts.into_iter().enumerate() {
             found[undecided[i].0].2 = n;
         }
@@ -242,7 +244,7 @@ impl ClassIndex {
         let mut voxels = Vec::new();
         for chunk in &self.chunks {
             let centres = chunk.centres(volume, region);
-            volume.read_box(&centres, &mut voxels)?;
+            volume.array().read_box(&centres, &mut voxels)?;
             visit(&centres.region, &chunk.class.membership.members(volume.dtype(), &voxels));
         }
         Ok(())
@@ -255,7 +257,7 @@ impl ClassIndex {
             (&self.chunks[i], i.checked_sub(1).map_or(0, |before| self.chunks[before].end));
         let centres = chunk.centres(volume, region);
         let mut voxels = Vec::new();
-        volume.read_box(&centres, &mut voxels)?;
+        volume.array().read_box(&centres, &mut voxels)?;
         let rank = (k - begin) as usize;
         let voxel = chunk.class.membership.find(volume.dtype(), &voxels, rank);
         let i = voxel.ok_or_else(|| {

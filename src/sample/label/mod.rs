@@ -161,7 +161,7 @@ impl LabelSampler {
         let encoding = LabelEncoding::new(&volume, self.channel)?;
         let (region, channel, balance) = (centres.region(), self.channel, &self.balance);
         let choice =
-            volume.remember(format!("choice {region:?} {channel:?} {balance:?}"), || {
+            volume.derived(format!("choice {region:?} {channel:?} {balance:?}"), || {
                 let choice = ClassChoice::new(balance, encoding, &volume, &indexes, &centres)?;
                 let bytes = choice.bytes();
                 Ok((choice, bytes))

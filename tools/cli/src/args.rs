@@ -5,9 +5,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use voxquarry::IfExists;
 use voxquarry::Size3;
 use voxquarry::format::layout::Codec;
-use voxquarry::store::Existing;
 
 use crate::sampler::SamplerArgs;
 
@@ -120,11 +120,11 @@ pub(crate) struct IngestArgs {
 }
 
 impl IngestArgs {
-    pub(crate) fn existing(&self) -> Existing {
+    pub(crate) fn existing(&self) -> IfExists {
         match (self.overwrite, self.skip_existing) {
-            (true, _) => Existing::Overwrite,
-            (_, true) => Existing::Skip,
-            _ => Existing::Refuse,
+            (true, _) => IfExists::Replace,
+            (_, true) => IfExists::Skip,
+            _ => IfExists::Error,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use voxquarry::store::Existing;
+use voxquarry::IfExists;
 use voxquarry::{Dtype, Padding, Result, Volume, f16};
 
 use crate::ingest::{Event, NoopObserver, Observer, check_interrupt};
@@ -22,7 +22,7 @@ const SLAB_BYTES: usize = 64 << 20;
 /// # Errors
 /// [`voxquarry::Error::Usage`] for an extension that cannot be written, [`voxquarry::Error::Exists`] unless `existing` is
 /// `Overwrite`, whatever reading returns, [`voxquarry::Error::Io`]: no file is left.
-pub fn export(volume: &Volume, out: &Path, existing: Existing) -> Result<()> {
+pub fn export(volume: &Volume, out: &Path, existing: IfExists) -> Result<()> {
     export_observed(volume, out, existing, &NoopObserver)
 }
 
@@ -33,7 +33,7 @@ pub fn export(volume: &Volume, out: &Path, existing: Existing) -> Result<()> {
 pub fn export_observed(
     volume: &Volume,
     out: &Path,
-    existing: Existing,
+    existing: IfExists,
     observer: &dyn Observer,
 ) -> Result<()> {
     let (slope, intercept) = volume.slope_intercept();
@@ -60,7 +60,7 @@ pub fn export_observed(
             volume.read_bytes(
                 &[[z as i64, 0, 0]],
                 [planes, size[1], size[2]],
-                Padding::Refuse,
+                Padding::None,
                 first..first + together,
                 bytes,
             )?;

@@ -10,8 +10,8 @@ use std::thread;
 use voxquarry::format::array::ArrayLayout;
 use voxquarry::format::attributes::SourceFile;
 use voxquarry::format::layout::{self, Codec, VolumeShape};
-use voxquarry::store::{Existing, StoreWriter, SubjectWriter, VolumeSpec, VolumeWriter};
 use voxquarry::{Dataset, Error, OpenOptions, Result, Size3};
+use voxquarry::{FinishedVolume, IfExists, StoreWriter, SubjectWriter, VolumeSpec, VolumeWriter};
 
 use crate::manifest::{Manifest, Source};
 use crate::nifti;
@@ -29,12 +29,12 @@ pub struct IngestOptions {
     /// Threads that encode; `None`: as many as cores.
     pub threads: Option<usize>,
     /// Subjects that are there already.
-    pub existing: Existing,
+    pub existing: IfExists,
 }
 
 impl Default for IngestOptions {
     fn default() -> Self {
-        let existing = Existing::Refuse;
+        let existing = IfExists::Error;
         Self {
             patch_sizes: vec![[96; 3]],
             codec: Codec::Fast,
@@ -219,13 +219,16 @@ pub fn ingest(
     for (subject, present) in planned.iter().zip(present) {
         match options.existing {
             _ if !present => todo.push(subject),
-            Existing::Overwrite => todo.push(subject),
-            Existing::Skip => report.skipped.push(subject.name.clone()),
-            Existing::Refuse if resumes && is_from_same_files(&store, subject) => {
+            IfExists::Replace => todo.push(subject),
+            IfExists::Skip => report.skipped.push(subject.name.clone()),
+            IfExists::Error if resumes && is_from_same_files(&store, subject) => {
                 report.skipped.push(subject.name.clone());
             }
-            Existing::Refuse => {
-                let (path, remedy) = (out.join(&subject.name), Existing::REMEDY.to_owned());
+            IfExists::Error => {
+                let remedy = "replace it (--overwrite, overwrite=True) or leave it as it is \
+                              (--skip-existing, skip_existing=True)"
+                    .to_owned();
+                let path = out.join(&subject.name);
                 return Err(Error::Exists { path, remedy });
             }
         }
@@ -234,14 +237,15 @@ pub fn ingest(
     observer.event(Event::Begin { subjects: todo.len(), skipped: report.skipped.len(), bytes });
     for subject in todo {
         let mut writer = store.subject(&subject.name)?;
+        let mut finished = Vec::new();
         for volume in &subject.volumes {
             observer.event(Event::Volume { subject: &subject.name, volume: &volume.source.volume });
-            ingest_volume(&mut writer, volume, options, observer)?;
+            finished.push(ingest_volume(&mut writer, volume, options, observer)?);
             report.voxel_bytes += volume.voxel_bytes();
         }
         // An observer that stopped at the last layer has not seen a subject appear.
         check_interrupt(observer)?;
-        writer.publish(options.existing)?;
+        writer.publish(finished, options.existing)?;
         observer.event(Event::Published { subject: &subject.name });
         report.written.push(subject.name.clone());
     }
@@ -277,27 +281,24 @@ fn ingest_volume(
     planned: &PlannedVolume,
     options: &IngestOptions,
     observer: &dyn Observer,
-) -> Result<()> {
+) -> Result<FinishedVolume> {
     let (header, mut stream) = nifti::open(&planned.source.path)?;
     if shape_of(&header).plane_bytes() != planned.shape().plane_bytes()
         || header.size != planned.header.size
     {
         return Err(Error::data(&planned.source.path, "changed while it was being ingested"));
     }
-    let mut writer = subject.volume(VolumeSpec {
-        name: planned.source.volume.clone(),
-        kind: planned.source.kind,
-        layout: planned.layout.clone(),
-        codec: options.codec,
-        patch_sizes: options.patch_sizes.clone(),
-        affine: header.affine,
-        slope: header.slope,
-        intercept: header.intercept,
-        interleaved: header.interleaved,
-    })?;
+    let mut spec =
+        VolumeSpec::new(&planned.source.volume, planned.source.kind, planned.layout.clone())
+            .codec(options.codec)
+            .patch_sizes(options.patch_sizes.clone())
+            .affine(header.affine)
+            .scaling(header.slope, header.intercept)
+            .interleaved(header.interleaved);
     if planned.is_weights {
-        writer.sum_chunks();
+        spec = spec.weight_sums();
     }
+    let mut writer = subject.volume(spec)?;
     let located = |e: Error| match e {
         // The writer knows no source file; what it says of voxels is about this one.
         Error::Data { message, .. } => Error::data(&planned.source.path, message),
@@ -311,7 +312,7 @@ fn ingest_volume(
     let digest = stream.finish()?;
     let (name, origin) = (file_name(&planned.source), header.origin);
     writer.set_source(SourceFile { name, bytes: digest.bytes, sha256: digest.sha256, origin });
-    subject.finish_volume(writer)
+    writer.finish()
 }
 
 pub(crate) fn check_interrupt(observer: &dyn Observer) -> Result<()> {

@@ -79,7 +79,7 @@ pub fn read_patches(patches: &[Patch], threads: usize, until: Until) -> Result<P
             let at = number % patches.len();
             let Patch { volume, region } = &patches[at];
             let (out, channels) = (&mut buffer[..lengths[at]], volume.layout().channel_count());
-            volume.read_bytes(&[region.start], region.size, Padding::Refuse, 0..channels, out)?;
+            volume.read_bytes(&[region.start], region.size, Padding::None, 0..channels, out)?;
             pass.patches += 1;
             pass.bytes += lengths[at] as u64;
             if started.elapsed() >= limit {

@@ -12,10 +12,10 @@ use std::time::Duration;
 use voxquarry::format::array::{ArrayLayout, ChunkCodec};
 use voxquarry::format::attributes::Kind;
 use voxquarry::format::layout::{self, Codec, VolumeShape};
-use voxquarry::store::{Existing, StoreWriter, VolumeSpec};
 use voxquarry::{
-    Affine, Dataset, Epoch, Error, OpenOptions, Region, Result, Size3, Subject, UniformSampler,
+    Dataset, Epoch, Error, OpenOptions, Region, Result, Size3, Subject, UniformSampler,
 };
+use voxquarry::{IfExists, StoreWriter, VolumeSpec};
 
 use crate::ingest::{IngestOptions, PlannedVolume, plan, shape_of};
 use crate::manifest::{Manifest, Source};
@@ -247,32 +247,26 @@ fn write_candidates(
 ) -> Result<()> {
     let writer = StoreWriter::open(store, options.threads)?;
     let mut subject = writer.subject(SUBJECT)?;
+    let mut finished = Vec::new();
     for (number, candidate) in candidates.iter().enumerate() {
         let (dtype, chunk) = (candidate.layout.dtype, candidate.layout.chunk);
         let shape = VolumeShape { channels: None, size: sample.size, dtype, interleaved: 1 };
         let layout = layout::with_chunk(&shape, chunk, candidate.codec, options.memory_bytes)?;
-        let mut volume = subject.volume(VolumeSpec {
-            name: number.to_string(),
-            kind: Kind::Image,
-            layout,
-            codec: candidate.codec,
-            patch_sizes: options.patch_sizes.clone(),
-            affine: Affine::IDENTITY,
-            slope: 1.0,
-            intercept: 0.0,
-            interleaved: 1,
-        })?;
+        let spec = VolumeSpec::new(number.to_string(), Kind::Image, layout)
+            .codec(candidate.codec)
+            .patch_sizes(options.patch_sizes.clone());
+        let mut volume = subject.volume(spec)?;
         for layer in voxels.chunks(volume.layer_bytes()) {
             volume.write_layer(layer)?;
         }
-        subject.finish_volume(volume)?;
+        finished.push(volume.finish()?);
     }
-    subject.publish(Existing::Refuse)
+    subject.publish(finished, IfExists::Error)
 }
 
 /// Fills in what was measured.
 fn measure(store: &Path, candidates: &mut [Candidate], sample: &Region) -> Result<()> {
-    let options = OpenOptions { cache_bytes: 0, threads: Some(1), ..OpenOptions::default() };
+    let options = OpenOptions::default().cache_bytes(0).threads(1);
     let subject = Dataset::open(store, &options)?.subject(SUBJECT)?;
     let mut runs = Vec::new();
     for (number, candidate) in candidates.iter_mut().enumerate() {

@@ -87,7 +87,7 @@ fn groups(args: &BenchArgs) -> Result<BTreeMap<String, Group>> {
         }
     };
     // A thread reads a whole patch by itself: the pool would only add its own cost.
-    let options = OpenOptions { cache_bytes: 0, threads: Some(1), ..OpenOptions::default() };
+    let options = OpenOptions::default().cache_bytes(0).threads(1);
     let dataset = Dataset::open(&store, &options)?;
     let all = dataset.subjects();
     let picked = all.len().min(SUBJECTS);
@@ -174,7 +174,7 @@ fn queued(
         .subjects(alike.map(|(subject, _)| (subject.name(), each)))
         .batch_size(BATCH_PATCHES)
         .buffer_bytes(BUFFER_BYTES.max(2 * batch_bytes))
-        .cache_bytes(OpenOptions::default().cache_bytes)
+        .cache_bytes(OpenOptions::default().get_cache_bytes())
         .threads(threads);
     let queue = Queue::new(dataset, UniformSampler::new(patch_size)?, options)?;
     let end = Instant::now() + time;

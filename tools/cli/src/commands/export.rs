@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use voxquarry::store::Existing;
+use voxquarry::IfExists;
 use voxquarry::{Error, OpenOptions, Result};
 
 use super::StoreItem;
@@ -10,14 +10,14 @@ use crate::args::ExportArgs;
 use crate::progress::{Progress, Show, Unit, catch_interrupts};
 
 pub(crate) fn run(args: &ExportArgs) -> Result<ExitCode> {
-    let options = OpenOptions { threads: args.threads.map(usize::from), ..OpenOptions::default() };
+    let options = OpenOptions::default().threads(args.threads.map(usize::from));
     let StoreItem::Volume(subject, volume) = StoreItem::open_with(&args.volume, &options)? else {
         return Err(Error::usage(format!(
             "{}: name a volume, as STORE/SUBJECT/VOLUME",
             args.volume.display()
         )));
     };
-    let existing = if args.overwrite { Existing::Overwrite } else { Existing::Refuse };
+    let existing = if args.overwrite { IfExists::Replace } else { IfExists::Error };
     catch_interrupts()?;
     let progress = Progress::new(Show::Progress, Unit::Bytes);
     progress.begin(volume.voxel_bytes());

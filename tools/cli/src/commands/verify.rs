@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde_json::json;
-use voxquarry::store::verify;
+use voxquarry::verify;
 use voxquarry::{Dataset, Fault, OpenOptions, Result};
 
 use crate::args::VerifyArgs;

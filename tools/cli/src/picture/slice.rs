@@ -66,7 +66,7 @@ impl SliceImage {
             (extent[slow], extent[fast]) = (depth, size[fast]);
             let mut voxels = vec![T::default(); channels * depth * size[fast]];
             let bytes = bytemuck::cast_slice_mut(&mut voxels);
-            volume.read_bytes(&[start], extent, Padding::Refuse, 0..channels, bytes)?;
+            volume.read_bytes(&[start], extent, Padding::None, 0..channels, bytes)?;
             for (i, line) in voxels.chunks_exact(size[fast]).enumerate() {
                 let (row, counts_row) = row_of[first + i % depth];
                 for (voxel, &(column, counts_column)) in line.iter().zip(&column_of) {

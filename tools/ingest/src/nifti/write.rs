@@ -10,7 +10,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use voxquarry::store::Existing;
+use voxquarry::IfExists;
 use voxquarry::{Dtype, Error, Result};
 
 use super::fields::{Form, Order};
@@ -32,7 +32,7 @@ pub struct NiftiWriter {
     plane: usize,
     expected_bytes: u64,
     written_bytes: u64,
-    existing: Existing,
+    existing: IfExists,
     /// Takes the voxels.
     body: OutputBody,
     /// Where these will be found.
@@ -66,7 +66,7 @@ impl NiftiWriter {
     pub fn create(
         out: &Path,
         spec: &ExportSpec,
-        existing: Existing,
+        existing: IfExists,
         threads: usize,
     ) -> Result<Self> {
         let is = |path: &Path, name| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(name));
@@ -177,7 +177,7 @@ impl NiftiWriter {
 
 impl StagedFile {
     /// A new file beside `target`, open for writing. Files that killed writers of the same target left are removed.
-    fn new(target: &Path, existing: Existing) -> Result<(Self, File)> {
+    fn new(target: &Path, existing: IfExists) -> Result<(Self, File)> {
         check_absent(target, existing)?;
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let prefix = format!(".{name}.partial-");
@@ -222,8 +222,8 @@ fn remove_stale_files(target: &Path, prefix: &str) {
     }
 }
 
-fn check_absent(target: &Path, existing: Existing) -> Result<()> {
-    if existing == Existing::Overwrite || target.symlink_metadata().is_err() {
+fn check_absent(target: &Path, existing: IfExists) -> Result<()> {
+    if existing == IfExists::Replace || target.symlink_metadata().is_err() {
         return Ok(());
     }
     let remedy = "choose another name, or replace it (--overwrite, overwrite=True)".to_owned();

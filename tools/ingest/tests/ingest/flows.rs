@@ -3,8 +3,8 @@
 use std::fs;
 
 use voxquarry::Error;
+use voxquarry::IfExists;
 use voxquarry::format::attributes::Kind;
-use voxquarry::store::Existing;
 use voxquarry_ingest::{IngestOptions, Manifest, NoopObserver, ingest};
 
 use crate::build::{Folder, Nifti, gzip};
@@ -131,17 +131,17 @@ fn existing_subjects_are_refused_skipped_or_replaced() {
     let manifest = images(&[("a", "mr", &new_path)]);
     let with = |existing| IngestOptions { existing, ..small() };
 
-    let error = ingest(&manifest, &store, &with(Existing::Refuse), &NoopObserver).unwrap_err();
+    let error = ingest(&manifest, &store, &with(IfExists::Error), &NoopObserver).unwrap_err();
     assert!(matches!(&error, Error::Exists { path, .. } if path.ends_with("a")), "{error}");
     assert!(tree(&store) == before);
-    let report = ingest(&manifest, &store, &with(Existing::Skip), &NoopObserver).unwrap();
+    let report = ingest(&manifest, &store, &with(IfExists::Skip), &NoopObserver).unwrap();
     assert_eq!((report.skipped, report.written.len()), (vec!["a".to_owned()], 0));
     assert!(tree(&store) == before);
 
     // A reader that has the old subject open keeps it.
     let reader = volume(&store, "a", "ct");
     assert_eq!(voxels(&reader), old.voxels);
-    let report = ingest(&manifest, &store, &with(Existing::Overwrite), &NoopObserver).unwrap();
+    let report = ingest(&manifest, &store, &with(IfExists::Replace), &NoopObserver).unwrap();
     assert_eq!(report.written, ["a"]);
     assert_eq!(voxels(&reader), old.voxels);
     assert_eq!(open(&store).subject("a").unwrap().volumes(), ["mr"]);
@@ -165,7 +165,7 @@ fn an_overwrite_that_fails_leaves_the_old_subject() {
     let middle = zipped.len() / 2;
     zipped.truncate(middle);
     let cut = folder.write("cut.nii.gz", &zipped);
-    let options = IngestOptions { existing: Existing::Overwrite, ..small() };
+    let options = IngestOptions { existing: IfExists::Replace, ..small() };
     let error = ingest(&images(&[("a", "ct", &cut)]), &store, &options, &NoopObserver).unwrap_err();
     assert!(error.to_string().contains("cut.nii.gz"), "{error}");
     assert_eq!(error.fault().exit_code(), 3);

@@ -54,13 +54,13 @@ pub fn voxels(volume: &Volume) -> Vec<u8> {
     let bytes = volume.shape().iter().product::<usize>() * volume.dtype().size();
     let mut out = vec![0xa5; bytes];
     let channels = 0..volume.channels().unwrap_or(1);
-    volume.read_bytes(&[[0; 3]], volume.size(), Padding::Refuse, channels, &mut out).unwrap();
+    volume.read_bytes(&[[0; 3]], volume.size(), Padding::None, channels, &mut out).unwrap();
     out
 }
 
 /// Checks every checksum, chunk and count of a store.
 pub fn assert_sound(store: &Path) {
-    let report = voxquarry::store::verify(store, &|_| ()).unwrap();
+    let report = voxquarry::verify(store, &|_| ()).unwrap();
     assert!(report.errors.is_empty(), "{:?}", report.errors);
 }
 

@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io::Read;
 
 use flate2::read::GzDecoder;
+use voxquarry::IfExists;
 use voxquarry::format::layout::Codec;
-use voxquarry::store::Existing;
 use voxquarry::{Access, Dataset, OpenOptions};
 use voxquarry_ingest::{IngestOptions, NoopObserver, export, ingest, plan};
 
@@ -65,11 +65,10 @@ fn an_export_holds_a_slab_and_blocks() {
     const BOUND: u64 = 32 << 20;
     if let Some(folder) = child::folder() {
         // Not mapped: pages of the store would count as memory.
-        let options =
-            OpenOptions { threads: Some(2), access: Access::Read, ..OpenOptions::default() };
+        let options = OpenOptions::default().threads(2).access(Access::Read);
         let dataset = Dataset::open(folder.join("s.zarr"), &options).unwrap();
         let volume = dataset.subject("a").unwrap().volume("ct").unwrap();
-        export(&volume, &folder.join("out.nii.gz"), Existing::Refuse).unwrap();
+        export(&volume, &folder.join("out.nii.gz"), IfExists::Error).unwrap();
         let peak = peak_resident_bytes();
         println!("{} bytes of voxels, bound {BOUND}, peak {peak}", volume.voxel_bytes());
         assert!(peak <= BOUND && volume.voxel_bytes() > BOUND);

@@ -1,9 +1,9 @@
 //! Any file in, every voxel out, and the file again: random shapes, types, layouts and codecs.
 
 use proptest::prelude::*;
+use voxquarry::IfExists;
 use voxquarry::Padding;
 use voxquarry::format::layout::Codec;
-use voxquarry::store::Existing;
 use voxquarry_ingest::{IngestOptions, NoopObserver, export, ingest};
 
 use crate::build::{Folder, Nifti, PLAIN, gzip};
@@ -135,7 +135,7 @@ proptest! {
         }
 
         let out = folder.join("again.nii");
-        export(&volume, &out, Existing::Refuse).unwrap();
+        export(&volume, &out, IfExists::Error).unwrap();
         prop_assert!(std::fs::read(&out).unwrap() == bytes, "the exported file differs");
         assert_sound(&store);
     }

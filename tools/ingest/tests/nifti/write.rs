@@ -5,7 +5,7 @@ use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::json;
-use voxquarry::store::Existing;
+use voxquarry::IfExists;
 use voxquarry::{Affine, Dtype, Error, Fault, Result};
 use voxquarry_ingest::nifti::{self, ExportSpec, NiftiWriter};
 use voxquarry_ingest::source::SourceVolume;
@@ -34,7 +34,7 @@ fn bare(size: [usize; 3], channels: Option<usize>, dtype: Dtype) -> ExportSpec {
 
 /// Writes voxels `(c, z, y, x)`, `steps` at a time.
 fn write(out: &Path, spec: &ExportSpec, voxels: &[u8], steps: usize) -> Result<()> {
-    let mut writer = NiftiWriter::create(out, spec, Existing::Overwrite, THREADS)?;
+    let mut writer = NiftiWriter::create(out, spec, IfExists::Replace, THREADS)?;
     let (together, depth) = (writer.interleaved(), spec.size[0]);
     let plane = spec.size[1] * spec.size[2] * spec.dtype.size();
     for first in (0..spec.channels.unwrap_or(1)).step_by(together) {
@@ -306,16 +306,16 @@ fn nothing_appears_before_it_is_whole() {
     let spec = bare([2, 2, 3], None, Dtype::Int16);
     for out in ["a.nii", "a.nii.gz", "a.hdr"] {
         let path = folder.join(out);
-        let mut writer = NiftiWriter::create(&path, &spec, Existing::Refuse, THREADS).unwrap();
+        let mut writer = NiftiWriter::create(&path, &spec, IfExists::Error, THREADS).unwrap();
         writer.write_steps(&[7; 12], 1).unwrap();
         assert!(!path.exists());
         drop(writer);
         // Too few voxels, too many, or half a step: nothing is published.
-        let mut writer = NiftiWriter::create(&path, &spec, Existing::Refuse, THREADS).unwrap();
+        let mut writer = NiftiWriter::create(&path, &spec, IfExists::Error, THREADS).unwrap();
         writer.write_steps(&[7; 12], 1).unwrap();
         let message = writer.finish().unwrap_err().to_string();
         assert!(message.contains("12 bytes") && message.contains("24"), "{message}");
-        let mut writer = NiftiWriter::create(&path, &spec, Existing::Refuse, THREADS).unwrap();
+        let mut writer = NiftiWriter::create(&path, &spec, IfExists::Error, THREADS).unwrap();
         assert_eq!(writer.write_steps(&[7; 11], 1).unwrap_err().fault(), Fault::Caller);
         assert_eq!(writer.write_steps(&[7; 36], 3).unwrap_err().fault(), Fault::Caller);
         drop(writer);
@@ -324,7 +324,7 @@ fn nothing_appears_before_it_is_whole() {
     // Two at once to the same name do not write into each other's file.
     let path = folder.join("a.nii");
     let mut writers =
-        [(); 2].map(|()| NiftiWriter::create(&path, &spec, Existing::Overwrite, THREADS).unwrap());
+        [(); 2].map(|()| NiftiWriter::create(&path, &spec, IfExists::Replace, THREADS).unwrap());
     writers[0].write_steps(&[1; 24], 2).unwrap();
     writers[1].write_steps(&[2; 24], 2).unwrap();
     let [first, second] = writers;
@@ -345,7 +345,7 @@ fn what_killed_writers_left_goes_and_nothing_else() {
     for name in litter.iter().chain(&others) {
         folder.write(name, b"half a file");
     }
-    let create = || NiftiWriter::create(&folder.join("a.nii"), &spec, Existing::Refuse, THREADS);
+    let create = || NiftiWriter::create(&folder.join("a.nii"), &spec, IfExists::Error, THREADS);
     let mut alive = create().unwrap();
     let second = create().unwrap();
     let names = folder.names();
@@ -367,7 +367,7 @@ fn what_is_there_stays_unless_it_may_go() {
         folder.write(name, b"precious");
     }
     for (out, existing) in
-        [("a.nii", Existing::Refuse), ("p.hdr", Existing::Refuse), ("q.img", Existing::Skip)]
+        [("a.nii", IfExists::Error), ("p.hdr", IfExists::Error), ("q.img", IfExists::Skip)]
     {
         let refused = NiftiWriter::create(&folder.join(out), &spec, existing, THREADS);
         assert!(refused.is_err_and(
@@ -377,7 +377,7 @@ fn what_is_there_stays_unless_it_may_go() {
     assert_eq!(folder.names(), ["a.nii", "p.img", "q.hdr"]);
     // Something that came in between is not replaced either.
     let mut writer =
-        NiftiWriter::create(&folder.join("b.nii"), &spec, Existing::Refuse, THREADS).unwrap();
+        NiftiWriter::create(&folder.join("b.nii"), &spec, IfExists::Error, THREADS).unwrap();
     writer.write_steps(&[7; 6], 1).unwrap();
     folder.write("b.nii", b"precious");
     assert!(writer.finish().is_err_and(|e| matches!(e, Error::Exists { .. })));
@@ -386,7 +386,7 @@ fn what_is_there_stays_unless_it_may_go() {
     for out in ["d.nii", "d.hdr"] {
         fs::create_dir(folder.join(out)).unwrap();
         let mut writer =
-            NiftiWriter::create(&folder.join(out), &spec, Existing::Overwrite, THREADS).unwrap();
+            NiftiWriter::create(&folder.join(out), &spec, IfExists::Replace, THREADS).unwrap();
         writer.write_steps(&[7; 6], 1).unwrap();
         assert!(writer.finish().is_err_and(|e| matches!(e, Error::Io { .. })));
     }
@@ -402,7 +402,7 @@ fn what_cannot_be_written_is_refused_with_a_remedy() {
         NiftiWriter::create(
             &folder.join(name),
             &bare([1, 2, 3], None, dtype),
-            Existing::Refuse,
+            IfExists::Error,
             THREADS,
         )
     };

@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use voxquarry::format::attributes::Kind;
-use voxquarry::store::{Existing, verify};
 use voxquarry::{Dataset, Error, OpenOptions, Result, Volume};
+use voxquarry::{IfExists, verify};
 use voxquarry_ingest::{IngestOptions, Manifest, Source, export_observed, ingest};
 
 use super::preview::{draw_to, uniform_patches};
@@ -148,7 +148,7 @@ impl Demo {
         let store = self.folder.store();
         let patch_bytes = size.iter().product::<usize>() * channels * volume.dtype().size();
         let mut result = json!({ "count": n, "size": size, "channels": channels });
-        let cached = OpenOptions::default().cache_bytes;
+        let cached = OpenOptions::default().get_cache_bytes();
         let runs = [("uncached_", 0, "no cache"), ("", cached, "with a cache of decoded chunks")];
         for (prefix, cache_bytes, words) in runs {
             let seconds = run::read_patches(&store, cache_bytes)?;
@@ -198,7 +198,7 @@ impl Demo {
         let started = Instant::now();
         let (volume, progress) = (self.image()?, Self::progress());
         progress.begin(volume.voxel_bytes());
-        let exported = export_observed(&volume, out, Existing::Overwrite, &progress);
+        let exported = export_observed(&volume, out, IfExists::Replace, &progress);
         progress.end();
         exported?;
         let seconds = started.elapsed().as_secs_f64();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use voxquarry::store::Existing;
+use voxquarry::IfExists;
 use voxquarry::{Affine, Dtype, Result, Size3};
 use voxquarry_ingest::nifti::{ExportSpec, NiftiWriter};
 
@@ -35,8 +35,8 @@ pub(super) fn write(image: &Path, labels: &Path) -> Result<()> {
         intercept: 0.0,
         origin: None,
     };
-    let mut image = NiftiWriter::create(image, &spec, Existing::Overwrite, 1)?;
-    let mut labels = NiftiWriter::create(labels, &spec, Existing::Overwrite, 1)?;
+    let mut image = NiftiWriter::create(image, &spec, IfExists::Replace, 1)?;
+    let mut labels = NiftiWriter::create(labels, &spec, IfExists::Replace, 1)?;
     let [_, ny, nx] = SIZE;
     let (mut values, mut tissues) = (vec![0; ny * nx], vec![0; ny * nx]);
     for z in 0..SIZE[0] {

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
+use voxquarry::StoreWriter;
 use voxquarry::aggregate::AggregateOptions;
-use voxquarry::store::StoreWriter;
 use voxquarry::{
     Aggregator, Dataset, Dtype, Epoch, GridSampler, OpenOptions, Padding, Result, Size3,
     UniformSampler, Volume, Voxel, Window, with_voxel,
@@ -31,7 +31,7 @@ pub(super) fn patch_size(volume: &Volume) -> Size3 {
 /// # Errors
 /// What reading returns.
 pub(super) fn read_patches(store: &std::path::Path, cache_bytes: usize) -> Result<f64> {
-    let options = OpenOptions { cache_bytes, ..OpenOptions::default() };
+    let options = OpenOptions::default().cache_bytes(cache_bytes);
     let subject = Dataset::open(store, &options)?.subject(SUBJECT)?;
     let volume = subject.volume(IMAGE)?;
     let (size, channels) = (patch_size(&volume), channels_of(&volume));
@@ -43,7 +43,7 @@ pub(super) fn read_patches(store: &std::path::Path, cache_bytes: usize) -> Resul
     for location in &locations {
         check_interrupt()?;
         let start = [location.region.start];
-        volume.read_bytes(&start, size, Padding::Refuse, 0..channels, &mut patch)?;
+        volume.read_bytes(&start, size, Padding::None, 0..channels, &mut patch)?;
     }
     Ok(started.elapsed().as_secs_f64())
 }
@@ -85,7 +85,7 @@ fn slide_as<T: Voxel>(store: &std::path::Path, volume: &Volume) -> Result<BlendR
     for start in grid.starts() {
         check_interrupt()?;
         let bytes = bytemuck::cast_slice_mut(&mut patch);
-        volume.read_bytes(&[start], size, Padding::Refuse, 0..channels, bytes)?;
+        volume.read_bytes(&[start], size, Padding::None, 0..channels, bytes)?;
         // Here a model would make its prediction of the patch.
         aggregator.add(&patch, &[start])?;
     }
@@ -107,8 +107,8 @@ fn compare<T: Voxel>(volume: &Volume, blended: &Volume, channels: usize) -> Resu
         let start = [[z as i64, 0, 0]];
         let (a, b) =
             (bytemuck::cast_slice_mut(&mut expected), bytemuck::cast_slice_mut(&mut found));
-        volume.read_bytes(&start, extent, Padding::Refuse, 0..channels, a)?;
-        blended.read_bytes(&start, extent, Padding::Refuse, 0..channels, b)?;
+        volume.read_bytes(&start, extent, Padding::None, 0..channels, a)?;
+        blended.read_bytes(&start, extent, Padding::None, 0..channels, b)?;
         for (expected, found) in expected.iter().zip(found) {
             let expected = f32::from_f64_rounded(expected.to_f64());
             // Equal infinities have no difference, and a NaN is expected to stay one.

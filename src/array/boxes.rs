@@ -1,0 +1,67 @@
+//! Applies a function to boxes of an array's voxels, one box per chunk, on all threads.
+//!
+//! # Invariants
+//! - Results come in the order of the boxes, whatever the number of threads.
+//! - Memory is one box for each thread, and the results.
+
+use rayon::prelude::*;
+
+use super::gather::ReadContext;
+use super::handle::ArrayHandle;
+use super::padded::read_patches;
+use crate::format::grid::box_of;
+use crate::{Padding, Region, Result, Size3};
+
+/// With fewer boxes a second thread costs more than it saves.
+const PARALLEL_BOXES: usize = 4;
+
+/// A box of one channel, inside of one chunk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChunkBox {
+    pub(crate) channel: usize,
+    /// The chunk's cell of the chunk grid.
+    pub(crate) at: Size3,
+    /// All voxels of the chunk, or some of them.
+    pub(crate) region: Region,
+}
+
+impl ArrayHandle {
+    /// The box of every chunk, in C order, channel slowest; voxels beyond the array's edge excluded.
+    pub(crate) fn chunk_boxes(&self) -> Vec<ChunkBox> {
+        let layout = self.layout();
+        let boxes = |channel| {
+            let boxed = move |at| ChunkBox { channel, at, region: layout.chunk_region(at) };
+            box_of(layout.chunk_grid().map(|n| 0..n)).map(boxed)
+        };
+        (0..layout.channel_count()).flat_map(boxes).collect()
+    }
+
+    /// Reads one box into `voxels`: C order, no gaps.
+    pub(crate) fn read_box(&self, wanted: &ChunkBox, voxels: &mut Vec<u8>) -> Result<()> {
+        let region = &wanted.region;
+        voxels.resize(region.len() * self.layout().dtype.size(), 0);
+        let channels = wanted.channel..wanted.channel + 1;
+        let resources = self.resources();
+        let context = ReadContext { cache: &resources.cache, executor: Some(&resources.executor) };
+        let starts = [region.start];
+        read_patches(self, &starts, region.size, Padding::None, channels, voxels, context)
+    }
+
+    /// The results of `map` for the number and the voxels of each box.
+    pub(crate) fn map_boxes<R: Send>(
+        &self,
+        boxes: &[ChunkBox],
+        map: impl Fn(usize, &[u8]) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
+        let map_one = |voxels: &mut Vec<u8>, (i, wanted): (usize, &ChunkBox)| {
+            self.read_box(wanted, voxels)?;
+            map(i, voxels)
+        };
+        let executor = &self.resources().executor;
+        if boxes.len() < PARALLEL_BOXES || executor.threads() == 1 {
+            let mut voxels = Vec::new();
+            return boxes.iter().enumerate().map(|wanted| map_one(&mut voxels, wanted)).collect();
+        }
+        executor.install(|| boxes.par_iter().enumerate().map_init(Vec::new, map_one).collect())?
+    }
+}

@@ -1,0 +1,91 @@
+//! An open array: where it lies, its layout, and its shards.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::cache::ChunkKey;
+use super::context::{ArrayContext, Resources};
+use super::shards::{OpenShard, Verify};
+use crate::format::array::ArrayLayout;
+use crate::format::grid::{ChunkId, ShardId, box_of};
+use crate::{Error, Region, Result, Size3};
+
+/// An array opened for reading.
+#[derive(Debug)]
+pub(crate) struct ArrayHandle {
+    id: u64,
+    folder: PathBuf,
+    layout: ArrayLayout,
+    context: Arc<ArrayContext>,
+}
+
+impl ArrayHandle {
+    /// The array of `layout` in `folder`.
+    pub(crate) fn new(folder: PathBuf, layout: ArrayLayout, context: Arc<ArrayContext>) -> Self {
+        Self { id: context.next_array_id(), folder, layout, context }
+    }
+
+    /// An id that no other array of the same dataset handle has.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(crate) fn layout(&self) -> &ArrayLayout {
+        &self.layout
+    }
+
+    /// This process's threads, cache and shards.
+    pub(crate) fn resources(&self) -> &Resources {
+        self.context.resources()
+    }
+
+    pub(super) fn verify(&self) -> Verify {
+        self.context.verify()
+    }
+
+    /// The name of a chunk in caches.
+    pub(crate) fn chunk_key(&self, chunk: ChunkId) -> ChunkKey {
+        (self.id, self.layout.chunk_index(chunk))
+    }
+
+    /// The chunks of all channels that meet `region`.
+    pub(crate) fn chunks_meeting(&self, region: &Region) -> impl Iterator<Item = ChunkId> + use<> {
+        let inside = region.clip(self.layout.size);
+        let cells = if inside.is_empty() {
+            [const { 0..0 }; 3]
+        } else {
+            self.layout.chunks_meeting(&inside)
+        };
+        (0..self.layout.channel_count())
+            .flat_map(move |channel| box_of(cells.clone()).map(move |at| ChunkId { channel, at }))
+    }
+
+    /// A shard, opened at first touch; `None` if it has no file, so is all zero.
+    ///
+    /// # Errors
+    /// [`Error::ShardIndex`], [`Error::Io`].
+    pub(super) fn shard(&self, id: ShardId) -> Result<Option<Arc<OpenShard>>> {
+        self.resources().shards.get(self.id, &self.folder, &self.layout, id)
+    }
+
+    /// Voxels of `patches` patches of `size`, over all channels.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if they cannot be counted or addressed.
+    pub(crate) fn voxel_count(&self, size: Size3, patches: usize) -> Result<usize> {
+        let voxel_bytes = self.layout.dtype.size();
+        let factors = [self.layout.channel_count(), patches, voxel_bytes];
+        let bytes = size
+            .into_iter()
+            .chain(factors)
+            .try_fold(1usize, usize::checked_mul)
+            .filter(|&bytes| isize::try_from(bytes).is_ok());
+        let too_large =
+            || Error::TooLarge { what: format!("{patches} patches of {size:?} voxels") };
+        bytes.map(|bytes| bytes / voxel_bytes).ok_or_else(too_large)
+    }
+}

@@ -1,0 +1,115 @@
+//! Reads patches that may leave the array.
+
+use std::ops::Range;
+
+use super::gather::{ReadContext, gather};
+use super::handle::ArrayHandle;
+use crate::{Error, Padding, Region, Result, Size3, Voxel, geometry, with_voxel};
+
+/// Reads one patch of `size` for each of `starts` into `out`: patches, then `channels`, z, y, x, in
+/// C order. Voxels outside of the array are filled as `padding` says.
+///
+/// # Errors
+/// - [`Error::InvalidArgument`], [`Error::OutOfBounds`], [`Error::TooLarge`],
+///   [`Error::BufferLength`]: `out` is untouched.
+/// - [`Error::ChunkChecksum`], [`Error::ChunkDecode`], [`Error::ShardIndex`], [`Error::Io`]: `out`
+///   is unspecified.
+pub(crate) fn read_patches(
+    array: &ArrayHandle,
+    starts: &[[i64; 3]],
+    size: Size3,
+    padding: Padding,
+    channels: Range<usize>,
+    out: &mut [u8],
+    context: ReadContext<'_>,
+) -> Result<()> {
+    geometry::check_patch_size(size)?;
+    let layout = array.layout();
+    if channels.is_empty() || channels.end > layout.channel_count() {
+        let expected = format!("a range inside of 0..{}", layout.channel_count());
+        return Err(Error::invalid("channels", format!("{channels:?}"), expected));
+    }
+    let t = layout.dtype.size();
+    let patch_voxels =
+        array.voxel_count(size, starts.len())? / layout.channel_count() * channels.len();
+    if out.len() != patch_voxels * t {
+        return Err(Error::BufferLength { found: out.len() / t, expected: patch_voxels });
+    }
+    if starts.is_empty() {
+        return Ok(());
+    }
+    let shape = layout.size;
+    let regions: Vec<Region> = starts.iter().map(|&start| Region::new(start, size)).collect();
+    let Some(outside) = regions.iter().find(|region| !region.is_inside(shape)) else {
+        return gather(array, &regions, size, channels, out, context);
+    };
+    let patch_bytes = out.len() / regions.len();
+    let mut patches = regions.iter().zip(out.chunks_exact_mut(patch_bytes));
+    match padding {
+        Padding::None => Err(Error::OutOfBounds { start: outside.start, size, shape }),
+        Padding::Constant(value) => {
+            let dtype = layout.dtype;
+            let constant = with_voxel!(dtype, T => {
+                T::from_f64_exact(value).map(|voxel| bytemuck::bytes_of(&voxel).to_vec())
+            });
+            let constant = constant
+                .ok_or_else(|| Error::invalid("padding", value, format!("a value of {dtype}")))?;
+            for (region, patch) in patches {
+                if !region.is_inside(shape) {
+                    patch.chunks_exact_mut(t).for_each(|voxel| voxel.copy_from_slice(&constant));
+                }
+            }
+            gather(array, &regions, size, channels, out, context)
+        }
+        Padding::Edge | Padding::Reflect => patches.try_for_each(|(region, patch)| {
+            read_mirrored(array, region, padding, channels.clone(), patch, context)
+        }),
+    }
+}
+
+/// Reads the box of voxels that `padding` takes the region's values from, then copies each value to
+/// its places.
+fn read_mirrored(
+    array: &ArrayHandle,
+    region: &Region,
+    padding: Padding,
+    channels: Range<usize>,
+    out: &mut [u8],
+    context: ReadContext<'_>,
+) -> Result<()> {
+    let shape = array.layout().size;
+    if region.is_inside(shape) {
+        return gather(array, &[*region], region.size, channels, out, context);
+    }
+    let sources: [Vec<usize>; 3] = [0, 1, 2].map(|a| {
+        (0..region.size[a] as i64)
+            .map(|i| padding.source_index(region.start[a].saturating_add(i), shape[a]))
+            .collect()
+    });
+    let (mut start, mut size) = ([0; 3], [0; 3]);
+    for a in 0..3 {
+        let (min, max) =
+            sources[a].iter().fold((usize::MAX, 0), |(lo, hi), &i| (lo.min(i), hi.max(i)));
+        start[a] = min as i64;
+        size[a] = max - min + 1;
+    }
+    let t = array.layout().dtype.size();
+    let inside = Region::new(start, size);
+    let mut voxels = vec![0; inside.len() * channels.len() * t];
+    gather(array, &[inside], size, channels.clone(), &mut voxels, context)?;
+    let local: [Vec<usize>; 3] =
+        [0, 1, 2].map(|a| sources[a].iter().map(|&i| i - start[a] as usize).collect());
+    let mut rows = out.chunks_exact_mut(region.size[2] * t);
+    for c in 0..channels.len() {
+        for &z in &local[0] {
+            for &y in &local[1] {
+                let from = &voxels[((c * size[0] + z) * size[1] + y) * size[2] * t..];
+                let row = rows.next().expect("a row for each z and y");
+                for (to, &x) in row.chunks_exact_mut(t).zip(&local[2]) {
+                    to.copy_from_slice(&from[x * t..][..t]);
+                }
+            }
+        }
+    }
+    Ok(())
+}

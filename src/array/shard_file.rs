@@ -1,0 +1,59 @@
+//! Writes the file of one shard.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use super::flush::UnflushedFile;
+use crate::format::array::ArrayLayout;
+use crate::format::grid::ShardId;
+use crate::format::index::IndexBuilder;
+use crate::{Error, Result};
+
+/// An encoded chunk and its slot in its shard.
+pub(crate) struct EncodedChunk {
+    pub(crate) slot: usize,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Writes a shard of the array in `folder`; no file if all its chunks are the fill value.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(crate) fn write_shard(
+    folder: &Path,
+    layout: &ArrayLayout,
+    shard: ShardId,
+    mut chunks: Vec<EncodedChunk>,
+) -> Result<Option<UnflushedFile>> {
+    if chunks.is_empty() {
+        return Ok(None);
+    }
+    let order = layout.morton_slots();
+    let mut rank = vec![0; order.len()];
+    for (place, &slot) in order.iter().enumerate() {
+        rank[slot] = place;
+    }
+    chunks.sort_by_key(|chunk| rank[chunk.slot]);
+    let path = folder.join(layout.shard_key(shard));
+    let parent = path.parent().expect("a shard lies in a folder");
+    fs::create_dir_all(parent).map_err(Error::io(parent, "cannot create"))?;
+    let (mut index, mut offset) = (IndexBuilder::new(order.len()), 0);
+    for chunk in &chunks {
+        index.set(chunk.slot, offset, chunk.bytes.len());
+        offset += chunk.bytes.len() as u64;
+    }
+    let parts = chunks.iter().map(|c| &c.bytes[..]);
+    write_file(path, parts.chain([&index.encode()[..]])).map(Some)
+}
+
+/// Writes a file that no reader can see yet, replacing one that a killed writer left.
+fn write_file<'a>(path: PathBuf, parts: impl Iterator<Item = &'a [u8]>) -> Result<UnflushedFile> {
+    let file = File::create(&path).map_err(Error::io(&path, "cannot create"))?;
+    let mut writer = BufWriter::with_capacity(1 << 20, file);
+    for part in parts {
+        writer.write_all(part).map_err(Error::io(&path, "cannot write"))?;
+    }
+    let file = writer.into_inner().map_err(|e| Error::io(&path, "cannot write")(e.into_error()))?;
+    Ok(UnflushedFile { path, file })
+}

@@ -1,0 +1,187 @@
+//! Open shards: the file, the validated index, and a record of the compared checksums.
+//!
+//! # Invariants
+//! - At most [`OPEN_SHARDS`] are open; opening a volume opens none of its shards.
+//! - Every offset that leaves this module is validated.
+
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lru::LruCache;
+
+use crate::codec::{CHECKSUM_BYTES, DecodeError, checksum};
+use crate::format::array::ArrayLayout;
+use crate::format::grid::ShardId;
+use crate::format::index::{ShardIndex, index_bytes, u32_at};
+use crate::sys::file::{Access, ReadOnlyFile};
+use crate::{Error, Result};
+
+/// An index takes at most 1 MiB, usually 64 KiB; file descriptors are limited too.
+const OPEN_SHARDS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// When the checksum of a chunk is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Verify {
+    /// Never: for files that were verified before.
+    Never,
+    /// When a chunk is first decoded.
+    #[default]
+    First,
+    /// At every decode.
+    Always,
+}
+
+/// One open shard.
+#[derive(Debug)]
+pub(crate) struct OpenShard {
+    file: ReadOnlyFile,
+    index: ShardIndex,
+    compared: Box<[AtomicU64]>,
+}
+
+/// An encoded chunk without its checksum, and its offset for errors.
+pub(crate) struct Payload<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) offset: u64,
+}
+
+impl OpenShard {
+    /// Opens a shard of `slots` chunks; `None` if it has no file, so is all zero.
+    ///
+    /// # Errors
+    /// [`Error::ShardIndex`], [`Error::Io`].
+    pub(crate) fn open(path: &Path, slots: usize, access: Access) -> Result<Option<Self>> {
+        let Some(file) = ReadOnlyFile::open(path, access)? else { return Ok(None) };
+        let tail = index_bytes(slots) as u64;
+        if file.len() < tail {
+            let message = format!(
+                "the file has {} bytes, its index alone {tail}: it is truncated",
+                file.len()
+            );
+            return Err(Error::ShardIndex { path: path.to_owned(), message });
+        }
+        let mut buffer = Vec::new();
+        let bytes = file.bytes(file.len() - tail..file.len(), &mut buffer)?;
+        let index = ShardIndex::parse(path, bytes, file.len())?;
+        let compared = (0..slots.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        Ok(Some(Self { file, index, compared }))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    pub(crate) fn index(&self) -> &ShardIndex {
+        &self.index
+    }
+
+    /// The bytes of the file that hold the chunk in `slot`; `None` if it is all zero.
+    pub(crate) fn range(&self, slot: usize) -> Option<Range<u64>> {
+        self.index.range(slot)
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> &ReadOnlyFile {
+        &self.file
+    }
+
+    /// Prefetches the chunk that is read next.
+    pub(crate) fn prefetch(&self, slot: usize) {
+        if let Some(range) = self.index.range(slot) {
+            self.file.prefetch(&range);
+        }
+    }
+
+    /// The chunk in `slot` in the map, its checksum not compared; `None` if the chunk is all zero or
+    /// the file is not mapped.
+    pub(crate) fn mapped(&self, slot: usize) -> Option<&[u8]> {
+        let range = self.index.range(slot)?;
+        let encoded = self.file.mapped(range)?;
+        Some(&encoded[..encoded.len() - CHECKSUM_BYTES])
+    }
+
+    /// The chunk in `slot`, its checksum compared as `verify` says; `None` if it is all zero.
+    ///
+    /// # Errors
+    /// [`Error::ChunkChecksum`], [`Error::Io`].
+    pub(crate) fn payload<'a>(
+        &'a self,
+        slot: usize,
+        verify: Verify,
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<Option<Payload<'a>>> {
+        let Some(range) = self.index.range(slot) else { return Ok(None) };
+        let offset = range.start;
+        let encoded = self.file.bytes(range, buffer)?;
+        let (word, bit) = (&self.compared[slot / 64], 1 << (slot % 64));
+        let compare = match verify {
+            Verify::Never => false,
+            Verify::First => word.load(Ordering::Relaxed) & bit == 0,
+            Verify::Always => true,
+        };
+        let bytes = &encoded[..encoded.len() - CHECKSUM_BYTES];
+        if compare {
+            let (found, expected) = (checksum(bytes), u32_at(encoded, bytes.len()));
+            if found != expected {
+                let path = self.path().to_owned();
+                return Err(Error::ChunkChecksum {
+                    path,
+                    chunk: slot as u64,
+                    offset,
+                    found,
+                    expected,
+                });
+            }
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+        Ok(Some(Payload { bytes, offset }))
+    }
+
+    /// An error about the chunk in `slot`.
+    pub(crate) fn decode_error(&self, slot: usize, offset: u64, error: DecodeError) -> Error {
+        let (path, message) = (self.path().to_owned(), error.to_string());
+        Error::ChunkDecode { path, chunk: slot as u64, offset, message }
+    }
+}
+
+/// By array and shard; `None` for a shard without a file.
+type OpenShards = LruCache<(u64, ShardId), Option<Arc<OpenShard>>>;
+
+/// The open shards of a dataset.
+#[derive(Debug)]
+pub(crate) struct ShardTable {
+    access: Access,
+    open: Mutex<OpenShards>,
+}
+
+impl ShardTable {
+    pub(crate) fn new(access: Access) -> Self {
+        Self { access, open: Mutex::new(LruCache::new(OPEN_SHARDS)) }
+    }
+
+    /// A shard of the array in `folder`, opened at first touch; `None` if it has no file.
+    ///
+    /// # Errors
+    /// As [`OpenShard::open`].
+    pub(crate) fn get(
+        &self,
+        array: u64,
+        folder: &Path,
+        layout: &ArrayLayout,
+        id: ShardId,
+    ) -> Result<Option<Arc<OpenShard>>> {
+        let lock = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shard) = lock().get(&(array, id)) {
+            return Ok(shard.clone());
+        }
+        // Opened outside of the lock: if two threads open the same shard, one handle is kept.
+        let slots = layout.shard_chunks().iter().product();
+        let shard =
+            OpenShard::open(&folder.join(layout.shard_key(id)), slots, self.access)?.map(Arc::new);
+        lock().put((array, id), shard.clone());
+        Ok(shard)
+    }
+}

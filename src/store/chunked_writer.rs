@@ -1,0 +1,109 @@
+//! Writes one volume chunk by chunk, in any order and from any thread.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::dataset::Dataset;
+use super::options::OpenOptions;
+use super::spec::VolumeSpec;
+use super::volume::Volume;
+use super::volume_files::VolumeFiles;
+use super::writer::SubjectWriter;
+use crate::format::array::ArrayLayout;
+use crate::format::grid::ChunkId;
+use crate::{Error, Region, Result};
+
+/// A volume in preparation, written chunk by chunk; see [`crate::StoreWriter::add_volume`].
+///
+/// Dropped unpublished, it leaves nothing but resumable work.
+pub struct ChunkedVolumeWriter {
+    // Dropped first: it waits for files that are being written into the subject's folder.
+    files: VolumeFiles,
+    subject: SubjectWriter,
+    target: PathBuf,
+}
+
+impl ChunkedVolumeWriter {
+    pub(super) fn create(
+        folder: PathBuf,
+        spec: VolumeSpec,
+        journal: Option<&Path>,
+        subject: SubjectWriter,
+        target: PathBuf,
+    ) -> Result<Self> {
+        let files = VolumeFiles::create(folder, spec, journal)?;
+        Ok(Self { files, subject, target })
+    }
+
+    /// The volume's layout.
+    pub fn layout(&self) -> &ArrayLayout {
+        &self.files.spec().layout
+    }
+
+    /// A folder on the store's disk that is removed with the work.
+    pub fn work_folder(&self) -> PathBuf {
+        self.subject.staging_path().to_owned()
+    }
+
+    /// Whether an earlier process wrote every shard that meets `region`.
+    pub fn is_written(&self, region: &Region) -> bool {
+        self.files.is_written(region)
+    }
+
+    /// The number of chunks, over all channels, in a box that begins and ends with chunks.
+    pub fn chunks_in(&self, region: &Region) -> usize {
+        let layout = self.layout();
+        layout.channel_count()
+            * layout.chunks_meeting(region).map(|range| range.len()).iter().product::<usize>()
+    }
+
+    /// Takes chunk `number` of such a box; each chunk once. The box is `slabs` one behind the other
+    /// along z, each `(c, z, y, x)` in C order, all channels.
+    ///
+    /// # Errors
+    /// [`Error::BufferLength`]; [`Error::Data`] with the first voxel of a label map that is no label;
+    /// [`Error::Io`].
+    pub fn put_chunk(&self, region: &Region, slabs: &[&[u8]], number: usize) -> Result<()> {
+        let layout = self.layout();
+        let (channels, t) = (layout.channel_count(), layout.dtype.size());
+        let plane_bytes = region.size[1] * region.size[2] * t;
+        let found = slabs.iter().map(|slab| slab.len()).sum::<usize>();
+        if found != channels * region.len() * t {
+            let expected = channels * region.len();
+            return Err(Error::BufferLength { found: found / t, expected });
+        }
+        let [zs, ys, xs] = layout.chunks_meeting(region);
+        let (rest, x) = (number / xs.len(), number % xs.len());
+        let (rest, y) = (rest / ys.len(), rest % ys.len());
+        let (channel, z) = (rest / zs.len(), rest % zs.len());
+        let id = ChunkId { channel, at: [zs.start + z, ys.start + y, xs.start + x] };
+        let planes = slabs.iter().flat_map(|slab| {
+            let channel_bytes = slab.len() / channels;
+            slab[channel * channel_bytes..][..channel_bytes].chunks_exact(plane_bytes)
+        });
+        let planes: Vec<&[u8]> = planes.collect();
+        let put = self.files.put(&planes, region, id);
+        put.map(drop).map_err(|error| error.of_volume(&self.files.spec().name))
+    }
+
+    /// Makes the volume visible, complete, and opens it.
+    ///
+    /// # Errors
+    /// [`Error::Incomplete`] if chunks are missing, [`Error::Exists`] if another writer published the
+    /// volume meanwhile, [`Error::Io`].
+    pub fn publish(self) -> Result<Volume> {
+        let Self { files, subject, target } = self;
+        let name = files.spec().name.clone();
+        files.finish(None, None)?;
+        let (store, subject) = subject.publish_volume(&name, &target)?;
+        Dataset::open(store, &OpenOptions::default())?.subject(&subject)?.volume(&name)
+    }
+}
+
+impl fmt::Debug for ChunkedVolumeWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChunkedVolumeWriter")
+            .field("spec", self.files.spec())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,81 @@
+//! Facts about the chunks of a volume: read from its sidecars, or computed from its voxels.
+
+use std::sync::Arc;
+
+use super::sidecar::label_counts::{self, LabelCounts};
+use super::sidecar::weight_sums::{self, WeightSums};
+use super::staging::publish_beside;
+use super::volume::Volume;
+use crate::array::labels::count_labels;
+use crate::array::rows::InvalidVoxel;
+use crate::format::attributes::Kind;
+use crate::{Error, Region, Result};
+
+/// The label counts of any volume: read if it has some, else counted; cached in memory.
+///
+/// # Errors
+/// [`Error::Data`] with the first voxel that is no label; errors of reading the volume.
+pub(crate) fn label_counts(volume: &Volume) -> Result<Arc<LabelCounts>> {
+    volume.derived("label counts".into(), || {
+        let is_written =
+            volume.kind() == Kind::Labels && volume.path().join(label_counts::FOLDER).exists();
+        let counts = if is_written { volume.label_counts()? } else { count(volume)? };
+        let bytes = counts.bytes();
+        Ok((counts, bytes))
+    })
+}
+
+fn count(volume: &Volume) -> Result<LabelCounts> {
+    let array = volume.array();
+    let boxes = array.chunk_boxes();
+    let counted = array.map_boxes(&boxes, |i, voxels| {
+        let region = boxes[i].region;
+        count_labels(voxels, volume.dtype(), region.size, region)
+            .map_err(|voxel| Error::data(volume.path(), voxel.message(region.start)))
+    })?;
+    let mut counts = LabelCounts::new();
+    for labels in &counted {
+        counts.push(labels);
+    }
+    Ok(counts)
+}
+
+/// The sum of the weights of each chunk of a volume: read if it has them, else computed and written
+/// beside it if the store is writable; cached in memory.
+///
+/// # Errors
+/// [`Error::Data`] with the first voxel that is no weight; errors of reading the volume.
+pub(crate) fn weight_sums(volume: &Volume) -> Result<Arc<WeightSums>> {
+    volume.derived("weight sums".into(), || {
+        // Sums that are damaged or of another volume are computed again; `verify` reports them.
+        let sums = if let Ok(Some(written)) = WeightSums::read(volume.path(), volume.layout()) {
+            written
+        } else {
+            let sums = sum(volume)?;
+            // In a read-only store they stay in memory, and the next process computes them again.
+            let _ = publish_beside(volume.path(), weight_sums::FOLDER, |folder| {
+                sums.write(folder, volume.path())
+            });
+            sums
+        };
+        let bytes = sums.0.len() * 8;
+        Ok((sums, bytes))
+    })
+}
+
+fn sum(volume: &Volume) -> Result<WeightSums> {
+    let (array, function) = (volume.array(), volume.weight_function());
+    let boxes = array.chunk_boxes();
+    let sums: Vec<Result<f64, InvalidVoxel>> = array.map_boxes(&boxes, |i, voxels| {
+        let size = boxes[i].region.size;
+        Ok(function.sum(voxels, size, Region::whole(size)))
+    })?;
+    let invalid = boxes.iter().zip(&sums).filter_map(|(chunk, sum)| {
+        let (start, voxel) = (chunk.region.start, sum.err()?);
+        Some((chunk.channel, voxel.index(start), voxel.message(start)))
+    });
+    if let Some((_, _, message)) = invalid.min_by_key(|invalid| (invalid.0, invalid.1)) {
+        return Err(Error::data(volume.path(), message));
+    }
+    Ok(WeightSums(sums.into_iter().flatten().collect()))
+}

@@ -1,0 +1,85 @@
+//! The options of opening a dataset.
+
+use crate::array::context::ArrayOptions;
+use crate::array::shards::Verify;
+use crate::sys::file::Access;
+
+/// How a dataset is opened.
+///
+/// # Examples
+/// ```
+/// use voxquarry::{OpenOptions, Verify};
+///
+/// let options = OpenOptions::default().cache_bytes(64 << 20).threads(2).verify(Verify::Always);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct OpenOptions {
+    array: ArrayOptions,
+}
+
+impl Default for OpenOptions {
+    /// 256 MiB of cache, a thread for each core, checksums compared at the first decode, memory maps.
+    fn default() -> Self {
+        let array = ArrayOptions {
+            cache_bytes: 256 << 20,
+            threads: None,
+            verify: Verify::First,
+            access: Access::Map,
+        };
+        Self { array }
+    }
+}
+
+impl OpenOptions {
+    /// The budget of the cache of decoded chunks, in bytes.
+    #[must_use]
+    pub fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.array.cache_bytes = bytes;
+        self
+    }
+
+    /// The number of threads that decode; `None` for one for each core.
+    #[must_use]
+    pub fn threads(mut self, threads: impl Into<Option<usize>>) -> Self {
+        self.array.threads = threads.into();
+        self
+    }
+
+    /// When checksums are compared.
+    #[must_use]
+    pub fn verify(mut self, verify: Verify) -> Self {
+        self.array.verify = verify;
+        self
+    }
+
+    /// Memory maps or positioned reads.
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.array.access = access;
+        self
+    }
+
+    /// The budget of the cache of decoded chunks, in bytes.
+    pub fn get_cache_bytes(&self) -> usize {
+        self.array.cache_bytes
+    }
+
+    /// The number of threads that decode, or `None` for one for each core.
+    pub fn get_threads(&self) -> Option<usize> {
+        self.array.threads
+    }
+
+    /// When checksums are compared.
+    pub fn get_verify(&self) -> Verify {
+        self.array.verify
+    }
+
+    /// Memory maps or positioned reads.
+    pub fn get_access(&self) -> Access {
+        self.array.access
+    }
+
+    pub(super) fn array_options(self) -> ArrayOptions {
+        self.array
+    }
+}

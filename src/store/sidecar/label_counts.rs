@@ -1,0 +1,135 @@
+//! The label counts beside a label map: §8 of the specification.
+//!
+//! # Invariants
+//! - Offsets ascend from 0 to the number of entries; labels ascend within a chunk; no count is zero.
+
+use std::fs;
+use std::path::Path;
+
+use bytemuck::Pod;
+use serde_json::json;
+
+use super::array1d;
+use crate::format::array::ArrayLayout;
+use crate::format::document::{self, Document};
+use crate::{Error, Result};
+
+/// The folder of the arrays in the volume's folder.
+pub(crate) const FOLDER: &str = "summary";
+
+/// The number of voxels of each label in each chunk. Label 0 is not listed: it is the rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelCounts {
+    offsets: Vec<u64>,
+    labels: Vec<i64>,
+    counts: Vec<u32>,
+}
+
+impl LabelCounts {
+    /// Counts of no chunk; chunks are pushed in C order.
+    pub(crate) fn new() -> Self {
+        Self { offsets: vec![0], ..Self::default() }
+    }
+
+    /// Appends the next chunk's labels, ascending and without 0, and their counts.
+    pub(crate) fn push(&mut self, entries: &[(i64, u32)]) {
+        self.labels.extend(entries.iter().map(|e| e.0));
+        self.counts.extend(entries.iter().map(|e| e.1));
+        self.offsets.push(self.labels.len() as u64);
+    }
+
+    /// The counts of `chunks` chunks, of which those in `listed` (index and counts) have labels.
+    pub(crate) fn from_chunks(chunks: u64, mut listed: Vec<(u64, Vec<(i64, u32)>)>) -> Self {
+        listed.sort_unstable_by_key(|chunk| chunk.0);
+        let mut listed = listed.iter().peekable();
+        let mut counts = Self::new();
+        for index in 0..chunks {
+            counts.push(listed.next_if(|chunk| chunk.0 == index).map_or(&[][..], |chunk| &chunk.1));
+        }
+        counts
+    }
+
+    /// Bytes that the counts take in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.offsets.len() * 8 + self.labels.len() * 12
+    }
+
+    /// Chunks of the volume, in C order, channel slowest.
+    pub fn chunks(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// `(label, voxels)` of a chunk, ascending, 0 left out.
+    pub fn chunk(&self, index: usize) -> impl Iterator<Item = (i64, u32)> + '_ {
+        let range = self.offsets[index] as usize..self.offsets[index + 1] as usize;
+        self.labels[range.clone()].iter().copied().zip(self.counts[range].iter().copied())
+    }
+
+    /// Pairs of a label and a chunk that holds it.
+    pub(crate) fn entries(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Voxels of a label other than 0 in a chunk.
+    pub(crate) fn of_label(&self, index: usize, label: i64) -> u64 {
+        let range = self.offsets[index] as usize..self.offsets[index + 1] as usize;
+        let found = self.labels[range.clone()].binary_search(&label);
+        found.map_or(0, |i| u64::from(self.counts[range.start + i]))
+    }
+
+    /// `(label, voxels)` over the volume, ascending, 0 left out.
+    pub fn totals(&self) -> Vec<(i64, u64)> {
+        let mut totals = std::collections::BTreeMap::new();
+        for (&label, &count) in self.labels.iter().zip(&self.counts) {
+            *totals.entry(label).or_insert(0) += u64::from(count);
+        }
+        totals.into_iter().collect()
+    }
+
+    /// Writes the three arrays into a volume's folder.
+    pub(crate) fn write(&self, volume: &Path) -> Result<()> {
+        let folder = volume.join(FOLDER);
+        fs::create_dir(&folder).map_err(Error::io(&folder, "cannot create"))?;
+        document::write(&folder, &document::group(json!({})))?;
+        array1d::write(&folder.join("offsets"), "uint64", &self.offsets, &json!({}))?;
+        array1d::write(&folder.join("labels"), "int64", &self.labels, &json!({}))?;
+        array1d::write(&folder.join("counts"), "uint32", &self.counts, &json!({}))
+    }
+
+    /// Reads and checks the three arrays of a volume with `layout`.
+    pub(crate) fn read(volume: &Path, layout: &ArrayLayout) -> Result<Self> {
+        let folder = volume.join(FOLDER);
+        let damaged = |what: &str| {
+            Error::data(&folder, format!("label counts: {what}: ingest the volume again"))
+        };
+        let chunks = layout.chunk_count();
+        let offsets: Vec<u64> = read_part(&folder.join("offsets"), "uint64", Some(chunks + 1))?;
+        if offsets[0] != 0 || !offsets.is_sorted_by(|a, b| a <= b) {
+            return Err(damaged("offsets do not ascend from 0"));
+        }
+        let entries = offsets.last().copied();
+        let labels: Vec<i64> = read_part(&folder.join("labels"), "int64", entries)?;
+        let counts: Vec<u32> = read_part(&folder.join("counts"), "uint32", entries)?;
+        let chunk_voxels = layout.chunk.iter().product::<usize>() as u64;
+        let summary = Self { offsets, labels, counts };
+        for chunk in 0..summary.chunks() {
+            let range = summary.offsets[chunk] as usize..summary.offsets[chunk + 1] as usize;
+            let (labels, counts) = (&summary.labels[range.clone()], &summary.counts[range]);
+            let total: u64 = counts.iter().map(|&c| u64::from(c)).sum();
+            if !labels.is_sorted_by(|a, b| a < b)
+                || labels.contains(&0)
+                || counts.contains(&0)
+                || total > chunk_voxels
+            {
+                return Err(damaged(&format!("chunk {chunk} contradicts itself")));
+            }
+        }
+        Ok(summary)
+    }
+}
+
+fn read_part<T: Pod>(folder: &Path, dtype: &str, expected: Option<u64>) -> Result<Vec<T>> {
+    let document = Document::read(folder)?
+        .ok_or_else(|| Error::data(folder, "label counts are missing: ingest the volume again"))?;
+    array1d::read(folder, &document, dtype, expected, "label counts")
+}

@@ -1,0 +1,5 @@
+//! Files beside a volume's voxels that describe its chunks.
+
+mod array1d;
+pub(crate) mod label_counts;
+pub(crate) mod weight_sums;

@@ -1,0 +1,82 @@
+//! The sums of weights beside a volume: §8 of the specification.
+//!
+//! # Invariants
+//! - An array that is read was written for the volume's present documents.
+//! - Sums are finite and not negative.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::array1d;
+use crate::codec::checksum;
+use crate::format::array::ArrayLayout;
+use crate::format::document::{Document, ZARR_JSON};
+use crate::{Error, Result};
+
+/// The folder of the array in the volume's folder.
+pub(crate) const FOLDER: &str = "sums";
+
+/// The sum of the weights of each chunk, in C order, channel slowest.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct WeightSums(pub(crate) Vec<f64>);
+
+impl WeightSums {
+    /// The sums of all chunks, each with its index.
+    pub(crate) fn from_chunks(mut sums: Vec<(u64, f64)>) -> Self {
+        sums.sort_unstable_by_key(|sum| sum.0);
+        Self(sums.into_iter().map(|sum| sum.1).collect())
+    }
+
+    /// Writes the array into the folder of the volume, whose documents are complete.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn write_beside(&self, volume: &Path) -> Result<()> {
+        self.write(&volume.join(FOLDER), volume)
+    }
+
+    /// Writes the array into `folder`, for the volume whose documents are in `volume`.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn write(&self, folder: &Path, volume: &Path) -> Result<()> {
+        array1d::write(folder, "float64", &self.0, &json!({ "voxquarry": attributes(volume)? }))
+    }
+
+    /// Reads and checks the array beside a volume; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Data`], [`Error::Metadata`] if it is damaged, or was written for another volume.
+    pub(crate) fn read(volume: &Path, layout: &ArrayLayout) -> Result<Option<Self>> {
+        let folder = volume.join(FOLDER);
+        let Some(document) = Document::read(&folder)? else { return Ok(None) };
+        document.expect_node("array")?;
+        let written = document.root().object("attributes")?.value("voxquarry")?.clone();
+        if written != attributes(volume)? {
+            let message = "weight sums were written for other voxels: remove the folder";
+            return Err(Error::data(&folder, message));
+        }
+        let chunks = layout.chunk_count();
+        let sums = array1d::read(&folder, &document, "float64", Some(chunks), "weight sums")?;
+        if sums.iter().any(|sum| !(0.0..f64::INFINITY).contains(sum)) {
+            let message = "weight sums hold a number that is no sum of weights: remove the folder";
+            return Err(Error::data(&folder, message));
+        }
+        Ok(Some(Self(sums)))
+    }
+}
+
+/// The attributes that tie the array to its volume: the checksums of the volume's two documents.
+fn attributes(volume: &Path) -> Result<serde_json::Value> {
+    let sum = |folder: &Path| {
+        let path = folder.join(ZARR_JSON);
+        fs::read(&path).map(|bytes| checksum(&bytes)).map_err(Error::io(&path, "cannot read"))
+    };
+    Ok(json!({
+        "node": "sums",
+        "volume_crc32c": sum(volume)?,
+        "level_crc32c": sum(&volume.join("0"))?,
+    }))
+}

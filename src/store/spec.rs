@@ -1,0 +1,116 @@
+//! The description of a volume that is to be written.
+
+use crate::format::array::ArrayLayout;
+use crate::format::attributes::Kind;
+use crate::format::layout::Codec;
+use crate::{Affine, Error, Result, Size3};
+
+/// The properties of a volume that is to be written.
+///
+/// # Examples
+/// ```
+/// use voxquarry::format::attributes::Kind;
+/// use voxquarry::format::layout::{self, Codec, VolumeShape};
+/// use voxquarry::{Affine, Dtype, VolumeSpec};
+///
+/// let shape =
+///     VolumeShape { channels: None, size: [40, 256, 256], dtype: Dtype::Int16, interleaved: 1 };
+/// let layout = layout::choose(&shape, &[[24, 96, 96]], Codec::Fast, 64 << 20)?;
+/// let spec = VolumeSpec::new("ct", Kind::Image, layout)
+///     .patch_sizes(vec![[24, 96, 96]])
+///     .affine(Affine::diagonal([5.0, 0.8, 0.8]))
+///     .scaling(1.0, -1024.0);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct VolumeSpec {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    pub(crate) layout: ArrayLayout,
+    pub(crate) codec: Codec,
+    pub(crate) patch_sizes: Vec<Size3>,
+    pub(crate) affine: Affine,
+    pub(crate) slope: f64,
+    pub(crate) intercept: f64,
+    pub(crate) interleaved: usize,
+    pub(crate) weight_sums: bool,
+}
+
+impl VolumeSpec {
+    /// A volume called `name`, whose shape, dtype, chunks and shards are `layout`; see
+    /// [`crate::format::layout::choose`]. Voxels are 1 mm wide unless [`affine`](Self::affine) is set.
+    pub fn new(name: impl Into<String>, kind: Kind, layout: ArrayLayout) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            layout,
+            codec: Codec::Fast,
+            patch_sizes: Vec::new(),
+            affine: Affine::IDENTITY,
+            slope: 1.0,
+            intercept: 0.0,
+            interleaved: 1,
+            weight_sums: false,
+        }
+    }
+
+    /// The codec that the layout was chosen for; only its name is recorded.
+    #[must_use]
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
+    }
+
+    /// The patch sizes `(z, y, x)` that the layout was chosen for; they are recorded.
+    #[must_use]
+    pub fn patch_sizes(mut self, patch_sizes: Vec<Size3>) -> Self {
+        self.patch_sizes = patch_sizes;
+        self
+    }
+
+    /// The affine from voxel centres `(x, y, z)` to RAS+ millimetres.
+    #[must_use]
+    pub fn affine(mut self, affine: Affine) -> Self {
+        self.affine = affine;
+        self
+    }
+
+    /// Real value = stored value × `slope` + `intercept`.
+    #[must_use]
+    pub fn scaling(mut self, slope: f64, intercept: f64) -> Self {
+        (self.slope, self.intercept) = (slope, intercept);
+        self
+    }
+
+    /// The number of channels that each layer of [`crate::VolumeWriter`] holds; it divides the number
+    /// of channels.
+    #[must_use]
+    pub fn interleaved(mut self, channels: usize) -> Self {
+        self.interleaved = channels;
+        self
+    }
+
+    /// Writes the sum of each chunk's weights beside the volume, for weighted sampling.
+    #[must_use]
+    pub fn weight_sums(mut self) -> Self {
+        self.weight_sums = true;
+        self
+    }
+
+    /// Checks what no volume can be.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`], [`Error::Unsupported`].
+    pub(super) fn check(&self) -> Result<()> {
+        let remedy = "choose the layout with `format::layout`";
+        self.layout.validate().map_err(|reason| Error::unsupported(reason, remedy))?;
+        let invertible = "give a finite and invertible affine";
+        self.affine.validate().map_err(|reason| Error::unsupported(reason, invertible))?;
+        let channels = self.layout.channel_count();
+        if self.interleaved == 0 || !channels.is_multiple_of(self.interleaved) {
+            let expected = format!("a divisor of the {channels} channels");
+            return Err(Error::invalid("interleaved", self.interleaved, expected));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,331 @@
+//! The files of one volume in preparation: takes its chunks in any order, from any thread.
+//!
+//! # Invariants
+//! - A shard file is written once, when the last of its chunks has come; until then its chunks are
+//!   held encoded.
+//! - The thread that brings the last chunk writes the shard, and receives the error of a full disk;
+//!   flushing goes on in the background.
+
+use std::fs;
+use std::mem;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::journal::{ChunkLabelCounts, Journal, ShardRecord};
+use super::sidecar::label_counts::LabelCounts;
+use super::sidecar::weight_sums::WeightSums;
+use super::spec::VolumeSpec;
+use crate::array::ChunkEncoder;
+use crate::array::flush::{FlushQueue, UnflushedFile};
+use crate::array::labels::count_labels;
+use crate::array::rows::InvalidVoxel;
+use crate::array::shard_file::{EncodedChunk, write_shard};
+use crate::array::statistics::RunningStatistics;
+use crate::array::weights::WeightFunction;
+use crate::format::array::ArrayLayout;
+use crate::format::attributes::{Kind, SourceFile, VolumeAttributes};
+use crate::format::document;
+use crate::format::grid::{ChunkId, ShardId, box_of};
+use crate::{Error, Region, Result, Size3};
+
+/// The files of a volume that is being written.
+pub(super) struct VolumeFiles {
+    shards: Arc<ShardStates>,
+    /// Encoders that no thread uses now.
+    encoders: Mutex<Vec<ChunkEncoder>>,
+    flushes: Mutex<FlushQueue>,
+}
+
+/// The shards of the volume, shared with the threads that flush them.
+struct ShardStates {
+    folder: PathBuf,
+    spec: VolumeSpec,
+    /// In C order, channel slowest.
+    states: Vec<Mutex<ShardState>>,
+    journal: Option<Journal>,
+}
+
+enum ShardState {
+    Open(OpenChunks),
+    Written(ShardRecord),
+}
+
+/// The chunks of a shard that is not complete.
+#[derive(Default)]
+struct OpenChunks {
+    awaited: usize,
+    chunks: Vec<EncodedChunk>,
+    facts: Vec<ChunkFacts>,
+}
+
+/// The facts about one chunk's voxels that are stored beside them.
+struct ChunkFacts {
+    index: u64,
+    statistics: RunningStatistics,
+    labels: Vec<(i64, u32)>,
+    weight_sum: f64,
+}
+
+/// The reason why a chunk was refused.
+pub(super) enum ChunkError {
+    /// A voxel of a label map or of weights that is neither; its index `(z, y, x)`.
+    Voxel { index: [i64; 3], message: String },
+    /// The file system refused.
+    Storage(Error),
+}
+
+impl ChunkError {
+    /// The error of volume `name`.
+    pub(super) fn of_volume(self, name: &str) -> Error {
+        match self {
+            Self::Voxel { message, .. } => Error::data(name, message),
+            Self::Storage(error) => error,
+        }
+    }
+}
+
+impl VolumeFiles {
+    /// The files of `spec` below `folder`; with a `journal`, the shards that it lists are written.
+    ///
+    /// # Errors
+    /// As [`VolumeSpec::check`]; [`Error::Data`] if the journal belongs to another volume,
+    /// [`Error::Io`].
+    pub(super) fn create(
+        folder: PathBuf,
+        spec: VolumeSpec,
+        journal: Option<&Path>,
+    ) -> Result<Self> {
+        spec.check()?;
+        let level = folder.join("0");
+        fs::create_dir_all(&level).map_err(Error::io(&level, "cannot create"))?;
+        let layout = &spec.layout;
+        let [sz, sy, sx] = layout.shard_grid();
+        let open = |number| {
+            let awaited = chunks_of(layout, shard_id(layout, number)).map(|cells| cells.len());
+            let awaited = awaited.iter().product();
+            Mutex::new(ShardState::Open(OpenChunks { awaited, ..OpenChunks::default() }))
+        };
+        let states: Vec<_> = (0..layout.channel_count() * sz * sy * sx).map(open).collect();
+        let journal = match journal {
+            Some(path) => Some(reopen(path, layout, &level, &states)?),
+            None => None,
+        };
+        let shards = Arc::new(ShardStates { folder, spec, states, journal });
+        Ok(Self { shards, encoders: Mutex::default(), flushes: Mutex::default() })
+    }
+
+    pub(super) fn spec(&self) -> &VolumeSpec {
+        &self.shards.spec
+    }
+
+    /// Whether every shard that meets `region` is written.
+    pub(super) fn is_written(&self, region: &Region) -> bool {
+        let layout = &self.spec().layout;
+        let cells = [0, 1, 2].map(|a| {
+            region.start[a] as usize / layout.shard[a]
+                ..(region.end(a) as usize).div_ceil(layout.shard[a])
+        });
+        (0..layout.channel_count()).all(|channel| {
+            box_of(cells.clone()).all(|at| {
+                let number = shard_number(layout, ShardId { channel, at });
+                matches!(*self.shards.state(number), ShardState::Written(_))
+            })
+        })
+    }
+
+    /// Takes chunk `id`, which lies in one channel's `planes` of `source`; each chunk once.
+    ///
+    /// Returns the statistics of its voxels, or none if its shard is written already.
+    pub(super) fn put(
+        &self,
+        planes: &[&[u8]],
+        source: &Region,
+        id: ChunkId,
+    ) -> Result<RunningStatistics, ChunkError> {
+        let layout = &self.spec().layout;
+        let (shard, slot) = layout.shard_of(id);
+        let number = shard_number(layout, shard);
+        if matches!(*self.shards.state(number), ShardState::Written(_)) {
+            return Ok(RunningStatistics::NONE);
+        }
+        let mut encoder = {
+            let idle = self.encoders.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            idle.unwrap_or_else(|| ChunkEncoder::new(layout))
+        };
+        let facts = ChunkFacts::of(self.spec(), encoder.cut(layout, planes, source, id), id)?;
+        let bytes = encoder.encode();
+        self.encoders.lock().unwrap_or_else(PoisonError::into_inner).push(encoder);
+        let statistics = facts.statistics;
+        let complete = {
+            let mut state = self.shards.state(number);
+            let ShardState::Open(open) = &mut *state else { return Ok(statistics) };
+            open.chunks.extend(bytes.map(|bytes| EncodedChunk { slot, bytes }));
+            open.facts.push(facts);
+            open.awaited -= 1;
+            (open.awaited == 0).then(|| mem::take(open))
+        };
+        if let Some(complete) = complete {
+            self.write(number, complete).map_err(ChunkError::Storage)?;
+        }
+        Ok(statistics)
+    }
+
+    /// Writes a complete shard, and lets a thread flush it.
+    fn write(&self, number: usize, complete: OpenChunks) -> Result<()> {
+        let OpenChunks { chunks, facts, .. } = complete;
+        let (layout, folder) = (&self.spec().layout, &self.shards.folder);
+        let file = write_shard(&folder.join("0"), layout, shard_id(layout, number), chunks)?;
+        let record = ShardRecord::new(self.spec(), number, u64::from(file.is_some()), facts);
+        let shards = self.shards.clone();
+        let flush = move || shards.flush(record, file);
+        self.flushes.lock().unwrap_or_else(PoisonError::into_inner).push(folder, flush)
+    }
+
+    /// Writes sidecars and metadata. `statistics` are those of all voxels; if `None`, those of the
+    /// shards are merged.
+    ///
+    /// # Errors
+    /// [`Error::Incomplete`] if chunks are missing, [`Error::Io`].
+    pub(super) fn finish(
+        self,
+        statistics: Option<RunningStatistics>,
+        source: Option<SourceFile>,
+    ) -> Result<()> {
+        self.flushes.lock().unwrap_or_else(PoisonError::into_inner).finish()?;
+        let (folder, spec) = (&self.shards.folder, self.spec());
+        let mut merged = RunningStatistics::NONE;
+        let (mut label_counts, mut weight_sums) = (ChunkLabelCounts::new(), Vec::new());
+        let mut shard_files = 0;
+        for number in 0..self.shards.states.len() {
+            let ShardState::Written(record) = &mut *self.shards.state(number) else {
+                let what = format!("volume {:?}", spec.name);
+                return Err(Error::Incomplete { what, missing: "chunks are missing".to_owned() });
+            };
+            merged.merge(&record.statistics);
+            label_counts.append(&mut record.label_counts);
+            weight_sums.append(&mut record.weight_sums);
+            shard_files += record.files;
+        }
+        if spec.kind == Kind::Labels {
+            LabelCounts::from_chunks(spec.layout.chunk_count(), label_counts).write(folder)?;
+        }
+        document::write(&folder.join("0"), &spec.layout.to_json())?;
+        let attributes = VolumeAttributes {
+            kind: spec.kind,
+            affine: spec.affine,
+            slope: spec.slope,
+            intercept: spec.intercept,
+            patch_sizes: spec.patch_sizes.clone(),
+            codec: spec.codec.name().to_owned(),
+            statistics: statistics.unwrap_or(merged).statistics(),
+            shard_files,
+            source,
+        };
+        let attributes = attributes.to_json(&spec.name, spec.layout.channels.is_some());
+        document::write(folder, &document::group(attributes))?;
+        if spec.weight_sums {
+            WeightSums::from_chunks(weight_sums).write_beside(folder)?;
+        }
+        Ok(())
+    }
+}
+
+impl ChunkFacts {
+    /// The facts about the `voxels` of chunk `id`.
+    fn of(spec: &VolumeSpec, voxels: &[u8], id: ChunkId) -> Result<Self, ChunkError> {
+        let layout = &spec.layout;
+        let inside = layout.chunk_region(id.at);
+        let invalid = |voxel: InvalidVoxel| ChunkError::Voxel {
+            index: voxel.index(inside.start),
+            message: voxel.message(inside.start),
+        };
+        let labels = if spec.kind == Kind::Labels {
+            count_labels(voxels, layout.dtype, layout.chunk, inside).map_err(invalid)?
+        } else {
+            Vec::new()
+        };
+        let weight_sum = if spec.weight_sums {
+            let function = WeightFunction::new(layout.dtype, (spec.slope, spec.intercept));
+            function.sum(voxels, layout.chunk, inside).map_err(invalid)?
+        } else {
+            0.0
+        };
+        let statistics = RunningStatistics::of(voxels, layout, id.at);
+        Ok(Self { index: layout.chunk_index(id), statistics, labels, weight_sum })
+    }
+}
+
+impl ShardRecord {
+    fn new(spec: &VolumeSpec, shard: usize, files: u64, mut facts: Vec<ChunkFacts>) -> Self {
+        // In C order, so that the statistics do not depend on the order in which the chunks came.
+        facts.sort_unstable_by_key(|facts| facts.index);
+        let mut statistics = RunningStatistics::NONE;
+        for chunk in &facts {
+            statistics.merge(&chunk.statistics);
+        }
+        let weight_sums = if spec.weight_sums {
+            facts.iter().map(|chunk| (chunk.index, chunk.weight_sum)).collect()
+        } else {
+            Vec::new()
+        };
+        let has_labels = facts.into_iter().filter(|chunk| !chunk.labels.is_empty());
+        let label_counts = has_labels.map(|chunk| (chunk.index, chunk.labels)).collect();
+        Self { shard, files, statistics, label_counts, weight_sums }
+    }
+}
+
+impl ShardStates {
+    /// Waits until the disk has a shard, and records it.
+    fn flush(&self, record: ShardRecord, file: Option<UnflushedFile>) -> Result<()> {
+        file.map_or(Ok(()), UnflushedFile::flush)?;
+        if let Some(journal) = &self.journal {
+            let noted = journal.append(&record);
+            noted.map_err(Error::io(&self.folder, "cannot append to the journal of"))?;
+        }
+        let number = record.shard;
+        *self.state(number) = ShardState::Written(record);
+        Ok(())
+    }
+
+    fn state(&self, number: usize) -> MutexGuard<'_, ShardState> {
+        self.states[number].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens the journal at `path`, and marks the shards that it lists and whose files exist as written.
+fn reopen(
+    path: &Path,
+    layout: &ArrayLayout,
+    level: &Path,
+    states: &[Mutex<ShardState>],
+) -> Result<Journal> {
+    let (journal, records) = Journal::open(path)?;
+    for record in records {
+        let of_another = || Error::data(path, "the journal is of another volume: start again");
+        let state = states.get(record.shard).ok_or_else(of_another)?;
+        let key = layout.shard_key(shard_id(layout, record.shard));
+        // A shard whose file was removed is written again.
+        if record.files == 0 || level.join(key).is_file() {
+            *state.lock().unwrap_or_else(PoisonError::into_inner) = ShardState::Written(record);
+        }
+    }
+    Ok(journal)
+}
+
+/// The cells of the chunk grid that a shard covers, inside of the volume.
+fn chunks_of(layout: &ArrayLayout, shard: ShardId) -> [Range<usize>; 3] {
+    let (each, grid) = (layout.shard_chunks(), layout.chunk_grid());
+    [0, 1, 2].map(|a| shard.at[a] * each[a]..((shard.at[a] + 1) * each[a]).min(grid[a]))
+}
+
+fn shard_number(layout: &ArrayLayout, shard: ShardId) -> usize {
+    let grid: Size3 = layout.shard_grid();
+    (0..3).fold(shard.channel, |n, a| n * grid[a] + shard.at[a])
+}
+
+fn shard_id(layout: &ArrayLayout, number: usize) -> ShardId {
+    let [sz, sy, sx] = layout.shard_grid();
+    let at = [number / (sy * sx) % sz, number / sx % sy, number % sx];
+    ShardId { channel: number / (sz * sy * sx), at }
+}

@@ -1,0 +1,284 @@
+//! Writers of stores: a subject is prepared out of sight, and renamed into place complete (§9).
+//!
+//! # Invariants
+//! - A reader sees all of a subject or none of it, whatever interrupts a writer.
+//! - A published file is never opened for writing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::chunked_writer::ChunkedVolumeWriter;
+use super::dataset::Dataset;
+use super::options::OpenOptions;
+use super::spec::VolumeSpec;
+use super::staging::{self, IfExists, StagingDir, absolute};
+use super::volume_writer::{FinishedVolume, VolumeWriter};
+use crate::format::attributes::{self, check_features, check_version};
+use crate::format::document::{self, Document, ZARR_JSON};
+use crate::format::{PARTIAL_DIR, check_name};
+use crate::sys::executor::Executor;
+use crate::{Affine, Error, Result, Size3};
+
+/// The file name of the journal of resumable work.
+const JOURNAL: &str = "journal";
+
+/// A store that subjects are added to.
+///
+/// # Examples
+/// ```
+/// use voxquarry::format::attributes::Kind;
+/// use voxquarry::format::layout::{self, Codec, VolumeShape};
+/// use voxquarry::{Dtype, IfExists, StoreWriter, VolumeSpec};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// let store = StoreWriter::open(folder.path().join("store.zarr"), None)?;
+/// let shape =
+///     VolumeShape { channels: None, size: [8, 16, 16], dtype: Dtype::UInt8, interleaved: 1 };
+/// let layout = layout::choose(&shape, &[[8; 3]], Codec::Fast, 64 << 20)?;
+/// let mut subject = store.subject("case01")?;
+/// let mut volume = subject.volume(VolumeSpec::new("ct", Kind::Image, layout))?;
+/// while volume.next_planes() > 0 {
+///     volume.write_layer(&vec![7; volume.next_planes() * 16 * 16])?;
+/// }
+/// let finished = volume.finish()?;
+/// subject.publish([finished], IfExists::Error)?;
+/// assert!(store.has_subject("case01"));
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct StoreWriter {
+    path: PathBuf,
+    executor: Arc<Executor>,
+}
+
+/// A subject in preparation; dropped unpublished, it leaves nothing.
+#[derive(Debug)]
+pub struct SubjectWriter {
+    store: PathBuf,
+    name: String,
+    staging: StagingDir,
+    executor: Arc<Executor>,
+    /// The first volume's name, extents and affine, which the others share.
+    grid: Option<(String, Size3, Affine)>,
+    volumes: Vec<String>,
+}
+
+/// Whether unfinished work outlives its process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// It is removed with the writer; resumable work of an earlier writer is removed at once.
+    Never,
+    /// It stays until the volume is published. A later writer with the same arguments, which this
+    /// text describes, continues it.
+    With(String),
+}
+
+impl StoreWriter {
+    /// Opens the store at `path` for writing with `threads`, or one thread for each core if `None`.
+    /// If there is no store, the first published subject creates it.
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`] if something else is there, [`Error::UnknownFeature`], [`Error::Io`] if
+    /// it is not writable.
+    pub fn open(path: impl AsRef<Path>, threads: Option<usize>) -> Result<Self> {
+        let path = absolute(path.as_ref());
+        match Document::read(&path)? {
+            Some(document) => {
+                let not_ours =
+                    |e: Error| Error::NotAStore { path: path.clone(), reason: e.to_string() };
+                let node = document.voxquarry().map_err(not_ours)?;
+                check_version(&node, "dataset")?;
+                check_features(&node, "writer")?;
+            }
+            None if path.exists() => {
+                let is_ours = |e: std::io::Result<fs::DirEntry>| {
+                    e.is_ok_and(|e| e.file_name() == PARTIAL_DIR)
+                };
+                let empty = fs::read_dir(&path).is_ok_and(|mut entries| entries.all(is_ours));
+                if !empty {
+                    let reason =
+                        "it exists and holds something else: choose another path, or remove it"
+                            .to_owned();
+                    return Err(Error::NotAStore { path, reason });
+                }
+            }
+            None => {}
+        }
+        let store = Self { path, executor: Arc::new(Executor::new(threads)) };
+        // A read-only target fails here, not after hours of encoding.
+        drop(StagingDir::create(&store.path)?);
+        Ok(store)
+    }
+
+    /// The store's folder, absolute.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether a subject of that name is published.
+    pub fn has_subject(&self, name: &str) -> bool {
+        self.path.join(name).join(ZARR_JSON).exists()
+    }
+
+    /// Begins a subject.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a name that §2 does not allow, [`Error::Io`].
+    pub fn subject(&self, name: &str) -> Result<SubjectWriter> {
+        check_name("subject", name)?;
+        self.subject_in(name, StagingDir::create(&self.path)?)
+    }
+
+    fn subject_in(&self, name: &str, staging: StagingDir) -> Result<SubjectWriter> {
+        let folder = staging.content();
+        fs::create_dir_all(&folder).map_err(Error::io(&folder, "cannot create"))?;
+        document::write(&folder, &document::group(attributes::subject()))?;
+        let (store, executor) = (self.path.clone(), self.executor.clone());
+        Ok(SubjectWriter {
+            store,
+            name: name.to_owned(),
+            staging,
+            executor,
+            grid: None,
+            volumes: Vec::new(),
+        })
+    }
+
+    /// Begins one volume of a subject that may exist already; if it does not, it is published with
+    /// the volume.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if the subject has that volume; [`Error::ResumeMismatch`] if resumable work
+    /// was begun with other arguments, [`Error::Busy`] if another writer holds it; as
+    /// [`SubjectWriter::volume`]; [`Error::Io`].
+    pub fn add_volume(
+        &self,
+        subject: &str,
+        spec: VolumeSpec,
+        resume: &Resume,
+    ) -> Result<ChunkedVolumeWriter> {
+        check_name("subject", subject)?;
+        check_name("volume", &spec.name)?;
+        let target = self.path.join(subject).join(&spec.name);
+        if target.exists() {
+            let remedy = "choose another name, or remove it first".to_owned();
+            return Err(Error::Exists { path: target, remedy });
+        }
+        let staging = match resume {
+            Resume::Never => {
+                StagingDir::discard_resumable(&self.path, subject, &spec.name)?;
+                StagingDir::create(&self.path)?
+            }
+            Resume::With(arguments) => {
+                StagingDir::resume(&self.path, subject, &spec.name, arguments)?
+            }
+        };
+        let journal = matches!(resume, Resume::With(_)).then(|| staging.path().join(JOURNAL));
+        let mut writer = self.subject_in(subject, staging)?;
+        if self.has_subject(subject) {
+            let subject = Dataset::open(&self.path, &OpenOptions::default())?.subject(subject)?;
+            if let Some(first) = subject.volumes().first() {
+                let volume = subject.volume(first)?;
+                writer.grid = Some((first.clone(), volume.size(), *volume.affine()));
+            }
+        }
+        let folder = writer.admit(&spec)?;
+        ChunkedVolumeWriter::create(folder, spec, journal.as_deref(), writer, target)
+    }
+}
+
+impl SubjectWriter {
+    /// Begins a volume, which lies on the grid of the subject's other volumes.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`], [`Error::Unsupported`] for names and layouts that are not allowed,
+    /// [`Error::Data`] for another grid, [`Error::Io`].
+    pub fn volume(&mut self, spec: VolumeSpec) -> Result<VolumeWriter> {
+        let folder = self.admit(&spec)?;
+        VolumeWriter::create(folder, spec, self.executor.clone())
+    }
+
+    /// Checks that a volume can join the subject, and returns its folder.
+    fn admit(&mut self, spec: &VolumeSpec) -> Result<PathBuf> {
+        check_name("volume", &spec.name)?;
+        if self.volumes.contains(&spec.name) {
+            let reason = format!("subject {:?} has two volumes {:?}", self.name, spec.name);
+            return Err(Error::unsupported(reason, "rename one of them"));
+        }
+        let (size, affine) = (spec.layout.size, spec.affine);
+        match &self.grid {
+            Some((first, first_size, first_affine)) => {
+                if *first_size != size || !first_affine.agrees_with(&affine, size) {
+                    let message = format!(
+                        "volume {:?} of {size:?} voxels, affine {:?}, lies on another grid than \
+                         {first:?} of {first_size:?}, affine {:?}: resample it, or make it a subject \
+                         of its own",
+                        spec.name, affine.0, first_affine.0
+                    );
+                    return Err(Error::data(self.store.join(&self.name), message));
+                }
+            }
+            None => self.grid = Some((spec.name.clone(), size, affine)),
+        }
+        self.volumes.push(spec.name.clone());
+        Ok(self.staging.content().join(&spec.name))
+    }
+
+    /// Makes the subject visible, complete, with the `volumes` that were begun.
+    ///
+    /// # Errors
+    /// [`Error::Incomplete`] if a volume that was begun is not among `volumes`, [`Error::Exists`] as
+    /// `if_exists` says, [`Error::Io`].
+    pub fn publish(
+        self,
+        volumes: impl IntoIterator<Item = FinishedVolume>,
+        if_exists: IfExists,
+    ) -> Result<()> {
+        let finished: Vec<String> = volumes.into_iter().map(|volume| volume.name).collect();
+        if let Some(name) = self.volumes.iter().find(|name| !finished.contains(name)) {
+            let what = format!("subject {:?}", self.name);
+            let missing = format!("volume {name:?} was begun and not finished");
+            return Err(Error::Incomplete { what, missing });
+        }
+        self.publish_staged(if_exists)
+    }
+
+    /// Makes the content of the staging folder visible.
+    fn publish_staged(mut self, if_exists: IfExists) -> Result<()> {
+        let store_json = self.store.join(ZARR_JSON);
+        if !store_json.exists() {
+            let staged = self.staging.path().join(ZARR_JSON);
+            document::write(self.staging.path(), &document::group(attributes::dataset()))?;
+            fs::rename(&staged, &store_json).map_err(Error::io(&store_json, "cannot publish"))?;
+        }
+        let (content, target) = (self.staging.content(), self.store.join(&self.name));
+        staging::sync_tree(&content)?;
+        match if_exists {
+            IfExists::Error | IfExists::Skip => staging::publish_new(&content, &target)?,
+            IfExists::Replace => staging::publish_over(&content, &target)?,
+        }
+        // Not earlier: work that could not be published can be resumed.
+        self.staging.release();
+        Ok(())
+    }
+
+    /// A folder on the store's disk that is removed with the work.
+    pub(super) fn staging_path(&self) -> &Path {
+        self.staging.path()
+    }
+
+    /// Publishes the one volume of this subject at `target`, into a subject that may exist.
+    pub(super) fn publish_volume(mut self, name: &str, target: &Path) -> Result<(PathBuf, String)> {
+        let (store, subject) = (self.store.clone(), self.name.clone());
+        if target.parent().is_some_and(|subject| subject.join(ZARR_JSON).exists()) {
+            let content = self.staging.content().join(name);
+            staging::sync_tree(&content)?;
+            staging::publish_new(&content, target)?;
+            self.staging.release();
+        } else {
+            self.publish_staged(IfExists::Error)?;
+        }
+        Ok((store, subject))
+    }
+}

@@ -1,0 +1,13 @@
+//! The machine below the library: processor, files, maps, threads and processes.
+//!
+//! Nothing here knows what the bytes mean.
+
+pub(crate) mod executor;
+pub(crate) mod file;
+pub(crate) mod fork;
+pub(crate) mod isa;
+mod mmap;
+pub(crate) mod prefetch;
+pub(crate) mod temp_file;
+pub(crate) mod temp_map;
+mod worker_pool;
