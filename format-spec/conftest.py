@@ -1,4 +1,4 @@
-"""What the tests of the independent reader share."""
+"""Fixtures for the tests of the independent reader."""
 
 import shutil
 from pathlib import Path

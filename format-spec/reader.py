@@ -1,4 +1,4 @@
-"""Reads a Voxquarry store; written from README.md beside it and from nothing else.
+"""Reads a Voxquarry store; written only from README.md beside it.
 
 It prefers plain code to speed and gives a second opinion on the text: whatever it refuses or
 returns, the text says so. It needs numpy and numcodecs. From Python:
@@ -15,11 +15,9 @@ On a command line: python reader.py [--blosc] STORE [SUBJECT VOLUME]
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
-import unicodedata
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -27,190 +25,25 @@ from typing import Any
 import frames
 import numpy as np
 from frames import Refused, crc32c, decode_frame, need, strip_crc32c, unzstd
-
-LIMITS = {  # section 10; the two limits of writers are absent
-    "name_bytes": 200,
-    "axis_voxels": 1 << 40,
-    "volume_voxels": 1 << 60,
-    "chunk_bytes": 1 << 24,
-    "shard_chunks": 1 << 16,
-    "metadata_bytes": 1 << 24,
-    "summary_chunk": 1 << 16,
-}
-DTYPES = {
-    f"{kind}{8 * size}": np.dtype(f"<{kind[0]}{size}")
-    for kind, sizes in {"uint": (1, 2, 4, 8), "int": (1, 2, 4, 8), "float": (2, 4, 8)}.items()
-    for size in sizes
-}
-ABSENT = (1 << 64) - 1
-
-
-def is_count(value: Any, low: int = 0, high: int = ABSENT) -> bool:
-    """Whether `value` is a JSON integer in `[low, high]`; `true`, an int in Python, is none."""
-    return type(value) is int and low <= value <= high
-
-
-def is_number(value: Any) -> bool:
-    """Whether `value` is a finite JSON number."""
-    return (type(value) is float and math.isfinite(value)) or (
-        type(value) is int and abs(value) < 1 << 1023
-    )
-
-
-def is_shape(value: Any, rank: int) -> bool:
-    """Whether `value` is `rank` extents of at least 1."""
-    return (
-        isinstance(value, list)
-        and len(value) == rank
-        and all(is_count(v, 1, LIMITS["axis_voxels"]) for v in value)
-    )
-
-
-def read_node(folder: Path, node_type: str, keys: tuple[str, ...] = ()) -> dict[str, Any]:
-    """`folder`'s zarr.json, a Zarr v3 group or array."""
-    path = folder / "zarr.json"
-    with path.open("rb") as file:
-        text = file.read(LIMITS["metadata_bytes"] + 1)
-    need(
-        len(text) <= LIMITS["metadata_bytes"],
-        f"{path}: longer than {LIMITS['metadata_bytes']} bytes",
-    )
-
-    def no_constant(name: str) -> None:
-        raise ValueError(f"{name} is not JSON")
-
-    try:
-        document = json.loads(text.decode("utf-8"), parse_constant=no_constant)
-    except (ValueError, RecursionError) as error:
-        raise Refused(f"{path}: {error}") from error
-    need(isinstance(document, dict), f"{path}: not an object")
-    need(
-        is_count(document.get("zarr_format"), 3, 3),
-        f"{path}: zarr_format {document.get('zarr_format')!r}, expected 3",
-    )
-    need(
-        document.get("node_type") == node_type,
-        f"{path}: node_type {document.get('node_type')!r}, expected {node_type}",
-    )
-    need(isinstance(document.get("attributes", {}), dict), f"{path}: attributes is not an object")
-    for key in document.keys() - {"zarr_format", "node_type", "attributes", *keys}:
-        # Zarr v3 lets a reader ignore an unknown key only if the key itself allows it.
-        value = document[key]
-        need(
-            isinstance(value, dict) and value.get("must_understand") is False,
-            f"{path}: unknown key {key!r}",
-        )
-    return document
-
-
-def read_attributes(folder: Path, node: str) -> dict[str, Any]:
-    """`attributes` of a group, its `voxquarry` checked as section 3 says."""
-    attributes = read_node(folder, "group").get("attributes", {})
-    own = attributes.get("voxquarry")
-    need(isinstance(own, dict), f"{folder}: attributes.voxquarry is not an object")
-    need(own.get("node") == node, f"{folder}: node {own.get('node')!r}, expected {node}")
-    if node != "subject":
-        need(
-            is_count(own.get("version"), 1, 1),
-            f"{folder}: version {own.get('version')!r}, this reader knows 1",
-        )
-        for key in ("reader_features", "writer_features"):
-            features = own.get(key)
-            need(
-                isinstance(features, list) and all(isinstance(f, str) for f in features),
-                f"{folder}: {key} {features!r}",
-            )
-        for feature in own["reader_features"]:
-            raise Refused(f"{folder}: needs the reader feature {feature!r}, unknown here")
-    return attributes
-
-
-def is_name(name: str) -> bool:
-    """Whether a subject or volume can have that name: section 2."""
-    try:
-        size = len(name.encode("utf-8"))
-    except UnicodeEncodeError:  # How Python shows a file name that is not UTF-8.
-        return False
-    return (
-        1 <= size <= LIMITS["name_bytes"]
-        and not name.startswith((".", "__"))
-        and name != "zarr.json"
-        and not any(c in "/\\" or unicodedata.category(c) == "Cc" for c in name)
-    )
-
-
-def list_nodes(folder: Path) -> list[str]:
-    """Names of the groups in `folder`, sorted; what cannot be a subject or volume is ignored."""
-    return sorted(
-        e.name
-        for e in os.scandir(folder)
-        if is_name(e.name) and Path(e.path, "zarr.json").is_file()
-    )
-
-
-def configuration(entry: Any, name: str, where: str) -> dict[str, Any]:
-    """Configuration of the codec or other extension point `entry`, which has to be `name`."""
-    need(
-        isinstance(entry, dict) and entry.get("name") == name,
-        f"{where}: found {entry!r}, expected {name}",
-    )
-    found = entry.get("configuration", {})
-    need(isinstance(found, dict), f"{where}: configuration of {name} is not an object")
-    return found
-
-
-def check_bytes(entry: Any, itemsize: int, where: str) -> None:
-    """`bytes` with endian little, which one-byte types may omit."""
-    endian = configuration(entry, "bytes", where).get("endian", "little" if itemsize == 1 else None)
-    need(endian == "little", f"{where}: endian {endian!r}, expected little")
-
-
-ARRAY_KEYS = (
-    "shape",
-    "data_type",
-    "chunk_grid",
-    "chunk_key_encoding",
-    "fill_value",
-    "dimension_names",
-    "codecs",
-    "storage_transformers",
+from metadata import (
+    ABSENT,
+    ARRAY_KEYS,
+    LIMITS,
+    check_bytes,
+    configuration,
+    is_count,
+    is_number,
+    is_shape,
+    list_nodes,
+    read_array,
+    read_attributes,
+    read_file,
+    read_node,
 )
 
 
-def read_array(folder: Path) -> tuple[dict[str, Any], np.dtype, list[int]]:
-    """A Zarr array's document, data type and chunk grid, as far as volumes and summaries share
-    them.
-    """
-    array = read_node(folder, "array", ARRAY_KEYS)
-    dtype = DTYPES.get(array.get("data_type")) if isinstance(array.get("data_type"), str) else None
-    need(dtype, f"{folder}: data_type {array.get('data_type')!r}")
-    keys = configuration(
-        array.get("chunk_key_encoding"), "default", f"{folder}: chunk_key_encoding"
-    )
-    need(keys.get("separator") == "/", f"{folder}: separator {keys.get('separator')!r}, expected /")
-    fill = array.get("fill_value")
-    need(
-        is_number(fill) and fill == 0 and math.copysign(1, fill) == 1,
-        f"{folder}: fill_value {fill!r}, expected 0",
-    )
-    need(
-        array.get("storage_transformers", []) == [],
-        f"{folder}: storage_transformers are outside the profile",
-    )
-    grid = configuration(array.get("chunk_grid"), "regular", f"{folder}: chunk_grid")
-    return array, dtype, grid.get("chunk_shape")
-
-
-def read_file(path: Path) -> bytes | None:
-    """A file's bytes, or None if there is none; any other trouble is an error, never zeros."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-
-
 class Volume:
-    """One volume; its metadata are checked when it is made, its voxels when they are read."""
+    """One volume; its metadata are checked when it is opened, its voxels when they are read."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -276,7 +109,7 @@ class Volume:
         need(isinstance(own.get("source", {}), dict), f"{folder}: source is not an object")
 
     def _check_ome(self, ome: Any) -> None:
-        """What section 4 says about OME-Zarr."""
+        """Checks the OME-Zarr metadata: section 4."""
         need(
             isinstance(ome, dict) and ome.get("version") == "0.5",
             f"{self.folder}: OME-Zarr version is not 0.5",
@@ -309,7 +142,7 @@ class Volume:
         )
 
     def _read_level(self, folder: Path) -> None:
-        """The level array's metadata: section 5."""
+        """Reads and checks the level array's metadata: section 5."""
         array, self.dtype, shard = read_array(folder)
         names = array.get("dimension_names")
         need(
@@ -427,9 +260,7 @@ class Volume:
             target[...] = chunk[tuple(slice(n) for n in target.shape)]
 
     def label_counts(self) -> list[dict[int, int]]:
-        """For each chunk, in C order of the chunk grid, the voxels of each label other than 0:
-        section 8.
-        """
+        """For each chunk, in C order of the grid, the voxels of each label but 0: section 8."""
         need(self.kind == "labels", f"{self.folder}: only label maps have counts")
         grid = [-(-n // c) for n, c in zip(self.shape, self.chunk, strict=True)]
         read_node(self.folder / "summary", "group")
@@ -460,8 +291,9 @@ class Volume:
         return found
 
     def chunk_sums(self) -> list[float] | None:
-        """For each chunk, in C order of the chunk grid, the sum of its real values; None where
-        there is none: section 8.
+        """For each chunk, in C order of the grid, the sum of its real values: section 8.
+
+        None if the store has no sums.
         """
         folder = self.folder / "sums"
         if read_file(folder / "zarr.json") is None:
@@ -485,7 +317,7 @@ class Volume:
         return self._vector(self.folder / "summary" / name, data_type, length)
 
     def _vector(self, folder: Path, data_type: str, length: int | None) -> np.ndarray:
-        """A 1-D array about chunks."""
+        """A 1-D array beside a volume: section 8."""
         array, dtype, chunk = read_array(folder)
         need(
             array["data_type"] == data_type,
@@ -514,8 +346,7 @@ class Volume:
             data = read_file(path)
             need(data is not None, f"{path}: missing")
             size = chunk[0] * dtype.itemsize
-            # A stream of section 6 may be stored as it is, a summary's chunk may not: hence no
-            # `decompress` here.
+            # Not `decompress`: a stream of section 6 may be stored uncompressed, this may not.
             try:
                 decoded = unzstd(strip_crc32c(data, str(path)), size)
             except (RuntimeError, ValueError) as error:
@@ -560,9 +391,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, dict[str, np.ndarray]]:
 
 
 def main(arguments: list[str]) -> int:
-    """Prints one line for each volume: its names, data type, shape and the crc32c of its voxels in
-    C order.
-    """
+    """Prints a line for each volume: names, data type, shape, crc32c of its voxels in C order."""
     frames.CROSS_CHECK = "--blosc" in arguments
     arguments = [argument for argument in arguments if argument != "--blosc"]
     if len(arguments) not in (1, 3):

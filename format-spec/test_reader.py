@@ -1,6 +1,4 @@
-"""reader.py reads the golden stores as their README says, and refuses what the specification says
-it must.
-"""
+"""reader.py reads the golden stores as their README says and refuses what it must."""
 
 import json
 import shutil
@@ -18,7 +16,7 @@ DELETE = object()
 
 
 def read_all(path: Path) -> None:
-    """Reads all that there is to read, for tests that want a refusal."""
+    """Reads everything, for tests that expect a refusal."""
     opened = reader.open_store(path)
     for subject in opened.subjects:
         for volume in opened[subject].values():
@@ -91,8 +89,7 @@ def test_crc32c_without_the_fast_module(monkeypatch: pytest.MonkeyPatch) -> None
     assert reader.crc32c(b"123456789") == 0xE3069283  # RFC 3720's check value.
 
 
-# --- metadata that must be refused
-# ------------------------------------------------------------------------------------
+# Metadata that must be refused.
 
 ROOT, SUBJECT, VOLUME, LEVEL = "", "grid", "grid/u16", "grid/u16/0"
 OWN = ("attributes", "voxquarry")
@@ -283,8 +280,7 @@ def test_subjects_on_two_grids_are_refused(store: Path) -> None:
         read_all(store)
 
 
-# --- shards that must be refused
-# --------------------------------------------------------------------------------------
+# Shards that must be refused.
 
 
 def test_every_truncation_is_refused(store: Path) -> None:
