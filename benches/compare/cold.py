@@ -28,9 +28,7 @@ MAP_FAILED = ctypes.c_void_p(-1).value
 
 
 class Residency:
-    """The pages of some files in the page cache: counted with mincore over maps of our own that are
-    never touched.
-    """
+    """Counts the pages of some files in the page cache, by mincore over maps that nobody reads."""
 
     def __init__(self, paths):
         self.files = []
@@ -65,9 +63,8 @@ class Residency:
         self.files = []
 
     def evict(self):
-        """Drops the files from the page cache; the bytes that would not go."""
-        # Pages in this process's page tables cannot be evicted: every map of the files gives them
-        # back first.
+        """Drops the files from the page cache; returns the bytes that remained."""
+        # Pages in this process's page tables cannot be evicted: unmap them everywhere first.
         ours = {address for _, address, _, _ in self.files}
         with open("/proc/self/maps") as maps:
             for line in maps:
@@ -82,8 +79,10 @@ class Residency:
 
 
 def run(system, starts, out):
-    """For each patch: seconds, bytes filled, compressed bytes of its chunks (None if the layout is
-    not Zarr), bytes left cached.
+    """Reads each patch from evicted files.
+
+    Returns for each: seconds, bytes that entered the page cache, compressed bytes of its chunks
+    (None if the layout is not Zarr), and bytes that eviction left cached.
     """
     files = Residency(system.data_files())
     array = next(
@@ -107,7 +106,7 @@ def run(system, starts, out):
 
 
 def settled(files):
-    """Cached bytes, when read-ahead that is still under way has arrived."""
+    """Cached bytes once pending read-ahead has arrived."""
     before, now = -1, files.bytes()
     while now != before:
         time.sleep(0.002)
@@ -122,7 +121,7 @@ def is_sharded(document):
 
 @cache
 def array_layout(array):
-    """Extents of shard and chunk, and where the index is, of a three-dimensional sharded array."""
+    """Extents of shard and chunk and the location of the index, of a 3-D sharded array."""
     metadata = json.loads((array / "zarr.json").read_bytes())
     sharding = metadata["codecs"][0]["configuration"]
     shard = metadata["chunk_grid"]["configuration"]["chunk_shape"]
@@ -131,15 +130,14 @@ def array_layout(array):
 
 @cache
 def shard_lengths(array, shard):
-    """Encoded bytes of each chunk of a shard, 0 for those that are not stored."""
+    """Encoded bytes of each chunk of a shard, 0 for chunks that are not stored."""
     extents, chunk, location = array_layout(array)
     grid = extents // chunk
     entry_bytes = 16 * int(grid.prod())
     try:
         with open(array / "c" / "/".join(map(str, shard)), "rb") as file:
-            file.seek(
-                *((0, os.SEEK_SET) if location == "start" else (-entry_bytes - 4, os.SEEK_END))
-            )
+            if location == "end":
+                file.seek(-entry_bytes - 4, os.SEEK_END)
             index = np.frombuffer(file.read(entry_bytes), "<u8").reshape(*grid, 2)
     except FileNotFoundError:
         return np.zeros(grid, np.int64)
@@ -147,7 +145,7 @@ def shard_lengths(array, shard):
 
 
 def encoded_bytes(array, start, size):
-    """Encoded bytes of all the chunks that the patch meets."""
+    """Encoded bytes of all chunks that the patch intersects."""
     extents, chunk, _ = array_layout(array)
     first, last = np.array(start) // chunk, (np.array(start) + size - 1) // chunk
     grid = extents // chunk
@@ -155,9 +153,6 @@ def encoded_bytes(array, start, size):
     for shard in np.ndindex(*(last // grid - first // grid + 1)):
         shard = tuple(int(n) for n in first // grid + shard)
         low, high = np.maximum(first - shard * grid, 0), np.minimum(last - shard * grid, grid - 1)
-        total += int(
-            shard_lengths(array, shard)[
-                tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))
-            ].sum()
-        )
+        inside = tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))
+        total += int(shard_lengths(array, shard)[inside].sum())
     return total

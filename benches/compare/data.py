@@ -1,8 +1,7 @@
-"""Volumes to read from: deterministic synthetic ones and a real one, made once under the data
-folder.
+"""The volumes that are read: synthetic ones and a real one, made once in the data folder.
 
-A volume is a pair of files: `NAME.npy`, which is the truth that every patch is compared with, and
-`NAME.nii`, from which Voxquarry and nibabel start. Axes are (z, y, x), x fastest.
+A volume is a pair of files: every patch is compared with `volume.npy`; Voxquarry and nibabel start
+from `volume.nii`. Axes are (z, y, x), x fastest.
 """
 
 import gzip
@@ -15,15 +14,14 @@ import nibabel
 import numpy as np
 from scipy import ndimage
 
-# Part of every volume's folder name: raise it when a generator changes, so that no run reads voxels
-# of an older one.
+# Part of every volume's folder name; raise it when a generator changes, so that volumes are remade.
 GENERATION = 1
 QUICK = (256, 256, 256)
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume on disk; `folder` holds it and, beside it, what the systems make of it."""
+    """A volume on disk; `folder` also holds the stores that the systems make of it."""
 
     name: str
     folder: Path
@@ -47,13 +45,14 @@ class Volume:
         return int(np.prod(self.shape)) * self.voxel_bytes
 
     def voxels(self):
-        """The truth, mapped."""
+        """The voxels, memory-mapped."""
         return np.load(self.npy, mmap_mode="r")
 
 
 class Frame:
-    """Coordinates and random fields on the planes `z0 … z1` of a volume; any slab of a volume comes
-    out the same.
+    """Coordinates and random fields on the planes `z0 … z1` of a volume.
+
+    They do not depend on how the volume is cut into slabs.
     """
 
     def __init__(self, shape, z0, z1):
@@ -79,9 +78,7 @@ class Frame:
         return knots
 
     def noise(self, seed, sigma):
-        """Noise of unit variance, blurred within a plane by `sigma` voxels as a scanner's
-        reconstruction kernel does.
-        """
+        """Noise of unit variance, blurred in-plane by `sigma` voxels like a scanner's kernel."""
         white = np.random.default_rng([seed, self.z0]).standard_normal(
             (len(self.planes), *self.shape[1:]), dtype=np.float32
         )
@@ -90,8 +87,9 @@ class Frame:
 
 
 def ct_hounsfield(frame):
-    """Tissue, lung, bone and air with scanner-like noise, in Hounsfield units; compresses as a
-    chest CT does.
+    """Tissue, lung, bone and air with scanner-like noise, in Hounsfield units.
+
+    It compresses like a chest CT.
     """
     x, y, z = frame.x, frame.y, frame.z
     scale = frame.shape[2] / 512
@@ -122,16 +120,14 @@ def ct(frame):
 
 
 def ct_normalised(frame):
-    """The CT as nnU-Net stores it: resampled (here by a fraction of a voxel along x), z-scored,
-    float32.
-    """
+    """The CT as nnU-Net stores it: resampled (here by a fraction of a voxel in x), z-scored."""
     hu = np.rint(ct_hounsfield(frame)).astype(np.float32)
     resampled = hu * np.float32(0.63) + np.roll(hu, -1, axis=2) * np.float32(0.37)
     return (np.clip(resampled, -970, 1090) - np.float32(-158.6)) / np.float32(324.7)
 
 
 def electron_microscopy(frame):
-    """Dark membranes around cells, textured cytoplasm and shot noise; no plane of it is flat."""
+    """Dark membranes around cells, textured cytoplasm and shot noise; no plane is constant."""
     membranes = np.abs(frame.smooth(21, 24)) < 0.07
     membranes |= np.abs(frame.smooth(22, 10)) < 0.05
     grey = 150 + 9 * frame.smooth(23, 30) + 5 * frame.smooth(24, 4)
@@ -140,7 +136,7 @@ def electron_microscopy(frame):
 
 
 def label_map(frame):
-    """A few hundred connected blobs of some twenty labels in a background of zeros."""
+    """A few hundred connected blobs with about twenty labels on a background of zeros."""
     field = frame.smooth(31, 40) + 0.25 * frame.smooth(32, 9)
     kind = np.digitize(frame.smooth(33, 90), np.linspace(-1.5, 1.5, 20))
     return np.where(field > 0.45, kind + 1, 0).astype(np.uint16)
@@ -164,7 +160,7 @@ TITLES = {
 
 
 def volume(name, data, quick, say):
-    """The volume `name` under the folder `data`; made if it is not there."""
+    """The volume `name` in the folder `data`; made if it does not exist."""
     folder = data / f"{name}-{'quick' if quick else 'full'}-{GENERATION}"
     ready = folder / "ready"
     if not ready.exists():
@@ -196,14 +192,12 @@ def save(folder, voxels):
 
 
 def _save_nifti(folder, voxels):
-    # NIfTI is x fastest as we are: the transposed view is the same bytes in Fortran order.
+    # x is fastest in NIfTI too: the transposed view has the same bytes in Fortran order.
     nibabel.save(nibabel.Nifti1Image(voxels.T, np.eye(4)), folder / "volume.nii")
 
 
 def real_volume(data):
-    """The Colin 27 head (`ch2better`) of Debian's mricron-data: installed, or unpacked from the
-    package.
-    """
+    """The Colin 27 head (`ch2better`) of Debian's package mricron-data, downloaded if necessary."""
     relative = Path("usr/share/mricron/templates/ch2better.nii.gz")
     path = Path("/") / relative
     if not path.exists():
@@ -226,6 +220,6 @@ def real_volume(data):
 
 
 def gzip_copy(source, target):
-    """`source` gzipped as scanners' exports are, level 6."""
+    """Compresses `source` with gzip at level 6."""
     with open(source, "rb") as plain, gzip.open(target, "wb", 6) as packed:
         shutil.copyfileobj(plain, packed, 1 << 20)

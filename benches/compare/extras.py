@@ -1,6 +1,4 @@
-"""Figures that are no race: the price of a call, opening a volume of 4 TiB, and what the cache
-costs where it cannot help.
-"""
+"""Single measurements: the cost of a call, opening a volume of 4 TiB, and the cost of the cache."""
 
 import json
 import os
@@ -24,11 +22,11 @@ HUGE_SHAPE = (32768, 8192, 8192)
 
 
 def call_microseconds(volume, patch, rounds):
-    """Per codec, the time of reading a single voxel: of `none` it is the call and nothing else, of
-    the others a block's decoding too.
+    """For each codec, the time to read one voxel: with `none` the call alone, with the others also
+    the decoding of a block.
     """
     first, _ = protocol.cores()
-    figures = {}
+    found = {}
     for system in (
         kind(volume, patch) for kind in (systems_voxquarry.Uncompressed, systems_voxquarry.Fast)
     ):
@@ -37,16 +35,16 @@ def call_microseconds(volume, patch, rounds):
             worker.receive()
             start = tuple(n // 2 for n in volume.shape)
             worker.ask("tiny", start, CALLS // 10)
-            figures[system.codec] = [
+            found[system.codec] = [
                 worker.ask("tiny", start, CALLS) / CALLS * 1e6 for _ in range(rounds)
             ]
         finally:
             worker.close()
-    return figures
+    return found
 
 
 def cache_race(volume, patch, rounds, seconds, say):
-    """Random reads of a volume four times the cache, beside the same reads without a cache."""
+    """Random reads of a volume four times the cache, and the same reads without a cache."""
     plain = protocol.one_thread(systems_voxquarry.Fast(volume, patch))
     cached = protocol.one_thread(systems_voxquarry.FastCached(volume, patch))
     protocol.warm([plain.system])
@@ -55,9 +53,9 @@ def cache_race(volume, patch, rounds, seconds, say):
     return plain, cached
 
 
-# Run in a process of its own, so that nothing else has been loaded or cached; prints milliseconds
-# and KiB. The peak is the kernel's VmHWM: getrusage's survives an exec, so that it would show the
-# memory of the process that started this one.
+# Runs in a separate process, in which nothing else has been loaded or cached; prints milliseconds
+# and KiB. The peak is the kernel's VmHWM, because getrusage's survives an exec and would show the
+# memory of the parent process.
 OPENING = """
 import sys, time
 import numpy, voxquarry
@@ -75,7 +73,7 @@ print((opened - begin) * 1e3, (done - opened) * 1e3, before, after, peak())
 
 
 def opening(volume, patch, folder, rounds, say):
-    """Opens a volume of 4 TiB, all of whose 65,536 shard files are there but hold no chunk."""
+    """Opens a volume of 4 TiB whose 65,536 shard files exist but contain no chunk."""
     say("laying out a volume of 4 TiB in 65,536 empty shards")
     source = systems_voxquarry.Fast(volume, patch).folder / "store"
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
@@ -100,9 +98,7 @@ def opening(volume, patch, folder, rounds, say):
 
 
 def lay_out_huge(source, store):
-    """The metadata of the store `source`, stretched, with a link to one empty shard in every place
-    of the grid.
-    """
+    """Copies the metadata of `source` with a larger shape; every shard links to an empty one."""
     grid = [n // s for n, s in zip(HUGE_SHAPE, HUGE_SHARD, strict=True)]
     volume = Path("subject") / "volume"
     for part in (Path(), Path("subject"), volume, volume / "0"):
@@ -132,7 +128,7 @@ def lay_out_huge(source, store):
             row = store / volume / "0" / "c" / str(z) / str(y)
             row.mkdir(parents=True)
             for x in range(grid[2]):
-                # One file per plane of shards: file systems bound the links of a file.
+                # One file for each plane of shards: file systems limit the links to a file.
                 if original is None:
                     original = row / str(x)
                     original.write_bytes(shard)

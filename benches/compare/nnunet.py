@@ -1,8 +1,6 @@
-"""nnU-Net's rule for Blosc2 chunks and blocks, executed from the released wheel, not copied from
-it.
+"""nnU-Net's rule for Blosc2 chunks and blocks, run from the released wheel instead of a copy.
 
-Of the module that defines it only the functions that are asked for are run: the rest of nnU-Net
-needs torch.
+Only the functions that implement it are executed, because the rest of nnU-Net needs torch.
 """
 
 import ast
@@ -25,9 +23,7 @@ MODULE = "nnunetv2/training/dataloading/nnunet_dataset.py"
 
 @cache
 def rules(data):
-    """`(version, comp_blosc2_params, select_filter)` of the wheel kept under the folder `data`,
-    fetched if it is not there.
-    """
+    """`(version, comp_blosc2_params, select_filter)` of the wheel, downloaded into `data` once."""
     folder = Path(data) / "nnunetv2"
     if not any(folder.glob("nnunetv2-*.whl")):
         command = [

@@ -1,8 +1,8 @@
-"""How it is measured: the same patches for all, warm or evicted, in rounds A B C A B C …, compared
-with the truth on the way.
+"""The measuring protocol: all systems read the same patches, in rounds A B C A B C ….
 
-The machine's speed drifts from minute to minute, so figures of different rounds are never divided:
-a ratio is the median of the ratios of each round, given with the least and the greatest of them.
+The machine's speed drifts from minute to minute, so numbers of different rounds are never divided:
+a ratio is the median of the ratios within each round, given with the least and the greatest.
+Patches are compared with the volume before the first round and after every round.
 """
 
 import os
@@ -20,15 +20,16 @@ CHECKED_EACH_ROUND = 2
 
 
 def cores():
-    """The first two cores of those that we may use; twice the same one if there is but one."""
+    """The first two cores that this process may use; the same one twice if there is only one."""
     ours = sorted(os.sched_getaffinity(0))
     return ours[0], ours[1 % len(ours)]
 
 
 @dataclass
 class Contestant:
-    """A system, run in a certain way: `lanes` are its processes, each with its cores, its threads
-    and its callers.
+    """A system run in a certain way.
+
+    `lanes` are its processes, each with its cores, its number of threads and of callers.
     """
 
     system: object
@@ -59,7 +60,7 @@ def two_threads(system):
 
 
 def two_callers(system):
-    """Two Python threads, a patch each; only a library that lets go of the GIL gains from it."""
+    """Two Python threads, a patch each; only a library that releases the GIL gains from them."""
     return Contestant(system, "2 Python threads", ((set(cores()), 1, 2),))
 
 
@@ -94,7 +95,7 @@ class Lanes:
             raise
 
     def ask(self, command, starts):
-        """The answers of all lanes, which take the starts in turn and work at the same time."""
+        """The answers of all lanes, which share the starts and work at the same time."""
         n = len(self.workers)
         for k, worker in enumerate(self.workers):
             worker.send(command, starts[k::n])
@@ -112,8 +113,8 @@ class Lanes:
 def race(contestants, starts, rounds, seconds, say):
     """Runs all contestants in turn, `rounds` times, about `seconds` each; fills in their rates.
 
-    The count of patches is settled once per contestant, by passes over the first of `starts` until
-    one takes long enough; so when the rounds begin, everything that they read has been read before.
+    Passes over the first of `starts` determine how many patches a contestant reads in a round, so
+    when the rounds begin, everything that they read has been read before.
     """
     running = {}
     try:
@@ -162,18 +163,15 @@ def _fail(contestant, error, say):
 
 
 def median_ratio(rates, reference):
-    """Median, least and greatest of the ratios of the rounds that both were in; None if there is
-    none.
-    """
+    """Median, least and greatest ratio of the rounds that both took part in; None without any."""
     ratios = [a / b for a, b in zip(rates, reference, strict=False)]
     return (statistics.median(ratios), min(ratios), max(ratios)) if ratios else None
 
 
 def race_cold(contestants, starts, rounds, patches, say):
-    """As `race`, each patch after its files were evicted; a round takes the same `patches` new
-    patches from everyone.
+    """Like `race`, but files are evicted before each patch; each round has `patches` new patches.
 
-    Returns the rows of `cold.run` per contestant's name, a list per round.
+    Returns the rows of `cold.run` for each contestant's name, a list for each round.
     """
     running, rows = {}, {contestant.name: [] for contestant in contestants}
     try:
@@ -181,8 +179,7 @@ def race_cold(contestants, starts, rounds, patches, say):
             try:
                 running[id(contestant)] = lanes = Lanes(contestant)
                 lanes.ask("check", starts[:2])
-                # Evicts, so that no pages stay mapped here which another contestant over the same
-                # files would find.
+                # Evicts, so that no pages stay mapped for another contestant over the same files.
                 lanes.ask("cold", [])
             except RuntimeError as error:
                 _fail(contestant, error, say)

@@ -1,4 +1,4 @@
-"""What a run leaves behind: a JSON record with every round, the tables in Markdown, a plot."""
+"""The results of a run: a JSON record with every round, tables in Markdown and a plot."""
 
 import json
 import statistics
@@ -8,7 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from . import circumstances, data, targets
+from . import data, machine, targets
 from .protocol import median_ratio
 
 PACKAGES = (
@@ -28,7 +28,7 @@ PACKAGES = (
 
 def new_record(arguments, nnunet_version):
     return {
-        **circumstances.of_run(PACKAGES, {"nnunetv2": nnunet_version}),
+        **machine.conditions(PACKAGES, {"nnunetv2": nnunet_version}),
         "arguments": arguments,
         "complete": False,
         "warm": [],
@@ -37,9 +37,7 @@ def new_record(arguments, nnunet_version):
 
 
 def save(record, folder):
-    """Writes `record.json`, `tables.md` and `plot.png`; a run that was cut short is saved as far as
-    it came.
-    """
+    """Writes `record.json`, `tables.md` and `plot.png`, also of an incomplete run."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "record.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     (folder / "tables.md").write_text(markdown(record))
@@ -48,7 +46,7 @@ def save(record, folder):
 
 
 def markdown(record):
-    lines = ["# Voxquarry beside its peers", "", *_preamble(record)]
+    lines = ["# Voxquarry and other systems", "", *_preamble(record)]
     verdicts = targets.verdicts(record)
     if verdicts:
         lines += ["## Targets", "", "| figure | found | wanted | met |", "|---|---|---|---|"]
@@ -77,11 +75,11 @@ def markdown(record):
 
 def _preamble(record):
     return [
-        circumstances.sentence(record),
+        machine.sentence(record),
         "",
         "Patches per second are medians over the rounds; a ratio is the median of the ratios within"
         " each round (least–greatest).",
-        "Two threads of ours are divided by two processes of the others.",
+        "Voxquarry with two threads is compared with two processes of the others.",
         "",
     ]
 
@@ -175,9 +173,7 @@ def _show(ratio):
 
 
 def plot(record, path):
-    """One panel per patch size of the int16 volume (or the first volume there is): patches per
-    second, one thread, warm.
-    """
+    """Plots patches per second, one thread, warm: a panel for each patch size of one volume."""
     volume = next((cell["volume"] for cell in record["warm"]), None)
     cells = [cell for cell in record["warm"] if cell["volume"] == volume][:3]
     if not cells:

@@ -1,6 +1,4 @@
-"""What a system under comparison has to say about itself; the systems are in the modules
-`systems_*`.
-"""
+"""The interface of a system under comparison; the systems are in the modules `systems_*`."""
 
 import json
 import shutil
@@ -10,22 +8,22 @@ from pathlib import Path
 
 
 class Unavailable(Exception):
-    """The system cannot take part: not installed, or not made for this volume."""
+    """The system cannot take part: it is not installed, or does not support this volume."""
 
 
 class System(ABC):
-    """A way to keep a volume on disk and to read patches out of it.
+    """A way to keep a volume on disk and to read patches from it.
 
-    `name` is the row of the table. An instance belongs to one volume and one patch size; it is made
-    anew in every process.
+    `name` is the row of the table. An instance belongs to one volume and one patch size; every
+    process creates its own.
     """
 
     name: str
-    # The layout on disk follows the patch size, so that every patch size has a store of its own.
+    # The layout on disk depends on the patch size, so every patch size has its own store.
     layout_follows_patch = False
-    # A patch takes so long that only two rounds of a single patch are measured.
+    # Reading is so slow that only two rounds of a single patch are measured.
     slow = False
-    # Others that read the same bytes name the same store.
+    # Systems that read the same bytes share a store.
     store: str
 
     def __init__(self, volume, patch):
@@ -34,14 +32,12 @@ class System(ABC):
 
     @property
     def folder(self) -> Path:
-        """Where this system's files are."""
+        """The folder with this system's files."""
         part = "x".join(map(str, self.patch)) if self.layout_follows_patch else "any"
         return self.volume.folder / "stores" / self.store / part
 
     def recipe(self) -> dict:
-        """What the bytes on disk depend on beside the volume; a store with another recipe is made
-        anew.
-        """
+        """What the bytes on disk depend on besides the volume; a change makes a new store."""
         return {}
 
     @abstractmethod
@@ -54,12 +50,10 @@ class System(ABC):
 
     @abstractmethod
     def read(self, start, size, out):
-        """One patch: in `out`, or in an array of the library's own where it cannot write into the
-        caller's.
-        """
+        """Reads one patch into `out`, or into a new array if the library can only return that."""
 
     def run(self, starts, size, out):
-        """Reads a patch at each of `starts`; the seconds it took."""
+        """Reads a patch at each of `starts`; returns the seconds."""
         read = self.read
         begin = time.perf_counter()
         for start in starts:
@@ -67,15 +61,13 @@ class System(ABC):
         return time.perf_counter() - begin
 
     def data_files(self):
-        """The files that hold voxels; what a cold read must find evicted."""
+        """The files with voxels, which are evicted before a cold read."""
         return sorted(
             path for path in self.folder.rglob("*") if path.is_file() and path.name != "recipe.json"
         )
 
     def prepare(self, say):
-        """Writes the store if it is not there, or was made otherwise; the seconds of writing, or
-        those noted when it was.
-        """
+        """Writes the store unless one with this recipe exists; returns the seconds it took."""
         marker = self.folder / "recipe.json"
         recipe = {"store": self.store, **self.recipe()}
         if marker.exists():

@@ -1,6 +1,4 @@
-"""Blosc2 as nnU-Net keeps its training cases: its layout rule, its filter trial, its way of
-opening; and zstd in the same layout.
-"""
+"""Blosc2 as nnU-Net keeps its training cases, and zstd in the same layout."""
 
 import blosc2
 import numpy as np
@@ -10,8 +8,9 @@ from .system import System, box
 
 
 def write_case(voxels, patch, path, data, codec=blosc2.Codec.LZ4HC, level=5):
-    """Writes `voxels`, `(z, y, x)`, as nnU-Net writes the image of a case; its rule comes from the
-    wheel under the folder `data`.
+    """Writes `voxels`, `(z, y, x)`, as nnU-Net writes the image of a case.
+
+    The rule comes from the wheel in the folder `data`.
     """
     _, layout, select_filter = nnunet.rules(data)
     case = voxels[None]
@@ -66,7 +65,7 @@ class NnUNetZstd(NnUNet):
 
 
 class NnUNetUnmapped(NnUNet):
-    """The same file read with positioned reads: what a cold disk prefers."""
+    """The same file with positioned reads, which are faster on a cold disk."""
 
     name = "blosc2, nnU-Net's layout, no mmap"
 

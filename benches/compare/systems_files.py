@@ -1,4 +1,4 @@
-"""numpy's memory map, webKnossos' wkw, HDF5, and what people do with NIfTI files."""
+"""numpy's memory map, webKnossos' wkw, HDF5, and common ways to read NIfTI files."""
 
 import shutil
 
@@ -13,7 +13,7 @@ from .system import System, box
 
 
 class Memmap(System):
-    """Uncompressed: a patch is copied out of the map into a buffer that is used again and again."""
+    """Uncompressed: a patch is copied from the map into a buffer that is reused."""
 
     name = "numpy memmap, uncompressed"
     store = "numpy"
@@ -42,8 +42,8 @@ class Wkw(System):
         header = wkw.Header(voxels.dtype.type, block_len=32, file_len=32)
         with wkw.Dataset.create(str(plain), header) as dataset:
             dataset.write((0, 0, 0), np.asfortranarray(voxels.T))
-            # Only whole files can be written compressed, so they are compressed afterwards, as
-            # webKnossos' own tools do.
+            # Only whole files can be written compressed, so they are compressed afterwards, as in
+            # webKnossos' own tools.
             dataset.compress(str(folder / "dataset"), compress_files=True)
         shutil.rmtree(plain)
 
@@ -113,7 +113,7 @@ class NiftiSlicing(System):
 
 
 class GzipSlicing(System):
-    """nibabel over a seekable gzip reader; the index is built before anything is timed."""
+    """nibabel over a seekable gzip reader; building its index is not timed."""
 
     name = "nibabel, indexed_gzip"
     store = "nifti-gz"
@@ -137,9 +137,7 @@ class GzipSlicing(System):
 
 
 class GzipLoading(System):
-    """The whole file for every patch: TorchIO's and MONAI's way without a cache, here nibabel's
-    loader and a crop.
-    """
+    """Loads the whole file with nibabel and crops, as TorchIO and MONAI do without a cache."""
 
     name = "nibabel, full load of .nii.gz"
     store = "nifti-gz"

@@ -1,4 +1,4 @@
-"""Voxquarry's three codecs, and the variants that answer for its cache and its threads."""
+"""Voxquarry's three codecs, and a variant with a cache."""
 
 import hashlib
 
@@ -8,7 +8,7 @@ from .system import System
 
 
 def library_digest():
-    """Names the library that wrote a store: stores of an older one are never measured."""
+    """Identifies the library that wrote a store, so that stores of an older one are rewritten."""
     with open(voxquarry._native.__file__, "rb") as library:
         return hashlib.file_digest(library, "sha256").hexdigest()
 
@@ -16,7 +16,7 @@ def library_digest():
 class Voxquarry(System):
     codec = "fast"
     layout_follows_patch = True
-    # Every patch is decoded anew; the cache has a measurement of its own.
+    # Every patch is decoded; the cache is measured separately.
     cache_bytes = 0
 
     @property
@@ -60,7 +60,7 @@ class Uncompressed(Voxquarry):
 
 
 class FastCached(Fast):
-    """A cache of a quarter of the volume, under reads at random over all of it."""
+    """With a cache of a quarter of the volume, which is read at random."""
 
     name = "voxquarry fast, cache of a quarter"
 

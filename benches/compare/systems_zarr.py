@@ -1,5 +1,6 @@
-"""General Zarr v3 readers, all over one array: shards of 256³, inner chunks of 32³, Blosc with LZ4
-and byte shuffle.
+"""General Zarr v3 readers.
+
+All read one array: shards of 256³, inner chunks of 32³, Blosc with LZ4 and byte shuffle.
 """
 
 import shutil
@@ -84,14 +85,14 @@ class TensorStore(SharedArray):
 
 
 class TensorStoreCached(TensorStore):
-    """With a cache of decoded chunks; on volumes that fit, a warm round reads from it alone."""
+    """With a cache of decoded chunks; a warm round of a volume that fits reads only from it."""
 
     name = "tensorstore, 1 GiB cache"
     cache_bytes = 1 << 30
 
 
 class TensorStoreParallel(TensorStore):
-    """As many file reads in flight as tensorstore likes: what a cold disk prefers."""
+    """With up to 32 file reads in flight, which is faster on a cold disk."""
 
     name = "tensorstore, 32 reads in flight"
 
@@ -119,7 +120,7 @@ class ZarrPython(SharedArray):
 
 
 class ZarrPythonPlain(ZarrPython):
-    """Without shards, of 64³: fewer and larger chunks suit its price per chunk, at a file each."""
+    """Chunks of 64³ without shards: fewer and larger chunks, because each one is expensive."""
 
     name = "zarr-python, 64³"
     store = "zarr-plain"
@@ -149,15 +150,13 @@ class ZarrsPython(ZarrPython):
 
 
 class ZarrsCrate(SharedArray):
-    """The zarrs crate in a program of its own that times itself; see `zarrs/src/main.rs` for what
-    is said over the pipe.
-    """
+    """The zarrs crate in a program that times itself; `zarrs/src/main.rs` has its protocol."""
 
     name = "zarrs crate"
 
     def prepare(self, say):
         if shutil.which("cargo") is None:
-            raise Unavailable("no cargo to build the reader over the zarrs crate with")
+            raise Unavailable("no cargo to build the reader of the zarrs crate")
         command = ["cargo", "build", "--release", "--locked", "--quiet", "--target-dir", str(BUILT)]
         subprocess.run(command, cwd=RUST_READER, check=True)
         return super().prepare(say)

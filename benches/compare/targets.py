@@ -1,4 +1,4 @@
-"""What the reading engine is held to, compared with what a run found."""
+"""The targets of the reading engine, and whether a run met them."""
 
 import statistics
 from dataclasses import dataclass
@@ -11,11 +11,10 @@ MEMMAP = "numpy memmap, uncompressed"
 CUBES = ("64×64×64", "96×96×96", "128×128×128")
 LIKEWISE = "96×96×96"
 
-# Voxquarry's ways of using two cores for patches, as a user may: share each patch, or read two at a
-# time.
+# Two ways to use two cores with Voxquarry: share each patch, or read two patches at a time.
 TWO = ("2 threads", "2 Python threads")
 
-# Ours, theirs, our ways and their way of running, at least.
+# Our systems, theirs, our ways of running, theirs, and the least ratio.
 WARM = (
     ((FAST,), (BLOSC2,), ("1 thread",), "1 thread", 2.5),
     ((FAST,), (BLOSC2,), TWO, "2 processes", 2.3),
@@ -37,7 +36,7 @@ class Verdict:
 
 
 def verdicts(record):
-    """Every target of which the record has the figures."""
+    """All targets for which the record has measurements."""
     cells = {(cell["volume"], cell["patch"]): cell for cell in record["warm"]}
     found = []
     for patch in CUBES:

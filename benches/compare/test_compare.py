@@ -1,6 +1,4 @@
-"""Tests of the measuring itself: `python -m unittest benches.compare.test_compare`, from the
-project's root.
-"""
+"""Tests of the benchmarks: `python -m unittest benches.compare.test_compare`, from the root."""
 
 import tempfile
 import unittest
@@ -17,7 +15,7 @@ PATCH = (20, 33, 40)
 
 
 class Shifted(Memmap):
-    """Reads the patch beside the one asked for."""
+    """Reads a neighbour of the requested patch."""
 
     name = "shifted"
 
@@ -52,7 +50,7 @@ class Measuring(unittest.TestCase):
         right, wrong = contestants
         self.assertIsNone(right.failure)
         self.assertEqual(len(right.rates), 2)
-        self.assertIn("read other voxels", wrong.failure)
+        self.assertIn("read wrong voxels", wrong.failure)
         self.assertEqual(wrong.rates, [])
 
     def test_positions_stay_inside_and_are_the_same_again(self):
@@ -63,8 +61,7 @@ class Measuring(unittest.TestCase):
 
     def test_encoded_bytes_are_those_of_the_chunks_that_are_met(self):
         system = self.prepared(TensorStore)
-        # The first 32 planes are fill and take nothing; the planes behind them are noise in every
-        # chunk.
+        # The first 32 planes have the fill value and take no space; the others are noise.
         self.assertEqual(cold.encoded_bytes(system.array, (0, 0, 0), (32, 300, 90)), 0)
         whole = cold.encoded_bytes(system.array, (0, 0, 0), self.voxels.shape)
         index_bytes = 2 * (16 * 8**3 + 4)

@@ -1,8 +1,7 @@
-"""A process that holds one system open and does what the other end of its pipes asks: check, run,
-cold.
+"""A process that keeps one system open and runs commands from a pipe: check, run, cold.
 
-Every system lives in processes of its own, so that no library's threads, locks or settings meet
-another's. A worker inherits its cores from the parent before any library is loaded. Standard output
+Every system has its own processes, so that threads, locks and settings of libraries do not
+interfere. A worker inherits its cores from the parent before any library is loaded. Standard output
 carries pickled answers; what libraries print goes to standard error.
 """
 
@@ -19,7 +18,7 @@ import numpy as np
 
 
 class Worker:
-    """The parent's handle; the first answer to receive is that the system is open."""
+    """The parent's handle; the first answer says that the system is open."""
 
     def __init__(self, system, cpus, threads=1, callers=1):
         mine = os.sched_getaffinity(0)
@@ -32,12 +31,12 @@ class Worker:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "benches.compare.worker"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **limits},
-                # Ctrl-C is the parent's to handle; a worker ends when its commands do.
+                # The parent handles Ctrl-C; a worker ends when its input does.
                 start_new_session=True,
             )  # fmt: skip
         finally:
             os.sched_setaffinity(0, mine)
-        # The class travels by name, so that its library is loaded in the worker.
+        # The class is pickled by name, so its library is loaded in the worker.
         self.send("open", type(system), system.volume, system.patch, threads, callers)
 
     def send(self, *command):
@@ -45,13 +44,13 @@ class Worker:
             pickle.dump(command, self.process.stdin)
             self.process.stdin.flush()
         except BrokenPipeError as error:
-            raise RuntimeError("a worker has died; its complaint is above") from error
+            raise RuntimeError("a worker has died; its error is above") from error
 
     def receive(self):
         try:
             ok, answer = pickle.load(self.process.stdout)
         except EOFError as error:
-            raise RuntimeError("a worker has died; its complaint is above") from error
+            raise RuntimeError("a worker has died; its error is above") from error
         if not ok:
             raise RuntimeError(answer)
         return answer
@@ -92,9 +91,7 @@ class Server:
             found = caller.read(start, self.size, out)
             wanted = self.truth[box(start, self.size)]
             if found.dtype != wanted.dtype or not np.array_equal(found, wanted):
-                raise RuntimeError(
-                    f"{caller.name} read other voxels at {start} than the volume has"
-                )
+                raise RuntimeError(f"{caller.name} read wrong voxels at {start}")
 
     def run(self, starts):
         """Seconds for all of `starts`, shared among the callers."""

@@ -1,3 +1,1 @@
-"""Training and inference as a whole, beside the field's: each part is a module here with
-`measure(data, quick, say)`.
-"""
+"""Benchmarks of training and inference: each part is a module with `measure(data, quick, say)`."""

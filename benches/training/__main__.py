@@ -1,9 +1,9 @@
-"""Training and inference beside the peers: `python -m benches.training`, from the project's root,
-in the environment of torch.
+"""Compares training and inference with other libraries: `python -m benches.training`.
 
-A part is a module of this folder with `measure(data, quick, say)`. It gets the folder where volumes
-and stores are kept, whether this is a smoke run, and `say(text)` for progress; it returns its
-record, a dictionary for JSON, and a list of `benches.compare.targets.Verdict`.
+It runs from the project's root, in the environment with torch. A part is a module of this folder
+with `measure(data, quick, say)`. It gets the folder for volumes and stores, whether this is a smoke
+run, and `say(text)` for progress. It returns its record, a dictionary for JSON, and a list of
+`benches.compare.targets.Verdict`.
 """
 
 import argparse
@@ -15,11 +15,11 @@ import traceback
 from importlib.util import find_spec
 from pathlib import Path
 
-from benches.compare import circumstances
+from benches.compare import machine
 
 from . import report
 
-# Those that are there take part.
+# The parts that exist.
 PARTS = tuple(
     name
     for name in ("sampling", "queueing", "endtoend", "aggregation")
@@ -70,7 +70,7 @@ class Run:
     def __init__(self, arguments):
         self.arguments = arguments
         self.began = time.monotonic()
-        # Parts that this run leaves out stay as an earlier one found them.
+        # Parts that are not run keep their earlier results.
         self.record = report.load(arguments.results)
         self.complete = False
 
@@ -81,10 +81,10 @@ class Run:
         failed = False
         for name in self.arguments.part:
             self.say(name)
-            part, began = circumstances.of_run(PACKAGES, {}), time.monotonic()
+            part, began = machine.conditions(PACKAGES, {}), time.monotonic()
             try:
                 part |= {**self.part(name), "complete": True}
-            except Exception:  # Whatever a part raises: the others are still worth measuring.
+            except Exception:  # Whatever one part raises, the others are measured.
                 failed = True
                 part |= {
                     "record": {},

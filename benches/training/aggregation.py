@@ -1,8 +1,8 @@
-"""Overlapping answers become one volume: Voxquarry beside TorchIO and MONAI, in time and memory.
+"""Time and memory of blending overlapping patches: Voxquarry, TorchIO and MONAI.
 
-Everyone reads the same patches through `Volume.read_batch` from one store, answers with them as
-they are, and blends; the time runs from the first read to the finished result, of which planes are
-compared with the volume. A contestant is a process for each round.
+All read the same patches with `Volume.read_batch` from one store, take them as the model's answers,
+and blend them. The time runs from the first read to the finished result, some planes of which are
+compared with the volume. Every contestant has a new process in each round.
 """
 
 import json
@@ -26,7 +26,7 @@ SHAPE, QUICK_SHAPE = (1024, 512, 512), (256, 192, 192)
 MEMORY = "288MiB"
 CLASSES = 104
 BATCH = 4
-# Of 16 GiB. A layer of patches is four times that of `SHAPE`: more of it lies in scratch files.
+# 16 GiB. A layer of patches is four times that of `SHAPE`, so more of it is in scratch files.
 HUGE_SHAPE, HUGE_QUICK_SHAPE = (4096, 1024, 1024), (256, 160, 160)
 HUGE_MEMORY, HUGE_QUICK_MEMORY = "128MiB", "8MiB"
 STORE, ARRAY, INFER = (
@@ -39,7 +39,7 @@ TORCHIO, MONAI, MONAI_WHOLE = (
     "MONAI, gaussian",
     "MONAI, gaussian, volume read at once",
 )
-# Ours, theirs, at least so many times as fast.
+# Ours, theirs, and the least ratio of their time to ours.
 TARGETS = (
     (STORE, TORCHIO, 2.0),
     (ARRAY, TORCHIO, 2.5),
@@ -52,7 +52,7 @@ TARGETS = (
 
 
 def measure(folder, quick, say):
-    """Rounds of everyone in turn, then labels of many classes."""
+    """Rounds of all contestants in turn, then labels of many classes and a huge result."""
     shape, patch, rounds = (QUICK_SHAPE, 48, QUICK_ROUNDS) if quick else (SHAPE, 96, ROUNDS)
     store = store_of(folder, shape, patch, data.ct_normalised, say)
     out = folder / "aggregation-out.zarr"
@@ -62,7 +62,7 @@ def measure(folder, quick, say):
     for _ in range(rounds):
         for name, row in rows.items():
             remove(out)
-            found, peak = alone(name, store, out, patch)
+            found, peak = run_alone(name, store, out, patch)
             row["seconds"].append(found["seconds"])
             row["peak anonymous MiB"].append(peak)
             row["patches"] = found["patches"]
@@ -147,10 +147,8 @@ def remove(store):
     subprocess.run(["rm", "-rf", str(store)], check=True)
 
 
-def alone(name, *arguments):
-    """What a contestant found in a process of its own, and the most anonymous memory that process
-    had, in MiB.
-    """
+def run_alone(name, *arguments):
+    """Runs a contestant in a new process; returns its result and peak anonymous memory in MiB."""
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe(duplex=False)
     process = context.Process(target=serve, args=(theirs, name, *arguments))
@@ -182,7 +180,7 @@ def blended(name, store, out, patch):
     seconds = time.perf_counter() - begun
     planes = range(0, volume.shape[0], 37)
     if not all(np.allclose(_plane(result, z), volume[z], rtol=1e-5, atol=1e-5) for z in planes):
-        raise RuntimeError(f"{name}: the result is not the volume that went in")
+        raise RuntimeError(f"{name}: the result is not the volume")
     return {"seconds": seconds, "patches": len(grid.locations(volume))}
 
 
@@ -191,7 +189,7 @@ def _plane(result, z):
     return np.asarray(result[z] if result.ndim == 3 else result[0, z])
 
 
-# Each returns what is timed; imports and what a user does once come before.
+# Each returns the function that is timed; imports and one-time preparations come before.
 def ours_stored(volume, grid, out):
     return lambda: ours(volume, grid, out)
 
@@ -225,27 +223,23 @@ def ours_inferred(volume, grid, out):
 
 
 def batches(volume, grid, shape=None, period=None):
-    """Everyone's patches, `(n, z, y, x)`; the same memory each time. Those of a larger `shape` are
-    found where the volume begins again.
+    """The patches, `(n, z, y, x)`, in a buffer that is reused.
+
+    A `shape` larger than the volume is read as if the volume repeated every `period` voxels.
     """
     starts = grid.locations(shape or volume)
     buffer = np.empty((BATCH, *grid.patch_size), volume.dtype)
     for n in range(0, len(starts), BATCH):
         some = starts[n : n + BATCH]
-        yield (
-            some,
-            volume.read_batch(
-                some % period if period else some, grid.patch_size, out=buffer[: len(some)]
-            ),
-        )
+        inside = some % period if period else some
+        yield some, volume.read_batch(inside, grid.patch_size, out=buffer[: len(some)])
 
 
 def torchio(volume, grid, out):
     import torch
     import torchio as tio
 
-    # A subject of the volume's shape without its memory; TorchIO's first axis is our first: names
-    # do not matter to it.
+    # A subject of the volume's shape that takes no memory; TorchIO does not care what we call axes.
     whole = torch.zeros(1).expand(1, *volume.shape)
     subject = tio.Subject(image=tio.ScalarImage(tensor=whole))
 
@@ -266,8 +260,8 @@ def monai(volume, grid, out):
     import torch
     from monai.inferers import sliding_window_inference
 
-    # It slides over a tensor of the volume's shape, of which it takes views; the patches come from
-    # the store.
+    # MONAI slides over a tensor of the volume's shape that takes no memory; patches come from the
+    # store.
     shape = torch.zeros(1).expand(1, 1, *volume.shape)
     buffer = np.empty(grid.patch_size, volume.dtype)
 
@@ -286,7 +280,7 @@ def monai_whole(volume, grid, out):
 
     def run():
         whole = torch.from_numpy(volume.read((0, 0, 0), volume.shape))[None, None]
-        # The answer is not the input itself, which MONAI would multiply in place.
+        # MONAI multiplies the model's answer in place.
         return sliding_window_inference(
             whole, grid.patch_size, BATCH, lambda x: x, 0.5, "gaussian"
         )[0]
@@ -305,16 +299,14 @@ BLENDERS = {
 
 
 def huge_of(folder, quick, say):
-    """A result far beyond memory, of patches that repeat a small volume: its memory, and that it is
-    right.
-    """
+    """Memory of a result much larger than RAM, whose patches repeat a small volume."""
     shape, patch, memory = (
         (HUGE_QUICK_SHAPE, 32, HUGE_QUICK_MEMORY) if quick else (HUGE_SHAPE, 96, HUGE_MEMORY)
     )
-    store = store_of(folder, (5 * patch,) * 3, patch, begun_again, say)
+    store = store_of(folder, (5 * patch,) * 3, patch, repeating, say)
     out = folder / "aggregation-huge.zarr"
     remove(out)
-    found, peak = alone("huge", store, out, patch, shape, memory)
+    found, peak = run_alone("huge", store, out, patch, shape, memory)
     stored = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     remove(out)
     gib = math.prod(shape) * 4 / 2**30
@@ -328,8 +320,8 @@ def huge_of(folder, quick, say):
     return row
 
 
-def begun_again(frame):
-    """A CT in whole Hounsfield units whose last fifth along every axis is its beginning again."""
+def repeating(frame):
+    """A CT in whole Hounsfield units whose last fifth along every axis repeats the first."""
     fifth = frame.shape[0] // 5
     period, z = 4 * fifth, frame.z0 % (4 * fifth)
     voxels = data.ct(data.Frame((period,) * 3, z, z + len(frame.planes))).astype(np.float32)
@@ -337,9 +329,7 @@ def begun_again(frame):
 
 
 def repeated(store, out, patch, shape, memory):
-    """Blends a volume that repeats the stored one: a patch that leaves it is found where it begins
-    again.
-    """
+    """Blends a volume that repeats the stored one."""
     volume = vq.open(store)["s"]["ct"]
     period = 4 * patch
     grid = vq.GridSampler(patch, overlap=patch // 2)
@@ -356,14 +346,12 @@ def repeated(store, out, patch, shape, memory):
         np.array_equal(result[z], volume[z % period][np.ix_(rows, columns)])
         for z in range(0, shape[0], 37)
     ):
-        raise RuntimeError("the result does not repeat the volume that went in")
+        raise RuntimeError("the result does not repeat the volume")
     return {"seconds": seconds, "patches": len(grid.locations(shape))}
 
 
 def labels_of(folder, quick, say):
-    """Argmax over many classes, whose sums are never there as a whole volume: its memory, and the
-    same in a quarter of a slab.
-    """
+    """Memory of argmax over many classes, with twice a slab of memory and with a quarter of one."""
     shape, patch = ((96, 64, 64), 32) if quick else ((192, 144, 144), 48)
     store = store_of(folder, shape, patch, classes, say)
     out = folder / "aggregation-labels.zarr"
@@ -371,7 +359,7 @@ def labels_of(folder, quick, say):
     row = {"classes": CLASSES, "volume": f"{shape}", "slab MiB": slab / 2**20}
     for key, memory in (("", 2 * slab), (" in a quarter", slab // 4)):
         remove(out)
-        found, peak = alone("labels", store, out, patch, memory)
+        found, peak = run_alone("labels", store, out, patch, memory)
         row["seconds" + key], row["peak anonymous MiB" + key] = found["seconds"], peak
         say(
             f"argmax of {CLASSES} classes{key}: {found['seconds']:.2f} s, {peak:.0f} MiB,"
@@ -390,11 +378,11 @@ def classes(frame):
 
 
 def labelled(store, out, patch, memory):
-    """A model that is most confident of the class that the voxel is."""
+    """Blends the answers of a model that is most confident of each voxel's own class."""
     volume = vq.open(store)["s"]["ct"]
     grid = vq.GridSampler(patch, overlap=patch // 2)
     number = np.arange(CLASSES, dtype=np.float32)[:, None, None, None]
-    # Of v·c − c²/2 the largest is at c = v.
+    # v·c − c²/2 has its maximum at c = v.
     answer = np.empty((CLASSES, *grid.patch_size), np.float32)
     begun = time.perf_counter()
     aggregator = vq.Aggregator(
@@ -417,7 +405,7 @@ def labelled(store, out, patch, memory):
 
 
 def _anonymous_mib(pid):
-    """Anonymous resident memory: what a process holds, without the pages of mapped files."""
+    """Anonymous resident memory: a process's memory without the pages of mapped files."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

@@ -1,10 +1,9 @@
-"""Random patches of four subjects, from the files to tensors in batches: Voxquarry's queue beside
-what TorchIO, MONAI and nnU-Net train from.
+"""Random patches from files to batches of tensors: Voxquarry, TorchIO, MONAI and nnU-Net.
 
-Every loader lives in a process of its own, with its worker processes; of all of them one works at a
-time, and rounds go A B C A B C …. Before a round is timed, as many batches are thrown away as a
-loader may have made ready while others ran. Patches are compared with the volume they are from.
-Nothing is computed with them: a figure is what the fastest model could be fed.
+Every loader has its own process and worker processes; only one loader works at a time, and rounds
+go A B C A B C …. Before a round is timed, as many batches are dropped as the loader may have
+prepared while others ran. Patches are compared with their volume. No model runs: the rate is an
+upper bound for training.
 """
 
 import json
@@ -26,7 +25,7 @@ ROUNDS, QUICK_ROUNDS = 5, 3
 SECONDS, QUICK_SECONDS = 3.0, 0.5
 CHECKED = 8
 OURS = "voxquarry.torch.loader, no worker"
-# Theirs, and how many times as fast ours is to be.
+# Theirs, and the least ratio of our rate to theirs.
 TARGETS = (
     (loaders.TorchioQueue.name, 20),
     (loaders.MonaiPersistent.name, 5),
@@ -36,7 +35,7 @@ WITH_WORKERS = "voxquarry.torch.loader, 2 workers"
 
 
 def measure(folder, quick, say):
-    """The record and its verdicts; subjects and stores are kept under `folder`."""
+    """Measures all loaders; subjects and stores are kept in `folder`."""
     patch = 48 if quick else 96
     cases = subjects(
         folder / f"endtoend-{'quick' if quick else 'full'}-{data.GENERATION}",
@@ -49,7 +48,7 @@ def measure(folder, quick, say):
         try:
             loader.prepare(say)
             contestants.append(Contestant(loader))
-        except Exception as error:  # Whatever a peer raises: the others are still worth measuring.
+        except Exception as error:  # Whatever one loader raises, the others are measured.
             say(f"{loader.name} does not take part: {error}")
     rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if quick else (ROUNDS, SECONDS)
     race(contestants, rounds, seconds, say)
@@ -75,7 +74,7 @@ def measure(folder, quick, say):
 
 
 def verdicts(rates):
-    """What the rounds say about the targets of which they have both sides."""
+    """The targets for which both sides were measured."""
     found = []
     for theirs, least in TARGETS if OURS in rates else ():
         if theirs in rates:
@@ -94,7 +93,7 @@ def verdicts(rates):
 
 
 def subjects(folder, side, say):
-    """The cases under `folder`; made if they are not there."""
+    """The cases in `folder`; made if they do not exist."""
     cases = loaders.Cases(folder, side, tuple(f"case{n}" for n in range(loaders.SUBJECTS)))
     if not (folder / "ready").exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -102,13 +101,9 @@ def subjects(folder, side, say):
             say(f"making subject {name}")
             case = folder / name
             case.mkdir(parents=True)
-            # Slabs of one tall volume: alike, and yet none is another.
-            data.save(
-                case,
-                data.ct(
-                    data.Frame((loaders.SUBJECTS * side, side, side), n * side, (n + 1) * side)
-                ),
-            )
+            # Slabs of one tall volume: similar but different.
+            tall = (loaders.SUBJECTS * side, side, side)
+            data.save(case, data.ct(data.Frame(tall, n * side, (n + 1) * side)))
             data.gzip_copy(case / "volume.nii", case / "volume.nii.gz")
             (case / "volume.nii").unlink()
         (folder / "ready").write_text(json.dumps({"side": side}))
@@ -116,7 +111,7 @@ def subjects(folder, side, say):
 
 
 class Contestant:
-    """A loader, and the process that it runs in."""
+    """A loader and its process."""
 
     def __init__(self, loader):
         self.loader = loader
@@ -132,7 +127,7 @@ class Contestant:
         theirs.close()
 
     def ask(self, command, amount):
-        """The answer to a command, or the failure noted."""
+        """The answer to a command; None after a failure, which is recorded."""
         if self.failure:
             return None
         try:
@@ -160,7 +155,7 @@ def race(contestants, rounds, seconds, say):
             contestant.start()
             started.append(contestant)
             contestant.ask("check", CHECKED)
-            outcome = contestant.failure or "its patches are those of the volumes"
+            outcome = contestant.failure or "its patches agree with the volumes"
             say(f"{contestant.loader.name}: {outcome}")
         for _ in range(rounds):
             for contestant in contestants:
@@ -183,14 +178,8 @@ def serve(loader, pipe):
             return
         try:
             batches = batches or loader.batches()
-            pipe.send(
-                (
-                    True,
-                    check(loader, batches, amount)
-                    if command == "check"
-                    else run(loader, batches, amount),
-                )
-            )
+            work = check if command == "check" else run
+            pipe.send((True, work(loader, batches, amount)))
         except Exception:
             pipe.send((False, traceback.format_exc(limit=-3)))
 
@@ -201,7 +190,7 @@ def run(loader, batches, seconds):
         next(batches)
     count, begin = 0, time.perf_counter()
     while time.perf_counter() - begin < seconds:
-        # A queue that fills and then empties is measured over whole turns.
+        # A queue that fills and then empties is measured over whole cycles.
         count += sum(loader.patches_in(next(batches)) for _ in range(loader.turn))
     return count / (time.perf_counter() - begin)
 
@@ -212,6 +201,4 @@ def check(loader, batches, count):
         for name, start, voxels in loader.located(next(batches)):
             box = tuple(slice(a, a + n) for a, n in zip(start, voxels.shape, strict=True))
             if not np.array_equal(voxels, loader.cases.voxels(name)[box]):
-                raise RuntimeError(
-                    f"{loader.name} gave other voxels at {start} of {name} than the volume has"
-                )
+                raise RuntimeError(f"{loader.name} returned wrong voxels at {start} of {name}")

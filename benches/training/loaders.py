@@ -1,6 +1,4 @@
-"""The loaders of `endtoend`: how each keeps its subjects on disk, and gives random patches of them
-in batches without end.
-"""
+"""The loaders of `endtoend`: how each keeps subjects on disk and yields batches of patches."""
 
 import itertools
 import json
@@ -17,7 +15,7 @@ from benches.compare.systems_voxquarry import library_digest
 
 SUBJECTS = 4
 BATCH = 4
-# Patches that are cut from a volume for each time that it is loaded, by those that load it.
+# Patches that are cropped from a volume each time it is loaded, by loaders that load volumes.
 PER_LOAD = 8
 WORKERS = 2
 BUFFER_BYTES = 64 << 20
@@ -25,9 +23,7 @@ BUFFER_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Cases:
-    """Subjects: `NAME/volume.npy`, which is the truth, and `NAME/volume.nii.gz`, from which all
-    start.
-    """
+    """Subjects: `NAME/volume.nii.gz`, the input of all, and `NAME/volume.npy` for comparison."""
 
     folder: Path
     side: int
@@ -41,14 +37,12 @@ class Cases:
 
 
 class Loader:
-    """A way to train from `cases` with patches of side `patch`; it is sent to the process that it
-    works in.
-    """
+    """Loads patches of side `patch` from `cases`; it is pickled to its process."""
 
     name: str
-    # Batches that it may have ready before they are asked for.
+    # Batches that it may prepare ahead.
     in_flight = 2 * WORKERS + 1
-    # Batches after which it is where it was.
+    # Batches in one cycle of filling and emptying.
     turn = 1
 
     def __init__(self, cases, patch):
@@ -56,14 +50,14 @@ class Loader:
         self.patch = patch
 
     def recipe(self):
-        """What the files that `write` makes depend on beside the cases; None if there are none."""
+        """What the files of `write` depend on besides the cases; None without files."""
 
     @property
     def store(self):
         return self.cases.folder / "stores" / type(self).__name__
 
     def prepare(self, say):
-        """Makes what is kept on disk, if it is not there or was made otherwise."""
+        """Writes the files unless they exist with this recipe."""
         recipe = self.recipe()
         if recipe is None:
             return
@@ -80,7 +74,7 @@ class Loader:
         raise NotImplementedError
 
     def batches(self):
-        """Batches without end."""
+        """An endless iterator of batches."""
         raise NotImplementedError
 
     def patches_in(self, batch):
@@ -92,7 +86,7 @@ class Loader:
 
 
 class Voxquarry(Loader):
-    """The queue, with as many patches an epoch as make its beginning of no account."""
+    """The queue, with so many patches in an epoch that its start does not matter."""
 
     workers = 0
     options: ClassVar = {}
@@ -157,7 +151,7 @@ class VoxquarryWorkers(Voxquarry):
 
 
 class VoxquarryTorchio(Voxquarry):
-    """A script for TorchIO with other imports."""
+    """A TorchIO script with its imports changed."""
 
     name = "voxquarry.torchio.Queue"
     turn = SUBJECTS * PER_LOAD // BATCH
@@ -244,7 +238,7 @@ class MonaiPersistent(Loader):
 
     def located(self, batch):
         for name, patch in zip(batch["subject"], batch["image"], strict=True):
-            # The volumes' affine is the identity: a patch's says where it begins.
+            # A volume's affine is the identity, so a patch's affine contains its start.
             start = np.rint(patch.affine[:3, 3].numpy()).astype(int)[::-1]
             yield name, start.tolist(), patch[0].permute(2, 1, 0).as_tensor().numpy()
 
@@ -289,7 +283,7 @@ class NnunetBlosc2(Loader):
 
 
 class Blosc2Patches(torch.utils.data.Dataset):
-    """As nnU-Net's loader reads: the file of a random case is opened, mapped, for every patch."""
+    """Like nnU-Net's loader: opens and maps the file of a random case for every patch."""
 
     def __init__(self, files, patch):
         self.files = files

@@ -1,10 +1,8 @@
-"""The queue itself: what foresight saves, whether the model waits, how soon the first batch comes,
-and what is left behind.
+"""The queue: lookahead eviction (Belady), stalls of the model, time to the first batch, and leaks.
 
-Reading goes through `voxquarry.Queue` alone. Foresight is compared with the same engine evicting
-what was used longest ago (LRU), with caches that hold the whole set, a quarter and a twentieth of
-it, decoded; chunks are those of codec `compact`, the only ones that are kept decoded. A model is a
-wait of as long as a batch takes to read, as a GPU's is.
+Everything is read with `voxquarry.Queue`. Belady's eviction is compared with LRU in the same
+engine, with caches for all chunks, a quarter and a twentieth of them; chunks have the codec
+`compact`, the only one that is cached decoded. The model is a wait as long as reading a batch.
 """
 
 import gc
@@ -27,7 +25,7 @@ ROUNDS = 3
 
 
 def measure(data, quick, say):
-    """Every figure of the queue; quick: small subjects and one round."""
+    """Measures the queue; quick: small subjects and one round."""
     side, rounds = (96, 1) if quick else (192, ROUNDS)
     stores = {codec: store_of(data, side, codec, say) for codec in ("fast", "compact")}
     patch = side // 3
@@ -71,7 +69,7 @@ def verdicts_of(record):
         ),
     ]
     for row in record["foresight"]:
-        # Where all fits, there is nothing to choose.
+        # With room for all chunks there is nothing to evict.
         if row["set / cache"] > 1:
             saved = 1 - row["decoded, Belady"] / row["decoded, LRU"]
             case = f"set {row['set / cache']} × the cache, {row['patches per subject']} patches"
@@ -88,10 +86,9 @@ def store_of(data, side, codec, say):
         make, dtype, _ = SYNTHETIC["int16"]
         source = data / "queueing.nii"
         for i in range(SUBJECTS):
-            # Other slabs of one endless volume.
-            voxels = make(Frame((side * SUBJECTS, side, side), side * i, side * (i + 1))).astype(
-                dtype
-            )
+            # Different slabs of one tall volume.
+            frame = Frame((side * SUBJECTS, side, side), side * i, side * (i + 1))
+            voxels = make(frame).astype(dtype)
             nibabel.save(nibabel.Nifti1Image(voxels.T, np.eye(4)), source)
             vq.ingest({f"s{i}": {"ct": source}}, path, patch_size=side // 3, codec=codec)
         source.unlink()
@@ -99,7 +96,7 @@ def store_of(data, side, codec, say):
 
 
 def foresights(path, side, patch, rounds, say):
-    """Belady beside LRU, for each size of cache and number of patches."""
+    """Belady's eviction and LRU, for each cache size and number of patches."""
     rows = []
     set_bytes = SUBJECTS * side**3 * 2
     for part in (1, 4, 20):
@@ -109,7 +106,7 @@ def foresights(path, side, patch, rounds, say):
             for name, eviction in (("Belady", "farthest"), ("LRU", "oldest")):
                 rates = []
                 for _ in range(rounds):
-                    # Room for the chunks that hang over the edge, where all is to fit.
+                    # If all are to fit, with room for chunks that extend past the border.
                     cache = set_bytes * 3 // 2 if part == 1 else set_bytes // part
                     dataset = vq.open(path)
                     queue = vq.Queue(
@@ -135,11 +132,11 @@ def foresights(path, side, patch, rounds, say):
 
 
 def stall_of(path, patch, say):
-    """What part of the time a model waits that takes as long for a batch as reading it does."""
+    """The fraction of time that a model waits which is as slow as reading."""
     queue = vq.Queue(vq.open(path), vq.UniformSampler(patch), "ct", 500, batch_size=4)
     for _ in queue:
         pass
-    # As fast as it reads, warm, with nobody to wait for.
+    # Warm, at full speed: how long a batch takes.
     queue.set_epoch(1)
     begun = time.perf_counter()
     for _ in queue:
@@ -183,9 +180,7 @@ def first_batch(data, say):
 
 
 def endure(path, batches, say):
-    """Memory, threads and files over many batches; each drawn batch is dropped when the next one
-    comes.
-    """
+    """Memory, threads and files over many batches, each dropped when the next one arrives."""
     say(f"{batches} batches")
     dataset = vq.open(path)
     each = batches * 4 // SUBJECTS
@@ -214,7 +209,7 @@ def _entries(kind):
 
 
 def _settled(threads):
-    """How many threads there are once the system has forgotten those that were joined."""
+    """The number of threads, once the system has removed those that were joined."""
     end = time.monotonic() + 5
     while (found := _entries("task")) > threads and time.monotonic() < end:
         pass
@@ -222,6 +217,6 @@ def _settled(threads):
 
 
 def _resident_mib():
-    """Anonymous resident memory: what the process holds, without the pages of mapped files."""
+    """Anonymous resident memory: the process's memory without the pages of mapped files."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon:")) / 1024

@@ -1,24 +1,24 @@
-"""What a run leaves behind: `training.json` with all that was found, `training.md` with tables.
+"""The results of a run: `training.json` with all measurements and `training.md` with tables.
 
-The record of a part is shown without knowing it: a list of rows, each a dictionary, becomes a table
-with their keys as columns; lists of numbers in it are shown as their median (least–greatest); what
-is left becomes a table of single figures.
+The record of a part needs no schema: a list of dictionaries becomes a table with their keys as
+columns; lists of numbers are shown as their median (least–greatest); other values become a table of
+their own.
 """
 
 import json
 import statistics
 
-from benches.compare import circumstances
+from benches.compare import machine
 
 
 def load(folder):
-    """The record that an earlier run left; parts have the circumstances of their own run."""
+    """The record of earlier runs; each part has the conditions of its own run."""
     path = folder / "training.json"
     return json.loads(path.read_text()) if path.exists() else {"parts": {}}
 
 
 def save(record, folder):
-    """Writes both files; of a run that was cut short, the parts that were measured."""
+    """Writes both files, also of an incomplete run."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "training.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     (folder / "training.md").write_text(markdown(record))
@@ -26,8 +26,8 @@ def save(record, folder):
 
 
 def markdown(record):
-    lines = ["# Training and inference beside the peers", ""]
-    lines += ["Figures of several rounds are shown as their median (least–greatest).", ""]
+    lines = ["# Training and inference: Voxquarry and other libraries", ""]
+    lines += ["Measurements of several rounds are shown as median (least–greatest).", ""]
     verdicts = [verdict for part in record["parts"].values() for verdict in part["verdicts"]]
     if verdicts:
         lines += ["## Targets", "", "| figure | found | wanted | met |", "|---|---|---|---|"]
@@ -44,7 +44,7 @@ def markdown(record):
 def _part(part):
     if part.get("failure"):
         return [
-            circumstances.sentence(part),
+            machine.sentence(part),
             "",
             "It failed:",
             "",
@@ -53,7 +53,7 @@ def _part(part):
             "```",
             "",
         ]
-    lines, single = [part["title"], "", circumstances.sentence(part), ""], {}
+    lines, single = [part["title"], "", machine.sentence(part), ""], {}
     for key, value in part["record"].items():
         if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
             lines += [f"### {key}", "", *_table(value), ""]

@@ -1,5 +1,6 @@
-"""Samples of a label map of 512³ voxels with 100 labels, ten of which have 0.01 % of it, beside
-TorchIO's sampler.
+"""Sampling by labels: 512³ voxels, 100 labels, ten of them rare (0.01 %); Voxquarry and TorchIO.
+
+Every measurement has its own processes, so that nothing is warm except the page cache.
 """
 
 import json
@@ -21,11 +22,11 @@ ROOM_MB = 64
 
 
 def measure(data, quick, say):
-    """Each figure from processes of its own, so that nothing is warm but the page cache."""
+    """Measures Voxquarry's label samplers and TorchIO's."""
     side = 192 if quick else 512
     store, plain = data / f"labels-{side}.zarr", data / f"labels-{side}.npy"
     if not store.exists():
-        say("a label map is made and ingested")
+        say("making and ingesting a label map")
         prepare(store, plain, side)
     rounds = [child("ours", str(store)) for _ in range(2 if quick else ROUNDS)]
     say(f"first sample {statistics.median(r['first_ms'] for r in rounds):.1f} ms")
@@ -73,9 +74,7 @@ def verdicts(rows, theirs, quick):
 
 
 def prepare(store, plain, side):
-    """Blocks that no chunk is aligned with, sheared, half of them background; and rare labels in
-    cubes.
-    """
+    """Sheared blocks not aligned with chunks, half of them background; rare labels in cubes."""
     import nibabel
 
     import voxquarry as vq
@@ -105,7 +104,7 @@ def child(role, path):
 
 
 def anonymous_mb():
-    """Memory of this process that no file holds."""
+    """Anonymous memory of this process: without the pages of mapped files."""
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) / 1024
 
@@ -127,7 +126,7 @@ def ours(store):
         subject = vq.open(store)["a"]
         sampler.locations(subject, 1)
         first = time.perf_counter() - began
-        # Every class was drawn some times before the clock of the warm ones starts.
+        # Every class is drawn before the warm samples are timed.
         sampler.locations(subject, WARM)
         began = time.perf_counter()
         sampler.locations(subject, WARM, first=WARM)

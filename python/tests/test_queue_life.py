@@ -298,7 +298,8 @@ def test_a_subject_too_small_or_of_another_kind_is_named(path: Path, tmp_path: P
         ({"batch_size": 2**60}, "address space"),
         (
             {"buffer_bytes": BATCH_BYTES - 1},
-            f"buffer_bytes {BATCH_BYTES - 1}: expected at least the {BATCH_BYTES} bytes of one batch",
+            f"buffer_bytes {BATCH_BYTES - 1}: expected at least the {BATCH_BYTES} bytes of one"
+            " batch",
         ),
         ({"buffer_bytes": "much"}, "much"),
         ({"shuffle": "all"}, 'expected "global", "window" or "none"'),

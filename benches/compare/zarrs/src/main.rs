@@ -1,8 +1,10 @@
-//! Reads patches with the zarrs crate and times itself, for the comparison's Python side.
+//! Reads patches with the zarrs crate and times itself; `systems_zarr.py` runs it.
 //!
-//! usage: `zarrs-reader ARRAY THREADS`, then commands on standard input, numbers little endian, eight bytes each:
-//! `t`, a count n, a patch's three extents, n triples of starts: reads them all, answers with the nanoseconds it took;
-//! `g`, likewise with n = 1: answers with the patch's bytes.
+//! Usage: `zarrs-reader ARRAY THREADS`, then commands on standard input; numbers are little-endian
+//! and have eight bytes.
+//! - `t`, a count n, a patch's three extents, n triples of starts: reads all patches and answers with
+//!   the nanoseconds.
+//! - `g`, likewise with n = 1: answers with the patch's bytes.
 
 use std::error::Error;
 use std::io::{Read, Write, stdin, stdout};

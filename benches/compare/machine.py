@@ -1,6 +1,4 @@
-"""What the figures of a run depend on beside the code: the machine, the versions, the commit, the
-load.
-"""
+"""The conditions of a run: the machine, package versions, the commit and the load."""
 
 import os
 import platform
@@ -13,26 +11,25 @@ PROJECT = Path(__file__).parents[2]
 
 
 def machine():
-    """The processor, its cores and memory, and the system."""
+    """The processor, its cores and memory, and the operating system."""
     cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     fields = dict(line.split(":", 1) for line in cpu.split("\n\n")[0].splitlines() if ":" in line)
     fields = {key.strip(): value.strip() for key, value in fields.items()}
     flags = fields.get("flags", "").split()
-    pages = (
-        Path("/proc/meminfo").read_text().split() if Path("/proc/meminfo").exists() else ["", "0"]
-    )
+    info = Path("/proc/meminfo")
+    memory = info.read_text().split() if info.exists() else ["", "0"]
     return {
         "cpu": fields.get("model name", platform.processor()),
         "cores": len(os.sched_getaffinity(0)),
         "simd": [name for name in ("avx2", "avx512bw", "avx512vbmi") if name in flags],
-        "memory_gib": round(int(pages[1]) / 2**20, 1),
+        "memory_gib": round(int(memory[1]) / 2**20, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
     }
 
 
 def versions(packages, known):
-    """The versions of installed packages, and those that are `known` otherwise."""
+    """The versions of installed packages, and those in `known`."""
     found = dict(known)
     for name in packages:
         try:
@@ -43,7 +40,7 @@ def versions(packages, known):
 
 
 def commit():
-    """The commit measured, marked if the working tree differs from it."""
+    """The measured commit, marked if the working tree differs from it."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--exclude", "*"],
@@ -54,8 +51,8 @@ def commit():
     return described.stdout.strip()
 
 
-def of_run(packages, known):
-    """The fields of a record that say all this, as the run begins."""
+def conditions(packages, known):
+    """The fields of a record that describe the conditions at the start of a run."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
@@ -66,7 +63,7 @@ def of_run(packages, known):
 
 
 def sentence(record):
-    """All this in a sentence; the record has `load_end` and `complete` too."""
+    """The conditions in one sentence; the record has `load_end` and `complete` too."""
     m = record["machine"]
     known = ", ".join(
         f"{name} {version}" for name, version in record["versions"].items() if version
