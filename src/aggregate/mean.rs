@@ -73,7 +73,7 @@ impl Plan {
         for patch in patches {
             let part = self.part(patch, region);
             let near = self.patches_meeting(&[part.z.clone(), part.y.clone(), part.x.clone()]);
-            let earlier: Vec<Size3> = crate::format::grid::box_of(near)
+            let earlier: Vec<Size3> = crate::format::grid::iter_box(near)
                 .filter(|&places| had.has(meeting.bit(places)))
                 .collect();
             self.take_part(&part, &earlier, region, means, rows);

@@ -170,7 +170,7 @@ impl Aggregator<StoreSink> {
         let patch_sizes = vec![plan.target.patch_size()];
         let codec = Codec::default();
         let mut layout =
-            layout::choose_for_boxes(&shape, &patch_sizes, codec, options.memory_bytes);
+            layout::choose_for_spilling(&shape, &patch_sizes, codec, options.memory_bytes);
         if let ChunkCodec::Blosc(parameters) = &mut layout.codec {
             parameters.level = QUICK_LEVEL;
         }
@@ -255,7 +255,7 @@ impl<S: Sink> Aggregator<S> {
         }
         let is_needless = |&number: &usize| {
             let places = plan.grid.indices_of(plan.grid.start(number)).expect("its own start");
-            let mut met = crate::format::grid::box_of(tiling.met_by(&plan, places));
+            let mut met = crate::format::grid::iter_box(tiling.met_by(&plan, places));
             met.all(|at| awaited[tiling.number(at)] == 0)
         };
         let patches = if awaited.contains(&0) { 0..plan.grid.len() } else { 0..0 };
@@ -343,7 +343,7 @@ impl<S: Sink> Aggregator<S> {
         let mut by_tile: BTreeMap<usize, Vec<&Patch<'_, T>>> = BTreeMap::new();
         for patch in patches {
             let met = self.tiling.met_by(&self.plan, patch.places);
-            for at in crate::format::grid::box_of(met) {
+            for at in crate::format::grid::iter_box(met) {
                 by_tile.entry(self.tiling.number(at)).or_default().push(patch);
             }
         }

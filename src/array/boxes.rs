@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::gather::ReadContext;
 use super::handle::ArrayHandle;
 use super::padded::read_patches;
-use crate::format::grid::box_of;
+use crate::format::grid::iter_box;
 use crate::{Padding, Region, Result, Size3};
 
 /// With fewer boxes a second thread costs more than it saves.
@@ -31,7 +31,7 @@ impl ArrayHandle {
         let layout = self.layout();
         let boxes = |channel| {
             let boxed = move |at| ChunkBox { channel, at, region: layout.chunk_region(at) };
-            box_of(layout.chunk_grid().map(|n| 0..n)).map(boxed)
+            iter_box(layout.chunk_grid().map(|n| 0..n)).map(boxed)
         };
         (0..layout.channel_count()).flat_map(boxes).collect()
     }

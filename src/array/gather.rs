@@ -17,7 +17,7 @@ use super::scatter::{ChunkPlacement, ContiguousVoxels, OutputView};
 use super::shards::OpenShard;
 use crate::codec::{Block, DecodeContext, DecodeError, Frame};
 use crate::format::array::{ArrayLayout, ChunkCodec};
-use crate::format::grid::{ChunkId, box_of};
+use crate::format::grid::{ChunkId, iter_box};
 use crate::sys::executor::Executor;
 use crate::sys::prefetch::prefetch_second;
 use crate::{Region, Result, Size3};
@@ -95,7 +95,7 @@ pub(super) fn gather(
     for (patch, region) in regions.iter().enumerate() {
         let inside = region.clip(layout.size);
         if !inside.is_empty() {
-            pairs.extend(box_of(layout.chunks_meeting(&inside)).map(|at| (at, patch)));
+            pairs.extend(iter_box(layout.chunks_meeting(&inside)).map(|at| (at, patch)));
         }
     }
     if regions.len() > 1 {

@@ -7,7 +7,7 @@ use super::cache::ChunkKey;
 use super::context::{ArrayContext, Resources};
 use super::shards::{OpenShard, Verify};
 use crate::format::array::ArrayLayout;
-use crate::format::grid::{ChunkId, ShardId, box_of};
+use crate::format::grid::{ChunkId, ShardId, iter_box};
 use crate::{Error, Region, Result, Size3};
 
 /// An array opened for reading.
@@ -61,7 +61,7 @@ impl ArrayHandle {
             self.layout.chunks_meeting(&inside)
         };
         (0..self.layout.channel_count())
-            .flat_map(move |channel| box_of(cells.clone()).map(move |at| ChunkId { channel, at }))
+            .flat_map(move |channel| iter_box(cells.clone()).map(move |at| ChunkId { channel, at }))
     }
 
     /// A shard, opened at first touch; `None` if it has no file, so is all zero.

@@ -1,4 +1,4 @@
-//! The level array: §5 of the specification, parsed into an [`ArrayLayout`] that cannot be wrong.
+//! The metadata of a level's array (§5), parsed into a valid [`ArrayLayout`].
 
 use serde_json::{Value, json};
 
@@ -6,62 +6,100 @@ use super::document::{Document, Node};
 use super::limits;
 use crate::{Dtype, Error, Result, Size3};
 
-/// Shape, type, chunking and codec of a volume's voxels.
+/// Shape, element type, chunks, shards and codec of a volume's array.
+///
+/// ```
+/// use std::path::Path;
+/// use voxquarry::format::array::ArrayLayout;
+/// use voxquarry::format::document::Document;
+///
+/// # let store = "format-spec/golden/v1";
+/// let folder = Path::new(store).join("grid/i16/0");
+/// let layout = ArrayLayout::parse(&Document::read(&folder)?.expect("an array"))?;
+/// assert_eq!(layout.shape(), [2, 6, 10, 20]);
+/// assert_eq!((layout.channels, layout.size), (Some(2), [6, 10, 20]));
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArrayLayout {
-    /// Channels, or `None` where the array has no such axis.
+    /// Channels, or `None` if the array has no such axis.
     pub channels: Option<usize>,
-    /// Extents in `(z, y, x)`.
+    /// Extents in voxels, `(z, y, x)`.
     pub size: Size3,
     /// Element type.
     pub dtype: Dtype,
-    /// Chunk extents in `(z, y, x)`; a chunk holds one channel.
+    /// Extents of a chunk, `(z, y, x)`; a chunk holds one channel.
     pub chunk: Size3,
-    /// Shard extents in `(z, y, x)`, multiples of the chunk's; a shard holds one channel.
+    /// Extents of a shard, `(z, y, x)`, multiples of the chunk's; a shard holds one channel.
     pub shard: Size3,
-    /// What lies between a chunk's voxels and its checksum.
+    /// The encoding of a chunk's voxels.
     pub codec: ChunkCodec,
 }
 
-/// The compressor of chunks.
+/// The encoding of chunks.
+///
+/// ```
+/// use voxquarry::Dtype;
+/// use voxquarry::format::array::{ChunkCodec, Compressor};
+/// use voxquarry::format::layout::{self, Codec, VolumeShape};
+///
+/// let size = [64, 256, 256];
+/// let volume = VolumeShape { channels: None, size, dtype: Dtype::Int16, interleaved: 1 };
+/// let layout = layout::choose(&volume, &[[64, 64, 64]], Codec::Fast, 1 << 30)?;
+/// let ChunkCodec::Blosc(blosc) = layout.codec else { panic!("fast compresses") };
+/// assert_eq!(blosc.compressor, Compressor::Lz4);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChunkCodec {
-    /// Voxels as they are.
+    /// Uncompressed voxels.
     Raw,
     /// One Blosc frame.
     Blosc(BloscParameters),
 }
 
-/// What a writer asks of the Blosc encoder; readers go by the frame's header.
+/// Parameters of the Blosc encoder; a reader follows the header of each frame instead.
+///
+/// ```
+/// use voxquarry::format::array::{BloscParameters, ChunkCodec, Compressor, Shuffle};
+///
+/// let (compressor, shuffle) = (Compressor::Zstd, Shuffle::Byte);
+/// let blosc = BloscParameters { compressor, level: 8, shuffle, block_bytes: 32 << 10 };
+/// assert_ne!(ChunkCodec::Blosc(blosc), ChunkCodec::Raw);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BloscParameters {
     /// The compressor.
     pub compressor: Compressor,
-    /// Its effort, as the compressor counts it.
+    /// The compression level, in the compressor's own range.
     pub level: i32,
-    /// Reordering before it.
+    /// The reordering before compression.
     pub shuffle: Shuffle,
-    /// Bytes in a block.
+    /// Bytes of a block.
     pub block_bytes: usize,
 }
 
-/// A compressor inside a Blosc frame.
+/// The compressor of a Blosc frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compressor {
-    /// LZ4, encoded with its high-compression search.
+    /// LZ4, encoded by its high-compression variant.
     Lz4,
     /// Zstandard.
     Zstd,
 }
 
-/// Reordering of a block's bytes before compression (§6).
+/// The reordering of a block's bytes before compression (§6).
+///
+/// ```
+/// assert_eq!(voxquarry::format::array::Shuffle::Bit.name(), "bitshuffle");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shuffle {
-    /// As they are.
+    /// None.
     None,
-    /// Grouped by significance, byte-wise.
+    /// Bytes of the same significance lie together.
     Byte,
-    /// Grouped by significance, bit-wise.
+    /// Bits of the same significance lie together.
     Bit,
 }
 
@@ -77,12 +115,12 @@ impl Shuffle {
 }
 
 impl ArrayLayout {
-    /// Channels, 1 where there is no such axis.
+    /// Channels, 1 if the array has no such axis.
     pub fn channel_count(&self) -> usize {
         self.channels.unwrap_or(1)
     }
 
-    /// Extents as numpy would show them: `(z, y, x)` or `(c, z, y, x)`.
+    /// The array's shape, `(z, y, x)` or `(c, z, y, x)`.
     pub fn shape(&self) -> Vec<usize> {
         self.channels.into_iter().chain(self.size).collect()
     }
@@ -97,16 +135,15 @@ impl ArrayLayout {
         [0, 1, 2].map(|a| self.shard[a] / self.chunk[a])
     }
 
-    /// Checks the sizes against each other and the limits.
+    /// Checks the extents against each other and the limits.
     ///
     /// # Errors
-    /// A sentence about the first rule that is broken.
+    /// The first rule that is broken.
     pub fn validate(&self) -> Result<(), String> {
-        let channels = self.channels.unwrap_or(1);
         for extent in self.shape() {
             if extent == 0 || extent as u64 > limits::AXIS_VOXELS {
                 return Err(format!(
-                    "shape {:?}: every extent lies in 1 to {}",
+                    "shape {:?}: expected extents of 1 to {}",
                     self.shape(),
                     limits::AXIS_VOXELS
                 ));
@@ -118,33 +155,31 @@ impl ArrayLayout {
             Some(voxels) if voxels <= limits::VOLUME_VOXELS => {}
             _ => {
                 return Err(format!(
-                    "shape {:?}: more than {} voxels",
+                    "shape {:?}: expected at most {} voxels",
                     self.shape(),
                     limits::VOLUME_VOXELS
                 ));
             }
         }
-        debug_assert!(channels > 0);
         let chunk_voxels = product(&self.chunk).filter(|&n| n > 0);
         if chunk_voxels
             .and_then(|n| n.checked_mul(self.dtype.size() as u64))
             .is_none_or(|b| b > limits::CHUNK_BYTES as u64)
         {
-            return Err(format!("chunk {:?}: 1 to {} bytes", self.chunk, limits::CHUNK_BYTES));
+            let most = limits::CHUNK_BYTES;
+            return Err(format!("chunk {:?}: expected 1 to {most} bytes", self.chunk));
         }
         if (0..3).any(|a| {
             self.shard[a] == 0
                 || !self.shard[a].is_multiple_of(self.chunk[a])
                 || self.shard[a] as u64 > 2 * limits::AXIS_VOXELS
         }) {
-            return Err(format!("shard {:?} is no multiple of chunk {:?}", self.shard, self.chunk));
+            let Self { shard, chunk, .. } = self;
+            return Err(format!("shard {shard:?}: expected a multiple of chunk {chunk:?}"));
         }
         if product(&self.shard_chunks()).is_none_or(|n| n > limits::SHARD_CHUNKS as u64) {
-            return Err(format!(
-                "shard {:?} has more than {} chunks",
-                self.shard,
-                limits::SHARD_CHUNKS
-            ));
+            let most = limits::SHARD_CHUNKS;
+            return Err(format!("shard {:?}: expected at most {most} chunks", self.shard));
         }
         Ok(())
     }
@@ -152,7 +187,7 @@ impl ArrayLayout {
     /// Parses and checks a level's `zarr.json`.
     ///
     /// # Errors
-    /// [`Error::Metadata`] with the key that leaves the profile.
+    /// [`Error::Metadata`] with the first key that is outside of the profile.
     pub fn parse(document: &Document) -> Result<Self> {
         document.expect_node("array")?;
         let root = document.root();
@@ -166,9 +201,10 @@ impl ArrayLayout {
         let names: &[&str] = if has_channels { &["c", "z", "y", "x"] } else { &["z", "y", "x"] };
         root.expect("dimension_names", &json!(names))?;
         let dtype = root.string("data_type")?;
-        let dtype = Dtype::from_name(dtype)
-            .ok_or_else(|| root.error("data_type", &format!("{dtype:?} is outside the profile")))?;
-        // −0.0 is another voxel than the zeros that stand for an absent chunk.
+        let dtype = Dtype::from_name(dtype).ok_or_else(|| {
+            root.error("data_type", &format!("{dtype:?} is outside of the profile"))
+        })?;
+        // −0.0 differs from the zeros of an absent chunk.
         if root.value("fill_value")?.as_f64().map(f64::to_bits) != Some(0) {
             return Err(root
                 .error("fill_value", &format!("found {}, expected 0", root.value("fill_value")?)));
@@ -179,7 +215,7 @@ impl ArrayLayout {
             .get("storage_transformers")
             .is_some_and(|v| v.as_array().is_none_or(|a| !a.is_empty()))
         {
-            return Err(root.error("storage_transformers", "outside the profile"));
+            return Err(root.error("storage_transformers", "outside of the profile"));
         }
         let grid = root.extension("chunk_grid", "regular")?;
         let shard = spatial(&grid, has_channels)?;
@@ -233,7 +269,10 @@ impl ArrayLayout {
             "node_type": "array",
             "shape": self.shape(),
             "data_type": self.dtype.name(),
-            "chunk_grid": { "name": "regular", "configuration": { "chunk_shape": with_channel(self.shard) } },
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": { "chunk_shape": with_channel(self.shard) },
+            },
             "chunk_key_encoding": { "name": "default", "configuration": { "separator": "/" } },
             "fill_value": if self.dtype.is_float() { json!(0.0) } else { json!(0) },
             "codecs": [{ "name": "sharding_indexed", "configuration": {
@@ -248,7 +287,7 @@ impl ArrayLayout {
     }
 }
 
-/// `chunk_shape` without its channel axis, which has to be 1.
+/// The spatial extents of `chunk_shape`, whose extent along the channel axis is 1.
 fn spatial(node: &Node<'_>, has_channels: bool) -> Result<Size3> {
     let shape: Vec<usize> = node.parse("chunk_shape")?;
     match (has_channels, &shape[..]) {
@@ -295,7 +334,9 @@ fn parse_codecs(sharding: &Node<'_>, dtype: Dtype) -> Result<ChunkCodec> {
         compressor: match node.string("cname")? {
             "lz4" | "lz4hc" => Compressor::Lz4,
             "zstd" => Compressor::Zstd,
-            other => return Err(node.error("cname", &format!("{other:?} is outside the profile"))),
+            other => {
+                return Err(node.error("cname", &format!("{other:?} is outside of the profile")));
+            }
         },
         level: node.parse("clevel")?,
         shuffle: match node.string("shuffle")? {
@@ -346,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_the_profile_is_refused_by_key() {
+    fn keys_outside_of_the_profile_are_refused() {
         let sharding = "/codecs/0/configuration";
         let cases: [(&str, Value, &str); 16] = [
             ("/zarr_format", json!(2), "zarr_format"),

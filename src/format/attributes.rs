@@ -1,4 +1,4 @@
-//! The attributes `voxquarry` and `ome` of groups: §§3 and 4 of the specification.
+//! The attributes `voxquarry` and `ome` of groups (§§3 and 4).
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -7,18 +7,22 @@ use super::VERSION;
 use super::document::Node;
 use crate::{Affine, Error, Result, Size3};
 
-/// What the voxels of a volume are.
+/// The meaning of a volume's voxels.
+///
+/// ```
+/// assert_eq!(voxquarry::format::attributes::Kind::Labels.name(), "labels");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Intensities.
     Image,
-    /// Integer ids; per-chunk counts stand beside the voxels.
+    /// Integer ids; the store also counts them for each chunk.
     Labels,
 }
 
 impl Kind {
-    /// The name in metadata and manifests.
+    /// The name in metadata.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Image => "image",
@@ -27,12 +31,12 @@ impl Kind {
     }
 }
 
-/// Figures over a volume's stored values; `None` where no voxel is finite.
+/// Statistics of a volume's stored values; `None` if no voxel is finite.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Statistics {
-    /// Voxels over all channels.
+    /// Voxels, over all channels.
     pub voxels: u64,
-    /// NaN and infinite voxels; the other figures leave them out.
+    /// NaN and infinite voxels, which the other statistics leave out.
     pub non_finite: u64,
     /// Smallest value.
     pub min: Option<serde_json::Number>,
@@ -44,66 +48,79 @@ pub struct Statistics {
     pub std: Option<f64>,
 }
 
-/// Where a volume came from.
+/// The file that a volume was converted from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceFile {
-    /// File name without its folder.
+    /// The file's name, without its folder.
     pub name: String,
-    /// Length of the file.
+    /// The file's length.
     pub bytes: u64,
-    /// Digest of the file as it lay on disk.
+    /// SHA-256 of the file's bytes, in hexadecimal.
     pub sha256: String,
-    /// What an exporter needs to give the file back.
+    /// Properties that an exporter needs to write the file again.
     #[serde(default)]
     pub origin: Map<String, Value>,
 }
 
-/// `attributes.voxquarry` of a volume.
+/// `attributes.voxquarry` of a volume's group (§4).
+///
+/// ```
+/// use std::path::Path;
+/// use voxquarry::format::attributes::{Kind, VolumeAttributes};
+/// use voxquarry::format::document::Document;
+///
+/// # let store = "format-spec/golden/v1";
+/// let folder = Path::new(store).join("grid/u8");
+/// let document = Document::read(&folder)?.expect("a group");
+/// let attributes = VolumeAttributes::parse(&document.voxquarry()?)?;
+/// assert_eq!(attributes.kind, Kind::Image);
+/// assert_eq!(attributes.statistics.voxels, 6 * 10 * 20);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct VolumeAttributes {
-    /// What the voxels are.
+    /// The meaning of the voxels.
     pub kind: Kind,
-    /// Voxel centre to RAS+ mm.
+    /// Maps voxel centres `(x, y, z)` to RAS+ millimetres.
     pub affine: Affine,
-    /// Stored value × slope + intercept = real value.
+    /// A real value is the stored value × slope + intercept.
     pub slope: f64,
     /// See `slope`.
     pub intercept: f64,
-    /// What the layout was chosen for.
+    /// The patch sizes that the layout was chosen for, `(z, y, x)`.
     pub patch_sizes: Vec<Size3>,
     /// `fast`, `compact` or `none`.
     pub codec: String,
-    /// Figures over the stored values.
+    /// Statistics of the stored values.
     pub statistics: Statistics,
     /// Shards that have a file.
     pub shard_files: u64,
-    /// Where it came from.
+    /// The file that the volume was converted from.
     pub source: Option<SourceFile>,
 }
 
 const VERSION_KEYS: [&str; 3] = ["version", "reader_features", "writer_features"];
 
-/// Checks `node`, version and reader features of a dataset's or volume's attributes.
+/// Checks the node, version and reader features of a dataset's or volume's attributes.
 ///
 /// # Errors
-/// [`Error::Metadata`] for another node or version, [`Error::UnknownFeature`].
+/// [`Error::Metadata`] for another node or version; [`Error::UnknownFeature`] for an unknown
+/// feature.
 pub fn check_version(node: &Node<'_>, kind: &str) -> Result<()> {
     node.expect("node", &Value::from(kind))?;
     let version: u64 = node.parse("version")?;
     if version != VERSION {
-        return Err(node.error(
-            "version",
-            &format!("found {version}, this reader knows {VERSION}: upgrade voxquarry"),
-        ));
+        return Err(node
+            .error("version", &format!("found {version}, expected {VERSION}: upgrade voxquarry")));
     }
     check_features(node, "reader")?;
     node.parse::<Vec<String>>("writer_features").map(drop)
 }
 
-/// Checks that no feature of `role` (`reader` or `writer`) is unknown; version 1 knows none.
+/// Checks the features of `role` (`"reader"` or `"writer"`); version 1 defines none.
 ///
 /// # Errors
-/// [`Error::UnknownFeature`].
+/// [`Error::Metadata`] if the list is missing; [`Error::UnknownFeature`] if it names a feature.
 pub fn check_features(node: &Node<'_>, role: &'static str) -> Result<()> {
     let features: Vec<String> = node.parse(&format!("{role}_features"))?;
     match features.into_iter().next() {
@@ -112,12 +129,12 @@ pub fn check_features(node: &Node<'_>, role: &'static str) -> Result<()> {
     }
 }
 
-/// `attributes` of a dataset's group.
+/// The `attributes` of a dataset's group.
 pub fn dataset() -> Value {
     json!({ "voxquarry": versioned("dataset") })
 }
 
-/// `attributes` of a subject's group.
+/// The `attributes` of a subject's group.
 pub fn subject() -> Value {
     json!({ "voxquarry": { "node": "subject" } })
 }
@@ -131,7 +148,8 @@ impl VolumeAttributes {
     /// Parses and checks `attributes.voxquarry` of a volume's group.
     ///
     /// # Errors
-    /// [`Error::Metadata`], [`Error::UnknownFeature`].
+    /// [`Error::Metadata`] with the first key that is wrong; [`Error::UnknownFeature`] for an
+    /// unknown reader feature.
     pub fn parse(node: &Node<'_>) -> Result<Self> {
         check_version(node, "volume")?;
         node.expect("affine_index_order", &Value::from("xyz"))?;
@@ -157,22 +175,23 @@ impl VolumeAttributes {
         })
     }
 
-    /// `attributes` of a volume's group; `channels` tells whether the array has that axis.
+    /// The `attributes` of a volume's group; `has_channels` says whether its array has a channel
+    /// axis.
     pub fn to_json(&self, name: &str, has_channels: bool) -> Value {
-        let mut ours = versioned("volume");
-        ours["kind"] = json!(self.kind);
-        ours["affine"] = json!(self.affine);
-        ours["affine_index_order"] = json!("xyz");
-        ours["slope"] = json!(self.slope);
-        ours["intercept"] = json!(self.intercept);
-        ours["patch_sizes"] = json!(self.patch_sizes);
-        ours["codec"] = json!(self.codec);
-        ours["statistics"] = json!(self.statistics);
-        ours["shard_files"] = json!(self.shard_files);
+        let mut attributes = versioned("volume");
+        attributes["kind"] = json!(self.kind);
+        attributes["affine"] = json!(self.affine);
+        attributes["affine_index_order"] = json!("xyz");
+        attributes["slope"] = json!(self.slope);
+        attributes["intercept"] = json!(self.intercept);
+        attributes["patch_sizes"] = json!(self.patch_sizes);
+        attributes["codec"] = json!(self.codec);
+        attributes["statistics"] = json!(self.statistics);
+        attributes["shard_files"] = json!(self.shard_files);
         if let Some(source) = &self.source {
-            ours["source"] = json!(source);
+            attributes["source"] = json!(source);
         }
-        json!({ "ome": ome(name, has_channels, self.affine.spacing_mm()), "voxquarry": ours })
+        json!({ "ome": ome(name, has_channels, self.affine.spacing_mm()), "voxquarry": attributes })
     }
 }
 
@@ -190,7 +209,10 @@ fn ome(name: &str, has_channels: bool, spacing_mm: [f64; 3]) -> Value {
         "multiscales": [{
             "name": name,
             "axes": axes,
-            "datasets": [{ "path": "0", "coordinateTransformations": [{ "type": "scale", "scale": scale }] }],
+            "datasets": [{
+                "path": "0",
+                "coordinateTransformations": [{ "type": "scale", "scale": scale }],
+            }],
         }],
     })
 }

@@ -1,7 +1,7 @@
-//! Reads and writes `zarr.json` documents as JSON trees, with the place of every complaint.
+//! Reads and writes `zarr.json` documents; its errors name the file and the key.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -9,10 +9,21 @@ use serde_json::{Map, Value};
 use super::limits::METADATA_BYTES;
 use crate::{Error, Result};
 
-/// The name of every Zarr v3 metadata document.
+/// The file name of every Zarr v3 metadata document.
 pub const ZARR_JSON: &str = "zarr.json";
 
-/// A parsed metadata document that remembers where it came from.
+/// A metadata document and its path.
+///
+/// ```
+/// use std::path::Path;
+/// use voxquarry::format::document::Document;
+///
+/// # let store = "format-spec/golden/v1";
+/// let document = Document::read(Path::new(store))?.expect("a group");
+/// document.expect_node("group")?;
+/// assert_eq!(document.voxquarry()?.string("node")?, "dataset");
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Document {
     path: PathBuf,
@@ -23,17 +34,12 @@ impl Document {
     /// Reads `folder/zarr.json`; `None` if there is none.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Metadata`] if it is too long or no JSON object.
+    /// [`Error::Io`] if it cannot be read; [`Error::Metadata`] if it is too long or no JSON object.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(ZARR_JSON);
         let file = match File::open(&path) {
             Ok(file) => file,
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-                ) =>
-            {
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 return Ok(None);
             }
             Err(e) => return Err(Error::io(&path, "cannot open")(e)),
@@ -52,12 +58,12 @@ impl Document {
         }
     }
 
-    /// The document's own file.
+    /// The document's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The whole tree.
+    /// The document's root object.
     pub fn root(&self) -> Node<'_> {
         Node { path: &self.path, key: String::new(), object: &self.root }
     }
@@ -65,24 +71,37 @@ impl Document {
     /// Checks `zarr_format` and `node_type`.
     ///
     /// # Errors
-    /// [`Error::Metadata`].
+    /// [`Error::Metadata`] if either differs.
     pub fn expect_node(&self, node_type: &str) -> Result<()> {
         let root = self.root();
         root.expect("zarr_format", &Value::from(3))?;
         root.expect("node_type", &Value::from(node_type))
     }
 
-    /// `attributes.voxquarry` of a group, if the group is ours.
+    /// `attributes.voxquarry` of a group.
     ///
     /// # Errors
-    /// [`Error::Metadata`] if it is a group of something else.
+    /// [`Error::Metadata`] if this is no group, or one of another format.
     pub fn voxquarry(&self) -> Result<Node<'_>> {
         self.expect_node("group")?;
         self.root().object("attributes")?.object("voxquarry")
     }
 }
 
-/// One object of a document, with its key path for messages.
+/// An object of a document, and its key path for error messages.
+///
+/// ```
+/// use std::path::Path;
+/// use voxquarry::format::document::Document;
+///
+/// # let store = "format-spec/golden/v1";
+/// let document = Document::read(&Path::new(store).join("grid/u8/0"))?.expect("an array");
+/// let grid = document.root().extension("chunk_grid", "regular")?;
+/// let shard: Vec<usize> = grid.parse("chunk_shape")?;
+/// assert_eq!(shard.len(), 3);
+/// assert!(grid.parse::<Vec<usize>>("chunk_size").unwrap_err().to_string().contains("missing"));
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Node<'a> {
     path: &'a Path,
@@ -91,13 +110,13 @@ pub struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// A complaint about `key` of this object.
+    /// An error about `key` of this object.
     pub fn error(&self, key: &str, message: &str) -> Error {
         let dot = if self.key.is_empty() || key.is_empty() { "" } else { "." };
         Error::metadata(self.path, format!("{}{dot}{key}: {message}", self.key))
     }
 
-    /// The document's file.
+    /// The document's path.
     pub fn path(&self) -> &'a Path {
         self.path
     }
@@ -110,7 +129,7 @@ impl<'a> Node<'a> {
         self.object.get(key).ok_or_else(|| self.error(key, "missing"))
     }
 
-    /// The value of `key`, if it is there.
+    /// The value of `key`, if it exists.
     pub fn get(&self, key: &str) -> Option<&'a Value> {
         self.object.get(key)
     }
@@ -118,7 +137,7 @@ impl<'a> Node<'a> {
     /// The object at `key`.
     ///
     /// # Errors
-    /// [`Error::Metadata`] if it is missing or something else.
+    /// [`Error::Metadata`] if it is missing or of another type.
     pub fn object(&self, key: &str) -> Result<Self> {
         let object =
             self.value(key)?.as_object().ok_or_else(|| self.error(key, "expected an object"))?;
@@ -129,12 +148,12 @@ impl<'a> Node<'a> {
     /// The string at `key`.
     ///
     /// # Errors
-    /// [`Error::Metadata`] if it is missing or something else.
+    /// [`Error::Metadata`] if it is missing or of another type.
     pub fn string(&self, key: &str) -> Result<&'a str> {
         self.value(key)?.as_str().ok_or_else(|| self.error(key, "expected a string"))
     }
 
-    /// A value of any deserialisable type at `key`.
+    /// The value of `key`, deserialised.
     ///
     /// # Errors
     /// [`Error::Metadata`] if it is missing or of another type.
@@ -142,10 +161,10 @@ impl<'a> Node<'a> {
         T::deserialize(self.value(key)?).map_err(|e| self.error(key, &e.to_string()))
     }
 
-    /// Checks that `key` holds exactly `expected`.
+    /// Checks that the value of `key` is `expected`.
     ///
     /// # Errors
-    /// [`Error::Metadata`] with what was found.
+    /// [`Error::Metadata`] with the value that was found.
     pub fn expect(&self, key: &str, expected: &Value) -> Result<()> {
         let found = self.value(key)?;
         if found == expected {
@@ -155,7 +174,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The named codec or grid at `key`: `{"name": name, "configuration": {…}}`.
+    /// The configuration of the extension `name` at `key`: `{"name": name, "configuration": {…}}`.
     ///
     /// # Errors
     /// [`Error::Metadata`] if it is missing or has another name.
@@ -168,7 +187,7 @@ impl<'a> Node<'a> {
     /// The objects of the array at `key`.
     ///
     /// # Errors
-    /// [`Error::Metadata`] if it is missing, no array, or holds something else.
+    /// [`Error::Metadata`] if it is missing or no array of objects.
     pub fn objects(&self, key: &str) -> Result<Vec<Self>> {
         let items =
             self.value(key)?.as_array().ok_or_else(|| self.error(key, "expected an array"))?;
@@ -180,10 +199,10 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Writes `folder/zarr.json`, flushed to the disk; `folder` must not be visible yet.
+/// Writes `folder/zarr.json` and flushes it to the disk; readers must not see `folder` yet.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`Error::Io`] if the system refuses.
 pub fn write(folder: &Path, document: &Value) -> Result<()> {
     let path = folder.join(ZARR_JSON);
     let mut text = serde_json::to_vec_pretty(document).expect("a JSON tree serialises");
@@ -193,7 +212,7 @@ pub fn write(folder: &Path, document: &Value) -> Result<()> {
     file.sync_all().map_err(Error::io(&path, "cannot flush"))
 }
 
-/// A group's document with those attributes.
+/// The document of a group with these attributes.
 pub fn group(attributes: Value) -> Value {
     let mut group = serde_json::json!({ "zarr_format": 3, "node_type": "group" });
     group["attributes"] = attributes;

@@ -1,53 +1,77 @@
-//! Which chunk holds a voxel, and which shard holds a chunk.
+//! The grids of chunks and shards: maps voxels to chunks and chunks to shards.
 //!
-//! Chunks are named by [`ChunkId`]; its `index` counts them over the volume in C order, channel slowest (§8).
+//! [`ArrayLayout::chunk_index`] counts chunks over the volume in C order, channel slowest (§8).
 
 use std::ops::Range;
 
 use super::array::ArrayLayout;
 use crate::{Region, Size3};
 
-/// A chunk of one volume: its channel and its place on the chunk grid.
+/// A chunk of a volume.
+///
+/// ```
+/// use voxquarry::format::grid::ChunkId;
+/// use voxquarry::{Dataset, OpenOptions};
+///
+/// # let store = "format-spec/golden/v1";
+/// let subject = Dataset::open(store, &OpenOptions::default())?.subject("grid")?;
+/// let volume = subject.volume("u8")?;
+/// let chunk = ChunkId { channel: 0, at: [0, 0, 0] };
+/// assert_eq!(volume.layout().chunk_region(chunk.at).start, [0, 0, 0]);
+/// assert_eq!(volume.layout().chunk_index(chunk), 0);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChunkId {
     /// The channel it holds.
     pub channel: usize,
-    /// Its place along `(z, y, x)`.
+    /// Its grid cell, `(z, y, x)`.
     pub at: Size3,
 }
 
-/// A shard of one volume: its channel and its place on the shard grid.
+/// A shard of a volume.
+///
+/// ```
+/// use voxquarry::{Dataset, OpenOptions};
+///
+/// # let store = "format-spec/golden/v1";
+/// let subject = Dataset::open(store, &OpenOptions::default())?.subject("grid")?;
+/// let volume = subject.volume("i16")?;
+/// let keys: Vec<_> = volume.layout().shards().map(|id| volume.layout().shard_key(id)).collect();
+/// assert_eq!(keys[0], "c/0/0/0/0");
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardId {
     /// The channel it holds.
     pub channel: usize,
-    /// Its place along `(z, y, x)`.
+    /// Its grid cell, `(z, y, x)`.
     pub at: Size3,
 }
 
 impl ArrayLayout {
-    /// Chunks along each axis.
+    /// Chunks along each axis, `(z, y, x)`.
     pub fn chunk_grid(&self) -> Size3 {
         [0, 1, 2].map(|a| self.size[a].div_ceil(self.chunk[a]))
     }
 
-    /// Shards along each axis.
+    /// Shards along each axis, `(z, y, x)`.
     pub fn shard_grid(&self) -> Size3 {
         [0, 1, 2].map(|a| self.size[a].div_ceil(self.shard[a]))
     }
 
-    /// Chunks of the volume, all channels.
+    /// Chunks of the volume, over all channels.
     pub fn chunk_count(&self) -> u64 {
         self.chunk_grid().iter().map(|&n| n as u64).product::<u64>() * self.channel_count() as u64
     }
 
-    /// A chunk's number over the volume, in C order.
+    /// The index of a chunk in the C order of all chunks.
     pub fn chunk_index(&self, id: ChunkId) -> u64 {
         let grid = self.chunk_grid();
         (0..3).fold(id.channel as u64, |n, a| n * grid[a] as u64 + id.at[a] as u64)
     }
 
-    /// The voxels that a chunk covers, those beyond the volume's edge left out.
+    /// The voxels of a grid cell's chunk, clipped to the volume.
     pub fn chunk_region(&self, at: Size3) -> Region {
         let start = [0, 1, 2].map(|a| (at[a] * self.chunk[a]) as i64);
         Region::new(start, self.chunk).clip(self.size)
@@ -61,7 +85,7 @@ impl ArrayLayout {
         (ShardId { channel: id.channel, at }, slot)
     }
 
-    /// The chunk in a slot of a shard; it may lie beyond the volume's edge.
+    /// The chunk in a slot of a shard; it may lie outside of the volume.
     pub fn chunk_in(&self, shard: ShardId, slot: usize) -> ChunkId {
         let chunks = self.shard_chunks();
         let local =
@@ -85,11 +109,12 @@ impl ArrayLayout {
     pub fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
         let grid = self.shard_grid();
         (0..self.channel_count()).flat_map(move |channel| {
-            box_of(grid.map(|n| 0..n)).map(move |at| ShardId { channel, at })
+            iter_box(grid.map(|n| 0..n)).map(move |at| ShardId { channel, at })
         })
     }
 
-    /// The range of chunks along each axis that a region inside the volume meets; `region` is not empty.
+    /// The grid cells of the chunks that intersect `region`, which is not empty and lies in the
+    /// volume.
     pub fn chunks_meeting(&self, region: &Region) -> [Range<usize>; 3] {
         [0, 1, 2].map(|a| {
             let (start, end) = (region.start[a] as usize, region.end(a) as usize);
@@ -97,7 +122,7 @@ impl ArrayLayout {
         })
     }
 
-    /// The slots of a shard in the order that chunks are written (§7).
+    /// The slots of a shard in Morton order, in which its chunks are written (§7).
     pub fn morton_slots(&self) -> Vec<usize> {
         let chunks = self.shard_chunks();
         let mut slots: Vec<usize> = (0..chunks.iter().product()).collect();
@@ -112,14 +137,14 @@ impl ArrayLayout {
 }
 
 /// Every point of a box, in C order.
-pub fn box_of([z, y, x]: [Range<usize>; 3]) -> impl Iterator<Item = Size3> {
+pub fn iter_box([z, y, x]: [Range<usize>; 3]) -> impl Iterator<Item = Size3> {
     z.flat_map(move |z| {
         let x = x.clone();
         y.clone().flat_map(move |y| x.clone().map(move |x| [z, y, x]))
     })
 }
 
-/// Moves bit i to bit 3 i; a shard has at most 2¹⁶ chunks along an axis.
+/// Moves bit `i` to bit `3 i`; a shard has at most 2¹⁶ chunks along an axis.
 fn spread(v: u64) -> u64 {
     (0..17).fold(0, |out, bit| out | (v >> bit & 1) << (3 * bit))
 }
@@ -136,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn chunk_and_slot_name_each_other() {
+    fn chunks_and_slots_correspond() {
         let layout = layout(Some(2));
         for shard in layout.shards() {
             for slot in 0..8 {

@@ -1,7 +1,8 @@
-//! A shard's index: §5, "Shard bytes".
+//! The index of a shard (§5, "Shard bytes").
 //!
 //! # Invariants
-//! - Every range of a [`ShardIndex`] lies in its file, before the index, and holds at least a byte and a checksum.
+//! - Every range of a [`ShardIndex`] lies in its file, before the index, and holds at least one
+//!   byte and a checksum.
 
 use std::ops::Range;
 use std::path::Path;
@@ -12,22 +13,35 @@ const ENTRY_BYTES: usize = 16;
 const CHECKSUM_BYTES: usize = 4;
 const ABSENT: u64 = u64::MAX;
 
-/// Bytes of the index of a shard of `chunks` chunks, its checksum included.
+/// Bytes of the index of a shard with `chunks` chunks, including its checksum.
 pub const fn index_bytes(chunks: usize) -> usize {
     chunks * ENTRY_BYTES + CHECKSUM_BYTES
 }
 
-/// Where the chunks of one shard lie.
+/// The byte ranges of a shard's chunks.
+///
+/// ```
+/// use std::path::Path;
+/// use voxquarry::format::index::{IndexBuilder, ShardIndex};
+///
+/// let mut builder = IndexBuilder::new(2);
+/// builder.set(1, 0, 30);
+/// let index = builder.encode();
+/// let file_bytes = 30 + index.len() as u64;
+/// let index = ShardIndex::parse(Path::new("c/0/0/0"), &index, file_bytes)?;
+/// assert_eq!((index.range(0), index.range(1)), (None, Some(0..30)));
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct ShardIndex {
     entries: Box<[(u64, u64)]>,
 }
 
 impl ShardIndex {
-    /// Parses the last [`index_bytes`] of a file of `file_bytes` bytes.
+    /// Parses `bytes`, the last [`index_bytes`] of a file of `file_bytes` bytes.
     ///
     /// # Errors
-    /// [`Error::ShardIndex`] for a wrong checksum or a range outside the file.
+    /// [`Error::ShardIndex`] for a wrong checksum or a range outside of the file.
     pub fn parse(path: &Path, bytes: &[u8], file_bytes: u64) -> Result<Self> {
         let error = |message: String| Error::ShardIndex { path: path.to_owned(), message };
         let (entries, checksum) = bytes.split_at(bytes.len() - CHECKSUM_BYTES);
@@ -47,7 +61,8 @@ impl ShardIndex {
                 return Ok((offset, nbytes));
             }
             Err(error(format!(
-                "chunk {chunk} claims {nbytes} bytes at {offset}, the file has {data_bytes} before its index"
+                "chunk {chunk} claims {nbytes} bytes at {offset}, the file has {data_bytes} before \
+                 its index"
             )))
         };
         let entries =
@@ -55,26 +70,27 @@ impl ShardIndex {
         Ok(Self { entries })
     }
 
-    /// The bytes of the chunk in `slot`, checksum included; `None` if it is absent, so all zero.
+    /// The byte range of the chunk in `slot`, including its checksum; `None` if the chunk is
+    /// absent, so all zero.
     pub fn range(&self, slot: usize) -> Option<Range<u64>> {
         let (offset, nbytes) = self.entries[slot];
         (offset != ABSENT).then(|| offset..offset + nbytes)
     }
 
-    /// Slots of the shard, absent chunks included.
+    /// Slots of the shard, including absent chunks.
     pub fn slots(&self) -> usize {
         self.entries.len()
     }
 
-    /// Bytes that this index occupies in memory.
+    /// Bytes of this index in memory.
     pub fn memory_bytes(&self) -> usize {
         self.entries.len() * ENTRY_BYTES
     }
 
-    /// Checks that no two chunks share a byte.
+    /// Checks that chunks do not overlap.
     ///
     /// # Errors
-    /// [`Error::ShardIndex`] naming the pair.
+    /// [`Error::ShardIndex`] with the first two that do.
     pub fn check_disjoint(&self, path: &Path) -> Result<()> {
         let mut ranges: Vec<_> =
             (0..self.slots()).filter_map(|slot| Some((self.range(slot)?, slot))).collect();
@@ -90,24 +106,24 @@ impl ShardIndex {
     }
 }
 
-/// The index of a shard that is being written.
+/// The index of a shard that is being written; see [`ShardIndex`] for an example.
 #[derive(Debug)]
 pub struct IndexBuilder {
     entries: Vec<(u64, u64)>,
 }
 
 impl IndexBuilder {
-    /// All of `chunks` chunks absent.
+    /// An index of `chunks` absent chunks.
     pub fn new(chunks: usize) -> Self {
         Self { entries: vec![(ABSENT, ABSENT); chunks] }
     }
 
-    /// Notes that the chunk in `slot` lies at `offset`.
+    /// Sets the byte range of the chunk in `slot`.
     pub fn set(&mut self, slot: usize, offset: u64, nbytes: usize) {
         self.entries[slot] = (offset, nbytes as u64);
     }
 
-    /// The index's bytes, checksum included.
+    /// The bytes of the index, including its checksum.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(index_bytes(self.entries.len()));
         for (offset, nbytes) in &self.entries {
@@ -119,7 +135,7 @@ impl IndexBuilder {
     }
 }
 
-/// The little-endian `u32` at `at`.
+/// The little-endian `u32` at byte `at`.
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
@@ -157,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_is_noticed() {
+    fn every_flipped_bit_is_detected() {
         let mut builder = IndexBuilder::new(2);
         builder.set(0, 0, 16);
         let bytes = builder.encode();

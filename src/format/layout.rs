@@ -1,11 +1,13 @@
-//! Chooses chunk, block and shard sizes for the patches that will be read (§7).
+//! Chooses the sizes of chunks, blocks and shards for the patches that will be read (§7).
 //!
-//! A random patch of side p meets `Π (1 + (p − 1) / c)` chunks of side c on average and decodes `Π ((p + c − 1) / p)` times its own
-//! bytes: small chunks cost calls, large ones cost bytes. A quarter of the patch is where both are cheap, with rows of a
-//! cache line and no more; along z a block is the unit, and one of 32 KiB costs few calls and stays in the near caches.
+//! A random patch of side p intersects `Π (1 + (p − 1) / c)` chunks of side c on average, and
+//! decodes `Π ((p + c − 1) / p)` times its own bytes: small chunks cost calls, large chunks cost
+//! bytes. A quarter of the patch is a good compromise. Rows are a cache line long. Along z the unit
+//! of decoding is a block; one of 32 KiB costs few calls and stays in the L1 and L2 caches.
 //!
-//! Measured, each against rows of a line: int16 patches of 160³ to 256³ out of 32×32×64 0.83, out of 32×64×32 0.94; 24×256×256
-//! out of 16×64×64 0.91, uncompressed 0.83; float32 96³ out of 32×32×32 0.83. Shorter rows, int16 96³ out of 32×32×16: 0.89.
+//! Speed of other chunks, relative to the ones chosen here. Longer rows: int16 patches of 160³ to
+//! 256³ from chunks of 32×32×64 0.83, of 32×64×32 0.94; 24×256×256 from 16×64×64 0.91, uncompressed
+//! 0.83; float32 96³ from 32×32×32 0.83. Shorter rows: int16 96³ from 32×32×16 0.89.
 
 use super::array::{ArrayLayout, BloscParameters, ChunkCodec, Compressor, Shuffle};
 use super::limits::WRITER_SHARD_CHUNKS;
@@ -17,27 +19,37 @@ const CHUNK_BYTES: [usize; 2] = [32 << 10, 64 << 10];
 const ROW_BYTES: usize = 64;
 const BLOCK_BYTES: usize = 32 << 10;
 const SHARD_BYTES: usize = 64 << 20;
-/// LZ4's level, and that for floats of a volume which is written once and read often.
-///
-/// Measured with 9 for 5: float32 CT-like 2.689 to 2.707, 96³ patches 1.03 to 1.06 times as fast, ingest of a thread 114 to 82 MB/s;
-/// brain MR 5.15 to 5.19, 1.06, 79 to 40 MB/s. For int16 ingest slows down likewise, and patches gain 1 %.
+/// LZ4's level for all voxels but floats that are written once and read often.
 const LZ4_LEVEL: i32 = 5;
+/// LZ4's level for floats that are written once and read often.
+///
+/// Measured from level 5 to 9. Float32 like CT: ratio 2.689 to 2.707, patches of 96³ 1.03 to 1.06
+/// times as fast, ingest on one thread 114 to 82 MB/s. Brain MR: ratio 5.15 to 5.19, 1.06 times,
+/// 79 to 40 MB/s. For int16, ingest slows down likewise and patches gain 1 %.
 const LZ4_FLOAT_LEVEL: i32 = 9;
 
-/// What a writer is asked to optimise for.
+/// The aim of compression.
+///
+/// ```
+/// use voxquarry::format::layout::Codec;
+///
+/// assert_eq!("compact".parse::<Codec>()?, Codec::Compact);
+/// assert_eq!(Codec::default().name(), "fast");
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Codec {
-    /// LZ4: decodes at memory speed.
+    /// Speed: LZ4, which decodes at the speed of memory.
     #[default]
     Fast,
-    /// Zstandard: fewest bytes.
+    /// Size: Zstandard.
     Compact,
-    /// Voxels as they are.
+    /// No compression.
     None,
 }
 
 impl Codec {
-    /// The name in metadata and on the command line.
+    /// The name in metadata.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fast => "fast",
@@ -54,33 +66,34 @@ impl std::str::FromStr for Codec {
         [Self::Fast, Self::Compact, Self::None]
             .into_iter()
             .find(|codec| codec.name() == name)
-            .ok_or_else(|| Error::usage(format!("codec {name:?}: expected fast, compact or none")))
+            .ok_or_else(|| Error::invalid("codec", format!("{name:?}"), "fast, compact or none"))
     }
 }
 
-/// What is known of a volume before its first voxel.
+/// The properties of a volume that are known before its first voxel; see [`ChunkCodec`] for an
+/// example.
 #[derive(Clone, Debug)]
 pub struct VolumeShape {
-    /// Channels, or `None` without that axis.
+    /// Channels, or `None` if the volume has no such axis.
     pub channels: Option<usize>,
-    /// Extents in `(z, y, x)`.
+    /// Extents in voxels, `(z, y, x)`.
     pub size: Size3,
     /// Element type.
     pub dtype: Dtype,
-    /// Channels that arrive together for each z.
+    /// Channels whose planes arrive together for each z.
     pub interleaved: usize,
 }
 
 impl VolumeShape {
-    /// Bytes of one z plane of the channels that arrive together.
+    /// Bytes of one z plane of all channels that arrive together.
     pub fn plane_bytes(&self) -> u64 {
         self.size[1] as u64 * self.size[2] as u64 * (self.interleaved * self.dtype.size()) as u64
     }
 }
 
-/// Chunk extents for patches of those sizes (at least one), before the codec is looked at.
+/// The extents of chunks, `(z, y, x)`, for patches of these sizes (at least one) and any codec.
 pub fn chunk_size(size: Size3, dtype: Dtype, patch_sizes: &[Size3]) -> Size3 {
-    // Mixed patches meet in the middle: the geometric mean on each axis.
+    // Patches of several sizes count as their geometric mean along each axis.
     let mean = [0, 1, 2].map(|a| {
         let sum: f64 =
             patch_sizes.iter().map(|p| (p[a].clamp(1, size[a].max(1)) as f64).log2()).sum();
@@ -97,7 +110,8 @@ pub fn chunk_size(size: Size3, dtype: Dtype, patch_sizes: &[Size3]) -> Size3 {
     let share = |chunk: Size3, a: usize| chunk[a] as f64 / mean[a].exp2();
     let row = |chunk: Size3| chunk[2] * dtype.size();
     while bytes(chunk) < CHUNK_BYTES[0] {
-        // The axis with the smallest share of the patch grows, a row before the others until it is a line.
+        // The axis with the smallest share of the patch grows. In a tie a row grows first, until it
+        // is a cache line.
         let order = if row(chunk) < ROW_BYTES { [2, 1, 0] } else { [1, 0, 2] };
         let grows = |&a: &usize| chunk[a] < limit[a] && share(chunk, a) < 1.0;
         let Some(a) = order
@@ -109,7 +123,7 @@ pub fn chunk_size(size: Size3, dtype: Dtype, patch_sizes: &[Size3]) -> Size3 {
         };
         chunk[a] *= 2;
     }
-    // So many bytes lie along all three axes.
+    // A chunk this large is long along all three axes.
     while bytes(chunk) > CHUNK_BYTES[1] {
         let across = usize::from(share(chunk, 1) > share(chunk, 0));
         let a = if row(chunk) > ROW_BYTES { 2 } else { across };
@@ -118,10 +132,11 @@ pub fn chunk_size(size: Size3, dtype: Dtype, patch_sizes: &[Size3]) -> Size3 {
     chunk
 }
 
-/// The chunk codec for that chunk: whole z planes in a block, so that a block is a slab.
+/// The codec of chunks of that size, with whole z planes in a block, so that a block is a slab.
 ///
-/// Bit planes compress a tenth better than byte planes under LZ4, since the noisy ones come to lie together, and long
-/// matches decode fastest. Zstandard codes single bytes by their frequency, which bit planes hide from it.
+/// With LZ4, bit planes compress a tenth better than byte planes, because noisy bits lie together,
+/// and long matches decode fastest. Zstandard codes single bytes by their frequency, which bit
+/// planes hide.
 fn chunk_codec(codec: Codec, dtype: Dtype, chunk: Size3) -> ChunkCodec {
     let plane_bytes = chunk[1] * chunk[2] * dtype.size();
     let planes = (BLOCK_BYTES / plane_bytes).clamp(1, chunk[0]);
@@ -135,10 +150,11 @@ fn chunk_codec(codec: Codec, dtype: Dtype, chunk: Size3) -> ChunkCodec {
     ChunkCodec::Blosc(BloscParameters { compressor, level, shuffle, block_bytes })
 }
 
-/// The whole layout of a volume, such that writing it in z order needs at most `memory_bytes`.
+/// Chooses a layout for patches of these sizes that can be written in z order within
+/// `memory_bytes`.
 ///
 /// # Errors
-/// [`Error::Usage`] if not even one layer of chunks fits into `memory_bytes`; the message says what would do.
+/// [`Error::MemoryBudget`] if not even one layer of chunks fits into `memory_bytes`.
 pub fn choose(
     volume: &VolumeShape,
     patch_sizes: &[Size3],
@@ -146,8 +162,9 @@ pub fn choose(
     memory_bytes: u64,
 ) -> Result<ArrayLayout> {
     let chunk = chunk_size(volume.size, volume.dtype, patch_sizes);
-    // Zstandard codes a stream by one table of frequencies: the smaller its part of a slice, the better that fits. Twice the
-    // depth keeps its length, and blocks, which are as deep, what a patch decodes in vain. It is no reason to ask for memory.
+    // Zstandard codes a stream by one table of frequencies, which fits the better, the smaller the
+    // stream's part of a slice. Twice the depth keeps the chunk's size, and whole blocks as deep
+    // keep the bytes that a patch decodes for nothing. This is not worth more memory than allowed.
     if codec == Codec::Compact && chunk[1] > SIDE[0] && chunk[0] * 2 <= volume.size[0] {
         let slim = [chunk[0] * 2, chunk[1] / 2, chunk[2]];
         if let Ok(layout) = with_chunk(volume, slim, codec, memory_bytes) {
@@ -157,10 +174,10 @@ pub fn choose(
     with_chunk(volume, chunk, codec, memory_bytes)
 }
 
-/// As [`choose`], for a chunk of the caller's.
+/// Chooses a layout like [`choose`], but with chunks of the extents `chunk`.
 ///
 /// # Errors
-/// As [`choose`].
+/// [`Error::MemoryBudget`] if not even one layer of chunks fits into `memory_bytes`.
 pub fn with_chunk(
     volume: &VolumeShape,
     chunk: Size3,
@@ -177,19 +194,18 @@ pub fn with_chunk(
     }
     let needed = ingest_memory(volume, &layout, memory_bytes).bytes;
     if needed > memory_bytes {
-        let needed = needed.div_ceil(1 << 20);
-        return Err(Error::usage(format!(
-            "a layer of chunks of this volume needs {needed} MiB of memory, {} MiB are allowed: \
-             allow more (--memory {needed}MiB, memory_bytes=\"{needed}MiB\")",
-            memory_bytes >> 20,
-        )));
+        return Err(Error::MemoryBudget {
+            what: "a layer of chunks of this volume".into(),
+            needed_bytes: needed,
+            allowed_bytes: memory_bytes,
+        });
     }
     Ok(layout)
 }
 
-/// As [`choose`] for a writer that keeps elsewhere what exceeds `memory_bytes`, so that no volume is too large, and whose caller
-/// waits for it.
-pub fn choose_for_boxes(
+/// Chooses a layout for a writer that moves to disk what exceeds `memory_bytes`, so that no volume
+/// is too large, and whose caller waits for it, so that speed counts.
+pub fn choose_for_spilling(
     volume: &VolumeShape,
     patch_sizes: &[Size3],
     codec: Codec,
@@ -198,7 +214,7 @@ pub fn choose_for_boxes(
     within(volume, chunk_size(volume.size, volume.dtype, patch_sizes), codec, memory_bytes)
 }
 
-/// Shards as deep as they may be while a slab of them stays modest beside `memory_bytes`.
+/// The layout with the deepest shards of which a slab takes at most a quarter of `memory_bytes`.
 fn within(volume: &VolumeShape, chunk: Size3, codec: Codec, memory_bytes: u64) -> ArrayLayout {
     let VolumeShape { channels, size, dtype, .. } = *volume;
     let chunk_codec = chunk_codec(codec, dtype, chunk);
@@ -211,7 +227,7 @@ fn within(volume: &VolumeShape, chunk: Size3, codec: Codec, memory_bytes: u64) -
         let longer = usize::from(across[1] * chunk[2] > across[0] * chunk[1]);
         across[longer] = across[longer].div_ceil(2);
     }
-    // Depth: as deep as shards may be while the slab stays modest; a slab of one layer is written as it comes.
+    // A slab that is one layer deep is written as it arrives, whatever its size.
     let layer = across[0] * across[1];
     let deepest =
         chunks[0].min(WRITER_SHARD_CHUNKS / layer).min(SHARD_BYTES / (layer * chunk_bytes)).max(1);
@@ -231,19 +247,32 @@ fn within(volume: &VolumeShape, chunk: Size3, codec: Codec, memory_bytes: u64) -
     with_depth(depth)
 }
 
-/// What writing a volume in z order needs.
+/// The memory for writing a volume in z order.
+///
+/// ```
+/// use voxquarry::Dtype;
+/// use voxquarry::format::layout::{self, Codec, VolumeShape};
+///
+/// let size = [512, 512, 512];
+/// let volume = VolumeShape { channels: None, size, dtype: Dtype::Int16, interleaved: 1 };
+/// let layout = layout::choose(&volume, &[[96, 96, 96]], Codec::Fast, 1 << 30)?;
+/// let memory = layout::ingest_memory(&volume, &layout, 1 << 30);
+/// assert!(memory.bytes < 1 << 30);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IngestMemory {
-    /// Layers of chunks held raw: 2 where the next is read while this one is encoded.
+    /// Layers of raw chunks: 2 if the next one is read while this one is encoded, else 1.
     pub layers: usize,
-    /// Upper bound over raw layers, encoded chunks and constant buffers.
+    /// An upper bound of raw layers, encoded chunks and constant buffers together.
     pub bytes: u64,
 }
 
-/// Code, stacks, decompressor and file buffers of a process that ingests.
+/// Code, stacks, decompressor and file buffers of an ingesting process.
 const CONSTANT_BYTES: u64 = 32 << 20;
 
-/// Bounds the memory of writing `layout`; two raw layers are used where they fit into a quarter of `budget_bytes`.
+/// Bounds the memory for writing `layout`, with two raw layers if they fit into a quarter of
+/// `budget_bytes`.
 pub fn ingest_memory(
     volume: &VolumeShape,
     layout: &ArrayLayout,
@@ -252,7 +281,7 @@ pub fn ingest_memory(
     let layer = volume.plane_bytes() * layout.chunk[0].min(layout.size[0]) as u64;
     let depth = layout.shard_chunks()[0];
     let shard = (layout.shard.iter().product::<usize>() * layout.dtype.size()) as u64;
-    // Unfinished shards of a slab are held encoded; a slab of one layer never has any but the one at hand.
+    // The unfinished shards of a slab are kept encoded; a slab of one layer has only one at a time.
     let encoded = if depth == 1 { shard.min(layer) } else { layer * depth as u64 };
     let total = |layers: u64| layers * layer + encoded + CONSTANT_BYTES;
     let layers = if total(2) <= budget_bytes / 4 { 2 } else { 1 };
@@ -331,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn floats_are_worth_more_effort_if_nobody_waits() {
+    fn floats_get_more_effort_unless_a_caller_waits() {
         let level = |layout: ArrayLayout| match layout.codec {
             ChunkCodec::Blosc(parameters) => parameters.level,
             ChunkCodec::Raw => 0,
@@ -341,19 +370,23 @@ mod tests {
             let patches = [[32; 3]];
             assert_eq!(level(choose(&volume, &patches, Codec::Fast, 1 << 30).unwrap()), once);
             assert_eq!(level(choose(&volume, &patches, Codec::Compact, 1 << 30).unwrap()), 8);
-            assert_eq!(level(choose_for_boxes(&volume, &patches, Codec::Fast, 1 << 30)), 5);
+            assert_eq!(level(choose_for_spilling(&volume, &patches, Codec::Fast, 1 << 30)), 5);
         }
     }
 
     #[test]
-    fn too_little_memory_says_how_much_would_do() {
+    fn too_little_memory_is_an_error_with_the_need() {
         let volume = VolumeShape {
             channels: None,
             size: [64, 8192, 8192],
             dtype: Dtype::Int16,
             interleaved: 1,
         };
-        let message = choose(&volume, &[[96; 3]], Codec::Fast, 1 << 30).unwrap_err().to_string();
-        assert!(message.contains("--memory"), "{message}");
+        let error = choose(&volume, &[[96; 3]], Codec::Fast, 1 << 30).unwrap_err();
+        let Error::MemoryBudget { needed_bytes, allowed_bytes, .. } = error else {
+            panic!("{error}")
+        };
+        assert!(needed_bytes > allowed_bytes && allowed_bytes == 1 << 30);
+        assert!(choose(&volume, &[[96; 3]], Codec::Fast, needed_bytes).is_ok());
     }
 }

@@ -1,10 +1,12 @@
-//! What the bytes of a store mean: the Rust side of `format-spec/README.md`, section by section.
+//! The bytes of a store: the Rust side of `format-spec/README.md`, section by section.
 //!
 //! # Invariants
-//! - Everything parsed from a file is checked here, once, and leaves as a type that cannot be wrong.
-//! - The numbers of the specification's tables stand in [`limits`] and are compared with it by a test.
+//! - Everything parsed from a file is checked here once and becomes a type that holds only valid
+//!   values.
+//! - [`limits`] holds the numbers of the specification; `tests/spec.rs` compares them with its
+//!   tables.
 //!
-//! Not here: opening files (`source`), decoding chunks (`codec`).
+//! Not here: opening shards (`source`), decoding chunks (`codec`).
 
 pub mod array;
 pub mod attributes;
@@ -13,26 +15,28 @@ pub mod grid;
 pub mod index;
 pub mod layout;
 
-/// §10 of the specification.
+use crate::{Error, Result};
+
+/// The limits of the format (§10).
 pub mod limits {
-    /// A subject's or volume's name, in bytes.
+    /// Bytes of a subject's or volume's name.
     pub const NAME_BYTES: usize = 200;
     /// Voxels along one axis.
     pub const AXIS_VOXELS: u64 = 1 << 40;
-    /// Voxels of a volume over all axes and channels.
+    /// Voxels of a volume, over all channels.
     pub const VOLUME_VOXELS: u64 = 1 << 60;
-    /// One decoded chunk.
+    /// Bytes of a decoded chunk.
     pub const CHUNK_BYTES: usize = 16 << 20;
-    /// Chunks in a shard that a reader accepts.
+    /// Chunks of a shard that a reader accepts.
     pub const SHARD_CHUNKS: usize = 1 << 16;
-    /// Chunks in a shard that a writer makes.
+    /// Chunks of a shard that a writer makes.
     pub const WRITER_SHARD_CHUNKS: usize = 1 << 12;
-    /// One `zarr.json`.
+    /// Bytes of a `zarr.json`.
     pub const METADATA_BYTES: u64 = 16 << 20;
-    /// Elements in a chunk of a summary array.
+    /// Elements of a chunk of a summary array.
     pub const SUMMARY_CHUNK: usize = 1 << 16;
 
-    /// Name and value as the specification's table lists them.
+    /// Each name and value, in the order of the specification's table.
     pub const TABLE: [(&str, u64); 8] = [
         ("name_bytes", NAME_BYTES as u64),
         ("axis_voxels", AXIS_VOXELS),
@@ -45,29 +49,29 @@ pub mod limits {
     ];
 }
 
-/// The version that this crate reads and writes (§3).
+/// The version of the format that this crate reads and writes (§3).
 pub const VERSION: u64 = 1;
 
-/// The folder of unfinished work in a store (§9).
+/// The folder of a store that holds unfinished work (§9).
 pub const PARTIAL_DIR: &str = ".voxquarry-partial";
 
-/// Checks a subject's or volume's name against §2.
+/// Checks the name of a subject or volume (§2); `kind` is `"subject"` or `"volume"`.
 ///
 /// # Errors
-/// [`crate::Error::Usage`] with the rule that is broken.
-pub fn check_name(kind: &str, name: &str) -> crate::Result<()> {
-    let rule = if name.is_empty() || name.len() > limits::NAME_BYTES {
-        format!("a name has 1 to {} bytes", limits::NAME_BYTES)
+/// [`Error::InvalidArgument`] with the rule that is broken.
+pub fn check_name(kind: &str, name: &str) -> Result<()> {
+    let expected = if name.is_empty() || name.len() > limits::NAME_BYTES {
+        format!("1 to {} bytes", limits::NAME_BYTES)
     } else if name.starts_with('.') || name.starts_with("__") {
-        "a name does not begin with '.' or '__'".into()
-    } else if name == "zarr.json" {
-        "that name is the metadata's".into()
+        "a name that does not begin with '.' or '__'".into()
+    } else if name == document::ZARR_JSON {
+        "another name: the metadata has this one".into()
     } else if name.chars().any(|c| matches!(c, '/' | '\\') || c.is_control()) {
-        "a name holds no '/', '\\' or control character".into()
+        "a name without '/', '\\' and control characters".into()
     } else {
         return Ok(());
     };
-    Err(crate::Error::usage(format!("{kind} name {name:?}: {rule}")))
+    Err(Error::invalid(format!("{kind} name"), format!("{name:?}"), expected))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use ndarray::Array3;
 
 use super::random::RandomStream;
 use crate::format::array::ArrayLayout;
-use crate::format::grid::box_of;
+use crate::format::grid::iter_box;
 use crate::{Region, Size3};
 
 /// A uniformly random voxel of a box: one draw for each axis, in the order z, y, x.
@@ -27,7 +27,7 @@ pub(super) fn add_values(
     values: impl IntoIterator<Item = f64>,
 ) {
     let [z, y, x] = [0, 1, 2].map(|a| region.start[a] as usize..region.end(a) as usize);
-    for (at, value) in box_of([z, y, x]).zip(values) {
+    for (at, value) in iter_box([z, y, x]).zip(values) {
         map[at] += value;
     }
 }

@@ -15,7 +15,7 @@ use super::draw::{Draw, locations_method, probability_map_method};
 use super::random::{RandomStream, StreamKey};
 use super::volumes::check_channel;
 use crate::array::boxes::ChunkBox;
-use crate::format::grid::{ChunkId, box_of};
+use crate::format::grid::{ChunkId, iter_box};
 use crate::geometry::check_patch_size;
 use crate::store::derive;
 use crate::{Error, Region, Result, Size3, Subject, Volume};
@@ -127,7 +127,7 @@ struct WeightTable {
 impl WeightTable {
     fn new(volume: &Volume, channel: usize, region: &Region) -> Result<Self> {
         let (layout, whole_sums) = (volume.layout(), derive::weight_sums(volume)?);
-        let chunks = || box_of(layout.chunks_meeting(region));
+        let chunks = || iter_box(layout.chunks_meeting(region));
         let chunk_box = |at| ChunkBox { channel, at, region: in_chunk(region, layout, at) };
         let boxes: Vec<ChunkBox> = chunks().map(chunk_box).collect();
         let mut sums: Vec<f64> = chunks()

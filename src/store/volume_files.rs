@@ -26,7 +26,7 @@ use crate::array::weights::WeightFunction;
 use crate::format::array::ArrayLayout;
 use crate::format::attributes::{Kind, SourceFile, VolumeAttributes};
 use crate::format::document;
-use crate::format::grid::{ChunkId, ShardId, box_of};
+use crate::format::grid::{ChunkId, ShardId, iter_box};
 use crate::{Error, Region, Result, Size3};
 
 /// The files of a volume that is being written.
@@ -127,7 +127,7 @@ impl VolumeFiles {
                 ..(region.end(a) as usize).div_ceil(layout.shard[a])
         });
         (0..layout.channel_count()).all(|channel| {
-            box_of(cells.clone()).all(|at| {
+            iter_box(cells.clone()).all(|at| {
                 let number = shard_number(layout, ShardId { channel, at });
                 matches!(*self.shards.state(number), ShardState::Written(_))
             })

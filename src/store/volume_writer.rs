@@ -15,7 +15,7 @@ use super::volume_files::{ChunkError, VolumeFiles};
 use crate::array::statistics::RunningStatistics;
 use crate::format::array::ArrayLayout;
 use crate::format::attributes::SourceFile;
-use crate::format::grid::{ChunkId, box_of};
+use crate::format::grid::{ChunkId, iter_box};
 use crate::sys::executor::Executor;
 use crate::{Error, Region, Result};
 
@@ -145,11 +145,11 @@ fn layer_chunks(layout: &ArrayLayout, channels: std::ops::Range<usize>, z: usize
     let (each, grid) = (layout.shard_chunks(), layout.chunk_grid());
     let of_shard = |channel, shard: [usize; 3]| {
         let cells = |a: usize| shard[a] * each[a]..((shard[a] + 1) * each[a]).min(grid[a]);
-        box_of([cz..cz + 1, cells(1), cells(2)]).map(move |at| ChunkId { channel, at })
+        iter_box([cz..cz + 1, cells(1), cells(2)]).map(move |at| ChunkId { channel, at })
     };
     channels
         .flat_map(|channel| {
-            box_of([0..1, 0..sy, 0..sx]).flat_map(move |shard| of_shard(channel, shard))
+            iter_box([0..1, 0..sy, 0..sx]).flat_map(move |shard| of_shard(channel, shard))
         })
         .collect()
 }

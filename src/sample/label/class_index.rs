@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::classes::{Class, Membership};
 use crate::array::boxes::ChunkBox;
 use crate::format::array::ArrayLayout;
-use crate::format::grid::{ChunkId, box_of};
+use crate::format::grid::{ChunkId, iter_box};
 use crate::sample::boxes::in_chunk;
 use crate::store::{LabelCounts, derive};
 use crate::{Error, Region, Result, Size3, Volume};
@@ -63,11 +63,11 @@ impl ClassIndexes {
             {
                 let class = Class { channel, membership };
                 let has_class = |at| self.count_in_chunk(volume.layout(), class, at) > 0;
-                if unseen.contains(&class) && box_of(inside.clone()).any(has_class) {
+                if unseen.contains(&class) && iter_box(inside.clone()).any(has_class) {
                     unseen.remove(&class);
                 }
             }
-            for at in box_of(inside.clone()) {
+            for at in iter_box(inside.clone()) {
                 if unseen.is_empty() {
                     break;
                 }
@@ -114,7 +114,7 @@ impl ClassIndexes {
             return Ok((0, 0));
         }
         for &class in set {
-            for at in box_of(layout.chunks_meeting(&inside)) {
+            for at in iter_box(layout.chunks_meeting(&inside)) {
                 let region = in_chunk(&inside, layout, at);
                 let (whole, here) = (layout.chunk_region(at).len() as u64, region.len() as u64);
                 let voxels = self.count_in_chunk(layout, class, at);
@@ -143,7 +143,7 @@ impl ClassIndexes {
         let layout = volume.layout();
         let (mut found, mut undecided) = (Vec::new(), Vec::new());
         for &class in set {
-            for at in box_of(layout.chunks_meeting(&self.region)) {
+            for at in iter_box(layout.chunks_meeting(&self.region)) {
                 let (whole, region) = (layout.chunk_region(at), in_chunk(&self.region, layout, at));
                 let voxels = match self.count_in_chunk(layout, class, at) {
                     0 => continue,

@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use voxquarry::format::grid::box_of;
+use voxquarry::format::grid::iter_box;
 use voxquarry::{
     BatchPoll, Dataset, Epoch, Error, OpenOptions, PatchLocation, Queue, QueueOptions, QueueStats,
     Result, Size3, Subject, UniformSampler, Volume,
@@ -133,7 +133,7 @@ fn measure(name: String, group: &Group, threads: usize, args: &BenchArgs) -> Res
     let (mut chunks, mut stored_patch_bytes) = (0.0, 0.0);
     for (i, Patch { volume, region }) in touched.iter().enumerate() {
         let layout = volume.layout();
-        let met = box_of(layout.chunks_meeting(region)).count() * layout.channel_count();
+        let met = iter_box(layout.chunks_meeting(region)).count() * layout.channel_count();
         chunks += met as f64;
         stored_patch_bytes += met as f64 * chunk_bytes(i % group.len());
     }
