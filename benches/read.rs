@@ -1,4 +1,4 @@
-//! Patches out of a warm store: one at a time and in batches, for each codec.
+//! Reads patches from a warm store, singly and in batches, with each codec.
 
 use std::hint::black_box;
 
@@ -14,7 +14,7 @@ const SIDE: usize = 192;
 const PATCH: usize = 64;
 const BATCH: usize = 8;
 
-/// Starts that fall on no chunk's edge.
+/// Regions that begin at no edge of a chunk.
 fn regions() -> Vec<Region> {
     let start = |i: usize| [0, 1, 2].map(|a| ((i * 37 + a * 53 + 5) % (SIDE - PATCH)) as i64);
     (0..BATCH).map(|i| Region::new(start(i), [PATCH; 3])).collect()

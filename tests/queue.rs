@@ -1,5 +1,5 @@
-//! The queue from Rust: batches equal to plain reads, in the plan's order, on any threads; errors,
-//! memory, and its bounds.
+//! Compares a queue's batches with plain reads, on any number of threads; tests its errors and
+//! memory.
 
 mod common;
 
@@ -79,7 +79,7 @@ fn batches_hold_what_a_read_gives() {
 }
 
 #[test]
-fn how_it_is_read_does_not_show() {
+fn threads_caches_and_buffers_do_not_change_the_stream() {
     let (_folder, dataset) = store(Codec::Compact);
     let batch_bytes = 4 * 2 * PATCH.iter().product::<usize>() as u64;
     for shuffle in [ShuffleMode::Global, ShuffleMode::Window, ShuffleMode::None] {
@@ -106,7 +106,7 @@ fn how_it_is_read_does_not_show() {
 }
 
 #[test]
-fn the_future_decodes_less_than_the_past() {
+fn lookahead_decodes_less_than_lru() {
     let (_folder, dataset) = store(Codec::Compact);
     let decoded = |eviction, cache_bytes| {
         let options = options().eviction(eviction).cache_bytes(cache_bytes);
@@ -128,12 +128,12 @@ fn the_future_decodes_less_than_the_past() {
         assert!(ours.chunks_decoded * 10 < lru.chunks_decoded * 9, "{part}: {ours:?} {lru:?}");
         assert!(ours.encoded_bytes < lru.encoded_bytes, "{part}: {ours:?} {lru:?}");
     }
-    // What fits is decoded once. Chunks without an entry are zeros, which are neither.
+    // A cache that holds everything decodes each chunk once. Absent chunks count as neither.
     assert!(decoded(Eviction::Farthest, 2 * set).chunks_decoded <= chunks as u64);
 }
 
 #[test]
-fn the_stream_goes_on_where_a_state_was_taken() {
+fn the_stream_resumes_at_a_state() {
     let (_folder, dataset) = store(Codec::Fast);
     let queue = || Queue::new(&dataset, uniform(), options()).unwrap();
     let expected = stream(&queue());
@@ -150,7 +150,7 @@ fn the_stream_goes_on_where_a_state_was_taken() {
 }
 
 #[test]
-fn a_state_is_of_one_sampler() {
+fn a_state_fits_only_its_own_sampler() {
     let (_folder, dataset) = store(Codec::Fast);
     let label = |balance| {
         let sampler = LabelSampler::new(PATCH, "ct").unwrap().border(Border::Pad);
@@ -166,7 +166,7 @@ fn a_state_is_of_one_sampler() {
     let grid = |overlap, padding| {
         GridSampler::new(PATCH, Overlap::Fraction(overlap)).unwrap().padding(padding)
     };
-    // As many patches each, of the same size.
+    // All give as many patches of the same size.
     let samplers: [Sampler; 15] = [
         uniform().into(),
         uniform().border(Border::Pad).into(),
@@ -193,7 +193,7 @@ fn a_state_is_of_one_sampler() {
 }
 
 #[test]
-fn a_grid_over_an_empty_list_has_nothing() {
+fn a_grid_over_no_subjects_is_empty() {
     let (_folder, dataset) = store(Codec::Fast);
     let grid = GridSampler::new(PATCH, 0).unwrap();
     let options = options().subjects::<String>([]);
@@ -203,7 +203,7 @@ fn a_grid_over_an_empty_list_has_nothing() {
 }
 
 #[test]
-fn memory_that_came_back_is_used_again() {
+fn returned_buffers_are_reused() {
     let (_folder, dataset) = store(Codec::Fast);
     let options = options().patches_per_subject(2000).threads(2);
     let options = options.buffer_bytes(4 * 4 * 2 * 9 * 16 * 11);
@@ -212,16 +212,16 @@ fn memory_that_came_back_is_used_again() {
     let mut held = None;
     for batch in queue.batches().unwrap().map(Result::unwrap) {
         addresses.insert(batch.bytes(0).as_ptr() as usize);
-        // As a loop in Python does, the consumer has two when it takes the next.
+        // Like a loop in Python, the consumer holds two batches when it takes the next.
         held = Some(batch);
     }
     drop(held);
-    // Four in the ring and two with the consumer, of 1500.
+    // Of 1500 batches, four are in the ring and two with the consumer.
     assert!(addresses.len() <= 6, "{} buffers", addresses.len());
 }
 
 #[test]
-fn errors_say_where_and_whose_fault() {
+fn errors_name_the_patch_and_the_fault() {
     let (folder, dataset) = store(Codec::Fast);
     let shard = folder.path().join("s.zarr/b/ct/0/c/0/0/0");
     let length = std::fs::metadata(&shard).unwrap().len();
@@ -249,14 +249,14 @@ fn errors_say_where_and_whose_fault() {
 }
 
 #[test]
-fn threads_that_begin_together_never_wait_for_each_other() {
+fn threads_that_start_together_never_deadlock() {
     let (_folder, dataset) = store(Codec::Compact);
     let options = options().patches_per_subject(6).threads(16).batch_size(1);
     let queue = Queue::new(&dataset, uniform(), options).unwrap();
     for round in 0..400 {
         let mut batches = queue.batches().unwrap();
         for _ in 0..18 {
-            // Thousands of times what a patch takes.
+            // Thousands of times as long as a patch takes.
             let batch = batches.poll(Duration::from_secs(30)).unwrap();
             assert!(matches!(batch, BatchPoll::Ready(_)), "round {round}: {batch:?}");
         }
@@ -264,7 +264,7 @@ fn threads_that_begin_together_never_wait_for_each_other() {
 }
 
 #[test]
-fn dropping_it_early_gives_the_memory_back() {
+fn dropping_an_iteration_keeps_delivered_batches() {
     let (_folder, dataset) = store(Codec::Compact);
     let queue = Queue::new(&dataset, uniform(), options()).unwrap();
     let mut held = Vec::new();
@@ -272,7 +272,7 @@ fn dropping_it_early_gives_the_memory_back() {
         let mut batches = queue.batches().unwrap();
         held.extend(batches.by_ref().take(taken).map(Result::unwrap));
     }
-    // What the consumer holds stays as it was, whatever became of the rest.
+    // The batches that the consumer holds do not change.
     for batch in &held {
         let location = &batch.locations()[0];
         let volume = dataset.subject(&location.subject).unwrap().volume("ct").unwrap();
