@@ -239,6 +239,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A file to be read that does not exist.
+    #[error("{}no file {}: check the name and the folder", in_table(.named_in), .path.display())]
+    NoSuchFile {
+        /// The path.
+        path: PathBuf,
+        /// The table and line that name it; empty for arguments.
+        named_in: String,
+    },
+
     /// A store that needs a newer reader (or writer).
     #[error("{}: needs the {role} feature {feature:?}, which this version does not know: upgrade voxquarry", .path.display())]
     UnknownFeature {
@@ -389,6 +398,7 @@ impl Error {
             | Self::DtypeMismatch { .. }
             | Self::BufferLength { .. }
             | Self::NotAStore { .. }
+            | Self::NoSuchFile { .. }
             | Self::Exists { .. } => Fault::Caller,
             Self::UnknownFeature { .. }
             | Self::Metadata { .. }
@@ -444,6 +454,10 @@ impl Error {
         let path = path.as_ref().to_owned();
         move |source| Self::Io { path, action, source }
     }
+}
+
+fn in_table(named_in: &str) -> String {
+    if named_in.is_empty() { String::new() } else { format!("{named_in}: ") }
 }
 
 fn did_you_mean(available: &[String]) -> String {

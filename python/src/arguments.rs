@@ -1,37 +1,38 @@
-//! Arguments as the field writes them: `96` or `(24, 256, 256)`, `"256MiB"`, padding by name or number.
+//! Converts arguments as the field writes them: `96` or `(24, 256, 256)`, `"256MiB"`, padding by
+//! name or number.
 
 use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use voxquarry::{Dtype, Padding, Size3};
 
-use crate::errors::{raise, usage};
+use crate::errors::{invalid, raise, unsupported};
 
 /// An int for a cube, or three of them.
-pub(crate) fn size3(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Size3> {
+pub(crate) fn size3(value: &Bound<'_, PyAny>, what: &'static str) -> PyResult<Size3> {
     voxels3(value, what, 1)
 }
 
 /// Voxels along each axis, `least` or more.
-pub(crate) fn voxels3(value: &Bound<'_, PyAny>, what: &str, least: i64) -> PyResult<Size3> {
+pub(crate) fn voxels3(value: &Bound<'_, PyAny>, what: &'static str, least: i64) -> PyResult<Size3> {
     let voxels = match value.extract::<i64>() {
         Ok(n) => [n; 3],
-        Err(_) => value.extract::<[i64; 3]>().map_err(|_| {
-            usage(format!("{what} {value}: expected an int, or three for (z, y, x)"))
-        })?,
+        Err(_) => value
+            .extract::<[i64; 3]>()
+            .map_err(|_| invalid(what, value, "an int, or three for (z, y, x)"))?,
     };
     if voxels.iter().any(|&n| n < least) {
-        return Err(usage(format!("{what} {value}: every axis needs at least {least}")));
+        return Err(invalid(what, value, format!("at least {least} for every axis")));
     }
     Ok(voxels.map(|n| n as usize))
 }
 
 /// One size, or a sequence of sizes: `96`, `(24, 256, 256)`, `[96, (1, 512, 512)]`.
-pub(crate) fn sizes(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<Size3>> {
+pub(crate) fn sizes(value: &Bound<'_, PyAny>, what: &'static str) -> PyResult<Vec<Size3>> {
     if let Ok(size) = size3(value, what) {
         return Ok(vec![size]);
     }
-    // Three numbers are one size, and its own complaint says best what is wrong with it.
+    // Three numbers are one size; the error about that size is the clearest.
     let several = value.try_iter().ok().and_then(|items| items.collect::<PyResult<Vec<_>>>().ok());
     match several {
         Some(items) if items.iter().any(|i| i.extract::<i64>().is_err()) => {
@@ -45,7 +46,7 @@ pub(crate) fn sizes(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<Size3>
 pub(crate) fn natural(value: &Bound<'_, PyAny>) -> PyResult<u64> {
     value.extract::<u64>().map_err(|error| {
         if error.is_instance_of::<PyOverflowError>(value.py()) {
-            usage(format!("{value}: expected an int from 0 to 2**64 - 1"))
+            invalid("argument", value, "an int from 0 to 2**64 - 1")
         } else {
             error
         }
@@ -53,19 +54,17 @@ pub(crate) fn natural(value: &Bound<'_, PyAny>) -> PyResult<u64> {
 }
 
 /// Bytes as an int or a string with a unit.
-pub(crate) fn bytes(value: &Bound<'_, PyAny>, what: &str) -> PyResult<u64> {
+pub(crate) fn bytes(value: &Bound<'_, PyAny>, what: &'static str) -> PyResult<u64> {
     if let Ok(n) = value.extract::<u64>() {
         return Ok(n);
     }
     match value.extract::<String>() {
         Ok(text) => voxquarry_ingest::parse_bytes(&text).map_err(raise),
-        Err(_) => Err(usage(format!(
-            "{what} {value}: expected bytes as an int, or a string such as \"256MiB\""
-        ))),
+        Err(_) => Err(invalid(what, value, "bytes as an int, or a string such as \"256MiB\"")),
     }
 }
 
-/// What numpy takes for a dtype.
+/// A dtype, or whatever numpy makes one of.
 pub(crate) fn dtype(value: &Bound<'_, PyAny>) -> PyResult<Dtype> {
     let name = value
         .py()
@@ -74,42 +73,40 @@ pub(crate) fn dtype(value: &Bound<'_, PyAny>) -> PyResult<Dtype> {
         .and_then(|dtype| dtype.getattr("name")?.extract::<String>());
     name.ok().and_then(|name| Dtype::from_name(&name)).ok_or_else(|| {
         let known = Dtype::ALL.map(Dtype::name).join(", ");
-        usage(format!("dtype {value}: expected one of {known}"))
+        invalid("dtype", value, format!("one of {known}"))
     })
 }
 
 /// `None`, a number, `"edge"` or `"reflect"`.
 pub(crate) fn padding(value: Option<&Bound<'_, PyAny>>) -> PyResult<Padding> {
     let Some(value) = value else { return Ok(Padding::None) };
+    let refused = || invalid("padding", value, "None, a number, \"edge\" or \"reflect\"");
     if let Ok(name) = value.cast::<PyString>() {
         return match name.to_str()? {
             "edge" => Ok(Padding::Edge),
             "reflect" => Ok(Padding::Reflect),
-            other => Err(usage(format!(
-                "padding {other:?}: expected None, a number, \"edge\" or \"reflect\""
-            ))),
+            _ => Err(refused()),
         };
     }
-    value.extract::<f64>().map(Padding::Constant).map_err(|_| {
-        usage(format!("padding {value}: expected None, a number, \"edge\" or \"reflect\""))
-    })
+    value.extract::<f64>().map(Padding::Constant).map_err(|_| refused())
 }
 
-/// The value of that name in a table of them.
-pub(crate) fn named<T: Copy>(table: &[(&str, T)], what: &str, name: &str) -> PyResult<T> {
+/// The value that a table lists under `name`.
+pub(crate) fn named<T: Copy>(table: &[(&str, T)], what: &'static str, name: &str) -> PyResult<T> {
     table.iter().find(|(known, _)| *known == name).map(|&(_, value)| value).ok_or_else(|| {
         let mut known: Vec<String> = table.iter().map(|(known, _)| format!("{known:?}")).collect();
         let last = known.pop().unwrap_or_default();
-        usage(format!("{what} {name:?}: expected {} or {last}", known.join(", ")))
+        invalid(what, format!("{name:?}"), format!("{} or {last}", known.join(", ")))
     })
 }
 
-/// The name of `value` in a table that has every one.
+/// The name of `value` in a table that lists every value.
 pub(crate) fn name_of<T: PartialEq>(table: &[(&'static str, T)], value: T) -> &'static str {
     table.iter().find(|(_, known)| *known == value).expect("every value has a name").0
 }
 
-/// One start, `(z, y, x)`: integers in a sequence, an array, a tensor, or whatever else numpy makes an array of.
+/// One start, `(z, y, x)`: integers in a sequence, an array, a tensor, or whatever else numpy makes
+/// an array of.
 pub(crate) fn start(value: &Bound<'_, PyAny>) -> PyResult<[i64; 3]> {
     // Those are no sequences to PyO3, but they can be listed.
     let listed = || {
@@ -125,11 +122,11 @@ pub(crate) fn start(value: &Bound<'_, PyAny>) -> PyResult<[i64; 3]> {
 
 /// Starts: one `(z, y, x)` for each patch, as an array of integers or nested sequences.
 pub(crate) fn starts(value: &Bound<'_, PyAny>) -> PyResult<Vec<[i64; 3]>> {
-    let complaint = || usage("starts: expected integers of shape (n, 3), in (z, y, x)");
+    let refused = || unsupported("starts", "expected integers of shape (n, 3), in (z, y, x)");
     if let Ok(array) = value.extract::<numpy::PyReadonlyArray2<'_, i64>>() {
         let array = array.as_array();
         if array.ncols() != 3 {
-            return Err(complaint());
+            return Err(refused());
         }
         return Ok(array.rows().into_iter().map(|row| [row[0], row[1], row[2]]).collect());
     }
@@ -144,11 +141,11 @@ pub(crate) fn starts(value: &Bound<'_, PyAny>) -> PyResult<Vec<[i64; 3]>> {
     }
     let kind: String = array.getattr("dtype")?.getattr("kind")?.extract()?;
     if !matches!(kind.as_str(), "i" | "u") {
-        return Err(complaint());
+        return Err(refused());
     }
     array
         .call_method1("astype", ("int64",))?
         .call_method0("tolist")?
         .extract()
-        .map_err(|_| complaint())
+        .map_err(|_| refused())
 }

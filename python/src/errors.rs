@@ -1,4 +1,13 @@
-//! Rust errors as the exceptions of `voxquarry._errors`.
+//! Raises Rust errors as the exceptions of `voxquarry._errors`.
+//!
+//! # Invariants
+//! - The library states facts. The arguments by which a Python user answers them are named here.
+//! - The class says who has to act, and is also the built-in exception that Python code catches for
+//!   it: `FileNotFoundError` for paths, `KeyError` for names, `MemoryError` for memory.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::io::ErrorKind;
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -7,30 +16,140 @@ use voxquarry::{Error, Fault};
 
 /// For `map_err`: the exception that mirrors an error.
 pub(crate) fn raise(error: Error) -> PyErr {
-    let class = match (error.root(), error.fault()) {
-        (Error::NotFound { .. }, _) => "NotFoundError",
-        (_, Fault::Caller) => "UsageError",
-        (_, Fault::Data) => "DataError",
-        (_, Fault::Environment) => "StorageError",
-    };
-    Python::attach(|py| match exception(py, class) {
-        // The system's number makes `except PermissionError`-like code work through `errno`.
-        Ok(class) => match error.root() {
-            Error::Io { source, .. } if source.raw_os_error().is_some() => {
-                PyErr::from_type(class, (source.raw_os_error(), error.to_string()))
-            }
-            _ => PyErr::from_type(class, error.to_string()),
-        },
-        Err(import) => import,
-    })
+    raised(&error, worded(&error))
 }
 
-/// A `UsageError`.
+/// For `map_err`: as [`raise`], with `remedy` for something that exists already.
+pub(crate) fn raise_existing(remedy: &str) -> impl Fn(Error) -> PyErr {
+    move |error| match &error {
+        Error::Exists { path, .. } => {
+            raised(&error, format!("{}: exists already: {remedy}", path.display()))
+        }
+        _ => raise(error),
+    }
+}
+
+/// A `UsageError`: an argument with a value outside of what it accepts.
+pub(crate) fn invalid(
+    argument: impl Into<Cow<'static, str>>,
+    value: impl Display,
+    expected: impl Into<String>,
+) -> PyErr {
+    raise(Error::invalid(argument, value, expected))
+}
+
+/// A `UsageError`: a request that cannot be served, and what to do instead.
+pub(crate) fn unsupported(reason: impl Into<String>, remedy: impl Into<String>) -> PyErr {
+    raise(Error::unsupported(reason, remedy))
+}
+
+/// A `UsageError` in one sentence; the samplers, the queue and the aggregator still have some.
 pub(crate) fn usage(message: impl Into<String>) -> PyErr {
     raise(Error::usage(message))
 }
 
-fn exception<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
+/// What numpy raised for want of memory, as a `StorageError`; any other exception as it is.
+pub(crate) fn allocation(py: Python<'_>, raised: PyErr) -> PyErr {
+    if !raised.is_instance_of::<pyo3::exceptions::PyMemoryError>(py) {
+        return raised;
+    }
+    let message = raised.value(py).to_string();
+    class(py, "OutOfMemoryError").map_or_else(|e| e, |class| PyErr::from_type(class, message))
+}
+
+fn raised(error: &Error, message: String) -> PyErr {
+    let name = match error.root() {
+        Error::NotFound { .. } => "NotFoundError",
+        Error::NotAStore { path, .. } if !path.exists() => "PathNotFoundError",
+        Error::NoSuchFile { .. } => "PathNotFoundError",
+        Error::TooLarge { .. } => "TooLargeError",
+        Error::Io { source, .. } if source.kind() == ErrorKind::OutOfMemory => "OutOfMemoryError",
+        Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => "FileMissingError",
+        _ => match error.fault() {
+            Fault::Caller => "UsageError",
+            Fault::Data => "DataError",
+            Fault::Environment => "StorageError",
+        },
+    };
+    Python::attach(|py| {
+        let class = match class(py, name) {
+            Ok(class) => class,
+            Err(import) => return import,
+        };
+        match error.root() {
+            // The system's number lets callers tell a full disk from a missing permission by
+            // `errno`.
+            Error::Io { source, .. } if source.raw_os_error().is_some() => {
+                PyErr::from_type(class, (source.raw_os_error(), message))
+            }
+            Error::NotAStore { path, .. } | Error::NoSuchFile { path, .. } => {
+                let raised = PyErr::from_type(class, message);
+                let named = raised.value(py).setattr("filename", path.to_string_lossy());
+                named.map_or_else(|error| error, |()| raised)
+            }
+            _ => PyErr::from_type(class, message),
+        }
+    })
+}
+
+/// The error's message, with remedies in Python's terms.
+fn worded(error: &Error) -> String {
+    match error {
+        Error::InPatch { source, .. } | Error::InSubject { source, .. } => {
+            let (whole, inner) = (error.to_string(), source.to_string());
+            let place = whole.strip_suffix(&inner).unwrap_or_default();
+            format!("{place}{}", worded(source))
+        }
+        Error::OutOfBounds { start, size, shape } => format!(
+            "the patch at {start:?} of {size:?} voxels leaves the volume of {shape:?} (z, y, x): \
+             choose a padding (padding=0, \"edge\" or \"reflect\")"
+        ),
+        Error::PatchTooLarge { patch_size, shape } => format!(
+            "patch size {patch_size:?} is larger than the volume of {shape:?} voxels (z, y, x): \
+             choose a smaller patch, or let it leave the volume (border=\"pad\" of a random \
+             sampler, padding=\"reflect\" of a grid)"
+        ),
+        Error::NothingToSample { place, wanted, patch_size, border: border @ "exclude" } => {
+            format!(
+                "{place}: no voxel {wanted} can be the centre of a patch of {patch_size:?} voxels with \
+             border={border:?}: pad the volume, choose a smaller patch, or border=\"clamp\" or \
+             border=\"pad\""
+            )
+        }
+        Error::ConstraintsUnmet { subject, n, attempts } => format!(
+            "sample {n} of subject {subject:?}: none of {attempts} attempts fulfils the \
+             constraints: relax them, allow more attempts, or accept the best \
+             (on_failure=\"best\")"
+        ),
+        Error::AddedTwice { start } => format!(
+            "the patch that begins at {start:?} (z, y, x) was added before: each counts once \
+             (replace=True keeps the last)"
+        ),
+        Error::NonFinite { start, index, channel, value } => format!(
+            "the patch that begins at {start:?} (z, y, x) has {value} at {index:?} of channel \
+             {channel}: find out why the model makes it, or keep such values (nonfinite=\"keep\")"
+        ),
+        Error::ResumeMismatch { volume, found, requested } => format!(
+            "{volume} was begun with other arguments ({found}; now {requested}): repeat those to \
+             continue it, or begin afresh (resume=False)"
+        ),
+        Error::MemoryBudget { what, needed_bytes, allowed_bytes } => {
+            let (needed, allowed) = (needed_bytes.div_ceil(1 << 20), allowed_bytes >> 20);
+            format!(
+                "{what} needs {needed} MiB of memory, {allowed} MiB are allowed: allow more \
+                 (memory_bytes=\"{needed}MiB\")"
+            )
+        }
+        Error::Busy { lock } => format!(
+            "another process, or an unfinished aggregator of this one, is writing this volume (it \
+             holds {}): wait for it, call close() on the aggregator, or choose another name",
+            lock.display()
+        ),
+        _ => error.to_string(),
+    }
+}
+
+fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
     static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     let module =
         MODULE.get_or_try_init(py, || py.import("voxquarry._errors").map(Bound::unbind))?;

@@ -1,4 +1,4 @@
-//! numpy's basic indexing: ints, slices and `...` become a box to read, and what to take of it.
+//! numpy's basic indexing: turns ints, slices and `...` into a box to read and an index into it.
 
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
@@ -36,10 +36,10 @@ impl Axis {
     }
 }
 
-/// The axes that an index asks for; those it does not name are whole.
+/// One entry for each axis of the volume; axes that the index leaves out are taken whole.
 ///
 /// # Errors
-/// `IndexError`, as numpy has it; anything but ints, slices and `...` too.
+/// `IndexError` where numpy raises it, and for anything but ints, slices and `...`.
 pub(crate) fn basic_index(index: &Bound<'_, PyAny>, shape: &[usize]) -> PyResult<Vec<Axis>> {
     let items: Vec<Bound<'_, PyAny>> = match index.cast::<PyTuple>() {
         Ok(tuple) => tuple.iter().collect(),

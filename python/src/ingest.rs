@@ -12,13 +12,13 @@ use voxquarry_ingest::{
 };
 
 use crate::arguments::{bytes, sizes};
-use crate::dataset::Volume;
-use crate::errors::{raise, usage};
+use crate::errors::{invalid, raise, raise_existing, unsupported};
+use crate::volume::Volume;
 
 /// A row of sources: subject (`None`: the file's stem), volume, kind and path.
 type Row = (Option<String>, String, String, PathBuf);
 
-/// The engine behind `voxquarry.ingest`.
+/// Converts sources for `voxquarry.ingest`, which opens the store afterwards.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)] // Python's keywords, checked and bundled here.
 pub(crate) fn ingest(
@@ -46,7 +46,8 @@ pub(crate) fn ingest(
     };
     let listener = Listener::new(progress);
     let result = py.detach(|| voxquarry_ingest::ingest(&manifest, &out, &options, &listener));
-    listener.end(result.map(drop))
+    let remedy = "replace it (overwrite=True) or leave it as it is (skip_existing=True)";
+    listener.end(result.map(drop), remedy)
 }
 
 fn existing(name: &str) -> PyResult<IfExists> {
@@ -54,9 +55,10 @@ fn existing(name: &str) -> PyResult<IfExists> {
         "refuse" => Ok(IfExists::Error),
         "skip" => Ok(IfExists::Skip),
         "overwrite" => Ok(IfExists::Replace),
-        other => Err(usage(format!(
-            "existing {other:?}: expected \"refuse\", \"skip\" or \"overwrite\""
-        ))),
+        other => {
+            let expected = "\"refuse\", \"skip\" or \"overwrite\"";
+            Err(invalid("existing", format!("{other:?}"), expected))
+        }
     }
 }
 
@@ -74,12 +76,12 @@ fn manifest(rows: Vec<Row>) -> PyResult<Manifest> {
         pushed.map_err(raise)?;
     }
     if manifest.subjects().is_empty() {
-        return Err(usage("source names no file"));
+        return Err(unsupported("source names no file", "give at least one"));
     }
     Ok(manifest)
 }
 
-/// Tells Python of progress, and hears its signals: Ctrl-C stops the run between two layers.
+/// Reports progress to Python and checks its signals, so that Ctrl-C stops a run between layers.
 struct Listener {
     progress: Option<Py<PyAny>>,
     volume: Mutex<String>,
@@ -109,11 +111,12 @@ impl Listener {
         Self { volume: Mutex::new(label), total, ..Self::new(progress) }
     }
 
-    /// What Python is told: an exception that it raised itself comes first.
-    fn end(self, result: voxquarry::Result<()>) -> PyResult<()> {
+    /// The run's result: an exception that Python itself raised comes first; `remedy` is for files
+    /// that exist already.
+    fn end(self, result: voxquarry::Result<()>, remedy: &str) -> PyResult<()> {
         match self.raised.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(raised) => Err(raised),
-            None => result.map_err(raise),
+            None => result.map_err(raise_existing(remedy)),
         }
     }
 
@@ -147,28 +150,32 @@ impl Observer for Listener {
         }
     }
 
-    #[allow(clippy::redundant_closure_for_method_calls)] // The method alone has one lifetime too few.
+    // The method alone has one lifetime too few.
+    #[allow(clippy::redundant_closure_for_method_calls)]
     fn interrupted(&self) -> bool {
         self.keep(Python::attach(|py| py.check_signals()));
         self.stopped.load(Ordering::SeqCst)
     }
 }
 
-/// Writes a volume to a file; the format follows the extension: ``.nii``, ``.nii.gz``, ``.hdr``/``.img``.
+/// Writes a volume to a file; the format follows the extension: ``.nii``, ``.nii.gz``,
+/// ``.hdr``/``.img``.
 ///
-/// A volume that came from a NIfTI file gets its own header back. Otherwise channels become the fourth axis, and float16, which
-/// NIfTI does not have, float32; slope and intercept go into the header. The voxels stream in slabs of planes. What ends in
-/// ``.gz`` is compressed by the threads of the volume's data set, to the same bytes whatever their number. Ctrl-C is
-/// heard between slabs; whatever stops it, no file is left.
+/// A volume that was ingested from a NIfTI file gets the header of that file. Otherwise channels
+/// become the fourth axis, float16 becomes float32, because NIfTI has no float16, and slope and
+/// intercept go into the header. Voxels are streamed in slabs of planes. The threads of the
+/// volume's dataset compress files that end in ``.gz``; the bytes do not depend on their number.
+/// Ctrl-C stops the export between slabs. No partial file remains after an error.
 ///
 /// Args:
-///     volume: What is written.
-///     out: The file; of a pair, either.
-///     overwrite: Replace a file that is there.
-///     progress: Called with the volume (``"case01/ct"``), the bytes read so far and the bytes in all.
+///     volume: The volume to write.
+///     out: The file; either of a pair.
+///     overwrite: Replace an existing file.
+///     progress: Called with the volume (``"case01/ct"``), the bytes read so far and the bytes in
+///         all.
 ///
 /// Raises:
-///     UsageError: An extension that cannot be written, or a file that is there.
+///     UsageError: An extension that cannot be written, or a file that exists already.
 ///     DataError: The volume is damaged.
 ///     StorageError: Disk or permissions.
 #[pyfunction]
@@ -184,5 +191,5 @@ pub(crate) fn export(
     let (volume, out): (_, &Path) = (&volume.0, &out);
     let listener = Listener::of_volume(progress, volume);
     let result = py.detach(|| export_observed(volume, out, existing, &listener));
-    listener.end(result)
+    listener.end(result, "choose another name, or replace it (overwrite=True)")
 }

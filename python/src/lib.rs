@@ -1,7 +1,8 @@
 //! Python bindings: convert arguments, release the GIL, delegate.
 //!
 //! # Invariants
-//! - No algorithm lives here; what Python can do, Rust can do.
+//! - The only algorithm here is slope and intercept (`real`). All else that Python can do, Rust
+//!   can do.
 //! - The GIL is released while voxels are read, decoded, encoded or blended.
 // Documentation here becomes Python's, and arguments come as pyo3 makes them: owned.
 #![allow(clippy::doc_markdown, clippy::needless_pass_by_value)]
@@ -13,9 +14,12 @@ mod dataset;
 mod errors;
 mod index;
 mod ingest;
-
+mod pickle;
 mod queue;
+mod real;
 mod sample;
+mod scaled_batch;
+mod volume;
 mod voxels;
 
 use pyo3::prelude::*;
@@ -25,7 +29,10 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add_class::<dataset::Dataset>()?;
     m.add_class::<dataset::Subject>()?;
-    m.add_class::<dataset::Volume>()?;
+    m.add_class::<volume::Volume>()?;
+    m.add_class::<volume::ScaledVolume>()?;
+    dataset::complete_mapping(&m.py().get_type::<dataset::Dataset>())?;
+    dataset::complete_mapping(&m.py().get_type::<dataset::Subject>())?;
     m.add_class::<sample::UniformSampler>()?;
     m.add_class::<sample::WeightedSampler>()?;
     m.add_class::<sample::LabelSampler>()?;

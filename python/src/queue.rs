@@ -1,21 +1,22 @@
 //! `Queue`: an iterable of batches, whose arrays borrow the queue's memory.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyType};
 use voxquarry::{
-    Batch, BatchPoll, Batches, Error, Eviction, PatchLocation, QueueOptions, QueueState,
+    Batch, BatchPoll, Batches, Error, Eviction, Padding, PatchLocation, QueueOptions, QueueState,
     QueueVolume, Sampler, ShuffleMode,
 };
 
 use crate::arguments::{bytes, named, natural, padding};
 use crate::batch_owner;
 use crate::dataset::Dataset;
-use crate::errors::{raise, usage};
+use crate::errors::{invalid, raise, unsupported};
 use crate::sample::{GridSampler, random_sampler};
+use crate::scaled_batch::BatchScales;
 
 /// Batches of patches for training, read ahead by threads in an order that is known in advance.
 ///
@@ -55,6 +56,9 @@ use crate::sample::{GridSampler, random_sampler};
 ///     eviction: The decoded chunk that is evicted first: the one with the ``"farthest"`` next use,
 ///         or with the ``"oldest"`` last use.
 ///     threads: Threads that read; by default those of the dataset.
+///     scaled: Give real values, stored value × slope + intercept, of volumes that have a slope or
+///         an intercept in any subject: as float32, or float64 where that is stored, in arrays of
+///         their own. Other volumes keep their dtype. ``False`` gives stored values.
 ///
 /// Raises:
 ///     UsageError: An argument outside of what it accepts; a batch larger than ``buffer_bytes``; a
@@ -67,6 +71,7 @@ pub(crate) struct Queue {
     sampler: Py<PyAny>,
     volumes: Vec<String>,
     batch_size: usize,
+    scales: Arc<BatchScales>,
     /// Every other argument, for pickling.
     keywords: Py<PyDict>,
 }
@@ -88,12 +93,12 @@ impl Queue {
             dataset, sampler, volumes=None, patches_per_subject=8, batch_size=4,
             buffer_bytes=None, shuffle="global", seed=0, rank=0, world_size=1, drop_last=false, *,
             subjects=None, padding=None, window_bytes=None, cache_bytes=None,
-            eviction="farthest", threads=None
+            eviction="farthest", threads=None, scaled=true
         ),
         text_signature = "(dataset, sampler, volumes=None, patches_per_subject=8, batch_size=4, \
             buffer_bytes='512MiB', shuffle='global', seed=0, rank=0, world_size=1, \
             drop_last=False, *, subjects=None, padding=None, window_bytes='1GiB', \
-            cache_bytes=None, eviction='farthest', threads=None)"
+            cache_bytes=None, eviction='farthest', threads=None, scaled=True)"
     )]
     #[allow(clippy::too_many_arguments)] // Python's keywords, checked and bundled here.
     fn new<'py>(
@@ -115,6 +120,7 @@ impl Queue {
         cache_bytes: Option<&Bound<'py, PyAny>>,
         eviction: &str,
         threads: Option<usize>,
+        scaled: bool,
     ) -> PyResult<Self> {
         let store = &dataset.get().0;
         let patches = match sampler.cast::<GridSampler>() {
@@ -134,10 +140,21 @@ impl Queue {
         let cache_bytes = size(cache_bytes, "cache_bytes")?.map(memory);
         let keywords = keywords! {
             py, volumes, patches_per_subject, batch_size, buffer_bytes, shuffle, seed, rank,
-            world_size, drop_last, subjects, padding, window_bytes, cache_bytes, eviction, threads
+            world_size, drop_last, subjects, padding, window_bytes, cache_bytes, eviction,
+            threads, scaled
         };
+        let paddings = paddings(&volumes, padding, patches.padding())?;
+        let scales = if scaled {
+            let all = || subject_names(store, subjects.as_deref());
+            py.detach(|| BatchScales::open(store, &all(), &volumes, &paddings))
+        } else {
+            BatchScales::default()
+        };
+        let padded = volumes.iter().zip(paddings).enumerate().map(|(i, (name, padding))| {
+            QueueVolume::new(name).padding(scales.stored_padding(i, padding))
+        });
         let options = QueueOptions::default()
-            .volumes(padded(&volumes, padding)?)
+            .volumes(padded)
             .patches_per_subject(patches_per_subject)
             .batch_size(batch_size)
             .eviction(named(&EVICTIONS, "eviction", eviction)?)
@@ -153,7 +170,8 @@ impl Queue {
         let options = set(options, threads, QueueOptions::threads);
         let engine = py.detach(|| voxquarry::Queue::new(store, patches, options)).map_err(raise)?;
         let (dataset, sampler) = (dataset.clone().unbind(), sampler.clone().unbind());
-        Ok(Self { engine, dataset, sampler, volumes, batch_size, keywords: keywords.unbind() })
+        let (scales, keywords) = (Arc::new(scales), keywords.unbind());
+        Ok(Self { engine, dataset, sampler, volumes, batch_size, scales, keywords })
     }
 
     /// Batches of an epoch on this rank.
@@ -177,7 +195,8 @@ impl Queue {
     ///         batches of the shard ``index % num_shards``.
     fn shard(&self, py: Python<'_>, num_shards: u64, index: u64) -> PyResult<QueueIterator> {
         let batches = py.detach(|| self.engine.shard(num_shards, index)).map_err(raise)?;
-        Ok(QueueIterator { batches: Mutex::new(Some(batches)), volumes: self.volumes.clone() })
+        let (volumes, scales) = (self.volumes.clone(), self.scales.clone());
+        Ok(QueueIterator { batches: Mutex::new(Some(batches)), volumes, scales })
     }
 
     /// Chooses the epoch of the next iteration, with other patches in another order.
@@ -216,15 +235,19 @@ impl Queue {
     ///     UsageError: A state of another queue, or no state at all.
     fn load_state_dict(&self, state_dict: &Bound<'_, PyAny>) -> PyResult<()> {
         let missing = |key: &str| {
-            usage(format!("state_dict has no {key:?}: expected the result of state_dict()"))
+            let (reason, remedy) =
+                (format!("state_dict has no {key:?}"), "pass what state_dict() gave");
+            unsupported(reason, remedy)
         };
         let item = |key: &str| state_dict.get_item(key).map_err(|_| missing(key));
         let number = |key: &str| item(key)?.extract::<u64>().map_err(|_| missing(key));
         let version = number("version")?;
         if version != STATE_VERSION {
-            return Err(usage(format!(
-                "state_dict has version {version}, this voxquarry reads {STATE_VERSION}"
-            )));
+            return Err(invalid(
+                "state_dict",
+                format!("has version {version}"),
+                format!("{STATE_VERSION}"),
+            ));
         }
         let plan = item("plan")?.extract::<String>().ok();
         let plan = plan.and_then(|text| u64::from_str_radix(&text, 16).ok());
@@ -363,6 +386,7 @@ pub(crate) struct QueueIterator {
     /// `None` only during the drop.
     batches: Mutex<Option<Batches>>,
     volumes: Vec<String>,
+    scales: Arc<BatchScales>,
 }
 
 #[pymethods]
@@ -406,8 +430,11 @@ impl QueueIterator {
         let corners = PyArray1::from_vec(py, corners).reshape([locations.len(), 6])?;
         let subjects = PyList::new(py, locations.iter().map(|location| &*location.subject))?;
         let dictionary = PyDict::new(py);
-        for (name, array) in self.volumes.iter().zip(batch_owner::arrays(py, batch)?) {
-            dictionary.set_item(name, array)?;
+        let real = |volume| self.scales.array(py, &batch, volume);
+        let real = (0..self.volumes.len()).map(real).collect::<PyResult<Vec<_>>>()?;
+        let stored = batch_owner::arrays(py, batch)?;
+        for ((name, real), stored) in self.volumes.iter().zip(real).zip(stored) {
+            dictionary.set_item(name, real.unwrap_or(stored))?;
         }
         let [location, subject] = KEYS;
         dictionary.set_item(location, corners)?;
@@ -477,29 +504,26 @@ fn volume_names(
     };
     match volumes.iter().find(|name| KEYS.contains(&name.as_str())) {
         None => Ok(volumes),
-        Some(name) => Err(usage(format!(
-            "volume {name:?}: every batch uses that name for something else; ingest the volume \
-             under another name"
-        ))),
+        Some(name) => Err(unsupported(
+            format!("volume {name:?}: every batch uses that name for something else"),
+            "ingest the volume under another name",
+        )),
     }
 }
 
 /// One name, or a list of names.
-fn names(value: &Bound<'_, PyAny>, what: &str) -> PyResult<Vec<String>> {
+fn names(value: &Bound<'_, PyAny>, what: &'static str) -> PyResult<Vec<String>> {
     if let Ok(name) = value.cast::<PyString>() {
         return Ok(vec![name.to_str()?.to_owned()]);
     }
     let listed = || value.try_iter()?.map(|name| name?.extract()).collect::<PyResult<_>>();
-    listed().map_err(|_| usage(format!("{what} {value}: expected a name or a list of names")))
+    listed().map_err(|_| invalid(what, value, "a name or a list of names"))
 }
 
 /// Subjects and their numbers of patches, from names, a mapping or pairs.
 fn subjects(value: &Bound<'_, PyAny>, each: u64) -> PyResult<Vec<(String, u64)>> {
-    let error = || {
-        usage(format!(
-            "subjects {value}: expected names, or a mapping from names to numbers of patches"
-        ))
-    };
+    let error =
+        || invalid("subjects", value, "names, or a mapping from names to numbers of patches");
     if let Ok(mapping) = value.cast::<PyMapping>() {
         let pairs = mapping.items()?;
         return pairs.extract().map_err(|_| error());
@@ -511,28 +535,43 @@ fn subjects(value: &Bound<'_, PyAny>, each: u64) -> PyResult<Vec<(String, u64)>>
     Ok(names.into_iter().map(|name| (name, each)).collect())
 }
 
-/// Each volume with its padding; the sampler's own where none is given.
-fn padded(volumes: &[String], value: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<QueueVolume>> {
+/// The padding of each volume; the sampler's own where none is given.
+fn paddings(
+    volumes: &[String],
+    value: Option<&Bound<'_, PyAny>>,
+    default: Padding,
+) -> PyResult<Vec<Padding>> {
     let mapping = value.and_then(|value| value.cast::<PyMapping>().ok());
     if let Some(mapping) = mapping {
         for name in mapping.keys()?.iter() {
             if !name.extract::<String>().is_ok_and(|name| volumes.contains(&name)) {
                 let name = name.repr()?;
-                return Err(usage(format!("padding has {name}, which is not read")));
+                return Err(unsupported(
+                    format!("padding names {name}, which is not read"),
+                    "leave it out, or add it to volumes",
+                ));
             }
         }
     }
-    let volume = |name: &String| {
+    let of = |name: &String| {
         let own = match mapping {
             Some(mapping) if mapping.contains(name)? => Some(mapping.get_item(name)?),
             Some(_) => None,
             None => value.cloned(),
         };
-        let volume = QueueVolume::new(name);
         match own.filter(|value| !value.is_none()) {
-            Some(value) => Ok(volume.padding(padding(Some(&value))?)),
-            None => Ok(volume),
+            Some(value) => padding(Some(&value)),
+            None => Ok(default),
         }
     };
-    volumes.iter().map(volume).collect()
+    volumes.iter().map(of).collect()
+}
+
+/// The subjects that are read, each once.
+fn subject_names(store: &voxquarry::Dataset, subjects: Option<&[(String, u64)]>) -> Vec<String> {
+    let Some(subjects) = subjects else { return store.subjects().to_vec() };
+    let mut names: Vec<String> = subjects.iter().map(|(name, _)| name.clone()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }

@@ -1,78 +1,273 @@
-//! Reads into numpy arrays: new ones, or the caller's `out`.
+//! Reads voxels into numpy arrays: new ones, or the caller's `out`.
+//!
+//! # Invariants
+//! - Real values are computed in double precision and rounded once, as ITK and nibabel do.
 
 use numpy::{Element, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
-use voxquarry::{Padding, Size3, Volume, Voxel, with_voxel};
+use pyo3::types::{PyDict, PyEllipsis, PyTuple};
+use voxquarry::{Dtype, Error, Padding, Result, Size3, Volume, Voxel, with_voxel};
 
-use crate::errors::{raise, usage};
+use crate::arguments::{padding, size3, starts};
+use crate::errors::{allocation, invalid, raise, unsupported};
+use crate::index::{Axis, basic_index};
+use crate::real::{Real, fill_outside, scale};
 
-/// What to read.
-pub(crate) struct Request<'a> {
-    pub(crate) starts: &'a [[i64; 3]],
-    pub(crate) size: Size3,
-    pub(crate) padding: Padding,
-    pub(crate) channels: std::ops::Range<usize>,
-    /// Shape of the resulting array; its product is what is read.
-    pub(crate) shape: Vec<usize>,
+/// What the elements of an array are.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Values {
+    /// Voxels as they are stored.
+    Stored,
+    /// Stored value × slope + intercept, as float32 or float64.
+    Real(RealDtype),
 }
 
-/// Reads into `out`, or a new array, with the GIL released.
-pub(crate) fn read<'py>(
-    py: Python<'py>,
-    volume: &Volume,
-    request: &Request<'_>,
-    out: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    // Fails before an array of impossible size is made.
-    volume.voxels_in(request.size, request.starts.len()).map_err(raise)?;
-    with_voxel!(volume.dtype(), T => read_typed::<T>(py, volume, request, out))
+/// The types of real values.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum RealDtype {
+    Float32,
+    Float64,
 }
 
-fn read_typed<'py, T: Voxel + Element>(
-    py: Python<'py>,
-    volume: &Volume,
-    request: &Request<'_>,
-    out: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let array: Bound<'py, PyArrayDyn<T>> = match out {
-        Some(out) => {
-            out.cast::<PyArrayDyn<T>>().map_err(|_| wrong_out(out, volume, request))?.clone()
-        }
-        None => PyArrayDyn::zeros(py, request.shape.clone(), false),
-    };
-    if array.shape() != request.shape || !array.is_c_contiguous() {
-        return Err(wrong_out(array.as_any(), volume, request));
+impl RealDtype {
+    /// The type that has room for the real values of a volume of `stored` voxels.
+    pub(crate) fn of(stored: Dtype) -> Self {
+        if stored == Dtype::Float64 { Self::Float64 } else { Self::Float32 }
     }
-    let mut writable = array
-        .try_readwrite()
-        .map_err(|_| usage("out: the array is read-only, or borrowed elsewhere"))?;
-    let voxels = writable.as_slice_mut().map_err(|_| wrong_out(array.as_any(), volume, request))?;
-    let Request { starts, size, padding, channels, .. } = request;
-    py.detach(|| {
-        volume.read_bytes(
-            starts,
-            *size,
-            *padding,
-            channels.clone(),
-            bytemuck::cast_slice_mut(voxels),
-        )
-    })
-    .map_err(raise)?;
-    drop(writable);
-    Ok(array.into_any())
+
+    pub(crate) fn dtype(self) -> Dtype {
+        match self {
+            Self::Float32 => Dtype::Float32,
+            Self::Float64 => Dtype::Float64,
+        }
+    }
 }
 
-fn wrong_out(out: &Bound<'_, PyAny>, volume: &Volume, request: &Request<'_>) -> PyErr {
-    let found = match out.cast::<PyUntypedArray>() {
-        Ok(array) => {
-            let order = if array.is_c_contiguous() { "" } else { ", not C-contiguous" };
-            format!("{} of shape {:?}{order}", array.dtype(), array.shape())
+/// Reads from one volume in one kind of values.
+pub(crate) struct Reader<'a> {
+    pub(crate) volume: &'a Volume,
+    pub(crate) values: Values,
+}
+
+/// A read whose arguments have been checked.
+struct Request<'a> {
+    starts: &'a [[i64; 3]],
+    size: Size3,
+    padding: Padding,
+    channels: std::ops::Range<usize>,
+    /// Shape of the resulting array; its product is what is read.
+    shape: Vec<usize>,
+}
+
+impl Reader<'_> {
+    /// The dtype of the arrays that are read.
+    pub(crate) fn dtype(&self) -> Dtype {
+        match self.values {
+            Values::Stored => self.volume.dtype(),
+            Values::Real(real) => real.dtype(),
         }
-        Err(_) => format!("a {}", out.get_type()),
-    };
-    usage(format!(
-        "out is {found}: expected a C-contiguous {} of shape {:?}",
-        volume.dtype(),
-        request.shape
-    ))
+    }
+
+    /// Reads one patch, `([c,] z, y, x)`.
+    pub(crate) fn patch<'py>(
+        &self,
+        start: [i64; 3],
+        size: &Bound<'py, PyAny>,
+        out: Option<&Bound<'py, PyAny>>,
+        padding: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.patches(&[start], &[], size, out, padding)
+    }
+
+    /// Reads a patch for each of several starts, `(n, [c,] z, y, x)`.
+    pub(crate) fn batch<'py>(
+        &self,
+        starts: &Bound<'py, PyAny>,
+        size: &Bound<'py, PyAny>,
+        out: Option<&Bound<'py, PyAny>>,
+        padding: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let starts = self::starts(starts)?;
+        self.patches(&starts, &[starts.len()], size, out, padding)
+    }
+
+    fn patches<'py>(
+        &self,
+        starts: &[[i64; 3]],
+        lead: &[usize],
+        size: &Bound<'py, PyAny>,
+        out: Option<&Bound<'py, PyAny>>,
+        pad: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = size.py();
+        let (size, padding) = (size3(size, "size")?, padding(pad)?);
+        let shape = lead.iter().copied().chain(self.volume.channels()).chain(size).collect();
+        let channels = 0..self.volume.layout().channel_count();
+        self.read(py, &Request { starts, size, padding, channels, shape }, out)
+    }
+
+    /// Reads what a basic index asks for, and no more.
+    pub(crate) fn index<'py>(&self, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = index.py();
+        let axes = basic_index(index, &self.volume.shape())?;
+        let left: Vec<usize> = axes.iter().filter(|a| !a.dropped).map(Axis::len).collect();
+        if left.contains(&0) {
+            let numpy = py.import("numpy")?;
+            return numpy.call_method1("zeros", (PyTuple::new(py, left)?, self.dtype().name()));
+        }
+        // Reads the box that the index spans, then lets numpy take steps and drop axes.
+        let spatial = &axes[axes.len() - 3..];
+        let start = [0, 1, 2].map(|a| spatial[a].low() as i64);
+        let size = [0, 1, 2].map(|a| spatial[a].span());
+        let channels =
+            axes.first().filter(|_| axes.len() == 4).map_or(0..1, |c| c.low()..c.low() + c.span());
+        let shape = axes.iter().map(Axis::span).collect();
+        let request = Request { starts: &[start], size, padding: Padding::None, channels, shape };
+        let voxels = self.read(py, &request, None)?;
+        if axes.iter().all(|a| !a.dropped && a.step == 1) {
+            return Ok(voxels);
+        }
+        let local = axes.iter().map(|axis| axis.local(py)).collect::<PyResult<Vec<_>>>()?;
+        let view = voxels.get_item(PyTuple::new(py, local)?)?;
+        // A copy, so that a few strided voxels do not keep the whole box alive.
+        if axes.iter().any(|a| a.step != 1) { view.call_method0("copy") } else { Ok(view) }
+    }
+
+    /// Reads the whole volume, for `__array__`.
+    pub(crate) fn array<'py>(
+        &self,
+        py: Python<'py>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if copy == Some(false) {
+            return Err(unsupported(
+                "copy=False: a volume becomes an array by being read",
+                "pass copy=None or copy=True",
+            ));
+        }
+        let voxels = self.index(PyEllipsis::get(py).as_any())?;
+        let Some(dtype) = dtype else { return Ok(voxels) };
+        let keywords = PyDict::new(py);
+        keywords.set_item("copy", false)?;
+        voxels.call_method("astype", (dtype,), Some(&keywords))
+    }
+
+    /// Reads into `out`, or a new array, with the GIL released.
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        request: &Request<'_>,
+        out: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let volume = self.volume;
+        // Fails before an array of impossible size is made.
+        let (count, size) = (request.starts.len(), request.size);
+        volume.voxels_in(size, count).map_err(|_| {
+            raise(Error::TooLarge {
+                what: format!("an array of {count} patches of {size:?} voxels"),
+            })
+        })?;
+        let is_stored = volume.slope_intercept() == (1.0, 0.0) && volume.dtype() == self.dtype();
+        match self.values {
+            Values::Real(RealDtype::Float32) if !is_stored => {
+                self.fill::<f32>(py, request, out, |real| read_real(volume, request, real))
+            }
+            Values::Real(RealDtype::Float64) if !is_stored => {
+                self.fill::<f64>(py, request, out, |real| read_real(volume, request, real))
+            }
+            _ => with_voxel!(volume.dtype(), T => self.fill::<T>(py, request, out, |voxels| {
+                read_stored(volume, request, request.padding, voxels)
+            })),
+        }
+    }
+
+    fn fill<'py, T: Voxel + Element>(
+        &self,
+        py: Python<'py>,
+        request: &Request<'_>,
+        out: Option<&Bound<'py, PyAny>>,
+        read: impl FnOnce(&mut [T]) -> Result<()> + Send,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let array: Bound<'py, PyArrayDyn<T>> = match out {
+            Some(out) => {
+                out.cast::<PyArrayDyn<T>>().map_err(|_| self.wrong_out(out, request))?.clone()
+            }
+            None => zeros(py, &request.shape)?,
+        };
+        if array.shape() != request.shape || !array.is_c_contiguous() {
+            return Err(self.wrong_out(array.as_any(), request));
+        }
+        let mut writable = array.try_readwrite().map_err(|_| {
+            unsupported("out is read-only, or borrowed elsewhere", "give an array of your own")
+        })?;
+        let voxels =
+            writable.as_slice_mut().map_err(|_| self.wrong_out(array.as_any(), request))?;
+        py.detach(|| read(voxels)).map_err(raise)?;
+        drop(writable);
+        Ok(array.into_any())
+    }
+
+    fn wrong_out(&self, out: &Bound<'_, PyAny>, request: &Request<'_>) -> PyErr {
+        let found = match out.cast::<PyUntypedArray>() {
+            Ok(array) => {
+                let order = if array.is_c_contiguous() { "" } else { ", not C-contiguous" };
+                format!("{} of shape {:?}{order}", array.dtype(), array.shape())
+            }
+            Err(_) => format!("a {}", out.get_type()),
+        };
+        let expected = format!("a C-contiguous {} of shape {:?}", self.dtype(), request.shape);
+        invalid("out", format!("is {found}"), expected)
+    }
+}
+
+/// A new array; `MemoryError` where there is no room for a large one.
+pub(crate) fn zeros<'py, T: Voxel + Element>(
+    py: Python<'py>,
+    shape: &[usize],
+) -> PyResult<Bound<'py, PyArrayDyn<T>>> {
+    /// The crate's own constructor panics where memory is short; numpy's costs a call of Python.
+    const LARGE_BYTES: usize = 1 << 24;
+    if shape.iter().product::<usize>() * size_of::<T>() < LARGE_BYTES {
+        return Ok(PyArrayDyn::zeros(py, shape.to_vec(), false));
+    }
+    let numpy = py.import("numpy")?;
+    let array = numpy.call_method1("zeros", (PyTuple::new(py, shape)?, T::DTYPE.name()));
+    Ok(array.map_err(|raised| allocation(py, raised))?.cast_into::<PyArrayDyn<T>>()?)
+}
+
+fn read_stored<T: Voxel>(
+    volume: &Volume,
+    request: &Request<'_>,
+    padding: Padding,
+    voxels: &mut [T],
+) -> Result<()> {
+    let Request { starts, size, channels, .. } = request;
+    let bytes = bytemuck::cast_slice_mut(voxels);
+    volume.read_bytes(starts, *size, padding, channels.clone(), bytes)
+}
+
+fn read_real<F: Real>(volume: &Volume, request: &Request<'_>, real: &mut [F]) -> Result<()> {
+    with_voxel!(volume.dtype(), T => {
+        let mut stored = Vec::<T>::new();
+        let missing = |_| Error::TooLarge { what: format!("a copy of {} voxels", real.len()) };
+        stored.try_reserve_exact(real.len()).map_err(missing)?;
+        stored.resize(real.len(), T::default());
+        // A constant is a real value, which the stored type may not have.
+        let padding = match request.padding {
+            Padding::Constant(_) => Padding::Constant(0.0),
+            other => other,
+        };
+        read_stored(volume, request, padding, &mut stored)?;
+        scale(&stored, volume.slope_intercept(), real);
+    });
+    if let Padding::Constant(value) = request.padding
+        && !request.starts.is_empty()
+    {
+        let patches = real.chunks_exact_mut(real.len() / request.starts.len());
+        for (patch, &start) in patches.zip(request.starts) {
+            fill_outside(patch, start, request.size, volume.size(), F::of(value));
+        }
+    }
+    Ok(())
 }

@@ -428,7 +428,7 @@ def test_the_result_is_the_callers_own() -> None:
         ({"scale": 1.5}, "whole number"),
         ({"scale": 0}, "whole number"),
         ({"scale": (1, 2)}, "three"),
-        ({"scale": 1 / 7}, "no multiple of 7"),
+        ({"scale": 1 / 7}, "not a multiple of 7"),
         ({"nonfinite": "maybe"}, "keep or error"),
         ({"resume": True}, "give an out"),
         ({"window": "triangle"}, "hann"),

@@ -4,6 +4,10 @@ continues.
 
 from __future__ import annotations
 
+import errno
+import importlib
+import pickle
+import sys
 import threading
 from collections.abc import ItemsView, KeysView, Mapping, ValuesView
 from pathlib import Path
@@ -27,8 +31,12 @@ def test_the_exception_tree() -> None:
     bases = {
         vq.UsageError: (vq.Error, ValueError),
         vq.NotFoundError: (vq.UsageError, KeyError),
+        vq.PathNotFoundError: (vq.UsageError, FileNotFoundError),
+        vq.TooLargeError: (vq.UsageError, MemoryError),
         vq.DataError: (vq.Error,),
         vq.StorageError: (vq.Error, OSError),
+        vq.FileMissingError: (vq.StorageError, FileNotFoundError),
+        vq.OutOfMemoryError: (vq.StorageError, MemoryError),
     }
     for kind, expected in bases.items():
         assert all(issubclass(kind, base) for base in expected), kind
@@ -52,6 +60,60 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         vq.open(tmp_path)
 
 
+def test_paths_that_are_not_there(tmp_path: Path) -> None:
+    gone, table = tmp_path / "gone", tmp_path / "table.csv"
+    table.write_text("subject,volume,kind,path\nx,ct,image,gone.nii\n")
+    looks = {
+        "there is nothing at that path": [lambda: vq.open(gone), lambda: vq.verify(gone)],
+        "no file": [
+            lambda: vq.ingest(gone, tmp_path / "store.zarr"),
+            lambda: vq.ingest(gone.with_suffix(".csv"), tmp_path / "store.zarr"),
+            lambda: vq.ingest(table, tmp_path / "store.zarr"),
+        ],
+    }
+    for message, calls in looks.items():
+        for call in calls:
+            with pytest.raises(vq.UsageError, match=message) as caught:
+                call()
+            error = caught.value
+            assert isinstance(error, FileNotFoundError)
+            assert (type(error), error.errno) == (vq.PathNotFoundError, errno.ENOENT)
+            assert str(gone) in str(error)
+            assert error.filename.startswith(str(gone))
+            assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    # What is there, but no store, is no missing file.
+    with pytest.raises(vq.UsageError) as caught:
+        vq.open(tmp_path)
+    assert not isinstance(caught.value, OSError)
+
+
+def test_what_no_memory_holds(tmp_path: Path) -> None:
+    volume = store_of(tmp_path, smooth((3, 4, 5)))
+    for size in (1 << 40, 1 << 15):
+        with pytest.raises(MemoryError) as caught:
+            volume.read((0, 0, 0), size, padding="edge")
+        assert isinstance(caught.value, vq.Error)
+    with pytest.raises(vq.TooLargeError, match="patches"):
+        vq.GridSampler(1).locations((1 << 20, 1 << 20, 1 << 20))
+
+
+def test_remedies_are_arguments(tmp_path: Path) -> None:
+    store = vq.ingest({"case01": source(tmp_path)}, tmp_path / "store.zarr")
+    volume = store["case01"]["image"]
+    calls = {
+        r'padding="reflect"|\(a number, "edge" or "reflect"\)|padding=0': lambda: volume.read(
+            (0, 0, 0), 9
+        ),
+        r"overwrite=True.*skip_existing=True": lambda: vq.ingest(
+            {"case01": source(tmp_path)}, tmp_path / "store.zarr"
+        ),
+    }
+    for message, call in calls.items():
+        with pytest.raises(vq.UsageError, match=message) as caught:
+            call()
+        assert "--" not in str(caught.value)
+
+
 def test_data_sets_and_subjects_are_mappings(tmp_path: Path) -> None:
     images = {"ct": source(tmp_path), "pet": source(tmp_path, "b.nii")}
     store = vq.ingest({"b": images, "a": images}, tmp_path / "store.zarr")
@@ -72,6 +134,8 @@ def test_data_sets_and_subjects_are_mappings(tmp_path: Path) -> None:
         assert mapping.get(names[1]).name == names[1]
         assert mapping.get("x") is None and mapping.get("x", 7) == 7 and mapping.get(3, 7) == 7
         assert {**mapping}.keys() == set(names)
+        with pytest.raises(KeyError, match="3"):
+            mapping[3]
     assert store["a"].size == (7, 6, 5)
     assert store.path == str(tmp_path / "store.zarr")
 
@@ -305,3 +369,17 @@ def test_ingest_lets_other_threads_run(tmp_path: Path) -> None:
     stop.set()
     thread.join()
     assert after - before > 100
+
+
+@pytest.mark.parametrize("extra", ["torch", "torchio", "monai"])
+def test_missing_packages_are_named_with_their_extra(
+    monkeypatch: pytest.MonkeyPatch, extra: str
+) -> None:
+    for package in ("torch", "torchio", "monai"):
+        monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"voxquarry.{extra}", raising=False)
+    with pytest.raises(
+        ImportError,
+        match=rf"^voxquarry\.{extra} needs \w+: pip install voxquarry\[{extra}\]$",
+    ):
+        importlib.import_module(f"voxquarry.{extra}")

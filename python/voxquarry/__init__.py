@@ -1,13 +1,21 @@
-"""Patches out of volumes bigger than RAM.
+"""Stores 3-D medical images for patches, and samples, queues and blends these patches.
 
 Axes are the array's, ``(c, z, y, x)`` with x fastest; a volume without channels is ``(z, y, x)``.
 Sizes, starts, spacing and overlaps are given in ``(z, y, x)``, and an int means a cube. ``affine``
 is nibabel's: it maps ``(x, y, z)`` voxel indices to RAS+ millimetres.
 """
 
-from collections.abc import Mapping as _Mapping
-
-from ._errors import DataError, Error, NotFoundError, StorageError, UsageError
+from ._errors import (
+    DataError,
+    Error,
+    FileMissingError,
+    NotFoundError,
+    OutOfMemoryError,
+    PathNotFoundError,
+    StorageError,
+    TooLargeError,
+    UsageError,
+)
 from ._inference import infer
 from ._ingest import Labels, Weights, ingest
 from ._native import (
@@ -18,6 +26,7 @@ from ._native import (
     LabelSampler,
     Queue,
     Scale,
+    ScaledVolume,
     Subject,
     SubjectSampler,
     UniformSampler,
@@ -29,24 +38,26 @@ from ._native import (
     verify,
 )
 
-_Mapping.register(Dataset)
-_Mapping.register(Subject)
-
 __all__ = [
     "Aggregator",
     "ConstrainedSampler",
     "DataError",
     "Dataset",
     "Error",
+    "FileMissingError",
     "GridSampler",
     "LabelSampler",
     "Labels",
     "NotFoundError",
+    "OutOfMemoryError",
+    "PathNotFoundError",
     "Queue",
     "Scale",
+    "ScaledVolume",
     "StorageError",
     "Subject",
     "SubjectSampler",
+    "TooLargeError",
     "UniformSampler",
     "UsageError",
     "Volume",

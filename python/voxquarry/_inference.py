@@ -2,57 +2,59 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from . import _native
 from ._errors import UsageError
+from ._types import Bytes, Finish, Margin, NonFinite, Padding, Path, Placement, Size, Window
+from ._values import real_values
 
-Path = str | os.PathLike[str]
 # Batches that are read before the model asks for them, and that wait behind it to be blended.
-AHEAD = 2
-BEHIND = 2
+_AHEAD = 2
+_BEHIND = 2
 
 
 def infer(
     model: Callable[[np.ndarray], Any],
-    volume: _native.Volume,
-    patch_size: int | Sequence[int],
+    volume: _native.Volume | _native.ScaledVolume,
+    patch_size: Size,
     overlap: float | Sequence[int] = 0.5,
     out: Path | Mapping[str, Path] | None = None,
     batch_size: int = 4,
-    window: Any = "hann",
+    window: Window | Mapping[str, Window] = "hann",
     progress: bool | Callable[[int, int], None] = False,
     *,
-    dtype: Any = None,
-    finish: Any = "none",
-    padding: float | Literal["edge", "reflect"] | None = None,
-    placement: Literal["flush", "even"] = "flush",
-    margin: Literal["half-overlap", "none"] = "none",
-    memory_bytes: int | str = "1GiB",
-    nonfinite: Literal["keep", "error"] = "keep",
+    dtype: DTypeLike | Mapping[str, DTypeLike] | None = None,
+    finish: Finish | Mapping[str, Finish] = "none",
+    padding: Padding = None,
+    placement: Placement = "flush",
+    margin: Margin = "none",
+    memory_bytes: Bytes = "1GiB",
+    nonfinite: NonFinite = "keep",
     resume: bool | str = True,
     threads: int | None = None,
+    scaled: bool = True,
 ) -> Any:
-    """Slides ``model`` over ``volume`` and blends what it answers.
+    """Slides ``model`` over ``volume`` and blends its answers.
 
-    A thread reads ahead and another blends behind, so the model waits for neither; memory is one
+    One thread reads ahead and another blends behind, so the model waits for neither. Memory is one
     layer of patches and a few batches.
 
     Args:
         model: Called with patches ``(n, c, z, y, x)`` (``c`` is 1 for a volume without channels) in
-            the volume's dtype; the last batch may be smaller. Answers ``(n, k, z, y, x)``, or ``(n,
-            z, y, x)`` for a result without channels, as an array or a CPU tensor; or a dict of
-            them. A resolution that is a whole multiple or fraction of the patch's is understood.
-            The array it is given is used again once its answer is blended, unless the model keeps
-            it.
-        volume: What is read.
+            the volume's dtype, or float32 for real values; the last batch may be smaller. Answers
+            ``(n, k, z, y, x)``, or ``(n, z, y, x)`` for a result without channels, as an array or a
+            CPU tensor; or a dict of them. The answer's resolution may be a whole multiple or
+            fraction of the patch's. The array that the model is given is used again once its answer
+            is blended, unless the model keeps it.
+        volume: What is read; a ``ScaledVolume`` chooses the type of real values.
         patch_size: An int or ``(z, y, x)``.
         overlap: Voxels, an int or ``(z, y, x)``; or a fraction of the patch, a float below 1.
         out: ``"STORE/SUBJECT/VOLUME"`` for each result, or ``None`` for arrays; a dict where the
@@ -76,6 +78,8 @@ def infer(
             answers are like. A text is one argument more, such as the model's name. ``False``
             begins afresh.
         threads: Threads that blend and encode; all cores by default.
+        scaled: Give the model real values, stored value × slope + intercept, as float32, where the
+            volume has a slope or an intercept. ``False`` gives stored values.
 
     Returns:
         An array or the volume at ``out``, or a dict of them.
@@ -86,6 +90,8 @@ def infer(
         DataError: The volume is damaged.
         StorageError: The result cannot be written.
     """
+    if scaled and isinstance(volume, _native.Volume):
+        volume = real_values(volume)
     if isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1:
         raise UsageError(f"batch_size {batch_size}: expected an int of at least 1")
     grid = _native.GridSampler(
@@ -111,7 +117,7 @@ class _Run:
     def __init__(
         self,
         model: Callable[[np.ndarray], Any],
-        volume: _native.Volume,
+        volume: _native.Volume | _native.ScaledVolume,
         grid: _native.GridSampler,
         out: Path | Mapping[str, Path] | None,
         batch_size: int,
@@ -154,8 +160,8 @@ class _Run:
         return results.get(None, results)
 
     def _first(self, starts: np.ndarray) -> tuple[np.ndarray, int]:
-        """Asks the model once, which says what results are to be made; returns what is left to
-        compute, and how many are done.
+        """Asks the model once, which shows what results to make. Returns the starts that are left
+        to compute, and the number of those that are done.
         """
         first = starts[: self.batch_size]
         patches = self._read(first)
@@ -191,7 +197,7 @@ class _Run:
             if (batch := next(batches, None)) is not None:
                 ahead.append((batch, reader.submit(self._read, batch)))
 
-        for _ in range(AHEAD):
+        for _ in range(_AHEAD):
             read_on()
         while ahead:
             batch, reading = ahead.popleft()
@@ -201,7 +207,7 @@ class _Run:
             answers = self._answers(patches[: len(batch)])
             behind.append(blender.submit(self._blend, answers, batch, patches))
             del patches, answers
-            if len(behind) > BEHIND:
+            if len(behind) > _BEHIND:
                 behind.popleft().result()
             done += len(batch)
             report(done, total)
@@ -278,13 +284,13 @@ class _Run:
 
 
 class _Buffers:
-    """Arrays for batches, lent again once nobody holds them: fresh memory costs a fault for each
+    """Arrays for batches, reused once nothing refers to them: fresh memory costs a fault for each
     page.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.shape, self.dtype = shape, dtype
-        self.idle: deque[np.ndarray] = deque(maxlen=AHEAD + BEHIND + 2)
+        self.idle: deque[np.ndarray] = deque(maxlen=_AHEAD + _BEHIND + 2)
 
     def take(self) -> np.ndarray:
         while self.idle:
@@ -299,7 +305,7 @@ class _Buffers:
 
 
 def _named(answers: Any) -> dict[str | None, Any]:
-    """Answers by name; a single one has none."""
+    """Answers by name; a single answer has the name None."""
     if isinstance(answers, Mapping):
         return {str(name): _array(answer) for name, answer in answers.items()}
     return {None: _array(answers)}
@@ -312,11 +318,11 @@ def _array(answer: Any) -> Any:
 def _ordered(
     starts: np.ndarray, size: Sequence[int], patch: Sequence[int], finish: Any
 ) -> np.ndarray:
-    """The grid's patches such that unfinished ones take least memory.
+    """The grid's patches in the order that needs least memory for unfinished voxels.
 
-    A layer of them is thinnest along the axis that is longest in patches. But what is written in
-    another order than the shards' is held encoded, so only labels, which are small beside their
-    sums, are worth it.
+    A layer of patches is thinnest across the axis that is longest in patches. But voxels that are
+    written in another order than the shards' are kept encoded, so this is worth it only for labels,
+    which are small beside their sums.
     """
     finishes = finish.values() if isinstance(finish, Mapping) else [finish]
     if not all(isinstance(f, str) and f.endswith("argmax") for f in finishes):

@@ -1,21 +1,21 @@
-"""Ingest from Python: paths, dictionaries and manifests become one list of sources."""
+"""Turns paths, dictionaries and manifests into one list of sources, and ingests them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from . import _native
 from ._errors import UsageError
-
-Path = str | os.PathLike[str]
+from ._types import Bytes, Codec, Path, Size, VolumeProgress
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Marks a file as a label map or mask: its labels are counted at ingest, so that samplers can
-    balance classes.
+    """Marks a file as a label map or mask. Ingest counts its labels, so that samplers can balance
+    classes.
     """
 
     path: Path
@@ -23,8 +23,8 @@ class Labels:
 
 @dataclass(frozen=True)
 class Weights:
-    """Marks a file as weights of a ``WeightedSampler``: finite, not negative; sums of its chunks
-    are made at ingest.
+    """Marks a file as weights of a ``WeightedSampler``: finite and not negative. Ingest sums them
+    by chunk.
     """
 
     path: Path
@@ -36,14 +36,14 @@ Volumes = Mapping[str, "Path | Labels | Weights"]
 def ingest(
     source: Path | Sequence[Path] | Mapping[str, Path | Labels | Weights | Volumes],
     out: Path,
-    patch_size: int | Sequence[int] | Sequence[Sequence[int]] = 96,
+    patch_size: Size | Sequence[Size] = 96,
     *,
-    codec: str = "fast",
-    memory_bytes: int | str = "1GiB",
+    codec: Codec = "fast",
+    memory_bytes: Bytes = "1GiB",
     threads: int | None = None,
     overwrite: bool = False,
     skip_existing: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: VolumeProgress | None = None,
 ) -> _native.Dataset:
     """Converts images to the store at ``out`` and opens it.
 
@@ -71,6 +71,7 @@ def ingest(
     """
     if overwrite and skip_existing:
         raise UsageError("overwrite and skip_existing exclude each other")
+    existing: Literal["refuse", "skip", "overwrite"]
     existing = "overwrite" if overwrite else "skip" if skip_existing else "refuse"
     table, files = _sources(source)
     _native.ingest(

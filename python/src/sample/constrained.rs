@@ -7,7 +7,7 @@ use voxquarry::OnFailure;
 use super::random::RandomSampler;
 use super::{quoted, random_sampler};
 use crate::arguments::{name_of, named, natural};
-use crate::errors::{raise, usage};
+use crate::errors::{raise, unsupported};
 
 /// Draws from another random sampler until the patch fulfils all constraints.
 ///
@@ -56,7 +56,7 @@ impl ConstrainedSampler {
         on_failure: &str,
     ) -> PyResult<PyClassInitializer<Self>> {
         if min_foreground.is_none() && labels.is_some() {
-            return Err(usage("labels are those of min_foreground, which is not given"));
+            return Err(unsupported("labels without min_foreground", "give both or neither"));
         }
         let on_failure = named(&ON_FAILURE, "on_failure", on_failure)?;
         let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);

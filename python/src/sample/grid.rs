@@ -3,7 +3,7 @@
 use numpy::PyArray2;
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyType};
-use voxquarry::{Margin, Overlap, Padding, Placement};
+use voxquarry::{Error, Margin, Overlap, Padding, Placement};
 
 use super::{Triple, array, space_of};
 use crate::arguments::{name_of, named, padding, size3, voxels3};
@@ -74,8 +74,15 @@ impl GridSampler {
         subject: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyArray2<i64>>> {
         let (size, _) = space_of(subject)?;
-        let starts = py.detach(|| self.0.grid(size).map(|grid| grid.starts().collect()));
-        array(py, starts.map_err(raise)?)
+        let starts = || {
+            let grid = self.0.grid(size)?;
+            let mut starts = Vec::new();
+            let what = |_| Error::TooLarge { what: format!("a list of {} patches", grid.len()) };
+            starts.try_reserve_exact(grid.len()).map_err(what)?;
+            starts.extend(grid.starts());
+            Ok(starts)
+        };
+        array(py, py.detach(starts).map_err(raise)?)
     }
 
     /// Voxels of a patch, ``(z, y, x)``.

@@ -8,7 +8,7 @@ use super::random::RandomSampler;
 use super::{Triple, border, quoted};
 use crate::arguments::{natural, size3};
 use crate::dataset::Dataset;
-use crate::errors::{raise, usage};
+use crate::errors::{invalid, raise, unsupported};
 
 /// Draws patches whose centres, ``start + patch_size // 2``, have certain labels.
 ///
@@ -69,8 +69,8 @@ impl LabelSampler {
             (None, Some((pos, neg)), None) => Balance::PosNeg { pos, neg },
             (None, None, Some(fraction)) => Balance::Forced { fraction },
             _ => {
-                let words = "probabilities, pos_neg and foreground_fraction exclude each other";
-                return Err(usage(words));
+                let reason = "probabilities, pos_neg and foreground_fraction exclude each other";
+                return Err(unsupported(reason, "give one of them"));
             }
         };
         let mut sampler = voxquarry::LabelSampler::new(size, labels)
@@ -183,15 +183,14 @@ type Arguments<'py> = (
 
 /// Labels and how often each is drawn: a mapping, or a sequence for the labels from 0 on.
 fn classes(value: &Bound<'_, PyAny>) -> PyResult<Vec<(i64, f64)>> {
-    let invalid = || {
-        usage(format!(
-            "probabilities {value}: expected numbers by label, such as {{1: 2.0, 2: 1.0}}, or a \
-             sequence for the labels 0, 1, …"
-        ))
+    let refused = || {
+        let expected =
+            "numbers by label, such as {1: 2.0, 2: 1.0}, or a sequence for the labels 0, 1, …";
+        invalid("probabilities", value, expected)
     };
     if let Ok(mapping) = value.cast::<PyMapping>() {
-        return mapping.items()?.extract().map_err(|_| invalid());
+        return mapping.items()?.extract().map_err(|_| refused());
     }
-    let weights: Vec<f64> = value.extract().map_err(|_| invalid())?;
+    let weights: Vec<f64> = value.extract().map_err(|_| refused())?;
     Ok((0..).zip(weights).collect())
 }

@@ -20,19 +20,17 @@ pub(crate) use scale::Scale;
 pub(crate) use subjects::SubjectSampler;
 
 use crate::arguments::{named, size3};
-use crate::dataset::{Subject, Volume};
-use crate::errors::{raise, usage};
+use crate::dataset::Subject;
+use crate::errors::{invalid, raise};
+use crate::volume::{ScaledVolume, Volume};
 
 type Triple = (usize, usize, usize);
 
 /// The random sampler of a Python object.
 pub(crate) fn random_sampler(value: &Bound<'_, PyAny>) -> PyResult<voxquarry::RandomSampler> {
     let sampler = value.cast::<RandomSampler>().map_err(|_| {
-        usage(format!(
-            "sampler is a {}: expected a UniformSampler, WeightedSampler, LabelSampler or \
-             ConstrainedSampler",
-            value.get_type()
-        ))
+        let expected = "a UniformSampler, WeightedSampler, LabelSampler or ConstrainedSampler";
+        invalid("sampler", format!("is a {}", value.get_type()), expected)
     })?;
     Ok(sampler.get().0.clone())
 }
@@ -53,16 +51,19 @@ pub(crate) fn space_of(value: &Bound<'_, PyAny>) -> PyResult<(Size3, Affine)> {
     if let Ok(volume) = value.cast::<Volume>() {
         return Ok(space(&volume.get().0));
     }
+    if let Ok(scaled) = value.cast::<ScaledVolume>() {
+        return Ok(space(scaled.get().stored()));
+    }
     if let Ok(subject) = value.cast::<Subject>() {
         let subject = &subject.get().0;
         return value.py().detach(|| subject.first_volume()).map(|v| space(&v)).map_err(raise);
     }
     match value.extract::<[i64; 3]>() {
         Ok(_) => Ok((size3(value, "extents")?, Affine::IDENTITY)),
-        Err(_) => Err(usage(format!(
-            "a {}: expected a Subject, a Volume or extents (z, y, x)",
-            value.get_type()
-        ))),
+        Err(_) => {
+            let found = format!("is a {}", value.get_type());
+            Err(invalid("subject", found, "a Subject, a Volume or extents (z, y, x)"))
+        }
     }
 }
 

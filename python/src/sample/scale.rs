@@ -6,8 +6,8 @@ use voxquarry::{PatchScale, Region};
 
 use super::{Triple, array};
 use crate::arguments::{size3, starts};
-use crate::dataset::Volume;
 use crate::errors::raise;
+use crate::volume::Volume;
 
 /// Maps patches of one volume to the same place in a volume of another spacing: exactly, or not at
 /// all.

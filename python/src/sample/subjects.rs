@@ -6,7 +6,7 @@ use voxquarry::{Epoch, SubjectWeights};
 
 use crate::arguments::natural;
 use crate::dataset::Dataset;
-use crate::errors::{raise, usage};
+use crate::errors::{invalid, raise};
 
 /// Draws subjects of a dataset, with replacement.
 ///
@@ -68,15 +68,14 @@ impl SubjectSampler {
 
 /// Weights by a rule's name, or by the names of subjects.
 fn weights(value: &Bound<'_, PyAny>) -> PyResult<SubjectWeights> {
-    let invalid =
-        || usage(format!("weights {value}: expected \"equal\", \"volume\" or numbers by subject"));
+    let refused = || invalid("weights", value, "\"equal\", \"volume\" or numbers by subject");
     if let Ok(name) = value.cast::<PyString>() {
         return match name.to_str()? {
             "equal" => Ok(SubjectWeights::Equal),
             "volume" => Ok(SubjectWeights::Volume),
-            _ => Err(invalid()),
+            _ => Err(refused()),
         };
     }
-    let mapping = value.cast::<PyMapping>().map_err(|_| invalid())?;
-    mapping.items()?.extract().map(SubjectWeights::Named).map_err(|_| invalid())
+    let mapping = value.cast::<PyMapping>().map_err(|_| refused())?;
+    mapping.items()?.extract().map(SubjectWeights::Named).map_err(|_| refused())
 }

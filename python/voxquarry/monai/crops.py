@@ -1,12 +1,10 @@
-"""MONAI's crops by labels and weights, over volumes of a store: they read the patches and nothing
-else.
-"""
+"""MONAI's crops by labels and weights for volumes of a store: they read only the patches."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import monai.transforms as mt
 import numpy as np
@@ -14,9 +12,11 @@ import torch
 from monai.transforms.utils import fall_back_tuple
 
 from .. import Dataset, LabelSampler, UniformSampler, UsageError, Volume, WeightedSampler
+from .._values import real_range, real_values
+from ..torch.patches import batch_of
 from .dataset import meta_tensor
 
-Size = tuple[int, int, int]
+Size = tuple[int, ...]
 
 # Tries for a centre with an image value above the threshold, before its class counts as empty.
 _ATTEMPTS = 10_000
@@ -24,8 +24,8 @@ _DRAWN = 100
 
 
 def subjects(dataset: Dataset, volumes: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """The data of ``monai.data.Dataset`` for the crops here: a dictionary of open volumes for each
-    subject; none is read.
+    """The items of a ``monai.data.Dataset`` for the crops of this module: a dictionary of open
+    volumes for each subject. No voxel is read.
 
     Args:
         dataset: The store.
@@ -41,12 +41,34 @@ def subjects(dataset: Dataset, volumes: Sequence[str] | None = None) -> list[dic
     ]
 
 
+class _Cropper(Protocol):
+    """The part of MONAI's croppers that is used here."""
+
+    spatial_size: Sequence[int] | int
+    num_samples: int
+    R: np.random.RandomState
+
+
+class _ClassCropper(_Cropper, Protocol):
+    allow_smaller: bool
+    image_threshold: float
+
+
+class _PosNegCropper(_ClassCropper, Protocol):
+    pos_ratio: float
+
+
+class _LabelCropper(_ClassCropper, Protocol):
+    num_classes: int | None
+    ratios: Sequence[float] | None
+
+
 class _StoredCrop(mt.Randomizable, mt.MapTransform):
-    """What the three share: where the image that decides is a ``Volume``, patches are read; else it
-    is MONAI's own transform.
+    """Base of the three crops: reads patches if the deciding image is a ``Volume``, and is MONAI's
+    own transform otherwise.
     """
 
-    cropper: Any
+    cropper: _Cropper
 
     def _starts(
         self, data: Mapping[Hashable, Any], volume: Volume, size: Size, seed: int
@@ -92,8 +114,7 @@ def _read(source: Any, starts: np.ndarray, size: Size, like: Volume) -> list[Any
             f"an image of {tuple(source.shape)} beside a volume of {like.shape}: expected one grid"
         )
     if isinstance(source, Volume):
-        batch = torch.from_numpy(source.read_batch(starts, size))
-        return list(batch if batch.ndim == 5 else batch[:, None])
+        return list(batch_of(real_values(source), starts, size))
     boxes = (
         [slice(a, a + n) for a, n in zip(start, size, strict=True)] for start in starts.tolist()
     )
@@ -104,12 +125,14 @@ class RandCropByPosNegLabeld(_StoredCrop, mt.RandCropByPosNegLabeld):
     """``monai.transforms.RandCropByPosNegLabeld``; ``label_key`` and ``keys`` may be volumes of a
     store (``subjects``).
 
-    A patch's centre is a voxel with a label with probability ``pos / (pos + neg)``, else one
-    without, each voxel of them equally likely, and moved so that the patch lies in the volume:
-    MONAI's distribution, found by the label counts in the store. With ``image_key`` background is
-    tried until the image exceeds ``image_threshold`` there. The dictionaries have ``"location"``
-    too.
+    The centre of a patch has a label with probability ``pos / (pos + neg)``, and is background
+    otherwise; each voxel of the two is equally likely. The patch is moved so that it lies in the
+    volume. This is MONAI's distribution, found by the label counts in the store. With
+    ``image_key``, background is drawn again until the image exceeds ``image_threshold`` there. The
+    dictionaries have ``"location"``, too.
     """
+
+    cropper: _PosNegCropper
 
     def __call__(
         self, data: Mapping[Hashable, Any], lazy: bool | None = None
@@ -147,10 +170,12 @@ class RandCropByLabelClassesd(_StoredCrop, mt.RandCropByLabelClassesd):
     """``monai.transforms.RandCropByLabelClassesd``; ``label_key`` and ``keys`` may be volumes of a
     store (``subjects``).
 
-    The class of a patch's centre is drawn by ``ratios`` among those that the volume has, then a
-    voxel of it, and moved so that the patch lies in the volume: MONAI's distribution, found by the
-    label counts in the store. The dictionaries have ``"location"`` too.
+    The class of a patch's centre is drawn by ``ratios`` among the classes of the volume, then a
+    voxel of that class. The patch is moved so that it lies in the volume. This is MONAI's
+    distribution, found by the label counts in the store. The dictionaries have ``"location"``, too.
     """
+
+    cropper: _LabelCropper
 
     def __call__(
         self, data: Mapping[Hashable, Any], lazy: bool | None = None
@@ -201,9 +226,10 @@ class RandWeightedCropd(_StoredCrop, mt.RandWeightedCropd):
     """``monai.transforms.RandWeightedCropd``; ``w_key`` and ``keys`` may be volumes of a store
     (``subjects``).
 
-    Centres are drawn by the weights among the voxels whose patch lies in the volume. Weights that
-    are all zero there count as equal. Unlike in MONAI, the last place of a patch on each axis is
-    drawn too, and weights below zero are an error. The dictionaries have ``"location"`` too.
+    Centres are drawn by the weights among the voxels whose patch lies in the volume. If all of
+    these weights are zero, they count as equal. Unlike in MONAI, the last place of a patch on each
+    axis is drawn, too, and weights below zero are an error. The dictionaries have ``"location"``,
+    too.
     """
 
     def __call__(
@@ -217,19 +243,13 @@ class RandWeightedCropd(_StoredCrop, mt.RandWeightedCropd):
     def _starts(
         self, data: Mapping[Hashable, Any], volume: Volume, size: Size, seed: int
     ) -> np.ndarray:
-        if (
-            volume.stats["max"] * volume.slope + volume.intercept
-            == 0
-            == volume.stats["min"] * volume.slope + volume.intercept
-        ):
-            sampler: Any = UniformSampler(size)
-        else:
-            sampler = WeightedSampler(size, volume.name)
+        is_zero = real_range(volume) == (0.0, 0.0)
+        sampler = UniformSampler(size) if is_zero else WeightedSampler(size, volume.name)
         return sampler.locations(volume.subject, self.cropper.num_samples, seed=seed)
 
 
 def _above(
-    cropper: Any,
+    cropper: _ClassCropper,
     classes: Sequence[LabelSampler],
     weights: Sequence[float],
     checked: Sequence[Volume | None],
@@ -238,12 +258,12 @@ def _above(
     count: int,
     seed: int,
 ) -> np.ndarray:
-    """Places whose centre is of a class drawn by ``weights``, and has an image above the cropper's
-    threshold where that is checked.
+    """Starts of patches whose centre has a class drawn by ``weights``, and an image value above the
+    cropper's threshold where an image is checked.
     """
     left = np.array(weights, dtype=np.float64)
     begun = [0] * len(classes)
-    starts = []
+    starts: list[np.ndarray] = []
     while len(starts) < count:
         if left.sum() == 0:
             raise UsageError(
@@ -279,8 +299,8 @@ def _try(
     seed: int,
     begin: int,
 ) -> tuple[np.ndarray | None, int]:
-    """The sampler's first place from number ``begin`` on that is above the threshold, and the
-    number behind it.
+    """The sampler's first start from number ``begin`` on that exceeds the threshold, and the number
+    after it.
     """
     for first in range(begin, begin + _ATTEMPTS, _DRAWN):
         try:
@@ -296,7 +316,7 @@ def _try(
 
 def _is_above(image: Any, centre: np.ndarray, threshold: float) -> bool:
     if isinstance(image, Volume):
-        voxel = image.read(centre, 1) * image.slope + image.intercept
+        voxel = real_values(image).read(centre, 1)
     else:
         voxel = np.asarray(image[(..., *centre.tolist())])
     return bool((voxel > threshold).any())

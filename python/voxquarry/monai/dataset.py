@@ -1,4 +1,4 @@
-"""``Dataset``: patches that a sampler of Voxquarry chose, as ``MetaTensor``."""
+"""``Dataset``: the patches of a sampler as ``MetaTensor``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from monai.transforms import apply_transform
 
 from .. import Dataset as Store
 from .. import Volume
-from .._values import real_values
-from ..torch import PatchDataset
+from .._types import Padding
+from .._values import widened
+from ..torch.patches import PatchDataset, Sampler
 
 
 class Dataset(PatchDataset):
-    """``voxquarry.torch.PatchDataset`` whose volumes are ``MetaTensor``: real values, the patch's
-    affine, and its location in ``meta``.
+    """``voxquarry.torch.PatchDataset`` whose volumes are ``MetaTensor``: always real values, with
+    the patch's affine, and its location in ``meta``.
 
     An item is a dictionary, for MONAI's dictionary transforms: ``{"ct": MetaTensor (c, z, y, x), …,
     "location": (6,), "subject": name}``.
@@ -30,15 +31,17 @@ class Dataset(PatchDataset):
             list, as in MONAI.
     """
 
+    transform: Any
+
     def __init__(
         self,
         dataset: Store,
-        sampler: Any,
+        sampler: Sampler,
         volumes: Sequence[str] | None = None,
         patches_per_subject: int = 1,
         *,
         seed: int = 0,
-        padding: float | str | None = None,
+        padding: Padding = None,
         transform: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
     ) -> None:
         super().__init__(
@@ -48,8 +51,8 @@ class Dataset(PatchDataset):
             patches_per_subject,
             seed=seed,
             padding=padding,
-            transform=transform,
         )
+        self.transform = transform
 
     def _finish(self, item: dict[str, Any]) -> Any:
         subject = self.dataset[item["subject"]]
@@ -59,7 +62,7 @@ class Dataset(PatchDataset):
 
 
 def meta_tensor(patch: torch.Tensor, volume: Volume, location: torch.Tensor) -> MetaTensor:
-    """Stored values ``(c, z, y, x)`` as real ones, with the affine of their place in ``volume``.
+    """A patch ``(c, z, y, x)`` of real values with the affine of its place in ``volume``.
 
     Beside the affine, which maps the patch's ``(z, y, x)`` indices to RAS+ millimetres, ``meta``
     has ``location``, ``subject`` and ``filename_or_obj``.
@@ -71,8 +74,8 @@ def meta_tensor(patch: torch.Tensor, volume: Volume, location: torch.Tensor) -> 
         "filename_or_obj": f"{volume.subject.dataset.path}/{name}",
         "original_channel_dim": 0,
     }
-    real = torch.from_numpy(real_values(patch.numpy(), volume))
-    return MetaTensor(real, affine=affine_at(volume, location[:3].numpy()), meta=meta)
+    values = torch.from_numpy(widened(patch.numpy()))
+    return MetaTensor(values, affine=affine_at(volume, location[:3].numpy()), meta=meta)
 
 
 def affine_at(volume: Volume, start: np.ndarray) -> torch.Tensor:

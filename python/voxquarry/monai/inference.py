@@ -1,11 +1,11 @@
-"""MONAI's sliding window over Voxquarry's aggregator: no volume of weights, and sums only where
-patches are still awaited.
+"""MONAI's sliding window with Voxquarry's aggregator: it holds no volume of weights, and sums only
+of unfinished voxels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import monai.inferers
 import torch
@@ -16,7 +16,7 @@ from .. import Aggregator, GridSampler, UsageError
 
 tqdm, _ = optional_import("tqdm", name="tqdm")
 
-Outputs = torch.Tensor | tuple[torch.Tensor, ...] | dict[Any, torch.Tensor]
+Outputs: TypeAlias = torch.Tensor | tuple[torch.Tensor, ...] | dict[Any, torch.Tensor]
 # Inputs that are blended here.
 _FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -42,15 +42,16 @@ def sliding_window_inference(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    """``monai.inferers.sliding_window_inference``: same arguments, same windows in the same
-    batches, same result.
+    """``monai.inferers.sliding_window_inference`` with the same arguments, windows, batches and
+    result.
 
-    Windows are blended on the CPU; the result goes to ``device`` when it is whole.
-    ``buffer_steps``, which saves MONAI memory, is not needed and has no effect. Weights that are no
-    product of lines (``roi_weight_map``, ``process_fn``), a ``condition``, and inputs of integers
-    or with other than 1 to 3 spatial axes, are left to MONAI's own function. An output whose
+    Windows are blended on the CPU, and the whole result goes to ``device`` at the end.
+    ``buffer_steps``, which saves MONAI memory, has no effect. MONAI's own function handles weights
+    that are not a product of one-dimensional ones (``roi_weight_map``, ``process_fn``), a
+    ``condition``, and inputs of integers or with other than 1 to 3 spatial axes. An output whose
     resolution differs from its window's is weighted by the Gaussian of its own extents, where MONAI
-    enlarges the window's; its ratio on each axis is whole, or one over a whole number.
+    enlarges the Gaussian of the window. The ratio on each axis is a whole number, or one over a
+    whole number.
 
     Args:
         inputs: ``(B, C, *spatial)``; a ``MetaTensor`` gives its metadata to the outputs.
@@ -153,9 +154,9 @@ def sliding_window_inference(
 
 
 class _Slide:
-    """The windows over a batch of images, and what has been answered for them.
+    """The windows over a batch of images, and the answers for them.
 
-    The aggregator's images have three axes; those of fewer get leading ones of one voxel.
+    The aggregator's images have three axes; images with fewer get leading axes of one voxel.
     """
 
     def __init__(
@@ -182,7 +183,7 @@ class _Slide:
         return (1,) * self.leading + tuple(sizes)
 
     def place(self, number: int) -> tuple[slice, ...]:
-        """Where window ``number`` of all is cut from the inputs."""
+        """The slices of the inputs for window ``number`` of all windows."""
         image, at = divmod(number, len(self.starts))
         start = self.starts[at, self.leading :].tolist()
         return (
@@ -192,7 +193,7 @@ class _Slide:
         )
 
     def add(self, outputs: Any, first: int) -> None:
-        """Blends what was answered for the windows from number ``first`` on."""
+        """Blends the answers for the windows from number ``first`` on."""
         self.is_tensor = isinstance(outputs, torch.Tensor)
         self.keys = sorted(outputs) if isinstance(outputs, Mapping) else None
         answers = (

@@ -1,11 +1,16 @@
-"""Patches as tensors: data sets for torch's ``DataLoader``, and a model over a whole volume.
+"""Patches as tensors: datasets for torch's ``DataLoader``, and a model over a whole volume.
 
-Axes are those of the store, ``(c, z, y, x)``; tensors share the memory that the patches were read
-into.
+Axes are those of the store, ``(c, z, y, x)``. Tensors share the memory that the patches were read
+into. Values are real ones, stored value × slope + intercept, unless ``scaled=False`` is given.
 """
 
-from .inference import infer
-from .patches import PatchDataset
-from .queues import Loader, QueueDataset, loader
+from .._extras import missing
+
+try:
+    from .inference import infer
+    from .patches import PatchDataset
+    from .queues import Loader, QueueDataset, loader
+except ModuleNotFoundError as error:
+    raise missing(error, "torch") from error
 
 __all__ = ["Loader", "PatchDataset", "QueueDataset", "infer", "loader"]

@@ -1,41 +1,41 @@
-"""``infer``: a torch model over a whole volume."""
+"""``infer``: runs a torch model over a whole volume."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 
-from .. import UsageError, Volume
+from .. import ScaledVolume, UsageError, Volume
 from .. import infer as infer_arrays
+from .._types import InferOptions, Path, Size, Window
 
 Answers = Any
 
 
 def infer(
     model: Callable[[torch.Tensor], Answers],
-    volume: Volume,
-    patch_size: int | Sequence[int],
+    volume: Volume | ScaledVolume,
+    patch_size: Size,
     overlap: float | Sequence[int] = 0.5,
-    out: Any = None,
+    out: Path | Mapping[str, Path] | None = None,
     batch_size: int = 4,
-    window: Any = "hann",
+    window: Window | Mapping[str, Window] = "hann",
     progress: bool | Callable[[int, int], None] = False,
     *,
     device: torch.device | str | None = None,
     autocast: torch.dtype | bool = False,
     mirror_axes: Sequence[int] = (),
     input_dtype: torch.dtype | None = torch.float32,
-    **options: Any,
+    **options: Unpack[InferOptions],
 ) -> Any:
-    """Slides ``model`` over ``volume`` as :func:`voxquarry.infer` does, with tensors, and without
+    """Slides ``model`` over ``volume`` as :func:`voxquarry.infer` does, with tensors and without
     gradients.
 
-    On the CPU the model gets the memory that the patches were read into, and its answers are
-    blended from their own.
+    On the CPU neither the patches nor the answers are copied between torch and Voxquarry.
 
     Args:
         model: Called with ``(n, c, z, y, x)``; answers ``(n, k, z, y, x)`` or ``(n, z, y, x)``, or
@@ -47,9 +47,8 @@ def infer(
         mirror_axes: Axes of ``(z, y, x)``, as 0, 1 and 2. The model is asked once for each choice
             of axes to mirror the patch along, and the answers, mirrored back, are averaged in
             float32 (float64 if they are): 2, 4 or 8 times the work.
-        input_dtype: What patches are converted to; ``None`` leaves the volume's own. Values are the
-            stored ones, without slope and intercept.
-        options: ``dtype``, ``finish``, ``padding``, ``memory_bytes`` and whatever else
+        input_dtype: What patches are converted to; ``None`` leaves what was read.
+        options: ``scaled``, ``dtype``, ``finish``, ``padding``, ``memory_bytes`` and whatever else
             :func:`voxquarry.infer` takes by name.
 
     Returns:
@@ -111,9 +110,7 @@ def _mirrored(answers: Answers, axes: list[int]) -> Answers:
 
 
 def _sum(total: Answers, answers: Answers) -> Answers:
-    """``total`` with ``answers`` added to it in place; the first answers themselves, widened, if
-    there is none.
-    """
+    """Adds ``answers`` to ``total`` in place; without a total, returns the first answers."""
     if total is None:
         return answers
     if isinstance(answers, Mapping):

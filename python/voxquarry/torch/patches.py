@@ -10,19 +10,32 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import Dataset, GridSampler, UsageError, Volume
+from .. import (
+    ConstrainedSampler,
+    Dataset,
+    GridSampler,
+    LabelSampler,
+    ScaledVolume,
+    UniformSampler,
+    UsageError,
+    Volume,
+    WeightedSampler,
+)
+from .._types import Padding
+from .._values import scaled_volumes
 
 Patch = dict[str, Any]
+Sampler = UniformSampler | WeightedSampler | LabelSampler | ConstrainedSampler | GridSampler
 
 
 class PatchDataset(torch.utils.data.Dataset[Patch]):
-    """A map-style data set: item ``n`` is a patch of subject ``n // patches_per_subject``, read
-    when it is asked for.
+    """A map-style dataset: item ``n`` is a patch of subject ``n // patches_per_subject``, read when
+    it is requested.
 
     An item is a dictionary: each volume's tensor ``(c, z, y, x)`` under its name, ``"location"``,
-    six int64 voxel indices ``(z0, y0, x0, z1, y1, x1)``, and ``"subject"``, the name. The same
-    number is the same patch in every process; after ``set_epoch`` it is another one. A fork, or the
-    small pickle that a spawned worker gets, reads with a cache of its own.
+    six int64 voxel indices ``(z0, y0, x0, z1, y1, x1)``, and ``"subject"``, the name. A number
+    gives the same patch in every process, and another one after ``set_epoch``. A forked or spawned
+    worker reads with a cache of its own; a spawned worker gets a small pickle.
 
     Args:
         dataset: The store.
@@ -33,6 +46,9 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
         padding: Fills what lies outside the volume, a number, ``"edge"`` or ``"reflect"``. If None,
             the grid's own padding, and zero for samplers with ``border="pad"``.
         transform: Called with each item.
+        scaled: Give real values, stored value × slope + intercept, of volumes that have a slope or
+            an intercept in any subject: as float32, or float64 where that is stored. Other volumes
+            keep their dtype. ``False`` gives stored values.
 
     Raises:
         UsageError: A subject without one of the volumes; fewer than one patch.
@@ -41,13 +57,14 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
     def __init__(
         self,
         dataset: Dataset,
-        sampler: Any,
+        sampler: Sampler,
         volumes: Sequence[str] | None = None,
         patches_per_subject: int = 1,
         *,
         seed: int = 0,
-        padding: float | str | None = None,
+        padding: Padding = None,
         transform: Callable[[Patch], Any] | None = None,
+        scaled: bool = True,
     ) -> None:
         if patches_per_subject < 1:
             raise UsageError(f"patches_per_subject {patches_per_subject}: expected at least 1")
@@ -55,16 +72,19 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
         self.subjects = list(dataset)
         self.volumes = _names(dataset, self.subjects, volumes)
         self.padding = _padding(sampler) if padding is None else padding
+        self._scaled = scaled_volumes(dataset, self.subjects, self.volumes) if scaled else ()
         # Shared with worker processes, which may live for several epochs.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._grid = isinstance(sampler, GridSampler)
-        counts = [
-            len(sampler.locations(dataset[name]))
-            if self._grid
-            else operator.index(patches_per_subject)
-            for name in self.subjects
-        ]
-        self._ends = np.array(list(accumulate(counts)), dtype=np.int64)
+        self._ends = np.array(
+            list(accumulate(self._count(name, patches_per_subject) for name in self.subjects)),
+            dtype=np.int64,
+        )
+
+    def _count(self, subject: str, patches_per_subject: int) -> int:
+        """Patches of a subject in an epoch."""
+        if isinstance(self.sampler, GridSampler):
+            return len(self.sampler.locations(self.dataset[subject]))
+        return operator.index(patches_per_subject)
 
     @property
     def epoch(self) -> int:
@@ -93,7 +113,7 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
         return [self._finish(item) for item in items]
 
     def _finish(self, item: Patch) -> Any:
-        """What becomes of an item that was read."""
+        """Turns an item that was read into the item that is returned."""
         return item if self.transform is None else self.transform(item)
 
     def _place(self, index: int) -> tuple[str, int]:
@@ -106,7 +126,7 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
 
     def _read(self, name: str, numbers: list[int], items: list[Patch]) -> None:
         subject = self.dataset[name]
-        if self._grid:
+        if isinstance(self.sampler, GridSampler):
             starts = self.sampler.locations(subject)[numbers]
         else:
             draw = self.sampler.locations
@@ -115,7 +135,8 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
             )
         ends = starts + np.array(self.sampler.patch_size)
         for volume in self.volumes:
-            batch = batch_of(subject[volume], starts, self.sampler.patch_size, self.padding)
+            source = subject[volume].scaled if volume in self._scaled else subject[volume]
+            batch = batch_of(source, starts, self.sampler.patch_size, self.padding)
             for item, patch in zip(items, batch, strict=True):
                 item[volume] = patch
         for item, location in zip(items, torch.from_numpy(np.hstack([starts, ends])), strict=True):
@@ -123,7 +144,10 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
 
 
 def batch_of(
-    volume: Volume, starts: np.ndarray, size: tuple[int, int, int], padding: float | str | None
+    volume: Volume | ScaledVolume,
+    starts: np.ndarray,
+    size: Sequence[int],
+    padding: Padding = None,
 ) -> torch.Tensor:
     """Patches as a tensor ``(n, c, z, y, x)`` over the memory that they were read into."""
     batch = torch.from_numpy(volume.read_batch(starts, size, padding=padding))
@@ -150,7 +174,7 @@ def _names(
     return names
 
 
-def _padding(sampler: Any) -> float | str | None:
+def _padding(sampler: Sampler) -> Padding:
     if isinstance(sampler, GridSampler):
         return sampler.padding
     return 0 if sampler.border == "pad" else None

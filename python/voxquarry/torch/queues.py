@@ -19,11 +19,11 @@ class QueueDataset(IterableDataset[Batch]):
 
     A batch is the queue's: each volume's tensor ``(B, c, z, y, x)`` under its name, over the memory
     that it was read into; ``"location"``, ``(B, 6)`` int64; and ``"subject"``, ``B`` names. With
-    worker processes a loader delivers the same batches in the same order: of ``n`` workers each
-    reads every ``n``-th, with threads of its own. They are not needed, as the queue reads ahead
-    without them.
+    worker processes a loader delivers the same batches in the same order: each of ``n`` workers
+    reads every ``n``-th batch, with threads of its own. Workers are not needed, as the queue reads
+    ahead without them.
 
-    Pickled, it is its queue's arguments and where the next iteration begins.
+    A pickle holds the queue's arguments and the start of the next iteration.
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -54,15 +54,15 @@ class QueueDataset(IterableDataset[Batch]):
             yield tensors(batch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch of the next iteration, in workers that live on (``persistent_workers``)
-        too.
+        """Chooses the epoch of the next iteration, also in workers that live on
+        (``persistent_workers``).
         """
         self.queue.set_epoch(epoch)
         self.tell()
 
     def tell(self) -> None:
-        """Lets workers that live on know what the queue's next iteration is; they are told by
-        ``set_epoch`` and ``load_state_dict``.
+        """Tells workers that live on which iteration comes next; ``set_epoch`` and
+        ``load_state_dict`` call it.
         """
         start = self.queue.start_state()
         self._told[:2] = torch.tensor([start["epoch"], start["position"]])
@@ -78,15 +78,15 @@ class QueueDataset(IterableDataset[Batch]):
             self._delivered = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Where this process is: a state of the queue, and how many batches of its own came after
-        it.
+        """The position of this process: a state of the queue, and the number of this process's
+        batches after it.
         """
         if get_worker_info() is None:
             return {"queue": self.queue.state_dict(), "delivered": 0}
         return {"queue": self._origin, "delivered": self._delivered}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """The next iteration goes on behind those batches."""
+        """The next iteration continues after the batches of the state."""
         self.queue.load_state_dict(state_dict["queue"])
         self._origin, self._delivered = state_dict["queue"], state_dict["delivered"]
         self._heard = int(self._told[2])
@@ -138,18 +138,18 @@ class Loader(DataLoader[Batch]):
             yield batch
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch of the next iteration: other patches, in another order."""
+        """Chooses the epoch of the next iteration, with other patches in another order."""
         self.dataset.set_epoch(epoch)
         self._state = self.queue.start_state
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the epoch stands after the last batch that came out, in the form of
-        ``Queue.state_dict``; it does not depend on workers.
+        """The position after the last batch that came out, in the form of ``Queue.state_dict``; it
+        does not depend on workers.
         """
         return self._state()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """The next iteration begins with the patch that was due, with any number of workers."""
+        """The next iteration starts with the next patch of the state, on any number of workers."""
         self.queue.load_state_dict(state_dict)
         self._state = self.queue.start_state
 
@@ -157,9 +157,9 @@ class Loader(DataLoader[Batch]):
 def loader(queue: Queue, pin_memory: bool | None = None, **options: Any) -> Loader:
     """Batches of a queue as tensors, ready for a training loop, epoch after epoch.
 
-    It is a torch ``DataLoader`` and has ``set_epoch``, ``state_dict`` and ``load_state_dict``
-    beside. The queue's own threads read ahead, so no worker process is needed; with ``num_workers``
-    the same batches come in the same order.
+    It is a torch ``DataLoader`` that also has ``set_epoch``, ``state_dict`` and
+    ``load_state_dict``. The queue's own threads read ahead, so no worker process is needed; with
+    ``num_workers`` the same batches come in the same order.
 
     Args:
         queue: A ``voxquarry.Queue``; it settles batches, order, seed and ranks.

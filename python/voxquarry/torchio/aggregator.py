@@ -1,4 +1,4 @@
-"""TorchIO's aggregator with the weights of a window as three lines instead of a volume."""
+"""TorchIO's aggregator with weights as three one-dimensional arrays instead of a volume."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class GridAggregator(tio.data.GridAggregator):
     """``torchio.GridAggregator``: overlapping patches become one volume, by cropping, averaging or
     a Hann window.
 
-    Beside the output no volume is held: a window is separable and a grid a product, so the sums of
-    its weights are three lines. Only where patches are missing, or came twice, one channel of
-    weights is made at the end. Integers are averaged in floating point, where TorchIO's wrap round,
-    and with a ``downsampling_factor`` overlaps and borders are scaled as the locations are.
+    The output is the only volume that is held: a window is separable and a grid is a product, so
+    the sums of weights are three one-dimensional arrays. If patches are missing or came twice, one
+    channel of weights is made at the end. Integers are averaged in floating point, where TorchIO's
+    wrap round. A ``downsampling_factor`` scales overlaps and borders as it scales locations.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class GridAggregator(tio.data.GridAggregator):
         self._dtype = torch.float32
 
     def add_batch(self, batch_tensor: torch.Tensor, locations: torch.Tensor) -> None:
-        """Adds the network's answers ``(b, c, i, j, k)`` at ``locations``, ``(b, 6)``; in any
+        """Adds the network's answers ``(b, c, i, j, k)`` at ``locations``, ``(b, 6)``, in any
         order.
         """
         if self.overlap_mode == "crop":
@@ -59,7 +59,7 @@ class GridAggregator(tio.data.GridAggregator):
             self._added.append(place)
 
     def _begin(self, batch: torch.Tensor) -> None:
-        """Settles types and windows by the first batch: sums are as exact as the answers, the
+        """Chooses types and windows by the first batch: sums are as exact as the answers, and the
         result has TorchIO's type.
         """
         hann = self.overlap_mode == "hann"

@@ -1,4 +1,4 @@
-"""TorchIO's queue, refilled by threads while the training goes on."""
+"""TorchIO's queue, filled by threads during training."""
 
 from __future__ import annotations
 
@@ -20,11 +20,15 @@ class Queue(tio.Queue):
     """``torchio.Queue``: patches of the subjects of a ``SubjectsDataset``, shuffled.
 
     Subjects, places and order are drawn as TorchIO draws them: with the same seed of torch, the
-    same patches come in the same order. But patches are cut by threads, ahead of the training,
-    instead of all at once while it waits; subjects of a store are read patch by patch, so
-    ``num_workers=0`` is as fast as any. At most ``max_length`` patches are held, also of a subject
-    that has more. Samplers that are not of this module cut as they do in TorchIO.
+    same patches come in the same order. Threads cut the patches ahead of training, where TorchIO
+    cuts them all while training waits. Subjects of a store are read patch by patch, so
+    ``num_workers=0`` is as fast as any other number. At most ``max_length`` patches are held, also
+    of a subject that has more. Samplers of other modules cut as they do in TorchIO.
     """
+
+    patches_list: list[Any]
+    _incomplete_subject: tio.Subject | None
+    _num_patches_incomplete: int
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -72,7 +76,7 @@ class Queue(tio.Queue):
 
 
 class _Ahead:
-    """A patch that is being cut by a thread."""
+    """A patch that a thread is cutting."""
 
     def __init__(self, pool: ThreadPoolExecutor, cut: Callable[[], tio.Subject]) -> None:
         self._cut, self._process = cut, os.getpid()

@@ -1,8 +1,9 @@
-"""TorchIO's samplers, which cut patches out of a store without loading it."""
+"""TorchIO's samplers, which cut patches from a store without loading its volumes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count, islice
 
 import numpy as np
@@ -13,6 +14,7 @@ from torchio.utils import to_tuple
 from .. import LabelSampler as StoreLabelSampler
 from .. import UsageError
 from .. import WeightedSampler as StoreWeightedSampler
+from .._values import is_scaled, real_range
 from .spatial import cut, pad
 from .subjects import Box, box_of
 
@@ -23,8 +25,7 @@ _DRAWN = 8
 
 
 class PatchSampler(tio.data.PatchSampler):
-    """What all samplers share: sizes as wide as Python's integers, and crops that read no more than
-    the patch.
+    """Base of all samplers: sizes as wide as Python's integers, and crops that read only the patch.
 
     TorchIO keeps sizes in 16 bits, which wrap round on axes over 65,535.
     """
@@ -34,31 +35,29 @@ class PatchSampler(tio.data.PatchSampler):
         self.patch_size = np.array(to_tuple(patch_size, length=3), dtype=np.int64)
 
     def crop(
-        self, subject: tio.Subject, index_ini: Sequence[int], patch_size: Sequence[int]
+        self, subject: tio.Subject, index_ini: Iterable[int], patch_size: Iterable[int]
     ) -> tio.Subject:
-        """The patch at ``index_ini``, with its location; it draws as TorchIO's does, which keeps
-        the stream in step.
+        """The patch at ``index_ini`` with its location; it draws one random number, as TorchIO's
+        does, so that the streams stay in step.
         """
         torch.rand(1)
         return cut(subject, index_ini, patch_size)
 
 
 class RandomSampler(PatchSampler):
-    """What random samplers share: places are drawn first, then patches are cut there."""
+    """Base of the random samplers: places are drawn first, then patches are cut there."""
 
     def places(self, subject: tio.Subject) -> Iterator[Place]:
         """First voxels ``(i, j, k)`` of patches, without end."""
         raise NotImplementedError
 
     def planned(self, subject: tio.Subject, count: int) -> list[Callable[[], tio.Subject]]:
-        """What cuts so many patches when it is called, on any thread: everything random about them
-        is drawn here.
-        """
+        """Functions that each cut one patch, on any thread; all random numbers are drawn here."""
         self._check(subject)
-        plan = []
+        plan: list[Callable[[], tio.Subject]] = []
         for place in islice(self.places(subject), count):
             torch.rand(1)
-            plan.append(lambda place=place: cut(subject, place, self.patch_size))
+            plan.append(partial(cut, subject, place, self.patch_size))
         return plan
 
     def _check(self, subject: tio.Subject) -> None:
@@ -86,9 +85,9 @@ class UniformSampler(RandomSampler, tio.data.UniformSampler):
 class WeightedSampler(RandomSampler, tio.data.WeightedSampler):
     """``torchio.WeightedSampler``: centres are drawn by the values of an image of the subject.
 
-    A map in a store is not loaded: sums of its chunks choose a chunk, and that one is decoded; the
-    distribution is TorchIO's, the draws for a seed of torch are others. Of maps in memory they are
-    the same.
+    A map in a store is not loaded: sums of its chunks choose a chunk, and only that one is decoded.
+    The distribution is TorchIO's, but a seed of torch gives other draws. Draws from maps in memory
+    are the same as TorchIO's.
     """
 
     def __init__(self, patch_size: int | Sequence[int], probability_map: str | None) -> None:
@@ -104,8 +103,9 @@ class WeightedSampler(RandomSampler, tio.data.WeightedSampler):
         return self._places_in_store(subject, box, sampler)
 
     def _store_sampler(self, box: Box) -> StoreWeightedSampler | StoreLabelSampler | None:
-        """What draws from the volume as it is in the store; None if it has to be loaded."""
-        if box.volume.stats["min"] * box.volume.slope + box.volume.intercept < 0:
+        """The sampler that draws from the volume in the store; None if it has to be loaded."""
+        values = real_range(box.volume)
+        if values is not None and values[0] < 0:
             raise ValueError(
                 f'Negative values found in probability map "{self.probability_map_name}"'
             )
@@ -139,11 +139,11 @@ class WeightedSampler(RandomSampler, tio.data.WeightedSampler):
     def extract_patch(
         self,
         subject: tio.Subject,
-        index_ini: Sequence[int] | np.ndarray,
+        index_ini: Iterable[int],
         cdf: np.ndarray | None = None,
     ) -> tio.Subject:
-        """The patch at ``index_ini``; or, as TorchIO has it, one drawn from a map and its
-        cumulative distribution.
+        """The patch at ``index_ini``; or, as in TorchIO, one drawn from a map and its cumulative
+        distribution.
         """
         if cdf is not None:
             index_ini = self.get_random_index_ini(index_ini, cdf)
@@ -151,10 +151,10 @@ class WeightedSampler(RandomSampler, tio.data.WeightedSampler):
 
 
 class LabelSampler(WeightedSampler, tio.data.LabelSampler):
-    """``torchio.LabelSampler``: centres lie on voxels of chosen labels, each class as often as it
-    is asked for.
+    """``torchio.LabelSampler``: centres lie on voxels of chosen labels, each class as often as
+    requested.
 
-    A label map in a store is not loaded: its counts of labels choose a chunk, and that one is
+    A label map in a store is not loaded: its label counts choose a chunk, and only that one is
     decoded.
     """
 
@@ -169,7 +169,7 @@ class LabelSampler(WeightedSampler, tio.data.LabelSampler):
 
     def _store_sampler(self, box: Box) -> StoreLabelSampler | None:
         volume = box.volume
-        if volume.dtype.kind == "f" or (volume.slope, volume.intercept) != (1.0, 0.0):
+        if volume.dtype.kind == "f" or is_scaled(volume):
             return None
         size = tuple(self.patch_size[::-1].tolist())
         if self.label_probabilities_dict is None:
@@ -181,8 +181,8 @@ class LabelSampler(WeightedSampler, tio.data.LabelSampler):
 class GridSampler(PatchSampler, tio.data.GridSampler):
     """``torchio.GridSampler``: patches across a whole volume.
 
-    A padded subject is not padded again when it is iterated over, as TorchIO's is. Paddings by
-    number, ``"edge"``, ``"reflect"``, ``"minimum"`` and ``"maximum"`` read patches only; other
+    Iterating over a padded sampler does not pad its subject again, as it does in TorchIO. Paddings
+    by number, ``"edge"``, ``"reflect"``, ``"minimum"`` and ``"maximum"`` read only patches; other
     modes load the images of the subject.
     """
 

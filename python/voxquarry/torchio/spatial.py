@@ -1,22 +1,24 @@
-"""A crop and a padding that leave voxels of a store where they are."""
+"""Crops and pads subjects without loading their volumes from the store."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
 
 import numpy as np
 import torch
 import torchio as tio
+from numpy.typing import NDArray
 
+from .._values import is_scaled
 from .subjects import LabelMap, ScalarImage, box_of
 
 
-def cut(subject: tio.Subject, index_ini: Sequence[int], patch_size: Sequence[int]) -> tio.Subject:
+def cut(subject: tio.Subject, index_ini: Iterable[int], patch_size: Iterable[int]) -> tio.Subject:
     """The patch at ``index_ini``, with its ``location``, all attributes of the subject, and the
     crop in its history.
 
-    Draws nothing and changes nothing, so threads may share the subject.
+    It draws and changes nothing, so threads may share the subject.
     """
     low = [int(i) for i in index_ini]
     size = [int(n) for n in patch_size]
@@ -30,7 +32,7 @@ def cut(subject: tio.Subject, index_ini: Sequence[int], patch_size: Sequence[int
 
 
 class _Crop(tio.Crop):
-    """``torchio.Crop`` which reads no more of an image of a store than what stays."""
+    """``torchio.Crop``, which reads only the part that remains of an image in a store."""
 
     @staticmethod
     def _crop_image(
@@ -53,13 +55,13 @@ class _Crop(tio.Crop):
 
 
 def _plain(image: tio.Image, tensor: torch.Tensor, affine: np.ndarray) -> tio.Image:
-    """An image of TorchIO's own class: of a patch, which is in memory, it says all there is."""
+    """An image of TorchIO's own class, for patches, which are in memory."""
     kind = tio.LabelMap if isinstance(image, LabelMap) else tio.ScalarImage
     return kind(tensor=tensor, affine=affine, path=image.path)
 
 
 class _InMemory(tio.Pad):
-    """Pads the images that are not in a store, or whose mode needs all of them."""
+    """Pads the images that are not in a store, or whose mode needs the whole image."""
 
     def get_images(self, subject: tio.Subject) -> list[tio.Image]:
         return [
@@ -73,9 +75,9 @@ class _InMemory(tio.Pad):
         return "Pad"
 
 
-def pad(subject: tio.Subject, border: Sequence[int], mode: str | float) -> tio.Subject:
-    """A copy of ``subject`` with ``border`` voxels more on both sides of each axis, filled as
-    ``torchio.Pad`` does.
+def pad(subject: tio.Subject, border: NDArray[np.int64], mode: str | float) -> tio.Subject:
+    """A copy of ``subject`` with ``border`` more voxels on both sides of each axis, filled as
+    ``torchio.Pad`` fills them.
     """
     padding = tuple(int(n) for n in np.repeat(border, 2))
     # What else a transform does at the end would read every image.
@@ -90,13 +92,13 @@ def pad(subject: tio.Subject, border: Sequence[int], mode: str | float) -> tio.S
 
 
 def _filling(image: tio.Image, mode: str | float) -> float | str | None:
-    """What ``Volume.read`` is to fill with, in stored values; None if the image has to be padded in
+    """The padding for ``Volume.read``, in stored values; None if the image has to be padded in
     memory.
     """
     box = box_of(image)
     # What is padded already has no voxels of its own outside the volume; a scale turns a number
     # into another.
-    if box is None or not box.is_whole or (box.volume.slope, box.volume.intercept) != (1.0, 0.0):
+    if box is None or not box.is_whole or is_scaled(box.volume):
         return None
     if isinstance(mode, Real):
         return _constant(float(mode), box.volume.dtype)
@@ -108,8 +110,8 @@ def _filling(image: tio.Image, mode: str | float) -> float | str | None:
 
 
 def _constant(value: float, dtype: np.dtype) -> float | None:
-    """``value`` as ``numpy.pad`` writes it into that type, which truncates; None where TorchIO's
-    wider type holds another.
+    """``value`` as ``numpy.pad`` writes it into that type, truncated; None where TorchIO's wider
+    type holds another value.
     """
     if dtype.kind == "f":
         return value

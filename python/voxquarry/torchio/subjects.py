@@ -1,12 +1,10 @@
-"""TorchIO subjects over a store: shape and affine are known at once, voxels are read when they are
-asked for.
-"""
+"""TorchIO subjects over a store: shape and affine are known at once, voxels are read on demand."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,21 +12,19 @@ import torchio as tio
 
 from .. import Subject as StoreSubject
 from .. import UsageError, Volume
-from .._values import real_values
-
-Triple = tuple[int, int, int]
+from .._types import Padding
+from .._values import real_values, widened
 
 
 class Box:
     """The part of a volume that an image shows, in TorchIO's axes; as a TorchIO ``reader`` it gives
     voxels and affine.
 
-    ``ini`` and ``shape`` are voxels ``(i, j, k)``. What lies outside the volume is filled as
-    ``padding`` says.
+    ``ini`` and ``shape`` are voxels ``(i, j, k)``. ``padding`` fills the voxels outside the volume.
     """
 
     def __init__(
-        self, volume: Volume, ini: Triple, shape: Triple, padding: float | str | None = None
+        self, volume: Volume, ini: Sequence[int], shape: Sequence[int], padding: Padding = None
     ) -> None:
         self.volume, self.ini, self.shape, self.padding = volume, ini, shape, padding
 
@@ -39,7 +35,7 @@ class Box:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it shows the volume as it is in the store."""
+        """Whether it shows the whole volume, without padding."""
         whole = Box.whole(self.volume)
         return (self.ini, self.shape, self.padding) == (whole.ini, whole.shape, None)
 
@@ -51,21 +47,21 @@ class Box:
     def affine(self) -> np.ndarray:
         return moved(self.volume.affine, self.ini)
 
-    def part(self, ini: Sequence[int], shape: Sequence[int]) -> Box:
+    def part(self, ini: Iterable[int], shape: Iterable[int]) -> Box:
         """The box at ``ini`` in this one."""
         start = tuple(int(a + b) for a, b in zip(self.ini, ini, strict=True))
         return Box(self.volume, start, tuple(map(int, shape)), self.padding)
 
-    def padded(self, border: Sequence[int], padding: float | str) -> Box:
-        """This box with ``border`` voxels more on both sides of each axis."""
+    def padded(self, border: Iterable[int], padding: float | Literal["edge", "reflect"]) -> Box:
+        """This box with ``border`` more voxels on both sides of each axis."""
         start = tuple(int(a - b) for a, b in zip(self.ini, border, strict=True))
         shape = tuple(int(n + 2 * b) for n, b in zip(self.shape, border, strict=True))
         return Box(self.volume, start, shape, padding)
 
     def read(self) -> torch.Tensor:
         """Real values ``(c, i, j, k)``, a transposed view of what was read."""
-        voxels = self.volume.read(self.ini[::-1], self.shape[::-1], padding=self.padding)
-        voxels = real_values(voxels, self.volume)
+        volume = real_values(self.volume)
+        voxels = widened(volume.read(self.ini[::-1], self.shape[::-1], padding=self.padding))
         return torch.from_numpy(voxels.reshape(self.channels, *self.shape[::-1])).permute(
             0, 3, 2, 1
         )
@@ -86,18 +82,19 @@ def moved(affine: np.ndarray, ini: Sequence[int]) -> np.ndarray:
 
 
 class _Stored(tio.Image):
-    """What the two kinds of images share: with a ``Box`` as reader, shape and affine cost no
-    voxels.
-    """
+    """Base of both kinds of images: with a ``Box`` as reader, shape and affine read no voxels."""
 
     @property
     def box(self) -> Box | None:
-        """Where the voxels are, while they are not in memory."""
+        """The box of the voxels, while they are not in memory."""
         return self.reader if isinstance(self.reader, Box) and not self._loaded else None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        return super().shape if self.box is None else (self.box.channels, *self.box.shape)
+        if self.box is None:
+            return super().shape
+        i, j, k = self.box.shape
+        return self.box.channels, i, j, k
 
     @property
     def affine(self) -> np.ndarray:
@@ -113,9 +110,7 @@ class _Stored(tio.Image):
 
 
 def box_of(image: tio.Image) -> Box | None:
-    """Where the voxels of an image of a store are; None for those in memory, or in files of their
-    own.
-    """
+    """The box of an image in a store; None for images in memory or in files of their own."""
     return image.box if isinstance(image, _Stored) else None
 
 
@@ -131,11 +126,11 @@ class Subject(tio.Subject):
     """A ``torchio.Subject`` that may be in a store."""
 
     def load(self) -> None:
-        """Loads images that are not in a store; ``SubjectsDataset`` calls it for every subject, and
-        a patch needs no more.
+        """Loads the images that are not in a store. ``SubjectsDataset`` calls it for every subject,
+        and a patch needs no more.
 
-        The whole of an image of a store is read by its own ``load()``, or when its ``data`` are
-        asked for.
+        An image of a store is read as a whole by its own ``load()``, or when its ``data`` are
+        requested.
         """
         for image in self.get_images(intensity_only=False):
             if box_of(image) is None:

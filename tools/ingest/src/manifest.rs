@@ -61,7 +61,7 @@ impl Manifest {
                 source.subject, source.volume
             ))));
         }
-        check_present(&source.path).map_err(place)?;
+        check_present(&source.path, &source.named_in)?;
         group.push(source);
         Ok(())
     }
@@ -104,7 +104,7 @@ impl Manifest {
     /// # Errors
     /// [`Error::Io`]; [`Error::Usage`] with the line for what cannot be, missing files included.
     pub fn from_csv(table: &Path) -> Result<Self> {
-        check_present(table)?;
+        check_present(table, "")?;
         let file = std::fs::File::open(table).map_err(Error::io(table, "cannot open"))?;
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(file);
         let wrong = |message: String| Error::usage(format!("{}: {message}", table.display()));
@@ -155,10 +155,10 @@ impl Manifest {
 }
 
 /// Refuses a file that is not there; what the system says of others is for reading to report.
-fn check_present(path: &Path) -> Result<()> {
+fn check_present(path: &Path, named_in: &str) -> Result<()> {
     match path.try_exists() {
         Ok(false) => {
-            Err(Error::usage(format!("no file {}: check the name and the folder", path.display())))
+            Err(Error::NoSuchFile { path: path.to_owned(), named_in: named_in.to_owned() })
         }
         _ => Ok(()),
     }

@@ -1,0 +1,348 @@
+//! `Volume`, which reads voxels as they are stored, and `ScaledVolume`, which reads real values.
+
+use numpy::PyArray2;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple, PyType};
+use voxquarry::Dtype;
+use voxquarry::format::attributes::Kind;
+
+use crate::arguments::{dtype, start};
+use crate::errors::{invalid, raise};
+use crate::pickle::{Reduced, getitem};
+use crate::voxels::{Reader, RealDtype, Values};
+
+/// A volume, opened for reading.
+///
+/// Reads give stored values. ``scaled`` reads real values, stored value × ``slope`` +
+/// ``intercept``.
+#[pyclass(frozen, module = "voxquarry")]
+pub(crate) struct Volume(pub(crate) voxquarry::Volume, pub(crate) Py<PyAny>);
+
+#[pymethods]
+impl Volume {
+    /// The subject that it belongs to.
+    #[getter]
+    fn subject(&self, py: Python<'_>) -> Py<PyAny> {
+        self.1.clone_ref(py)
+    }
+
+    /// Extents as numpy shows them: ``(z, y, x)`` or ``(c, z, y, x)``.
+    #[getter]
+    fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.0.shape())
+    }
+
+    /// Number of axes, 3 or 4.
+    #[getter]
+    fn ndim(&self) -> usize {
+        self.0.shape().len()
+    }
+
+    /// Element type, a ``numpy.dtype``.
+    #[getter]
+    fn dtype<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        py.import("numpy")?.call_method1("dtype", (self.0.dtype().name(),))
+    }
+
+    /// Millimetres between voxels along ``(z, y, x)``.
+    #[getter]
+    fn spacing(&self) -> (f64, f64, f64) {
+        let [z, y, x] = self.0.spacing_mm();
+        (z, y, x)
+    }
+
+    /// ``(4, 4)`` float64: voxel index ``(x, y, z, 1)`` to RAS+ millimetres, as nibabel's.
+    #[getter]
+    fn affine<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let rows: Vec<Vec<f64>> = self.0.affine().0.iter().map(|row| row.to_vec()).collect();
+        Ok(PyArray2::from_vec2(py, &rows)?)
+    }
+
+    /// Real value = stored value × slope + intercept.
+    #[getter]
+    fn slope(&self) -> f64 {
+        self.0.slope_intercept().0
+    }
+
+    /// See ``slope``.
+    #[getter]
+    fn intercept(&self) -> f64 {
+        self.0.slope_intercept().1
+    }
+
+    /// ``"image"`` or ``"labels"``.
+    #[getter]
+    fn kind(&self) -> &'static str {
+        self.0.kind().name()
+    }
+
+    /// Its name in the subject.
+    #[getter]
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    /// Extents of the chunks that voxels are stored in, ``(z, y, x)``.
+    #[getter]
+    fn chunks(&self) -> (usize, usize, usize) {
+        let [z, y, x] = self.0.layout().chunk;
+        (z, y, x)
+    }
+
+    /// Statistics of the stored values: ``voxels``, ``non_finite``, ``min``, ``max``, ``mean`` and
+    /// ``std``; the last four are ``None`` where no voxel is finite.
+    #[getter]
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let json = serde_json::to_string(self.0.statistics()).expect("statistics serialise");
+        py.import("json")?.call_method1("loads", (json,))
+    }
+
+    /// The number of voxels of each label except 0: a dictionary, empty for images.
+    #[getter]
+    fn labels<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let labels = PyDict::new(py);
+        if self.0.kind() == Kind::Labels {
+            for (label, voxels) in py.detach(|| self.0.label_counts()).map_err(raise)?.totals() {
+                labels.set_item(label, voxels)?;
+            }
+        }
+        Ok(labels)
+    }
+
+    /// The volume as real values: a ``ScaledVolume``.
+    #[getter]
+    fn scaled(slf: &Bound<'_, Self>) -> ScaledVolume {
+        ScaledVolume::of(slf, None)
+    }
+
+    /// Reads the patch of ``size`` that begins at ``start``.
+    ///
+    /// Args:
+    ///     start: First voxel, ``(z, y, x)``; may be negative where a padding is given.
+    ///     size: An int for a cube, or ``(z, y, x)``.
+    ///     out: C-contiguous array of the volume's dtype and the result's shape; it is filled and
+    ///         returned.
+    ///     padding: What lies outside: ``None`` (an error), a number, ``"edge"`` or ``"reflect"``
+    ///         (numpy's).
+    ///
+    /// Returns:
+    ///     ``(z, y, x)`` or ``(c, z, y, x)`` voxels.
+    ///
+    /// Raises:
+    ///     UsageError: An argument with a value that is not accepted; ``out`` is untouched.
+    ///     DataError: Damaged chunks.
+    #[pyo3(signature = (start, size, out=None, padding=None))]
+    fn read<'py>(
+        &self,
+        #[pyo3(from_py_with = start)] start: [i64; 3],
+        size: &Bound<'py, PyAny>,
+        out: Option<&Bound<'py, PyAny>>,
+        padding: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.reader().patch(start, size, out, padding)
+    }
+
+    /// Reads one patch of ``size`` for each of ``starts``. A chunk is decoded once for all patches
+    /// that it overlaps.
+    ///
+    /// Args:
+    ///     starts: ``(n, 3)`` integers, ``(z, y, x)``.
+    ///     size, out, padding: As for ``read``.
+    ///
+    /// Returns:
+    ///     ``(n, z, y, x)`` or ``(n, c, z, y, x)`` voxels.
+    #[pyo3(signature = (starts, size, out=None, padding=None))]
+    fn read_batch<'py>(
+        &self,
+        starts: &Bound<'py, PyAny>,
+        size: &Bound<'py, PyAny>,
+        out: Option<&Bound<'py, PyAny>>,
+        padding: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.reader().batch(starts, size, out, padding)
+    }
+
+    /// numpy basic indexing: ints, slices with any step, ``...``; only what is asked for is read.
+    fn __getitem__<'py>(&self, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.reader().index(index)
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.shape()[0]
+    }
+
+    /// The whole volume as an array, for numpy functions and volumes that fit into memory.
+    #[pyo3(signature = (dtype=None, copy=None))]
+    fn __array__<'py>(
+        &self,
+        py: Python<'py>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.reader().array(py, dtype, copy)
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py, (Py<PyAny>, String)>> {
+        Ok((getitem(py)?, (self.1.clone_ref(py), self.0.name().to_owned())))
+    }
+
+    fn __repr__(&self) -> String {
+        describe("Volume", &self.reader())
+    }
+
+    fn _repr_html_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("voxquarry._html")?.call_method1("volume", (slf,))
+    }
+}
+
+impl Volume {
+    fn reader(&self) -> Reader<'_> {
+        Reader { volume: &self.0, values: Values::Stored }
+    }
+}
+
+/// A volume whose reads give real values, stored value × ``slope`` + ``intercept``.
+///
+/// ``Volume.scaled`` makes it. Values are computed in double precision and rounded once, to
+/// float32, or to float64 for a volume that stores float64.
+///
+/// Args:
+///     volume: What is read.
+///     dtype: float32 or float64; ``None`` chooses as above.
+///
+/// Raises:
+///     UsageError: Another dtype.
+#[pyclass(frozen, module = "voxquarry")]
+pub(crate) struct ScaledVolume {
+    volume: Py<Volume>,
+    dtype: RealDtype,
+}
+
+#[pymethods]
+impl ScaledVolume {
+    #[new]
+    #[pyo3(signature = (volume, dtype=None))]
+    fn new(volume: &Bound<'_, Volume>, dtype: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        Ok(Self::of(volume, dtype.map(real_dtype).transpose()?))
+    }
+
+    /// The volume that is read.
+    #[getter]
+    fn volume(&self, py: Python<'_>) -> Py<Volume> {
+        self.volume.clone_ref(py)
+    }
+
+    /// Extents as numpy shows them: ``(z, y, x)`` or ``(c, z, y, x)``.
+    #[getter]
+    fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.reader().volume.shape())
+    }
+
+    /// Number of axes, 3 or 4.
+    #[getter]
+    fn ndim(&self) -> usize {
+        self.reader().volume.shape().len()
+    }
+
+    /// Element type of what is read, a ``numpy.dtype``.
+    #[getter]
+    fn dtype<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        py.import("numpy")?.call_method1("dtype", (self.dtype.dtype().name(),))
+    }
+
+    /// The same volume, read as float32 or float64.
+    fn astype(&self, py: Python<'_>, dtype: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Self::new(self.volume.bind(py), Some(dtype))
+    }
+
+    /// Reads one patch, as ``Volume.read``; a number as ``padding`` is a real value.
+    #[pyo3(signature = (start, size, out=None, padding=None))]
+    fn read<'py>(
+        &self,
+        #[pyo3(from_py_with = start)] start: [i64; 3],
+        size: &Bound<'py, PyAny>,
+        out: Option<&Bound<'py, PyAny>>,
+        padding: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.reader().patch(start, size, out, padding)
+    }
+
+    /// Reads several patches, as ``Volume.read_batch``; a number as ``padding`` is a real value.
+    #[pyo3(signature = (starts, size, out=None, padding=None))]
+    fn read_batch<'py>(
+        &self,
+        starts: &Bound<'py, PyAny>,
+        size: &Bound<'py, PyAny>,
+        out: Option<&Bound<'py, PyAny>>,
+        padding: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.reader().batch(starts, size, out, padding)
+    }
+
+    /// numpy basic indexing, as for ``Volume``.
+    fn __getitem__<'py>(&self, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.reader().index(index)
+    }
+
+    fn __len__(&self) -> usize {
+        self.reader().volume.shape()[0]
+    }
+
+    /// The whole volume as an array, for numpy functions and volumes that fit into memory.
+    #[pyo3(signature = (dtype=None, copy=None))]
+    fn __array__<'py>(
+        &self,
+        py: Python<'py>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        copy: Option<bool>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        // Where float64 is asked for, nothing is rounded to float32 on the way.
+        let real = dtype.and_then(|dtype| real_dtype(dtype).ok()).unwrap_or(self.dtype);
+        Reader { values: Values::Real(real), ..self.reader() }.array(py, dtype, copy)
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyType>, (Py<Volume>, &'static str)) {
+        let this = slf.get();
+        (slf.get_type(), (this.volume(slf.py()), this.dtype.dtype().name()))
+    }
+
+    fn __repr__(&self) -> String {
+        describe("ScaledVolume", &self.reader())
+    }
+
+    fn _repr_html_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("voxquarry._html")?.call_method1("volume", (slf.get().volume(slf.py()),))
+    }
+}
+
+impl ScaledVolume {
+    /// A volume as real values of a type, or of the type that suits what is stored.
+    pub(crate) fn of(volume: &Bound<'_, Volume>, dtype: Option<RealDtype>) -> Self {
+        let dtype = dtype.unwrap_or_else(|| RealDtype::of(volume.get().0.dtype()));
+        Self { volume: volume.clone().unbind(), dtype }
+    }
+
+    /// The volume in the library.
+    pub(crate) fn stored(&self) -> &voxquarry::Volume {
+        &self.volume.get().0
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        Reader { volume: self.stored(), values: Values::Real(self.dtype) }
+    }
+}
+
+fn real_dtype(value: &Bound<'_, PyAny>) -> PyResult<RealDtype> {
+    match dtype(value) {
+        Ok(Dtype::Float32) => Ok(RealDtype::Float32),
+        Ok(Dtype::Float64) => Ok(RealDtype::Float64),
+        _ => Err(invalid("dtype", value, "float32 or float64")),
+    }
+}
+
+/// What `repr` shows of a volume.
+fn describe(class: &str, reader: &Reader<'_>) -> String {
+    let (volume, dtype) = (reader.volume, reader.dtype());
+    let (name, kind, shape) = (volume.name(), volume.kind().name(), volume.shape());
+    format!("<voxquarry.{class} {name:?} ({kind}): {shape:?} {dtype}>")
+}

@@ -1,0 +1,57 @@
+"""Types of the arguments that several functions and classes share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeAlias, TypedDict
+
+from numpy.typing import ArrayLike, DTypeLike
+
+Path: TypeAlias = str | os.PathLike[str]
+#: An int for a cube, or ``(z, y, x)``.
+Size: TypeAlias = int | Sequence[int]
+#: Bytes, or a string such as ``"256MiB"``.
+Bytes: TypeAlias = int | str
+
+Border: TypeAlias = Literal["exclude", "clamp", "pad"]
+Padding: TypeAlias = float | Literal["edge", "reflect"] | None
+Placement: TypeAlias = Literal["flush", "even"]
+Margin: TypeAlias = Literal["half-overlap", "none"]
+OnFailure: TypeAlias = Literal["error", "best"]
+
+Shuffle: TypeAlias = Literal["global", "window", "none"]
+Eviction: TypeAlias = Literal["farthest", "oldest"]
+Verify: TypeAlias = Literal["never", "first", "always"]
+Access: TypeAlias = Literal["map", "read"]
+Codec: TypeAlias = Literal["fast", "compact", "none"]
+Kind: TypeAlias = Literal["image", "labels"]
+
+Window: TypeAlias = (
+    Literal["crop", "average", "hann", "gaussian", "gaussian-nnunet"]
+    | tuple[Literal["gaussian"], float | Sequence[float]]
+    | Sequence[ArrayLike]
+)
+Finish: TypeAlias = (
+    Literal["none", "argmax", "softmax+argmax", "threshold"]
+    | tuple[Literal["threshold"], float]
+    | tuple[Literal["quantize"], float, float]
+)
+NonFinite: TypeAlias = Literal["keep", "error"]
+#: Called with a volume such as ``"case01/ct"``, the bytes done and the bytes in all.
+VolumeProgress: TypeAlias = Callable[[str, int, int], None]
+
+
+class InferOptions(TypedDict, total=False):
+    """The keyword arguments of :func:`voxquarry.infer` that other functions pass on to it."""
+
+    dtype: DTypeLike | Mapping[str, DTypeLike] | None
+    finish: Finish | Mapping[str, Finish]
+    padding: Padding
+    placement: Placement
+    margin: Margin
+    memory_bytes: Bytes
+    nonfinite: NonFinite
+    resume: bool | str
+    threads: int | None
+    scaled: bool
