@@ -1,31 +1,50 @@
-"""Types of the compiled module; a test compares names and parameters with it."""
+"""Types and documentation of the compiled module.
 
-import os
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
+Documentation is the module's own: ``python python/tests/stubs.py`` copies it from there. Tests
+compare names, parameters and documentation with the module.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from types import EllipsisType
-from typing import Any, Literal, SupportsIndex, TypeAlias, TypedDict, TypeVar, final, overload
+from typing import Any, Literal, SupportsIndex, TypeAlias, TypedDict, final
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ._types import (
+    Access,
+    Border,
+    Bytes,
+    Codec,
+    Eviction,
+    Finish,
+    Kind,
+    Margin,
+    NonFinite,
+    OnFailure,
+    Padding,
+    Path,
+    Placement,
+    Shuffle,
+    Size,
+    Verify,
+    VolumeProgress,
+    Window,
+)
+
 __version__: str
 
-_Path = str | os.PathLike[str]
-_Start = ArrayLike | Sequence[SupportsIndex]
-_Size = int | Sequence[int]
-_Border = Literal["exclude", "clamp", "pad"]
+_Start: TypeAlias = ArrayLike | Sequence[SupportsIndex]
 _RandomSampler: TypeAlias = UniformSampler | WeightedSampler | LabelSampler | ConstrainedSampler
-_Padding = float | Literal["edge", "reflect"] | None
-_Index = SupportsIndex | slice | EllipsisType
-_T = TypeVar("_T")
+_Index: TypeAlias = SupportsIndex | slice | EllipsisType
 
 class _Statistics(TypedDict):
     voxels: int
     non_finite: int
-    min: float
-    max: float
-    mean: float
-    std: float
+    min: float | None
+    max: float | None
+    mean: float | None
+    std: float | None
 
 class _Report(TypedDict):
     subjects: int
@@ -48,81 +67,176 @@ class _QueueStats(TypedDict):
     bytes_read: int
 
 @final
-class Dataset:
+class Dataset(Mapping[str, Subject]):
+    """A store, opened for reading: a mapping from names to subjects.
+
+    A pickled dataset holds its path and the options of ``open``, and another process opens it anew,
+    with a cache of its own. Subjects and volumes are pickled as names in their dataset; those that
+    are pickled together share its cache.
+    """
     @property
-    def path(self) -> str: ...
+    def path(self) -> str:
+        """The store's folder, absolute."""
     @property
-    def cached_bytes(self) -> int: ...
+    def cached_bytes(self) -> int:
+        """Bytes of decoded chunks that the cache holds now."""
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[str]: ...
     def __contains__(self, name: object, /) -> bool: ...
     def __getitem__(self, name: str, /) -> Subject: ...
-    @overload
-    def get(self, name: str, default: None = None) -> Subject | None: ...
-    @overload
-    def get(self, name: str, default: _T) -> Subject | _T: ...
-    def keys(self) -> KeysView[str]: ...
-    def values(self) -> ValuesView[Subject]: ...
-    def items(self) -> ItemsView[str, Subject]: ...
 
 @final
-class Subject:
+class Subject(Mapping[str, Volume]):
+    """Named volumes on one grid: a mapping from names to volumes."""
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Its name in the dataset."""
     @property
-    def dataset(self) -> Dataset: ...
+    def dataset(self) -> Dataset:
+        """The store that it belongs to."""
     @property
-    def size(self) -> tuple[int, int, int]: ...
+    def size(self) -> tuple[int, int, int]:
+        """Extents in ``(z, y, x)`` that all its volumes share."""
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[str]: ...
     def __contains__(self, name: object, /) -> bool: ...
     def __getitem__(self, name: str, /) -> Volume: ...
-    @overload
-    def get(self, name: str, default: None = None) -> Volume | None: ...
-    @overload
-    def get(self, name: str, default: _T) -> Volume | _T: ...
-    def keys(self) -> KeysView[str]: ...
-    def values(self) -> ValuesView[Volume]: ...
-    def items(self) -> ItemsView[str, Volume]: ...
 
 @final
 class Volume:
+    """A volume, opened for reading.
+
+    Reads give stored values. ``scaled`` reads real values, stored value × ``slope`` +
+    ``intercept``.
+    """
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Its name in the subject."""
     @property
-    def subject(self) -> Subject: ...
+    def subject(self) -> Subject:
+        """The subject that it belongs to."""
     @property
-    def kind(self) -> Literal["image", "labels"]: ...
+    def kind(self) -> Kind:
+        """``"image"`` or ``"labels"``."""
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Extents as numpy shows them: ``(z, y, x)`` or ``(c, z, y, x)``."""
     @property
-    def ndim(self) -> int: ...
+    def ndim(self) -> int:
+        """Number of axes, 3 or 4."""
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype[Any]:
+        """Element type, a ``numpy.dtype``."""
     @property
-    def spacing(self) -> tuple[float, float, float]: ...
+    def spacing(self) -> tuple[float, float, float]:
+        """Millimetres between voxels along ``(z, y, x)``."""
     @property
-    def affine(self) -> NDArray[np.float64]: ...
+    def affine(self) -> NDArray[np.float64]:
+        """``(4, 4)`` float64: voxel index ``(x, y, z, 1)`` to RAS+ millimetres, as nibabel's."""
     @property
-    def slope(self) -> float: ...
+    def slope(self) -> float:
+        """Real value = stored value × slope + intercept."""
     @property
-    def intercept(self) -> float: ...
+    def intercept(self) -> float:
+        """See ``slope``."""
     @property
-    def chunks(self) -> tuple[int, int, int]: ...
+    def chunks(self) -> tuple[int, int, int]:
+        """Extents of the chunks that voxels are stored in, ``(z, y, x)``."""
     @property
-    def stats(self) -> _Statistics: ...
+    def stats(self) -> _Statistics:
+        """Statistics of the stored values: ``voxels``, ``non_finite``, ``min``, ``max``, ``mean`` and
+        ``std``; the last four are ``None`` where no voxel is finite.
+        """
     @property
-    def labels(self) -> dict[int, int]: ...
+    def labels(self) -> dict[int, int]:
+        """The number of voxels of each label except 0: a dictionary, empty for images."""
+    @property
+    def scaled(self) -> ScaledVolume:
+        """The volume as real values: a ``ScaledVolume``."""
     def read(
-        self, start: _Start, size: _Size, out: NDArray[Any] | None = None, padding: _Padding = None
-    ) -> NDArray[Any]: ...
+        self, start: _Start, size: Size, out: NDArray[Any] | None = None, padding: Padding = None
+    ) -> NDArray[Any]:
+        """Reads the patch of ``size`` that begins at ``start``.
+
+        Args:
+            start: First voxel, ``(z, y, x)``; may be negative where a padding is given.
+            size: An int for a cube, or ``(z, y, x)``.
+            out: C-contiguous array of the volume's dtype and the result's shape; it is filled and
+                returned.
+            padding: What lies outside: ``None`` (an error), a number, ``"edge"`` or ``"reflect"``
+                (numpy's).
+
+        Returns:
+            ``(z, y, x)`` or ``(c, z, y, x)`` voxels.
+
+        Raises:
+            UsageError: An argument with a value that is not accepted; ``out`` is untouched.
+            DataError: Damaged chunks.
+        """
     def read_batch(
         self,
         starts: ArrayLike | Sequence[_Start],
-        size: _Size,
+        size: Size,
         out: NDArray[Any] | None = None,
-        padding: _Padding = None,
+        padding: Padding = None,
+    ) -> NDArray[Any]:
+        """Reads one patch of ``size`` for each of ``starts``. A chunk is decoded once for all patches
+        that it overlaps.
+
+        Args:
+            starts: ``(n, 3)`` integers, ``(z, y, x)``.
+            size, out, padding: As for ``read``.
+
+        Returns:
+            ``(n, z, y, x)`` or ``(n, c, z, y, x)`` voxels.
+        """
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: _Index | tuple[_Index, ...], /) -> Any: ...
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
     ) -> NDArray[Any]: ...
+
+@final
+class ScaledVolume:
+    """A volume whose reads give real values, stored value × ``slope`` + ``intercept``.
+
+    ``Volume.scaled`` makes it. Values are computed in double precision and rounded once, to
+    float32, or to float64 for a volume that stores float64.
+
+    Args:
+        volume: What is read.
+        dtype: float32 or float64; ``None`` chooses as above.
+
+    Raises:
+        UsageError: Another dtype.
+    """
+    def __new__(cls, volume: Volume, dtype: DTypeLike | None = None) -> ScaledVolume: ...
+    @property
+    def volume(self) -> Volume:
+        """The volume that is read."""
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extents as numpy shows them: ``(z, y, x)`` or ``(c, z, y, x)``."""
+    @property
+    def ndim(self) -> int:
+        """Number of axes, 3 or 4."""
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type of what is read, a ``numpy.dtype``."""
+    def astype(self, dtype: DTypeLike) -> ScaledVolume:
+        """The same volume, read as float32 or float64."""
+    def read(
+        self, start: _Start, size: Size, out: NDArray[Any] | None = None, padding: Padding = None
+    ) -> NDArray[Any]:
+        """Reads one patch, as ``Volume.read``; a number as ``padding`` is a real value."""
+    def read_batch(
+        self,
+        starts: ArrayLike | Sequence[_Start],
+        size: Size,
+        out: NDArray[Any] | None = None,
+        padding: Padding = None,
+    ) -> NDArray[Any]:
+        """Reads several patches, as ``Volume.read_batch``; a number as ``padding`` is a real value."""
     def __len__(self) -> int: ...
     def __getitem__(self, index: _Index | tuple[_Index, ...], /) -> Any: ...
     def __array__(
@@ -131,70 +245,269 @@ class Volume:
 
 @final
 class UniformSampler:
-    def __new__(
-        cls, patch_size: _Size, border: Literal["exclude", "clamp", "pad"] = "exclude"
-    ) -> UniformSampler: ...
+    """Draws patches uniformly.
+
+    Args:
+        patch_size: Voxels of a patch, an int for a cube or ``(z, y, x)``.
+        border: What is done with patches that would leave the volume. ``"exclude"``: they are never
+            drawn, and every start inside is equally likely. ``"clamp"``: every voxel is equally
+            likely to be the centre, ``start + patch_size // 2``, and the patch is moved back into
+            the volume. ``"pad"``: the same, but the patch may leave the volume; read it with a
+            padding.
+
+    Raises:
+        UsageError: A size below 1, or another border.
+    """
+    def __new__(cls, patch_size: Size, border: Border = "exclude") -> UniformSampler: ...
     @property
-    def patch_size(self) -> tuple[int, int, int]: ...
+    def patch_size(self) -> tuple[int, int, int]:
+        """Voxels of a patch, ``(z, y, x)``."""
     @property
-    def border(self) -> Literal["exclude", "clamp", "pad"]: ...
+    def border(self) -> Border:
+        """``"exclude"``, ``"clamp"`` or ``"pad"``."""
     def locations(
         self, subject: Subject, n: int, seed: int = 0, epoch: int = 0, first: int = 0
-    ) -> NDArray[np.int64]: ...
-    def probability_map(self, subject: Subject) -> NDArray[np.float64]: ...
+    ) -> NDArray[np.int64]:
+        """Draws samples ``first`` to ``first + n`` of a subject.
+
+        A location is a pure function of the seed, the epoch, the name of the subject and the number
+        of the sample: the same on any number of threads or machines, in any order.
+
+        Args:
+            subject: The subject to draw from.
+            n: The number of samples.
+            seed, epoch: 0 to 2**64 - 1.
+            first: The number of the first sample; a subject has 2**32 in an epoch.
+
+        Returns:
+            ``(n, 3)`` int64 starts, ``(z, y, x)``.
+
+        Raises:
+            UsageError: A patch that is larger than the volume (except with ``border="pad"``),
+                samples beyond 2**32, a volume without a voxel that may be a centre, a subject
+                without a label map, or constraints that no attempt fulfils.
+            KeyError: No such volume.
+            DataError: A label that is not an integer, or a weight that is negative or not finite;
+                the message has its index.
+        """
+    def probability_map(self, subject: Subject) -> NDArray[np.float64]:
+        """Computes the probability of each voxel to be the centre of a patch.
+
+        Returns:
+            ``(z, y, x)`` float64, as large as the volume.
+
+        Raises:
+            UsageError: A sampler with constraints; otherwise as ``locations``.
+        """
 
 @final
 class WeightedSampler:
+    """Draws patches whose centres, ``start + patch_size // 2``, are drawn by the values of a volume.
+
+    The probability of a voxel is its real value (stored value × slope + intercept) over the sum of
+    all voxels that may be centres: the distribution of TorchIO's ``WeightedSampler``. Sums of the
+    volume's chunks choose a chunk, and only that chunk is decoded to choose the voxel: memory grows
+    with the number of chunks, not of voxels. The sums are made at ingest for ``Weights``, otherwise
+    at first use, and kept beside the volume if the store is writable.
+
+    Args:
+        patch_size: Voxels of a patch, an int for a cube or ``(z, y, x)``.
+        weights: A volume of the subject; finite, not negative.
+        border: What is done with patches that would leave the volume. ``"exclude"``: they are never
+            drawn (TorchIO). ``"clamp"``: every voxel may be the centre, and the patch is moved back
+            into the volume (MONAI). ``"pad"``: the same, but the patch may leave the volume
+            (nnU-Net); read it with a padding.
+        channel: The channel of the volume that holds the weights.
+
+    Raises:
+        UsageError: A size below 1, or another border.
+    """
     def __new__(
-        cls, patch_size: _Size, weights: str, border: _Border = "exclude", channel: int = 0
+        cls, patch_size: Size, weights: str, border: Border = "exclude", channel: int = 0
     ) -> WeightedSampler: ...
     @property
-    def patch_size(self) -> tuple[int, int, int]: ...
+    def patch_size(self) -> tuple[int, int, int]:
+        """Voxels of a patch, ``(z, y, x)``."""
     @property
-    def border(self) -> _Border: ...
+    def border(self) -> Border:
+        """``"exclude"``, ``"clamp"`` or ``"pad"``."""
     @property
-    def weights(self) -> str: ...
+    def weights(self) -> str:
+        """The volume of weights."""
     @property
-    def channel(self) -> int: ...
+    def channel(self) -> int:
+        """The channel of the volume that holds the weights."""
     def locations(
         self, subject: Subject, n: int, seed: int = 0, epoch: int = 0, first: int = 0
-    ) -> NDArray[np.int64]: ...
-    def probability_map(self, subject: Subject) -> NDArray[np.float64]: ...
+    ) -> NDArray[np.int64]:
+        """Draws samples ``first`` to ``first + n`` of a subject.
+
+        A location is a pure function of the seed, the epoch, the name of the subject and the number
+        of the sample: the same on any number of threads or machines, in any order.
+
+        Args:
+            subject: The subject to draw from.
+            n: The number of samples.
+            seed, epoch: 0 to 2**64 - 1.
+            first: The number of the first sample; a subject has 2**32 in an epoch.
+
+        Returns:
+            ``(n, 3)`` int64 starts, ``(z, y, x)``.
+
+        Raises:
+            UsageError: A patch that is larger than the volume (except with ``border="pad"``),
+                samples beyond 2**32, a volume without a voxel that may be a centre, a subject
+                without a label map, or constraints that no attempt fulfils.
+            KeyError: No such volume.
+            DataError: A label that is not an integer, or a weight that is negative or not finite;
+                the message has its index.
+        """
+    def probability_map(self, subject: Subject) -> NDArray[np.float64]:
+        """Computes the probability of each voxel to be the centre of a patch.
+
+        Returns:
+            ``(z, y, x)`` float64, as large as the volume.
+
+        Raises:
+            UsageError: A sampler with constraints; otherwise as ``locations``.
+        """
 
 @final
 class LabelSampler:
+    """Draws patches whose centres, ``start + patch_size // 2``, have certain labels.
+
+    The label counts that ingest makes for ``Labels`` choose a chunk, and only that chunk is decoded
+    to choose the voxel: exact, in memory that grows with the number of chunks, not of voxels. Any
+    volume of integers will do; one without counts is counted at first use.
+
+    At most one of ``probabilities``, ``pos_neg`` and ``foreground_fraction`` is given; with none,
+    every voxel of a label above 0 is equally likely. Within a class every voxel that may be a
+    centre always is. Classes that a subject does not have among its possible centres are left out,
+    and the others share their part.
+
+    In a one-hot map, with several channels, each channel is a class and channel 0 the background.
+
+    Args:
+        patch_size: Voxels of a patch, an int for a cube or ``(z, y, x)``.
+        labels: A volume of the subject; ``None``: its first label map.
+        probabilities: How often each label is drawn, in any unit: ``{1: 2.0, 2: 1.0}`` (TorchIO's
+            ``LabelSampler``), or a sequence for the labels 0, 1, … (with ``border="clamp"`` MONAI's
+            ``RandCropByLabelClasses``).
+        border: What is done with patches that would leave the volume. ``"exclude"``: they are never
+            drawn (TorchIO). ``"clamp"``: every voxel may be the centre, and the patch is moved back
+            into the volume (MONAI). ``"pad"``: the same, but the patch may leave the volume
+            (nnU-Net); read it with a padding.
+        channel: Takes one channel as an ordinary label map.
+        pos_neg: Two parts: labels above 0, and the other voxels (with ``border="clamp"`` MONAI's
+            ``RandCropByPosNegLabel``).
+        foreground_fraction: The fraction of the samples that is centred on a label above 0, equally
+            often on each that the subject has; the others may be centred anywhere (with
+            ``border="pad"`` nnU-Net's, which takes 0.33). Forced samples are spread evenly: of any
+            k successive samples, k times the fraction are forced, to within one.
+
+    Raises:
+        UsageError: A size below 1, another border, or numbers out of range.
+    """
     def __new__(
         cls,
-        patch_size: _Size,
+        patch_size: Size,
         labels: str | None = None,
         probabilities: Mapping[int, float] | Sequence[float] | None = None,
-        border: _Border = "exclude",
+        border: Border = "exclude",
         channel: int | None = None,
         pos_neg: tuple[float, float] | None = None,
         foreground_fraction: float | None = None,
     ) -> LabelSampler: ...
     @property
-    def patch_size(self) -> tuple[int, int, int]: ...
+    def patch_size(self) -> tuple[int, int, int]:
+        """Voxels of a patch, ``(z, y, x)``."""
     @property
-    def border(self) -> _Border: ...
+    def border(self) -> Border:
+        """``"exclude"``, ``"clamp"`` or ``"pad"``."""
     @property
-    def labels(self) -> str | None: ...
+    def labels(self) -> str | None:
+        """The volume that holds the labels; ``None``: the first label map."""
     @property
-    def probabilities(self) -> dict[int, float] | None: ...
+    def probabilities(self) -> dict[int, float] | None:
+        """How often each label is drawn, if given."""
     @property
-    def channel(self) -> int | None: ...
+    def channel(self) -> int | None:
+        """The channel that is taken as a label map, if given."""
     @property
-    def pos_neg(self) -> tuple[float, float] | None: ...
+    def pos_neg(self) -> tuple[float, float] | None:
+        """The parts of foreground and background, if given."""
     @property
-    def foreground_fraction(self) -> float | None: ...
-    def check(self, dataset: Dataset) -> None: ...
+    def foreground_fraction(self) -> float | None:
+        """The fraction of forced samples, if given."""
+    def check(self, dataset: Dataset) -> None:
+        """Checks that some subject has each label of ``probabilities`` with a part above 0.
+
+        Because a sampler leaves out the labels that a subject lacks, a label that all subjects lack
+        would go unnoticed.
+
+        Raises:
+            UsageError: Labels that no subject has, or a subject without a label map.
+        """
     def locations(
         self, subject: Subject, n: int, seed: int = 0, epoch: int = 0, first: int = 0
-    ) -> NDArray[np.int64]: ...
-    def probability_map(self, subject: Subject) -> NDArray[np.float64]: ...
+    ) -> NDArray[np.int64]:
+        """Draws samples ``first`` to ``first + n`` of a subject.
+
+        A location is a pure function of the seed, the epoch, the name of the subject and the number
+        of the sample: the same on any number of threads or machines, in any order.
+
+        Args:
+            subject: The subject to draw from.
+            n: The number of samples.
+            seed, epoch: 0 to 2**64 - 1.
+            first: The number of the first sample; a subject has 2**32 in an epoch.
+
+        Returns:
+            ``(n, 3)`` int64 starts, ``(z, y, x)``.
+
+        Raises:
+            UsageError: A patch that is larger than the volume (except with ``border="pad"``),
+                samples beyond 2**32, a volume without a voxel that may be a centre, a subject
+                without a label map, or constraints that no attempt fulfils.
+            KeyError: No such volume.
+            DataError: A label that is not an integer, or a weight that is negative or not finite;
+                the message has its index.
+        """
+    def probability_map(self, subject: Subject) -> NDArray[np.float64]:
+        """Computes the probability of each voxel to be the centre of a patch.
+
+        Returns:
+            ``(z, y, x)`` float64, as large as the volume.
+
+        Raises:
+            UsageError: A sampler with constraints; otherwise as ``locations``.
+        """
 
 @final
 class ConstrainedSampler:
+    """Draws from another random sampler until the patch fulfils all constraints.
+
+    Each attempt has a random stream of its own, so that a sample stays a pure function of seed,
+    epoch, subject and number.
+
+    Args:
+        sampler: A uniform, weighted or label sampler.
+        min_foreground: The least fraction of a patch's voxels that is above 0 in ``labels``; voxels
+            outside the volume are not. Label counts of chunks decide if they can, otherwise chunks
+            are decoded.
+        labels: A volume of the subject; ``None``: its first label map.
+        inside: A mask of the subject: all voxels of a patch lie inside the volume and are above 0
+            in the mask. (If only the centre has to, use a ``LabelSampler`` of the mask.)
+        min_distance: The least distance in voxels, Euclidean, between the starts of a subject's
+            samples in an epoch. A sample then depends on those before it: sample n costs n + 1
+            samples, and an epoch has at most 65,536.
+        attempts: The largest number of attempts for a sample.
+        on_failure: What is done when all attempts fail: ``"error"``, or ``"best"``: take the
+            attempt whose worst constraint is fulfilled best.
+
+    Raises:
+        UsageError: Numbers out of range, or a sampler of another kind.
+    """
     def __new__(
         cls,
         sampler: _RandomSampler,
@@ -203,59 +516,213 @@ class ConstrainedSampler:
         inside: str | None = None,
         min_distance: float | None = None,
         attempts: int = 100,
-        on_failure: Literal["error", "best"] = "error",
+        on_failure: OnFailure = "error",
     ) -> ConstrainedSampler: ...
     @property
-    def patch_size(self) -> tuple[int, int, int]: ...
+    def patch_size(self) -> tuple[int, int, int]:
+        """Voxels of a patch, ``(z, y, x)``."""
     @property
-    def border(self) -> _Border: ...
+    def border(self) -> Border:
+        """``"exclude"``, ``"clamp"`` or ``"pad"``."""
     @property
-    def sampler(self) -> _RandomSampler: ...
+    def sampler(self) -> _RandomSampler:
+        """The sampler that is drawn from."""
     def locations(
         self, subject: Subject, n: int, seed: int = 0, epoch: int = 0, first: int = 0
-    ) -> NDArray[np.int64]: ...
+    ) -> NDArray[np.int64]:
+        """Draws samples ``first`` to ``first + n`` of a subject.
+
+        A location is a pure function of the seed, the epoch, the name of the subject and the number
+        of the sample: the same on any number of threads or machines, in any order.
+
+        Args:
+            subject: The subject to draw from.
+            n: The number of samples.
+            seed, epoch: 0 to 2**64 - 1.
+            first: The number of the first sample; a subject has 2**32 in an epoch.
+
+        Returns:
+            ``(n, 3)`` int64 starts, ``(z, y, x)``.
+
+        Raises:
+            UsageError: A patch that is larger than the volume (except with ``border="pad"``),
+                samples beyond 2**32, a volume without a voxel that may be a centre, a subject
+                without a label map, or constraints that no attempt fulfils.
+            KeyError: No such volume.
+            DataError: A label that is not an integer, or a weight that is negative or not finite;
+                the message has its index.
+        """
 
 @final
 class SubjectSampler:
+    """Draws subjects of a dataset, with replacement.
+
+    Args:
+        dataset: The dataset to draw from.
+        weights: ``"equal"``; ``"volume"``: by the number of voxels, so that each voxel of the
+            dataset is equally likely; or a dictionary of weights by name, in which subjects that
+            are missing are never drawn.
+
+    Raises:
+        UsageError: Weights that are negative, not finite or all zero.
+        KeyError: A name that is no subject.
+    """
     def __new__(
         cls, dataset: Dataset, weights: Literal["equal", "volume"] | Mapping[str, float] = "equal"
     ) -> SubjectSampler: ...
-    def subject(self, k: int, seed: int = 0, epoch: int = 0) -> str: ...
-    def counts(self, draws: int, seed: int = 0, epoch: int = 0) -> dict[str, int]: ...
+    def subject(self, k: int, seed: int = 0, epoch: int = 0) -> str:
+        """The subject of draw ``k`` of an epoch: a pure function of these numbers and the subjects of
+        the dataset.
+        """
+    def counts(self, draws: int, seed: int = 0, epoch: int = 0) -> dict[str, int]:
+        """Counts how many of the first ``draws`` of an epoch each subject gets; subjects without any
+        are left out.
+        """
 
 @final
 class Scale:
+    """Maps patches of one volume to the same place in a volume of another spacing: exactly, or not at
+    all.
+
+    Both volumes cover the same box of space. Along each axis a number of voxels of the other volume
+    covers a number of voxels of the first.
+
+    Args:
+        one: The volume whose starts are given, of any subject.
+        other: The volume whose starts are wanted.
+
+    Raises:
+        UsageError: The volumes cover different boxes, or the ratio of their extents has no terms up
+            to 64.
+    """
     def __new__(cls, one: Volume, other: Volume) -> Scale: ...
     @property
-    def ratios(self) -> list[tuple[int, int]]: ...
+    def ratios(self) -> list[tuple[int, int]]:
+        """Voxels of the other volume for those of the first, ``(z, y, x)``, as numerator and
+        denominator.
+        """
     def patches(
-        self, starts: ArrayLike | Sequence[_Start], patch_size: _Size
-    ) -> tuple[NDArray[np.int64], tuple[int, int, int]]: ...
+        self, starts: ArrayLike | Sequence[_Start], patch_size: Size
+    ) -> tuple[NDArray[np.int64], tuple[int, int, int]]:
+        """Computes starts and size of the patches that cover the same space in the other volume.
+
+        Returns:
+            ``(n, 3)`` int64 starts and the size, ``(z, y, x)``.
+
+        Raises:
+            UsageError: A patch whose faces would cut voxels of the other volume.
+        """
 
 @final
 class GridSampler:
+    """Lays overlapping patches over a volume, for inference with a sliding window.
+
+    Args:
+        patch_size: Voxels of a patch, an int for a cube or ``(z, y, x)``.
+        overlap: Voxels that neighbouring patches share, an int or ``(z, y, x)``; a float such as
+            ``0.5`` is a fraction of the patch.
+        padding: ``None`` keeps patches inside the volume, which has to hold one. With a number,
+            ``"edge"`` or ``"reflect"`` they may leave it; give the same padding to ``read``. An
+            axis that is too short gets one patch about its middle.
+        placement: ``"flush"``: one patch every stride, the last moved back to end with the volume
+            (TorchIO, MONAI). ``"even"``: as few as the stride allows, evenly spread (nnU-Net).
+        margin: How far a padded grid reaches beyond the volume. ``"half-overlap"``:
+            ``overlap // 2`` voxels on each side of every axis (TorchIO). ``"none"``: not at all, so
+            that patches leave the volume only on axes that are shorter than a patch, by half the
+            difference, rounded down in front (MONAI, nnU-Net).
+
+    Raises:
+        UsageError: A size below 1, an overlap that is not smaller than the patch, or an unknown
+            name.
+    """
     def __new__(
         cls,
-        patch_size: _Size,
+        patch_size: Size,
         overlap: float | Sequence[int] = 0,
-        padding: _Padding = None,
-        placement: Literal["flush", "even"] = "flush",
-        margin: Literal["half-overlap", "none"] = "half-overlap",
+        padding: Padding = None,
+        placement: Placement = "flush",
+        margin: Margin = "half-overlap",
     ) -> GridSampler: ...
     @property
-    def patch_size(self) -> tuple[int, int, int]: ...
+    def patch_size(self) -> tuple[int, int, int]:
+        """Voxels of a patch, ``(z, y, x)``."""
     @property
-    def overlap(self) -> tuple[int, int, int] | float: ...
+    def overlap(self) -> tuple[int, int, int] | float:
+        """Voxels that neighbouring patches share, ``(z, y, x)``, or a fraction of the patch, as given."""
     @property
-    def padding(self) -> _Padding: ...
+    def padding(self) -> Padding:
+        """``None``, a number, ``"edge"`` or ``"reflect"``."""
     @property
-    def placement(self) -> Literal["flush", "even"]: ...
+    def placement(self) -> Placement:
+        """``"flush"`` or ``"even"``."""
     @property
-    def margin(self) -> Literal["half-overlap", "none"]: ...
-    def locations(self, subject: Subject | Volume | Sequence[int]) -> NDArray[np.int64]: ...
+    def margin(self) -> Margin:
+        """``"half-overlap"`` or ``"none"``."""
+    def locations(
+        self, subject: Subject | Volume | ScaledVolume | Sequence[int]
+    ) -> NDArray[np.int64]:
+        """Lists every patch of the grid.
+
+        Args:
+            subject: What the grid covers: a subject, a volume, or extents ``(z, y, x)``.
+
+        Returns:
+            ``(n, 3)`` int64 starts, ``(z, y, x)``, in lexicographic order; negative where a padded
+            grid begins outside the volume.
+
+        Raises:
+            UsageError: A patch that is larger than the volume, without a padding.
+        """
 
 @final
 class Queue:
+    """Batches of patches for training, read ahead by threads in an order that is known in advance.
+
+    Each iteration yields one epoch of dictionaries. Each volume has an array ``(B, C, z, y, x)``,
+    where ``C`` is 1 if the volume has no channels. ``"location"`` is ``(B, 6)`` int64, the first
+    voxel and one past the last, ``(z0, y0, x0, z1, y1, x1)``. ``"subject"`` is a list of ``B``
+    names. Arrays are writable and borrow memory that the queue reuses once nothing refers to them.
+
+    The batches are a pure function of the arguments and the epoch (``set_epoch``): they are the
+    same on any number of threads, and after a resume. Reading starts with the iteration; leaving
+    the loop ends the threads. A pickled queue holds its arguments and state, and another process
+    opens it anew. A forked process that continues an iteration reads with threads of its own.
+
+    Args:
+        dataset: An open store.
+        sampler: A random sampler, or a ``GridSampler``, which gives every patch of each subject.
+        volumes: Names of the volumes that are read of every patch, each with the same dtype and
+            channels in every subject; ``None``: all volumes of the first subject.
+        patches_per_subject: Random patches of a subject in an epoch. A grid has its own number.
+        batch_size: Patches in a batch.
+        buffer_bytes: Memory for batches that are read ahead, an int or a string like ``"512MiB"``.
+        shuffle: ``"global"``: a random permutation of all patches. ``"window"``: patches are mixed
+            over a window that slides over shuffled subjects, so that few subjects are in use at a
+            time. ``"none"``: subject after subject.
+        seed: The seed of samples and order, 0 to 2**64 - 1.
+        rank, world_size: Each rank gets every ``world_size``-th patch, from its own number on. All
+            ranks get as many; if the patches do not divide evenly, the first ones are repeated.
+        drop_last: Leave out the patches that do not fill a batch on every rank.
+        subjects: Names of the subjects to read, in that order, with repetitions if need be; or a
+            mapping from names to their numbers of patches.
+        padding: Voxels outside a volume: ``None``, a number, ``"edge"`` or ``"reflect"``; or a
+            mapping from volumes to these. ``None`` is the grid's own padding, 0 for samplers with
+            ``border="pad"``, and otherwise an error.
+        window_bytes: Bytes of voxels of the subjects that ``shuffle="window"`` uses at a time.
+        cache_bytes: Memory for decoded chunks of stores whose codec is worth it; by default that of
+            the dataset.
+        eviction: The decoded chunk that is evicted first: the one with the ``"farthest"`` next use,
+            or with the ``"oldest"`` last use.
+        threads: Threads that read; by default those of the dataset.
+        scaled: Give real values, stored value × slope + intercept, of volumes that have a slope or
+            an intercept in any subject: as float32, or float64 where that is stored, in arrays of
+            their own. Other volumes keep their dtype. ``False`` gives stored values.
+
+    Raises:
+        UsageError: An argument outside of what it accepts; a batch larger than ``buffer_bytes``; a
+            subject or volume that does not exist.
+        DataError: Damaged metadata.
+    """
     def __new__(
         cls,
         dataset: Dataset,
@@ -263,102 +730,287 @@ class Queue:
         volumes: str | Sequence[str] | None = None,
         patches_per_subject: int = 8,
         batch_size: int = 4,
-        buffer_bytes: int | str = "512MiB",
-        shuffle: Literal["global", "window", "none"] = "global",
+        buffer_bytes: Bytes = "512MiB",
+        shuffle: Shuffle = "global",
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
         drop_last: bool = False,
         *,
         subjects: Sequence[str] | Mapping[str, int] | None = None,
-        padding: _Padding | Mapping[str, _Padding] = None,
-        window_bytes: int | str = "1GiB",
-        cache_bytes: int | str | None = None,
-        eviction: Literal["farthest", "oldest"] = "farthest",
+        padding: Padding | Mapping[str, Padding] = None,
+        window_bytes: Bytes = "1GiB",
+        cache_bytes: Bytes | None = None,
+        eviction: Eviction = "farthest",
         threads: int | None = None,
+        scaled: bool = True,
     ) -> Queue: ...
     @property
-    def dataset(self) -> Dataset: ...
+    def dataset(self) -> Dataset:
+        """The dataset that is read."""
     @property
-    def sampler(self) -> _RandomSampler | GridSampler: ...
+    def sampler(self) -> _RandomSampler | GridSampler:
+        """The sampler that chooses the patches."""
     @property
-    def volumes(self) -> list[str]: ...
+    def volumes(self) -> list[str]:
+        """Names of the volumes that are read of every patch."""
     @property
-    def patch_size(self) -> tuple[int, int, int]: ...
+    def patch_size(self) -> tuple[int, int, int]:
+        """Voxels of a patch, ``(z, y, x)``."""
     @property
-    def batch_size(self) -> int: ...
+    def batch_size(self) -> int:
+        """Patches in a batch."""
     @property
-    def world_size(self) -> int: ...
+    def world_size(self) -> int:
+        """Ranks that share each epoch."""
     @property
-    def patches(self) -> int: ...
+    def patches(self) -> int:
+        """Patches of an epoch on this rank."""
     @property
-    def epoch(self) -> int: ...
+    def epoch(self) -> int:
+        """The epoch of the current or next iteration."""
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[dict[str, Any]]: ...
     def __setstate__(self, state: dict[str, Any], /) -> None: ...
-    def set_epoch(self, epoch: int) -> None: ...
-    def shard(self, num_shards: int, index: int) -> Iterator[dict[str, Any]]: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def start_state(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None: ...
-    def stats(self) -> _QueueStats: ...
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch of the next iteration, with other patches in another order.
+
+        Setting the current epoch again changes nothing, so a state may be loaded before or after.
+
+        Args:
+            epoch: 0 to 2**64 - 1.
+        """
+    def shard(self, num_shards: int, index: int) -> Iterator[dict[str, Any]]:
+        """Reads the batches ``index``, ``index + num_shards``, … of those that iterating would give,
+        so that several worker processes divide an epoch among themselves.
+
+        A state that is taken during the iteration continues with the next batch of this shard.
+
+        Args:
+            num_shards: Number of shards, at least 1.
+            index: Number of the shard. A number of ``num_shards`` or more leaves out the first
+                batches of the shard ``index % num_shards``.
+        """
+    def state_dict(self) -> dict[str, Any]:
+        """The position after the last delivered batch: a small dictionary of numbers and strings.
+
+        It is the same on every rank, and may be loaded on any rank; also on another number of
+        ranks, if that divides the position.
+        """
+    def start_state(self) -> dict[str, Any]:
+        """The state at which the next iteration starts: the last loaded state if nothing has been read
+        since, otherwise the start of the epoch.
+        """
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Lets the next iteration start with the patch that was due when the state was taken.
+
+        If the epoch was over, that iteration is empty; the one after it reads the whole epoch.
+
+        Args:
+            state_dict: The result of ``state_dict``, in any process, of a queue with the same
+                arguments; memory, threads, rank and batch size may differ.
+
+        Raises:
+            UsageError: A state of another queue, or no state at all.
+        """
+    def stats(self) -> _QueueStats:
+        """Counters since the queue was made; they show whether reading or the model is the bottleneck.
+
+        Returns:
+            ``patches``, ``batches``, ``voxel_bytes``: delivered. ``seconds``: from the start of
+            each iteration to its last batch. ``patches_per_second``. ``stall_seconds``: the part of
+            ``seconds`` spent waiting for a batch. ``decode_seconds``: the time that all ``threads``
+            together took to fetch, decode and copy voxels. ``cache_hits``: chunks found decoded in
+            the cache. ``chunks_decoded``, and ``bytes_read``: their bytes in the store.
+        """
 
 @final
 class Aggregator:
+    """Blends the overlapping patches of a grid into one array, or a volume of a store.
+
+    Patches come in any order, from any thread; each patch of the grid counts once (``replace``: its last). In the grid's own
+    order memory is one layer of patches.
+
+    A constant in is the same constant out, bit for bit, for integers of up to 32 bits, float16 and float32, with ±0, ±inf and
+    subnormals. NaN comes out as a NaN, perhaps with other bits. Sums are float64, so the last bits of float64, and of 64-bit
+    integers above 2**44, may differ, by about as many units in the last place as patches overlap; 64-bit integers above 2**53
+    are rounded first, and float64 near its largest may overflow. A window of your own has to keep its weights, with their
+    products and sums, in the normal range of float64. ``"crop"`` has no sums: of the same dtype, every voxel is copied.
+
+    Args:
+        grid: The sampler whose patches will come.
+        subject: What the grid is laid over: a subject, a volume, or extents ``(z, y, x)``.
+        channels: Channels of every patch; ``None`` if the result has no such axis.
+        dtype: Of the result; integers are rounded half to even and saturate. By default float32, or uint8 (uint16 for more
+            than 256 channels) for a ``finish`` that gives whole numbers.
+        window: Weights of a patch's voxels. ``"hann"``, ``"average"``, ``"crop"`` (one patch a voxel: TorchIO's three),
+            ``"gaussian"`` (MONAI's), ``("gaussian", s)`` with MONAI's ``sigma_scale``, a number or three ``(z, y, x)``,
+            ``"gaussian-nnunet"``, or three arrays of positive weights, one for each axis ``(z, y, x)``, whose product is
+            the window.
+        out: ``"STORE/SUBJECT/VOLUME"`` to write a volume that never lies in memory whole; ``None`` for an array. The store and
+            the subject are made if they are not there; nothing is visible before ``finish``.
+        memory_bytes: For unfinished voxels, an int or a string such as ``"1GiB"``; beyond it a scratch file is used. An array
+            that is the result is not counted.
+        finish: What happens to blended voxels before they are stored. ``"none"``: nothing but the cast. ``"argmax"``: the number
+            of the channel with the largest value, the first of equal ones; the result has no channel axis, and the channels
+            never exist as a whole volume. ``"softmax+argmax"``: each patch's channels become probabilities first.
+            ``"threshold"``, or ``("threshold", t)``: 1 where the value is at least ``t`` (0.5), else 0.
+            ``("quantize", slope, intercept)``: the nearest whole number of steps, ``(value - intercept) / slope``; a stored
+            volume notes slope and intercept.
+        threads: Threads that blend and encode; all cores by default.
+        scale: Voxels of the patches that will be added for each voxel of the grid: a number, or three ``(z, y, x)``; each a
+            whole number or one divided by one (``0.5``: the model halves). The result has that resolution; starts stay the
+            grid's.
+        nonfinite: ``"keep"`` blends NaN and infinite values like any other, ``"error"`` refuses the patch.
+        resume: With ``out``: unfinished work stays when the process ends, however it ends, and an aggregator with the same
+            arguments continues it: ``needed`` lists the patches that are still to be computed. A text instead of ``True`` is
+            one argument more that has to be the same, such as the model's name. Without it, work that was kept is discarded.
+        replace: A patch whose location had one before replaces it, instead of being refused; in one call of ``add`` the last
+            counts. The result is that of the last patches alone, added in the grid's order, bit for bit. All patches are kept as
+            they came, in memory up to ``memory_bytes``, the others on the disk, and blended by ``finish``: with half an overlap
+            they are eight times the result. Not with ``resume``.
+
+    Raises:
+        UsageError: Arguments that cannot be; ``"crop"`` of an odd overlap; a volume that is there; work to be resumed that
+            was begun with other arguments.
+        StorageError: The store cannot be written.
+    """
     def __new__(
         cls,
         grid: GridSampler,
-        subject: Subject | Volume | Sequence[int],
+        subject: Subject | Volume | ScaledVolume | Sequence[int],
         channels: int | None = 1,
         dtype: DTypeLike = "float32",
-        window: Literal["crop", "average", "hann", "gaussian", "gaussian-nnunet"]
-        | tuple[Literal["gaussian"], float | Sequence[float]]
-        | Sequence[ArrayLike] = "hann",
-        out: _Path | None = None,
-        memory_bytes: int | str = "1GiB",
-        finish: Literal["none", "argmax", "softmax+argmax", "threshold"]
-        | tuple[Literal["threshold"], float]
-        | tuple[Literal["quantize"], float, float] = "none",
+        window: Window = "hann",
+        out: Path | None = None,
+        memory_bytes: Bytes = "1GiB",
+        finish: Finish = "none",
         threads: int | None = None,
         scale: float | Sequence[float] = 1,
-        nonfinite: Literal["keep", "error"] = "keep",
+        nonfinite: NonFinite = "keep",
         resume: bool | str = False,
         replace: bool = False,
     ) -> Aggregator: ...
     @property
-    def missing(self) -> int: ...
+    def missing(self) -> int:
+        """How many patches are still awaited."""
     @property
-    def shape(self) -> tuple[int, ...]: ...
-    def add(self, patches: ArrayLike, starts: _Start | Sequence[_Start]) -> None: ...
-    def has(self, start: _Start) -> bool: ...
-    def needed(self) -> NDArray[np.int64]: ...
-    def finish(self) -> Any: ...
-    def close(self) -> None: ...
+    def shape(self) -> tuple[int, ...]:
+        """Extents of the result, ``(z, y, x)`` or ``(c, z, y, x)``."""
+    def add(self, patches: ArrayLike, starts: _Start | Sequence[_Start]) -> None:
+        """Adds patches.
+
+        Args:
+            patches: ``(n, c, z, y, x)`` voxels, or ``(c, z, y, x)`` for one patch; the axis ``c`` may be left out where there
+                is one channel. Any dtype of a volume, and bfloat16; numpy arrays and CPU tensors, which are read in place
+                where they are C-contiguous.
+            starts: Where they begin: ``(n, 3)`` integers, ``(z, y, x)``, as the grid gave them, or one of them for one patch.
+
+        Raises:
+            UsageError: Another shape or dtype, a start off the grid, a patch that was added before (but for ``replace``), or
+                after ``finish``: nothing is added.
+            StorageError: The disk; the aggregator is of no use afterwards. With ``resume``, another with the same arguments
+                continues its work once there is room. With ``replace`` nothing is added, and the same patches may be again.
+        """
+    def has(self, start: _Start) -> bool:
+        """Whether the patch that begins at ``start``, ``(z, y, x)``, was added, or an earlier run made it needless."""
+    def needed(self) -> NDArray[np.int64]:
+        """Where the patches that are still awaited begin, in the grid's order: of a resumed run, those that are to be computed.
+
+        Returns:
+            ``(n, 3)`` int64, ``(z, y, x)``.
+        """
+    def finish(self) -> Any:
+        """The result; the aggregator is empty afterwards.
+
+        Returns:
+            A ``(c, z, y, x)`` array, ``(z, y, x)`` for ``channels=None`` and for labels; or the volume at ``out``.
+
+        Raises:
+            UsageError: Patches are missing (they can still be added), or it was finished before.
+            StorageError: The volume could not be published; with ``replace`` also that the patches could not be blended.
+        """
+    def close(self) -> None:
+        """Lets go of unfinished work: with ``resume`` it stays, and an aggregator with the same arguments continues it; without, it
+        is removed. It is what happens when the last reference goes; nothing happens to a result that is finished.
+        """
 
 def open(
-    path: _Path,
+    path: Path,
     *,
-    cache_bytes: int | str | None = None,
+    cache_bytes: Bytes | None = None,
     threads: int | None = None,
-    verify: Literal["never", "first", "always"] = "first",
-    access: Literal["map", "read"] = "map",
-) -> Dataset: ...
-def verify(path: _Path) -> _Report: ...
+    verify: Verify = "first",
+    access: Access = "map",
+) -> Dataset:
+    """Opens the store at ``path`` for reading; nothing of a volume is read yet.
+
+    Args:
+        path: The store's folder.
+        cache_bytes: Budget of the cache of decoded chunks, an int or a string such as ``"256MiB"``;
+            0 for none.
+        threads: Threads that decode; all cores by default.
+        verify: When a chunk's checksum is compared: ``"first"`` decode, ``"always"`` or
+            ``"never"``.
+        access: ``"map"`` (memory map) or ``"read"`` (positioned reads, for network file systems).
+
+    Raises:
+        PathNotFoundError: There is nothing at that path; a ``UsageError`` and a
+            ``FileNotFoundError``.
+        UsageError: No store, or an argument with a value that is not accepted.
+        DataError: Damaged metadata, or a store that needs a newer version.
+    """
+
+def verify(path: Path) -> _Report:
+    """Checks a whole store: every document, index, checksum, chunk and label count.
+
+    Returns:
+        Counts of what was checked: ``subjects``, ``volumes``, ``shards``, ``chunks`` and
+            ``encoded_bytes``.
+
+    Raises:
+        DataError: Damage. The message names the first error; the attribute ``errors`` lists up to a
+            hundred.
+    """
+
 def export(
     volume: Volume,
-    out: _Path,
+    out: Path,
     *,
     overwrite: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> None: ...
+    progress: VolumeProgress | None = None,
+) -> None:
+    """Writes a volume to a file; the format follows the extension: ``.nii``, ``.nii.gz``,
+    ``.hdr``/``.img``.
+
+    A volume that was ingested from a NIfTI file gets the header of that file. Otherwise channels
+    become the fourth axis, float16 becomes float32, because NIfTI has no float16, and slope and
+    intercept go into the header. Voxels are streamed in slabs of planes. The threads of the
+    volume's dataset compress files that end in ``.gz``; the bytes do not depend on their number.
+    Ctrl-C stops the export between slabs. No partial file remains after an error.
+
+    Args:
+        volume: The volume to write.
+        out: The file; either of a pair.
+        overwrite: Replace an existing file.
+        progress: Called with the volume (``"case01/ct"``), the bytes read so far and the bytes in
+            all.
+
+    Raises:
+        UsageError: An extension that cannot be written, or a file that exists already.
+        DataError: The volume is damaged.
+        StorageError: Disk or permissions.
+    """
+
 def ingest(
     table: str | None,
     rows: Sequence[tuple[str | None, str, str, str]],
     out: str,
-    patch_size: int | Sequence[int] | Sequence[Sequence[int]],
-    codec: str,
-    memory_bytes: int | str,
+    patch_size: Size | Sequence[Size],
+    codec: Codec,
+    memory_bytes: Bytes,
     threads: int | None,
-    existing: str,
-    progress: Callable[[str, int, int], None] | None,
-) -> None: ...
+    existing: Literal["refuse", "skip", "overwrite"],
+    progress: VolumeProgress | None,
+) -> None:
+    """Converts sources for `voxquarry.ingest`, which opens the store afterwards."""
