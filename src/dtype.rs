@@ -1,13 +1,21 @@
-//! The element types a volume may have, and their names in Zarr.
+//! The element types of volumes, and their names in Zarr.
 //!
-//! Not here: conversion between types; raw values stay raw, slope and intercept are applied by the user.
+//! Not here: applying slope and intercept to stored values.
 
 use std::fmt;
 
 use half::f16;
 use serde::{Deserialize, Serialize};
 
-/// Element type of a volume; the names are Zarr v3's.
+/// The element type of a volume; the names are those of Zarr v3.
+///
+/// # Examples
+/// ```
+/// use voxquarry::Dtype;
+///
+/// assert_eq!(Dtype::from_name("int16"), Some(Dtype::Int16));
+/// assert_eq!(Dtype::Int16.size(), 2);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
@@ -25,7 +33,14 @@ pub enum Dtype {
     Float64,
 }
 
-/// Calls a generic function or block with the Rust type of a [`Dtype`]: `with_voxel!(dtype, T => body)`.
+/// Evaluates a block with the Rust type of a [`Dtype`]: `with_voxel!(dtype, T => body)`.
+///
+/// # Examples
+/// ```
+/// use voxquarry::{Dtype, with_voxel};
+///
+/// assert_eq!(with_voxel!(Dtype::Float64, T => size_of::<T>()), 8);
+/// ```
 #[macro_export]
 macro_rules! with_voxel {
     ($dtype:expr, $t:ident => $body:expr) => {
@@ -104,7 +119,7 @@ impl Dtype {
         }
     }
 
-    /// The name in Zarr v3 metadata, which is also numpy's.
+    /// The name in Zarr v3 metadata and in numpy.
     pub const fn name(self) -> &'static str {
         match self {
             Self::UInt8 => "uint8",
@@ -146,13 +161,14 @@ pub trait Voxel: bytemuck::Pod + Default + PartialOrd + Send + Sync + 'static {
     /// The nearest `f64`; exact but for 64-bit integers above 2⁵³.
     fn to_f64(self) -> f64;
 
-    /// The voxel equal to `value`, or `None` where this type has none (NaN and infinities are their own equals).
+    /// The voxel equal to `value`, or `None` if this type has none. A float type has NaN and the
+    /// infinities.
     fn from_f64_exact(value: f64) -> Option<Self>;
 
-    /// The voxel nearest to `value`: integers round half to even and saturate, NaN becomes 0 there.
+    /// The voxel nearest to `value`. Integers round half to even and saturate; NaN becomes 0.
     fn from_f64_rounded(value: f64) -> Self;
 
-    /// The value as a label id: `None` where it is fractional, not finite or outside `i64`.
+    /// The value as a label; `None` if it is fractional, not finite, or outside of `i64`.
     fn to_label(self) -> Option<i64>;
 }
 
@@ -164,7 +180,8 @@ macro_rules! integer_voxel {
             fn to_f64(self) -> f64 { self as f64 }
             #[allow(clippy::cast_lossless)]
             fn from_f64_exact(value: f64) -> Option<Self> {
-                // The cast saturates, so the way back also catches 2⁶⁴; `as f64` of the maximum rounds up to it.
+                // The cast saturates and the maximum rounds up to 2⁶⁴ as f64, so that value needs
+                // the second comparison.
                 let cast = value as $t;
                 (cast as f64 == value && cast as i128 == value as i128).then_some(cast)
             }
@@ -173,7 +190,10 @@ macro_rules! integer_voxel {
         }
     )*};
 }
-integer_voxel!(u8 => UInt8, i8 => Int8, u16 => UInt16, i16 => Int16, u32 => UInt32, i32 => Int32, u64 => UInt64, i64 => Int64);
+integer_voxel!(
+    u8 => UInt8, i8 => Int8, u16 => UInt16, i16 => Int16,
+    u32 => UInt32, i32 => Int32, u64 => UInt64, i64 => Int64
+);
 
 macro_rules! float_voxel {
     ($($t:ty => $d:ident, $to:expr, $from:expr);*) => {$(
@@ -182,7 +202,7 @@ macro_rules! float_voxel {
             fn to_f64(self) -> f64 { $to(self) }
             fn from_f64_exact(value: f64) -> Option<Self> {
                 let cast: $t = $from(value);
-                // A padding constant such as 0.1 has no exact f32: the nearest is what numpy would store.
+                // A padding constant such as 0.1 has no exact f32; numpy stores the nearest.
                 (value.is_nan() || value.is_infinite() || $to(cast).is_finite()).then_some(cast)
             }
             fn from_f64_rounded(value: f64) -> Self { $from(value) }
@@ -192,7 +212,11 @@ macro_rules! float_voxel {
         }
     )*};
 }
-float_voxel!(f16 => Float16, f16::to_f64, f16::from_f64; f32 => Float32, f64::from, |v| v as f32; f64 => Float64, |v| v, |v| v);
+float_voxel!(
+    f16 => Float16, f16::to_f64, f16::from_f64;
+    f32 => Float32, f64::from, |v| v as f32;
+    f64 => Float64, |v| v, |v| v
+);
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,8 @@
-//! What can go wrong, where, and whose move it is.
+//! The errors of the library, and whose fault each is.
 //!
-//! Every error names its place (path, subject, chunk, offset), what was found, what was expected and,
-//! where there is one, the remedy. Its [`Fault`] decides the exit code and the Python exception.
+//! Every error names its place (path, subject, chunk, offset), what was found, what was expected
+//! and, where there is one, the remedy. Its [`Fault`] decides the exit code and the Python
+//! exception.
 //!
 //! # Invariants
 //! - Bytes of a file never panic; they become a [`Fault::Data`] error.
@@ -17,14 +18,14 @@ use crate::geometry::{Region, Size3};
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Whose move it is after an error.
+/// The party that can remedy an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The caller asked for something impossible: exit code 2, `voxquarry.UsageError`.
+    /// The caller: the request cannot be served as it is. Exit code 2.
     Caller,
-    /// The bytes are not what they claim to be: exit code 3, `voxquarry.DataError`.
+    /// The data: bytes of a file are damaged or not in the format. Exit code 3.
     Data,
-    /// Disk, permissions, memory: exit code 4, `voxquarry.StorageError`.
+    /// The environment: disk, permissions, memory. Exit code 4.
     Environment,
 }
 
@@ -249,7 +250,11 @@ pub enum Error {
     },
 
     /// A store that needs a newer reader (or writer).
-    #[error("{}: needs the {role} feature {feature:?}, which this version does not know: upgrade voxquarry", .path.display())]
+    #[error(
+        "{}: needs the {role} feature {feature:?}, which this version does not know: \
+         upgrade voxquarry",
+        .path.display()
+    )]
     UnknownFeature {
         /// The metadata document.
         path: PathBuf,
@@ -287,7 +292,10 @@ pub enum Error {
     },
 
     /// A chunk whose bytes are not the ones written.
-    #[error("{}: chunk {chunk} at byte {offset}: crc32c {found:#010x}, expected {expected:#010x}", .path.display())]
+    #[error(
+        "{}: chunk {chunk} at byte {offset}: crc32c {found:#010x}, expected {expected:#010x}",
+        .path.display()
+    )]
     ChunkChecksum {
         /// The shard file.
         path: PathBuf,
@@ -349,7 +357,10 @@ pub enum Error {
     },
 
     /// A patch of a queue that could not be read.
-    #[error("{subject}/{volume}: patch at {:?} of {:?} voxels: {source}", .region.start, .region.size)]
+    #[error(
+        "{subject}/{volume}: patch at {:?} of {:?} voxels: {source}",
+        .region.start, .region.size
+    )]
     InPatch {
         /// The subject it lies in.
         subject: String,
@@ -376,7 +387,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whose move it is.
+    /// The party that can remedy the error.
     pub fn fault(&self) -> Fault {
         match self {
             Self::InvalidArgument { .. }
@@ -411,7 +422,7 @@ impl Error {
         }
     }
 
-    /// What went wrong in the end, without the places that it went wrong in.
+    /// The innermost error, without the subject and the patch that it occurred in.
     pub fn root(&self) -> &Self {
         match self {
             Self::InPatch { source, .. } | Self::InSubject { source, .. } => source.root(),

@@ -1,38 +1,46 @@
-//! Boxes of voxels and where they lie in the world.
+//! Boxes of voxels, padding, and the affine that places voxels in the world.
 //!
-//! Axes are the array's, `(z, y, x)` with x fastest; only an [`Affine`] speaks `(x, y, z)`, as nibabel does.
+//! Axes are the array's, `(z, y, x)` with x fastest. Only [`Affine`] uses `(x, y, z)`, as nibabel
+//! does.
 //!
 //! # Invariants
-//! - A [`Region`] may leave the volume (its start is signed); its end never overflows.
+//! - A [`Region`] may leave the volume: its start is signed. Its end never overflows.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
-
-/// Voxels along `(z, y, x)`.
+/// A number of voxels along each axis, `(z, y, x)`.
 pub type Size3 = [usize; 3];
 
-/// A half-open box of voxels, `start .. start + size`, in `(z, y, x)`; it holds every channel.
+/// A half-open box of voxels, `start .. start + size`, in `(z, y, x)`, of all channels.
+///
+/// # Examples
+/// ```
+/// use voxquarry::Region;
+///
+/// let patch = Region::new([-3, 2, 8], [5, 3, 9]);
+/// assert_eq!(patch.len(), 135);
+/// assert_eq!(patch.clip([10, 10, 10]), Region::new([0, 2, 8], [2, 3, 2]));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Region {
-    /// First voxel of each axis; negative where the box begins before the volume.
+    /// The first voxel along each axis; negative if the box begins before the volume.
     pub start: [i64; 3],
     /// Voxels along each axis.
     pub size: Size3,
 }
 
 impl Region {
-    /// A box from its first voxel and size.
+    /// The box of `size` voxels that begins at `start`.
     pub fn new(start: [i64; 3], size: Size3) -> Self {
         Self { start, size }
     }
 
-    /// The whole of a volume of that size.
+    /// All of a volume of `size`.
     pub fn whole(size: Size3) -> Self {
         Self { start: [0; 3], size }
     }
 
-    /// Voxels in one channel.
+    /// The number of voxels in one channel.
     pub fn len(&self) -> usize {
         self.size.iter().product()
     }
@@ -42,7 +50,7 @@ impl Region {
         self.size.contains(&0)
     }
 
-    /// One past the last voxel of `axis`; saturates.
+    /// The index after the last voxel along `axis`; saturates.
     pub fn end(&self, axis: usize) -> i64 {
         self.start[axis].saturating_add_unsigned(self.size[axis] as u64)
     }
@@ -52,7 +60,7 @@ impl Region {
         (0..3).all(|a| self.start[a] >= 0 && self.end(a) <= shape[a] as i64)
     }
 
-    /// The part inside a volume of `shape`; empty where they do not meet.
+    /// The part inside of a volume of `shape`; empty if the two do not meet.
     #[must_use]
     pub fn clip(&self, shape: Size3) -> Self {
         let (mut start, mut size) = ([0; 3], [0; 3]);
@@ -64,13 +72,22 @@ impl Region {
     }
 }
 
-/// What a read outside the volume yields.
+/// The values of voxels outside of the volume.
+///
+/// # Examples
+/// ```
+/// use voxquarry::Padding;
+///
+/// assert_eq!(Padding::default(), Padding::None);
+/// let air = Padding::Constant(-1024.0);
+/// # let _ = air;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 pub enum Padding {
-    /// An error that names the region and the volume.
+    /// None: a region that leaves the volume is refused with [`crate::Error::OutOfBounds`].
     #[default]
     None,
-    /// This value; an error where the dtype does not have it.
+    /// This value. It is refused if the dtype cannot represent it.
     Constant(f64),
     /// The nearest voxel of the volume (numpy's `edge`).
     Edge,
@@ -79,7 +96,7 @@ pub enum Padding {
 }
 
 impl Padding {
-    /// The index inside `0..n` that stands for `index`; `n ≥ 1`, and the policy is edge or reflect.
+    /// The index in `0..n` whose voxel stands for `index`, for edge and reflect; `n` is at least 1.
     pub(crate) fn source_index(self, index: i64, n: usize) -> usize {
         let last = n as i64 - 1;
         match self {
@@ -92,27 +109,36 @@ impl Padding {
     }
 }
 
-/// A 4×4 matrix that takes `(x, y, z, 1)`, the index of a voxel's centre, to RAS+ millimetres.
+/// A 4×4 matrix that maps `(x, y, z, 1)`, the index of a voxel's centre, to RAS+ millimetres.
+///
+/// # Examples
+/// ```
+/// use voxquarry::Affine;
+///
+/// let affine = Affine::diagonal([5.0, 0.8, 0.8]);
+/// assert_eq!(affine.spacing_mm(), [5.0, 0.8, 0.8]);
+/// assert_eq!(affine.apply([1.0, 0.0, 0.0]), [0.0, 0.0, 5.0]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Affine(pub [[f64; 4]; 4]);
 
 impl Affine {
-    /// Unit spacing, origin at the first voxel.
+    /// Voxels of 1 mm, with the origin at the first voxel.
     pub const IDENTITY: Self = Self::diagonal([1.0; 3]);
 
-    /// Axes along the world's, with `spacing_mm` in `(z, y, x)`.
+    /// Axes parallel to the world's, with a spacing of `spacing_mm` along `(z, y, x)`.
     pub const fn diagonal(spacing_mm: [f64; 3]) -> Self {
         let [z, y, x] = spacing_mm;
         Self([[x, 0., 0., 0.], [0., y, 0., 0.], [0., 0., z, 0.], [0., 0., 0., 1.]])
     }
 
-    /// Length of a voxel along each axis, `(z, y, x)`, in millimetres: the norms of the matrix's columns.
+    /// Millimetres between voxel centres along `(z, y, x)`: the norms of the matrix's columns.
     pub fn spacing_mm(&self) -> [f64; 3] {
         [2, 1, 0].map(|column| (0..3).map(|row| self.0[row][column].powi(2)).sum::<f64>().sqrt())
     }
 
-    /// Where the centre of the voxel at `start`, `(z, y, x)`, lies: `(x, y, z)` in millimetres.
+    /// The position `(x, y, z)` in millimetres of the index `(z, y, x)`.
     pub fn apply(&self, [z, y, x]: [f64; 3]) -> [f64; 3] {
         [0, 1, 2].map(|row| {
             let m = &self.0[row];
@@ -130,11 +156,13 @@ impl Affine {
         shifted
     }
 
-    /// The affine of the same space in voxels of another size: of axis `a` of `(z, y, x)`, each `down[a]` voxels become `up[a]`.
+    /// The affine of the same space in voxels of another size: along axis `a` of `(z, y, x)`,
+    /// `down[a]` voxels become `up[a]`.
     #[must_use]
     pub fn scaled(&self, up: Size3, down: Size3) -> Self {
         let ratio = [0, 1, 2].map(|a| down[a] as f64 / up[a] as f64);
-        // The outer faces stay where they are: index i of the new voxels lies at (i + ½) ratio − ½ of the old.
+        // The outer faces stay in place: index i of the new voxels lies at (i + ½) ratio − ½ of the
+        // old.
         let origin = self.apply(ratio.map(|r| (r - 1.0) / 2.0));
         let mut scaled = *self;
         for row in 0..3 {
@@ -153,10 +181,10 @@ impl Affine {
             + m[0][2] * (m[1][0] * m[2][1] - m[1][1] * m[2][0])
     }
 
-    /// Checks that every number is finite, the last row is `0 0 0 1` and the axes span space.
+    /// Checks that every number is finite, the last row is `0 0 0 1`, and the axes span space.
     ///
     /// # Errors
-    /// A sentence about the first of these that does not hold.
+    /// A sentence about the first condition that does not hold.
     pub fn validate(&self) -> Result<(), String> {
         if self.0.iter().flatten().any(|v| !v.is_finite()) {
             return Err(format!("affine {:?} has a number that is not finite", self.0));
@@ -165,14 +193,16 @@ impl Affine {
             return Err(format!("affine's last row is {:?}, expected 0 0 0 1", self.0[3]));
         }
         let volume: f64 = self.spacing_mm().iter().product();
-        // Relative to the product of the column lengths, so that microscopy's tiny spacings pass.
+        // Relative to the product of the column lengths, so that the small spacings of microscopy
+        // pass.
         if volume == 0.0 || !volume.is_finite() || (self.determinant() / volume).abs() < 1e-6 {
             return Err(format!("affine {:?} is singular: its axes do not span space", self.0));
         }
         Ok(())
     }
 
-    /// Whether both place every voxel of a volume of `shape` at the same point, within a hundredth of a voxel.
+    /// Whether both map every voxel of a volume of `shape` to the same point, within a hundredth of
+    /// a voxel.
     pub fn agrees_with(&self, other: &Self, shape: Size3) -> bool {
         let tolerance_mm = 0.01 * self.spacing_mm().into_iter().fold(f64::INFINITY, f64::min);
         (0..8).all(|corner: usize| {
@@ -180,16 +210,6 @@ impl Affine {
             self.apply(at).iter().zip(other.apply(at)).all(|(a, b)| (a - b).abs() <= tolerance_mm)
         })
     }
-}
-
-/// Checks that a patch has at least one voxel on each axis.
-pub(crate) fn check_patch_size(size: Size3) -> Result<()> {
-    if size.contains(&0) {
-        return Err(Error::usage(format!(
-            "patch size {size:?}: every axis needs at least one voxel"
-        )));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -216,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn affine_knows_spacing_and_singularity() {
+    fn affine_has_spacing_and_detects_singularity() {
         let affine = Affine::diagonal([3.0, 2.0, 1.0]);
         assert_eq!(affine.spacing_mm(), [3.0, 2.0, 1.0]);
         assert_eq!(affine.shifted([1, 1, -1]).apply([0.0; 3]), [-1.0, 2.0, 3.0]);

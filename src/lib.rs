@@ -1,18 +1,58 @@
-//! Patches out of volumes bigger than RAM.
+//! A storage engine and data loader for patches of 3-D images that are larger than memory.
 //!
-//! A data set is converted once (by `voxquarry-ingest`) into a patch-aligned, compressed store: a
-//! strict profile of Zarr v3 and OME-Zarr 0.5, described in `format-spec/`. This crate reads it
-//! through a memory map, draws patch locations, and blends overlapping predictions back into one
-//! volume.
+//! A dataset of CT, MR or microscopy volumes is converted once into a *store*: a compressed,
+//! patch-aligned profile of Zarr v3 and OME-Zarr 0.5, which `format-spec/` describes. This crate
+//! reads patches of a store through a memory map, draws patch locations, reads ahead of a training
+//! loop, and blends overlapping predictions into one volume, in bounded memory. The package
+//! `voxquarry-ingest` converts source files such as NIfTI.
+//!
+//! Axes are the array's: `(z, y, x)`, x fastest, with channels before them. Sizes and starts count
+//! voxels.
+//!
+//! # Examples
+//! Write a small volume, then read a patch and a random batch of it:
+//! ```
+//! use voxquarry::format::attributes::Kind;
+//! use voxquarry::format::layout::{self, Codec, VolumeShape};
+//! use voxquarry::{Dtype, Epoch, IfExists, Padding, Region};
+//! use voxquarry::{StoreWriter, UniformSampler, VolumeSpec};
+//!
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let path = folder.path().join("store.zarr");
+//! let shape =
+//!     VolumeShape { channels: None, size: [32, 48, 64], dtype: Dtype::Int16, interleaved: 1 };
+//! let layout = layout::choose(&shape, &[[16; 3]], Codec::Fast, 64 << 20)?;
+//! let mut subject = StoreWriter::open(&path, None)?.subject("case01")?;
+//! let mut volume = subject.volume(VolumeSpec::new("ct", Kind::Image, layout))?;
+//! while volume.next_planes() > 0 {
+//!     let layer = vec![100i16; volume.next_planes() * 48 * 64];
+//!     volume.write_layer(bytemuck::cast_slice(&layer))?;
+//! }
+//! subject.publish([volume.finish()?], IfExists::Error)?;
+//!
+//! let dataset = voxquarry::open(&path)?;
+//! let subject = dataset.subject("case01")?;
+//! let ct = subject.volume("ct")?;
+//! let patch = ct.read::<i16>(Region::new([8, 16, 16], [16; 3]))?; // (channels, z, y, x)
+//! assert_eq!(patch.shape(), [1, 16, 16, 16]);
+//!
+//! let sampler = UniformSampler::new([16; 3])?;
+//! let locations = sampler.locations(&subject, 4, Epoch { seed: 0, epoch: 0 }, 0)?;
+//! let starts: Vec<_> = locations.iter().map(|location| location.region.start).collect();
+//! let mut batch = vec![0i16; 4 * 16 * 16 * 16];
+//! ct.read_batch_into(&starts, [16; 3], Padding::None, &mut batch)?;
+//! assert!(batch.iter().all(|&voxel| voxel == 100));
+//! # Ok::<(), voxquarry::Error>(())
+//! ```
 
 #[cfg(not(target_endian = "little"))]
 compile_error!(
-    "voxquarry's stores are little-endian and are mapped as they are: big-endian hosts are not supported"
+    "voxquarry maps its little-endian stores as they are: big-endian hosts are not supported"
 );
 
 pub mod aggregate;
 mod array;
-#[doc(hidden)] // For fuzzing and benchmarks; nothing here is stable.
+#[doc(hidden)] // Public for fuzzing and benchmarks; nothing in it is stable.
 pub mod codec;
 mod dtype;
 mod error;
@@ -20,11 +60,10 @@ pub mod format;
 mod geometry;
 mod queue;
 mod sample;
-pub mod store;
+mod store;
 mod sys;
 
 pub use aggregate::{Aggregator, Window};
-
 pub use dtype::{Dtype, Voxel};
 pub use error::{Error, Fault, Result};
 pub use geometry::{Affine, Padding, Region, Size3};
@@ -41,7 +80,7 @@ pub use sample::{
 pub use store::{
     ChunkedVolumeWriter, Dataset, FinishedVolume, IfExists, LabelCounts, OpenOptions, Resume,
     StoreWriter, Subject, SubjectWriter, Verify, VerifyReport, Volume, VolumeSpec, VolumeWriter,
-    verify,
+    open, verify,
 };
 pub use sys::executor::Executor;
 pub use sys::file::Access;

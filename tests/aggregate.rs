@@ -1,4 +1,5 @@
-//! The aggregator against sums written down voxel by voxel, in every order, with and without memory.
+//! The aggregator against sums written down voxel by voxel, in every order, with and without
+//! memory.
 
 mod common;
 

@@ -91,7 +91,8 @@ fn statistics_leave_out_what_is_not_finite() {
     let f64s = statistics("f64");
     assert_eq!((f64s.voxels, f64s.non_finite), (1200, 3));
     assert_eq!(f64s.min.unwrap().as_f64(), Some(0.0));
-    // The largest finite one: z = 5, x mod 4 = 3, and y = 4, for y beyond is zero only where x ≥ 16.
+    // The largest finite one: z = 5, x mod 4 = 3, and y = 4, for y beyond is zero only where x ≥
+    // 16.
     let n = 1.0 + 5.0 * 2.0 + 3.0 * 2.0 + 3.0;
     assert_eq!(f64s.max.unwrap().as_f64(), Some(n * 0.1));
     let zeros = statistics("i64");

@@ -1,4 +1,5 @@
-//! Damaged and malicious stores: an error or the right voxels, never a panic and never other voxels; `verify` names the damage.
+//! Damaged and malicious stores: an error or the right voxels, never a panic and never other
+//! voxels; `verify` names the damage.
 //!
 //! No test catches panics: one fails it.
 

@@ -1,4 +1,5 @@
-//! Every read equals a naive look-up in a plain array: dtypes, channels, codecs, borders, paddings, batches, threads.
+//! Every read equals a naive look-up in a plain array: dtypes, channels, codecs, borders, paddings,
+//! batches, threads.
 
 #[allow(unreachable_pub)]
 mod common;
@@ -151,7 +152,7 @@ fn wrong_arguments_are_the_callers_fault_and_leave_the_buffer() {
     assert!(matches!(dtype, Err(Error::DtypeMismatch { .. })));
     assert!(volume.read_batch_into::<u8>(&[[0, 0, 0]], [0, 4, 4], Padding::None, &mut []).is_err());
     assert_eq!(out, [7; 64]);
-    assert!(matches!(volume.voxels_in([usize::MAX, 2, 2], 1), Err(Error::Usage(_))));
+    assert!(matches!(volume.voxels_in([usize::MAX, 2, 2], 1), Err(Error::TooLarge { .. })));
     volume.read_batch_into::<u8>(&[], [4, 4, 4], Padding::None, &mut []).unwrap();
 }
 

@@ -1,4 +1,5 @@
-//! Patches that replace those that came before: the result is that of a fresh aggregator with the last ones, bit for bit.
+//! Patches that replace those that came before: the result is that of a fresh aggregator with the
+//! last ones, bit for bit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -174,7 +175,8 @@ fn of_threads_that_replace_one_patch_one_wins_whole() {
             let patch = found.slice(ndarray::s![0, z..z + 4, y..y + 4, x..x + 4]);
             let value = found[[0, z, y, x]];
             assert!(patch.iter().all(|&v| v == value), "patch {number} is mixed: {patch}");
-            // Whoever was last, it was that thread's last for this pair, and the pair's other patch came with it.
+            // Whoever was last, it was that thread's last for this pair, and the pair's other patch
+            // came with it.
             let pair = number / 2;
             let last = (0..50).rev().find(|round| round % (grid.len() / 2) == pair).unwrap();
             assert_eq!(value as usize / THREADS, last, "patch {number} is not of the last round");

@@ -1,4 +1,5 @@
-//! The tables of `format-spec/README.md` against what the crate writes and accepts: neither may drift from the other.
+//! The tables of `format-spec/README.md` against what the crate writes and accepts: neither may
+//! drift from the other.
 
 #[allow(unreachable_pub)]
 mod common;
@@ -185,19 +186,21 @@ fn array_keys_are_written_and_missed() {
     }
 }
 
+/// An array of `int16` voxels with that codec.
+fn array_of(codec: ChunkCodec) -> ArrayLayout {
+    let (dtype, chunk, shard) = (Dtype::Int16, [4; 3], [8; 3]);
+    ArrayLayout { channels: None, size: [8; 3], dtype, chunk, shard, codec }
+}
+
+fn codec_names(codecs: &Value) -> Vec<String> {
+    codecs.as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap().into()).collect()
+}
+
 #[test]
 fn array_words_are_those_of_the_crate() {
     let words = |name: &str, key: &str| quoted(row(name, key)[1]);
     assert_eq!(words("array keys", "data_type"), Dtype::ALL.map(Dtype::name));
-    let layout = |dtype, codec| ArrayLayout {
-        channels: None,
-        size: [8; 3],
-        dtype,
-        chunk: [4; 3],
-        shard: [8; 3],
-        codec,
-    };
-    let raw = layout(Dtype::Int16, ChunkCodec::Raw).to_json();
+    let raw = array_of(ChunkCodec::Raw).to_json();
     assert_eq!(words("array keys", "zarr_format"), ["3", "array"]);
     assert_eq!((&raw["zarr_format"], &raw["node_type"]), (&3.into(), &"array".into()));
     assert_eq!(words("array keys", "chunk_grid")[0], raw["chunk_grid"]["name"]);
@@ -214,14 +217,14 @@ fn array_words_are_those_of_the_crate() {
         words("sharding keys", "index_location"),
         [sharding["index_location"].as_str().unwrap()]
     );
-    let names = |codecs: &Value| -> Vec<String> {
-        codecs.as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap().into()).collect()
-    };
     assert_eq!(words("sharding keys", "index_codecs"), ["bytes", "little", "crc32c"]);
-    assert_eq!(names(&sharding["index_codecs"]), ["bytes", "crc32c"]);
+    assert_eq!(codec_names(&sharding["index_codecs"]), ["bytes", "crc32c"]);
     assert_eq!(words("sharding keys", "codecs"), ["bytes", "little", "blosc", "crc32c"]);
-    assert_eq!(names(&sharding["codecs"]), ["bytes", "crc32c"]);
+    assert_eq!(codec_names(&sharding["codecs"]), ["bytes", "crc32c"]);
+}
 
+#[test]
+fn blosc_words_are_those_of_the_crate() {
     // The sentence that begins with "`blosc` has" lists keys, compressors and shuffles.
     let sentence = SPEC.split_once("\n`blosc` has").unwrap().1.split_once("The frame's").unwrap().0;
     let listed = quoted(sentence);
@@ -231,9 +234,9 @@ fn array_words_are_those_of_the_crate() {
         (Compressor::Zstd, Order::Bit),
     ] {
         let blosc = BloscParameters { compressor, level: 5, shuffle: order, block_bytes: 64 };
-        let json = layout(Dtype::Int16, ChunkCodec::Blosc(blosc)).to_json();
+        let json = array_of(ChunkCodec::Blosc(blosc)).to_json();
         let codecs = &json["codecs"][0]["configuration"]["codecs"];
-        assert_eq!(names(codecs), ["bytes", "blosc", "crc32c"]);
+        assert_eq!(codec_names(codecs), ["bytes", "blosc", "crc32c"]);
         let configuration = &codecs[1]["configuration"];
         let keys = ["cname", "clevel", "shuffle", "typesize", "blocksize"];
         assert_eq!(keys_of(configuration), keys.into_iter().collect());
@@ -245,16 +248,9 @@ fn array_words_are_those_of_the_crate() {
     }
     for word in ["lz4", "lz4hc", "zstd", "noshuffle", "shuffle", "bitshuffle"] {
         assert!(listed.contains(&word));
-        let mut json = layout(
-            Dtype::Int16,
-            ChunkCodec::Blosc(BloscParameters {
-                compressor: Compressor::Lz4,
-                level: 5,
-                shuffle: Order::Byte,
-                block_bytes: 64,
-            }),
-        )
-        .to_json();
+        let (compressor, shuffle) = (Compressor::Lz4, Order::Byte);
+        let blosc = BloscParameters { compressor, level: 5, shuffle, block_bytes: 64 };
+        let mut json = array_of(ChunkCodec::Blosc(blosc)).to_json();
         let key = if word.ends_with("shuffle") { "shuffle" } else { "cname" };
         json["codecs"][0]["configuration"]["codecs"][1]["configuration"][key] = word.into();
         ArrayLayout::parse(&reopen(&json)).unwrap();

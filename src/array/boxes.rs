@@ -26,7 +26,8 @@ pub(crate) struct ChunkBox {
 }
 
 impl ArrayHandle {
-    /// The box of every chunk, in C order, channel slowest; voxels beyond the array's edge excluded.
+    /// The box of every chunk, in C order, channel slowest; voxels beyond the array's edge
+    /// excluded.
     pub(crate) fn chunk_boxes(&self) -> Vec<ChunkBox> {
         let layout = self.layout();
         let boxes = |channel| {

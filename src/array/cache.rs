@@ -1,8 +1,8 @@
 //! Caches of decoded chunks: the trait that readers use, and an LRU cache bounded in bytes.
 //!
 //! The LRU cache admits a chunk at its second visit while the first is remembered. A random sweep
-//! over a huge dataset visits most chunks once, so it does not pay for filling the cache and does not
-//! evict chunks that a sliding window needs next.
+//! over a huge dataset visits most chunks once, so it does not pay for filling the cache and does
+//! not evict chunks that a sliding window needs next.
 //!
 //! # Invariants
 //! - The sum of the entries' lengths never exceeds the budget.
@@ -105,8 +105,8 @@ impl ChunkCache for LruChunkCache {
         CacheLookup::Pass
     }
 
-    /// Evicts chunks until one more fits, and returns a buffer for it: an evicted one's if no reader
-    /// holds it.
+    /// Evicts chunks until one more fits, and returns a buffer for it: an evicted one's if no
+    /// reader holds it.
     ///
     /// The allocator keeps an arena for each thread. Fresh buffers would come from the arena of the
     /// decoding thread while evicted ones return to others; together the arenas would exceed the

@@ -33,8 +33,8 @@ impl UnflushedFile {
 pub(crate) struct FlushQueue(VecDeque<JoinHandle<Result<()>>>);
 
 impl FlushQueue {
-    /// Runs `flush`, of the file or folder at `path`, on a thread. Waits for the oldest one first if
-    /// the queue is full.
+    /// Runs `flush`, of the file or folder at `path`, on a thread. Waits for the oldest one first
+    /// if the queue is full.
     ///
     /// # Errors
     /// [`Error::Io`], also of an earlier flush.

@@ -1,7 +1,8 @@
 //! Reads the parts of regions that lie inside of an array.
 //!
 //! # Invariants
-//! - A chunk is decoded at most once for all patches of a batch, and only the blocks that they meet.
+//! - A chunk is decoded at most once for all patches of a batch, and only the blocks that they
+//!   meet.
 //! - The boxes that different chunks fill are disjoint.
 //! - Nothing is allocated per chunk.
 #![allow(unsafe_code)]

@@ -1,8 +1,8 @@
 //! One chunked array on disk: reading regions of it, and writing its shards.
 //!
 //! A read has four steps, one module each: [`plan`] finds the chunks that meet the regions,
-//! [`cache`] or `codec` yields the voxels of each chunk, [`scatter`] copies the shared ones into the
-//! caller's buffer, and [`gather`] joins these. [`padded`] adds what lies outside of the array.
+//! [`cache`] or `codec` yields the voxels of each chunk, [`scatter`] copies the shared ones into
+//! the caller's buffer, and [`gather`] joins these. [`padded`] adds what lies outside of the array.
 //!
 //! # Invariants
 //! - A published shard never changes, so threads share it without a lock.

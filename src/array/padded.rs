@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::gather::{ReadContext, gather};
 use super::handle::ArrayHandle;
-use crate::{Error, Padding, Region, Result, Size3, Voxel, geometry, with_voxel};
+use crate::format::grid::check_patch_size;
+use crate::{Error, Padding, Region, Result, Size3, Voxel, with_voxel};
 
 /// Reads one patch of `size` for each of `starts` into `out`: patches, then `channels`, z, y, x, in
 /// C order. Voxels outside of the array are filled as `padding` says.
@@ -23,7 +24,7 @@ pub(crate) fn read_patches(
     out: &mut [u8],
     context: ReadContext<'_>,
 ) -> Result<()> {
-    geometry::check_patch_size(size)?;
+    check_patch_size(size)?;
     let layout = array.layout();
     if channels.is_empty() || channels.end > layout.channel_count() {
         let expected = format!("a range inside of 0..{}", layout.channel_count());

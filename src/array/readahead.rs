@@ -63,7 +63,8 @@ fn request(chunks: &[(&OpenShard, usize)]) -> bool {
     let is_cached = |(shard, slot): &(&OpenShard, usize)| {
         shard.range(*slot).is_none_or(|range| shard.file().is_cached(range.start))
     };
-    // The first and the last chunk stand for the others: a volume is mostly in memory or mostly not.
+    // The first and the last chunk stand for the others: a volume is mostly in memory or mostly
+    // not.
     if [chunks.first(), chunks.last()].into_iter().flatten().all(is_cached) {
         return false;
     }

@@ -25,8 +25,8 @@ pub(crate) struct OutputView<'a> {
     buffer: PhantomData<&'a mut [u8]>,
 }
 
-// SAFETY: the view is a `&mut [u8]` that threads share to write disjoint boxes of it, as the callers
-// of `OutputView::scatter` and `clear` promise; `tests/read.rs` watches it.
+// SAFETY: the view is a `&mut [u8]` that threads share to write disjoint boxes of it, as the
+// callers of `OutputView::scatter` and `clear` promise; `tests/read.rs` watches it.
 unsafe impl Sync for OutputView<'_> {}
 
 /// The wanted box of a chunk, in the chunk's own coordinates, and its destination in the output.
@@ -41,8 +41,8 @@ pub(crate) struct ChunkPlacement {
 }
 
 impl ChunkPlacement {
-    /// The placement of a chunk that covers `chunk` in box `box_index`, which shows `region`; `None`
-    /// if the two do not meet.
+    /// The placement of a chunk that covers `chunk` in box `box_index`, which shows `region`;
+    /// `None` if the two do not meet.
     pub(crate) fn new(chunk: &Region, region: &Region, box_index: usize) -> Option<Self> {
         let mut wanted = [const { 0..0 }; 3];
         let mut to = [0; 3];
@@ -78,8 +78,8 @@ impl<'a> OutputView<'a> {
         }
     }
 
-    /// The offset of the placement's first voxel in the output. Checks that all rows of the placement
-    /// lie in the output.
+    /// The offset of the placement's first voxel in the output. Checks that all rows of the
+    /// placement lie in the output.
     fn first_byte(&self, place: &ChunkPlacement) -> usize {
         let [_, ny, nx] = self.size;
         let [dz, dy, dx] = [0, 1, 2].map(|a| place.wanted[a].len() - 1);
@@ -93,11 +93,11 @@ impl<'a> OutputView<'a> {
         first * self.voxel_bytes
     }
 
-    /// Copies the wanted part of a block that holds the voxels `have` of a chunk; `source` yields the
-    /// block's voxels.
+    /// Copies the wanted part of a block that holds the voxels `have` of a chunk; `source` yields
+    /// the block's voxels.
     ///
-    /// Prefetches the `upcoming` bytes, a part with every plane: a core can wait for a few cache lines
-    /// at a time, and requesting all at once would stall the copying itself.
+    /// Prefetches the `upcoming` bytes, a part with every plane: a core can wait for a few cache
+    /// lines at a time, and requesting all at once would stall the copying itself.
     ///
     /// # Safety
     /// No other thread may access the placement's voxels of the output at the same time.
@@ -141,7 +141,8 @@ impl<'a> OutputView<'a> {
                     voxels.len() == (end - from) * t,
                     "the source returns as many voxels as asked for"
                 );
-                // SAFETY: all rows of the plane are in `voxels`, and `first_byte` checked the output.
+                // SAFETY: all rows of the plane are in `voxels`, and `first_byte` checked the
+                // output.
                 unsafe { rows.copy(voxels.as_ptr(), self.base.add(to)) };
                 continue;
             }
@@ -184,8 +185,8 @@ pub(crate) trait VoxelSource {
     /// The bytes of the voxels of `range`.
     fn voxels(&mut self, range: Range<usize>) -> &[u8];
 
-    /// Writes voxels straight into `rows`: the first row begins with voxel `first`, each further one
-    /// `stride` voxels later. Returns `false` without writing if a plain copy is faster.
+    /// Writes voxels straight into `rows`: the first row begins with voxel `first`, each further
+    /// one `stride` voxels later. Returns `false` without writing if a plain copy is faster.
     fn put(&self, first: usize, stride: usize, rows: &mut RowsMut<'_>) -> bool;
 }
 

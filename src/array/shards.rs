@@ -95,8 +95,8 @@ impl OpenShard {
         }
     }
 
-    /// The chunk in `slot` in the map, its checksum not compared; `None` if the chunk is all zero or
-    /// the file is not mapped.
+    /// The chunk in `slot` in the map, its checksum not compared; `None` if the chunk is all zero
+    /// or the file is not mapped.
     pub(crate) fn mapped(&self, slot: usize) -> Option<&[u8]> {
         let range = self.index.range(slot)?;
         let encoded = self.file.mapped(range)?;

@@ -130,8 +130,8 @@ fn measure_loop<T: Voxel>(
     *statistics = statistics_of(nx, rows::<T>(bytemuck::cast_slice(voxels), [cz, cy, cx], inside));
 }
 
-/// Statistics of rows of at most `nx` voxels. Each column has its own sums and extremes, so that the
-/// compiler can vectorise along the row.
+/// Statistics of rows of at most `nx` voxels. Each column has its own sums and extremes, so that
+/// the compiler can vectorise along the row.
 #[inline(always)]
 fn statistics_of<'a, T: Voxel>(
     nx: usize,

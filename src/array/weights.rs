@@ -66,11 +66,11 @@ impl WeightFunction {
         })
     }
 
-    /// The index `(z, y, x)` in a box of `size` at which the running sum passes `r`, which is smaller
-    /// than the sum over the box.
+    /// The index `(z, y, x)` in a box of `size` at which the running sum passes `r`, which is
+    /// smaller than the sum over the box.
     ///
-    /// Finds the row first, then the voxel in it. If rounding leaves none, returns the last voxel of
-    /// positive weight.
+    /// Finds the row first, then the voxel in it. If rounding leaves none, returns the last voxel
+    /// of positive weight.
     pub(crate) fn pick(&self, voxels: &[u8], size: Size3, r: f64) -> Size3 {
         with_voxel!(self.dtype, T => {
             let voxels: &[T] = bytemuck::cast_slice(voxels);

@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use super::array::ArrayLayout;
-use crate::{Region, Size3};
+use crate::{Error, Region, Result, Size3};
 
 /// A chunk of a volume.
 ///
@@ -147,6 +147,15 @@ pub fn iter_box([z, y, x]: [Range<usize>; 3]) -> impl Iterator<Item = Size3> {
 /// Moves bit `i` to bit `3 i`; a shard has at most 2¹⁶ chunks along an axis.
 fn spread(v: u64) -> u64 {
     (0..17).fold(0, |out, bit| out | (v >> bit & 1) << (3 * bit))
+}
+
+/// Checks that a patch has at least one voxel on each axis.
+pub(crate) fn check_patch_size(size: Size3) -> Result<()> {
+    if size.contains(&0) {
+        let expected = "at least one voxel along every axis";
+        return Err(Error::invalid("patch_size", format!("{size:?}"), expected));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

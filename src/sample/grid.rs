@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::border::check_fits;
 use super::location::PatchLocation;
-use crate::geometry::check_patch_size;
+use crate::format::grid::check_patch_size;
 use crate::{Error, Padding, Region, Result, Size3, Subject};
 
 /// The overlap of neighbouring patches; an integer means the same number of voxels on each axis.

@@ -8,7 +8,7 @@ use super::border::{Border, Centres};
 use super::boxes::{add_evenly, random_voxel};
 use super::draw::{Draw, locations_method, probability_map_method};
 use super::random::{Epoch, RandomStream, StreamKey};
-use crate::geometry::check_patch_size;
+use crate::format::grid::check_patch_size;
 use crate::{Result, Size3, Subject};
 
 /// Draws patches uniformly: with [`Border::Exclude`] over all starts inside the volume, otherwise

@@ -15,8 +15,8 @@ use super::draw::{Draw, locations_method, probability_map_method};
 use super::random::{RandomStream, StreamKey};
 use super::volumes::check_channel;
 use crate::array::boxes::ChunkBox;
+use crate::format::grid::check_patch_size;
 use crate::format::grid::{ChunkId, iter_box};
-use crate::geometry::check_patch_size;
 use crate::store::derive;
 use crate::{Error, Region, Result, Size3, Subject, Volume};
 

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use super::dataset::Dataset;
 use super::options::OpenOptions;
 use super::spec::VolumeSpec;
+use super::staged_subject::StagedSubject;
 use super::volume::Volume;
 use super::volume_files::VolumeFiles;
-use super::writer::SubjectWriter;
 use crate::format::array::ArrayLayout;
 use crate::format::grid::ChunkId;
 use crate::{Error, Region, Result};
@@ -19,7 +19,7 @@ use crate::{Error, Region, Result};
 pub struct ChunkedVolumeWriter {
     // Dropped first: it waits for files that are being written into the subject's folder.
     files: VolumeFiles,
-    subject: SubjectWriter,
+    subject: StagedSubject,
     target: PathBuf,
 }
 
@@ -28,7 +28,7 @@ impl ChunkedVolumeWriter {
         folder: PathBuf,
         spec: VolumeSpec,
         journal: Option<&Path>,
-        subject: SubjectWriter,
+        subject: StagedSubject,
         target: PathBuf,
     ) -> Result<Self> {
         let files = VolumeFiles::create(folder, spec, journal)?;
@@ -61,8 +61,8 @@ impl ChunkedVolumeWriter {
     /// along z, each `(c, z, y, x)` in C order, all channels.
     ///
     /// # Errors
-    /// [`Error::BufferLength`]; [`Error::Data`] with the first voxel of a label map that is no label;
-    /// [`Error::Io`].
+    /// [`Error::BufferLength`]; [`Error::Data`] with the first voxel of a label map that is no
+    /// label; [`Error::Io`].
     pub fn put_chunk(&self, region: &Region, slabs: &[&[u8]], number: usize) -> Result<()> {
         let layout = self.layout();
         let (channels, t) = (layout.channel_count(), layout.dtype.size());
@@ -89,14 +89,15 @@ impl ChunkedVolumeWriter {
     /// Makes the volume visible, complete, and opens it.
     ///
     /// # Errors
-    /// [`Error::Incomplete`] if chunks are missing, [`Error::Exists`] if another writer published the
-    /// volume meanwhile, [`Error::Io`].
+    /// [`Error::Incomplete`] if chunks are missing, [`Error::Exists`] if another writer published
+    /// the volume meanwhile, [`Error::Io`].
     pub fn publish(self) -> Result<Volume> {
         let Self { files, subject, target } = self;
         let name = files.spec().name.clone();
         files.finish(None, None)?;
-        let (store, subject) = subject.publish_volume(&name, &target)?;
-        Dataset::open(store, &OpenOptions::default())?.subject(&subject)?.volume(&name)
+        let (store, subject_name) = (subject.store().to_owned(), subject.name().to_owned());
+        subject.publish_volume(&name, &target)?;
+        Dataset::open(store, &OpenOptions::default())?.subject(&subject_name)?.volume(&name)
     }
 }
 

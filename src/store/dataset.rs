@@ -27,6 +27,15 @@ const OPEN_VOLUMES: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 type OpenVolumes = LruCache<(String, String), Volume>;
 
 /// A store, opened for reading; clones share the cache and the threads.
+///
+/// # Examples
+/// ```no_run
+/// let dataset = voxquarry::open("store.zarr")?;
+/// for name in dataset.subjects() {
+///     println!("{name}: {:?}", dataset.subject(name)?.volumes());
+/// }
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Dataset(Arc<OpenDataset>);
 
@@ -40,12 +49,20 @@ struct OpenDataset {
     volumes: PerProcess<Mutex<OpenVolumes>>,
 }
 
-/// Named volumes on one grid.
+/// A subject of a dataset: named volumes on one grid.
 #[derive(Clone, Debug)]
 pub struct Subject {
     dataset: Dataset,
     name: String,
     volumes: Vec<String>,
+}
+
+/// Opens the store at `path` with the default [`OpenOptions`].
+///
+/// # Errors
+/// As [`Dataset::open`].
+pub fn open(path: impl AsRef<Path>) -> Result<Dataset> {
+    Dataset::open(path, &OpenOptions::default())
 }
 
 impl Dataset {

@@ -1,4 +1,5 @@
-//! A store on disk: datasets, subjects and volumes to read, and writers that publish whole subjects.
+//! A store on disk: datasets, subjects and volumes to read, and writers that publish whole
+//! subjects.
 //!
 //! # Invariants
 //! - A published file never changes, so threads share it without a lock.
@@ -15,6 +16,7 @@ mod journal;
 mod options;
 mod sidecar;
 mod spec;
+mod staged_subject;
 mod staging;
 mod verify;
 mod volume;
@@ -24,7 +26,7 @@ mod writer;
 
 pub use crate::array::shards::Verify;
 pub use chunked_writer::ChunkedVolumeWriter;
-pub use dataset::{Dataset, Subject};
+pub use dataset::{Dataset, Subject, open};
 pub use options::OpenOptions;
 pub use sidecar::label_counts::LabelCounts;
 pub use spec::VolumeSpec;

@@ -18,7 +18,8 @@ pub struct OpenOptions {
 }
 
 impl Default for OpenOptions {
-    /// 256 MiB of cache, a thread for each core, checksums compared at the first decode, memory maps.
+    /// 256 MiB of cache, a thread for each core, checksums compared at the first decode, memory
+    /// maps.
     fn default() -> Self {
         let array = ArrayOptions {
             cache_bytes: 256 << 20,

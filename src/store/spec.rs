@@ -38,7 +38,8 @@ pub struct VolumeSpec {
 
 impl VolumeSpec {
     /// A volume called `name`, whose shape, dtype, chunks and shards are `layout`; see
-    /// [`crate::format::layout::choose`]. Voxels are 1 mm wide unless [`affine`](Self::affine) is set.
+    /// [`crate::format::layout::choose`]. Voxels are 1 mm wide unless [`affine`](Self::affine) is
+    /// set.
     pub fn new(name: impl Into<String>, kind: Kind, layout: ArrayLayout) -> Self {
         Self {
             name: name.into(),
@@ -82,8 +83,8 @@ impl VolumeSpec {
         self
     }
 
-    /// The number of channels that each layer of [`crate::VolumeWriter`] holds; it divides the number
-    /// of channels.
+    /// The number of channels that each layer of [`crate::VolumeWriter`] holds; it divides the
+    /// number of channels.
     #[must_use]
     pub fn interleaved(mut self, channels: usize) -> Self {
         self.interleaved = channels;

@@ -54,7 +54,8 @@ impl StagingDir {
         loop {
             match Self::begin(&partial) {
                 // Another writer removed the empty parent when it finished, or removed this folder
-                // while it was empty; or a process with the same id on another machine has the name.
+                // while it was empty; or a process with the same id on another machine has the
+                // name.
                 Err(Error::Io { source, .. })
                     if matches!(
                         source.kind(),
@@ -211,8 +212,8 @@ enum EmptyFolder {
     Keep,
 }
 
-/// Removes the content of a staging folder, and the folder itself with its lock last. If the process
-/// is killed meanwhile, the rest is stale and the next writer removes it.
+/// Removes the content of a staging folder, and the folder itself with its lock last. If the
+/// process is killed meanwhile, the rest is stale and the next writer removes it.
 fn remove(folder: &Path, lock: &str, empty_folder: EmptyFolder) {
     // Failures are ignored: the next writer tries again.
     let Ok(entries) = fs::read_dir(folder) else { return };
@@ -234,7 +235,8 @@ pub(super) fn publish_new(content: &Path, target: &Path) -> Result<()> {
             let remedy = "replace it, or leave it as it is".to_owned();
             Err(Error::Exists { path: target.to_owned(), remedy })
         }
-        // On file systems without RENAME_NOREPLACE a plain rename refuses a folder that is not empty.
+        // On file systems without RENAME_NOREPLACE a plain rename refuses a folder that is not
+        // empty.
         Err(Errno::INVAL | Errno::NOSYS) => {
             fs::rename(content, target).map_err(Error::io(target, "cannot publish"))?;
             sync_parent(target)
@@ -293,8 +295,8 @@ pub(super) fn publish_beside(
     publish_over(&content, &volume.join(name))
 }
 
-/// The absolute form of `path`, which stays valid if the process changes its folder: most of a store
-/// is opened at first use.
+/// The absolute form of `path`, which stays valid if the process changes its folder: most of a
+/// store is opened at first use.
 pub(super) fn absolute(path: &Path) -> PathBuf {
     // An empty path, or one in a folder that is gone, names nothing: opening it reports that.
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())

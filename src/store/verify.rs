@@ -65,8 +65,8 @@ impl VerifyReport {
     }
 }
 
-/// Verifies the store at `path`; calls `progress` with the volume (`subject/volume`) before each of its
-/// shards.
+/// Verifies the store at `path`; calls `progress` with the volume (`subject/volume`) before each of
+/// its shards.
 ///
 /// Damage is listed in the report, not returned: one damaged chunk does not hide another.
 ///

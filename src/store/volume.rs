@@ -105,7 +105,8 @@ impl Volume {
         self.affine().spacing_mm()
     }
 
-    /// Slope and intercept: real value = stored value × slope + intercept. Reads give stored values.
+    /// Slope and intercept: real value = stored value × slope + intercept. Reads give stored
+    /// values.
     pub fn slope_intercept(&self) -> (f64, f64) {
         (self.0.attributes.slope, self.0.attributes.intercept)
     }
@@ -209,7 +210,8 @@ impl Volume {
         self.0.array.voxel_count(size, patches)
     }
 
-    /// Reads the voxels of `region`, which lies in the volume, into `out`: C order, channel slowest.
+    /// Reads the voxels of `region`, which lies in the volume, into `out`: C order, channel
+    /// slowest.
     ///
     /// Each chunk that meets `region` is decoded at most once; blocks on disk.
     ///
@@ -235,8 +237,8 @@ impl Volume {
         self.read_batch_into(&[region.start], region.size, padding, out)
     }
 
-    /// Reads one patch of `size` for each of `starts` into `out`: patches, then channels, z, y, x, in
-    /// C order.
+    /// Reads one patch of `size` for each of `starts` into `out`: patches, then channels, z, y, x,
+    /// in C order.
     ///
     /// The chunks of all patches are planned together, and each is decoded once.
     ///

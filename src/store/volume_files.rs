@@ -293,7 +293,8 @@ impl ShardStates {
     }
 }
 
-/// Opens the journal at `path`, and marks the shards that it lists and whose files exist as written.
+/// Opens the journal at `path`, and marks the shards that it lists and whose files exist as
+/// written.
 fn reopen(
     path: &Path,
     layout: &ArrayLayout,

@@ -29,7 +29,8 @@ pub struct VolumeWriter {
     source: Option<SourceFile>,
 }
 
-/// Proof that all voxels of a volume are on the disk; [`crate::SubjectWriter::publish`] asks for it.
+/// Proof that all voxels of a volume are on the disk; [`crate::SubjectWriter::publish`] asks for
+/// it.
 #[derive(Debug)]
 pub struct FinishedVolume {
     pub(super) name: String,
@@ -121,7 +122,8 @@ impl VolumeWriter {
         Ok(())
     }
 
-    /// Writes the volume's sidecars and metadata. [`crate::SubjectWriter::publish`] takes the result.
+    /// Writes the volume's sidecars and metadata. [`crate::SubjectWriter::publish`] takes the
+    /// result.
     ///
     /// # Errors
     /// [`Error::Incomplete`] if layers are missing, [`Error::Io`].

@@ -12,10 +12,11 @@ use super::chunked_writer::ChunkedVolumeWriter;
 use super::dataset::Dataset;
 use super::options::OpenOptions;
 use super::spec::VolumeSpec;
-use super::staging::{self, IfExists, StagingDir, absolute};
+use super::staged_subject::StagedSubject;
+use super::staging::{IfExists, StagingDir, absolute};
 use super::volume_writer::{FinishedVolume, VolumeWriter};
-use crate::format::attributes::{self, check_features, check_version};
-use crate::format::document::{self, Document, ZARR_JSON};
+use crate::format::attributes::{check_features, check_version};
+use crate::format::document::{Document, ZARR_JSON};
 use crate::format::{PARTIAL_DIR, check_name};
 use crate::sys::executor::Executor;
 use crate::{Affine, Error, Result, Size3};
@@ -55,9 +56,7 @@ pub struct StoreWriter {
 /// A subject in preparation; dropped unpublished, it leaves nothing.
 #[derive(Debug)]
 pub struct SubjectWriter {
-    store: PathBuf,
-    name: String,
-    staging: StagingDir,
+    staged: StagedSubject,
     executor: Arc<Executor>,
     /// The first volume's name, extents and affine, which the others share.
     grid: Option<(String, Size3, Affine)>,
@@ -131,26 +130,17 @@ impl StoreWriter {
     }
 
     fn subject_in(&self, name: &str, staging: StagingDir) -> Result<SubjectWriter> {
-        let folder = staging.content();
-        fs::create_dir_all(&folder).map_err(Error::io(&folder, "cannot create"))?;
-        document::write(&folder, &document::group(attributes::subject()))?;
-        let (store, executor) = (self.path.clone(), self.executor.clone());
-        Ok(SubjectWriter {
-            store,
-            name: name.to_owned(),
-            staging,
-            executor,
-            grid: None,
-            volumes: Vec::new(),
-        })
+        let staged = StagedSubject::create(&self.path, name, staging)?;
+        let executor = self.executor.clone();
+        Ok(SubjectWriter { staged, executor, grid: None, volumes: Vec::new() })
     }
 
     /// Begins one volume of a subject that may exist already; if it does not, it is published with
     /// the volume.
     ///
     /// # Errors
-    /// [`Error::Exists`] if the subject has that volume; [`Error::ResumeMismatch`] if resumable work
-    /// was begun with other arguments, [`Error::Busy`] if another writer holds it; as
+    /// [`Error::Exists`] if the subject has that volume; [`Error::ResumeMismatch`] if resumable
+    /// work was begun with other arguments, [`Error::Busy`] if another writer holds it; as
     /// [`SubjectWriter::volume`]; [`Error::Io`].
     pub fn add_volume(
         &self,
@@ -184,7 +174,7 @@ impl StoreWriter {
             }
         }
         let folder = writer.admit(&spec)?;
-        ChunkedVolumeWriter::create(folder, spec, journal.as_deref(), writer, target)
+        ChunkedVolumeWriter::create(folder, spec, journal.as_deref(), writer.staged, target)
     }
 }
 
@@ -192,8 +182,8 @@ impl SubjectWriter {
     /// Begins a volume, which lies on the grid of the subject's other volumes.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`], [`Error::Unsupported`] for names and layouts that are not allowed,
-    /// [`Error::Data`] for another grid, [`Error::Io`].
+    /// [`Error::InvalidArgument`], [`Error::Unsupported`] for names and layouts that are not
+    /// allowed, [`Error::Data`] for another grid, [`Error::Io`].
     pub fn volume(&mut self, spec: VolumeSpec) -> Result<VolumeWriter> {
         let folder = self.admit(&spec)?;
         VolumeWriter::create(folder, spec, self.executor.clone())
@@ -203,7 +193,8 @@ impl SubjectWriter {
     fn admit(&mut self, spec: &VolumeSpec) -> Result<PathBuf> {
         check_name("volume", &spec.name)?;
         if self.volumes.contains(&spec.name) {
-            let reason = format!("subject {:?} has two volumes {:?}", self.name, spec.name);
+            let reason =
+                format!("subject {:?} has two volumes {:?}", self.staged.name(), spec.name);
             return Err(Error::unsupported(reason, "rename one of them"));
         }
         let (size, affine) = (spec.layout.size, spec.affine);
@@ -212,24 +203,24 @@ impl SubjectWriter {
                 if *first_size != size || !first_affine.agrees_with(&affine, size) {
                     let message = format!(
                         "volume {:?} of {size:?} voxels, affine {:?}, lies on another grid than \
-                         {first:?} of {first_size:?}, affine {:?}: resample it, or make it a subject \
-                         of its own",
+                         {first:?} of {first_size:?}, affine {:?}: resample it, or make it a \
+                         subject of its own",
                         spec.name, affine.0, first_affine.0
                     );
-                    return Err(Error::data(self.store.join(&self.name), message));
+                    return Err(Error::data(self.staged.target(), message));
                 }
             }
             None => self.grid = Some((spec.name.clone(), size, affine)),
         }
         self.volumes.push(spec.name.clone());
-        Ok(self.staging.content().join(&spec.name))
+        Ok(self.staged.content().join(&spec.name))
     }
 
     /// Makes the subject visible, complete, with the `volumes` that were begun.
     ///
     /// # Errors
-    /// [`Error::Incomplete`] if a volume that was begun is not among `volumes`, [`Error::Exists`] as
-    /// `if_exists` says, [`Error::Io`].
+    /// [`Error::Incomplete`] if a volume that was begun is not among `volumes`, [`Error::Exists`]
+    /// as `if_exists` says, [`Error::Io`].
     pub fn publish(
         self,
         volumes: impl IntoIterator<Item = FinishedVolume>,
@@ -237,48 +228,10 @@ impl SubjectWriter {
     ) -> Result<()> {
         let finished: Vec<String> = volumes.into_iter().map(|volume| volume.name).collect();
         if let Some(name) = self.volumes.iter().find(|name| !finished.contains(name)) {
-            let what = format!("subject {:?}", self.name);
+            let what = format!("subject {:?}", self.staged.name());
             let missing = format!("volume {name:?} was begun and not finished");
             return Err(Error::Incomplete { what, missing });
         }
-        self.publish_staged(if_exists)
-    }
-
-    /// Makes the content of the staging folder visible.
-    fn publish_staged(mut self, if_exists: IfExists) -> Result<()> {
-        let store_json = self.store.join(ZARR_JSON);
-        if !store_json.exists() {
-            let staged = self.staging.path().join(ZARR_JSON);
-            document::write(self.staging.path(), &document::group(attributes::dataset()))?;
-            fs::rename(&staged, &store_json).map_err(Error::io(&store_json, "cannot publish"))?;
-        }
-        let (content, target) = (self.staging.content(), self.store.join(&self.name));
-        staging::sync_tree(&content)?;
-        match if_exists {
-            IfExists::Error | IfExists::Skip => staging::publish_new(&content, &target)?,
-            IfExists::Replace => staging::publish_over(&content, &target)?,
-        }
-        // Not earlier: work that could not be published can be resumed.
-        self.staging.release();
-        Ok(())
-    }
-
-    /// A folder on the store's disk that is removed with the work.
-    pub(super) fn staging_path(&self) -> &Path {
-        self.staging.path()
-    }
-
-    /// Publishes the one volume of this subject at `target`, into a subject that may exist.
-    pub(super) fn publish_volume(mut self, name: &str, target: &Path) -> Result<(PathBuf, String)> {
-        let (store, subject) = (self.store.clone(), self.name.clone());
-        if target.parent().is_some_and(|subject| subject.join(ZARR_JSON).exists()) {
-            let content = self.staging.content().join(name);
-            staging::sync_tree(&content)?;
-            staging::publish_new(&content, target)?;
-            self.staging.release();
-        } else {
-            self.publish_staged(IfExists::Error)?;
-        }
-        Ok((store, subject))
+        self.staged.publish(if_exists)
     }
 }

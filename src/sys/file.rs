@@ -5,7 +5,8 @@
 //! at once, before the first of them is needed.
 //!
 //! # Invariants
-//! - A published file is never written or truncated again (§9), so its length is read once and a map stays valid.
+//! - A published file is never written or truncated again (§9), so its length is read once and a
+//!   map stays valid.
 //! - No byte outside that length is ever handed out.
 //!
 //! Not here: what the bytes mean.

@@ -1,5 +1,5 @@
-//! Values that a forked child creates anew, because the inherited ones may be locked by threads that
-//! the child does not have.
+//! Values that a forked child creates anew, because the inherited ones may be locked by threads
+//! that the child does not have.
 //!
 //! # Invariants
 //! - A process reads of an inherited value only that it is inherited. It never drops it either:

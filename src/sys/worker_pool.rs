@@ -106,7 +106,8 @@ impl JobQueue {
         let mut jobs = self.jobs();
         let id = self.pushed.load(Ordering::Relaxed);
         jobs.push(SharedJob { id, task, wanted: workers, active: 0, panic: None });
-        // The lock makes ids unique. The job is pushed first: a worker that sees the count finds it.
+        // The lock makes ids unique. The job is pushed first: a worker that sees the count finds
+        // it.
         self.pushed.store(id.wrapping_add(1), Ordering::Release);
         JobGuard { queue: self, id }
     }

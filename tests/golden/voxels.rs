@@ -1,4 +1,5 @@
-//! The volumes of `format-spec/golden/v1`, voxel by voxel: its README in Rust, for the generator and the tests.
+//! The volumes of `format-spec/golden/v1`, voxel by voxel: its README in Rust, for the generator
+//! and the tests.
 #![allow(dead_code)] // The generator and each test use their part of it.
 
 use voxquarry::format::array::{ArrayLayout, BloscParameters, ChunkCodec, Compressor, Shuffle};

@@ -1,5 +1,5 @@
-//! Writes the golden stores of the current format version: `cargo run --example golden -- PATH`, and
-//! the one with weight sums: `cargo run --example golden -- PATH sums`.
+//! Writes the golden stores of the current format version: `cargo run --example golden -- PATH`,
+//! and the one with weight sums: `cargo run --example golden -- PATH sums`.
 //!
 //! Run it once for each, add the result to `format-spec/golden`, and never edit it.
 

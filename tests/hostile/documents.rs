@@ -69,7 +69,8 @@ fn documents_cut_short_or_replaced_are_refused() {
     }
 }
 
-/// Zeros for a shard that metadata lead astray from are what §5 asks for; `verify` counts the files.
+/// Zeros for a shard that metadata lead astray from are what §5 asks for; `verify` counts the
+/// files.
 #[test]
 fn a_shard_that_is_looked_for_elsewhere_is_noticed_by_verify() {
     let victim = Victim::new("grid", "labels-i32");
@@ -145,7 +146,7 @@ fn names_lead_nowhere_else() {
     ] {
         assert!(matches!(dataset.subject(name), Err(Error::NotFound { .. })), "{name:?}");
         assert!(matches!(subject.volume(name), Err(Error::NotFound { .. })), "{name:?}");
-        assert!(matches!(writer.subject(name), Err(Error::Usage(_))), "{name:?}");
+        assert!(matches!(writer.subject(name), Err(Error::InvalidArgument { .. })), "{name:?}");
     }
     // Folders that no writer made are not subjects, whatever they hold.
     for name in [".hidden", "__x", "a\\b", "a\nb"] {

@@ -120,7 +120,8 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Writes a new file in the place of one that may still be mapped: published files are never truncated.
+/// Writes a new file in the place of one that may still be mapped: published files are never
+/// truncated.
 pub fn replace(path: &Path, bytes: &[u8]) {
     let staged = path.with_extension("staged");
     fs::write(&staged, bytes).unwrap();

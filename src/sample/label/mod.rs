@@ -26,7 +26,7 @@ use self::label_draw::{ClassChoice, LabelDraw};
 use super::border::{Border, Centres};
 use super::draw::{Draw, locations_method, probability_map_method};
 use super::volumes::label_map;
-use crate::geometry::check_patch_size;
+use crate::format::grid::check_patch_size;
 use crate::{Dataset, Error, Region, Result, Size3, Subject};
 
 /// Draws patches whose centres have certain labels.

@@ -39,7 +39,10 @@ pub(super) fn write<T: Pod>(
             "node_type": "array",
             "shape": [values.len()],
             "data_type": dtype,
-            "chunk_grid": { "name": "regular", "configuration": { "chunk_shape": [SUMMARY_CHUNK] } },
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": { "chunk_shape": [SUMMARY_CHUNK] },
+            },
             "chunk_key_encoding": { "name": "default", "configuration": { "separator": "/" } },
             "fill_value": 0,
             "codecs": [
@@ -69,8 +72,8 @@ pub(super) fn write<T: Pod>(
     Ok(())
 }
 
-/// Reads the array in `folder` that `document` describes; it has `expected` elements. `what` names it
-/// in messages.
+/// Reads the array in `folder` that `document` describes; it has `expected` elements. `what` names
+/// it in messages.
 pub(super) fn read<T: Pod>(
     folder: &Path,
     document: &Document,

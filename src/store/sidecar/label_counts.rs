@@ -1,7 +1,8 @@
 //! The label counts beside a label map: §8 of the specification.
 //!
 //! # Invariants
-//! - Offsets ascend from 0 to the number of entries; labels ascend within a chunk; no count is zero.
+//! - Offsets ascend from 0 to the number of entries; labels ascend within a chunk; no count is
+//!   zero.
 
 use std::fs;
 use std::path::Path;
