@@ -2,8 +2,8 @@
 //!
 //! Usage: `zarrs-reader ARRAY THREADS`, then commands on standard input; numbers are little-endian
 //! and have eight bytes.
-//! - `t`, a count n, a patch's three extents, n triples of starts: reads all patches and answers with
-//!   the nanoseconds.
+//! - `t`, a count n, a patch's three extents, n triples of starts: reads all patches and answers
+//!   with the nanoseconds.
 //! - `g`, likewise with n = 1: answers with the patch's bytes.
 
 use std::error::Error;
