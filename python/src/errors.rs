@@ -109,11 +109,11 @@ fn worded(error: &Error) -> String {
              choose a smaller patch, or let it leave the volume (border=\"pad\" of a random \
              sampler, padding=\"reflect\" of a grid)"
         ),
-        Error::NothingToSample { place, wanted, patch_size, border: border @ "exclude" } => {
+        Error::NothingToSample { place, wanted, patch_size, border: "exclude" } => {
             format!(
-                "{place}: no voxel {wanted} can be the centre of a patch of {patch_size:?} voxels with \
-             border={border:?}: pad the volume, choose a smaller patch, or border=\"clamp\" or \
-             border=\"pad\""
+                "{place}: no voxel {wanted} can be the centre of a patch of {patch_size:?} voxels \
+                 with border=\"exclude\": pad the volume, choose a smaller patch, or \
+                 border=\"clamp\" or border=\"pad\""
             )
         }
         Error::ConstraintsUnmet { subject, n, attempts } => format!(

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyType};
 use voxquarry::{
     Batch, BatchPoll, Batches, Error, Eviction, Padding, PatchLocation, QueueOptions, QueueState,
-    QueueVolume, Sampler, ShuffleMode,
+    Sampler, ShuffleMode,
 };
 
 use crate::arguments::{bytes, named, natural, padding};
@@ -144,17 +144,11 @@ impl Queue {
             threads, scaled
         };
         let paddings = paddings(&volumes, padding, patches.padding())?;
-        let scales = if scaled {
-            let all = || subject_names(store, subjects.as_deref());
-            py.detach(|| BatchScales::open(store, &all(), &volumes, &paddings))
-        } else {
-            BatchScales::default()
-        };
-        let padded = volumes.iter().zip(paddings).enumerate().map(|(i, (name, padding))| {
-            QueueVolume::new(name).padding(scales.stored_padding(i, padding))
-        });
+        let subject_names = || subject_names(store, subjects.as_deref());
+        let open = || BatchScales::open(store, &subject_names(), &volumes, &paddings);
+        let scales = if scaled { py.detach(open) } else { BatchScales::default() };
         let options = QueueOptions::default()
-            .volumes(padded)
+            .volumes(scales.padded(&volumes, &paddings))
             .patches_per_subject(patches_per_subject)
             .batch_size(batch_size)
             .eviction(named(&EVICTIONS, "eviction", eviction)?)

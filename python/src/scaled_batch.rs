@@ -10,7 +10,7 @@ use std::thread::{self, available_parallelism};
 
 use numpy::{Element, PyArrayMethods};
 use pyo3::prelude::*;
-use voxquarry::{Batch, Dataset, Dtype, Padding, Size3, with_voxel};
+use voxquarry::{Batch, Dataset, Dtype, Padding, QueueVolume, Size3, with_voxel};
 
 use crate::errors::invalid;
 use crate::real::{Real, fill_outside, scale};
@@ -65,12 +65,16 @@ impl BatchScales {
         Self(paddings.iter().enumerate().map(scale_of).collect())
     }
 
-    /// How the queue pads a volume: constants are written into the real values afterwards.
-    pub(crate) fn stored_padding(&self, volume: usize, padding: Padding) -> Padding {
-        match (self.of(volume), padding) {
-            (Some(_), Padding::Constant(_)) => Padding::Constant(0.0),
-            _ => padding,
-        }
+    /// The volumes as the queue pads them: constants are written into the real values afterwards.
+    pub(crate) fn padded(&self, volumes: &[String], paddings: &[Padding]) -> Vec<QueueVolume> {
+        let volume = |(i, (name, &padding)): (usize, (&String, &Padding))| {
+            let padding = match (self.of(i), padding) {
+                (Some(_), Padding::Constant(_)) => Padding::Constant(0.0),
+                _ => padding,
+            };
+            QueueVolume::new(name).padding(padding)
+        };
+        volumes.iter().zip(paddings).enumerate().map(volume).collect()
     }
 
     /// The real values of a batch's volume in an array of their own; `None` where they are the
