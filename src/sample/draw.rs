@@ -16,7 +16,7 @@ use crate::{Region, Result, Size3, Subject};
 
 /// A random sampler bound to one subject: it has opened every volume and made every table that its
 /// draws need.
-pub(super) trait Draw: Send + Sync {
+pub(super) trait Draw: Sync {
     /// Voxels of a patch, `(z, y, x)`.
     fn patch_size(&self) -> Size3;
 
