@@ -86,7 +86,7 @@ impl ConstrainedSampler {
         self.base.clone_ref(py)
     }
 
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyType>, Arguments) {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyType>, ConstrainedArguments) {
         let sampler = &slf.get().sampler;
         let arguments = (
             slf.get().sampler(slf.py()),
@@ -120,7 +120,7 @@ impl ConstrainedSampler {
     }
 }
 
-type Arguments =
+type ConstrainedArguments =
     (Py<PyAny>, Option<f64>, Option<String>, Option<String>, Option<f64>, u32, &'static str);
 
 const ON_FAILURE: [(&str, OnFailure); 2] = [("error", OnFailure::Error), ("best", OnFailure::Best)];

@@ -134,7 +134,9 @@ impl LabelSampler {
         }
     }
 
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyType>, Arguments<'py>)> {
+    fn __reduce__<'py>(
+        slf: &Bound<'py, Self>,
+    ) -> PyResult<(Bound<'py, PyType>, LabelArguments<'py>)> {
         let (this, base) = (slf.get(), slf.as_super().get());
         let arguments = (
             base.patch_size(),
@@ -171,7 +173,7 @@ impl LabelSampler {
     }
 }
 
-type Arguments<'py> = (
+type LabelArguments<'py> = (
     Triple,
     Option<String>,
     Option<Bound<'py, PyDict>>,
