@@ -42,7 +42,7 @@ pub(crate) fn ingest(
         codec: codec.parse().map_err(raise)?,
         memory_bytes: bytes(memory_bytes, "memory_bytes")?,
         threads,
-        existing: self::existing(existing)?,
+        if_exists: self::existing(existing)?,
     };
     let listener = Listener::new(progress);
     let result = py.detach(|| voxquarry_ingest::ingest(&manifest, &out, &options, &listener));

@@ -1,12 +1,16 @@
-//! The `voxquarry` command: arguments in, progress and exit codes out; the work is done by the libraries.
+//! The `voxquarry` command: parses arguments, shows progress, and reports errors; the libraries do
+//! the work.
 //!
-//! Exit codes: 0; 2 the caller's fault; 3 the data's; 4 the environment's. Errors go to standard error as `error: …`.
+//! The exit code is 0, or the fault of an error: 2 the caller, 3 the data, 4 the environment.
+//! Errors go to standard error as `error: …`, followed by `help: …` where an option of the command
+//! is the remedy.
 
 mod args;
 mod commands;
 mod output;
 mod picture;
 mod progress;
+mod remedy;
 mod sampler;
 
 use std::process::ExitCode;
@@ -14,25 +18,28 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Cli, Command};
-use output::print_error;
+use output::{print_error, print_help};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = match cli.command {
-        Command::Ingest(args) => commands::ingest::run(&args),
-        Command::Info(args) => commands::info::run(&args),
-        Command::Verify(args) => commands::verify::run(&args),
-        Command::Export(args) => commands::export::run(&args),
-        Command::Preview(args) => commands::preview::run(&args),
-        Command::Sample(args) => commands::sample::run(&args),
-        Command::Bench(args) => commands::bench::run(&args),
-        Command::PlanLayout(args) => commands::plan_layout::run(&args),
-        Command::Demo(args) => commands::demo::run(&args),
+    let result = match &cli.command {
+        Command::Ingest(args) => commands::ingest::run(args),
+        Command::Info(args) => commands::info::run(args),
+        Command::Verify(args) => commands::verify::run(args),
+        Command::Export(args) => commands::export::run(args),
+        Command::Preview(args) => commands::preview::run(args),
+        Command::Sample(args) => commands::sample::run(args),
+        Command::Bench(args) => commands::bench::run(args),
+        Command::PlanLayout(args) => commands::plan_layout::run(args),
+        Command::Demo(args) => commands::demo::run(args),
     };
     match result {
         Ok(code) => code,
         Err(error) => {
             print_error(&error);
+            if let Some(help) = remedy::help(&error, &cli.command) {
+                print_help(&help);
+            }
             ExitCode::from(error.fault().exit_code())
         }
     }

@@ -1,10 +1,11 @@
-//! What is printed, and how sizes are written.
+//! Prints lines, JSON and errors, and formats sizes.
 
 use std::io::{self, Write};
 
 use voxquarry::Error;
 
-/// Prints a line on standard output; a reader that has gone away ends the process quietly, a full disk does not.
+/// Prints a line to standard output. A closed pipe ends the process silently, every other failure
+/// is an error.
 pub(crate) fn line(text: &str) {
     let mut out = io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
@@ -23,12 +24,17 @@ pub(crate) fn json(document: &serde_json::Value) {
     line(&serde_json::to_string_pretty(document).expect("a JSON tree serialises"));
 }
 
-/// Prints an error with its place and remedy.
+/// Prints an error to standard error.
 pub(crate) fn print_error(error: &Error) {
     let _ = writeln!(io::stderr().lock(), "error: {error}");
 }
 
-/// A size in the largest unit that keeps it above one.
+/// Prints the remedy of an error to standard error.
+pub(crate) fn print_help(help: &str) {
+    let _ = writeln!(io::stderr().lock(), "help: {help}");
+}
+
+/// Formats a size in the largest unit in which it is at least 1.
 pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut value, mut unit) = (n as f64, 0);
@@ -39,12 +45,12 @@ pub(crate) fn bytes(n: u64) -> String {
     if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
-/// `181 × 217 × 181`.
+/// Formats extents: `181 × 217 × 181`.
 pub(crate) fn extents(shape: &[usize]) -> String {
     shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × ")
 }
 
-/// A rate in decimal megabytes, as disks and memories are sold.
+/// Formats a rate in decimal megabytes, as vendors of disks and memory do.
 pub(crate) fn megabytes_per_second(bytes_per_second: f64) -> String {
     format!("{:.0} MB/s", bytes_per_second / 1e6)
 }

@@ -1,4 +1,5 @@
-//! Progress of long work: a bar with rate and time left on a terminal, plain lines in a log.
+//! Shows the progress of long work: a bar with rate and time left on a terminal, plain lines in a
+//! log.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::sync::Mutex;
@@ -13,7 +14,7 @@ use crate::output::bytes;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Makes the first Ctrl-C ask for an orderly stop, the second end the process.
+/// Makes the first Ctrl-C request an orderly stop, and the second end the process.
 pub(crate) fn catch_interrupts() -> Result<()> {
     let asked = || {
         if INTERRUPTED.swap(true, Ordering::SeqCst) {
@@ -21,29 +22,29 @@ pub(crate) fn catch_interrupts() -> Result<()> {
         }
     };
     ctrlc::set_handler(asked)
-        .map_err(|e| Error::io("signals", "cannot be caught")(std::io::Error::other(e)))
+        .map_err(|e| Error::io("signals", "cannot install a handler")(std::io::Error::other(e)))
 }
 
-/// Stops work that was asked to.
+/// Returns an error once Ctrl-C was pressed.
 pub(crate) fn check_interrupt() -> Result<()> {
     if INTERRUPTED.load(Ordering::SeqCst) { Err(Error::Interrupted) } else { Ok(()) }
 }
 
-/// How progress is shown.
+/// Whether progress is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Show {
     Nothing,
     Progress,
 }
 
-/// What is counted.
+/// The unit of progress.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
     Bytes,
     Shards,
 }
 
-/// Work with a known end.
+/// Progress towards a known total.
 pub(crate) struct Progress {
     show: Show,
     unit: Unit,
@@ -61,7 +62,7 @@ struct ProgressState {
     subjects: (usize, usize),
 }
 
-/// Lines in a log are at least so far apart.
+/// Minimum time between two lines in a log.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 impl Progress {
@@ -79,7 +80,7 @@ impl Progress {
         Self { show, unit, terminal: stderr().is_terminal(), state: Mutex::new(state) }
     }
 
-    /// So much is to do.
+    /// Sets the total, and starts the bar.
     pub(crate) fn begin(&self, total: u64) {
         self.with(|state| {
             state.total = total;
@@ -97,7 +98,7 @@ impl Progress {
         });
     }
 
-    /// The work is now at `label`; `doing` says in a log what is done there.
+    /// Shows what is being worked on; a log has the line `doing label`.
     pub(crate) fn at(&self, doing: &str, label: &str) {
         self.with(|state| {
             if state.label != label {
@@ -110,7 +111,7 @@ impl Progress {
         });
     }
 
-    /// So much more is done.
+    /// Adds to what is done.
     pub(crate) fn advance(&self, n: u64) {
         self.with(|state| {
             state.done += n;
@@ -138,7 +139,7 @@ impl Progress {
         });
     }
 
-    /// A line that stays.
+    /// Prints a line that stays above the bar.
     fn note(&self, text: &str) {
         self.with(|state| {
             if self.terminal {
@@ -151,14 +152,14 @@ impl Progress {
         });
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn end(&self) {
         self.with(|state| state.bar.finish_and_clear());
     }
 
     fn with(&self, change: impl FnOnce(&mut ProgressState)) {
         if self.show == Show::Progress {
-            change(&mut self.state.lock().expect("no panic while it is held"));
+            change(&mut self.state.lock().expect("no panic while the lock is held"));
         }
     }
 }
@@ -168,7 +169,7 @@ impl Observer for Progress {
         match event {
             Event::Begin { subjects, skipped, bytes } => {
                 if skipped > 0 {
-                    self.note(&format!("{skipped} subjects are there already"));
+                    self.note(&format!("{skipped} subjects exist already"));
                 }
                 self.with(|state| state.subjects.1 = subjects);
                 self.begin(bytes);

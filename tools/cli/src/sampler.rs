@@ -1,4 +1,4 @@
-//! The random sampler that arguments describe; `sample` and `preview` take the same ones.
+//! Builds a random sampler from the arguments that `sample` and `preview` share.
 
 use clap::{Args, ValueEnum};
 use voxquarry::{
@@ -6,7 +6,7 @@ use voxquarry::{
     UniformSampler, WeightedSampler,
 };
 
-/// What decides where patches lie.
+/// How patches are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SamplerKind {
     Uniform,
@@ -17,34 +17,39 @@ pub(crate) enum SamplerKind {
 
 #[derive(Args, Debug)]
 pub(crate) struct SamplerArgs {
-    /// What decides where patches lie.
+    /// How patches are chosen.
     #[arg(long, value_enum, default_value_t = SamplerKind::Uniform)]
     pub(crate) sampler: SamplerKind,
-    /// What becomes of patches that would leave the volume: exclude, clamp or pad.
+    /// What to do with patches that would leave the volume: exclude, clamp or pad.
     #[arg(long, default_value = "exclude", value_parser = parse_border)]
     border: Border,
-    /// Label map of the label sampler and of --min-foreground; default: the subject's first.
+    /// Label map for the label sampler and --min-foreground; default: the first one of the subject.
     #[arg(long, value_name = "VOLUME")]
     labels: Option<String>,
-    /// How often each label is drawn, as 1=2,2=1; default: any label above 0.
+    /// Relative frequency of each label, as in 1=2,2=1; default: any label above 0.
     #[arg(long, value_name = "LABEL=PART,…", value_parser = parse_class, value_delimiter = ',')]
     probabilities: Vec<(i64, f64)>,
-    /// Parts of foreground and background.
-    #[arg(long, value_name = "POS,NEG", value_parser = parse_pair, conflicts_with = "probabilities")]
+    /// Relative frequencies of foreground and background.
+    #[arg(
+        long,
+        value_name = "POS,NEG",
+        value_parser = parse_pair,
+        conflicts_with = "probabilities"
+    )]
     pos_neg: Option<(f64, f64)>,
-    /// Part of the samples about a label, the others anywhere.
+    /// Fraction of the samples centred on a label; the others lie anywhere.
     #[arg(long, value_name = "PART", conflicts_with_all = ["probabilities", "pos_neg"])]
     foreground_fraction: Option<f64>,
-    /// Volume of the weighted sampler.
+    /// Volume of weights for the weighted sampler.
     #[arg(long, value_name = "VOLUME", required_if_eq("sampler", "weighted"))]
     weights: Option<String>,
-    /// At least this part of a patch is above 0 in the label map.
+    /// Smallest fraction of a patch that is above 0 in the label map.
     #[arg(long, value_name = "PART")]
     min_foreground: Option<f64>,
-    /// Mask that a patch lies in, whole.
+    /// Mask that must contain the whole patch.
     #[arg(long, value_name = "VOLUME")]
     inside: Option<String>,
-    /// Voxels between the starts of a subject's patches.
+    /// Smallest distance between the starts of a subject's patches, in voxels.
     #[arg(long, value_name = "VOXELS")]
     pub(crate) min_distance: Option<f64>,
     /// Seed of the random samplers.
@@ -56,15 +61,15 @@ pub(crate) struct SamplerArgs {
 }
 
 impl SamplerArgs {
-    /// Which of the random streams.
+    /// The seed and epoch of the random numbers.
     pub(crate) fn epoch(&self) -> Epoch {
         Epoch { seed: self.seed, epoch: self.epoch }
     }
 
-    /// The sampler of patches of that size; `None` for a grid.
+    /// The sampler for patches of `size`; `None` for a grid.
     ///
     /// # Errors
-    /// [`Error::Usage`] for numbers that cannot be.
+    /// [`Error::InvalidArgument`] for numbers out of range.
     pub(crate) fn random(&self, size: Size3) -> Result<Option<RandomSampler>> {
         let base: RandomSampler = match self.sampler {
             SamplerKind::Uniform => UniformSampler::new(size)?.border(self.border).into(),
@@ -73,7 +78,12 @@ impl SamplerArgs {
                 sampler.border(self.border).balance(self.balance())?.into()
             }
             SamplerKind::Weighted => {
-                let missing = || Error::usage("the weighted sampler needs --weights VOLUME");
+                let missing = || {
+                    Error::unsupported(
+                        "the weighted sampler has no weights",
+                        "add --weights VOLUME",
+                    )
+                };
                 let weights = self.weights.as_deref().ok_or_else(missing)?;
                 WeightedSampler::new(size, weights)?.border(self.border).into()
             }
@@ -107,7 +117,7 @@ impl SamplerArgs {
         }
     }
 
-    /// The sampler's name for captions.
+    /// The sampler's name and seed, for captions.
     pub(crate) fn name(&self) -> String {
         let name = format!("{:?}", self.sampler).to_lowercase();
         format!("{name}, seed {}", self.seed)
@@ -123,12 +133,12 @@ fn parse_class(text: &str) -> Result<(i64, f64), String> {
     let parts = text
         .split_once('=')
         .and_then(|(label, part)| Some((label.trim().parse().ok()?, part.trim().parse().ok()?)));
-    parts.ok_or_else(|| "expected LABEL=PART, as 1=2,2=1".to_owned())
+    parts.ok_or_else(|| "expected LABEL=PART, as in 1=2,2=1".to_owned())
 }
 
 fn parse_pair(text: &str) -> Result<(f64, f64), String> {
     let parts = text
         .split_once(',')
         .and_then(|(pos, neg)| Some((pos.trim().parse().ok()?, neg.trim().parse().ok()?)));
-    parts.ok_or_else(|| "expected two numbers, as 1,1".to_owned())
+    parts.ok_or_else(|| "expected two numbers, as in 1,1".to_owned())
 }

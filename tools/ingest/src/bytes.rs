@@ -1,11 +1,11 @@
-//! Byte sizes as people write them.
+//! Parses sizes in bytes as people write them.
 
 use voxquarry::{Error, Result};
 
-/// Parses `4096`, `500MB` (10⁶), `1.5GiB` (2³⁰); units are not case-sensitive.
+/// Parses `4096`, `500MB` (10⁶), `1.5GiB` (2³⁰); units in upper or lower case.
 ///
 /// # Errors
-/// [`Error::Usage`] for anything else.
+/// [`Error::InvalidArgument`] for anything else.
 pub fn parse_bytes(text: &str) -> Result<u64> {
     const UNITS: [(&str, f64); 10] = [
         ("", 1.0),
@@ -26,9 +26,7 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
     let bytes = text[..digits].parse::<f64>().ok().zip(factor).map(|(n, f)| n * f);
     match bytes {
         Some(bytes) if bytes < 9.0e18 => Ok(bytes as u64),
-        _ => Err(Error::usage(format!(
-            "{text:?} is no size in bytes: expected a number and a unit, as 256MiB"
-        ))),
+        _ => Err(Error::invalid("size", format!("{text:?}"), "a number and a unit, as in 256MiB")),
     }
 }
 
@@ -37,7 +35,7 @@ mod tests {
     use super::parse_bytes;
 
     #[test]
-    fn sizes_as_people_write_them() {
+    fn sizes_have_decimal_and_binary_units() {
         for (text, bytes) in [
             ("4096", 4096),
             ("1GiB", 1 << 30),

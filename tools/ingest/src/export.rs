@@ -1,39 +1,44 @@
-//! A stored volume back to a file, slab by slab.
+//! Exports a stored volume to a file, slab by slab.
 
 use std::path::Path;
 
-use voxquarry::IfExists;
-use voxquarry::{Dtype, Padding, Result, Volume, f16};
+use voxquarry::{Dtype, IfExists, Padding, Result, Volume, f16};
 
 use crate::ingest::{Event, NoopObserver, Observer, check_interrupt};
 use crate::nifti::{ExportSpec, NiftiWriter};
 
-/// Voxels that are read at once; a single plane may have more.
+/// Upper bound of the bytes of a slab; a single plane may have more.
 const SLAB_BYTES: usize = 64 << 20;
 
 /// Writes `volume` to `out`; the format follows the extension (`.nii`, `.nii.gz`, `.hdr`/`.img`).
 ///
-/// A volume that came from a NIfTI file gets its own header back, byte for byte. Channels become the fourth axis, and float16,
-/// which NIfTI does not have, float32. What ends in `.gz` is one gzip member, which the threads of the volume's data set
-/// compress while the next voxels are read; its bytes do not depend on their number.
+/// A volume that came from a NIfTI file gets its own header back, byte for byte. Otherwise channels
+/// become the fourth axis. Float16, which NIfTI does not have, is written as float32. A `.gz` file
+/// is one gzip member, which the threads of the volume's dataset compress while the next voxels are
+/// read; its bytes do not depend on the number of threads.
 ///
-/// Memory is a slab of planes, as deep as a chunk and at most 64 MiB (or one plane), and 5 MiB a thread.
+/// Memory is one slab of planes, as deep as a chunk and at most 64 MiB (or one plane), plus 5 MiB
+/// for each thread.
 ///
 /// # Errors
-/// [`voxquarry::Error::Usage`] for an extension that cannot be written, [`voxquarry::Error::Exists`] unless `existing` is
-/// `Overwrite`, whatever reading returns, [`voxquarry::Error::Io`]: no file is left.
-pub fn export(volume: &Volume, out: &Path, existing: IfExists) -> Result<()> {
-    export_observed(volume, out, existing, &NoopObserver)
+/// No file is left after any of these:
+/// - [`voxquarry::Error::InvalidArgument`]: an extension that cannot be written.
+/// - [`voxquarry::Error::Exists`]: unless `if_exists` is `Replace`.
+/// - [`voxquarry::Error::Io`], and the errors of reading the volume.
+pub fn export(volume: &Volume, out: &Path, if_exists: IfExists) -> Result<()> {
+    export_observed(volume, out, if_exists, &NoopObserver)
 }
 
-/// As [`export`]; `observer` is told of every slab ([`Event::Encoded`]) and asked before each whether to stop.
+/// As [`export`], with an `observer` that hears of every slab ([`Event::Encoded`]) and can stop the
+/// work before each.
 ///
 /// # Errors
-/// As [`export`]; [`voxquarry::Error::Interrupted`] if the observer asked to stop: no file is left.
+/// As [`export`], and [`voxquarry::Error::Interrupted`] if the observer asked to stop; no file is
+/// left then.
 pub fn export_observed(
     volume: &Volume,
     out: &Path,
-    existing: IfExists,
+    if_exists: IfExists,
     observer: &dyn Observer,
 ) -> Result<()> {
     let (slope, intercept) = volume.slope_intercept();
@@ -47,7 +52,7 @@ pub fn export_observed(
         intercept,
         origin,
     };
-    let mut writer = NiftiWriter::create(out, &spec, existing, volume.threads())?;
+    let mut writer = NiftiWriter::create(out, &spec, if_exists, volume.threads())?;
     let (size, together) = (volume.size(), writer.interleaved());
     let plane_bytes = size[1] * size[2] * volume.dtype().size() * together;
     let depth = slab_depth(volume.layout().chunk[0], plane_bytes).min(size[0]);
@@ -76,7 +81,8 @@ pub fn export_observed(
     writer.finish()
 }
 
-/// Planes to read at once: a chunk's, or a whole fraction of them where those are too many bytes.
+/// The planes of a slab: as many as a chunk has, or a whole fraction of that where it exceeds the
+/// bound.
 fn slab_depth(chunk_depth: usize, plane_bytes: usize) -> usize {
     let fits = |depth: &usize| {
         chunk_depth.is_multiple_of(*depth) && depth.saturating_mul(plane_bytes) <= SLAB_BYTES
@@ -84,7 +90,7 @@ fn slab_depth(chunk_depth: usize, plane_bytes: usize) -> usize {
     (1..=chunk_depth).rev().find(fits).unwrap_or(1)
 }
 
-/// float16 to float32, which loses nothing.
+/// Converts float16 to float32, which is exact.
 fn widen(halves: &[u8], wide: &mut Vec<u8>) {
     wide.clear();
     let halves = halves.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes));
@@ -96,13 +102,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slab_is_as_deep_as_a_chunk_unless_that_is_too_much() {
+    fn a_slab_is_as_deep_as_a_chunk_or_a_fraction_of_it() {
         assert_eq!(slab_depth(32, 1 << 20), 32);
         assert_eq!(slab_depth(32, (2 << 20) + 1), 16);
         assert_eq!(slab_depth(24, 5 << 20), 12);
         assert_eq!(slab_depth(7, 20 << 20), 1);
         assert_eq!(slab_depth(1, 1), 1);
-        // Not even a plane fits.
+        // A single plane exceeds the bound.
         assert_eq!(slab_depth(32, 65 << 20), 1);
     }
 }

@@ -1,13 +1,16 @@
 //! Writes one gzip member on several threads.
 //!
-//! The stream is cut into blocks. Each is deflated for itself, with the 32 KiB before it as dictionary, and ends with a sync
-//! flush, that is on a whole byte: one after the other they are one deflate stream, as `pigz` makes it. Files of several
-//! members would be simpler, but some readers stop at the first.
+//! The stream is cut into blocks. Each block is deflated on its own, with the 32 KiB before it as
+//! dictionary, and ends with a sync flush, which aligns it to a byte. The concatenated blocks are
+//! one deflate stream, as `pigz` makes it. One member for each block would be simpler, but some
+//! readers stop after the first member.
 //!
 //! # Invariants
-//! - The bytes depend on the stream alone, not on threads nor on how it came in.
-//! - A thread has at most [`IN_FLIGHT`] blocks, raw and deflated; one more is being filled.
-//! - Threads end with the writer, whether it is finished or dropped.
+//! - The bytes depend on the stream alone: not on the number of threads, nor on the lengths of the
+//!   writes.
+//! - For each thread at most [`IN_FLIGHT`] blocks exist, raw and deflated; one more is being
+//!   filled.
+//! - The threads end when the writer is finished or dropped.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -17,29 +20,30 @@ use std::thread::{Builder, JoinHandle};
 
 use flate2::{Compress, Compression, Crc, FlushCompress};
 
-/// Raw bytes of a block: enough that dictionary and flush cost nothing, few enough that small files use all threads.
+/// Raw bytes of a block: so many that dictionary and flush cost next to nothing, so few that small
+/// files use all threads.
 const BLOCK_BYTES: usize = 1 << 20;
-/// As far as deflate looks back.
+/// The largest distance that deflate refers back.
 const DICTIONARY_BYTES: usize = 32 << 10;
-/// Blocks a thread: one that it deflates and one that waits.
+/// Blocks for each thread: one being deflated and one waiting.
 const IN_FLIGHT: usize = 2;
-/// Deflate, no name, no time, system unknown: the same volume gives the same file.
+/// Method deflate, no name, no time, unknown system: equal volumes give equal files.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 
-/// A gzip member that grows in `inner`.
+/// Writes one gzip member to `inner`.
 pub(crate) struct GzipWriter<W> {
     inner: W,
     filling: DeflateBlock,
-    /// Blocks that threads have, the oldest first.
+    /// The results of the blocks handed to the threads, oldest first.
     awaited: VecDeque<Receiver<io::Result<DeflateBlock>>>,
     idle: Vec<DeflateBlock>,
     crc: Crc,
     pool: DeflatePool,
 }
 
-/// A piece of the stream.
+/// A piece of the stream, before and after compression.
 struct DeflateBlock {
-    /// The dictionary, then what is to be deflated.
+    /// The dictionary, followed by the bytes to deflate.
     raw: Vec<u8>,
     dictionary_bytes: usize,
     deflated: Vec<u8>,
@@ -48,13 +52,14 @@ struct DeflateBlock {
 
 struct DeflateJob {
     block: DeflateBlock,
-    /// How its deflate stream ends.
+    /// How the deflate stream ends: with a sync flush, or for good.
     end: FlushCompress,
     done: SyncSender<io::Result<DeflateBlock>>,
 }
 
 impl<W: Write> GzipWriter<W> {
-    /// Begins a member, which up to `threads` threads will deflate; they are started as blocks come.
+    /// Begins a member that up to `threads` threads deflate; each is started when a block first
+    /// needs it.
     ///
     /// # Errors
     /// Those of `inner`.
@@ -64,15 +69,16 @@ impl<W: Write> GzipWriter<W> {
         Ok(Self { inner, filling, awaited, idle, crc: Crc::new(), pool: DeflatePool::new(threads) })
     }
 
-    /// Takes the next bytes of the stream.
+    /// Appends bytes to the stream.
     ///
     /// # Errors
-    /// Those of `inner`, perhaps for bytes of an earlier call; the member is of no use afterwards.
+    /// Those of `inner`, possibly for bytes of an earlier call. The member cannot be continued
+    /// after an error.
     pub(crate) fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let room = BLOCK_BYTES - (self.filling.raw.len() - self.filling.dictionary_bytes);
             if room == 0 {
-                // More is to come: this block is not the last.
+                // Submitted only when more bytes follow, so that the last block ends the stream.
                 self.submit(FlushCompress::Sync)?;
                 continue;
             }
@@ -83,7 +89,7 @@ impl<W: Write> GzipWriter<W> {
         Ok(())
     }
 
-    /// Ends the member.
+    /// Writes what remains and the trailer.
     ///
     /// # Errors
     /// As [`write_all`](Self::write_all).
@@ -97,7 +103,7 @@ impl<W: Write> GzipWriter<W> {
         Ok(self.inner)
     }
 
-    /// Hands the block to a thread, and begins the next with its end as dictionary.
+    /// Submits the block, and begins the next one with the end of this one as its dictionary.
     fn submit(&mut self, end: FlushCompress) -> io::Result<()> {
         if self.awaited.len() == self.pool.limit * IN_FLIGHT {
             self.collect()?;
@@ -106,7 +112,7 @@ impl<W: Write> GzipWriter<W> {
         next.begin_after(&self.filling);
         let block = std::mem::replace(&mut self.filling, next);
         let (done, result) = sync_channel(1);
-        self.pool.take(DeflateJob { block, end, done })?;
+        self.pool.submit(DeflateJob { block, end, done })?;
         self.awaited.push_back(result);
         Ok(())
     }
@@ -145,7 +151,8 @@ impl DeflateBlock {
         }
         self.deflated.clear();
         loop {
-            // A literal takes at most 9 bits, so once is enough; were it not, no room would be left.
+            // A literal takes at most 9 bits, so one turn suffices. The loop guards against a full
+            // buffer.
             self.deflated.reserve(own.len() + own.len() / 8 + 1024);
             let rest = &own[compress.total_in() as usize..];
             compress.compress_vec(rest, &mut self.deflated, end)?;
@@ -156,10 +163,10 @@ impl DeflateBlock {
     }
 }
 
-/// The threads.
+/// Threads that deflate blocks.
 struct DeflatePool {
     limit: usize,
-    /// Hung up to end them.
+    /// `None` once the threads are to end.
     jobs: Option<SyncSender<DeflateJob>>,
     waiting: Arc<Mutex<Receiver<DeflateJob>>>,
     threads: Vec<JoinHandle<()>>,
@@ -173,19 +180,19 @@ impl DeflatePool {
         Self { limit, jobs: Some(jobs), waiting, threads: Vec::new() }
     }
 
-    fn take(&mut self, job: DeflateJob) -> io::Result<()> {
+    fn submit(&mut self, job: DeflateJob) -> io::Result<()> {
         if self.threads.len() < self.limit {
             let waiting = self.waiting.clone();
             let named = Builder::new().name(format!("voxquarry-gzip-{}", self.threads.len()));
             match named.spawn(move || work(&waiting)) {
                 Ok(thread) => self.threads.push(thread),
                 Err(e) if self.threads.is_empty() => return Err(e),
-                // Those that the system granted do it, later.
+                // The system grants no more threads: the ones there are do all the work.
                 Err(_) => self.limit = self.threads.len(),
             }
         }
-        let jobs = self.jobs.as_ref().expect("hung up by drop alone");
-        jobs.send(job).map_err(|_| io::Error::other("no thread is left"))
+        let jobs = self.jobs.as_ref().expect("only drop closes the channel");
+        jobs.send(job).map_err(|_| io::Error::other("the compression threads have ended"))
     }
 }
 
@@ -199,14 +206,15 @@ impl Drop for DeflatePool {
 }
 
 fn work(waiting: &Mutex<Receiver<DeflateJob>>) {
-    // Level 6. Level 4 is a fifth faster, but label maps get a fifth larger; beyond 6, images gain less than a hundredth.
+    // Level 6. Level 4 is 20 % faster, but label maps grow by 20 %; above 6, images shrink by less
+    // than 1 %.
     let mut compress = Compress::new(Compression::default(), false);
     loop {
-        // Whoever has the lock waits for the next block, the others for the lock.
+        // One thread waits for the next block with the lock held, the others wait for the lock.
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(DeflateJob { mut block, end, done }) = next else { return };
         let deflated = block.deflate(&mut compress, end);
-        // Nobody waits for it any more if the writer was dropped.
+        // The receiver is gone if the writer was dropped.
         let _ = done.send(deflated.map(|()| block));
     }
 }
@@ -225,7 +233,7 @@ mod tests {
         writer.finish().unwrap()
     }
 
-    /// What the first member holds; nothing may follow it.
+    /// The content of a single member, with nothing after it.
     fn unzip(mut member: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         GzDecoder::new(&mut member).read_to_end(&mut bytes).unwrap();
@@ -233,7 +241,7 @@ mod tests {
         bytes
     }
 
-    /// Noise that a generator of that seed makes.
+    /// Pseudorandom bytes from a seed.
     fn noise(len: usize, mut state: u64) -> Vec<u8> {
         let mut next = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -242,14 +250,14 @@ mod tests {
         (0..len).map(|_| next()).collect()
     }
 
-    /// Steps as slow as an image's, with noise in every third byte.
+    /// Slowly rising bytes as an image has, with noise in every third one.
     fn smooth(len: usize) -> Vec<u8> {
         let noise = noise(len, 7);
         (0..len).map(|i| if i % 3 == 0 { noise[i] & 7 } else { (i >> 9) as u8 }).collect()
     }
 
     #[test]
-    fn any_number_of_threads_makes_the_same_member_of_the_same_stream() {
+    fn the_member_does_not_depend_on_threads_or_write_lengths() {
         let ends = [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 2 * BLOCK_BYTES];
         for len in ends.into_iter().chain([9 * BLOCK_BYTES + 12_345]) {
             let bytes = smooth(len);
@@ -262,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_shrink_hardly_grows() {
+    fn incompressible_bytes_hardly_grow() {
         let bytes = noise(3 * BLOCK_BYTES + 5, 1);
         let member = zip(&bytes, 2, bytes.len());
         assert!(unzip(&member) == bytes);
@@ -270,19 +278,20 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_told_what_came_before_it() {
+    fn a_block_refers_back_into_the_one_before() {
         let period = noise(30_000, 2);
         let bytes: Vec<u8> = period.iter().copied().cycle().take(4 * BLOCK_BYTES).collect();
         let member = zip(&bytes, 2, bytes.len());
         assert!(unzip(&member) == bytes);
-        // The period once, not once a block, and the 16,000 matches that repeat it.
+        // The period is stored once, not once for each block, plus the 16,000 matches that repeat
+        // it.
         assert!(member.len() < 3 * period.len(), "{} bytes", member.len());
     }
 
-    /// Has room for so many bytes.
-    struct Full(usize);
+    /// Accepts a limited number of bytes.
+    struct LimitedSink(usize);
 
-    impl Write for Full {
+    impl Write for LimitedSink {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let room = self.0.checked_sub(bytes.len());
             self.0 = room.ok_or(io::ErrorKind::StorageFull)?;
@@ -295,11 +304,11 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_ends_it_wherever_it_strikes() {
+    fn a_full_disk_is_an_error_at_every_position() {
         let bytes = noise(7 * BLOCK_BYTES, 3);
         let whole = zip(&bytes, 2, bytes.len()).len();
         let attempt = |room| {
-            let mut writer = GzipWriter::new(Full(room), 2)?;
+            let mut writer = GzipWriter::new(LimitedSink(room), 2)?;
             bytes.chunks(100_000).try_for_each(|piece| writer.write_all(piece))?;
             writer.finish().map(drop)
         };
@@ -311,11 +320,11 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_is_dropped_leaves_no_thread() {
+    fn dropping_a_writer_ends_its_threads() {
         let mut writer = GzipWriter::new(Vec::new(), 3).unwrap();
         writer.write_all(&noise(5 * BLOCK_BYTES, 4)).unwrap();
         let waiting = Arc::downgrade(&writer.pool.waiting);
-        assert_eq!(waiting.strong_count(), 4, "three threads and the writer");
+        assert_eq!(waiting.strong_count(), 4, "three threads and the writer hold it");
         drop(writer);
         assert_eq!(waiting.strong_count(), 0);
     }

@@ -1,58 +1,60 @@
-//! Source files to a store: plan, stream, publish.
+//! Ingests source files into a store: plans, streams voxels, publishes subjects.
 //!
 //! # Invariants
-//! - The plan reads every header; its memory is an upper bound of what the run uses.
-//! - A subject is published whole or not at all; what was published before an error stays.
+//! - The plan reads every header. Its memory is an upper bound of what the run uses.
+//! - A subject is published whole or not at all. Subjects published before an error stay.
 
+use std::path::Path;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use voxquarry::format::array::ArrayLayout;
 use voxquarry::format::attributes::SourceFile;
 use voxquarry::format::layout::{self, Codec, VolumeShape};
-use voxquarry::{Dataset, Error, OpenOptions, Result, Size3};
-use voxquarry::{FinishedVolume, IfExists, StoreWriter, SubjectWriter, VolumeSpec, VolumeWriter};
+use voxquarry::{
+    Dataset, Error, FinishedVolume, IfExists, OpenOptions, Result, Size3, StoreWriter,
+    SubjectWriter, VolumeSpec, VolumeWriter,
+};
 
 use crate::manifest::{Manifest, Source};
 use crate::nifti;
 use crate::source::{SourceVolume, VoxelStream};
 
-/// How to ingest.
+/// Options of an ingest.
 #[derive(Clone, Debug)]
 pub struct IngestOptions {
-    /// Patches that will be read; decides the layout.
+    /// Sizes of the patches that will be read, `(z, y, x)`; they decide the layout.
     pub patch_sizes: Vec<Size3>,
     /// Compression.
     pub codec: Codec,
-    /// Memory that a run may use.
+    /// Memory that the run may use.
     pub memory_bytes: u64,
-    /// Threads that encode; `None`: as many as cores.
+    /// Threads that encode; `None` means one for each core.
     pub threads: Option<usize>,
-    /// Subjects that are there already.
-    pub existing: IfExists,
+    /// What to do about subjects that exist already.
+    pub if_exists: IfExists,
 }
 
 impl Default for IngestOptions {
     fn default() -> Self {
-        let existing = IfExists::Error;
         Self {
             patch_sizes: vec![[96; 3]],
             codec: Codec::Fast,
             memory_bytes: 1 << 30,
             threads: None,
-            existing,
+            if_exists: IfExists::Error,
         }
     }
 }
 
-/// What happens during a run.
+/// Progress of a run, as told to an [`Observer`].
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
-    /// So much is to do, in bytes of voxels.
+    /// The plan is made, and encoding begins.
     Begin {
         /// Subjects that will be written.
         subjects: usize,
-        /// Subjects that are there already and stay.
+        /// Subjects that exist already and are skipped.
         skipped: usize,
         /// Bytes of voxels to encode.
         bytes: u64,
@@ -64,7 +66,7 @@ pub enum Event<'a> {
         /// Its name.
         volume: &'a str,
     },
-    /// So many more bytes of voxels are encoded, or exported.
+    /// That many more bytes of voxels were encoded or exported.
     Encoded(u64),
     /// A subject is published.
     Published {
@@ -73,15 +75,15 @@ pub enum Event<'a> {
     },
 }
 
-/// Who is told of events and may ask to stop.
+/// Receives the events of a run, and can stop it.
 pub trait Observer: Sync {
-    /// Something happened.
+    /// Receives an event.
     fn event(&self, event: Event<'_>);
-    /// Whether to stop; asked between layers, and before a subject is published.
+    /// Whether to stop; called between layers, and before a subject is published.
     fn interrupted(&self) -> bool;
 }
 
-/// An observer that listens to nothing.
+/// An observer that ignores every event and never stops.
 #[derive(Clone, Copy, Debug)]
 pub struct NoopObserver;
 
@@ -104,31 +106,31 @@ pub struct PlannedSubject {
 /// A volume of the plan.
 #[derive(Debug)]
 pub struct PlannedVolume {
-    /// Where it comes from.
+    /// The source file.
     pub source: Source,
-    /// What its header says.
+    /// The contents of its header.
     pub header: SourceVolume,
-    /// How it will be cut.
+    /// How it will be cut into chunks and shards.
     pub layout: ArrayLayout,
-    /// Upper bound of the memory it takes to write.
+    /// Upper bound of the memory that writing it takes.
     pub memory: layout::IngestMemory,
-    /// Whether sums of its chunks will stand beside it.
+    /// Whether the sums of its chunks will be stored beside it, for weighted sampling.
     pub is_weights: bool,
 }
 
-/// What a run did.
+/// The result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IngestReport {
     /// Subjects written.
     pub written: Vec<String>,
-    /// Subjects that were there already.
+    /// Subjects that existed already and were skipped.
     pub skipped: Vec<String>,
     /// Bytes of voxels read.
     pub voxel_bytes: u64,
 }
 
 impl PlannedVolume {
-    /// Bytes of its voxels.
+    /// Bytes of its voxels, before compression.
     pub fn voxel_bytes(&self) -> u64 {
         self.layout.shape().iter().map(|&n| n as u64).product::<u64>()
             * self.layout.dtype.size() as u64
@@ -151,20 +153,22 @@ pub(crate) fn shape_of(header: &SourceVolume) -> VolumeShape {
 /// Reads every header and chooses every layout.
 ///
 /// # Errors
-/// [`Error::Usage`], [`Error::Data`], [`Error::Io`] for the first source that cannot be ingested.
+/// For the first source that cannot be ingested: [`Error::InvalidArgument`],
+/// [`Error::MemoryBudget`], [`Error::Data`], [`Error::Io`].
 pub fn plan(manifest: &Manifest, options: &IngestOptions) -> Result<Vec<PlannedSubject>> {
     if options.patch_sizes.is_empty() || options.patch_sizes.iter().flatten().any(|&n| n == 0) {
-        return Err(Error::usage(format!(
-            "patch sizes {:?}: at least one, every axis at least 1",
-            options.patch_sizes
-        )));
+        return Err(Error::invalid(
+            "patch_sizes",
+            format!("{:?}", options.patch_sizes),
+            "at least one, with at least 1 voxel along each axis",
+        ));
     }
     let volume = |source: &Source| {
         let header = nifti::probe(&source.path)?;
         let shape = shape_of(&header);
         let layout =
             layout::choose(&shape, &options.patch_sizes, options.codec, options.memory_bytes)
-                .map_err(|e| Error::usage(format!("{}: {e}", source.path.display())))?;
+                .map_err(|e| in_file(&source.path, e))?;
         let memory = layout::ingest_memory(&shape, &layout, options.memory_bytes);
         let is_weights = manifest.is_weights(source);
         Ok(PlannedVolume { source: source.clone(), header, layout, memory, is_weights })
@@ -184,29 +188,44 @@ pub fn plan(manifest: &Manifest, options: &IngestOptions) -> Result<Vec<PlannedS
     manifest.subjects().iter().map(subject).collect()
 }
 
+/// Names the source file in an error about its memory.
+fn in_file(path: &Path, error: Error) -> Error {
+    match error {
+        Error::MemoryBudget { what, needed_bytes, allowed_bytes } => Error::MemoryBudget {
+            what: format!("{}: {what}", path.display()),
+            needed_bytes,
+            allowed_bytes,
+        },
+        other => other,
+    }
+}
+
 fn describe_grid_mismatch(first: &PlannedVolume, other: &PlannedVolume) -> String {
     let (a, b) = (&first.header, &other.header);
     let difference = if a.size == b.size {
-        format!("the affine {:?}, that one {:?}", b.affine.0, a.affine.0)
+        format!("its affine is {:?}, expected {:?}", b.affine.0, a.affine.0)
     } else {
-        format!("{:?} voxels (z, y, x), that one {:?}", b.size, a.size)
+        format!("it has {:?} voxels (z, y, x), expected {:?}", b.size, a.size)
     };
     let path = first.source.path.display();
     format!(
-        "lies on another grid than {path} of the same subject: it has {difference}; resample it, or give it a subject of its own"
+        "lies on another grid than {path} of the same subject: {difference}: \
+         resample it, or make it a subject of its own"
     )
 }
 
 /// Ingests what the manifest names into the store at `out`.
 ///
-/// A subject that is there already is refused, skipped or replaced as `options.existing` says. A run that was interrupted
-/// goes on when it is started again: where some subjects are missing, those that are there from the same files count as done.
+/// `options.if_exists` decides about a subject that exists already. An interrupted run continues
+/// when it is started again: while some subjects are missing, those that were ingested from the
+/// same files count as done.
 ///
 /// # Errors
-/// As [`plan`]; [`Error::Exists`], [`Error::NotAStore`]; [`Error::Interrupted`] if the observer asked to stop.
+/// As [`plan`], [`Error::Exists`], [`Error::NotAStore`], and [`Error::Interrupted`] if the observer
+/// asked to stop.
 pub fn ingest(
     manifest: &Manifest,
-    out: &std::path::Path,
+    out: &Path,
     options: &IngestOptions,
     observer: &dyn Observer,
 ) -> Result<IngestReport> {
@@ -217,7 +236,7 @@ pub fn ingest(
     let resumes = present.iter().any(|p| !p);
     let mut todo = Vec::new();
     for (subject, present) in planned.iter().zip(present) {
-        match options.existing {
+        match options.if_exists {
             _ if !present => todo.push(subject),
             IfExists::Replace => todo.push(subject),
             IfExists::Skip => report.skipped.push(subject.name.clone()),
@@ -225,11 +244,8 @@ pub fn ingest(
                 report.skipped.push(subject.name.clone());
             }
             IfExists::Error => {
-                let remedy = "replace it (--overwrite, overwrite=True) or leave it as it is \
-                              (--skip-existing, skip_existing=True)"
-                    .to_owned();
-                let path = out.join(&subject.name);
-                return Err(Error::Exists { path, remedy });
+                let remedy = "replace it, or skip it".to_owned();
+                return Err(Error::Exists { path: out.join(&subject.name), remedy });
             }
         }
     }
@@ -243,16 +259,17 @@ pub fn ingest(
             finished.push(ingest_volume(&mut writer, volume, options, observer)?);
             report.voxel_bytes += volume.voxel_bytes();
         }
-        // An observer that stopped at the last layer has not seen a subject appear.
+        // An observer that asked to stop at the last layer must not see the subject appear.
         check_interrupt(observer)?;
-        writer.publish(finished, options.existing)?;
+        writer.publish(finished, options.if_exists)?;
         observer.event(Event::Published { subject: &subject.name });
         report.written.push(subject.name.clone());
     }
     Ok(report)
 }
 
-/// Whether a published subject was made of the same files: same volumes, kinds, file names and lengths.
+/// Whether a published subject came from the planned files: same volumes, kinds, file names and
+/// lengths.
 fn is_from_same_files(store: &StoreWriter, planned: &PlannedSubject) -> bool {
     let same = || -> Result<bool> {
         let subject =
@@ -286,7 +303,10 @@ fn ingest_volume(
     if shape_of(&header).plane_bytes() != planned.shape().plane_bytes()
         || header.size != planned.header.size
     {
-        return Err(Error::data(&planned.source.path, "changed while it was being ingested"));
+        return Err(Error::data(
+            &planned.source.path,
+            "the file changed while it was being ingested: run the ingest again",
+        ));
     }
     let mut spec =
         VolumeSpec::new(&planned.source.volume, planned.source.kind, planned.layout.clone())
@@ -300,7 +320,7 @@ fn ingest_volume(
     }
     let mut writer = subject.volume(spec)?;
     let located = |e: Error| match e {
-        // The writer knows no source file; what it says of voxels is about this one.
+        // The writer does not know the source file, whose voxels it complains about.
         Error::Data { message, .. } => Error::data(&planned.source.path, message),
         other => other,
     };
@@ -319,7 +339,7 @@ pub(crate) fn check_interrupt(observer: &dyn Observer) -> Result<()> {
     if observer.interrupted() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
-/// Reads and encodes in turn, with one layer in memory.
+/// Alternates between reading and encoding, with one layer in memory.
 fn copy(
     stream: &mut dyn VoxelStream,
     writer: &mut VolumeWriter,
@@ -338,7 +358,7 @@ fn copy(
     Ok(())
 }
 
-/// Reads the next layer on a thread of its own while this one is encoded.
+/// Reads the next layer on a second thread while the current one is encoded.
 fn copy_overlapped(
     stream: &mut dyn VoxelStream,
     writer: &mut VolumeWriter,
@@ -351,7 +371,7 @@ fn copy_overlapped(
         .map(|i| layout.chunk[0].min(layout.size[0] - i * layout.chunk[0]));
     let outer = layout.channel_count() / planned.header.interleaved;
     let schedule = (0..outer).flat_map(|_| depths.clone());
-    // Two buffers in all: one is filled, the other encoded.
+    // Two buffers in all: one is being filled, the other encoded.
     let (full, filled) = sync_channel::<Result<(usize, Vec<u8>)>>(1);
     let (give_back, empty) = sync_channel::<Vec<u8>>(2);
     thread::scope(|scope| {
@@ -362,13 +382,13 @@ fn copy_overlapped(
                 layer.resize(layer_bytes, 0);
                 let read = stream.next_steps(planes, &mut layer[..planes * plane_bytes]);
                 let failed = read.is_err();
-                // The other side is gone only after an error of its own.
+                // The receiver is gone only after an error of its own.
                 if full.send(read.map(|()| (planes, layer))).is_err() || failed {
                     return;
                 }
             }
         });
-        // Moved in, so that an early return frees the reader from waiting for a buffer.
+        // Moved in, so that an early return drops them and the reader stops waiting for a buffer.
         let (filled, give_back) = (filled, give_back);
         while writer.next_planes() > 0 {
             check_interrupt(observer)?;
@@ -377,7 +397,7 @@ fn copy_overlapped(
             let bytes = &layer[..planes * plane_bytes];
             writer.write_layer(bytes)?;
             observer.event(Event::Encoded(bytes.len() as u64));
-            // After its last layer the reader is gone and wants no buffer.
+            // The reader is gone after its last layer, so sending may fail.
             let _ = give_back.send(layer);
         }
         Ok(())

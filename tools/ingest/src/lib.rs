@@ -1,9 +1,9 @@
 //! Converts image files to stores, and volumes back to image files.
 //!
-//! The way in is `source file -> VoxelStream -> layers -> VolumeWriter -> shards`; [`export`] is the
-//! way back. A format is a module that yields a [`source::SourceVolume`] and a
-//! [`source::VoxelStream`]. NIfTI is the only one so far, so [`ingest()`], [`export()`] and [`trial`]
-//! call [`nifti`] directly; that module knows no store.
+//! The way in is `source file -> VoxelStream -> layers -> VolumeWriter -> shards`; [`export`] is
+//! the way back. A format is a module that yields a [`source::SourceVolume`] and a
+//! [`source::VoxelStream`]. NIfTI is the only one so far, so [`ingest()`], [`export()`] and
+//! [`trial`] call [`nifti`] directly; that module knows no store.
 //!
 //! # Invariants
 //! - Every header is read before the first voxel is encoded, so that a run which cannot succeed

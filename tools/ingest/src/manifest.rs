@@ -1,4 +1,4 @@
-//! What to ingest: volumes of subjects, from arguments or from a CSV table.
+//! Lists the files to ingest, each a volume of a subject; from arguments or from a CSV table.
 
 use std::path::{Path, PathBuf};
 
@@ -11,13 +11,13 @@ use voxquarry::{Error, Result};
 pub struct Source {
     /// Subject it belongs to.
     pub subject: String,
-    /// Volume's name in the subject.
+    /// Name of the volume in the subject.
     pub volume: String,
     /// Image or labels.
     pub kind: Kind,
     /// The file.
     pub path: PathBuf,
-    /// Where it was named, as `table.csv line 3`; empty for arguments.
+    /// Where the table lists it, as in `table.csv line 3`; empty for arguments.
     pub named_in: String,
 }
 
@@ -25,12 +25,12 @@ pub struct Source {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
     subjects: Vec<(String, Vec<Source>)>,
-    /// Subject and volume of what will be weights.
+    /// Subject and volume of each source of weights.
     weights: Vec<(String, String)>,
 }
 
 impl Manifest {
-    /// Nothing to ingest.
+    /// A manifest without sources.
     pub fn new() -> Self {
         Self::default()
     }
@@ -38,17 +38,12 @@ impl Manifest {
     /// Adds a source.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a name outside the format, a volume that was named before, or a file that is not there.
+    /// [`Error::InvalidArgument`] for a name that the format does not allow, [`Error::Unsupported`]
+    /// for a volume that the subject has already, or a missing file.
     pub fn push(&mut self, source: Source) -> Result<()> {
-        let place = |e: Error| {
-            if source.named_in.is_empty() {
-                e
-            } else {
-                Error::usage(format!("{}: {e}", source.named_in))
-            }
-        };
-        check_name("subject", &source.subject).map_err(place)?;
-        check_name("volume", &source.volume).map_err(place)?;
+        let located = |e: Error| located_in(&source.named_in, e);
+        check_name("subject", &source.subject).map_err(located)?;
+        check_name("volume", &source.volume).map_err(located)?;
         let known = self.subjects.iter().position(|(name, _)| *name == source.subject);
         let group = known.unwrap_or_else(|| {
             self.subjects.push((source.subject.clone(), Vec::new()));
@@ -56,17 +51,17 @@ impl Manifest {
         });
         let group = &mut self.subjects[group].1;
         if group.iter().any(|other| other.volume == source.volume) {
-            return Err(place(Error::usage(format!(
-                "subject {:?} names volume {:?} twice",
-                source.subject, source.volume
-            ))));
+            let twice =
+                format!("subject {:?} names volume {:?} twice", source.subject, source.volume);
+            return Err(located(Error::unsupported(twice, "give one of them another name")));
         }
         check_present(&source.path, &source.named_in)?;
         group.push(source);
         Ok(())
     }
 
-    /// Adds a source of weights: an image, beside which sums of its chunks will stand, for samplers.
+    /// Adds a source of weights: an image whose chunk sums are stored beside it, for weighted
+    /// sampling.
     ///
     /// # Errors
     /// As [`Manifest::push`].
@@ -84,7 +79,7 @@ impl Manifest {
             .any(|(subject, volume)| *subject == source.subject && *volume == source.volume)
     }
 
-    /// Adds a lone file: subject is its stem, volume `image`.
+    /// Adds a file as volume `image` of a subject that is named after it.
     ///
     /// # Errors
     /// As [`Manifest::push`].
@@ -99,21 +94,23 @@ impl Manifest {
         })
     }
 
-    /// Reads a table with the columns `subject,volume,kind,path`; relative paths start at the table's folder.
+    /// Reads a table with the columns `subject,volume,kind,path`. Relative paths start at the
+    /// table's folder.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Usage`] with the line for what cannot be, missing files included.
+    /// [`Error::Io`], and the errors of [`Manifest::push`] with the line of the table.
     pub fn from_csv(table: &Path) -> Result<Self> {
         check_present(table, "")?;
         let file = std::fs::File::open(table).map_err(Error::io(table, "cannot open"))?;
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(file);
-        let wrong = |message: String| Error::usage(format!("{}: {message}", table.display()));
+        let wrong = |reason: String| {
+            let columns = "write a CSV table with the columns subject,volume,kind,path";
+            Error::unsupported(format!("{}: {reason}", table.display()), columns)
+        };
         let headers = reader.headers().map_err(|e| wrong(e.to_string()))?.clone();
         let column = |name: &str| {
             let place = headers.iter().position(|h| h.trim_start_matches('\u{feff}') == name);
-            place.ok_or_else(|| {
-                wrong(format!("no column {name:?}: a manifest has subject,volume,kind,path"))
-            })
+            place.ok_or_else(|| wrong(format!("no column {name:?}")))
         };
         let [subject, volume, kind, path] =
             [column("subject")?, column("volume")?, column("kind")?, column("path")?];
@@ -128,9 +125,8 @@ impl Manifest {
                 "labels" => (Kind::Labels, false),
                 "weights" => (Kind::Image, true),
                 other => {
-                    return Err(Error::usage(format!(
-                        "{named_in}: kind {other:?}: expected image, labels or weights"
-                    )));
+                    let (kind, found) = (format!("{named_in}: kind"), format!("{other:?}"));
+                    return Err(Error::invalid(kind, found, "image, labels or weights"));
                 }
             };
             let path = folder.join(&record[path]);
@@ -143,18 +139,35 @@ impl Manifest {
             }
         }
         if manifest.subjects.is_empty() {
-            return Err(wrong("the table names no volume".into()));
+            return Err(wrong("the table has no rows".into()));
         }
         Ok(manifest)
     }
 
-    /// Subjects and their sources.
+    /// The subjects and their sources, in the order of first appearance.
     pub fn subjects(&self) -> &[(String, Vec<Source>)] {
         &self.subjects
     }
 }
 
-/// Refuses a file that is not there; what the system says of others is for reading to report.
+/// Puts the table and line before an error, where there are any.
+fn located_in(named_in: &str, error: Error) -> Error {
+    if named_in.is_empty() {
+        return error;
+    }
+    match error {
+        Error::InvalidArgument { argument, value, expected } => {
+            Error::invalid(format!("{named_in}: {argument}"), value, expected)
+        }
+        Error::Unsupported { reason, remedy } => {
+            Error::unsupported(format!("{named_in}: {reason}"), remedy)
+        }
+        Error::Usage(message) => Error::usage(format!("{named_in}: {message}")),
+        other => other,
+    }
+}
+
+/// Refuses a missing file. Opening reports every other fault.
 fn check_present(path: &Path, named_in: &str) -> Result<()> {
     match path.try_exists() {
         Ok(false) => {
@@ -164,7 +177,7 @@ fn check_present(path: &Path, named_in: &str) -> Result<()> {
     }
 }
 
-/// A file's name without its image extensions.
+/// The name of a subject for a file: the file's name without its image extensions.
 pub fn subject_of(path: &Path) -> String {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let stem = |name: &str, extension: &str| {
@@ -181,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stems_lose_every_image_extension() {
+    fn subjects_are_named_without_image_extensions() {
         for (name, stem) in [
             ("a/ct.nii.gz", "ct"),
             ("ct.NII", "ct"),
@@ -194,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_grouped_and_mistakes_have_a_line() {
+    fn tables_are_grouped_by_subject_and_mistakes_name_their_line() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["a.nii", "b.nii"] {
             std::fs::write(folder.path().join(name), b"").unwrap();
@@ -226,6 +239,6 @@ mod tests {
             assert!(words.iter().all(|w| message.contains(w)), "{message}");
         }
         assert!(parse("subject,volume,path\n").unwrap_err().to_string().contains("kind"));
-        assert!(parse(head).unwrap_err().to_string().contains("names no volume"));
+        assert!(parse(head).unwrap_err().to_string().contains("no rows"));
     }
 }

@@ -1,6 +1,7 @@
-//! How fast patches arrive: every thread reads into one buffer of its own, again and again.
+//! Measures how fast patches are read: each thread reads them into a buffer of its own, again and
+//! again.
 //!
-//! Not here: which patches, and what the figures mean.
+//! Not here: the choice of patches (`trial`, and the command's `bench`).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -13,7 +14,7 @@ use voxquarry::{Padding, Region, Result, Volume};
 pub struct Patch {
     /// The volume.
     pub volume: Volume,
-    /// Where in it, wholly inside.
+    /// The patch, wholly inside the volume.
     pub region: Region,
 }
 
@@ -30,39 +31,40 @@ impl Patch {
 /// When a pass ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// After the last patch, or that time.
+    /// After the last patch, or after that time.
     Last(Duration),
-    /// After that time; patches begin again behind the last.
+    /// After that time; the patches are repeated as long as it lasts.
     Time(Duration),
 }
 
-/// What a pass read.
+/// The result of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Pass {
-    /// Patches.
+    /// Patches that were read.
     pub patches: u64,
-    /// Their voxels.
+    /// Bytes of their voxels.
     pub bytes: u64,
-    /// How long it took.
+    /// Time that the pass took.
     pub seconds: f64,
 }
 
 impl Pass {
-    /// Patches in a second.
+    /// Patches per second.
     pub fn patches_per_second(&self) -> f64 {
         self.patches as f64 / self.seconds
     }
 
-    /// Bytes of voxels in a second.
+    /// Bytes of voxels per second.
     pub fn bytes_per_second(&self) -> f64 {
         self.bytes as f64 / self.seconds
     }
 }
 
-/// Reads patches in order, shared out over `threads`; each thread reads at least one where there is one left.
+/// Reads the patches in order, divided among `threads`. Each thread reads at least one patch, as
+/// long as one is left.
 ///
 /// # Errors
-/// What reading returns.
+/// Those of [`Volume::read_bytes`].
 pub fn read_patches(patches: &[Patch], threads: usize, until: Until) -> Result<Pass> {
     let (Until::Last(limit) | Until::Time(limit)) = until;
     let lengths = patches.iter().map(Patch::bytes).collect::<Result<Vec<_>>>()?;

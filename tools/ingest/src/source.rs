@@ -1,21 +1,21 @@
-//! What a source format yields: a description, and its voxels in order.
+//! Defines what a source format yields: a description of the volume, and its voxels in order.
 //!
 //! # Invariants
-//! - A description is complete before the first voxel is read, and holds numbers only that were checked.
+//! - A description is complete before the first voxel is read, and all its numbers were checked.
 //!
-//! Not here: any format; how voxels are cut and stored.
+//! Not here: the formats themselves; how voxels are cut into chunks and stored.
 
 use serde_json::{Map, Value};
 use voxquarry::{Affine, Dtype, Result, Size3};
 
-/// What a source file says about itself, before its voxels are read.
+/// The description of a source file, from its header.
 #[derive(Clone, Debug)]
 pub struct SourceVolume {
     /// Extents in `(z, y, x)`, each at least 1.
     pub size: Size3,
     /// Channels, or `None` without a channel axis.
     pub channels: Option<usize>,
-    /// Channels that arrive together for each z, as RGB's three; divides the channels.
+    /// Channels that the file interleaves, as RGB has three; a divisor of the channels.
     pub interleaved: usize,
     /// Element type.
     pub dtype: Dtype,
@@ -23,30 +23,33 @@ pub struct SourceVolume {
     pub affine: Affine,
     /// Real value = stored value × slope + intercept.
     pub slope: f64,
-    /// See `slope`.
+    /// See [`slope`](Self::slope).
     pub intercept: f64,
-    /// What an exporter needs to give the file back.
+    /// Metadata that an exporter needs to restore the file.
     pub origin: Map<String, Value>,
 }
 
-/// What identifies the file that was read.
+/// The identity of a file that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceDigest {
-    /// SHA-256 of the file as it lay on disk, in hexadecimal.
+    /// SHA-256 of the file's bytes on disk, in hexadecimal.
     pub sha256: String,
-    /// Its length.
+    /// Length of the file.
     pub bytes: u64,
 }
 
-/// Voxels in order: for each group of `interleaved` channels, for each z, the group's planes.
+/// Yields voxels in order: for each group of `interleaved` channels, for each z, the planes of the
+/// group.
 pub trait VoxelStream: Send {
-    /// Reads the next `steps` z steps of the current group: `(interleaved, steps, y, x)`, little endian, in C order.
+    /// Reads the next `steps` z steps of the current group as `(interleaved, steps, y, x)`, little
+    /// endian, in C order.
     ///
     /// # Errors
-    /// [`voxquarry::Error::Data`] if the file is damaged or too short, [`voxquarry::Error::Io`].
+    /// [`voxquarry::Error::Data`] if the file is damaged or too short, and
+    /// [`voxquarry::Error::Io`].
     fn next_steps(&mut self, steps: usize, out: &mut [u8]) -> Result<()>;
 
-    /// Reads what is left and checks that the file ends as it must.
+    /// Reads the rest of the file and compares its checksums.
     ///
     /// # Errors
     /// As [`VoxelStream::next_steps`].

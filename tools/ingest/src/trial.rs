@@ -1,10 +1,12 @@
-//! What candidate layouts would cost on a file's own voxels: a sample is encoded in each, and patches are read out of it.
+//! Measures what candidate layouts cost on a file's own voxels: encodes a sample in each, and reads
+//! patches from it.
 //!
 //! # Invariants
-//! - Memory is one z step of the file and the sample; no more than [`SKIP_BYTES`] are read before the sample begins.
-//! - Candidates are read in turn, so that a machine that slows down slows all of them.
+//! - Memory is one z step of the file and the sample. At most [`SKIP_BYTES`] are read before the
+//!   sample begins.
+//! - The candidates take turns, so that a machine that slows down slows all of them.
 //!
-//! Not here: which layout ingest chooses (`voxquarry::format::layout`), how figures are printed.
+//! Not here: the choice of a layout (`voxquarry::format::layout`), printing results (the command).
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,9 +15,9 @@ use voxquarry::format::array::{ArrayLayout, ChunkCodec};
 use voxquarry::format::attributes::Kind;
 use voxquarry::format::layout::{self, Codec, VolumeShape};
 use voxquarry::{
-    Dataset, Epoch, Error, OpenOptions, Region, Result, Size3, Subject, UniformSampler,
+    Dataset, Epoch, Error, IfExists, OpenOptions, Region, Result, Size3, StoreWriter, Subject,
+    UniformSampler, VolumeSpec,
 };
-use voxquarry::{IfExists, StoreWriter, VolumeSpec};
 
 use crate::ingest::{IngestOptions, PlannedVolume, plan, shape_of};
 use crate::manifest::{Manifest, Source};
@@ -23,33 +25,35 @@ use crate::measure::{Patch, Until, read_patches};
 use crate::nifti;
 use crate::source::SourceVolume;
 
-/// Voxels that are tried: more than the caches near a processor hold, and encoded in a moment.
+/// Bytes of the sample: more than a processor's caches hold, and encoded in a moment.
 const SAMPLE_BYTES: usize = 24 << 20;
-/// The sample lies in the middle of the volume, but no further in: a gzip has to be decoded up to it.
+/// Bytes before the sample, which lies in the middle of the volume if that is no further in: a gzip
+/// file has to be decoded up to it.
 const SKIP_BYTES: u64 = 256 << 20;
-/// The sample's extents are multiples of it where the volume has so many: chunks that are cut would spoil the ratio. A
-/// patch has as many places along an axis, where there is room: those within a chunk cost differently.
+/// The sample's extents are multiples of this where the volume is large enough, because partial
+/// chunks would distort the ratio. It also is the number of positions of a patch along an axis,
+/// because positions within a chunk differ in cost.
 const STEP: usize = 64;
 /// The largest chunk that is tried.
 const CHUNK_BYTES: usize = 1 << 20;
 const PATCHES: u64 = 64;
-/// Of so many readings the fastest counts: other work on the machine only ever slows one down.
+/// The fastest of that many rounds counts: other work on the machine can only slow a round down.
 const ROUNDS: usize = 3;
 const ROUND: Duration = Duration::from_millis(20);
 const SUBJECT: &str = "trial";
 
-/// What was tried, and on what.
+/// The layouts that were tried, and the sample.
 #[derive(Clone, Debug)]
 pub struct Trial {
-    /// What the file's header says.
+    /// The contents of the file's header.
     pub header: SourceVolume,
     /// The part of its first channel that was encoded.
     pub sample: Region,
-    /// The layout that ingest would choose, its neighbours, then the other codecs.
+    /// The layout that ingest would choose, then its neighbours, then the other codecs.
     pub candidates: Vec<Candidate>,
 }
 
-/// A layout, and what it costs.
+/// A layout and its cost.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     /// The whole volume's layout.
@@ -58,34 +62,36 @@ pub struct Candidate {
     pub codec: Codec,
     /// Whether ingest would choose it.
     pub is_chosen: bool,
-    /// Bytes of the sample's voxels / bytes of its shards.
+    /// Compression ratio: bytes of the sample's voxels / bytes of its shards.
     pub ratio: f64,
-    /// For each patch size that was asked for.
+    /// The cost of each requested patch size.
     pub patches: Vec<PatchCost>,
 }
 
-/// What patches of one size cost in a layout.
+/// The cost of patches of one size in a layout.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PatchCost {
-    /// The size, as far as it fits into the volume.
+    /// The size, clipped to the volume.
     pub size: Size3,
-    /// Chunks that a random patch meets on average, over all channels.
+    /// Mean number of chunks that a random patch intersects, over all channels.
     pub chunks: f64,
-    /// Voxels that are decoded for it / its own.
+    /// Voxels that are decoded for a patch / voxels of the patch.
     pub over_read: f64,
-    /// Bytes of voxels that one thread delivered from the sample in a second, warm.
+    /// Bytes of voxels that one thread read from the sample per second, with a warm page cache.
     pub bytes_per_second: f64,
-    /// The same in patches of all channels.
+    /// The same as patches of all channels per second.
     pub patches_per_second: f64,
 }
 
-/// Tries layouts around the one that [`crate::ingest()`] would choose for the file with these options.
+/// Tries the layout that [`crate::ingest()`] would choose for the file with these options, and its
+/// neighbours.
 ///
-/// The sample is written to the system's folder for temporary files and removed. Patches larger than the sample are read
-/// as far as they fit into it.
+/// The sample is written to the system's folder for temporary files, and removed afterwards.
+/// Patches larger than the sample are clipped to it.
 ///
 /// # Errors
-/// As [`plan`]; [`Error::Data`] if the file is damaged before the sample's end; [`Error::Io`].
+/// As [`plan`], [`Error::Data`] if the file is damaged before the end of the sample, and
+/// [`Error::Io`].
 pub fn trial(path: &Path, options: &IngestOptions) -> Result<Trial> {
     let planned = plan_one(path, options)?;
     let shape = shape_of(&planned.header);
@@ -112,7 +118,7 @@ fn plan_one(path: &Path, options: &IngestOptions) -> Result<PlannedVolume> {
     Ok(subjects.remove(0).volumes.remove(0))
 }
 
-/// The chosen layout first; neighbours that the memory does not allow are none.
+/// The chosen layout, then its neighbours as far as memory allows, then the other codecs.
 fn candidates(
     planned: &PlannedVolume,
     shape: &VolumeShape,
@@ -138,7 +144,7 @@ fn candidates(
     Ok(found)
 }
 
-/// Chunks of half and of twice the extent in depth, in the plane, and in both.
+/// Chunks of half and of twice the extent: in depth, in the plane, and in both.
 fn neighbours(chunk: Size3, shape: &VolumeShape) -> Vec<Size3> {
     let halved = chunk.map(|n| (n / 2).max(1));
     let doubled = [0, 1, 2].map(|a| (chunk[a] * 2).min(shape.size[a].next_power_of_two()));
@@ -155,11 +161,12 @@ fn neighbours(chunk: Size3, shape: &VolumeShape) -> Vec<Size3> {
     found
 }
 
-/// Counts chunks and decoded voxels over every place where the patch fits: far from borders that is `Π (1 + (p − 1) / c)`
-/// and `Π ((p + c − 1) / p)`, with the height of a block for the slowest axis' c in the latter.
+/// Counts chunks and decoded voxels over every position where the patch fits. Far from the borders
+/// that is `Π (1 + (p − 1) / c)` and `Π ((p + c − 1) / p)`, where `c` of the slowest axis is the
+/// depth of a block in the latter.
 fn expected_cost(layout: &ArrayLayout, size: Size3) -> PatchCost {
     let decoded_together = match layout.codec {
-        // Rows are copied from where they lie.
+        // Rows are copied from the map; nothing is decoded.
         ChunkCodec::Raw => [1; 3],
         ChunkCodec::Blosc(parameters) => {
             let plane_bytes = layout.chunk[1] * layout.chunk[2] * layout.dtype.size();
@@ -186,7 +193,8 @@ fn expected_cost(layout: &ArrayLayout, size: Size3) -> PatchCost {
     }
 }
 
-/// A box around the middle that the largest patch fits into, in places of its own, grown to the sample's bytes.
+/// A box in the middle of the volume that holds the largest patch at [`STEP`] positions where it
+/// can, grown to the bytes of a sample.
 fn sample_region(shape: &VolumeShape, patches: &[Size3]) -> Region {
     let largest =
         [0, 1, 2].map(|a| patches.iter().map(|p| p[a]).max().expect("at least one patch size"));
@@ -194,7 +202,7 @@ fn sample_region(shape: &VolumeShape, patches: &[Size3]) -> Region {
     let more = |n: usize, a: usize| ((n / STEP + 1) * STEP).min(shape.size[a]);
     let less = |n: usize| if n > STEP { (n - 1) / STEP * STEP } else { n.div_ceil(2) };
     let mut size = [0, 1, 2].map(|a| more(largest[a] + STEP - 1, a));
-    // Ends: an axis shrinks to 1 at most, and grows to the volume's extent at most.
+    // Terminates: no axis shrinks below 1, and none grows beyond the volume.
     while bytes(size) > SAMPLE_BYTES {
         let spare = (0..3)
             .filter(|&a| less(size[a]) >= largest[a] && less(size[a]) < size[a])
@@ -219,7 +227,7 @@ fn sample_region(shape: &VolumeShape, patches: &[Size3]) -> Region {
     Region::new([z.min(reachable as i64), y, x], size)
 }
 
-/// The sample's voxels, of the first channel.
+/// Reads the voxels of the sample from the first channel.
 fn read_sample(path: &Path, sample: &Region) -> Result<Vec<u8>> {
     let (header, mut stream) = nifti::open(path)?;
     let (t, [_, ny, nx]) = (header.dtype.size(), header.size);
@@ -237,7 +245,8 @@ fn read_sample(path: &Path, sample: &Region) -> Result<Vec<u8>> {
     Ok(voxels)
 }
 
-/// Encodes the sample as every candidate would have it: each a volume of one subject, named by its number.
+/// Encodes the sample in each candidate's layout, as volumes of one subject that are named by
+/// number.
 fn write_candidates(
     store: &Path,
     candidates: &[Candidate],
@@ -264,7 +273,7 @@ fn write_candidates(
     subject.publish(finished, IfExists::Error)
 }
 
-/// Fills in what was measured.
+/// Measures each candidate's ratio and speed.
 fn measure(store: &Path, candidates: &mut [Candidate], sample: &Region) -> Result<()> {
     let options = OpenOptions::default().cache_bytes(0).threads(1);
     let subject = Dataset::open(store, &options)?.subject(SUBJECT)?;
@@ -275,7 +284,7 @@ fn measure(store: &Path, candidates: &mut [Candidate], sample: &Region) -> Resul
         candidate.ratio = sample_bytes as f64 / volume.stored_bytes()? as f64;
         for (i, cost) in candidate.patches.iter().enumerate() {
             let patches = patches_in(&subject, &number.to_string(), sample, cost.size)?;
-            // Checksums are compared, and pages mapped, before the first measured reading.
+            // Compares the checksums and maps the pages before the first round.
             read_patches(&patches, 1, Until::Last(Duration::MAX))?;
             runs.push((number, i, patches));
         }
@@ -323,11 +332,11 @@ mod tests {
     }
 
     #[test]
-    fn costs_are_the_formulas_far_from_borders_and_exact_at_them() {
+    fn costs_follow_the_formulas_and_are_exact_at_borders() {
         let near = |found: f64, expected: f64| (found / expected - 1.0).abs() < 1e-9;
-        // As many places as whole chunks.
+        // The positions are a multiple of the chunks.
         let size = [4096 + 127; 3];
-        // Blocks of 32 KiB: a whole chunk of 16³, half the planes of one of 32³.
+        // A block of 32 KiB is a whole chunk of 16³, or half the planes of one of 32³.
         for (c, chunks, depth, over_read) in [(16, 714.0, 16, 1.394), (32, 123.0, 16, 1.724)] {
             for codec in [Codec::Fast, Codec::Compact] {
                 let found = cost(size, [c; 3], [128; 3], codec);
@@ -339,7 +348,7 @@ mod tests {
             }
             assert_eq!(cost(size, [c; 3], [128; 3], Codec::None).over_read, 1.0);
         }
-        // A patch that has one place only.
+        // A patch with a single position.
         let found = cost([5, 64, 40], [4, 32, 32], [5, 64, 40], Codec::Compact);
         assert_eq!(found.chunks, 8.0);
         assert!(
@@ -349,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_hold_the_patch_and_stay_bounded() {
+    fn samples_hold_the_patch_within_their_bound() {
         for (size, patch, dtype) in [
             ([1024, 512, 512], [96; 3], Dtype::Int16),
             ([1024, 512, 512], [1, 512, 512], Dtype::Int16),
@@ -366,14 +375,14 @@ mod tests {
             let fits = (0..3).all(|a| sample.size[a] >= patch[a]);
             assert_eq!(fits, patch != [1024; 3], "{size:?}: {sample:?}");
         }
-        // Not both fit: the cube does, with places to spare.
+        // The two do not fit together: the cube does, with positions to spare.
         let mixed = [[96; 3], [1, 512, 512]];
         let sample = sample_region(&shape([1024, 512, 512], Dtype::Int16), &mixed).size;
         assert!(sample[0] > 96 && sample[1] > 160 && sample[2] > 160, "{sample:?}");
     }
 
     #[test]
-    fn neighbours_are_other_chunks_within_the_volume() {
+    fn neighbours_are_smaller_and_larger_chunks_within_the_volume() {
         let found = neighbours([32; 3], &shape([1024, 512, 512], Dtype::Int16));
         let expected = [[16, 32, 32], [32, 16, 16], [16; 3], [64, 32, 32], [32, 64, 64], [64; 3]];
         assert_eq!(found, expected);

@@ -1,4 +1,4 @@
-//! `voxquarry bench`.
+//! `voxquarry bench`: measures patches per second on the volumes of a store.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -17,15 +17,15 @@ use super::{StoreItem, ingested_for};
 use crate::args::BenchArgs;
 use crate::output::{bytes, extents, json, line, megabytes_per_second};
 
-/// Patches that a pass draws from; the first ends when each was read.
+/// Patches of a volume name; the first pass ends when each was read.
 const PATCHES: usize = 4096;
-/// Subjects that patches are drawn from, evenly spaced where there are more.
+/// Maximum number of subjects, chosen evenly where there are more.
 const SUBJECTS: usize = 256;
 
-/// Volumes of one name, in the subjects that have one.
+/// The volumes of one name, each with its subject.
 type Group = Vec<(Subject, Volume)>;
 
-/// What was measured of a group.
+/// The results for a group.
 struct Measurement {
     name: String,
     subjects: usize,
@@ -39,17 +39,18 @@ struct Measurement {
     queue: QueueRun,
 }
 
-/// What a queue for training delivered.
+/// The results of a queue.
 struct QueueRun {
     threads: usize,
     stats: QueueStats,
 }
 
+/// The results of a pass.
 struct PassRun {
     name: &'static str,
     threads: usize,
     pass: Pass,
-    /// What the system fetched from the disk meanwhile, if it tells.
+    /// Bytes that the system fetched from disk meanwhile, where it counts them.
     disk_bytes: Option<u64>,
 }
 
@@ -70,13 +71,14 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
         json(&json!({ "path": args.path.to_string_lossy(), "volumes": volumes }));
     } else {
         line(
-            "first touch: each patch once, checksums compared, the page cache as it was found; nothing decoded is cached",
+            "first touch: each patch once, with checksums compared and the page cache as found; \
+             decoded chunks are not cached",
         );
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The volumes that the path names, by name.
+/// Groups the volumes that the path names.
 fn groups(args: &BenchArgs) -> Result<BTreeMap<String, Group>> {
     let (subject, volume, store) = match StoreItem::open(&args.path)? {
         StoreItem::Dataset(dataset) => (None, None, dataset.path().to_owned()),
@@ -86,7 +88,7 @@ fn groups(args: &BenchArgs) -> Result<BTreeMap<String, Group>> {
             (Some(subject.name().to_owned()), Some(volume.name().to_owned()), store)
         }
     };
-    // A thread reads a whole patch by itself: the pool would only add its own cost.
+    // Each thread of the bench reads whole patches by itself, so a pool would only add cost.
     let options = OpenOptions::default().cache_bytes(0).threads(1);
     let dataset = Dataset::open(&store, &options)?;
     let all = dataset.subjects();
@@ -104,7 +106,8 @@ fn groups(args: &BenchArgs) -> Result<BTreeMap<String, Group>> {
         }
     }
     if groups.is_empty() {
-        return Err(Error::usage(format!("{}: there is no volume to read", args.path.display())));
+        let reason = format!("{} has no volume", args.path.display());
+        return Err(Error::unsupported(reason, "ingest an image first"));
     }
     Ok(groups)
 }
@@ -117,7 +120,7 @@ fn measure(name: String, group: &Group, threads: usize, args: &BenchArgs) -> Res
     let patch_size = args.patch_size.unwrap_or_else(|| common_patch(group));
     let patches = draw(group, patch_size)?;
     let first = timed("first touch", 1, &patches, Until::Last(args.seconds))?;
-    // What was not touched is not warm.
+    // Patches that the first pass did not read are not warm.
     let touched = &patches[..first.pass.patches as usize];
     let warm = |threads| timed("warm", threads, touched, Until::Time(args.seconds));
     let mut passes = vec![first, warm(1)?];
@@ -153,7 +156,8 @@ fn measure(name: String, group: &Group, threads: usize, args: &BenchArgs) -> Res
     })
 }
 
-/// Takes batches from a queue as fast as it gives them: epochs of the subjects whose volumes are like the first.
+/// Takes batches from a queue as fast as it delivers them, from the subjects whose volume has the
+/// dtype and channels of the first.
 fn queued(
     name: &str,
     group: &Group,
@@ -192,13 +196,13 @@ fn queued(
     Ok(queue.stats())
 }
 
-/// What the first volume was ingested for, as far as it fits into all.
+/// The patch size that the first volume was ingested for, clipped to all volumes.
 fn common_patch(group: &Group) -> Size3 {
     let sizes = group.iter().map(|(_, volume)| volume.size());
     sizes.fold(ingested_for(&group[0].1), |patch, size| [0, 1, 2].map(|a| patch[a].min(size[a])))
 }
 
-/// Patches of each subject in turn.
+/// Draws patches, from each subject in turn.
 fn draw(group: &Group, patch_size: Size3) -> Result<Vec<Patch>> {
     let sampler = UniformSampler::new(patch_size)?;
     let each = PATCHES.div_ceil(group.len());
@@ -234,7 +238,8 @@ fn timed(name: &'static str, threads: usize, patches: &[Patch], until: Until) ->
     Ok(PassRun { name, threads, pass, disk_bytes })
 }
 
-/// Bytes that the system has fetched from disks for this process, pages of maps included; Linux tells.
+/// Bytes that the system has fetched from disks for this process, mapped pages included; Linux
+/// only.
 fn fetched_bytes() -> Option<u64> {
     let counters = std::fs::read_to_string("/proc/self/io").ok()?;
     counters.lines().find_map(|line| line.strip_prefix("read_bytes: "))?.parse().ok()
@@ -292,7 +297,7 @@ fn print(measurement: &Measurement) {
         measurement.subjects,
     ));
     line(&format!(
-        "  on disk     {} a patch, the whole of the {:.1} chunks that it meets; ratio {:.2}",
+        "  on disk     {} for each patch, in {:.1} whole chunks; ratio {:.2}",
         bytes(measurement.stored_patch_bytes as u64),
         measurement.chunks,
         measurement.ratio,
@@ -301,7 +306,7 @@ fn print(measurement: &Measurement) {
         let threads = if m.threads == 1 { "thread" } else { "threads" };
         let disk = match m.disk_bytes {
             Some(0) | None => String::new(),
-            Some(n) => format!(", {} came from the disk", bytes(n)),
+            Some(n) => format!(", {} from disk", bytes(n)),
         };
         line(&format!(
             "  {:<11} {:>8.0} patches/s  {:>12}  {} {threads}, {} patches in {:.1} s{disk}",
@@ -316,7 +321,8 @@ fn print(measurement: &Measurement) {
     let QueueRun { threads, stats } = &measurement.queue;
     let visits = stats.cache_hits + stats.chunks_decoded;
     line(&format!(
-        "  {:<11} {:>8.0} patches/s  {:>12}  {threads} threads busy {:.0} % of the time, {} read, {:.0} % of the chunks decoded before",
+        "  {:<11} {:>8.0} patches/s  {:>12}  {threads} threads busy {:.0} % of the time, \
+         {} read, {:.0} % of the chunks from the cache",
         "queue",
         stats.patches_per_second(),
         megabytes_per_second(stats.voxel_bytes as f64 / stats.elapsed.as_secs_f64()),

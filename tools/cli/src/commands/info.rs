@@ -1,4 +1,4 @@
-//! `voxquarry info`.
+//! `voxquarry info`: describes a store, a subject or a volume.
 
 use std::process::ExitCode;
 
@@ -78,7 +78,9 @@ fn volume_json(volume: &Volume) -> Result<Value> {
         "statistics": volume.statistics(),
         "voxel_bytes": volume.voxel_bytes(),
         "stored_bytes": volume.stored_bytes()?,
-        "source": volume.source().map(|s| json!({ "name": s.name, "bytes": s.bytes, "sha256": s.sha256 })),
+        "source": volume.source().map(|s| {
+            json!({ "name": s.name, "bytes": s.bytes, "sha256": s.sha256 })
+        }),
     });
     if volume.kind() == Kind::Labels {
         let labels: Vec<Value> = volume

@@ -1,4 +1,4 @@
-//! `voxquarry ingest`.
+//! `voxquarry ingest`: converts image files to a store.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ pub(crate) fn run(args: &IngestArgs) -> Result<ExitCode> {
         codec: args.codec,
         memory_bytes: args.memory,
         threads: args.threads.map(usize::from),
-        existing: args.existing(),
+        if_exists: args.if_exists(),
     };
     if args.dry_run {
         let planned = plan(&manifest, &options)?;
@@ -68,7 +68,7 @@ fn manifest(args: &IngestArgs) -> Result<Manifest> {
     for path in &args.sources {
         manifest.push(source(subject(path), "image", Kind::Image, path))?;
     }
-    // All belong to one subject: without a name of its own it is called as its first file.
+    // All these volumes belong to one subject, which is named after its first file by default.
     let mut named = args.images.iter().chain(&args.labels).chain(&args.weights);
     let Some((_, first)) = named.next() else { return Ok(manifest) };
     let subject = subject(first);
@@ -89,8 +89,9 @@ fn print_plan(planned: &[PlannedSubject], as_json: bool) {
         let volume = |s: &PlannedSubject, v: &voxquarry_ingest::PlannedVolume| -> Value {
             json!({
                 "subject": s.name, "volume": v.source.volume, "kind": v.source.kind.name(),
-                "path": v.source.path.to_string_lossy(), "shape": v.layout.shape(), "dtype": v.layout.dtype.name(),
-                "chunk": v.layout.chunk, "shard": v.layout.shard, "voxel_bytes": v.voxel_bytes(), "memory_bytes": v.memory.bytes,
+                "path": v.source.path.to_string_lossy(), "shape": v.layout.shape(),
+                "dtype": v.layout.dtype.name(), "chunk": v.layout.chunk, "shard": v.layout.shard,
+                "voxel_bytes": v.voxel_bytes(), "memory_bytes": v.memory.bytes,
             })
         };
         let volumes: Vec<Value> =

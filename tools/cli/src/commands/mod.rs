@@ -1,4 +1,4 @@
-//! One file a command.
+//! Runs the commands, one file each, and resolves paths into a store.
 
 pub(crate) mod bench;
 pub(crate) mod demo;
@@ -13,9 +13,9 @@ pub(crate) mod verify;
 use std::path::{Path, PathBuf};
 
 use voxquarry::format::document::ZARR_JSON;
-use voxquarry::{Dataset, Error, OpenOptions, Result, Size3, Subject, Volume};
+use voxquarry::{Dataset, OpenOptions, Result, Size3, Subject, Volume};
 
-/// What a path such as `STORE/SUBJECT/VOLUME` names.
+/// The dataset, subject or volume that a path such as `STORE/SUBJECT/VOLUME` names.
 pub(crate) enum StoreItem {
     Dataset(Dataset),
     Subject(Subject),
@@ -23,7 +23,8 @@ pub(crate) enum StoreItem {
 }
 
 impl StoreItem {
-    /// Finds the store in `path`: the outermost of its last three folders that is a data set.
+    /// Opens the item at `path`. The store is the innermost of its last three folders that is a
+    /// dataset.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         Self::open_with(path, &OpenOptions::default())
     }
@@ -55,18 +56,14 @@ impl StoreItem {
                     names.push(name.to_string_lossy().into_owned());
                     store = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
                 }
-                // No store on the way up: the path itself says best what is wrong.
-                _ => {
-                    return Err(Dataset::open(&trimmed, options)
-                        .err()
-                        .unwrap_or_else(|| Error::usage("no store")));
-                }
+                // No store on the way up: opening the path itself gives the best error.
+                _ => return Dataset::open(&trimmed, options).map(Self::Dataset),
             }
         }
     }
 }
 
-/// The patch that the volume was ingested for, as far as it fits.
+/// The patch size that the volume was ingested for, clipped to the volume.
 pub(crate) fn ingested_for(volume: &Volume) -> Size3 {
     let size = volume.size();
     let patch = volume.attributes().patch_sizes.first().copied().unwrap_or([96; 3]);

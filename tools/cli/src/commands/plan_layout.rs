@@ -1,4 +1,4 @@
-//! `voxquarry plan-layout`.
+//! `voxquarry plan-layout`: compares layouts on the voxels of a file.
 
 use std::process::ExitCode;
 
@@ -85,7 +85,8 @@ fn print(args: &PlanLayoutArgs, tried: &Trial) {
         }
     }
     line(&format!(
-        "\n* what ingest chooses for these patches and --codec {}; over-read: voxels decoded for each of the patch's",
+        "\n* the choice of ingest for these patches and --codec {}; \
+         over-read: voxels decoded for each voxel of a patch",
         args.codec.name()
     ));
 }

@@ -1,4 +1,4 @@
-//! `voxquarry preview`.
+//! `voxquarry preview`: draws slices of a volume with patches to a PNG.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,13 +14,12 @@ use crate::args::PreviewArgs;
 use crate::output::line;
 use crate::picture::{self, Scene};
 
-/// Patches whose coverage the map of coverage shows.
+/// Patches of a random sampler whose coverage is shown.
 const COVERAGE_PATCHES: u64 = 10_000;
 
 pub(crate) fn run(args: &PreviewArgs) -> Result<ExitCode> {
     if !args.out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
-        let out = args.out.display();
-        return Err(Error::usage(format!("{out}: expected a name that ends in .png")));
+        return Err(Error::invalid("file", args.out.display(), "a name that ends in .png"));
     }
     let (subject, volume) = match StoreItem::open(&args.path)? {
         StoreItem::Subject(subject) => {
@@ -33,9 +32,9 @@ pub(crate) fn run(args: &PreviewArgs) -> Result<ExitCode> {
         StoreItem::Dataset(dataset) => {
             let first = dataset.subjects().first();
             let example = first.map_or(String::new(), |name| format!(", such as {name:?}"));
-            let store = dataset.path().display();
-            let message = format!("{store}: name a subject{example}, as STORE/SUBJECT");
-            return Err(Error::usage(message));
+            let reason = format!("{} is a whole store", dataset.path().display());
+            let remedy = format!("name a subject{example}, as in STORE/SUBJECT");
+            return Err(Error::unsupported(reason, remedy));
         }
     };
     let size = args.patch_size.unwrap_or_else(|| ingested_for(&volume));
@@ -50,10 +49,10 @@ pub(crate) fn run(args: &PreviewArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Draws a volume with its subject's labels to a PNG.
+/// Draws a volume and the labels of its subject to a PNG.
 ///
 /// # Errors
-/// What reading returns; [`Error::Io`].
+/// Those of reading, and [`Error::Io`].
 pub(crate) fn draw_to(
     subject: &Subject,
     volume: &Volume,
@@ -68,10 +67,10 @@ pub(crate) fn draw_to(
     picture::draw(&scene)?.write_png(out)
 }
 
-/// Uniformly drawn patches, and what to say of them.
+/// Draws patches uniformly; returns them and a caption.
 ///
 /// # Errors
-/// [`Error::Usage`] if the patch does not fit.
+/// [`Error::PatchTooLarge`].
 pub(crate) fn uniform_patches(
     subject: &Subject,
     size: Size3,
@@ -84,13 +83,13 @@ pub(crate) fn uniform_patches(
     Ok((regions, format!("{n} patches of {}, uniform, seed {seed}", times(size))))
 }
 
-/// The patches to draw, those whose coverage is shown, and what to say of them.
+/// Returns the patches to draw, the patches whose coverage is shown, and a caption.
 fn random_patches(
     subject: &Subject,
     sampler: &RandomSampler,
     args: &PreviewArgs,
 ) -> Result<(Vec<Region>, Vec<Region>, String)> {
-    // Samples that keep a distance find no room for so many.
+    // A subject has no space for that many patches that keep a distance.
     let n = args.patches;
     let covering = if n == 0 || args.sampler.min_distance.is_some() { n } else { COVERAGE_PATCHES };
     let locations = sampler.locations(subject, n.max(covering), args.sampler.epoch(), 0)?;
@@ -100,7 +99,7 @@ fn random_patches(
     Ok((patches, coverage, format!("{n} patches of {size}, {}", args.sampler.name())))
 }
 
-/// Patches of a grid without overlap; if there are more than `n`, every so many-th.
+/// Returns patches of a grid without overlap, at most `n`, evenly chosen; and a caption.
 fn grid_patches(subject: &Subject, size: Size3, n: u64) -> Result<(Vec<Region>, String)> {
     let sampler = GridSampler::new(size, 0)?;
     let grid = sampler.grid(subject.size()?)?;

@@ -1,4 +1,4 @@
-//! `voxquarry sample`.
+//! `voxquarry sample`: prints where the patches of a sampler lie.
 
 use std::process::ExitCode;
 
@@ -17,12 +17,10 @@ pub(crate) fn run(args: &SampleArgs) -> Result<ExitCode> {
         }
         StoreItem::Subject(subject) => vec![subject],
         StoreItem::Volume(subject, volume) => {
-            let message = format!(
-                "{}: volumes of a subject are sampled at the same places, name the subject {:?}",
-                volume.path().display(),
-                subject.name()
-            );
-            return Err(Error::usage(message));
+            let path = volume.path().display();
+            let reason = format!("{path}: all volumes of a subject are sampled together");
+            let remedy = format!("name the subject {:?}", subject.name());
+            return Err(Error::unsupported(reason, remedy));
         }
     };
     let mut found: Vec<Value> = Vec::new();
@@ -31,7 +29,8 @@ pub(crate) fn run(args: &SampleArgs) -> Result<ExitCode> {
             Some(size) => size,
             None => ingested_for(&subject.first_volume()?),
         };
-        let grid = || Error::usage("a grid is not random: choose uniform, label or weighted");
+        let random = "choose uniform, label or weighted";
+        let grid = || Error::unsupported("a grid is not random", random);
         let sampler = args.sampler.random(size)?.ok_or_else(grid)?;
         let locations = sampler.locations(subject, args.count, args.sampler.epoch(), args.first)?;
         for (n, location) in (args.first..).zip(locations) {

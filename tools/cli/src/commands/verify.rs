@@ -1,10 +1,9 @@
-//! `voxquarry verify`.
+//! `voxquarry verify`: checks a whole store.
 
 use std::process::ExitCode;
 
 use serde_json::json;
-use voxquarry::verify;
-use voxquarry::{Dataset, Fault, OpenOptions, Result};
+use voxquarry::{Dataset, Fault, OpenOptions, Result, verify};
 
 use crate::args::VerifyArgs;
 use crate::output::{bytes, json, line, print_error};
@@ -17,7 +16,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
         progress.begin(shard_count(&Dataset::open(&args.store, &OpenOptions::default())?));
     }
     let report = verify(&args.store, &|volume| {
-        progress.at("walking", volume);
+        progress.at("checking", volume);
         progress.advance(1);
     })?;
     progress.end();
@@ -37,7 +36,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
         let hidden = report.error_count - report.errors.len() as u64;
         let more = if hidden > 0 { format!(" ({hidden} not shown)") } else { String::new() };
         let verdict = if report.error_count == 0 {
-            "all right".into()
+            "no damage".into()
         } else {
             format!("{} errors{more}", report.error_count)
         };
@@ -53,13 +52,14 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
     if report.error_count == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    // A disk that cannot be read is not the data's fault, unless damage was found too.
+    // An unreadable disk is a fault of the environment, unless damage was found too.
     let damaged = report.errors.iter().any(|e| e.fault() != Fault::Environment);
     let fault = if damaged { Fault::Data } else { Fault::Environment };
     Ok(ExitCode::from(fault.exit_code()))
 }
 
-/// Shards to walk. Damage that hides some is for the walk to report: here it only makes the bar less exact.
+/// The number of shards. Shards that damage hides only make the bar less exact; the check reports
+/// them.
 fn shard_count(dataset: &Dataset) -> u64 {
     let subjects = dataset.subjects().iter().filter_map(|name| dataset.subject(name).ok());
     let volumes = subjects.flat_map(|subject| {

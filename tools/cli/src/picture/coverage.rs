@@ -1,28 +1,29 @@
-//! How often voxels are covered by many patches: its mean along a view, as a map of coverage.
+//! Counts how many patches cover each voxel, as a map of the mean along a view.
 //!
 //! # Invariants
-//! - Memory is the cells of one map, at most [`MOST_CELLS`] on a side, whatever the volume's size.
+//! - A map has at most [`MOST_CELLS`] cells along each side, whatever the volume's size.
 
 use voxquarry::{Region, Size3};
 
 use super::orient::View;
 use super::raster::Colour;
 
-/// More cells than a panel has pixels would not be seen.
+/// More cells than a panel has pixels would not be visible.
 const MOST_CELLS: usize = 1024;
 
-/// Patches that cover a voxel, on average along the view, for cells up and across.
+/// The mean number of patches that cover a voxel, along the view, for cells up and across.
 pub(super) struct CoverageMap {
     pub(super) cells: [usize; 2],
     values: Vec<f64>,
 }
 
 impl CoverageMap {
-    /// Adds up the patches' parts inside a volume of `size`.
+    /// Counts the parts of patches inside a volume of `size`.
     pub(super) fn new(patches: &[Region], size: Size3, view: &View) -> Self {
         let axes = [view.up, view.across];
         let cells = axes.map(|axis| size[axis].min(MOST_CELLS));
-        // Differences at the corners of each rectangle; summing over both axes gives how often each cell is covered.
+        // Adds differences at the corners of each rectangle; their prefix sums over both axes are
+        // the counts.
         let width = cells[1] + 1;
         let mut sums = vec![0.0; (cells[0] + 1) * width];
         for patch in patches.iter().map(|patch| patch.clip(size)).filter(|p| !p.is_empty()) {
@@ -62,7 +63,8 @@ impl CoverageMap {
     }
 }
 
-/// Black for nothing, then purple, orange and light yellow for 1.
+/// The colour for a fraction of the highest count: black for 0, then purple, orange, light yellow
+/// for 1.
 pub(super) fn colour(part: f64) -> Colour {
     const STOPS: [[f64; 3]; 4] =
         [[0.0, 0.0, 0.0], [110.0, 25.0, 120.0], [240.0, 110.0, 30.0], [255.0, 250.0, 190.0]];
@@ -79,7 +81,7 @@ mod tests {
     use voxquarry::Affine;
 
     #[test]
-    fn cells_are_covered_as_a_count_over_voxels_says() {
+    fn coverage_equals_a_naive_count() {
         let size = [5, 7, 4];
         let patches: Vec<Region> = (0..40)
             .map(|i: i64| {

@@ -1,10 +1,11 @@
-//! The drawing room: three orthogonal slices of a volume with its labels, chunks and patches, as a picture.
+//! Draws three orthogonal slices of a volume with its labels, chunks and patches as a picture.
 //!
-//! `orient` finds the views, `slice` reads them, `coverage` says how often patches cover them, `raster` and `font` put colours on
-//! pixels; this module lays them out.
+//! `orient` finds the views, `slice` reads them, `coverage` counts the patches that cover their
+//! voxels, and `raster` and `font` draw pixels. This module arranges the parts.
 //!
 //! # Invariants
-//! - Only the slices are read, in bands: memory is the picture plus one band, whatever the volume's size.
+//! - Only the slices are read, band by band. Memory is the picture plus one band, whatever the
+//!   volume's size.
 
 mod coverage;
 mod font;
@@ -20,16 +21,16 @@ use orient::View;
 use raster::{Colour, Raster, Rect};
 use slice::{Reduce, SliceImage};
 
-/// What is drawn.
+/// The contents of a picture.
 pub(crate) struct Scene<'a> {
-    /// Names the volume, as `case01/ct`.
+    /// The name of the volume, as in `case01/ct`.
     pub(crate) title: String,
     pub(crate) volume: &'a Volume,
     pub(crate) labels: Option<&'a Volume>,
     pub(crate) patches: &'a [Region],
-    /// Says what the patches are.
+    /// A description of the patches.
     pub(crate) caption: String,
-    /// Patches whose coverage is shown in a second row; none: no such row.
+    /// Patches whose coverage is shown in a second row; empty for no such row.
     pub(crate) coverage: &'a [Region],
 }
 
@@ -41,14 +42,14 @@ const GRID: Colour = [255, 255, 255];
 const MARGIN: usize = 28;
 const GAP: usize = 22;
 const LINE: usize = 26;
-/// The panels share so many pixels side by side, and none is taller than that.
+/// The width of all three panels together, and the largest height of one, in pixels.
 const PANELS_WIDTH: f64 = 1500.0;
 const PANELS_HEIGHT: f64 = 620.0;
-/// However flat a volume is, its panels can be seen.
+/// Smallest extent of a panel, so that flat volumes are visible.
 const THINNEST: usize = 12;
-/// Grid lines that are closer than this many pixels are fog.
+/// Smallest distance between grid lines, in pixels.
 const CLOSEST_LINES: f64 = 6.0;
-/// Voxels larger than this are shown as the blocks they are.
+/// Voxels larger than this many pixels are drawn as blocks, without interpolation.
 const BLOCKS_FROM: f64 = 8.0;
 
 /// Draws the scene.
@@ -176,8 +177,8 @@ fn coverage_caption(scene: &Scene<'_>, highest: f64) -> String {
     let (n, [z, y, x]) = (scene.coverage.len(), scene.volume.size());
     let voxels = scene.coverage.iter().map(|patch| patch.clip([z, y, x]).len() as f64).sum::<f64>();
     format!(
-        "heat: how many of {n} patches cover a voxel, mean along the view, \
-         black 0 to yellow {highest:.0}; {:.0} over all",
+        "coverage: how many of {n} patches cover a voxel, mean along the view, \
+         black 0 to yellow {highest:.0}; mean of all voxels {:.0}",
         voxels / (z as f64 * y as f64 * x as f64)
     )
 }
@@ -200,13 +201,13 @@ fn captions(scene: &Scene<'_>, pixels_per_mm: f64) -> Vec<String> {
     }
     let grid = match grid_step(volume, pixels_per_mm) {
         Some((step, what)) => format!("lines: {what} of {}", times(&step)),
-        None => "lines: none, they would lie too close".to_owned(),
+        None => "no lines: chunks are too small to draw".to_owned(),
     };
     let second = if scene.patches.is_empty() { grid } else { format!("{grid}; {}", scene.caption) };
     vec![first, second]
 }
 
-/// The finest borders that can be told apart: of chunks, or of shards.
+/// The finest grid whose lines can be told apart: that of chunks, or of shards.
 fn grid_step(volume: &Volume, pixels_per_mm: f64) -> Option<([usize; 3], &'static str)> {
     let (layout, spacing) = (volume.layout(), volume.spacing_mm());
     [(layout.chunk, "chunks"), (layout.shard, "shards")].into_iter().find(|(step, _)| {
@@ -217,7 +218,7 @@ fn grid_step(volume: &Volume, pixels_per_mm: f64) -> Option<([usize; 3], &'stati
     })
 }
 
-/// One view and where it goes.
+/// One view and its area in the picture.
 struct Panel<'a> {
     view: &'a View,
     area: Rect,
@@ -226,7 +227,7 @@ struct Panel<'a> {
 }
 
 impl Panel<'_> {
-    /// Where the middle of a pixel lies in a field of that many cells `(up, across)`.
+    /// The position of a pixel's centre in a slice of `cells`, as `(up, across)`.
     fn place(&self, x: usize, y: usize, cells: [usize; 2]) -> [f64; 2] {
         let up = 1.0 - (y as f64 + 0.5) / self.area.height as f64;
         let across = (x as f64 + 0.5) / self.area.width as f64;
@@ -258,7 +259,7 @@ impl Panel<'_> {
         }
     }
 
-    /// Labels as translucent colour with a contour; without an image below, as full colour.
+    /// Draws labels as translucent colour with a contour, or more opaque without an image below.
     fn draw_labels(&self, raster: &mut Raster, field: &SliceImage, over_image: bool) {
         const FILL: f64 = 0.30;
         const CONTOUR: f64 = 0.75;
@@ -311,14 +312,14 @@ impl Panel<'_> {
         }
     }
 
-    /// Pixel column, inside the panel, of a border between voxels across.
+    /// The pixel column in the panel of a border between voxels.
     fn column(&self, voxel: f64) -> usize {
         let part = voxel.clamp(0.0, self.size[1] as f64) / self.size[1] as f64;
         let part = if self.view.flip_across { 1.0 - part } else { part };
         ((part * self.area.width as f64).round() as usize).min(self.area.width - 1)
     }
 
-    /// Pixel row, inside the panel, of a border between voxels up.
+    /// The pixel row in the panel of a border between voxels.
     fn row(&self, voxel: f64) -> usize {
         let part = voxel.clamp(0.0, self.size[0] as f64) / self.size[0] as f64;
         let part = if self.view.flip_up { part } else { 1.0 - part };
@@ -344,9 +345,9 @@ impl Panel<'_> {
     }
 
     fn draw_directions(&self, raster: &mut Raster) {
-        const ROOM: usize = 60;
+        const SMALLEST: usize = 60;
         let Rect { left, top, width, height } = self.area;
-        if width < ROOM || height < ROOM {
+        if width < SMALLEST || height < SMALLEST {
             return;
         }
         let [west, east, north] = self.view.directions();

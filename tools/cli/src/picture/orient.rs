@@ -1,17 +1,17 @@
-//! Which voxel axes the axial, coronal and sagittal views look along.
+//! Finds the voxel axes of the axial, coronal and sagittal views.
 
 use voxquarry::{Affine, Size3, Volume};
 
-/// A slice and how it is shown; axes are the array's, 0 = z, 1 = y, 2 = x.
+/// A slice and its orientation. Axes are those of the array: 0 = z, 1 = y, 2 = x.
 pub(super) struct View {
     name: &'static str,
-    /// The axis looked along, and the slice on it.
+    /// The axis of view, and the index of the slice along it.
     pub(super) normal: usize,
     pub(super) index: usize,
-    /// The axis from left to right; flipped where its voxels run the other way.
+    /// The axis from left to right; `flip_across` if its voxels run from right to left.
     pub(super) across: usize,
     pub(super) flip_across: bool,
-    /// The axis from bottom to top.
+    /// The axis from bottom to top; `flip_up` if its voxels run from top to bottom.
     pub(super) up: usize,
     pub(super) flip_up: bool,
     letters: [&'static str; 3],
@@ -23,18 +23,19 @@ impl View {
         format!("{}  {axis} {} of {}", self.name, self.index, size[self.normal])
     }
 
-    /// What lies at the left, the right and the top: L, R, P, A, S.
+    /// The letters at the left, the right and the top: L, R, P, A or S.
     pub(super) fn directions(&self) -> [&'static str; 3] {
         self.letters
     }
 }
 
-/// Axial, coronal and sagittal views through the middle: the patient's right is right, anterior and superior are up.
+/// Axial, coronal and sagittal views through the middle. The patient's right is at the right;
+/// anterior and superior are up.
 pub(super) fn views(volume: &Volume) -> [View; 3] {
     views_of(volume.size(), volume.affine())
 }
 
-/// Those of a volume of that size and affine.
+/// The views of a volume of that size and affine.
 pub(super) fn views_of(size: Size3, affine: &Affine) -> [View; 3] {
     let [(x, flip_x), (y, flip_y), (z, flip_z)] = nearest_axes(affine);
     let view = |name, normal: usize, (across, flip_across), (up, flip_up), letters| View {
@@ -54,7 +55,8 @@ pub(super) fn views_of(size: Size3, affine: &Affine) -> [View; 3] {
     ]
 }
 
-/// For each of the world's axes (R, A, S) the voxel axis that runs most along it, and whether it runs backwards.
+/// For each world axis (R, A, S): the voxel axis that is most parallel to it, and whether it runs
+/// backwards.
 fn nearest_axes(affine: &Affine) -> [(usize, bool); 3] {
     const ORDERS: [[usize; 3]; 6] =
         [[2, 1, 0], [2, 0, 1], [1, 2, 0], [1, 0, 2], [0, 2, 1], [0, 1, 2]];
@@ -62,7 +64,7 @@ fn nearest_axes(affine: &Affine) -> [(usize, bool); 3] {
     let cosine = |world: usize, axis: usize| affine.0[world][2 - axis] / spacing[axis];
     let agreement =
         |order: &[usize; 3]| (0..3).map(|world| cosine(world, order[world]).abs()).sum::<f64>();
-    // The first of equals: a volume at 45 degrees keeps its own axes.
+    // The first of equals, so that a volume at 45 degrees keeps the order of its axes.
     let best = ORDERS.iter().fold(&ORDERS[0], |best, order| {
         if agreement(order) > agreement(best) + 1e-9 { order } else { best }
     });

@@ -1,4 +1,4 @@
-//! An RGB picture, and its way into a PNG.
+//! An RGB picture that can be drawn on and written as PNG.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub(crate) struct Raster {
     pixels: Vec<Colour>,
 }
 
-/// Letters are this many pixels a dot.
+/// Pixels of a dot of a letter, along each side.
 const DOT: usize = 2;
 
 impl Raster {
@@ -49,7 +49,7 @@ impl Raster {
         }
     }
 
-    /// The border of a box, drawn inwards.
+    /// Draws the border of a box, inside the box.
     pub(super) fn outline(&mut self, rect: Rect, thickness: usize, colour: Colour, opacity: f64) {
         let edge = |i: usize, n: usize| i < thickness || i + thickness >= n;
         for y in 0..rect.height {
@@ -65,7 +65,8 @@ impl Raster {
         text.chars().count() * (font::WIDTH + 1) * DOT
     }
 
-    /// Text on a shadow, so that it can be read on bright voxels; cut at the picture's right edge.
+    /// Draws text with a shadow, which keeps it readable on bright voxels. It is cut at the right
+    /// edge of the picture.
     pub(super) fn text(&mut self, left: usize, top: usize, text: &str, colour: Colour) {
         for (shift, colour) in [(1, [0; 3]), (0, colour)] {
             for (n, letter) in text.chars().enumerate() {
@@ -87,7 +88,7 @@ impl Raster {
         }
     }
 
-    /// Writes the picture, over a file that is there.
+    /// Writes the picture; replaces a file of that name.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -102,7 +103,7 @@ impl Raster {
             writer.finish()
         });
         encoded.map_err(|e| Error::io(path, "cannot encode")(std::io::Error::other(e)))?;
-        // Whole or not at all, as every file of this command.
+        // The file appears whole or not at all.
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let staged = path.with_file_name(format!(".{name}.partial-{}", std::process::id()));
         let placed = std::fs::write(&staged, bytes).and_then(|()| std::fs::rename(&staged, path));
@@ -113,12 +114,12 @@ impl Raster {
     }
 }
 
-/// A bright colour for item `n`, far from its predecessors': hues turn by the golden angle.
+/// A bright colour for item `n`; hues advance by the golden angle, which keeps neighbours distinct.
 pub(super) fn distinct(n: usize) -> Colour {
     hue((n as f64 * 0.618_034 + 0.08).fract(), 0.85, 1.0)
 }
 
-/// The colour of a label; background has none.
+/// The colour of a label other than the background.
 pub(super) fn label_colour(label: i64) -> Colour {
     hue((label as f64 * 0.381_966 + 0.66).rem_euclid(1.0), 0.75, 0.95)
 }

@@ -1,38 +1,39 @@
-//! Reads one slice of a volume, in bands, reduced to what a picture can show.
+//! Reads a slice of a volume band by band, reduced to the resolution of a picture.
 
 use voxquarry::{Padding, Result, Volume, Voxel, with_voxel};
 
 use super::orient::View;
 
-/// More cells than a panel has pixels would not be seen.
+/// More cells than a panel has pixels would not be visible.
 const MOST_CELLS: usize = 1024;
-/// Voxels read at once, in bytes.
+/// Bytes of voxels to read at once.
 const BAND_BYTES: usize = 32 << 20;
 
-/// How many voxels become one cell.
+/// How the voxels of a cell are reduced to one value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reduce {
-    /// Their mean, over colours too: for images.
+    /// The mean, also over colours; for images.
     Mean,
-    /// The one in the middle: for labels.
+    /// The voxel in the middle; for labels.
     Pick,
 }
 
-/// A slice, reduced: rows along the slower of its two axes.
+/// A reduced slice, with rows along the slower of its two axes.
 pub(super) struct SliceImage {
     rows: usize,
     columns: usize,
     values: Vec<f64>,
 }
 
-/// How many channels are colours: 3 or 4 of `uint8`.
+/// The number of channels if they are colours: 3 or 4 of `uint8`.
 pub(super) fn colours(volume: &Volume) -> Option<usize> {
     let is_byte = volume.dtype() == voxquarry::Dtype::UInt8;
     volume.channels().filter(|n| is_byte && (3..=4).contains(n))
 }
 
 impl SliceImage {
-    /// Reads the slice of `view`; real values, slope and intercept applied, NaN where there is none.
+    /// Reads the slice of `view` as real values, with slope and intercept applied; NaN for cells
+    /// without a finite voxel.
     pub(super) fn read(volume: &Volume, view: &View, reduce: Reduce) -> Result<Self> {
         with_voxel!(volume.dtype(), T => Self::read_as::<T>(volume, view, reduce))
     }
@@ -41,11 +42,11 @@ impl SliceImage {
         let size = volume.size();
         let (slow, fast) = (view.up.min(view.across), view.up.max(view.across));
         let (rows, columns) = (size[slow].min(MOST_CELLS), size[fast].min(MOST_CELLS));
-        // An opacity, the fourth channel, is no brightness.
+        // The fourth channel is opacity, not brightness.
         let channels = if reduce == Reduce::Mean { colours(volume).map_or(1, |_| 3) } else { 1 };
         let mut sums = vec![0.0; rows * columns];
         let mut counts = vec![0u32; rows * columns];
-        // The cell of each voxel along an axis, and whether it counts.
+        // The cell of each voxel along an axis, and whether the voxel counts.
         let cells = |n: usize, cells: usize| -> Vec<(usize, bool)> {
             let cell = |i: usize| {
                 let cell = i * cells / n;
@@ -56,7 +57,7 @@ impl SliceImage {
         let (row_of, column_of) = (cells(size[slow], rows), cells(size[fast], columns));
         let row_bytes = size[fast] * channels * size_of::<T>();
         let layer = volume.layout().chunk[slow];
-        // Whole layers of chunks where they fit: each chunk is decoded once.
+        // Whole layers of chunks where they fit, so that each chunk is decoded once.
         let fitting = (BAND_BYTES / row_bytes).max(1);
         let depth = if fitting > layer { fitting / layer * layer } else { fitting };
         for first in (0..size[slow]).step_by(depth) {
@@ -86,17 +87,17 @@ impl SliceImage {
         Ok(Self { rows, columns, values: sums.iter().zip(&counts).map(value).collect() })
     }
 
-    /// Cells up and across in that view.
+    /// The number of cells up and across in `view`.
     pub(super) fn cells(&self, view: &View) -> [usize; 2] {
         if view.up < view.across { [self.rows, self.columns] } else { [self.columns, self.rows] }
     }
 
-    /// The cell that holds the point `(up, across)`.
+    /// The value of the cell that contains the point `(up, across)`.
     pub(super) fn nearest(&self, view: &View, [up, across]: [f64; 2]) -> f64 {
         self.cell(view, [up.floor() as i64, across.floor() as i64])
     }
 
-    /// Between the middles of four cells.
+    /// The value at a point, interpolated between the centres of four cells.
     pub(super) fn linear(&self, view: &View, at: [f64; 2]) -> f64 {
         let [up, across] = at.map(|v| v - 0.5);
         let (i, j) = (up.floor(), across.floor());
@@ -106,7 +107,7 @@ impl SliceImage {
             + (cell(1, 0) * (1.0 - v) + cell(1, 1) * v) * u
     }
 
-    /// A cell; beyond the border the nearest.
+    /// The value of a cell, or of the nearest one beyond the border.
     fn cell(&self, view: &View, [up, across]: [i64; 2]) -> f64 {
         let (row, column) = if view.up < view.across { (up, across) } else { (across, up) };
         let row = row.clamp(0, self.rows as i64 - 1) as usize;
@@ -115,7 +116,7 @@ impl SliceImage {
     }
 }
 
-/// The values that become black and white: robust percentiles of what is drawn.
+/// The values to draw as black and white: robust percentiles of the slices.
 pub(super) fn window<'a>(fields: impl Iterator<Item = &'a SliceImage>) -> [f64; 2] {
     const PERCENTILES: [f64; 2] = [0.01, 0.995];
     let mut values: Vec<f64> =
@@ -123,11 +124,11 @@ pub(super) fn window<'a>(fields: impl Iterator<Item = &'a SliceImage>) -> [f64; 
     values.sort_unstable_by(f64::total_cmp);
     let Some(last) = values.len().checked_sub(1) else { return [0.0, 1.0] };
     let window = PERCENTILES.map(|p| values[(last as f64 * p).round() as usize]);
-    // A few bright voxels on an even ground: the percentiles say nothing, the extremes do.
+    // With a few bright voxels on an even background both percentiles are equal: use the extremes.
     if window[0] < window[1] { window } else { [values[0], values[last]] }
 }
 
-/// The grey of a value; black where there is none, mid-grey where all are alike.
+/// The grey of a value: black for NaN, mid-grey if all values are equal.
 pub(super) fn grey(value: f64, [black, white]: [f64; 2]) -> u8 {
     if value.is_nan() {
         0

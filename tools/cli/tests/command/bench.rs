@@ -1,4 +1,5 @@
-//! `voxquarry bench`: figures that agree with each other and with the store; speeds themselves are the machine's.
+//! `voxquarry bench`: the results agree with each other and with the store; speeds depend on the
+//! machine.
 
 use std::fs;
 
@@ -11,14 +12,14 @@ fn number(value: &Value) -> f64 {
 }
 
 #[test]
-fn figures_are_those_of_the_store() {
+fn results_agree_with_the_store() {
     let workspace = with_store();
     let report = workspace.json("bench s.zarr --seconds 0.05 --threads 2 --json");
     let volumes = report["volumes"].as_array().unwrap();
     let names: Vec<_> = volumes.iter().map(|v| v["volume"].as_str().unwrap()).collect();
     assert_eq!(names, ["ct", "seg"]);
     for volume in volumes {
-        assert_eq!(volume["patch_size"], json!([8, 8, 8]), "what it was ingested for");
+        assert_eq!(volume["patch_size"], json!([8, 8, 8]), "the size that it was ingested for");
         assert_eq!((&volume["subjects"], &volume["dtype"]), (&json!(1), &json!("int16")));
         assert_eq!(number(&volume["patch_bytes"]), f64::from(8 * 8 * 8 * 2));
         let info = workspace
@@ -54,7 +55,7 @@ fn figures_are_those_of_the_store() {
 }
 
 #[test]
-fn a_patch_of_the_whole_volume_meets_every_chunk() {
+fn a_patch_of_the_whole_volume_intersects_every_chunk() {
     let workspace = with_store();
     let report = workspace
         .json("bench s.zarr/case/ct --patch-size 24,30,20 --seconds 0.01 --threads 1 --json");
@@ -78,8 +79,8 @@ fn patches_come_from_all_subjects_and_channels() {
     let report = workspace.json("bench s.zarr --seconds 0.05 --threads 1 --json");
     let ct = &report["volumes"][0];
     assert_eq!((&ct["volume"], &ct["subjects"]), (&json!("ct"), &json!(2)));
-    assert_eq!(ct["patch_size"], json!([8, 7, 6]), "as far as it fits into all");
-    // Every other patch is of the subject with three channels.
+    assert_eq!(ct["patch_size"], json!([8, 7, 6]), "clipped to all volumes");
+    // Every second patch comes from the subject with three channels.
     let mean = number(&ct["patch_bytes"]) / f64::from(8 * 7 * 6 * 2);
     let patches = number(&ct["passes"][0]["patches"]);
     assert!((mean - 2.0).abs() <= 1.0 / patches + 1e-9, "{ct}");
@@ -102,7 +103,7 @@ fn patches_come_from_all_subjects_and_channels() {
 }
 
 #[test]
-fn what_cannot_be_measured_says_why() {
+fn volumes_that_cannot_be_measured_are_explained() {
     let workspace = with_store();
     workspace.fails("bench s.zarr/cas --seconds 0.01", 2, &["\"cas\"", "\"case\""]);
     workspace.fails("bench ct.nii.gz", 2, &["not a voxquarry store"]);

@@ -1,4 +1,4 @@
-//! `voxquarry export`.
+//! `voxquarry export`: restores files, and refuses to replace them.
 
 use std::fs;
 use std::io::Read;
@@ -9,7 +9,7 @@ use flate2::{bufread, read::GzDecoder};
 use crate::workspace::{Workspace, image, labels, nifti, with_store};
 
 #[test]
-fn what_came_in_comes_out() {
+fn files_are_restored_byte_for_byte() {
     let workspace = with_store();
     let run = workspace.ok("export s.zarr/case/ct out.nii");
     assert!(run.out.is_empty() && run.err == "exporting case/ct\n", "{run:?}");
@@ -22,9 +22,9 @@ fn what_came_in_comes_out() {
 }
 
 #[test]
-fn a_compressed_file_is_one_member_whatever_the_number_of_threads() {
+fn a_gzip_file_is_one_member_whatever_the_number_of_threads() {
     let workspace = Workspace::new();
-    // Noise above a slope, of several blocks.
+    // A slope with noise, several blocks long.
     let voxel = |i: usize| (i >> 6) as i16 ^ (((i * i * 40_503) >> 7) & 15) as i16;
     let file = nifti(&[130, 120, 110], voxel);
     workspace.write("a.nii", &file);
@@ -44,11 +44,11 @@ fn a_compressed_file_is_one_member_whatever_the_number_of_threads() {
 }
 
 #[test]
-fn refusals_leave_every_file_as_it_was() {
+fn failures_leave_every_file_as_it_was() {
     let workspace = with_store();
     workspace.write("mine.nii", b"mine");
     let before = workspace.names("");
-    workspace.fails("export s.zarr/case/ct mine.nii", 2, &["mine.nii", "--overwrite"]);
+    workspace.fails("export s.zarr/case/ct mine.nii", 2, &["mine.nii", "help: ", "--overwrite"]);
     workspace.fails("export s.zarr/case/ct out.txt", 2, &["out.txt", ".nii"]);
     workspace.fails("export s.zarr/case out.nii", 2, &["STORE/SUBJECT/VOLUME"]);
     workspace.fails("export s.zarr/case/ct mine.nii/out.nii", 4, &["mine.nii"]);

@@ -1,9 +1,9 @@
-//! Help that teaches.
+//! The help texts.
 
 use crate::workspace::Workspace;
 
 #[test]
-fn every_command_says_what_it_does_and_gives_an_example() {
+fn every_command_has_a_description_and_an_example() {
     let workspace = Workspace::new();
     for command in ["ingest", "info", "verify", "export", "preview", "bench", "plan-layout", "demo"]
     {
@@ -14,7 +14,7 @@ fn every_command_says_what_it_does_and_gives_an_example() {
         assert!(all.contains(&format!("\n  {command} ")), "{all}");
     }
     let all = workspace.ok("--help").out;
-    assert!(all.contains("Examples:") && all.contains("Exit codes: 0 done; 2"), "{all}");
+    assert!(all.contains("Examples:") && all.contains("Exit codes: 0 success; 2"), "{all}");
     let version = workspace.ok("--version").out;
     assert_eq!(version, format!("voxquarry {}\n", env!("CARGO_PKG_VERSION")));
 }

@@ -1,9 +1,9 @@
-//! `voxquarry ingest`: what it says, refuses and leaves.
+//! `voxquarry ingest`: its output, its errors, and the files it leaves.
 
 use crate::workspace::{Workspace, gzip, image, labels, nifti, with_store};
 
 #[test]
-fn a_lone_file_becomes_a_subject_of_its_name() {
+fn a_single_file_becomes_a_subject_of_its_name() {
     let workspace = Workspace::new();
     workspace.write("ct.nii.gz", &gzip(&image()));
     let report = workspace.json("ingest ct.nii.gz --out s.zarr --json");
@@ -18,7 +18,7 @@ fn a_lone_file_becomes_a_subject_of_its_name() {
 }
 
 #[test]
-fn arguments_that_cannot_be_are_the_callers_fault() {
+fn invalid_arguments_are_the_callers_fault() {
     let workspace = Workspace::new();
     workspace.write("ct.nii", &image());
     for words in [
@@ -46,13 +46,13 @@ fn arguments_that_cannot_be_are_the_callers_fault() {
 }
 
 #[test]
-fn damaged_and_missing_files_name_themselves_and_leave_nothing() {
+fn damaged_and_missing_files_are_named_and_nothing_is_left() {
     let workspace = Workspace::new();
     workspace.write("good.nii", &image());
     let whole = gzip(&image());
     workspace.write("cut.nii.gz", &whole[..whole.len() / 2]);
     workspace.write("short.nii", &image()[..2000]);
-    workspace.write("text.nii", b"this is no image");
+    workspace.write("text.nii", b"this is not an image");
     workspace.write("other.nii", &nifti(&[5, 4, 3], |i| i as i16));
     let before = workspace.names("");
     workspace.fails("ingest cut.nii.gz --out s.zarr", 3, &["cut.nii.gz"]);
@@ -65,7 +65,7 @@ fn damaged_and_missing_files_name_themselves_and_leave_nothing() {
 }
 
 #[test]
-fn targets_that_cannot_be_written_fail_before_the_work() {
+fn unwritable_targets_fail_before_the_work() {
     let workspace = Workspace::new();
     workspace.write("ct.nii", &image());
     workspace.write("file", b"a file");
@@ -79,7 +79,7 @@ fn targets_that_cannot_be_written_fail_before_the_work() {
 }
 
 #[test]
-fn a_subject_that_exists_is_refused_skipped_or_replaced() {
+fn an_existing_subject_is_refused_skipped_or_replaced() {
     let workspace = with_store();
     workspace.write("new.nii", &nifti(&[5, 4, 3], |i| i as i16));
     let again = "ingest --subject case --image ct=new.nii --out s.zarr";
@@ -96,7 +96,7 @@ fn a_subject_that_exists_is_refused_skipped_or_replaced() {
 }
 
 #[test]
-fn manifests_name_their_mistakes_with_the_line() {
+fn mistakes_in_a_manifest_are_named_with_their_line() {
     let workspace = Workspace::new();
     workspace.write("ct.nii", &image());
     workspace.write("seg.nii", &labels());
@@ -130,7 +130,7 @@ fn a_dry_run_plans_and_writes_nothing() {
 }
 
 #[test]
-fn logs_have_lines_and_quiet_has_none() {
+fn logs_have_plain_lines_and_quiet_has_none() {
     let workspace = Workspace::new();
     workspace.write("ct.nii", &image());
     let run = workspace.ok("ingest ct.nii --out s.zarr");

@@ -1,4 +1,4 @@
-//! `voxquarry info` and `voxquarry verify`.
+//! `voxquarry info` and `voxquarry verify`: descriptions, and damage that is found.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::workspace::{Workspace, with_store};
 
 #[test]
-fn info_tells_what_was_ingested() {
+fn info_describes_what_was_ingested() {
     let workspace = with_store();
     let store = workspace.json("info s.zarr --json");
     assert_eq!(store["subjects"][0]["subject"], "case");
@@ -36,7 +36,7 @@ fn info_tells_what_was_ingested() {
 }
 
 #[test]
-fn what_is_not_there_is_named_beside_what_is() {
+fn missing_items_are_named_with_the_existing_ones() {
     let workspace = with_store();
     workspace.fails("info s.zarr/cas", 2, &["\"cas\"", "\"case\""]);
     workspace.fails("info s.zarr/case/mr", 2, &["\"mr\"", "\"ct\"", "\"seg\""]);
@@ -55,14 +55,14 @@ fn a_whole_store_is_verified_chunk_by_chunk() {
     assert_eq!(report["volumes"], 2);
     assert_eq!(report["error_count"], 0);
     assert_eq!(report["errors"], json!([]));
-    // Chunks of zeros only are not stored; the image has none.
+    // Chunks of zeros are not stored; the image has none.
     let chunk = workspace.json("info s.zarr/case/ct --json")["chunk"].clone();
     let per_axis = |size: u64, a: usize| size.div_ceil(chunk[a].as_u64().unwrap());
     let image_chunks = per_axis(24, 0) * per_axis(30, 1) * per_axis(20, 2);
     assert!(report["chunks"].as_u64().unwrap() >= image_chunks, "{report}");
     let run = workspace.ok("verify s.zarr");
-    assert!(run.out.starts_with("all right: 1 subjects, 2 volumes"), "{run:?}");
-    assert!(run.err.contains("walking case/ct\n") && run.err.contains("walking case/seg\n"));
+    assert!(run.out.starts_with("no damage: 1 subjects, 2 volumes"), "{run:?}");
+    assert!(run.err.contains("checking case/ct\n") && run.err.contains("checking case/seg\n"));
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn every_flipped_byte_of_a_shard_is_found() {
     let workspace = with_store();
     let shard = first_file(&workspace.path("s.zarr/case/ct/0/c"));
     let whole = fs::read(&shard).unwrap();
-    // The first byte of a chunk, some between, the index and its checksum.
+    // From the first byte of a chunk to the index and its checksum.
     for at in (0..whole.len()).step_by(whole.len() / 13).chain([whole.len() - 1]) {
         let mut damaged = whole.clone();
         damaged[at] ^= 0x10;
@@ -91,7 +91,7 @@ fn every_flipped_byte_of_a_shard_is_found() {
 }
 
 #[test]
-fn a_reader_that_hangs_up_is_no_error() {
+fn a_closed_pipe_is_not_an_error() {
     let workspace: Workspace = with_store();
     let mut child = workspace
         .command("info s.zarr --json")

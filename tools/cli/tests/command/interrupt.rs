@@ -1,4 +1,4 @@
-//! Ctrl-C and kill -9 in the middle of work: nothing half-made is seen, and the same command goes on.
+//! Ctrl-C and kill -9 during work: no unfinished file is visible, and the same command continues.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -8,7 +8,7 @@ use crate::workspace::{Workspace, nifti};
 const SUBJECTS: usize = 4;
 const INGEST: &str = "ingest --manifest t.csv --out s.zarr --threads 1";
 
-/// Subjects that take a while each: of one file, of noise.
+/// A workspace with a manifest of large subjects, all from one file of noise.
 fn workspace() -> Workspace {
     let workspace = Workspace::new();
     let noise = |i: usize| ((i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44) as i16;
@@ -19,7 +19,8 @@ fn workspace() -> Workspace {
     workspace
 }
 
-/// Runs until `line` stands in the log, then strikes; gives the exit status and the rest of the log.
+/// Runs until the log has `line`, then calls `signal`; returns the exit status and the rest of the
+/// log.
 fn interrupt_at(
     workspace: &Workspace,
     words: &str,
@@ -53,8 +54,9 @@ fn subjects(workspace: &Workspace) -> usize {
     workspace.json("info s.zarr --json")["subjects"].as_array().unwrap().len()
 }
 
-/// After a signal: what is there is whole, and the same command makes the rest.
-fn goes_on(workspace: &Workspace) {
+/// Checks after a signal that the published subjects are valid and the same command adds the
+/// others.
+fn check_continues(workspace: &Workspace) {
     let there = subjects(workspace);
     assert!((1..SUBJECTS).contains(&there), "{there} subjects");
     assert_eq!(workspace.json("verify s.zarr --json")["subjects"], there);
@@ -64,17 +66,17 @@ fn goes_on(workspace: &Workspace) {
     assert_eq!(subjects(workspace), SUBJECTS);
     assert_eq!(workspace.json("verify s.zarr --json")["ok"], true);
     let expected = ["s0", "s1", "s2", "s3", "zarr.json"];
-    assert_eq!(workspace.names("s.zarr"), expected, "no unfinished work is left");
+    assert_eq!(workspace.names("s.zarr"), expected, "no staging folder is left");
 }
 
 #[test]
-fn ctrl_c_keeps_what_is_published_and_the_same_command_goes_on() {
+fn ctrl_c_keeps_published_subjects_and_the_same_command_continues() {
     let workspace = workspace();
     let (status, log) = interrupt_at(&workspace, INGEST, "s0 published", interrupt);
     assert_eq!(status.code(), Some(4), "{log}");
     assert!(log.contains("error: interrupted"), "{log}");
     assert!(!workspace.names("s.zarr").contains(&".voxquarry-partial".to_owned()));
-    goes_on(&workspace);
+    check_continues(&workspace);
 }
 
 #[test]
@@ -86,11 +88,11 @@ fn ctrl_c_before_the_first_subject_leaves_no_store() {
 }
 
 #[test]
-fn kill_9_keeps_what_is_published_and_the_same_command_goes_on() {
+fn kill_9_keeps_published_subjects_and_the_same_command_continues() {
     let workspace = workspace();
     let (status, log) = interrupt_at(&workspace, INGEST, "s0 published", kill);
     assert_eq!(status.code(), None, "{log}");
-    goes_on(&workspace);
+    check_continues(&workspace);
 }
 
 #[test]

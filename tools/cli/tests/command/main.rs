@@ -1,4 +1,4 @@
-//! The command as a user meets it: files and arguments in, exit codes, text and files out.
+//! The command as its users see it: arguments and files in, exit codes, text and files out.
 
 mod bench;
 mod demo;

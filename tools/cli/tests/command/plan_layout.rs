@@ -1,11 +1,11 @@
-//! `voxquarry plan-layout`: its choice is that of ingest, and nothing stays.
+//! `voxquarry plan-layout`: its choice equals that of ingest, and it leaves no files.
 
 use serde_json::json;
 
 use crate::workspace::{Workspace, gzip, image};
 
 #[test]
-fn the_choice_is_that_of_ingest_and_costs_are_given_for_each_patch() {
+fn the_choice_equals_that_of_ingest_and_each_patch_size_has_a_cost() {
     let workspace = Workspace::new();
     workspace.write("ct.nii.gz", &gzip(&image()));
     let before = workspace.names("");
@@ -38,12 +38,12 @@ fn the_choice_is_that_of_ingest_and_costs_are_given_for_each_patch() {
 }
 
 #[test]
-fn files_that_cannot_be_tried_say_why() {
+fn unreadable_files_are_explained() {
     let workspace = Workspace::new();
     workspace.write("ct.nii", &image()[..3000]);
     workspace.write("cut.nii.gz", &gzip(&image())[..1500]);
     workspace.fails("plan-layout gone.nii", 2, &["no file gone.nii"]);
-    workspace.fails("plan-layout ct.nii", 3, &["ct.nii", "header speaks of"]);
+    workspace.fails("plan-layout ct.nii", 3, &["ct.nii", "header promises"]);
     workspace.fails("plan-layout cut.nii.gz", 3, &["cut.nii.gz"]);
     assert_eq!(workspace.run("plan-layout ct.nii --patch-size 0").code, Some(2));
 }

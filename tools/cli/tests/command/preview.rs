@@ -1,4 +1,4 @@
-//! `voxquarry preview`: the pixels, not only that there are some.
+//! `voxquarry preview`: the pixels of its pictures.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -26,7 +26,7 @@ impl Picture {
         self.pixels.len() / self.width
     }
 
-    /// Boxes of pixels that are this colour: left, top, width, height of their hull.
+    /// Left, top, width and height of the bounding box of the pixels for which `is` holds.
     fn hull(&self, is: impl Fn([u8; 3]) -> bool, columns: std::ops::Range<usize>) -> [usize; 4] {
         let hits: Vec<_> = (0..self.pixels.len())
             .filter(|i| columns.contains(&(i % self.width)) && is(self.pixels[*i]))
@@ -40,9 +40,9 @@ impl Picture {
     }
 }
 
-/// Without patches, a volume of constant grey is three mid-grey panels.
+/// A constant volume without patches gives three mid-grey panels.
 #[test]
-fn panels_have_the_volumes_true_proportions() {
+fn panels_have_the_true_proportions_of_the_volume() {
     let workspace = Workspace::new();
     workspace.write("flat.nii", &nifti(&[40, 30, 10], |_| 5));
     workspace.ok("ingest flat.nii --out s.zarr");
@@ -62,14 +62,14 @@ fn panels_have_the_volumes_true_proportions() {
         left += width + 22;
     }
     let colourful = |p: [u8; 3]| p.iter().max().unwrap() - p.iter().min().unwrap() > 40;
-    assert!(!picture.pixels.iter().any(|&p| colourful(p)), "nothing was there to be coloured");
+    assert!(!picture.pixels.iter().any(|&p| colourful(p)), "nothing is coloured");
 }
 
-/// Bright voxels at the patient's right, anterior, superior corner lie right and up in every panel.
+/// Bright voxels at the patient's right, anterior, superior corner are right and up in every panel.
 #[test]
-fn slices_are_turned_as_the_affine_says() {
+fn slices_are_oriented_by_the_affine() {
     let workspace = Workspace::new();
-    // x runs to the left here: the right is where x is small.
+    // x runs to the left, so small x is at the patient's right.
     let mut file = nifti(&[32, 32, 32], |i| {
         let (x, y, z) = (i % 32, i / 32 % 32, i / 1024);
         i16::from(x < 18 && y > 14 && z > 14) * 100
@@ -93,7 +93,7 @@ fn slices_are_turned_as_the_affine_says() {
 }
 
 #[test]
-fn labels_and_patches_are_coloured_and_seeds_replay() {
+fn labels_and_patches_are_coloured_and_seeds_reproduce() {
     let workspace = with_store();
     let draw = |words: &str| {
         workspace.ok(&format!("preview {words}"));
@@ -116,19 +116,20 @@ fn labels_and_patches_are_coloured_and_seeds_replay() {
     assert!(coloured("seg.png") > picture.pixels.len() / 5, "{} coloured", coloured("seg.png"));
 }
 
-/// Patches about one label alone heat the slab of it, and nothing at the other end.
+/// Patches centred on one label cover its slab, and nothing at the other end.
 #[test]
-fn heat_is_where_the_sampler_looks() {
+fn coverage_is_high_where_the_sampler_draws() {
     let workspace = with_store();
     let rows = |words: &str| {
-        workspace.ok(&format!("preview s.zarr/case heat.png --patch-size 4 --patches 1 {words}"));
-        let picture = Picture::read(&workspace.path("heat.png"));
-        let hot = |p: [u8; 3]| p[0] > 250 && p[1] > 230 && (150..230).contains(&p[2]);
-        // The axial view, y upwards, is the first panel; its heat lies in the lower half.
+        workspace
+            .ok(&format!("preview s.zarr/case coverage.png --patch-size 4 --patches 1 {words}"));
+        let picture = Picture::read(&workspace.path("coverage.png"));
+        let is_high = |p: [u8; 3]| p[0] > 250 && p[1] > 230 && (150..230).contains(&p[2]);
+        // The axial view, with y upwards, is the first panel; its coverage is in the lower half.
         let quarter = picture.width / 4;
-        let [_, top, _, height] = picture.hull(hot, 28..28 + quarter);
+        let [_, top, _, height] = picture.hull(is_high, 28..28 + quarter);
         let all = picture.height();
-        assert!(top > all / 2, "heat lies below the slices");
+        assert!(top > all / 2, "coverage is below the slices");
         (top + height / 2) as f64 / all as f64
     };
     let label = "--sampler label --labels seg --probabilities";
@@ -137,8 +138,8 @@ fn heat_is_where_the_sampler_looks() {
     let plain = workspace.ok("preview s.zarr/case plain.png --patch-size 4 --patches 0");
     assert!(plain.out.contains("plain.png"));
     let heights =
-        ["heat.png", "plain.png"].map(|name| Picture::read(&workspace.path(name)).height());
-    assert!(heights[0] > heights[1] + 200, "without patches there is no heat");
+        ["coverage.png", "plain.png"].map(|name| Picture::read(&workspace.path(name)).height());
+    assert!(heights[0] > heights[1] + 200, "without patches there is no coverage");
 }
 
 #[test]
@@ -156,7 +157,7 @@ fn channels_and_tiny_volumes_can_be_drawn() {
 }
 
 #[test]
-fn refusals() {
+fn invalid_arguments_are_refused() {
     let workspace = with_store();
     workspace.fails("preview s.zarr a.png", 2, &["\"case\"", "STORE/SUBJECT"]);
     workspace.fails("preview s.zarr/case ct.nii.gz", 2, &["ct.nii.gz", ".png"]);

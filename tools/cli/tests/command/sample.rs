@@ -1,4 +1,4 @@
-//! `voxquarry sample`: the places, in both forms, and what cannot be.
+//! `voxquarry sample`: the locations as text and JSON, and invalid arguments.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ fn starts(text: &str) -> Vec<(String, Vec<i64>)> {
 }
 
 #[test]
-fn lines_and_json_are_the_same_places_of_every_subject() {
+fn lines_and_json_give_the_same_locations() {
     let workspace = with_store();
     workspace.write("ct.nii", &image());
     workspace.ok("ingest --subject other --image ct=ct.nii --patch-size 8 --out s.zarr");
@@ -29,7 +29,7 @@ fn lines_and_json_are_the_same_places_of_every_subject() {
         let room = [24 - 4, 30 - 6, 20 - 8];
         assert!(numbers[1..].iter().zip(room).all(|(&start, room)| (0..=room).contains(&start)));
     }
-    // Any of them alone, and other ones in another epoch.
+    // Single samples are reproducible, and another epoch gives others.
     let tail = starts(
         &workspace.ok("sample s.zarr/case --count 2 --first 3 --patch-size 4,6,8 --seed 3").out,
     );
@@ -39,11 +39,12 @@ fn lines_and_json_are_the_same_places_of_every_subject() {
 }
 
 #[test]
-fn labels_weights_and_constraints_decide() {
+fn labels_weights_and_constraints_are_respected() {
     let workspace = Workspace::new();
     workspace.write("seg.nii", &labels());
     workspace.write("heat.nii", &nifti(&[20, 30, 24], |i| i16::from(i / 20 % 30 >= 25)));
-    let words = "ingest --subject case --labels seg=seg.nii --weights heat=heat.nii --patch-size 8 --out s.zarr";
+    let words = "ingest --subject case --labels seg=seg.nii --weights heat=heat.nii --patch-size 8 \
+                 --out s.zarr";
     workspace.ok(words);
     assert!(fs::exists(workspace.path("s.zarr/case/heat/sums/zarr.json")).unwrap());
     workspace.ok("verify s.zarr");
@@ -72,7 +73,7 @@ fn labels_weights_and_constraints_decide() {
 }
 
 #[test]
-fn refusals() {
+fn invalid_arguments_are_refused() {
     let workspace = with_store();
     workspace.fails("sample s.zarr/case/ct", 2, &["\"case\""]);
     workspace.fails("sample s.zarr --patch-size 64", 2, &["64", "larger"]);

@@ -1,4 +1,4 @@
-//! A folder, NIfTI files made byte by byte, and running the command on them.
+//! A temporary folder with NIfTI files, in which the command runs.
 
 use std::fs;
 use std::io::Write;
@@ -11,10 +11,10 @@ use tempfile::TempDir;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_voxquarry");
 
-/// A folder that the command is run in.
+/// A folder in which the command runs.
 pub(crate) struct Workspace(TempDir);
 
-/// What a run left behind.
+/// Exit code and output of a run.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: Option<i32>,
@@ -35,7 +35,7 @@ impl Workspace {
         fs::write(self.path(name), bytes).unwrap();
     }
 
-    /// The command on these words, separated by spaces, in this folder.
+    /// The command with these arguments, separated by spaces, in this folder.
     pub(crate) fn command(&self, words: &str) -> Command {
         let mut command = Command::new(BINARY);
         command.args(words.split_whitespace()).current_dir(self.0.path()).stdin(Stdio::null());
@@ -46,19 +46,20 @@ impl Workspace {
         Run::from(self.command(words).output().unwrap())
     }
 
-    /// Runs what must succeed.
+    /// Runs a command that must succeed.
     pub(crate) fn ok(&self, words: &str) -> Run {
         let run = self.run(words);
         assert_eq!(run.code, Some(0), "{words}: {run:?}");
         run
     }
 
-    /// Runs what must succeed and print one JSON document.
+    /// Runs a command that must succeed and print one JSON document.
     pub(crate) fn json(&self, words: &str) -> Value {
         self.ok(words).json()
     }
 
-    /// Runs what must fail with that code, and with every one of those words in its `error: …`.
+    /// Runs a command that must fail with `code` and print all of the `expected` words after
+    /// `error:`.
     pub(crate) fn fails(&self, words: &str, code: i32, expected: &[&str]) -> Run {
         let run = self.run(words);
         assert_eq!(run.code, Some(code), "{words}: {run:?}");
@@ -69,7 +70,7 @@ impl Workspace {
         run
     }
 
-    /// Names in a folder, sorted; hidden ones too.
+    /// Sorted names in a folder, hidden ones included.
     pub(crate) fn names(&self, folder: &str) -> Vec<String> {
         names_in(&self.path(folder))
     }
@@ -96,7 +97,7 @@ impl Run {
     }
 }
 
-/// A NIfTI-1 file of `int16`; `dims` as the file has them, x first, spacing 1 × 2 × 3 mm.
+/// A NIfTI-1 file of `int16` with extents `dims`, x first, and a spacing of 1 × 2 × 3 mm.
 pub(crate) fn nifti(dims: &[i16], voxel: impl Fn(usize) -> i16) -> Vec<u8> {
     let mut bytes = vec![0; 352];
     let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
@@ -128,7 +129,7 @@ pub(crate) fn image() -> Vec<u8> {
     nifti(&[20, 30, 24], |i| (i * 7919 % 1000) as i16)
 }
 
-/// A label map on its grid: 0, 1 and 2 in slabs of y.
+/// A label map on the same grid: 0, 1 and 2 in slabs of y.
 pub(crate) fn labels() -> Vec<u8> {
     nifti(&[20, 30, 24], |i| (i / 20 % 30 / 10) as i16)
 }
@@ -139,13 +140,12 @@ pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A workspace with a store of one subject, `case` with volumes `ct` and `seg`.
+/// A workspace with a store of one subject, `case`, with volumes `ct` and `seg`.
 pub(crate) fn with_store() -> Workspace {
     let workspace = Workspace::new();
     workspace.write("ct.nii.gz", &gzip(&image()));
     workspace.write("seg.nii", &labels());
-    workspace.ok(
-        "ingest --subject case --image ct=ct.nii.gz --labels seg=seg.nii --patch-size 8 --out s.zarr",
-    );
+    workspace.ok("ingest --subject case --image ct=ct.nii.gz --labels seg=seg.nii --patch-size 8 \
+         --out s.zarr");
     workspace
 }

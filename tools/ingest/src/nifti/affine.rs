@@ -1,4 +1,5 @@
-//! The affine of a header, chosen exactly as nibabel chooses it: sform, else qform, else steps about the centre.
+//! Computes the affine of a header exactly as nibabel does: sform, else qform, else steps about the
+//! centre.
 
 use voxquarry::Affine;
 
@@ -7,10 +8,11 @@ use super::fields::Version;
 use super::header::Header;
 
 impl Header {
-    /// Voxel `(x, y, z, 1)` to RAS+ millimetres (or whatever unit the file states).
+    /// The affine from voxel `(x, y, z, 1)` to RAS+ millimetres, or to another unit that the file
+    /// states.
     ///
     /// # Errors
-    /// A sentence if the numbers make no affine.
+    /// A message if the numbers make no valid affine.
     pub(super) fn affine(&self) -> Result<Affine, String> {
         let (affine, form) = if self.sform_code != 0 {
             let [a, b, c] = self.srow;
@@ -25,7 +27,8 @@ impl Header {
             .map_err(|e| format!("{e} (from the header's {form}): correct the header first"))
     }
 
-    /// The quaternion's rotation times the steps: method 2 of the standard's `nifti1.h`, in nibabel's order of operations.
+    /// The rotation of the quaternion times the steps: method 2 of `nifti1.h`, in nibabel's order
+    /// of operations.
     fn qform(&self) -> Result<Affine, String> {
         let [qfac, i, j, k] = [0, 1, 2, 3].map(|n| self.pixdim[n]);
         let steps = [i, j, k * qfac];
@@ -36,13 +39,13 @@ impl Header {
             ));
         }
         let too_long = || format!("quaternion {:?} is longer than 1", self.quaternion);
-        // So that no square leaves the range in which arithmetic is nibabel's.
+        // Keeps the squares in the range where this arithmetic equals nibabel's.
         if self.quaternion.iter().any(|v| v.abs() > 2.0) {
             return Err(too_long());
         }
         let [x, y, z] = self.quaternion.map(Extended::new);
         let w2 = Extended::new(1.0) - (x * x + y * y + z * z);
-        // nibabel's threshold: the header's own precision, thrice.
+        // nibabel's threshold: three times the precision of the header's numbers.
         let threshold = match self.version {
             Version::One => f64::from(f32::EPSILON) * 3.0,
             Version::Two => f64::EPSILON * 3.0,
@@ -67,10 +70,11 @@ impl Header {
         Ok(affine)
     }
 
-    /// Without either form: steps along the axes, x flipped, origin at the centre (Analyze's habit, nibabel's default).
+    /// The affine without sform and qform: steps along the axes, x flipped, origin at the centre,
+    /// as in Analyze files and in nibabel.
     fn centred(&self) -> Affine {
         let mut affine = Affine::IDENTITY;
-        // Axes that the file does not have step by 1, whatever pixdim says.
+        // Axes that the file does not have step by 1, whatever their pixdim.
         for (axis, &extent) in self.stated_dims.iter().enumerate() {
             let step = self.pixdim[axis + 1];
             let step = if axis == 0 { -step } else { step };
@@ -81,7 +85,7 @@ impl Header {
     }
 }
 
-/// The rotation of a quaternion, which need not be of length 1.
+/// The rotation matrix of a quaternion of any length.
 fn rotation([w, x, y, z]: [Extended; 4]) -> [[Extended; 3]; 3] {
     let one = Extended::new(1.0);
     let s = Extended::new(2.0) / (w * w + x * x + y * y + z * z);

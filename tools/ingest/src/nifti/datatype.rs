@@ -1,8 +1,8 @@
-//! Types of voxels that NIfTI knows, and the dtypes that hold them.
+//! Lists the voxel types of NIfTI and the dtypes that store them.
 
 use voxquarry::Dtype;
 
-/// A type of voxels on disk.
+/// A voxel type on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DataType {
     pub(super) code: i16,
@@ -31,7 +31,7 @@ const TYPES: [DataType; 12] = {
     ]
 };
 
-/// Types that NIfTI names and that a store has no place for, with what to do about them.
+/// Voxel types of NIfTI that a store cannot hold: code, name, remedy.
 const OTHER_TYPES: [(i16, &str, &str); 5] = [
     (1, "binary, one bit each", "convert them to uint8"),
     (32, "complex64", "save their magnitude and phase as two float32 images"),
@@ -41,26 +41,28 @@ const OTHER_TYPES: [(i16, &str, &str); 5] = [
 ];
 
 impl DataType {
-    /// The type of that code.
+    /// Looks up the type of a code.
     ///
     /// # Errors
-    /// A sentence that names the type, where it has a name, and the remedy.
+    /// A message with the name of the type, where it has one, and the remedy.
     pub(super) fn from_code(code: i16) -> Result<Self, String> {
         if let Some(found) = TYPES.into_iter().find(|t| t.code == code) {
             return Ok(found);
         }
         Err(match OTHER_TYPES.iter().find(|t| t.0 == code) {
             Some((_, name, remedy)) => {
-                format!("voxels are {name} (datatype {code}), which no store holds: {remedy} first")
+                format!(
+                    "voxels are {name} (datatype {code}), which a store cannot hold: {remedy} first"
+                )
             }
             None => format!(
-                "datatype {code} is none of NIfTI's: the header is damaged, or was never filled in; \
-                 correct it or export the image again"
+                "datatype {code} is not a code of NIfTI: \
+                 correct the header, or export the image again"
             ),
         })
     }
 
-    /// The plain type that holds `dtype`; NIfTI has no float16.
+    /// The type with one sample of `dtype`; NIfTI has no float16.
     pub(super) fn of(dtype: Dtype) -> Option<Self> {
         TYPES.into_iter().find(|t| t.samples == 1 && t.dtype == dtype)
     }

@@ -1,14 +1,17 @@
-//! Arithmetic with 64 bits of mantissa, rounded to nearest even: the `long double` of x86-64.
+//! Computes with 64 bits of mantissa, rounded to nearest even, like the `long double` of x86-64.
 //!
-//! nibabel turns a header's quaternion into a matrix in this precision, and `1 − x² − y² − z²` of half a turn magnifies its
-//! rounding ten thousandfold; so an affine that is to be nibabel's, bit for bit, has to be computed in it.
+//! nibabel turns a header's quaternion into a matrix in this precision, and `1 − x² − y² − z²` of
+//! half a turn magnifies the rounding error ten thousandfold. To equal nibabel's affine bit for
+//! bit, we compute in the same precision.
 //!
 //! # Invariants
-//! - Every result is the exact one, rounded once. The exponent is unbounded: overflow is [`Extended::to_f64`]'s business.
+//! - Every result is the exact result, rounded once. The exponent is unbounded; only
+//!   [`Extended::to_f64`] can overflow.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-/// A finite number: `mantissa · 2^exponent`, whose highest bit is set unless it is 0.
+/// A finite number `mantissa · 2^exponent`. The highest bit of the mantissa is set unless the
+/// number is 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Extended {
     negative: bool,
@@ -19,9 +22,9 @@ pub(super) struct Extended {
 impl Extended {
     pub(super) const ZERO: Self = Self { negative: false, mantissa: 0, exponent: 0 };
 
-    /// `value`, exactly; it is finite.
+    /// Converts a finite `value` exactly.
     pub(super) fn new(value: f64) -> Self {
-        assert!(value.is_finite(), "a finite number");
+        assert!(value.is_finite(), "{value} is not finite");
         let bits = value.to_bits();
         let (fraction, biased) = (bits & ((1 << 52) - 1), (bits >> 52) as i32 & 0x7ff);
         let (mantissa, exponent) =
@@ -29,8 +32,8 @@ impl Extended {
         Self::rounded(value.is_sign_negative(), mantissa.into(), exponent)
     }
 
-    /// The number nearest to `mantissa · 2^exponent`. A bit lost before must live on in the lowest bit, which is far below
-    /// the 64 that are kept.
+    /// The number nearest to `mantissa · 2^exponent`. Bits that the caller dropped must be ORed
+    /// into the lowest bit, which lies far below the 64 bits of the result.
     fn rounded(negative: bool, mantissa: u128, exponent: i32) -> Self {
         if mantissa == 0 {
             return Self::ZERO;
@@ -43,10 +46,10 @@ impl Extended {
                 exponent: exponent + excess,
             };
         }
-        let kept = round_half_even(mantissa, excess as u32);
-        // Rounding up may carry into a 65th bit, with zeros behind it.
-        let carry = i32::from(kept >> 64 != 0);
-        Self { negative, mantissa: (kept >> carry) as u64, exponent: exponent + excess + carry }
+        let rounded = round_half_even(mantissa, excess as u32);
+        // Rounding up may carry into a 65th bit, followed by zeros.
+        let carry = i32::from(rounded >> 64 != 0);
+        Self { negative, mantissa: (rounded >> carry) as u64, exponent: exponent + excess + carry }
     }
 
     pub(super) fn is_negative(self) -> bool {
@@ -55,40 +58,41 @@ impl Extended {
 
     /// The square root of a number that is not negative.
     pub(super) fn sqrt(self) -> Self {
-        assert!(!self.is_negative(), "a root of a negative number");
+        assert!(!self.is_negative(), "the square root of a negative number");
         if self.mantissa == 0 {
             return Self::ZERO;
         }
-        // An even exponent halves exactly; 127 or 128 bits have a root of 64, and a remainder decides the rounding.
+        // An even exponent halves exactly. The root of 127 or 128 bits has 64, and the remainder
+        // decides the rounding.
         let odd = self.exponent & 1;
         let square = u128::from(self.mantissa) << (64 - odd);
         let exponent = (self.exponent - 64 + odd) >> 1;
         let root = square.isqrt();
         let sticky = u128::from(root * root != square);
-        // Half a unit is the only tie, and an irrational root is never there.
+        // An irrational root is never exactly halfway between two numbers.
         let above_half = square - root * root > root;
         let doubled = root << 2 | u128::from(above_half) << 1 | sticky;
         Self::rounded(false, doubled, exponent - 2)
     }
 
-    /// The nearest `f64`; infinite where there is none.
+    /// The nearest `f64`, infinite on overflow.
     pub(super) fn to_f64(self) -> f64 {
         // Numbers below 2^−1022 have fewer than 53 bits.
         let missing = (-1074 - (self.exponent + 11)).max(0);
         let drop = (11 + missing).min(127) as u32;
-        let kept = round_half_even(self.mantissa.into(), drop) as f64;
-        let magnitude = scale(kept, self.exponent.saturating_add(drop as i32));
+        let rounded = round_half_even(self.mantissa.into(), drop) as f64;
+        let magnitude = scale(rounded, self.exponent.saturating_add(drop as i32));
         if self.negative { -magnitude } else { magnitude }
     }
 }
 
 /// `value >> bits`, rounded to nearest even; `0 < bits < 128`.
 fn round_half_even(value: u128, bits: u32) -> u128 {
-    let (kept, rest, half) = (value >> bits, value & ((1 << bits) - 1), 1u128 << (bits - 1));
-    kept + u128::from(rest > half || (rest == half && kept & 1 == 1))
+    let (quotient, rest, half) = (value >> bits, value & ((1 << bits) - 1), 1u128 << (bits - 1));
+    quotient + u128::from(rest > half || (rest == half && quotient & 1 == 1))
 }
 
-/// `value · 2^power`, where the result is exact or too large; `value` is 0 or at least 1.
+/// `value · 2^power`, for results that are exact or too large; `value` is 0 or at least 1.
 fn scale(value: f64, power: i32) -> f64 {
     let two_to = |power: i32| match power {
         ..-1022 => f64::from_bits(1 << (power + 1074)),
@@ -119,7 +123,8 @@ impl Add for Extended {
         if small.mantissa == 0 {
             return large;
         }
-        // 62 bits below the larger mantissa; what lies lower still is told by one bit.
+        // 62 bits below the larger mantissa, the lowest of which stands for all the bits that are
+        // lost.
         let distance = (large.exponent - small.exponent).min(127) as u32;
         let shifted = u128::from(small.mantissa) << 62;
         let lost = shifted & ((1 << distance) - 1) != 0;
@@ -130,7 +135,7 @@ impl Add for Extended {
 }
 
 impl Extended {
-    /// Orders magnitudes.
+    /// A key that orders magnitudes.
     fn magnitude(self) -> (i32, u64) {
         (if self.mantissa == 0 { i32::MIN } else { self.exponent }, self.mantissa)
     }
@@ -156,11 +161,11 @@ impl Mul for Extended {
 impl Div for Extended {
     type Output = Self;
 
-    /// `other` is not 0.
+    /// Panics if `other` is 0.
     fn div(self, other: Self) -> Self {
         let (dividend, divisor) = (u128::from(self.mantissa) << 64, u128::from(other.mantissa));
         let (quotient, rest) = (dividend / divisor, dividend % divisor);
-        // Two more bits and the remainder: the first decides the rounding, the last breaks its ties.
+        // One more bit decides the rounding, and the remainder breaks the tie.
         let (bit, rest) = ((rest << 1) / divisor, (rest << 1) % divisor);
         let mantissa = quotient << 2 | bit << 1 | u128::from(rest != 0);
         Self::rounded(
@@ -180,12 +185,12 @@ mod tests {
     }
 
     #[test]
-    fn known_constants_have_their_64_bits() {
+    fn known_constants_have_64_exact_bits() {
         let third = number(1.0) / number(3.0);
         assert_eq!((third.mantissa, third.exponent), (0xaaaa_aaaa_aaaa_aaab, -65));
         let root = number(2.0).sqrt();
         assert_eq!((root.mantissa, root.exponent), (0xb504_f333_f9de_6484, -63));
-        // The tie goes to the even neighbour, a bit more goes up, a bit less down.
+        // A tie goes to the even neighbour, more than that goes up, less goes down.
         let (one, half_unit) = (number(1.0), number(2f64.powi(-64)));
         assert_eq!(one + half_unit, one);
         assert_eq!((one + half_unit * number(1.5)).mantissa, (1 << 63) + 1);
@@ -196,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_exact_where_the_result_is() {
+    fn exact_results_are_not_rounded() {
         for a in [0.0, 1.0, -1.5, 3.0, 1e300, -7.25e-300, 5e-324, f64::MAX] {
             assert_eq!(number(a).to_f64().to_bits(), (a + 0.0).to_bits());
             assert_eq!((number(a) * number(a)).magnitude(), (number(-a) * number(a)).magnitude());

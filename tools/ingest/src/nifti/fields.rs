@@ -1,37 +1,37 @@
-//! Where the two versions keep their numbers, and how wide they are, in either byte order.
+//! Locates, reads and writes the fields of both header versions, in either byte order.
 //!
 //! # Invariants
-//! - [`Fields`] covers a whole header of its version, so that every field is inside.
+//! - [`Fields`] covers a whole header of its version, so every field lies inside.
 //!
-//! Not here: what a number means or whether it can be (`header`).
+//! Not here: the meaning of a field and whether its value is valid (`header`).
 
-/// Behind the header of a single file: four bytes that tell of extensions.
+/// The flag after the header that says whether extensions follow.
 pub(super) const EXTENSION_FLAG_BYTES: usize = 4;
 
-/// Which of the two standards.
+/// NIfTI-1 or NIfTI-2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Version {
     One,
     Two,
 }
 
-/// Byte order of a file.
+/// The byte order of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     Little,
     Big,
 }
 
-/// How a file is laid out.
+/// Whether header and voxels share a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// Header and voxels in one file.
     Single,
-    /// Voxels in an `.img` of their own.
+    /// The header in an `.hdr` file, the voxels in an `.img` file.
     Pair,
 }
 
-/// Byte offsets of a version's fields.
+/// Byte offsets of the fields of a version.
 pub(super) struct Offsets {
     pub(super) magic: usize,
     pub(super) dim: usize,
@@ -92,11 +92,11 @@ const V2: Offsets = Offsets {
     intent_name: 508,
 };
 
-/// `glmin` of the first version, where FreeSurfer keeps a long extent.
+/// `glmin` of version 1, in which FreeSurfer stores a long extent.
 const V1_GLMIN: usize = 144;
 
 impl Version {
-    /// Bytes of a header, which is also what its first number says.
+    /// Bytes of a header, which is also the value of its first field.
     pub(super) const fn header_bytes(self) -> usize {
         match self {
             Self::One => 348,
@@ -111,7 +111,7 @@ impl Version {
         }
     }
 
-    /// The four bytes that name version and form.
+    /// The four bytes that identify version and form.
     pub(super) const fn magic(self, form: Form) -> &'static [u8; 4] {
         match (self, form) {
             (Self::One, Form::Single) => b"n+1\0",
@@ -121,13 +121,13 @@ impl Version {
         }
     }
 
-    /// Where the voxels of a single file begin at the earliest.
+    /// The smallest offset of the voxels in a single file.
     pub(super) const fn minimum_offset(self) -> usize {
         self.header_bytes() + EXTENSION_FLAG_BYTES
     }
 }
 
-/// A header's bytes, read (and, where `B` can, written) in its byte order.
+/// The bytes of a header, with access to its fields in its byte order.
 #[derive(Clone, Copy)]
 pub(super) struct Fields<B> {
     bytes: B,
@@ -136,7 +136,7 @@ pub(super) struct Fields<B> {
 }
 
 impl<B: AsRef<[u8]>> Fields<B> {
-    /// `bytes` are a whole header at least.
+    /// Panics if `bytes` are shorter than a header.
     pub(super) fn new(bytes: B, version: Version, order: Order) -> Self {
         assert!(bytes.as_ref().len() >= version.header_bytes(), "a whole header");
         Self { bytes, version, order }
@@ -181,15 +181,15 @@ impl<B: AsRef<[u8]>> Fields<B> {
         std::array::from_fn(|i| self.real(at, i))
     }
 
-    /// `vox_offset`: a real number in version 1, whose fraction nobody heeds.
+    /// `vox_offset`, which is a real number in version 1; its fraction is ignored.
     ///
     /// # Errors
-    /// A sentence if it is no offset.
+    /// A message if it cannot be an offset.
     pub(super) fn vox_offset(&self) -> Result<u64, String> {
         let offset = match self.version {
             Version::One => {
                 let offset = self.real(V1.vox_offset, 0);
-                // Beyond 2⁵³ a real no longer counts bytes.
+                // Above 2⁵³ a real number no longer counts single bytes.
                 if (0.0..9e15).contains(&offset) {
                     Ok(offset as u64)
                 } else {
@@ -201,10 +201,10 @@ impl<B: AsRef<[u8]>> Fields<B> {
                 u64::try_from(offset).map_err(|_| offset.to_string())
             }
         };
-        offset.map_err(|found| format!("vox_offset is {found}, which is no place in a file"))
+        offset.map_err(|found| format!("vox_offset is {found}, which is not an offset in a file"))
     }
 
-    /// Units of space and time: the low byte of a number that version 2 widened.
+    /// The units of space and time: one byte, the lowest of a wider field in version 2.
     pub(super) fn units(&self) -> u8 {
         match self.version {
             Version::One => self.bytes.as_ref()[V1.units],
@@ -212,12 +212,12 @@ impl<B: AsRef<[u8]>> Fields<B> {
         }
     }
 
-    /// `glmin`, in version 1.
+    /// `glmin`, which version 2 does not have.
     pub(super) fn glmin(&self) -> Option<i32> {
         (self.version == Version::One).then(|| i32::from_le_bytes(self.take(V1_GLMIN)))
     }
 
-    /// Text up to its first 0, of `bytes` bytes at most; every byte is a character of Latin-1.
+    /// Latin-1 text up to its first 0, of at most `bytes` bytes.
     pub(super) fn text(&self, at: usize, bytes: usize) -> String {
         let field = &self.bytes.as_ref()[at..at + bytes];
         field.iter().take_while(|&&b| b != 0).map(|&b| char::from(b)).collect()
@@ -243,7 +243,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Fields<B> {
         }
     }
 
-    /// In version 1 a `value` above 32 767 is cut off: the caller chose the version.
+    /// Version 1 truncates a `value` above 32 767: the caller has to choose the version.
     pub(super) fn set_dim(&mut self, i: usize, value: usize) {
         match self.version {
             Version::One => self.set_i16(V1.dim + 2 * i, value as i16),
@@ -265,7 +265,8 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Fields<B> {
         }
     }
 
-    /// The first number, the magic, and version 2's marks that tell of broken line ends.
+    /// Sets the first field, the magic and, in version 2, the bytes that reveal converted line
+    /// ends.
     pub(super) fn set_identity(&mut self, form: Form) {
         self.put(0, (self.version.header_bytes() as i32).to_le_bytes());
         let at = self.version.offsets().magic;
@@ -284,5 +285,5 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Fields<B> {
     }
 }
 
-/// Behind version 2's magic: a transfer that "corrects" line ends destroys these first.
+/// The bytes after the magic of version 2, which a transfer in text mode damages.
 pub(super) const LINE_ENDS: &[u8; 4] = b"\r\n\x1a\n";

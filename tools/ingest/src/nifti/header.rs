@@ -1,16 +1,18 @@
-//! NIfTI-1 and NIfTI-2 headers: 348 or 540 bytes in either byte order, parsed with nibabel's repairs.
+//! Parses NIfTI-1 and NIfTI-2 headers, 348 or 540 bytes in either byte order, with nibabel's
+//! repairs.
 //!
 //! # Invariants
-//! - Any bytes may come in; a [`Header`] has extents that multiply without overflow and a data type that we store.
+//! - Any bytes can be parsed without a panic. A [`Header`] has extents whose product does not
+//!   overflow, and a data type that a store can hold.
 //!
-//! Not here: whether the file is as long as the header says (`input`), whether the affine is one (`affine`).
+//! Not here: the length of the file (`input`), the validity of the affine (`affine`).
 
 use voxquarry::Size3;
 
 use super::datatype::DataType;
 use super::fields::{Fields, Form, LINE_ENDS, Order, Version};
 
-/// More than any disk holds, and few enough that eight bytes each still can be counted.
+/// Upper bound of the voxels: more than any disk holds, and eight bytes each do not overflow.
 const MAX_VOXELS: u64 = 1 << 59;
 
 /// A parsed header.
@@ -18,16 +20,17 @@ const MAX_VOXELS: u64 = 1 << 59;
 pub(super) struct Header {
     pub(super) version: Version,
     pub(super) order: Order,
-    /// What the magic says of the file; pairs with a single file's magic exist.
+    /// The form that the magic states; pairs with the magic of a single file exist.
     pub(super) magic: Form,
-    /// Extents, all positive, x first: `dim[1..=dim[0]]` with FreeSurfer's surfaces unfolded.
+    /// Extents, all positive, x first: `dim[1..=dim[0]]`, or the true extents of FreeSurfer
+    /// surfaces.
     pub(super) dims: Vec<u64>,
-    /// The first three at most of `dim` as they stand there, which is what nibabel centres by.
+    /// `dim[1..=3]` as stored, by which nibabel centres the volume.
     pub(super) stated_dims: Vec<i64>,
     pub(super) data_type: DataType,
-    /// `pixdim[0..8]`, as repaired by nibabel on load.
+    /// `pixdim[0..8]`, with the repairs that nibabel makes on load.
     pub(super) pixdim: [f64; 8],
-    /// As it stands there; see [`Header::voxels_at`].
+    /// As stored; see [`Header::voxels_at`].
     pub(super) vox_offset: u64,
     pub(super) slope: f64,
     pub(super) intercept: f64,
@@ -43,7 +46,8 @@ pub(super) struct Header {
 }
 
 impl Version {
-    /// The version of a file that begins so, recognised as nibabel does: the first by its magic, the second by its length.
+    /// The version of a file that begins with `bytes`. As in nibabel, the magic identifies version
+    /// 1, and the length of the header version 2.
     pub(super) fn of(bytes: &[u8]) -> Option<Self> {
         if Self::One.form(bytes).is_some() {
             return Some(Self::One);
@@ -52,7 +56,7 @@ impl Version {
         (u32::from_le_bytes(first) == 540 || u32::from_be_bytes(first) == 540).then_some(Self::Two)
     }
 
-    /// The form that this version's magic states.
+    /// The form that the magic of this version states.
     fn form(self, bytes: &[u8]) -> Option<Form> {
         let at = self.offsets().magic;
         let magic = bytes.get(at..at + 4)?;
@@ -60,7 +64,7 @@ impl Version {
     }
 }
 
-/// What a file is that is not NIfTI.
+/// A message about a file that is not NIfTI.
 fn describe_foreign_file(bytes: &[u8]) -> String {
     let packed = [(&b"BZh"[..], "bzip2"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ", "xz")];
     if let Some((_, name)) = packed.iter().find(|(magic, _)| bytes.starts_with(magic)) {
@@ -69,35 +73,36 @@ fn describe_foreign_file(bytes: &[u8]) -> String {
     let size: Option<[u8; 4]> = bytes.get(..4).and_then(|b| b.try_into().ok());
     let is_348 = |s: [u8; 4]| u32::from_le_bytes(s) == 348 || u32::from_be_bytes(s) == 348;
     if bytes.len() >= Version::One.header_bytes() && size.is_some_and(is_348) {
-        return "Analyze 7.5, or a header without NIfTI's magic, whose orientation is anybody's guess: convert it first, \
-                with nibabel: nib.save(nib.Nifti1Image.from_image(nib.load(\"a.img\")), \"a.nii\")"
+        return "Analyze 7.5, or a header without NIfTI's magic, which does not state the \
+                orientation: convert it first, with nibabel: \
+                nib.save(nib.Nifti1Image.from_image(nib.load(\"a.img\")), \"a.nii\")"
             .into();
     }
     let found = bytes.len();
     if found < Version::One.header_bytes() {
-        return format!("no NIfTI file: {found} bytes, and its header alone would have 348");
+        return format!("not a NIfTI file: it has {found} bytes, a header has 348");
     }
-    "no NIfTI file: neither version's magic is in its place".into()
+    "not a NIfTI file: it has the magic of neither version".into()
 }
 
 impl Header {
-    /// Parses a file's first bytes: 348, or 540 where [`Version::of`] says so; more do no harm.
+    /// Parses the first bytes of a file: 348, or 540 for version 2. More bytes are ignored.
     ///
     /// # Errors
-    /// A sentence about the first thing that cannot be.
+    /// A message about the first invalid field.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let version = Version::of(bytes).ok_or_else(|| describe_foreign_file(bytes))?;
         let found = bytes.len();
         if found < version.header_bytes() {
             return Err(format!(
-                "{found} bytes: ends within its NIfTI-2 header of 540, copy it again"
+                "the file has {found} bytes, a NIfTI-2 header has 540: copy the file again"
             ));
         }
-        let magic = version.form(bytes).ok_or("a NIfTI-2 header's length without its magic")?;
+        let magic = version.form(bytes).ok_or(
+            "the header has the length of NIfTI-2, but not its magic: export the image again",
+        )?;
         if version == Version::Two && bytes[8..12] != *LINE_ENDS && bytes[8..12] != [0; 4] {
-            return Err(
-                "its line ends were changed on the way: copy the file again, in binary mode".into(),
-            );
+            return Err("its line ends were converted: copy the file again, in binary mode".into());
         }
         let order = byte_order(bytes, version)?;
         let (fields, at) = (Fields::new(bytes, version, order), version.offsets());
@@ -108,14 +113,14 @@ impl Header {
         let voxels = dims.iter().try_fold(samples, |n, &d| n.checked_mul(d));
         if voxels.is_none_or(|n| n > MAX_VOXELS) {
             return Err(format!(
-                "{dims:?} voxels are more than any file holds: its header is damaged"
+                "{dims:?} voxels are more than any file holds: correct the header"
             ));
         }
         let intent_code = fields.code(at.intent_code);
         if version == Version::Two && (3000..3100).contains(&intent_code) {
             return Err(format!(
-                "CIFTI-2 (intent {intent_code}) holds surfaces, no volume: \
-                 take volumes out of it with wb_command -cifti-separate"
+                "CIFTI-2 (intent {intent_code}) holds surfaces, not a volume: \
+                 extract its volumes with wb_command -cifti-separate"
             ));
         }
         let (slope, intercept) =
@@ -145,46 +150,47 @@ impl Header {
         })
     }
 
-    /// Extents in `(z, y, x)`; axes that the file does not have are 1.
+    /// Extents in `(z, y, x)`, 1 along axes that the file does not have.
     pub(super) fn size(&self) -> Size3 {
         [2, 1, 0].map(|i| self.dims.get(i).map_or(1, |&n| n as usize))
     }
 
-    /// Channels: axes 4 to 7 and the samples of a voxel; `None` without either.
+    /// Channels: the product of axes 4 to 7 and the samples of a voxel; `None` without either.
     pub(super) fn channels(&self) -> Option<usize> {
         let outer: u64 = self.dims.iter().skip(3).product();
         let has_axis = self.dims.len() > 3 || self.data_type.samples > 1;
         has_axis.then_some(outer as usize * self.data_type.samples)
     }
 
-    /// Bytes of all voxels.
+    /// Bytes of all voxels in the file.
     pub(super) fn data_bytes(&self) -> u64 {
         self.dims.iter().product::<u64>() * self.data_type.voxel_bytes() as u64
     }
 
-    /// Byte of the first voxel, in a file of that form (of the image, for a pair).
+    /// Offset of the first voxel in a file of that form; for a pair, in its `.img` file.
     ///
     /// # Errors
-    /// A sentence if that lies within the header.
+    /// A message if it lies inside the header.
     pub(super) fn voxels_at(&self, form: Form) -> Result<u64, String> {
         let minimum = self.version.minimum_offset() as u64;
         match (form, self.vox_offset) {
             (Form::Pair, offset) => Ok(offset),
             (Form::Single, 0) if self.magic == Form::Pair => {
-                Err("its voxels are in a file of their own: name it .hdr, beside its .img".into())
+                Err("its voxels are in another file: name it .hdr, beside its .img".into())
             }
-            // Left out. nibabel would read the header as voxels, niftilib forget the extension flag; where the latter
-            // is right, the file is four bytes short of this and refused.
+            // Not set. nibabel would read the header as voxels, and niftilib would omit the
+            // extension flag; a file without that flag is four bytes too short, and is refused.
             (Form::Single, 0) => Ok(minimum),
             (Form::Single, offset) if offset >= minimum => Ok(offset),
             (Form::Single, offset) => Err(format!(
-                "vox_offset is {offset}, within the header: expected {minimum} or more"
+                "vox_offset is {offset}, inside the header: expected {minimum} or more"
             )),
         }
     }
 }
 
-/// The order in which `dim[0]` is 1 to 7, which is one at most; nibabel and niftilib go by it, not by `sizeof_hdr`.
+/// The byte order in which `dim[0]` is 1 to 7, which holds for at most one. nibabel and niftilib
+/// use it too, not `sizeof_hdr`.
 fn byte_order(bytes: &[u8], version: Version) -> Result<Order, String> {
     let axes =
         [Order::Little, Order::Big].map(|order| (order, Fields::new(bytes, version, order).dim(0)));
@@ -194,7 +200,8 @@ fn byte_order(bytes: &[u8], version: Version) -> Result<Order, String> {
     })
 }
 
-/// Extents as nibabel takes them: FreeSurfer folds surfaces that 16 bits cannot count.
+/// Extents as nibabel reads them: FreeSurfer encodes surfaces with more vertices than 16 bits can
+/// count.
 fn extents(stated: &[i64], glmin: Option<i32>) -> Result<Vec<u64>, String> {
     let mut extents = stated.to_vec();
     match (stated.get(..3), glmin) {
@@ -209,21 +216,22 @@ fn extents(stated: &[i64], glmin: Option<i32>) -> Result<Vec<u64>, String> {
     extents.iter().enumerate().map(positive).collect()
 }
 
-/// Slope and intercept as nibabel takes them: a slope of 0 or without a number means none.
+/// Slope and intercept as nibabel reads them: a slope that is 0 or not finite means no scaling.
 fn scaling(slope: f64, intercept: f64, data_type: DataType) -> Result<(f64, f64), String> {
     if data_type.samples > 1 || slope == 0.0 || !slope.is_finite() {
         return Ok((1.0, 0.0));
     }
     if !intercept.is_finite() {
         return Err(format!(
-            "scl_slope is {slope} but scl_inter {intercept}, so that real values cannot be told: \
+            "scl_slope is {slope} but scl_inter is {intercept}, so the real values are unknown: \
              correct the header first"
         ));
     }
     Ok((slope, intercept))
 }
 
-/// nibabel's repairs on load: qfac is 1 or −1; spatial steps are positive, 1 in the place of 0.
+/// Repairs `pixdim` as nibabel does: qfac becomes 1 or −1, spatial steps become positive, 0 becomes
+/// 1.
 fn repaired_pixdim(mut pixdim: [f64; 8]) -> [f64; 8] {
     if pixdim[0].abs() != 1.0 {
         pixdim[0] = 1.0;
@@ -234,7 +242,7 @@ fn repaired_pixdim(mut pixdim: [f64; 8]) -> [f64; 8] {
     pixdim
 }
 
-/// Codes outside the standard count as 0, as on nibabel's load.
+/// Replaces codes outside the standard by 0, as nibabel does on load.
 fn known_xform(code: i32) -> i32 {
     if (0..=5).contains(&code) { code } else { 0 }
 }

@@ -1,10 +1,13 @@
-//! A file's bytes in order: plain or gzipped (any number of members), hashed as they lie on disk.
+//! Reads the bytes of a file in order, plain or gzip with any number of members, and hashes the
+//! bytes on disk.
 //!
 //! # Invariants
-//! - Memory is two buffers, whatever the file claims; gzip is decoded straight into the caller's.
-//! - A gzip member's checksum is compared when its end is passed, and [`Input::finish`] passes every end.
+//! - Memory is two buffers, whatever the file claims. Gzip is decoded directly into the caller's
+//!   buffer.
+//! - The checksum of a gzip member is compared at its end, and [`Input::finish`] reads to the end
+//!   of every member.
 //!
-//! Not here: what the bytes mean.
+//! Not here: the meaning of the bytes.
 
 use std::fmt::{Display, Write};
 use std::fs::File;
@@ -18,7 +21,7 @@ use voxquarry::{Error, Result};
 use crate::source::SourceDigest;
 
 const BUFFER_BYTES: usize = 1 << 20;
-/// Deflate makes at most this many bytes of one: a match of 258 bytes takes two bits.
+/// The largest ratio of deflate: a match of 258 bytes takes two bits.
 const MAX_EXPANSION: u64 = 1032;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
@@ -26,9 +29,9 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 pub(super) struct Input {
     path: PathBuf,
     file_bytes: u64,
-    /// Bytes handed out, decompressed where the file is not.
+    /// Bytes returned so far, after decompression.
     position: u64,
-    /// Bytes that the file must yield, once [`Input::expect`] was told.
+    /// Bytes that the file must yield; 0 before [`Input::expect`].
     expected: u64,
     body: InputBody,
 }
@@ -39,15 +42,16 @@ enum InputBody {
 }
 
 impl Input {
-    /// Opens a file; it is gzip if its first bytes say so, whatever its name.
+    /// Opens a file. Its first bytes decide whether it is gzip, not its name.
     ///
     /// # Errors
-    /// [`Error::Io`] with `action`; [`Error::Usage`] if it is no file.
+    /// [`Error::Io`] with `action`, and [`Error::Unsupported`] if it is not a regular file.
     pub(super) fn open(path: &Path, action: &'static str) -> Result<Self> {
         let file = File::open(path).map_err(Error::io(path, action))?;
         let metadata = file.metadata().map_err(Error::io(path, action))?;
         if !metadata.is_file() {
-            return Err(Error::usage(format!("{}: not a file", path.display())));
+            let reason = format!("{} is not a regular file", path.display());
+            return Err(Error::unsupported(reason, "name an image file"));
         }
         let hashing = HashingReader { file, sha256: Sha256::new(), bytes: 0 };
         let mut reader = BufReader::with_capacity(BUFFER_BYTES, hashing);
@@ -62,20 +66,23 @@ impl Input {
         Ok(Self { path, file_bytes: metadata.len(), position: 0, expected: 0, body })
     }
 
-    /// Checks that the file can yield `bytes`, as far as its length tells.
+    /// Checks whether a file of this length can yield `bytes`.
     ///
     /// # Errors
-    /// [`Error::Data`] with what is there and what should be.
+    /// [`Error::Data`] with both numbers.
     pub(super) fn expect(&mut self, bytes: u64) -> Result<()> {
         self.expected = bytes;
         let found = self.file_bytes;
         match self.body {
-            InputBody::Plain(_) if found < bytes => Err(self.damaged(format!(
-                "has {found} bytes, its header speaks of {bytes}"
-            ))),
-            InputBody::Gzip(_) if found.saturating_mul(MAX_EXPANSION) < bytes => Err(self.damaged(
-                format!("has {found} bytes of gzip, which never hold the {bytes} bytes its header speaks of"),
-            )),
+            InputBody::Plain(_) if found < bytes => {
+                Err(self
+                    .damaged(format!("the file has {found} bytes, its header promises {bytes}")))
+            }
+            InputBody::Gzip(_) if found.saturating_mul(MAX_EXPANSION) < bytes => {
+                Err(self.damaged(format!(
+                    "{found} bytes of gzip cannot hold the {bytes} bytes that its header promises"
+                )))
+            }
             _ => Ok(()),
         }
     }
@@ -89,7 +96,7 @@ impl Input {
         match (&self.body, error.kind()) {
             (_, UnexpectedEof) => self.cut_short(),
             (InputBody::Gzip(_), InvalidData | InvalidInput) => self.damaged(format!(
-                "is damaged behind byte {} of its decompressed {} ({error})",
+                "the gzip stream is damaged after byte {} of its decompressed {} ({error})",
                 self.position, self.expected
             )),
             _ => Error::io(&self.path, "cannot read")(error),
@@ -99,17 +106,17 @@ impl Input {
     fn cut_short(&self) -> Error {
         let (found, expected) = (self.position, self.expected);
         let is_gzip = matches!(self.body, InputBody::Gzip(_));
-        let what = if is_gzip { " of its gzip stream" } else { "" };
+        let stream = if is_gzip { "gzip stream" } else { "file" };
         self.damaged(match expected {
-            0 => format!("ends after {found} bytes{what}"),
+            0 => format!("the {stream} ends after {found} bytes"),
             _ if found < expected => {
-                format!("ends after {found} bytes{what}, its header speaks of {expected}")
+                format!("the {stream} ends after {found} bytes, its header promises {expected}")
             }
-            _ => format!("ends within the last member{what}, whose checksum is missing"),
+            _ => format!("the {stream} ends before the checksum of its last member"),
         })
     }
 
-    /// Reads some bytes; 0 only at the end.
+    /// Reads at least one byte, or 0 at the end.
     fn read(&mut self, out: &mut [u8]) -> Result<usize> {
         loop {
             let result = match &mut self.body {
@@ -130,7 +137,7 @@ impl Input {
     /// Fills `out`.
     ///
     /// # Errors
-    /// [`Error::Data`] if the file ends before or is damaged, [`Error::Io`].
+    /// [`Error::Data`] if the file is too short or damaged, and [`Error::Io`].
     pub(super) fn read_exact(&mut self, out: &mut [u8]) -> Result<()> {
         let mut filled = 0;
         while filled < out.len() {
@@ -142,7 +149,7 @@ impl Input {
         Ok(())
     }
 
-    /// Appends to `out` until it has `bytes`, or the file ends.
+    /// Appends to `out` until it has `bytes` bytes or the file ends.
     ///
     /// # Errors
     /// As [`Input::read_exact`].
@@ -158,7 +165,7 @@ impl Input {
         Ok(())
     }
 
-    /// Passes over what lies before byte `offset`, which is not behind us.
+    /// Skips to byte `offset`, which was not passed yet.
     ///
     /// # Errors
     /// As [`Input::read_exact`].
@@ -171,9 +178,8 @@ impl Input {
         Ok(())
     }
 
-    /// Reads to the end, so that every checksum is compared and every byte hashed.
-    ///
-    /// Bytes behind the last one expected do no harm, as with nibabel.
+    /// Reads to the end, which compares every checksum and hashes every byte. As in nibabel, bytes
+    /// after the last expected one are ignored.
     ///
     /// # Errors
     /// As [`Input::read_exact`].
@@ -184,7 +190,7 @@ impl Input {
             InputBody::Plain(reader) => reader,
             InputBody::Gzip(members) => members.into_reader(),
         };
-        // What follows a gzip's last member is no part of it, but of the file.
+        // Bytes after the last gzip member are part of the file, and of its digest.
         io::copy(&mut reader, &mut io::sink()).map_err(Error::io(&self.path, "cannot read"))?;
         let HashingReader { sha256, bytes, .. } = reader.into_inner();
         let mut hex = String::with_capacity(64);
@@ -195,7 +201,7 @@ impl Input {
     }
 }
 
-/// A file whose bytes are hashed as they are read.
+/// A file that hashes its bytes as they are read.
 struct HashingReader {
     file: File,
     sha256: Sha256,
@@ -211,9 +217,9 @@ impl Read for HashingReader {
     }
 }
 
-/// The members of a gzip file, one behind the other, as one stream.
+/// The members of a gzip file as one stream.
 struct GzipMembers {
-    /// `None` only while a member is exchanged for the next.
+    /// `None` only between two members.
     state: Option<GzipMember>,
 }
 
@@ -234,7 +240,7 @@ impl GzipMembers {
     }
 
     fn into_reader(self) -> BufReader<HashingReader> {
-        match self.state.expect("a member between calls") {
+        match self.state.expect("there is a member outside of `read`") {
             GzipMember::Within(decoder) => decoder.into_inner(),
             GzipMember::Ended(reader) => reader,
         }
@@ -246,7 +252,8 @@ impl Read for GzipMembers {
         if out.is_empty() {
             return Ok(0);
         }
-        // Ends: each turn that does not return has passed a member of at least 18 bytes.
+        // Terminates: each turn that does not return consumes a member, which has at least 18
+        // bytes.
         loop {
             let Some(GzipMember::Within(decoder)) = &mut self.state else { return Ok(0) };
             let n = decoder.read(out)?;
@@ -258,7 +265,7 @@ impl Read for GzipMembers {
             };
             let mut reader = decoder.into_inner();
             let follows = member_follows(&mut reader);
-            // The state is whole again before an error leaves.
+            // The state is valid again before an error returns.
             self.state = Some(match follows {
                 Ok(true) => GzipMember::of(reader),
                 _ => GzipMember::Ended(reader),
@@ -268,9 +275,11 @@ impl Read for GzipMembers {
     }
 }
 
-/// Passes over zeros behind a member, as gzip does (tapes were padded with them), and tells whether another one follows.
+/// Skips zeros after a member, as gzip does (tapes are padded with them), and returns whether
+/// another member follows.
 ///
-/// Other bytes are ignored, as by gzip: the members before them were whole, and whether they sufficed is known elsewhere.
+/// Like gzip we ignore other bytes: the members before them are whole, and the caller knows whether
+/// they suffice.
 fn member_follows(reader: &mut BufReader<HashingReader>) -> io::Result<bool> {
     loop {
         let rest = reader.fill_buf()?;

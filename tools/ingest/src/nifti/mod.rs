@@ -1,15 +1,19 @@
-//! NIfTI-1 and NIfTI-2, as `.nii`, `.nii.gz` and `.hdr`/`.img` pairs: read as nibabel reads them, written back byte for byte.
+//! Reads NIfTI-1 and NIfTI-2 as nibabel does, and writes them back byte for byte: `.nii`, `.nii.gz`
+//! and `.hdr`/`.img` pairs.
 //!
-//! NIfTI's first axis is fastest, so a file's bytes are a volume `(c, z, y, x)` in C order as they are; axes 4 to 7 are channels.
-//! RGB and RGBA voxels become channels of `uint8`. Inwards: `fields` knows where numbers are, `header` what they mean,
-//! `affine` where voxels lie; `input` and `voxels` move bytes; `read` and `write` (with `preamble`) join them.
+//! The first axis of NIfTI is the fastest, so the bytes of a file are a volume `(c, z, y, x)` in C
+//! order. Axes 4 to 7 become channels, and so do the samples of RGB and RGBA voxels.
+//!
+//! `fields` locates the numbers of a header, `header` interprets them, `affine` computes where
+//! voxels lie. `input` and `voxels` move bytes. `read` and `write` (with `preamble`) combine them.
 //!
 //! # Invariants
-//! - Bytes of a file never panic and never decide how much memory is taken.
+//! - The bytes of a file can neither cause a panic nor decide how much memory is allocated.
 //!
-//! Not here: Analyze 7.5, which does not say where left is; CIFTI-2, which holds no volume.
+//! Not here: Analyze 7.5, which does not state which side is left; CIFTI-2, which does not hold a
+//! volume.
 
-// NIfTI, FreeSurfer and their like are names, not code.
+// NIfTI and FreeSurfer are names, not code.
 #![allow(clippy::doc_markdown)]
 
 mod affine;
@@ -31,7 +35,7 @@ pub use write::NiftiWriter;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// The two files of a `.hdr`/`.img` pair, header first, whichever was named; `None` for a single file.
+/// The header and image files of a pair, from the path of either; `None` for a single file.
 fn pair_of(path: &Path) -> Option<(PathBuf, PathBuf)> {
     let is = |extension: &OsStr, name: &str| extension.eq_ignore_ascii_case(name);
     let gz = path.extension().filter(|e| is(e, "gz"));
@@ -57,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn either_file_names_the_pair() {
+    fn either_file_of_a_pair_leads_to_both() {
         for (named, header, image) in [
             ("a/b.img", "a/b.hdr", "a/b.img"),
             ("b.x.hdr.gz", "b.x.hdr.gz", "b.x.img.gz"),

@@ -1,7 +1,8 @@
-//! The bytes before the voxels of a file that is written: the source's own where they still hold, else fresh ones.
+//! Makes the bytes before the voxels of a new file: those of the source where they still apply,
+//! fresh ones otherwise.
 //!
 //! # Invariants
-//! - What is written parses as a header again, with the volume's extents, type and scaling.
+//! - The result parses as a header, with the extents, data type and scaling of the volume.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use voxquarry::{Affine, Error, Result};
@@ -11,14 +12,14 @@ use super::fields::{EXTENSION_FLAG_BYTES, Fields, Form, Order, Version};
 use super::header::Header;
 use super::spec::ExportSpec;
 
-/// nibabel's code for an affine that came without a header: "aligned".
+/// The sform code that nibabel writes for an affine without a header: "aligned".
 const ALIGNED: i16 = 2;
-/// Millimetres, no unit of time.
+/// Units: millimetres, no unit of time.
 const UNITS_MM: u8 = 2;
-/// Where extensions begin and end.
+/// Extensions begin and end at multiples of this.
 const EXTENSION_ALIGNMENT: usize = 16;
 
-/// The bytes before the voxels, and how voxels follow them.
+/// The bytes before the voxels, with the byte order and data type of the voxels.
 pub(super) struct Preamble {
     pub(super) bytes: Vec<u8>,
     pub(super) order: Order,
@@ -27,7 +28,7 @@ pub(super) struct Preamble {
 
 impl Preamble {
     /// # Errors
-    /// [`Error::Usage`] for a dtype that NIfTI does not have.
+    /// [`Error::Unsupported`] for a dtype that NIfTI does not have.
     pub(super) fn new(spec: &ExportSpec, form: Form) -> Result<Self> {
         match Self::original(spec, form) {
             Some(preamble) => Ok(preamble),
@@ -35,7 +36,7 @@ impl Preamble {
         }
     }
 
-    /// The source's own, if the volume is still what it speaks of.
+    /// The preamble of the source, if it still describes the volume.
     fn original(spec: &ExportSpec, form: Form) -> Option<Self> {
         let origin =
             spec.origin.as_ref().filter(|o| o.get("format").is_some_and(|f| f == "nifti"))?;
@@ -58,13 +59,12 @@ impl Preamble {
         Some(Self { bytes, order: header.order, data_type: header.data_type })
     }
 
-    /// As nibabel writes for a bare array and affine: sform "aligned", qform "unknown", millimetres.
+    /// A new preamble as nibabel writes for an array and affine: sform "aligned", qform "unknown",
+    /// mm.
     fn fresh(spec: &ExportSpec, form: Form) -> Result<Self> {
         let data_type = DataType::of(spec.dtype).ok_or_else(|| {
-            Error::usage(format!(
-                "NIfTI has no {}: convert the volume to float32 first",
-                spec.dtype
-            ))
+            let reason = format!("NIfTI cannot hold {}", spec.dtype);
+            Error::unsupported(reason, "convert the volume to float32 first")
         })?;
         let [z, y, x] = spec.size;
         let dims: Vec<usize> = [x, y, z].into_iter().chain(spec.channels).collect();
@@ -94,9 +94,9 @@ impl Preamble {
     }
 }
 
-/// Whether a header still says what the volume is.
+/// Whether a header still describes the volume.
 fn describes(header: &Header, spec: &ExportSpec) -> bool {
-    // Whoever computes an affine anew may differ in its last bits, but not by what a scanner could tell.
+    // A recomputed affine may differ in the last bits, far below the precision of a scanner.
     let close = |a: f64, b: f64| (a - b).abs() <= 1e-9 * a.abs().max(b.abs());
     let same_affine = |found: Affine| {
         let scale = found.spacing_mm().into_iter().fold(f64::INFINITY, f64::min);
@@ -110,7 +110,8 @@ fn describes(header: &Header, spec: &ExportSpec) -> bool {
         && header.affine().is_ok_and(same_affine)
 }
 
-/// Makes the bytes before the voxels fit a file of another form than theirs: header, whole extensions, nothing else.
+/// Adapts a preamble to the other form of file: keeps the header and whole extensions, and nothing
+/// else.
 fn refit(bytes: &mut Vec<u8>, header: &Header, form: Form) {
     let version = header.version;
     let end = extensions_end(bytes, header);
@@ -127,7 +128,7 @@ fn refit(bytes: &mut Vec<u8>, header: &Header, form: Form) {
     fields.set_vox_offset(offset);
 }
 
-/// One past the last extension that is whole; the header's end without any.
+/// The end of the last whole extension, or of the header if there is none.
 fn extensions_end(bytes: &[u8], header: &Header) -> usize {
     let start = header.version.minimum_offset();
     if bytes.len() < start || bytes[start - EXTENSION_FLAG_BYTES] == 0 {
@@ -140,7 +141,7 @@ fn extensions_end(bytes: &[u8], header: &Header) -> usize {
             Order::Little => i32::from_le_bytes(size),
             Order::Big => i32::from_be_bytes(size),
         };
-        // An extension counts its own eight bytes of size and code.
+        // The size includes its own field and the code, eight bytes together.
         match usize::try_from(size) {
             Ok(size) if size >= 8 && size <= bytes.len() - end => end += size,
             _ => break,
@@ -149,7 +150,7 @@ fn extensions_end(bytes: &[u8], header: &Header) -> usize {
     end
 }
 
-/// The first version, which everybody reads, unless it would lose an extent or a number's size.
+/// NIfTI-1, which every tool reads, unless it cannot represent an extent or a number.
 fn version_for(spec: &ExportSpec, dims: &[usize]) -> Version {
     let finite = |v: f64| (v as f32).is_finite();
     let normal = |v: f64| (v as f32).is_normal();
@@ -161,7 +162,7 @@ fn version_for(spec: &ExportSpec, dims: &[usize]) -> Version {
     if first { Version::One } else { Version::Two }
 }
 
-/// Whether the axes are left-handed, which a qform calls a qfac of −1.
+/// Whether the axes are left-handed, which is a qfac of −1 in a qform.
 fn is_mirrored(Affine([a, b, c, _]): &Affine) -> bool {
     let cross = [b[1] * c[2] - b[2] * c[1], b[0] * c[2] - b[2] * c[0], b[0] * c[1] - b[1] * c[0]];
     a[0] * cross[0] - a[1] * cross[1] + a[2] * cross[2] < 0.0

@@ -1,8 +1,9 @@
-//! Streams the voxels of a NIfTI file, single or pair.
+//! Streams the voxels of a NIfTI file or pair.
 //!
 //! # Invariants
-//! - Nothing is allocated by a header's claim: the file's length is compared first, and voxels go where the caller says.
-//! - Floating point numbers that are none do not reach the description.
+//! - No allocation depends on a header alone: the length of the file is compared first, and voxels
+//!   go into the caller's buffer.
+//! - NaN and infinities do not reach the description.
 
 use std::path::{Path, PathBuf};
 
@@ -16,22 +17,22 @@ use super::input::Input;
 use super::{pair_of, voxels};
 use crate::source::{SourceDigest, SourceVolume, VoxelStream};
 
-/// Extensions beyond this are dropped: metadata documents are no place for megabytes.
+/// Longer extensions are dropped, so that metadata documents stay small.
 const PREAMBLE_BYTES: usize = 1 << 20;
-/// Interleaved samples are taken in pieces of this size, which holds whole voxels of three samples and of four.
+/// Bytes of a piece of interleaved samples, a multiple of three samples and of four.
 const SAMPLES_BYTES: usize = 3 << 16;
 
-/// Reads a file's header.
+/// Reads the header of a file.
 ///
 /// # Errors
-/// [`Error::Data`] for what is no NIfTI file, is damaged, or holds what a store cannot; [`Error::Io`].
+/// [`Error::Data`] if the file is not NIfTI, is damaged, or holds voxels that a store cannot;
+/// [`Error::Unsupported`] if the path is not a regular file; [`Error::Io`].
 pub fn probe(path: &Path) -> Result<SourceVolume> {
     OpenedFile::new(path).map(|opened| opened.volume)
 }
 
-/// Opens a file for reading its voxels in order.
-///
-/// Bytes behind the last voxel are ignored, but for their part in the digest.
+/// Opens a file for reading its voxels in order. Bytes after the last voxel are ignored, but count
+/// in the digest.
 ///
 /// # Errors
 /// As [`probe`].
@@ -41,7 +42,7 @@ pub fn open(path: &Path) -> Result<(SourceVolume, Box<dyn VoxelStream>)> {
     Ok((volume, Box::new(stream)))
 }
 
-/// A file whose header is read and whose voxels come next.
+/// A file whose header was read, and whose voxels are the next bytes.
 struct OpenedFile {
     volume: SourceVolume,
     header: Header,
@@ -65,7 +66,7 @@ impl OpenedFile {
         let offset = header.voxels_at(form).map_err(located)?;
         let affine = header.affine().map_err(located)?;
         let needed = offset.saturating_add(header.data_bytes());
-        let (voxels, kept) = match &pair {
+        let (voxels, is_whole) = match &pair {
             None => {
                 input.expect(needed)?;
                 let short = usize::try_from(offset).ok().filter(|&n| n <= PREAMBLE_BYTES);
@@ -76,7 +77,7 @@ impl OpenedFile {
                 (input, short.is_some())
             }
             Some((_, image)) => {
-                // One byte more tells whether that was all.
+                // One more byte shows whether the file is longer.
                 input.read_up_to(&mut preamble, PREAMBLE_BYTES + 1)?;
                 let mut voxels = Input::open(image, open_action(image, path))?;
                 voxels.expect(needed)?;
@@ -84,11 +85,11 @@ impl OpenedFile {
                 (voxels, preamble.len() <= PREAMBLE_BYTES)
             }
         };
-        if !kept {
+        if !is_whole {
             preamble.truncate(header.version.header_bytes());
         }
         let mut origin = origin(&header, form, &preamble);
-        if !kept {
+        if !is_whole {
             origin.insert("extensions_dropped".into(), true.into());
         }
         let volume = SourceVolume {
@@ -105,7 +106,7 @@ impl OpenedFile {
     }
 }
 
-/// The half of a pair that is there: the one not named may be gzipped where the other is not.
+/// The file that exists for a half of a pair: only one of the halves may be gzip.
 fn present(half: PathBuf, named: &Path) -> PathBuf {
     if half == named || half.exists() {
         return half;
@@ -122,12 +123,12 @@ fn present(half: PathBuf, named: &Path) -> PathBuf {
 }
 
 fn open_action(half: &Path, named: &Path) -> &'static str {
-    if half == named { "cannot open" } else { "cannot open this other half of the pair" }
+    if half == named { "cannot open" } else { "cannot open the other half of the pair" }
 }
 
-/// What export needs, and what people like to know.
+/// Metadata for the export, and facts of interest to users.
 fn origin(header: &Header, form: Form, preamble: &[u8]) -> Map<String, Value> {
-    // JSON has no NaN.
+    // JSON cannot represent NaN.
     let finite = |v: f64| if v.is_finite() { json!(v) } else { Value::Null };
     let spatial = match header.units & 7 {
         1 => "meter",
@@ -168,7 +169,7 @@ fn origin(header: &Header, form: Form, preamble: &[u8]) -> Map<String, Value> {
 struct NiftiStream {
     header: Header,
     input: Input,
-    /// A piece of interleaved samples, for RGB.
+    /// A piece of interleaved samples, for RGB and RGBA.
     samples: Vec<u8>,
 }
 

@@ -18,7 +18,7 @@ pub struct ExportSpec {
     pub slope: f64,
     /// See [`slope`](Self::slope).
     pub intercept: f64,
-    /// Metadata of the volume's source file, as [`SourceVolume::origin`](crate::source::SourceVolume)
-    /// has it.
+    /// Metadata of the volume's source file, as
+    /// [`SourceVolume::origin`](crate::source::SourceVolume) has it.
     pub origin: Option<Map<String, Value>>,
 }

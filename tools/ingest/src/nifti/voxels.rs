@@ -1,8 +1,9 @@
-//! Byte order, and samples that stand together in a file and apart in a volume.
+//! Swaps byte order, and converts between interleaved samples in a file and separate planes in a
+//! volume.
 //!
-//! Not here: where the bytes come from or go to.
+//! Not here: reading and writing the bytes (`input`, `write`).
 
-/// Reverses the bytes of each number of `width` bytes, in place.
+/// Reverses the bytes of each element of `width` bytes, in place.
 pub(super) fn swap(bytes: &mut [u8], width: usize) {
     match width {
         2 => swap_each::<2>(bytes),
@@ -16,7 +17,7 @@ fn swap_each<const N: usize>(bytes: &mut [u8]) {
     bytes.as_chunks_mut::<N>().0.iter_mut().for_each(|number| number.reverse());
 }
 
-/// Spreads voxels of `planes.len()` samples each: sample `i` of every voxel goes to `planes[i]`.
+/// Splits voxels of `planes.len()` samples: sample `i` of each voxel goes to `planes[i]`.
 pub(super) fn split(voxels: &[u8], planes: &mut [&mut [u8]]) {
     match planes {
         [r, g, b] => split_each([r, g, b], voxels),
@@ -33,7 +34,7 @@ fn split_each<const N: usize>(mut planes: [&mut [u8]; N], voxels: &[u8]) {
     }
 }
 
-/// The way back from [`split`].
+/// Interleaves planes, the inverse of [`split`].
 pub(super) fn join(planes: &[&[u8]], voxels: &mut [u8]) {
     match *planes {
         [r, g, b] => join_each([r, g, b], voxels),
@@ -53,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_turn_in_place() {
+    fn swapping_reverses_each_element() {
         for (width, expected) in [
             (1, [1, 2, 3, 4, 5, 6, 7, 8]),
             (2, [2, 1, 4, 3, 6, 5, 8, 7]),
@@ -67,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_part_and_meet() {
+    fn joining_inverts_splitting() {
         let voxels = [1, 2, 3, 4, 5, 6];
         let [mut r, mut g, mut b] = [[0; 2]; 3];
         split(&voxels, &mut [&mut r, &mut g, &mut b]);

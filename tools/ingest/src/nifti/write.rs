@@ -1,17 +1,16 @@
-//! Writes NIfTI files, step by step: with the source's own header where there is one, else with a fresh one.
+//! Writes NIfTI files step by step, with the header of the volume's source where it still applies.
 //!
 //! # Invariants
-//! - A file appears whole, under its own name, when it is finished; a writer that is dropped leaves nothing.
-//! - Voxels are counted: a file with too few is never finished, nor one of which a part could not be written.
+//! - A file appears under its name when it is finished, and whole. A dropped writer leaves nothing.
+//! - A file with missing voxels is never finished, nor one after a failed write.
 //!
-//! Not here: what stands before the voxels (`preamble`).
+//! Not here: the bytes before the voxels (`preamble`).
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use voxquarry::IfExists;
-use voxquarry::{Dtype, Error, Result};
+use voxquarry::{Dtype, Error, IfExists, Result};
 
 use super::fields::{Form, Order};
 use super::preamble::Preamble;
@@ -20,22 +19,22 @@ use super::{pair_of, voxels};
 use crate::gzip::GzipWriter;
 
 const BUFFER_BYTES: usize = 1 << 20;
-/// Temporary names that are tried before giving up.
+/// Temporary names to try before giving up.
 const MAX_NAMES: u32 = 1000;
 
-/// A NIfTI file that is being written.
+/// Writes a NIfTI file.
 pub struct NiftiWriter {
     order: Order,
     samples: usize,
     dtype: Dtype,
-    /// Voxels of a plane.
+    /// Voxels in a plane.
     plane: usize,
     expected_bytes: u64,
     written_bytes: u64,
-    existing: IfExists,
-    /// Takes the voxels.
+    if_exists: IfExists,
+    /// The destination of the voxels.
     body: OutputBody,
-    /// Where these will be found.
+    /// The final path of the voxels.
     path: PathBuf,
     files: Vec<StagedFile>,
     scratch: Vec<u8>,
@@ -44,29 +43,32 @@ pub struct NiftiWriter {
 enum OutputBody {
     Plain(BufWriter<File>),
     Gzip(GzipWriter<BufWriter<File>>),
-    /// Some bytes are lost: more of them would make a file of the right length with wrong voxels.
+    /// A write failed and lost bytes: further writes would put voxels in wrong places.
     Failed,
 }
 
-/// A file under its temporary name, which is removed with it.
+/// A file under a temporary name, which is removed on drop.
 struct StagedFile {
     temporary: PathBuf,
     target: PathBuf,
-    /// Locked while a writer is alive.
+    /// Holds a lock as long as the writer lives.
     _lock: File,
 }
 
 impl NiftiWriter {
-    /// Begins the file at `out`: `.nii`, `.nii.gz`, or a `.hdr`/`.img` pair, of which either may be named. What ends in
-    /// `.gz` is compressed by up to `threads` threads, to the same bytes whatever their number.
+    /// Begins the file at `out`: `.nii`, `.nii.gz`, or an `.hdr`/`.img` pair, of which `out` names
+    /// either file. Up to `threads` threads compress a `.gz` file, to the same bytes whatever their
+    /// number.
     ///
     /// # Errors
-    /// [`Error::Usage`] for another extension, or a dtype that NIfTI does not have; [`Error::Exists`] unless `existing` is
-    /// `Overwrite`; [`Error::Io`].
+    /// - [`Error::InvalidArgument`]: another extension.
+    /// - [`Error::Unsupported`]: a dtype that NIfTI does not have.
+    /// - [`Error::Exists`]: unless `if_exists` is `Replace`.
+    /// - [`Error::Io`].
     pub fn create(
         out: &Path,
         spec: &ExportSpec,
-        existing: IfExists,
+        if_exists: IfExists,
         threads: usize,
     ) -> Result<Self> {
         let is = |path: &Path, name| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(name));
@@ -74,13 +76,13 @@ impl NiftiWriter {
         let pair = pair_of(out);
         let bare = if gzip { &out.with_extension("") } else { out };
         if pair.is_none() && !is(bare, "nii") {
-            let expected = "expected a name that ends in .nii, .nii.gz, .hdr or .img";
-            return Err(Error::usage(format!("{}: {expected}", out.display())));
+            let expected = "a name that ends in .nii, .nii.gz, .hdr or .img";
+            return Err(Error::invalid("file", out.display(), expected));
         }
         let preamble = Preamble::new(spec, if pair.is_some() { Form::Pair } else { Form::Single })?;
         let mut files = Vec::new();
         let mut stage = |target: &Path| -> Result<OutputBody> {
-            let (staged, file) = StagedFile::new(target, existing)?;
+            let (staged, file) = StagedFile::new(target, if_exists)?;
             files.push(staged);
             let threads = gzip.then_some(threads);
             OutputBody::new(file, threads).map_err(Error::io(target, "cannot write"))
@@ -107,7 +109,7 @@ impl NiftiWriter {
             plane: spec.size[1] * spec.size[2],
             expected_bytes: extents.fold(spec.dtype.size() as u64, u64::saturating_mul),
             written_bytes: 0,
-            existing,
+            if_exists,
             body,
             path,
             files,
@@ -115,23 +117,24 @@ impl NiftiWriter {
         })
     }
 
-    /// Channels that each step holds: 3 for RGB, 4 for RGBA, else 1.
+    /// Channels in each step: 3 for RGB, 4 for RGBA, otherwise 1.
     pub fn interleaved(&self) -> usize {
         self.samples
     }
 
-    /// Writes z steps of one group of channels: `(interleaved, steps, y, x)`, little endian, in C order.
+    /// Writes z steps of one group of channels, `(interleaved, steps, y, x)`, little endian, in C
+    /// order.
     ///
     /// # Errors
-    /// [`Error::Usage`] if these are not the bytes of `steps` steps, or more than are left; [`Error::Io`].
+    /// [`Error::InvalidArgument`] if the length is not that of `steps` steps, or exceeds what is
+    /// missing; [`Error::Io`].
     pub fn write_steps(&mut self, planes: &[u8], steps: usize) -> Result<()> {
         let (found, width) = (planes.len() as u64, self.dtype.size());
         let expected = self.samples * steps * self.plane * width;
         let left = self.expected_bytes - self.written_bytes;
         if planes.len() != expected || found > left {
-            return Err(Error::usage(format!(
-                "{steps} steps to write: {found} bytes, expected {expected} of {left} that are left"
-            )));
+            let allowed = format!("{expected} bytes for {steps} steps, and at most {left}");
+            return Err(Error::invalid("planes", format!("of {found} bytes"), allowed));
         }
         let bytes = if planes.is_empty() {
             planes
@@ -153,20 +156,21 @@ impl NiftiWriter {
         Ok(())
     }
 
-    /// Flushes the file to the disk and gives it its name; of a pair the image first, so that a header is never alone.
+    /// Flushes the file to disk and gives it its name. The image of a pair comes first, so that a
+    /// header is never alone.
     ///
     /// # Errors
-    /// [`Error::Usage`] if voxels are missing; [`Error::Exists`] if something else took the name meanwhile; [`Error::Io`].
+    /// [`Error::Incomplete`] if voxels are missing, [`Error::Exists`] if the name was taken
+    /// meanwhile, [`Error::Io`].
     pub fn finish(mut self) -> Result<()> {
         let (found, expected) = (self.written_bytes, self.expected_bytes);
         if found != expected {
-            let path = self.path.display();
-            return Err(Error::usage(format!(
-                "{path}: {found} bytes of voxels were written, expected {expected}"
-            )));
+            let what = self.path.display().to_string();
+            let missing = format!("{found} bytes of voxels were written, expected {expected}");
+            return Err(Error::Incomplete { what, missing });
         }
         self.body.finish().map_err(Error::io(&self.path, "cannot write"))?;
-        self.files.iter().try_for_each(|file| check_absent(&file.target, self.existing))?;
+        self.files.iter().try_for_each(|file| check_absent(&file.target, self.if_exists))?;
         while let Some(file) = self.files.pop() {
             fs::rename(&file.temporary, &file.target)
                 .map_err(Error::io(&file.target, "cannot put in place"))?;
@@ -176,9 +180,10 @@ impl NiftiWriter {
 }
 
 impl StagedFile {
-    /// A new file beside `target`, open for writing. Files that killed writers of the same target left are removed.
-    fn new(target: &Path, existing: IfExists) -> Result<(Self, File)> {
-        check_absent(target, existing)?;
+    /// Creates a file beside `target`, and removes those that killed writers of the same target
+    /// left.
+    fn new(target: &Path, if_exists: IfExists) -> Result<(Self, File)> {
+        check_absent(target, if_exists)?;
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let prefix = format!(".{name}.partial-");
         remove_stale_files(target, &prefix);
@@ -190,10 +195,10 @@ impl StagedFile {
                 Err(e) => return Err(Error::io(&temporary, "cannot create")(e)),
             };
             match file.try_lock() {
-                // Another writer took it for litter before it was locked.
+                // Another writer removed it as stale before it was locked.
                 Err(TryLockError::WouldBlock) => continue,
                 Ok(()) if !temporary.exists() => continue,
-                // A file system without locks: there nobody takes anything for litter.
+                // A file system without locks, where no file counts as stale.
                 Ok(()) | Err(TryLockError::Error(_)) => {}
             }
             let lock = file.try_clone().map_err(Error::io(&temporary, "cannot open twice"))?;
@@ -204,14 +209,15 @@ impl StagedFile {
     }
 }
 
-/// Removes files beside `target` that begin with `prefix`, end with two numbers, and are locked by nobody.
+/// Removes files beside `target` that begin with `prefix`, end with two numbers, and are not
+/// locked.
 fn remove_stale_files(target: &Path, prefix: &str) {
     let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let is_ours = |name: &str| {
         let numbers = name.strip_prefix(prefix).and_then(|rest| rest.split_once('-'));
         numbers.is_some_and(|(process, n)| [process, n].iter().all(|n| n.parse::<u32>().is_ok()))
     };
-    // Best effort: what cannot be listed or removed is in nobody's way.
+    // Best effort: files that cannot be listed or removed do no harm.
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if entry.file_name().to_str().is_some_and(is_ours)
@@ -222,23 +228,24 @@ fn remove_stale_files(target: &Path, prefix: &str) {
     }
 }
 
-fn check_absent(target: &Path, existing: IfExists) -> Result<()> {
-    if existing == IfExists::Replace || target.symlink_metadata().is_err() {
+fn check_absent(target: &Path, if_exists: IfExists) -> Result<()> {
+    if if_exists == IfExists::Replace || target.symlink_metadata().is_err() {
         return Ok(());
     }
-    let remedy = "choose another name, or replace it (--overwrite, overwrite=True)".to_owned();
+    let remedy = "choose another name, or replace it".to_owned();
     Err(Error::Exists { path: target.to_owned(), remedy })
 }
 
 impl Drop for StagedFile {
     fn drop(&mut self) {
-        // Gone already if it got its name. Best effort: what cannot be removed is hidden, with "partial" in its name.
+        // Gone already if it got its name. Best effort: a file that stays is hidden and named
+        // "partial".
         let _ = fs::remove_file(&self.temporary);
     }
 }
 
 impl OutputBody {
-    /// Compresses if there are threads for it.
+    /// Compresses if `gzip_threads` is given.
     fn new(file: File, gzip_threads: Option<usize>) -> io::Result<Self> {
         let writer = BufWriter::with_capacity(BUFFER_BYTES, file);
         Ok(match gzip_threads {
@@ -271,12 +278,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn after_a_write_that_failed_nothing_more_is_taken() {
+    fn after_a_failed_write_every_write_fails() {
         for gzip_threads in [None, Some(2)] {
             let full = File::options().write(true).open("/dev/full").unwrap();
             let mut body = OutputBody::new(full, gzip_threads).unwrap();
             let bytes = vec![7; 2 * BUFFER_BYTES];
-            // Compressed, so much has to come before anything is written.
+            // Compressible data reaches the file only after many writes.
             let error = (0..1000).find_map(|_| body.write_all(&bytes).err()).unwrap();
             assert_eq!(error.kind(), io::ErrorKind::StorageFull);
             let error = body.write_all(&[7]).unwrap_err();

@@ -1,4 +1,5 @@
-//! What cannot work: it says so clearly, leaves nothing half-written, and the next run cleans up and succeeds.
+//! Failed ingests: the error is clear, nothing half-written stays, and the next run cleans up and
+//! succeeds.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +12,7 @@ use voxquarry_ingest::{Event, NoopObserver, Observer, ingest};
 use crate::build::{Folder, Nifti, gzip};
 use crate::{assert_sound, child, images, open, small, source, tree, volume, voxels};
 
-/// A volume of noise: it does not shrink, so a disk that is too small is full.
+/// A volume of noise, which does not compress and so exceeds a limit on the size of files.
 fn noise() -> Nifti {
     let mut file = Nifti::new(1, false, 4, &[64, 64, 96]);
     let mut state = 1u64;
@@ -39,8 +40,8 @@ fn volumes_of_a_subject_lie_on_one_grid() {
             assert!(message.contains(word), "{word}: {message}");
         }
         assert_eq!(error.fault().exit_code(), 3);
-        assert!(!store.exists(), "headers are read before anything is written");
-        // Each on its own grid is no mistake.
+        assert!(!store.exists(), "headers are read before the store is created");
+        // Different subjects may have different grids.
         let manifest = images(&[("a", "ct", &ct), ("b", "seg", &seg)]);
         ingest(&manifest, &store, &small(), &NoopObserver).unwrap();
         fs::remove_dir_all(&store).unwrap();
@@ -48,7 +49,7 @@ fn volumes_of_a_subject_lie_on_one_grid() {
 }
 
 #[test]
-fn a_path_that_is_no_store_is_left_alone() {
+fn a_path_that_is_not_a_store_is_not_touched() {
     let folder = Folder::new();
     let ct = folder.write("ct.nii", &Nifti::new(1, false, 4, &[8, 9, 10]).single());
     let manifest = images(&[("a", "ct", &ct)]);
@@ -67,7 +68,7 @@ fn a_path_that_is_no_store_is_left_alone() {
         assert!(error.to_string().contains(&path.display().to_string()), "{error}");
         assert!(tree(folder.path()) == before, "{}", path.display());
     }
-    // An empty folder is not yet anything.
+    // An empty folder can become a store.
     let empty = folder.join("empty");
     fs::create_dir(&empty).unwrap();
     ingest(&manifest, &empty, &small(), &NoopObserver).unwrap();
@@ -75,7 +76,7 @@ fn a_path_that_is_no_store_is_left_alone() {
 }
 
 #[test]
-fn a_source_that_is_damaged_behind_its_header_leaves_no_trace() {
+fn voxels_that_are_damaged_leave_no_trace() {
     let folder = Folder::new();
     let good = folder.write("good.nii", &Nifti::new(1, false, 4, &[20, 20, 60]).single());
     let mut bytes = gzip(&Nifti::new(1, false, 4, &[20, 20, 60]).single());
@@ -87,7 +88,7 @@ fn a_source_that_is_damaged_behind_its_header_leaves_no_trace() {
     for _ in 0..2 {
         let error = ingest(&manifest, &store, &small(), &NoopObserver).unwrap_err();
         assert!(matches!(&error, Error::Data { path, .. } if *path == bad), "{error}");
-        assert_eq!(open(&store).subjects(), ["a"], "what was whole before stays");
+        assert_eq!(open(&store).subjects(), ["a"], "the subject before it stays");
         assert!(!store.join(".voxquarry-partial").exists());
         assert_sound(&store);
     }
@@ -109,7 +110,7 @@ impl Observer for Abort {
 }
 
 #[test]
-fn a_killed_run_is_cleaned_up_by_the_next() {
+fn the_next_run_cleans_up_after_a_killed_one() {
     let prepare = |folder: &Path| {
         images(&[("a", "ct", &folder.join("ct.nii")), ("b", "ct", &folder.join("ct.nii"))])
     };
@@ -120,12 +121,16 @@ fn a_killed_run_is_cleaned_up_by_the_next() {
     let (folder, file) = (Folder::new(), noise());
     folder.write("ct.nii", &file.single());
     let store = folder.join("s.zarr");
-    let test = "failures::a_killed_run_is_cleaned_up_by_the_next";
+    let test = "failures::the_next_run_cleans_up_after_a_killed_one";
     let output = child::run(test, folder.path(), "ulimit -c 0");
     assert!(!output.status.success());
     let partial = store.join(".voxquarry-partial");
-    assert_eq!(fs::read_dir(&partial).unwrap().count(), 1, "the killed run left its work");
-    assert_eq!(open(&store).subjects(), ["a"], "and none of it is seen");
+    assert_eq!(
+        fs::read_dir(&partial).unwrap().count(),
+        1,
+        "the killed run left its staging folder"
+    );
+    assert_eq!(open(&store).subjects(), ["a"], "which readers do not see");
     assert_sound(&store);
     let report = ingest(&prepare(folder.path()), &store, &small(), &NoopObserver).unwrap();
     assert_eq!((report.skipped, report.written), (vec!["a".to_owned()], vec!["b".to_owned()]));
@@ -134,9 +139,9 @@ fn a_killed_run_is_cleaned_up_by_the_next() {
 }
 
 #[test]
-fn a_file_that_may_not_grow_further_leaves_nothing_half_written() {
+fn a_full_disk_leaves_nothing_half_written() {
     if let Some(folder) = child::folder() {
-        // The shell has set the limit; a write beyond it fails as it does on a full disk.
+        // A write beyond the limit of the shell fails as on a full disk.
         let manifest = images(&[("a", "ct", &folder.join("ct.nii"))]);
         let store = folder.join("s.zarr");
         let error = ingest(&manifest, &store, &small(), &NoopObserver).unwrap_err();
@@ -148,8 +153,8 @@ fn a_file_that_may_not_grow_further_leaves_nothing_half_written() {
     }
     let (folder, file) = (Folder::new(), noise());
     folder.write("ct.nii", &file.single());
-    let test = "failures::a_file_that_may_not_grow_further_leaves_nothing_half_written";
-    child::run_well(test, folder.path(), "trap '' XFSZ; ulimit -f 128");
+    let test = "failures::a_full_disk_leaves_nothing_half_written";
+    child::run_ok(test, folder.path(), "trap '' XFSZ; ulimit -f 128");
     let store = folder.join("s.zarr");
     assert!(!store.exists());
     let path = folder.join("ct.nii");
@@ -157,20 +162,20 @@ fn a_file_that_may_not_grow_further_leaves_nothing_half_written() {
     assert_eq!(voxels(&volume(&store, "a", "ct")), file.voxels);
 }
 
-/// Whether the system keeps this user from writing where permissions forbid it; the superuser may write anywhere.
+/// Whether permissions bind this user; the superuser can write anywhere.
 fn permissions_bind(folder: &Path) -> bool {
     fs::write(folder.join("probe"), b"").is_err()
 }
 
 #[test]
-fn a_target_that_may_not_be_written_is_named_at_once() {
+fn a_target_without_permission_fails_before_the_work() {
     let folder = Folder::new();
     let ct = folder.write("ct.nii", &Nifti::new(1, false, 4, &[8, 9, 10]).single());
     let manifest = images(&[("a", "ct", &ct)]);
     let locked = folder.join("locked");
     fs::create_dir(&locked).unwrap();
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o555)).unwrap();
-    // Where even root may not write, and where nobody can: below a file, and in the kernel's own tables.
+    // Paths where not even root can write: below a file, and in the kernel's tables.
     let mut targets = vec![ct.join("s.zarr"), "/proc/voxquarry.zarr".into()];
     if permissions_bind(&locked) {
         targets.push(locked.join("s.zarr"));
@@ -194,7 +199,7 @@ fn a_target_that_may_not_be_written_is_named_at_once() {
 }
 
 #[test]
-fn a_store_whose_first_ingest_was_killed_says_so() {
+fn opening_a_store_whose_first_ingest_was_killed_is_explained() {
     let folder = Folder::new();
     let store = folder.join("s.zarr");
     let work = store.join(".voxquarry-partial").join("1-0");

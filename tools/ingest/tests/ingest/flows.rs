@@ -1,10 +1,9 @@
-//! Manifests, resuming, and subjects that are there already.
+//! Manifests, interrupted runs, and subjects that exist already.
 
 use std::fs;
 
-use voxquarry::Error;
-use voxquarry::IfExists;
 use voxquarry::format::attributes::Kind;
+use voxquarry::{Error, IfExists};
 use voxquarry_ingest::{IngestOptions, Manifest, NoopObserver, ingest};
 
 use crate::build::{Folder, Nifti, gzip};
@@ -12,7 +11,7 @@ use crate::recording::RecordingObserver;
 use crate::{assert_sound, images, open, small, source, tree, volume, voxels};
 
 #[test]
-fn a_manifest_becomes_its_subjects() {
+fn a_manifest_is_ingested_in_its_order() {
     let folder = Folder::new();
     let ct = Nifti::new(1, false, 4, &[21, 18, 35]);
     let seg = Nifti::new(2, true, 256, &[21, 18, 35]);
@@ -20,7 +19,8 @@ fn a_manifest_becomes_its_subjects() {
     folder.write("ct.nii.gz", &gzip(&ct.single()));
     folder.write("seg.nii", &seg.single());
     folder.write("flair.nii", &flair.single());
-    let table = "subject,volume,kind,path\nb,flair,image,flair.nii\na,seg,labels,seg.nii\na,ct,image,ct.nii.gz\n";
+    let table = "subject,volume,kind,path\n\
+                 b,flair,image,flair.nii\na,seg,labels,seg.nii\na,ct,image,ct.nii.gz\n";
     let manifest = Manifest::from_csv(&folder.write("t.csv", table.as_bytes())).unwrap();
     let (store, watch) = (folder.join("s.zarr"), RecordingObserver::new());
     let report = ingest(&manifest, &store, &small(), &watch).unwrap();
@@ -49,7 +49,7 @@ fn a_manifest_becomes_its_subjects() {
 }
 
 #[test]
-fn an_interrupted_run_goes_on_where_it_stopped() {
+fn an_interrupted_run_continues_where_it_stopped() {
     let folder = Folder::new();
     let files: Vec<Nifti> = (0..3).map(|i| Nifti::new(1, false, 4, &[20 + i, 17, 64])).collect();
     let paths: Vec<_> =
@@ -61,13 +61,13 @@ fn an_interrupted_run_goes_on_where_it_stopped() {
         ingest(&manifest, &store, &small(), &watch).unwrap();
         watch.layers() / 3
     };
-    assert!(layers > 1, "a volume of several layers is wanted");
+    assert!(layers > 1, "the test needs several layers");
     for stop in 0..=3 * layers {
         let (store, watch) = (folder.join("s.zarr"), RecordingObserver::stopping_after(stop));
         let error = ingest(&manifest, &store, &small(), &watch).unwrap_err();
         assert!(matches!(error, Error::Interrupted), "{error}");
         assert_eq!(error.fault().exit_code(), 4);
-        // Stopped at its last layer, a subject is not published.
+        // A subject that was stopped at its last layer is not published.
         let done = stop.saturating_sub(1) / layers;
         if done == 0 {
             assert!(!store.exists(), "stopped after {stop} layers: nothing was published");
@@ -80,7 +80,7 @@ fn an_interrupted_run_goes_on_where_it_stopped() {
         let report = ingest(&manifest, &store, &small(), &NoopObserver).unwrap();
         assert_eq!((report.skipped.len(), report.written.len()), (done, 3 - done));
         let after = (0..done).map(|i| tree(&store.join(format!("s{i}")))).collect::<Vec<_>>();
-        assert!(before == after, "what was published stays");
+        assert!(before == after, "published subjects stay");
         for (i, file) in files.iter().enumerate() {
             assert_eq!(voxels(&volume(&store, &format!("s{i}"), "ct")), file.voxels);
         }
@@ -89,20 +89,20 @@ fn an_interrupted_run_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn a_run_that_resumes_does_not_take_another_file_for_done() {
+fn resuming_skips_only_subjects_of_the_same_files() {
     let folder = Folder::new();
     let a = folder.write("a.nii", &Nifti::new(1, false, 4, &[5, 6, 7]).single());
     let b = folder.write("b.nii", &Nifti::new(1, false, 4, &[5, 6, 8]).single());
     let store = folder.join("s.zarr");
     ingest(&images(&[("a", "ct", &a)]), &store, &small(), &NoopObserver).unwrap();
-    // Same names, but the file is another.
+    // Another file of the same name.
     folder.write("a.nii", &Nifti::new(1, false, 4, &[5, 6, 9]).single());
     let before = tree(&store);
     let manifest = images(&[("a", "ct", &a), ("b", "ct", &b)]);
     let error = ingest(&manifest, &store, &small(), &NoopObserver).unwrap_err();
     assert!(matches!(&error, Error::Exists { .. }), "{error}");
-    assert!(error.to_string().contains("--overwrite"), "{error}");
-    // Nor one of another kind, nor one volume of two.
+    assert!(error.to_string().contains("exists"), "{error}");
+    // Another kind, and one volume more.
     let mut labels = Manifest::new();
     labels.push(source("b", "ct", Kind::Image, &b)).unwrap();
     labels.push(source("a", "ct", Kind::Labels, &a)).unwrap();
@@ -129,7 +129,7 @@ fn existing_subjects_are_refused_skipped_or_replaced() {
     .unwrap();
     let before = tree(&store);
     let manifest = images(&[("a", "mr", &new_path)]);
-    let with = |existing| IngestOptions { existing, ..small() };
+    let with = |if_exists| IngestOptions { if_exists, ..small() };
 
     let error = ingest(&manifest, &store, &with(IfExists::Error), &NoopObserver).unwrap_err();
     assert!(matches!(&error, Error::Exists { path, .. } if path.ends_with("a")), "{error}");
@@ -138,7 +138,7 @@ fn existing_subjects_are_refused_skipped_or_replaced() {
     assert_eq!((report.skipped, report.written.len()), (vec!["a".to_owned()], 0));
     assert!(tree(&store) == before);
 
-    // A reader that has the old subject open keeps it.
+    // An open reader keeps reading the old subject.
     let reader = volume(&store, "a", "ct");
     assert_eq!(voxels(&reader), old.voxels);
     let report = ingest(&manifest, &store, &with(IfExists::Replace), &NoopObserver).unwrap();
@@ -149,7 +149,7 @@ fn existing_subjects_are_refused_skipped_or_replaced() {
     let others = |tree: Vec<(std::path::PathBuf, Vec<u8>)>| {
         tree.into_iter().filter(|(path, _)| !path.starts_with(store.join("a"))).collect::<Vec<_>>()
     };
-    assert!(others(tree(&store)) == others(before), "nothing else was touched");
+    assert!(others(tree(&store)) == others(before), "nothing else changed");
     assert_sound(&store);
 }
 
@@ -165,7 +165,7 @@ fn an_overwrite_that_fails_leaves_the_old_subject() {
     let middle = zipped.len() / 2;
     zipped.truncate(middle);
     let cut = folder.write("cut.nii.gz", &zipped);
-    let options = IngestOptions { existing: IfExists::Replace, ..small() };
+    let options = IngestOptions { if_exists: IfExists::Replace, ..small() };
     let error = ingest(&images(&[("a", "ct", &cut)]), &store, &options, &NoopObserver).unwrap_err();
     assert!(error.to_string().contains("cut.nii.gz"), "{error}");
     assert_eq!(error.fault().exit_code(), 3);

@@ -1,4 +1,4 @@
-//! Label maps: their counts, and voxels that are no labels.
+//! Label maps: their counts, and voxels that are not labels.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ fn labels(subject: &str, path: &std::path::Path) -> Manifest {
     manifest
 }
 
-/// Objects of all sizes, negative ids and one beyond 32 bits, in a sea of 0.
+/// Objects of all sizes in a background of 0, with negative ids and ids beyond 32 bits.
 fn label_at(z: usize, y: usize, x: usize, wide: bool) -> i64 {
     match (z / 5 * 31 + y / 3 * 17 + x / 7 * 13) % 11 {
         0 => -3,
@@ -27,7 +27,7 @@ fn label_at(z: usize, y: usize, x: usize, wide: bool) -> i64 {
 }
 
 #[test]
-fn counts_are_a_naive_count() {
+fn counts_equal_a_naive_count() {
     let folder = Folder::new();
     let [nx, ny, nz] = [37usize, 33, 41];
     for (code, wide) in [(4, false), (8, false), (1024, true), (16, false), (64, true)] {
@@ -54,7 +54,10 @@ fn counts_are_a_naive_count() {
         let counts = volume.label_counts().unwrap();
         let chunk = volume.layout().chunk;
         let grid = [nz.div_ceil(chunk[0]), ny.div_ceil(chunk[1]), nx.div_ceil(chunk[2])];
-        assert!(grid.iter().all(|&n| n > 1), "several chunks on each axis are wanted: {chunk:?}");
+        assert!(
+            grid.iter().all(|&n| n > 1),
+            "the test needs several chunks along each axis: {chunk:?}"
+        );
         assert_eq!(counts.chunks(), grid.iter().product::<usize>());
         let mut naive = vec![BTreeMap::new(); counts.chunks()];
         let mut totals = BTreeMap::new();
@@ -78,7 +81,7 @@ fn counts_are_a_naive_count() {
 }
 
 #[test]
-fn what_is_no_label_is_refused_with_its_voxel() {
+fn a_voxel_that_is_not_a_label_is_refused_with_its_index() {
     let folder = Folder::new();
     for (value, words) in
         [(0.5f32, "0.5"), (f32::NAN, "NaN"), (f32::INFINITY, "inf"), (-2e30, "-2")]
@@ -94,7 +97,7 @@ fn what_is_no_label_is_refused_with_its_voxel() {
         let message = error.to_string();
         assert!(message.contains("[17, 33, 38]") && message.contains(words), "{message}");
         assert!(!store.exists(), "nothing was published");
-        // As an image the same file is welcome.
+        // The same file is a valid image.
         ingest(&images(&[("a", "seg", &path)]), &store, &small(), &NoopObserver).unwrap();
         assert_eq!(crate::voxels(&volume(&store, "a", "seg")), file.voxels);
         std::fs::remove_dir_all(&store).unwrap();

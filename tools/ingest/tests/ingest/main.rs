@@ -1,4 +1,4 @@
-//! Whole ingests: from files made by hand to stores that are read back, and everything that may go wrong on the way.
+//! Whole ingests of synthetic files, whose stores are read back, and their failures.
 
 #![allow(missing_docs, unreachable_pub, clippy::missing_panics_doc)]
 
@@ -21,7 +21,7 @@ use voxquarry::format::attributes::Kind;
 use voxquarry::{Dataset, OpenOptions, Padding, Volume};
 use voxquarry_ingest::{IngestOptions, Manifest, Source};
 
-/// A source that was named on the command line.
+/// A source without a table.
 pub fn source(subject: &str, volume: &str, kind: Kind, path: &Path) -> Source {
     let (subject, volume, path) = (subject.to_owned(), volume.to_owned(), path.to_owned());
     Source { subject, volume, kind, path, named_in: String::new() }
@@ -36,7 +36,7 @@ pub fn images(sources: &[(&str, &str, &Path)]) -> Manifest {
     manifest
 }
 
-/// IngestOptions for small files: chunks of 16 voxels a side, so that a volume has many.
+/// Options for small files: chunks of 16 voxels a side, so that a volume has many.
 pub fn small() -> IngestOptions {
     IngestOptions { patch_sizes: vec![[16; 3]], threads: Some(2), ..IngestOptions::default() }
 }
@@ -49,7 +49,7 @@ pub fn volume(store: &Path, subject: &str, name: &str) -> Volume {
     open(store).subject(subject).unwrap().volume(name).unwrap()
 }
 
-/// All voxels of a volume as bytes `(c, z, y, x)`.
+/// Reads all voxels of a volume as bytes `(c, z, y, x)`.
 pub fn voxels(volume: &Volume) -> Vec<u8> {
     let bytes = volume.shape().iter().product::<usize>() * volume.dtype().size();
     let mut out = vec![0xa5; bytes];
@@ -64,7 +64,7 @@ pub fn assert_sound(store: &Path) {
     assert!(report.errors.is_empty(), "{:?}", report.errors);
 }
 
-/// Every file and folder below `folder`, with its bytes: what must not change.
+/// Every file and folder below `folder`, with its bytes, to compare before and after.
 pub fn tree(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     let Ok(entries) = std::fs::read_dir(folder) else { return found };

@@ -1,25 +1,24 @@
-//! What is said of memory is an upper bound of what a run holds, measured from outside as the system sees it.
+//! The planned memory is an upper bound of the resident memory that the system reports.
 
 use std::fs::{self, File};
 use std::io::Read;
 
 use flate2::read::GzDecoder;
-use voxquarry::IfExists;
 use voxquarry::format::layout::Codec;
-use voxquarry::{Access, Dataset, OpenOptions};
+use voxquarry::{Access, Dataset, IfExists, OpenOptions};
 use voxquarry_ingest::{IngestOptions, NoopObserver, export, ingest, plan};
 
 use crate::build::{Folder, Nifti};
 use crate::{child, images};
 
-/// The most that this process ever had resident, mapped program code included.
+/// The peak of this process's resident memory, mapped program code included.
 fn peak_resident_bytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
 }
 
-/// So many planes of 256 × 256 bytes that do not shrink: encoded chunks are as large as raw ones.
+/// Writes planes of 256 × 256 incompressible bytes, whose encoded chunks are as large as raw ones.
 fn write_noise(folder: &Folder, depth: usize) {
     let file = Nifti::new(1, false, 2, &[256, 256, 1]).with("dim", 3, depth as f64);
     let mut bytes = [&file.header[..], &file.tail].concat();
@@ -32,9 +31,9 @@ fn write_noise(folder: &Folder, depth: usize) {
 }
 
 #[test]
-fn a_run_holds_what_the_plan_says() {
-    let test = "memory::a_run_holds_what_the_plan_says";
-    // A budget so small that one layer is held, and one that has room for two and for shards of many.
+fn a_run_stays_within_the_planned_memory() {
+    let test = "memory::a_run_stays_within_the_planned_memory";
+    // One budget fits a single layer, the other two layers, and shards of many.
     let budgets = [40u64 << 20, 400 << 20];
     if let Some(folder) = child::folder() {
         let budget = fs::read_to_string(folder.join("budget")).unwrap().parse().unwrap();
@@ -54,17 +53,17 @@ fn a_run_holds_what_the_plan_says() {
     write_noise(&folder, 2048);
     for budget in budgets {
         folder.write("budget", budget.to_string().as_bytes());
-        print!("{}", child::run_well(test, folder.path(), "true"));
+        print!("{}", child::run_ok(test, folder.path(), "true"));
         fs::remove_dir_all(folder.join("s.zarr")).unwrap();
     }
 }
 
 #[test]
-fn an_export_holds_a_slab_and_blocks() {
-    // A slab of 2 MiB, two threads of 5 MiB, the program's own.
+fn an_export_holds_a_slab_and_its_blocks() {
+    // A slab of 2 MiB, two threads of 5 MiB, and the program itself.
     const BOUND: u64 = 32 << 20;
     if let Some(folder) = child::folder() {
-        // Not mapped: pages of the store would count as memory.
+        // Mapped pages of the store would count as resident memory.
         let options = OpenOptions::default().threads(2).access(Access::Read);
         let dataset = Dataset::open(folder.join("s.zarr"), &options).unwrap();
         let volume = dataset.subject("a").unwrap().volume("ct").unwrap();
@@ -79,8 +78,8 @@ fn an_export_holds_a_slab_and_blocks() {
     let options = IngestOptions { codec: Codec::None, ..IngestOptions::default() };
     let manifest = images(&[("a", "ct", &folder.join("ct.nii"))]);
     ingest(&manifest, &folder.join("s.zarr"), &options, &NoopObserver).unwrap();
-    let test = "memory::an_export_holds_a_slab_and_blocks";
-    print!("{}", child::run_well(test, folder.path(), "true"));
+    let test = "memory::an_export_holds_a_slab_and_its_blocks";
+    print!("{}", child::run_ok(test, folder.path(), "true"));
     let mut bytes = Vec::new();
     let out = File::open(folder.join("out.nii.gz")).unwrap();
     GzDecoder::new(out).read_to_end(&mut bytes).unwrap();

@@ -1,11 +1,11 @@
-//! An observer that writes down what happens, and stops a run where a test wants it.
+//! An observer that records the events of a run, and stops it after a number of layers.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use voxquarry_ingest::{Event, Observer};
 
-/// Hears everything; asks to stop after so many layers.
+/// Records every event; asks to stop after `stop_after` layers.
 pub struct RecordingObserver {
     pub events: Mutex<Vec<String>>,
     layers: AtomicUsize,

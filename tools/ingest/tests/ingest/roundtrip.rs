@@ -1,15 +1,15 @@
-//! Any file in, every voxel out, and the file again: random shapes, types, layouts and codecs.
+//! Ingest, read and export of random shapes, types, layouts and codecs: every voxel and byte comes
+//! back.
 
 use proptest::prelude::*;
-use voxquarry::IfExists;
-use voxquarry::Padding;
 use voxquarry::format::layout::Codec;
+use voxquarry::{IfExists, Padding};
 use voxquarry_ingest::{IngestOptions, NoopObserver, export, ingest};
 
 use crate::build::{Folder, Nifti, PLAIN, gzip};
 use crate::{assert_sound, images, volume, voxels};
 
-/// Colour types beside the plain ones: code, samples.
+/// Colour types: code, samples.
 const COLOURS: [(i16, usize); 2] = [(128, 3), (2304, 4)];
 
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ struct Case {
     codec: Codec,
     memory_bytes: u64,
     threads: usize,
-    /// Of each 256 voxels so many are noise; of each 4 rows so many are zero.
+    /// Of 256 bytes, `noise` are pseudorandom; of 4 rows, `empty` are zero.
     noise: usize,
     empty: usize,
     seed: u64,
@@ -79,7 +79,7 @@ fn file_of(case: &Case) -> Nifti {
     file
 }
 
-/// The file's voxels as a store has them: little endian, samples of a colour apart.
+/// The voxels of the file as a store has them: little endian, with one plane for each sample.
 fn expected(case: &Case, file: &Nifti) -> Vec<u8> {
     let Some(&(_, samples)) = COLOURS.iter().find(|c| c.0 == case.code) else {
         let width = PLAIN.iter().find(|p| p.0 == case.code).unwrap().2;
@@ -97,7 +97,11 @@ fn expected(case: &Case, file: &Nifti) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 96,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn every_voxel_and_every_byte_comes_back(case in cases()) {
@@ -118,7 +122,7 @@ proptest! {
         let expected = expected(&case, &file);
         prop_assert!(voxels(&volume) == expected, "{:?}", volume.layout());
 
-        // A patch that leaves the volume by one voxel on every side, against plain indexing.
+        // A patch that leaves the volume by one voxel on every side, compared with plain indexing.
         let (size, t) = (volume.size(), volume.dtype().size());
         let channels = volume.channels().unwrap_or(1);
         let padded = size.map(|n| n + 2);

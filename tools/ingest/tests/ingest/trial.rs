@@ -1,4 +1,4 @@
-//! Layouts tried on a file: what is measured agrees with what an ingest gives.
+//! Layouts tried on a file: the results agree with those of an ingest.
 
 use voxquarry::format::layout::Codec;
 use voxquarry_ingest::measure::{Patch, Until, read_patches};
@@ -13,9 +13,9 @@ use crate::build::{Folder, Nifti, gzip};
 use crate::{images, small, volume};
 
 #[test]
-fn the_chosen_layout_costs_what_an_ingest_says() {
+fn the_chosen_layout_has_the_cost_of_an_ingest() {
     let folder = Folder::new();
-    // Two channels; the second is not sampled.
+    // The sample has only the first of the two channels.
     let file =
         folder.write("ct.nii.gz", &gzip(&Nifti::new(1, false, 4, &[33, 40, 50, 2]).single()));
     for codec in [Codec::Fast, Codec::Compact, Codec::None] {
@@ -24,12 +24,12 @@ fn the_chosen_layout_costs_what_an_ingest_says() {
         let chosen = &tried.candidates[0];
         assert!(chosen.is_chosen && chosen.codec == codec);
         assert!(tried.candidates[1..].iter().all(|c| !c.is_chosen));
-        assert_eq!(tried.sample, Region::whole([50, 40, 33]), "a small volume is tried whole");
+        assert_eq!(tried.sample, Region::whole([50, 40, 33]), "the sample is the whole volume");
         let store = folder.join(codec.name());
         ingest(&images(&[("a", "ct", &file)]), &store, &options, &NoopObserver).unwrap();
         let stored = volume(&store, "a", "ct");
         assert_eq!(&chosen.layout, stored.layout());
-        // The ingested one has two channels of the same kind, and a header to remember.
+        // The store has two similar channels, and a header.
         let ratio = f64::from(50 * 40 * 33 * 2 * 2) / stored.stored_bytes().unwrap() as f64;
         assert!((chosen.ratio / ratio - 1.0).abs() < 0.15, "{codec:?}: {} {ratio}", chosen.ratio);
         for candidate in &tried.candidates {
@@ -62,7 +62,7 @@ fn passes_end_with_the_last_patch_or_the_time() {
         let pass = read_patches(&patches, threads, Until::Time(limit)).unwrap();
         assert!(pass.patches > 10 && pass.seconds >= limit.as_secs_f64(), "{pass:?}");
         let pass = read_patches(&patches, threads, Until::Last(Duration::ZERO)).unwrap();
-        assert_eq!(pass.patches, threads as u64, "one each, however little time there is");
+        assert_eq!(pass.patches, threads as u64, "each thread reads one, however short the time");
         assert_eq!(read_patches(&[], threads, Until::Time(limit)).unwrap().patches, 0);
     }
     let outside = [patch(17)];

@@ -1,4 +1,4 @@
-//! Makes NIfTI files byte by byte, with its own table of where fields are.
+//! Builds NIfTI files byte by byte, with its own table of the fields' offsets.
 
 use std::fs;
 use std::io::Write;
@@ -23,9 +23,9 @@ pub const PLAIN: [(i16, &str, usize); 10] = [
     (64, "float64", 8),
 ];
 
-/// Kinds of numbers: 16-bit in both versions, 16 or 32 or 64 bits, 32-bit or 64-bit reals, and so on.
+/// Field types. `Code`, `Dim`, `Real` and `Offset` are wider in version 2.
 #[derive(Clone, Copy)]
-enum Kind {
+enum FieldType {
     I16,
     I32,
     Code,
@@ -34,45 +34,45 @@ enum Kind {
     Offset,
 }
 
-/// Field, kind, byte in version 1, byte in version 2.
-const FIELDS: [(&str, Kind, usize, usize); 23] = [
-    ("sizeof_hdr", Kind::I32, 0, 0),
-    ("dim", Kind::Dim, 40, 16),
-    ("intent_p", Kind::Real, 56, 80),
-    ("intent_code", Kind::Code, 68, 504),
-    ("datatype", Kind::I16, 70, 12),
-    ("bitpix", Kind::I16, 72, 14),
-    ("pixdim", Kind::Real, 76, 104),
-    ("vox_offset", Kind::Offset, 108, 168),
-    ("scl_slope", Kind::Real, 112, 176),
-    ("scl_inter", Kind::Real, 116, 184),
-    ("glmin", Kind::I32, 144, usize::MAX),
-    ("qform_code", Kind::Code, 252, 344),
-    ("sform_code", Kind::Code, 254, 348),
-    ("quatern_b", Kind::Real, 256, 352),
-    ("quatern_c", Kind::Real, 260, 360),
-    ("quatern_d", Kind::Real, 264, 368),
-    ("qoffset_x", Kind::Real, 268, 376),
-    ("qoffset_y", Kind::Real, 272, 384),
-    ("qoffset_z", Kind::Real, 276, 392),
-    ("srow_x", Kind::Real, 280, 400),
-    ("srow_y", Kind::Real, 296, 432),
-    ("srow_z", Kind::Real, 312, 464),
-    ("xyzt_units_2", Kind::I32, usize::MAX, 500),
+/// Field, type, offset in version 1, offset in version 2.
+const FIELDS: [(&str, FieldType, usize, usize); 23] = [
+    ("sizeof_hdr", FieldType::I32, 0, 0),
+    ("dim", FieldType::Dim, 40, 16),
+    ("intent_p", FieldType::Real, 56, 80),
+    ("intent_code", FieldType::Code, 68, 504),
+    ("datatype", FieldType::I16, 70, 12),
+    ("bitpix", FieldType::I16, 72, 14),
+    ("pixdim", FieldType::Real, 76, 104),
+    ("vox_offset", FieldType::Offset, 108, 168),
+    ("scl_slope", FieldType::Real, 112, 176),
+    ("scl_inter", FieldType::Real, 116, 184),
+    ("glmin", FieldType::I32, 144, usize::MAX),
+    ("qform_code", FieldType::Code, 252, 344),
+    ("sform_code", FieldType::Code, 254, 348),
+    ("quatern_b", FieldType::Real, 256, 352),
+    ("quatern_c", FieldType::Real, 260, 360),
+    ("quatern_d", FieldType::Real, 264, 368),
+    ("qoffset_x", FieldType::Real, 268, 376),
+    ("qoffset_y", FieldType::Real, 272, 384),
+    ("qoffset_z", FieldType::Real, 276, 392),
+    ("srow_x", FieldType::Real, 280, 400),
+    ("srow_y", FieldType::Real, 296, 432),
+    ("srow_z", FieldType::Real, 312, 464),
+    ("xyzt_units_2", FieldType::I32, usize::MAX, 500),
 ];
 
-/// A file in the making.
+/// A NIfTI file to build.
 #[derive(Clone)]
 pub struct Nifti {
     pub version: u8,
     pub big: bool,
     pub header: Vec<u8>,
-    /// Behind the header: the flag and extensions.
+    /// The bytes after the header: the flag and the extensions.
     pub tail: Vec<u8>,
     pub voxels: Vec<u8>,
 }
 
-/// Bytes that repeat late, so that a shift shows.
+/// Bytes with a long period, which reveal a shift.
 pub fn pattern(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|i| (i * 37 + i / 251 * 11 + 5) as u8).collect()
 }
@@ -120,10 +120,12 @@ impl Nifti {
         let (at, version, big) =
             (if self.version == 1 { one } else { two }, self.version, self.big);
         let mut bytes: Vec<u8> = match (kind, version) {
-            (Kind::I16, _) | (Kind::Code | Kind::Dim, 1) => (value as i16).to_le_bytes().into(),
-            (Kind::I32 | Kind::Code, _) => (value as i32).to_le_bytes().into(),
-            (Kind::Dim | Kind::Offset, 2) => (value as i64).to_le_bytes().into(),
-            (Kind::Real | Kind::Offset, 1) => (value as f32).to_le_bytes().into(),
+            (FieldType::I16, _) | (FieldType::Code | FieldType::Dim, 1) => {
+                (value as i16).to_le_bytes().into()
+            }
+            (FieldType::I32 | FieldType::Code, _) => (value as i32).to_le_bytes().into(),
+            (FieldType::Dim | FieldType::Offset, 2) => (value as i64).to_le_bytes().into(),
+            (FieldType::Real | FieldType::Offset, 1) => (value as f32).to_le_bytes().into(),
             _ => value.to_le_bytes().into(),
         };
         if big {
@@ -138,7 +140,7 @@ impl Nifti {
         self
     }
 
-    /// One extension of 32 bytes, and the flag that tells of it.
+    /// Adds an extension of 32 bytes and sets the flag.
     pub fn extended(mut self) -> Self {
         let size = if self.big { 32i32.to_be_bytes() } else { 32i32.to_le_bytes() };
         self.tail = [&[1, 0, 0, 0], &size[..], &[6; 4], &[b'e'; 24]].concat();
@@ -150,7 +152,7 @@ impl Nifti {
         [&self.header[..], &self.tail, &self.voxels].concat()
     }
 
-    /// Writes `name.hdr` and `name.img`; the voxels begin where the image does.
+    /// Writes `name.hdr` and `name.img`, with a `vox_offset` of 0.
     pub fn write_pair(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
         let mut file = self.clone().with("vox_offset", 0, 0.0);
         file.magic(true);
@@ -167,7 +169,7 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A folder for one test's files.
+/// A temporary folder for the files of a test.
 pub struct Folder(TempDir);
 
 impl Folder {
@@ -197,10 +199,10 @@ impl Folder {
     }
 }
 
-/// Everything a file yields: its description, voxels `(c, z, y, x)`, digest.
+/// Description, voxels `(c, z, y, x)` and digest of a file.
 pub type Read = (SourceVolume, Vec<u8>, SourceDigest);
 
-/// Reads a file `steps` z steps at a time.
+/// Reads a file, `steps` z steps at a time.
 pub fn read(path: &Path, steps: usize) -> voxquarry::Result<Read> {
     let (volume, mut stream) = nifti::open(path)?;
     let probed = nifti::probe(path)?;
@@ -223,12 +225,12 @@ pub fn read(path: &Path, steps: usize) -> voxquarry::Result<Read> {
     Ok((volume, voxels, stream.finish()?))
 }
 
-/// Reads a file that is whole.
+/// Reads a valid file.
 pub fn read_ok(path: &Path) -> Read {
     read(path, 2).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// What is said of a file that cannot be read to its end.
+/// The error of reading an invalid file.
 pub fn read_error(path: &Path) -> String {
     match read(path, 2) {
         Ok((volume, ..)) => panic!("{} was read: {volume:?}", path.display()),

@@ -1,4 +1,4 @@
-//! Files that lie, or are cut or damaged: an error that says so, never a panic, never memory on a header's word.
+//! Invalid, cut and damaged files: each gives a clear error, without a panic or a large allocation.
 
 use std::fs;
 
@@ -7,19 +7,19 @@ use voxquarry_ingest::nifti;
 
 use crate::build::{Folder, Nifti, gzip, pattern, read, read_error};
 
-/// xorshift64*: replayable, and enough for flipping bytes.
+/// A pseudorandom generator, xorshift64*.
 struct Rng(u64);
 
 impl Rng {
-    fn below(&mut self, sides: usize) -> usize {
+    fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % sides
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % limit
     }
 }
 
-/// Reads whatever is there, as long as it is small enough to be a test's.
+/// Reads a file whose header is valid, and checks that it promises no more than the file can hold.
 fn try_read(path: &std::path::Path) {
     let Ok(volume) = nifti::probe(path) else { return };
     let voxels = volume.size.iter().product::<usize>().saturating_mul(volume.channels.unwrap_or(1));
@@ -32,7 +32,7 @@ fn try_read(path: &std::path::Path) {
 }
 
 #[test]
-fn claims_that_cannot_be_are_refused() {
+fn invalid_fields_are_refused() {
     let folder = Folder::new();
     let base = || Nifti::new(1, false, 4, &[4, 3, 2]);
     let two = || Nifti::new(2, false, 4, &[4, 3, 2]);
@@ -81,7 +81,7 @@ fn claims_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn what_is_no_nifti_is_told_what_it_is() {
+fn other_formats_are_recognised() {
     let folder = Folder::new();
     let mut analyze = Nifti::new(1, true, 4, &[4, 3, 2]);
     analyze.header[344..].fill(0);
@@ -118,7 +118,7 @@ fn what_is_no_nifti_is_told_what_it_is() {
 }
 
 #[test]
-fn a_plain_file_that_is_cut_says_how_much_is_there() {
+fn a_cut_file_is_refused_with_its_length() {
     let folder = Folder::new();
     let bytes = Nifti::new(1, false, 4, &[4, 3, 2]).single();
     assert_eq!(bytes.len(), 400);
@@ -137,7 +137,7 @@ fn a_plain_file_that_is_cut_says_how_much_is_there() {
 }
 
 #[test]
-fn a_gzip_that_is_cut_anywhere_is_refused() {
+fn a_cut_gzip_is_refused_at_every_length() {
     let folder = Folder::new();
     let single = Nifti::new(1, true, 4, &[9, 8, 7]).single();
     let members = [gzip(&single[..100]), gzip(&single[100..700]), gzip(&single[700..])].concat();
@@ -145,7 +145,7 @@ fn a_gzip_that_is_cut_anywhere_is_refused() {
         for cut in 0..whole.len() {
             let message = read_error(&folder.write("c.nii.gz", &whole[..cut]));
             assert!(
-                cut < 2 || message.contains("again") || message.contains("no NIfTI"),
+                cut < 2 || message.contains("again") || message.contains("not a NIfTI"),
                 "{cut}: {message}"
             );
         }
@@ -163,7 +163,7 @@ fn a_gzip_with_a_wrong_byte_is_refused_or_harmless() {
         for flip in [1u8, 0x80, 0xff] {
             let mut bytes = whole.clone();
             bytes[at] ^= flip;
-            // Time and system, and the bits that fill deflate's last byte, say nothing of the voxels.
+            // Time, system and the padding bits of deflate's last byte do not affect the voxels.
             match read(&folder.write("f.nii.gz", &bytes), 2) {
                 Ok((_, voxels, _)) => {
                     assert!(at < 10 || at == whole.len() - 9, "byte {at}");
@@ -180,7 +180,7 @@ fn a_gzip_with_a_wrong_byte_is_refused_or_harmless() {
 }
 
 #[test]
-fn the_checksum_is_compared_even_behind_the_last_voxel() {
+fn the_checksum_is_compared_after_the_last_voxel() {
     let folder = Folder::new();
     let mut whole = gzip(&Nifti::new(1, false, 4, &[9, 8, 7]).single());
     let crc = whole.len() - 8;
@@ -194,7 +194,7 @@ fn the_checksum_is_compared_even_behind_the_last_voxel() {
 }
 
 #[test]
-fn no_flipped_byte_panics() {
+fn a_wrong_byte_does_not_panic() {
     let folder = Folder::new();
     for version in [1, 2] {
         for big in [false, true] {
@@ -214,7 +214,7 @@ fn no_flipped_byte_panics() {
 }
 
 #[test]
-fn no_handful_of_flipped_bytes_panics() {
+fn several_wrong_bytes_do_not_panic() {
     let folder = Folder::new();
     let seed = 0x5eed_0001;
     let mut rng = Rng(seed);
@@ -247,7 +247,7 @@ fn no_handful_of_flipped_bytes_panics() {
 }
 
 #[test]
-fn bytes_at_random_do_not_panic() {
+fn random_bytes_do_not_panic() {
     let folder = Folder::new();
     let mut rng = Rng(0x5eed_0002);
     for round in 0..500 {

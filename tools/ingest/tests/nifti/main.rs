@@ -1,7 +1,8 @@
-//! NIfTI files made by hand, read and written back; expected numbers come from the standard and from nibabel, not from our code.
+//! Synthetic NIfTI files, read and written back. Expected numbers come from the standard and from
+//! nibabel, not from our code.
 
 #![allow(missing_docs, unreachable_pub)]
-// Bits are compared on purpose, and NIfTI is a name.
+// NIfTI is a name, not code.
 #![allow(clippy::doc_markdown)]
 
 mod affine;

@@ -1,4 +1,4 @@
-//! Voxels, extents and descriptions of well-formed files, in all their forms.
+//! Voxels, extents and descriptions of valid files in all their forms.
 
 use std::fs;
 
@@ -23,7 +23,7 @@ fn hex_sha256(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn every_dtype_byte_order_version_and_form_gives_the_files_voxels() {
+fn every_dtype_byte_order_version_and_form_is_read() {
     let folder = Folder::new();
     for (code, name, width) in PLAIN {
         for (version, big) in [(1, false), (1, true), (2, false), (2, true)] {
@@ -48,7 +48,7 @@ fn every_dtype_byte_order_version_and_form_gives_the_files_voxels() {
 }
 
 #[test]
-fn known_numbers_come_out_in_both_orders() {
+fn known_numbers_are_read_in_both_byte_orders() {
     let folder = Folder::new();
     for big in [false, true] {
         let mut file = Nifti::new(1, big, 16, &[2, 1, 2]);
@@ -78,7 +78,7 @@ fn axes_beyond_the_third_are_channels() {
     ];
     for version in [1, 2] {
         for (axes, (size, channels)) in (1..=7).zip(expected) {
-            // What stands behind the last axis is nobody's business.
+            // Fields beyond the last axis are ignored.
             let file = Nifti::new(version, false, 4, &all[..axes]);
             let file = if axes < 7 { file.with("dim", axes + 1, 0.0) } else { file };
             let (volume, voxels, _) = read_ok(&folder.write("d.nii", &file.single()));
@@ -88,11 +88,11 @@ fn axes_beyond_the_third_are_channels() {
     }
     let (volume, ..) =
         read_ok(&folder.write("t.nii", &Nifti::new(1, true, 2, &[2, 2, 2, 1]).single()));
-    assert_eq!(volume.channels, Some(1), "a fourth axis of one step is still an axis");
+    assert_eq!(volume.channels, Some(1), "a fourth axis of extent 1 is still an axis");
 }
 
 #[test]
-fn colours_become_channels_that_arrive_together() {
+fn colours_become_interleaved_channels() {
     let folder = Folder::new();
     for (code, samples) in [(128, 3), (2304, 4)] {
         for frames in [None, Some(2)] {
@@ -117,7 +117,7 @@ fn colours_become_channels_that_arrive_together() {
 }
 
 #[test]
-fn planes_of_colours_larger_than_the_buffer_are_whole() {
+fn planes_of_colours_may_exceed_the_buffer() {
     let folder = Folder::new();
     let file = Nifti::new(1, false, 128, &[700, 600, 2]);
     let (_, voxels, _) = read_ok(&folder.write("c.nii", &file.single()));
@@ -146,7 +146,7 @@ fn any_number_of_steps_gives_the_same_voxels() {
 fn the_digest_is_of_the_bytes_on_disk() {
     let folder = Folder::new();
     let mut bytes = Nifti::new(1, false, 4, &[40, 30, 20]).single();
-    bytes.extend(b"what follows the voxels is ignored");
+    bytes.extend(b"bytes after the voxels are ignored");
     for (name, bytes) in [("d.nii", bytes.clone()), ("d.nii.gz", gzip(&bytes))] {
         let (.., digest) = read_ok(&folder.write(name, &bytes));
         assert_eq!(digest.sha256, hex_sha256(&bytes));
@@ -157,7 +157,7 @@ fn the_digest_is_of_the_bytes_on_disk() {
 }
 
 #[test]
-fn gzip_is_known_by_its_bytes_and_may_have_members() {
+fn gzip_is_recognised_by_its_bytes_and_may_have_many_members() {
     let folder = Folder::new();
     let file = Nifti::new(1, false, 4, &[6, 5, 4]);
     let single = file.single();
@@ -223,10 +223,10 @@ fn voxels_begin_where_vox_offset_says() {
         gap.tail = [&[0; 4][..], &[7; 13]].concat();
         gap.set("vox_offset", 0, (start + 13) as f64);
         assert_eq!(read_ok(&folder.write("g.nii", &gap.single())).1, gap.voxels);
-        // The standard's default stands for 0.
+        // 0 means the standard's default.
         let zero = Nifti::new(version, false, 4, &[3, 2, 2]).with("vox_offset", 0, 0.0);
         assert_eq!(read_ok(&folder.write("z.nii", &zero.single())).1, zero.voxels);
-        // In a pair the image may have a beginning of its own, whatever the magic.
+        // The image of a pair may begin with other bytes, whatever the magic.
         for (magic_of_pair, offset) in [(true, 16), (false, 352), (false, 0)] {
             let mut file = Nifti::new(version, false, 4, &[3, 2, 2]);
             file.magic(magic_of_pair);
@@ -236,7 +236,7 @@ fn voxels_begin_where_vox_offset_says() {
             folder.write("o.img", &image);
             assert_eq!(read_ok(&folder.join("o.hdr")).1, file.voxels, "{magic_of_pair} {offset}");
         }
-        // A pair's magic in a file that has its voxels: nibabel reads it too.
+        // A single file with the magic of a pair, which nibabel reads too.
         let mut single = Nifti::new(version, false, 4, &[3, 2, 2]);
         single.magic(true);
         assert_eq!(read_ok(&folder.write("m.nii", &single.single())).1, single.voxels);
@@ -255,19 +255,19 @@ fn small_faults_are_repaired_as_nibabel_repairs_them() {
                 read_ok(&folder.write("r.nii", &good.clone().with(field, 0, value).single()));
             assert_eq!(volume.size, [2, 2, 3], "{field} {value}");
         }
-        // Without the marks of line ends, which old writers left out.
+        // Without the bytes that reveal line ends, which old writers omit.
         let mut bare = Nifti::new(2, big, 4, &[3, 2, 2]);
         bare.header[8..12].fill(0);
         assert_eq!(read_ok(&folder.write("e.nii", &bare.single())).1.len(), 24);
     }
-    // The field that is the second version's magic is free text in the first.
+    // The bytes of version 2's magic are free text in version 1.
     let mut both = Nifti::new(1, false, 4, &[3, 2, 2]);
     both.header[4..12].copy_from_slice(b"n+2\0\r\n\x1a\n");
     assert_eq!(read_ok(&folder.write("b.nii", &both.single())).0.origin["version"], 1);
 }
 
 #[test]
-fn surfaces_that_freesurfer_folds_are_unfolded() {
+fn surfaces_of_freesurfer_get_their_true_extents() {
     let folder = Folder::new();
     let long = Nifti::new(1, true, 2, &[60, 1, 1, 2]).with("dim", 1, -1.0).with("glmin", 0, 60.0);
     let (volume, voxels, _) = read_ok(&folder.write("l.nii", &long.single()));
@@ -280,7 +280,7 @@ fn surfaces_that_freesurfer_folds_are_unfolded() {
 }
 
 #[test]
-fn slope_and_intercept_are_nibabels() {
+fn slope_and_intercept_equal_nibabels() {
     let folder = Folder::new();
     let (nan, inf) = (f64::NAN, f64::INFINITY);
     for (version, tenth) in [(1, f64::from(0.1f32)), (2, 0.1)] {
@@ -296,13 +296,13 @@ fn slope_and_intercept_are_nibabels() {
             let file = file.with("scl_slope", 0, slope).with("scl_inter", 0, intercept);
             let (volume, voxels, _) = read_ok(&folder.write("s.nii", &file.single()));
             assert_eq!((volume.slope, volume.intercept), expected);
-            assert_eq!(voxels, little(file.voxels.clone(), 2, true), "never baked in");
+            assert_eq!(voxels, little(file.voxels.clone(), 2, true), "voxels stay unscaled");
         }
     }
 }
 
 #[test]
-fn units_and_intent_are_kept_and_are_json() {
+fn units_and_intent_are_kept_as_json() {
     let folder = Folder::new();
     for (code, spatial, temporal) in [
         (0, "unknown", "unknown"),
@@ -339,7 +339,7 @@ fn units_and_intent_are_kept_and_are_json() {
 }
 
 #[test]
-fn long_extensions_are_dropped_and_it_is_said() {
+fn long_extensions_are_dropped_and_marked() {
     use base64::prelude::{BASE64_STANDARD, Engine};
     let folder = Folder::new();
     for (extra, dropped) in
@@ -352,8 +352,9 @@ fn long_extensions_are_dropped_and_it_is_said() {
         for path in [folder.write("a.nii", &file.single()), header] {
             let (volume, voxels, _) = read_ok(&path);
             assert_eq!(voxels, file.voxels);
-            let kept = BASE64_STANDARD.decode(volume.origin["preamble"].as_str().unwrap()).unwrap();
-            assert_eq!(kept.len(), if dropped { 348 } else { 352 + extra });
+            let preamble =
+                BASE64_STANDARD.decode(volume.origin["preamble"].as_str().unwrap()).unwrap();
+            assert_eq!(preamble.len(), if dropped { 348 } else { 352 + extra });
             assert_eq!(
                 volume.origin.get("extensions_dropped"),
                 dropped.then_some(json!(true)).as_ref()

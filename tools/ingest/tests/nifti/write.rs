@@ -1,12 +1,11 @@
-//! Files written back: byte for byte where the source's header is known, as nibabel writes them where it is not.
+//! Export: byte for byte where the header of the source applies, otherwise as nibabel writes.
 
 use std::fs;
 use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::json;
-use voxquarry::IfExists;
-use voxquarry::{Affine, Dtype, Error, Fault, Result};
+use voxquarry::{Affine, Dtype, Error, Fault, IfExists, Result};
 use voxquarry_ingest::nifti::{self, ExportSpec, NiftiWriter};
 use voxquarry_ingest::source::SourceVolume;
 
@@ -49,12 +48,12 @@ fn write(out: &Path, spec: &ExportSpec, voxels: &[u8], steps: usize) -> Result<(
     writer.finish()
 }
 
-fn again(read: &Read, out: &Path) {
+fn write_back(read: &Read, out: &Path) {
     write(out, &spec(&read.0), &read.1, 3).unwrap();
 }
 
 #[test]
-fn single_files_and_pairs_come_back_byte_for_byte() {
+fn single_files_and_pairs_are_restored_byte_for_byte() {
     let folder = Folder::new();
     let codes = PLAIN.iter().map(|p| p.0).chain([128, 2304]);
     for (i, code) in codes.enumerate() {
@@ -62,7 +61,7 @@ fn single_files_and_pairs_come_back_byte_for_byte() {
             let file =
                 Nifti::new(version, big, code, [&[3i64, 4, 5][..], &[3, 4, 5, 2], &[7]][i % 3]);
             let file = if i % 2 == 0 { file.extended() } else { file };
-            // Text that nothing of ours reads, and scaling.
+            // Scaling, and text that we do not interpret.
             let mut file = file.with("scl_slope", 0, 0.3).with("scl_inter", 0, -7.0).with(
                 "qform_code",
                 0,
@@ -77,15 +76,15 @@ fn single_files_and_pairs_come_back_byte_for_byte() {
             let of_pair = read_ok(&header);
             assert_eq!(of_single.1, of_pair.1);
 
-            again(&of_single, &folder.join("b.nii"));
+            write_back(&of_single, &folder.join("b.nii"));
             assert_eq!(fs::read(folder.join("b.nii")).unwrap(), single, "{code} {version} {big}");
-            again(&of_pair, &folder.join("q.img"));
+            write_back(&of_pair, &folder.join("q.img"));
             assert_eq!(fs::read(folder.join("q.hdr")).unwrap(), fs::read(&header).unwrap());
             assert_eq!(fs::read(folder.join("q.img")).unwrap(), fs::read(&image).unwrap());
-            // From one form to the other: the file that was made in that form to begin with.
-            again(&of_pair, &folder.join("c.nii"));
+            // Exports in the other form equal the source in that form.
+            write_back(&of_pair, &folder.join("c.nii"));
             assert_eq!(fs::read(folder.join("c.nii")).unwrap(), single, "{code} {version} {big}");
-            again(&of_single, &folder.join("r.hdr"));
+            write_back(&of_single, &folder.join("r.hdr"));
             assert_eq!(fs::read(folder.join("r.hdr")).unwrap(), fs::read(&header).unwrap());
             assert_eq!(fs::read(folder.join("r.img")).unwrap(), fs::read(&image).unwrap());
         }
@@ -93,31 +92,31 @@ fn single_files_and_pairs_come_back_byte_for_byte() {
 }
 
 #[test]
-fn gzip_holds_the_same_file_and_is_the_same_each_time() {
+fn gzip_exports_are_reproducible() {
     let folder = Folder::new();
     let file = Nifti::new(2, true, 8, &[30, 20, 10]);
     let read = read_ok(&folder.write("a.nii.gz", &gzip(&file.single())));
     for out in ["b.nii.gz", "c.NII.GZ", "p.hdr.gz"] {
-        again(&read, &folder.join(out));
+        write_back(&read, &folder.join(out));
         let first = fs::read(folder.join(out)).unwrap();
         assert_eq!(
             (&first[..4], &first[4..8]),
             (&[0x1f, 0x8b, 8, 0][..], &[0; 4][..]),
             "no name, no time"
         );
-        again(&read, &folder.join(out));
+        write_back(&read, &folder.join(out));
         assert_eq!(fs::read(folder.join(out)).unwrap(), first);
         assert_eq!(read_ok(&folder.join(out)).1, read.1);
     }
-    again(&read, &folder.join("d.nii"));
+    write_back(&read, &folder.join("d.nii"));
     assert_eq!(fs::read(folder.join("d.nii")).unwrap(), file.single());
     assert!(folder.join("p.img.gz").exists());
 }
 
 #[test]
-fn a_header_is_patched_where_the_form_of_the_file_asks_for_it() {
+fn a_header_is_adapted_to_the_other_form_of_file() {
     let folder = Folder::new();
-    // Voxels that begin late in the image of a pair; a single file's magic in a pair.
+    // Pairs with an offset in the image, and a pair with the magic of a single file.
     for (version, magic_of_pair, offset) in [(1, true, 16), (2, true, 64), (1, false, 352)] {
         let mut file = Nifti::new(version, true, 4, &[3, 2, 2]);
         file.magic(magic_of_pair);
@@ -126,22 +125,22 @@ fn a_header_is_patched_where_the_form_of_the_file_asks_for_it() {
         folder.write("o.img", &[&vec![9; offset as usize][..], &file.voxels].concat());
         let read = read_ok(&folder.join("o.hdr"));
         for out in ["p.hdr", "s.nii"] {
-            again(&read, &folder.join(out));
+            write_back(&read, &folder.join(out));
             let back = read_ok(&folder.join(out));
             assert_eq!((&back.1, back.0.affine), (&read.1, read.0.affine));
         }
         assert_eq!(fs::read(folder.join("p.img")).unwrap(), file.voxels);
     }
-    // A gap behind the header, which is no extension, is of no use to a pair.
+    // A gap after the header is not an extension, and a pair does not need it.
     let mut gap = Nifti::new(1, false, 4, &[3, 2, 2]).with("vox_offset", 0, 361.0);
     gap.tail = vec![0, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7];
     let read = read_ok(&folder.write("g.nii", &gap.single()));
-    again(&read, &folder.join("h.nii"));
+    write_back(&read, &folder.join("h.nii"));
     assert_eq!(fs::read(folder.join("h.nii")).unwrap(), gap.single());
-    again(&read, &folder.join("g.hdr"));
+    write_back(&read, &folder.join("g.hdr"));
     assert_eq!(fs::metadata(folder.join("g.hdr")).unwrap().len(), 352);
     assert_eq!(read_ok(&folder.join("g.hdr")).1, gap.voxels);
-    // Extensions that were too long to keep are gone, and the flag with them.
+    // Extensions that were too long to keep are gone, and their flag is cleared.
     for pair in [false, true] {
         let mut long = Nifti::new(1, false, 4, &[3, 2, 2]).extended();
         long.tail.extend(pattern(1 << 20));
@@ -150,17 +149,17 @@ fn a_header_is_patched_where_the_form_of_the_file_asks_for_it() {
         let (header, _) = long.write_pair(folder.path(), "l");
         let single = folder.write("l.nii", &long.single());
         let read = read_ok(if pair { &header } else { &single });
-        again(&read, &folder.join("m.nii"));
+        write_back(&read, &folder.join("m.nii"));
         let short = fs::read(folder.join("m.nii")).unwrap();
         assert_eq!((short.len(), &short[348..352]), (352 + 24, &[0; 4][..]));
         assert_eq!(read_ok(&folder.join("m.nii")).1, long.voxels);
-        again(&read, &folder.join("m.hdr"));
+        write_back(&read, &folder.join("m.hdr"));
         assert_eq!(read_ok(&folder.join("m.hdr")).1, long.voxels);
     }
 }
 
 #[test]
-fn a_volume_that_changed_gets_a_header_of_its_own() {
+fn a_changed_volume_gets_a_new_header() {
     let folder = Folder::new();
     let file =
         Nifti::new(1, true, 4, &[3, 2, 2, 2]).with("scl_slope", 0, 2.0).with("intent_code", 0, 5.0);
@@ -201,7 +200,7 @@ fn a_volume_that_changed_gets_a_header_of_its_own() {
         );
         assert_eq!(back.1, voxels);
     }
-    // The last bits of an affine that was computed elsewhere are no change.
+    // A difference in the last bits of an affine is not a change.
     let mut rounded = same;
     rounded.affine.0[0][3] *= 1.0 + 1e-15;
     write(&folder.join("c.nii"), &rounded, &voxels, 1).unwrap();
@@ -209,7 +208,7 @@ fn a_volume_that_changed_gets_a_header_of_its_own() {
 }
 
 #[test]
-fn a_damaged_origin_does_no_harm() {
+fn damaged_metadata_of_the_source_does_no_harm() {
     let folder = Folder::new();
     let file = Nifti::new(1, false, 4, &[3, 2, 2]).extended();
     let (volume, voxels, _) = read_ok(&folder.write("a.nii", &file.single()));
@@ -236,7 +235,7 @@ fn a_damaged_origin_does_no_harm() {
 }
 
 #[test]
-fn a_fresh_header_is_what_nibabel_writes() {
+fn a_new_header_is_what_nibabel_writes() {
     let folder = Folder::new();
     let out = folder.join("f.nii");
     for (code, name, width) in PLAIN {
@@ -258,7 +257,7 @@ fn a_fresh_header_is_what_nibabel_writes() {
             assert_eq!(dims, [axes, 2, 3, 4, channels.unwrap_or(1) as i16, 1, 1, 1]);
             assert_eq!((int(70), int(72)), (code, 8 * width as i16));
             let steps: Vec<f32> = (0..8).map(|i| real(76 + 4 * i)).collect();
-            // An axis is mirrored, so that qfac is −1, as nibabel has it.
+            // One axis is mirrored, so qfac is −1, as in nibabel.
             assert_eq!(steps, [-1.0, 0.5, 2.0, 3.0, 1.0, 1.0, 1.0, 1.0]);
             assert_eq!((real(108), real(112), real(116)), (352.0, 0.5, -3.0));
             assert_eq!(
@@ -274,7 +273,7 @@ fn a_fresh_header_is_what_nibabel_writes() {
 }
 
 #[test]
-fn what_the_first_version_cannot_say_is_said_in_the_second() {
+fn version_two_is_written_where_version_one_cannot_represent_the_volume() {
     let folder = Folder::new();
     let version = |spec: &ExportSpec| {
         let voxels = pattern(
@@ -293,7 +292,7 @@ fn what_the_first_version_cannot_say_is_said_in_the_second() {
     assert_eq!(version(&bare([1, 1, 32_768], None, Dtype::UInt8)), 2);
     assert_eq!(version(&bare([1, 40_000, 1], None, Dtype::UInt8)), 2);
     assert_eq!(version(&bare([1, 1, 1], Some(40_000), Dtype::UInt8)), 2);
-    // Numbers that a 32-bit real would turn into 0 or infinity.
+    // Numbers that become 0 or infinity as 32-bit reals.
     assert_eq!(version(&ExportSpec { slope: 1e-50, ..small() }), 2);
     assert_eq!(version(&ExportSpec { slope: -1e60, ..small() }), 2);
     assert_eq!(version(&ExportSpec { intercept: 1e60, ..small() }), 2);
@@ -301,7 +300,7 @@ fn what_the_first_version_cannot_say_is_said_in_the_second() {
 }
 
 #[test]
-fn nothing_appears_before_it_is_whole() {
+fn a_file_appears_when_it_is_complete() {
     let folder = Folder::new();
     let spec = bare([2, 2, 3], None, Dtype::Int16);
     for out in ["a.nii", "a.nii.gz", "a.hdr"] {
@@ -310,7 +309,7 @@ fn nothing_appears_before_it_is_whole() {
         writer.write_steps(&[7; 12], 1).unwrap();
         assert!(!path.exists());
         drop(writer);
-        // Too few voxels, too many, or half a step: nothing is published.
+        // Too few voxels, too many, or half a step: no file appears.
         let mut writer = NiftiWriter::create(&path, &spec, IfExists::Error, THREADS).unwrap();
         writer.write_steps(&[7; 12], 1).unwrap();
         let message = writer.finish().unwrap_err().to_string();
@@ -321,7 +320,7 @@ fn nothing_appears_before_it_is_whole() {
         drop(writer);
         assert_eq!(folder.names(), [""; 0], "{out}");
     }
-    // Two at once to the same name do not write into each other's file.
+    // Two concurrent writers of the same name do not interfere.
     let path = folder.join("a.nii");
     let mut writers =
         [(); 2].map(|()| NiftiWriter::create(&path, &spec, IfExists::Replace, THREADS).unwrap());
@@ -336,22 +335,22 @@ fn nothing_appears_before_it_is_whole() {
 }
 
 #[test]
-fn what_killed_writers_left_goes_and_nothing_else() {
+fn only_stale_files_of_killed_writers_are_removed() {
     let folder = Folder::new();
     let spec = bare([2, 2, 3], None, Dtype::Int16);
-    let litter = [".a.nii.partial-1-0", ".a.nii.partial-77-12"];
+    let stale = [".a.nii.partial-1-0", ".a.nii.partial-77-12"];
     let others =
         [".a.nii.partial-1", ".a.nii.partial-1-x", ".b.nii.partial-1-0", "a.nii.partial-1-0"];
-    for name in litter.iter().chain(&others) {
+    for name in stale.iter().chain(&others) {
         folder.write(name, b"half a file");
     }
     let create = || NiftiWriter::create(&folder.join("a.nii"), &spec, IfExists::Error, THREADS);
     let mut alive = create().unwrap();
     let second = create().unwrap();
     let names = folder.names();
-    assert!(litter.iter().all(|name| !names.iter().any(|n| n == name)), "{names:?}");
+    assert!(stale.iter().all(|name| !names.iter().any(|n| n == name)), "{names:?}");
     assert!(others.iter().all(|name| names.iter().any(|n| n == name)), "{names:?}");
-    assert_eq!(names.len(), others.len() + 2, "both writers have their file: {names:?}");
+    assert_eq!(names.len(), others.len() + 2, "each writer has its own file: {names:?}");
     drop(second);
     alive.write_steps(&[7; 24], 2).unwrap();
     alive.finish().unwrap();
@@ -360,22 +359,24 @@ fn what_killed_writers_left_goes_and_nothing_else() {
 }
 
 #[test]
-fn what_is_there_stays_unless_it_may_go() {
+fn existing_files_are_replaced_only_on_request() {
     let folder = Folder::new();
     let spec = bare([1, 2, 3], None, Dtype::UInt8);
     for name in ["a.nii", "p.img", "q.hdr"] {
         folder.write(name, b"precious");
     }
-    for (out, existing) in
+    for (out, if_exists) in
         [("a.nii", IfExists::Error), ("p.hdr", IfExists::Error), ("q.img", IfExists::Skip)]
     {
-        let refused = NiftiWriter::create(&folder.join(out), &spec, existing, THREADS);
-        assert!(refused.is_err_and(
-            |e| matches!(e, Error::Exists { .. }) && e.to_string().contains("--overwrite")
-        ));
+        let refused = NiftiWriter::create(&folder.join(out), &spec, if_exists, THREADS);
+        assert!(
+            refused.is_err_and(
+                |e| matches!(e, Error::Exists { .. }) && e.to_string().contains("replace")
+            )
+        );
     }
     assert_eq!(folder.names(), ["a.nii", "p.img", "q.hdr"]);
-    // Something that came in between is not replaced either.
+    // A file that appears meanwhile is not replaced either.
     let mut writer =
         NiftiWriter::create(&folder.join("b.nii"), &spec, IfExists::Error, THREADS).unwrap();
     writer.write_steps(&[7; 6], 1).unwrap();
@@ -396,7 +397,7 @@ fn what_is_there_stays_unless_it_may_go() {
 }
 
 #[test]
-fn what_cannot_be_written_is_refused_with_a_remedy() {
+fn unsupported_exports_are_refused_with_a_remedy() {
     let folder = Folder::new();
     let create = |name: &str, dtype| {
         NiftiWriter::create(

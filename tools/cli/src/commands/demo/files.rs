@@ -1,4 +1,4 @@
-//! The demo's folder, and the comparison of two image files.
+//! Manages the folder of the demo, and compares two image files.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 use voxquarry::{Error, Result};
 
-/// Says that a folder is a demo's.
+/// The file that marks a folder of the demo.
 const MARK: &str = ".voxquarry-demo";
 
-/// Where everything goes.
+/// The folder of the demo.
 pub(super) struct DemoFolder {
     path: PathBuf,
 }
 
 impl DemoFolder {
-    /// Makes the folder, or takes an earlier demo's and removes the store that it made.
+    /// Creates the folder, or reuses that of an earlier demo and removes its store.
     ///
     /// # Errors
-    /// [`Error::Exists`] for a file, or a folder with anything in it that is no demo's; [`Error::Io`].
+    /// [`Error::Exists`] for a file, or for another folder that is not empty; [`Error::Io`].
     pub(super) fn prepare(path: &Path) -> Result<Self> {
         let folder = Self { path: path.to_owned() };
         let mark = folder.join(MARK);
@@ -30,7 +30,7 @@ impl DemoFolder {
             }
             let is_empty = |path| fs::read_dir(path).map(|mut entries| entries.next().is_none());
             if is_file || !is_empty(path).map_err(Error::io(path, "cannot list"))? {
-                let remedy = "it holds something that no demo made: choose another --dir".into();
+                let remedy = "it is not a folder of the demo, choose another --dir".into();
                 return Err(Error::Exists { path: path.to_owned(), remedy });
             }
             let note =
@@ -52,17 +52,17 @@ impl DemoFolder {
         self.join("store.zarr")
     }
 
-    /// Where `image` goes when it is exported: as the same kind of file.
+    /// The path of the export of `image`, with the same extensions.
     ///
     /// # Errors
-    /// [`Error::Usage`] if that is the image itself.
+    /// [`Error::Unsupported`] if that is the image itself.
     pub(super) fn exported(&self, image: &Path) -> Result<PathBuf> {
         let name = image.file_name().unwrap_or_default().to_string_lossy();
         let stem = voxquarry_ingest::subject_of(image);
         let out = self.join(&format!("exported{}", &name[stem.len()..]));
         if files_of(image).contains(&out) || same_file(image, &out) {
-            let image = image.display();
-            return Err(Error::usage(format!("{image}: the demo would write over it: move it")));
+            let reason = format!("the demo would write over {}", image.display());
+            return Err(Error::unsupported(reason, "move it to another folder"));
         }
         Ok(out)
     }
@@ -72,7 +72,7 @@ fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// The file, or the header and the image of a pair.
+/// The file itself, or both files of a pair.
 fn files_of(path: &Path) -> Vec<PathBuf> {
     let name = path.to_string_lossy();
     let bare = name.strip_suffix(".gz").unwrap_or(&name);
@@ -85,18 +85,18 @@ fn files_of(path: &Path) -> Vec<PathBuf> {
     vec![path.to_owned()]
 }
 
-/// Bytes of the image's files as they lie on disk.
+/// Bytes of the image's files on disk.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub(super) fn bytes_of(path: &Path) -> Result<u64> {
     let length = |path: PathBuf| {
-        fs::metadata(&path).map(|m| m.len()).map_err(Error::io(&path, "cannot stat"))
+        fs::metadata(&path).map(|m| m.len()).map_err(Error::io(&path, "cannot read the size"))
     };
     files_of(path).into_iter().map(length).sum()
 }
 
-/// Whether two image files hold the same bytes once they are decompressed: header, extensions and voxels.
+/// Whether two image files hold the same bytes after decompression: header, extensions and voxels.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -116,7 +116,7 @@ pub(super) fn equal(a: &Path, b: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// A file's decompressed bytes, piece by piece.
+/// Reads a file piece by piece, decompressed.
 struct DecompressedFile {
     path: PathBuf,
     reader: Box<dyn Read>,
@@ -134,7 +134,7 @@ impl DecompressedFile {
         Ok(Self { path: path.to_owned(), reader, piece: Vec::new() })
     }
 
-    /// The next piece; all are full but the last, and an empty one ends them.
+    /// The next piece. All but the last are full, and an empty one marks the end.
     fn next(&mut self) -> Result<&[u8]> {
         self.piece.clear();
         let mut rest = (&mut self.reader).take(Self::PIECE_BYTES as u64);
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_byte_more_less_or_other_is_seen_through_any_compression() {
+    fn every_difference_is_found_whatever_the_compression() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, members: &[&[u8]], level: u32| {
             let mut bytes = Vec::new();
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn both_files_of_a_pair_count() {
+    fn both_files_of_a_pair_are_compared() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         for (name, bytes) in [("a.hdr", b"h"), ("a.img", b"i"), ("b.hdr", b"h"), ("b.img", b"j")] {

@@ -1,4 +1,4 @@
-//! `voxquarry demo`: the whole way once, on one image, with results.
+//! `voxquarry demo`: runs every step once on one image, and measures it.
 
 mod files;
 mod phantom;
@@ -11,8 +11,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use voxquarry::format::attributes::Kind;
-use voxquarry::{Dataset, Error, OpenOptions, Result, Volume};
-use voxquarry::{IfExists, verify};
+use voxquarry::{Dataset, Error, IfExists, OpenOptions, Result, Volume, verify};
 use voxquarry_ingest::{IngestOptions, Manifest, Source, export_observed, ingest};
 
 use super::preview::{draw_to, uniform_patches};
@@ -26,7 +25,7 @@ const IMAGE: &str = "image";
 const LABELS: &str = "labels";
 const IDENTITY: &str = "identity";
 
-/// What one image and its labels go through, and what is told on the way.
+/// One run of the demo, with its results so far.
 struct Demo {
     folder: DemoFolder,
     image: PathBuf,
@@ -46,7 +45,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode> {
     let mut demo = Demo { folder, image, labels, as_json: args.json, results };
     demo.results.insert("phantom".into(), args.image.is_none().into());
     if let (None, Some(labels)) = (&args.image, &demo.labels) {
-        demo.say("no --image: a phantom, computed here, takes the place of a real image");
+        demo.say("no --image was given: using a phantom, which is computed now");
         phantom::write(&demo.image, labels)?;
     }
     let is_equal = demo.run()?;
@@ -54,12 +53,13 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode> {
     if is_equal {
         return Ok(ExitCode::SUCCESS);
     }
-    let message = "what came back is not what went in: the results say where";
+    let message =
+        "the output differs from the input: see the results above, and report it as a bug";
     Err(Error::data(&demo.image, message))
 }
 
 impl Demo {
-    /// All steps; whether everything came back as it went in.
+    /// Runs all steps; returns whether every output equals its input.
     fn run(&mut self) -> Result<bool> {
         let exported = self.folder.exported(&self.image)?;
         self.ingest()?;
@@ -83,7 +83,7 @@ impl Demo {
         self.results.insert(key.to_owned(), result);
     }
 
-    /// A bar on a terminal; a log has the demo's own lines.
+    /// A bar on a terminal. A log only has the lines of the demo itself.
     fn progress() -> Progress {
         let show = if stderr().is_terminal() { Show::Progress } else { Show::Nothing };
         Progress::new(show, Unit::Bytes)
@@ -116,7 +116,7 @@ impl Demo {
         let source = files::bytes_of(&self.image)?;
         let ratio = raw as f64 / stored as f64;
         self.say(&format!(
-            "  {} {}, chunk {}: {} of voxels became {}, ratio {ratio:.2} (the file: {})",
+            "  {} {}, chunk {}: {} of voxels stored as {}, ratio {ratio:.2} (the file has {})",
             extents(&volume.shape()),
             volume.dtype(),
             extents(&volume.layout().chunk),
@@ -164,11 +164,11 @@ impl Demo {
     }
 
     fn slide(&mut self) -> Result<bool> {
-        self.say("sliding a window, half over the next, with a model that changes nothing");
+        self.say("blending sliding-window patches of an identity model, overlap one half");
         let blended = run::slide(&self.folder.store())?;
-        let verdict = if blended.is_equal { "equal to the image" } else { "NOT the image" };
+        let verdict = if blended.is_equal { "equals" } else { "DIFFERS FROM" };
         self.say(&format!(
-            "  {} patches in {:.2} s; the result is {verdict}, max difference {}",
+            "  {} patches in {:.2} s; the result {verdict} the image, max difference {}",
             blended.patches, blended.seconds, blended.max_difference
         ));
         let result = json!({
@@ -186,7 +186,7 @@ impl Demo {
         let (ok, seconds) = (report.error_count == 0, started.elapsed().as_secs_f64());
         report.errors.iter().for_each(crate::output::print_error);
         let verdict =
-            if ok { "all right".to_owned() } else { format!("{} errors", report.error_count) };
+            if ok { "no damage".to_owned() } else { format!("{} errors", report.error_count) };
         self.say(&format!("  {verdict}: {} chunks in {seconds:.2} s", report.chunks));
         let result = json!({ "ok": ok, "chunks": report.chunks, "seconds": seconds });
         self.record("verify", result);
@@ -203,8 +203,8 @@ impl Demo {
         exported?;
         let seconds = started.elapsed().as_secs_f64();
         let is_equal = files::equal(&self.image, out)?;
-        let verdict = if is_equal { "equal to the input" } else { "NOT the input" };
-        self.say(&format!("  {verdict}, header and voxels, byte for byte once decompressed"));
+        let verdict = if is_equal { "equals" } else { "DIFFERS FROM" };
+        self.say(&format!("  {verdict} the input, byte for byte after decompression"));
         let result =
             json!({ "path": out.to_string_lossy(), "seconds": seconds, "equal": is_equal });
         self.record("export", result);

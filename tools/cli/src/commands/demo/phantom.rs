@@ -1,15 +1,14 @@
-//! A head made of formulas: it takes the place of a real image, and is the same everywhere.
+//! Computes a phantom of a head, for demos without an image; it is the same on every machine.
 
 use std::path::Path;
 
-use voxquarry::IfExists;
-use voxquarry::{Affine, Dtype, Result, Size3};
+use voxquarry::{Affine, Dtype, IfExists, Result, Size3};
 use voxquarry_ingest::nifti::{ExportSpec, NiftiWriter};
 
-/// About a brain MR at 1 mm.
+/// Extents of a brain MR at 1 mm.
 const SIZE: Size3 = [182, 218, 182];
 
-/// Tissues, and how bright they are.
+// Tissues: label and brightness.
 const AIR: (u8, i32) = (0, 4);
 const SCALP: (u8, i32) = (0, 190);
 const SKULL: (u8, i32) = (0, 30);
@@ -17,7 +16,7 @@ const FLUID: (u8, i32) = (3, 55);
 const GREY_MATTER: (u8, i32) = (1, 120);
 const WHITE_MATTER: (u8, i32) = (2, 170);
 
-/// Writes the image and its label map (1 grey matter, 2 white matter, 3 fluid).
+/// Writes the image and its label map: 1 grey matter, 2 white matter, 3 fluid.
 ///
 /// # Errors
 /// [`voxquarry::Error::Io`].
@@ -52,7 +51,7 @@ pub(super) fn write(image: &Path, labels: &Path) -> Result<()> {
     labels.finish()
 }
 
-/// Nested ellipsoids; the cortex is folded by waves.
+/// The tissue at a voxel: nested ellipsoids, with waves that fold the cortex.
 fn tissue_at(at: Size3) -> (u8, i32) {
     const RADII: [f64; 3] = [84.0, 102.0, 84.0];
     let centred = [0, 1, 2].map(|a| at[a] as f64 - (SIZE[a] as f64 - 1.0) / 2.0);
@@ -61,7 +60,7 @@ fn tissue_at(at: Size3) -> (u8, i32) {
         (part(0) + part(1) + part(2)).sqrt()
     };
     let [z, y, x] = centred;
-    // Two ventricles, left and right of the middle.
+    // Two ventricles, left and right of the midline.
     let ventricle = radius([16.0, 30.0, 7.0], [8.0, 4.0, 11.0f64.copysign(x)]);
     let folds = (x / 5.5).sin() * (y / 6.5).cos() + (z / 5.0).sin() * (x / 9.0 + y / 8.0).cos();
     let r = radius(RADII, [0.0; 3]);
@@ -77,7 +76,7 @@ fn tissue_at(at: Size3) -> (u8, i32) {
     }
 }
 
-/// A number in -7..=7, the sum of two dice as it were: a hash of the voxel's place.
+/// A pseudorandom number in -7..=7, the sum of two uniform ones: a hash of the voxel's index.
 fn noise(index: usize) -> i32 {
     let mixed = (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40;

@@ -1,35 +1,35 @@
-//! The measured steps: random patches, and a sliding window whose model changes nothing.
+//! Runs the measured steps of the demo: random patches, and a sliding window with an identity
+//! model.
 
 use std::time::Instant;
 
-use voxquarry::StoreWriter;
 use voxquarry::aggregate::AggregateOptions;
 use voxquarry::{
     Aggregator, Dataset, Dtype, Epoch, GridSampler, OpenOptions, Padding, Result, Size3,
-    UniformSampler, Volume, Voxel, Window, with_voxel,
+    StoreWriter, UniformSampler, Volume, Voxel, Window, with_voxel,
 };
 
 use super::{IDENTITY, IMAGE, SUBJECT};
 use crate::progress::check_interrupt;
 
 pub(super) const PATCHES: u64 = 1000;
-/// More channels than these are left aside, so that a patch of a long time series fits into memory.
+/// Channels beyond these are not read, so that patches of a long time series fit into memory.
 const MOST_CHANNELS: usize = 4;
 
-/// Channels that are read.
+/// The number of channels that are read.
 pub(super) fn channels_of(volume: &Volume) -> usize {
     volume.channels().unwrap_or(1).min(MOST_CHANNELS)
 }
 
-/// 96³, as far as it fits.
+/// A patch of 96³, clipped to the volume.
 pub(super) fn patch_size(volume: &Volume) -> Size3 {
     volume.size().map(|n| n.min(96))
 }
 
-/// Reads the patches, one after the other, into one buffer; gives the seconds it took.
+/// Reads the patches into one buffer, one after another; returns the seconds that it took.
 ///
 /// # Errors
-/// What reading returns.
+/// Those of reading.
 pub(super) fn read_patches(store: &std::path::Path, cache_bytes: usize) -> Result<f64> {
     let options = OpenOptions::default().cache_bytes(cache_bytes);
     let subject = Dataset::open(store, &options)?.subject(SUBJECT)?;
@@ -48,20 +48,20 @@ pub(super) fn read_patches(store: &std::path::Path, cache_bytes: usize) -> Resul
     Ok(started.elapsed().as_secs_f64())
 }
 
-/// What the sliding window did.
+/// The result of the sliding window.
 pub(super) struct BlendReport {
     pub(super) patches: usize,
     pub(super) seconds: f64,
-    /// Between the blended voxels and the image's, as `float32`.
+    /// Largest difference between a blended voxel and that of the image, as `float32`.
     pub(super) max_difference: f64,
-    /// Whether that is no more than rounding.
+    /// Whether every difference is at most rounding.
     pub(super) is_equal: bool,
 }
 
-/// Cuts a grid of patches, each half over the next, hands them on unchanged and blends them into a new volume.
+/// Reads a grid of patches that overlap by one half, and blends them unchanged into a new volume.
 ///
 /// # Errors
-/// What reading and writing return.
+/// Those of reading and writing.
 pub(super) fn slide(store: &std::path::Path) -> Result<BlendReport> {
     let subject = Dataset::open(store, &OpenOptions::default())?.subject(SUBJECT)?;
     let volume = subject.volume(IMAGE)?;
@@ -86,7 +86,7 @@ fn slide_as<T: Voxel>(store: &std::path::Path, volume: &Volume) -> Result<BlendR
         check_interrupt()?;
         let bytes = bytemuck::cast_slice_mut(&mut patch);
         volume.read_bytes(&[start], size, Padding::None, 0..channels, bytes)?;
-        // Here a model would make its prediction of the patch.
+        // A model would make its prediction here.
         aggregator.add(&patch, &[start])?;
     }
     let blended = aggregator.finish()?;
@@ -95,7 +95,7 @@ fn slide_as<T: Voxel>(store: &std::path::Path, volume: &Volume) -> Result<BlendR
     Ok(BlendReport { patches: grid.len(), seconds, max_difference, is_equal })
 }
 
-/// The largest difference, and whether every voxel is within rounding; layer by layer.
+/// Compares layer by layer; returns the largest difference, and whether all are at most rounding.
 fn compare<T: Voxel>(volume: &Volume, blended: &Volume, channels: usize) -> Result<(f64, bool)> {
     let [nz, ny, nx] = volume.size();
     let depth = blended.layout().chunk[0];
@@ -111,13 +111,13 @@ fn compare<T: Voxel>(volume: &Volume, blended: &Volume, channels: usize) -> Resu
         blended.read_bytes(&start, extent, Padding::None, 0..channels, b)?;
         for (expected, found) in expected.iter().zip(found) {
             let expected = f32::from_f64_rounded(expected.to_f64());
-            // Equal infinities have no difference, and a NaN is expected to stay one.
+            // The difference of equal infinities is NaN, and NaN has to stay NaN.
             if expected.to_bits() == found.to_bits() || (expected.is_nan() && found.is_nan()) {
                 continue;
             }
             let difference = (f64::from(found) - f64::from(expected)).abs();
             largest = largest.max(difference);
-            // One step of float32; a difference that is NaN is none.
+            // One unit in the last place of float32; false for NaN.
             let is_close = difference <= f64::from(expected.abs()) * f64::from(f32::EPSILON);
             is_equal &= is_close;
         }
