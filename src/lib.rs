@@ -63,7 +63,10 @@ mod sample;
 mod store;
 mod sys;
 
-pub use aggregate::{Aggregator, Window};
+pub use aggregate::{
+    AggregateOptions, Aggregator, ArraySink, Duplicates, Finish, NonFinite, OutputScale,
+    PatchDtype, PatchValue, Sink, StoreSink, Window,
+};
 pub use dtype::{Dtype, Voxel};
 pub use error::{Error, Fault, Result};
 pub use geometry::{Affine, Padding, Region, Size3};

@@ -7,10 +7,9 @@ use std::f64::consts::PI;
 
 use ndarray::Array4;
 use proptest::prelude::*;
-use voxquarry::StoreWriter;
-use voxquarry::aggregate::{AggregateOptions, ArraySink};
 use voxquarry::{
-    Affine, Aggregator, Dtype, Grid, GridSampler, Padding, Placement, Region, Size3, Window, f16,
+    Affine, AggregateOptions, Aggregator, ArraySink, Dtype, Grid, GridSampler, Padding, Placement,
+    Region, Size3, StoreWriter, Window, f16,
 };
 
 fn grid(size: Size3, patch: Size3, overlap: Size3, padding: bool, placement: Placement) -> Grid {
@@ -95,22 +94,22 @@ const WINDOWS: [Window; 5] =
     [Window::Crop, Window::Average, Window::Hann, Window::Gaussian, Window::GaussianNnunet];
 
 fn options(channels: Option<usize>, window: &Window) -> AggregateOptions {
-    AggregateOptions {
-        channels,
-        window: window.clone(),
-        threads: Some(2),
-        ..AggregateOptions::default()
-    }
+    AggregateOptions::default().channels(channels).window(window.clone()).threads(2)
 }
 
 /// Adds every patch, in an order that `step` scrambles.
-fn blend(grid: &Grid, options: &AggregateOptions, step: usize) -> Array4<f32> {
+fn blend(
+    grid: &Grid,
+    channels: Option<usize>,
+    options: &AggregateOptions,
+    step: usize,
+) -> Array4<f32> {
     let aggregator = Aggregator::<ArraySink<f32>>::to_array(grid.clone(), options).unwrap();
     let count = grid.len();
     let step = (step..=step + count).find(|s| gcd(*s, count) == 1).unwrap();
     for i in 0..count {
         let n = i * step % count;
-        aggregator.add(&patch(grid, options.channels.unwrap_or(1), n), &[grid.start(n)]).unwrap();
+        aggregator.add(&patch(grid, channels.unwrap_or(1), n), &[grid.start(n)]).unwrap();
     }
     aggregator.finish().unwrap()
 }
@@ -151,11 +150,11 @@ proptest! {
         let placement = if even { Placement::Even } else { Placement::Flush };
         let grid = grid(size, patch, overlap, padding, placement);
         let options = options(channels, &WINDOWS[window]);
-        let found = blend(&grid, &options, step);
+        let found = blend(&grid, channels, &options, step);
         assert_close(&found, &naive(&grid, channels.unwrap_or(1), &WINDOWS[window]));
         // Without memory the same comes out of scratch files, to the last bit.
-        let spilling = AggregateOptions { memory_bytes: 0, ..options };
-        prop_assert_eq!(blend(&grid, &spilling, step), found);
+        let spilling = options.memory_bytes(0);
+        prop_assert_eq!(blend(&grid, channels, &spilling, step), found);
     }
 }
 
@@ -288,7 +287,7 @@ fn labels_survive_a_crop_bit_by_bit() {
 fn threads_and_batches_change_nothing() {
     let grid = grid([60, 30, 30], [20, 16, 16], [10, 8, 8], false, Placement::Flush);
     let options = options(Some(2), &Window::Average);
-    let expected = blend(&grid, &options, 1);
+    let expected = blend(&grid, Some(2), &options, 1);
     let aggregator = Aggregator::<ArraySink<f32>>::to_array(grid.clone(), &options).unwrap();
     let numbers: Vec<usize> = (0..grid.len()).collect();
     std::thread::scope(|scope| {
@@ -314,9 +313,8 @@ fn a_store_takes_the_same_result() {
     let folder = tempfile::tempdir().unwrap();
     let grid = grid([70, 40, 33], [24, 20, 16], [8, 10, 8], true, Placement::Flush);
     for (name, channels) in [("plain", None), ("channels", Some(3))] {
-        let options =
-            AggregateOptions { memory_bytes: 64 << 20, ..options(channels, &Window::Hann) };
-        let expected = blend(&grid, &options, 1);
+        let options = options(channels, &Window::Hann).memory_bytes(64 << 20);
+        let expected = blend(&grid, channels, &options, 1);
         let store = StoreWriter::open(folder.path().join("pred.zarr"), Some(2)).unwrap();
         let affine = Affine::diagonal([3.0, 2.0, 1.0]);
         let new = || {

@@ -8,12 +8,10 @@ use std::sync::Barrier;
 use std::thread;
 
 use proptest::prelude::*;
-use voxquarry::StoreWriter;
-use voxquarry::aggregate::{
-    AggregateOptions, ArraySink, Duplicates, Finish, NonFinite, Sink, StoreSink, Value,
-};
 use voxquarry::{
-    Affine, Aggregator, Dtype, Error, Grid, GridSampler, Region, Result, Size3, Window, bf16, f16,
+    Affine, AggregateOptions, Aggregator, ArraySink, Dtype, Duplicates, Error, Finish, Grid,
+    GridSampler, NonFinite, PatchValue, Region, Result, Sink, Size3, StoreSink, StoreWriter,
+    Window, bf16, f16,
 };
 
 const CHANNELS: usize = 3;
@@ -33,12 +31,7 @@ fn blended() -> Grid {
 }
 
 fn options(duplicates: Duplicates) -> AggregateOptions {
-    AggregateOptions {
-        channels: Some(CHANNELS),
-        duplicates,
-        threads: Some(2),
-        ..AggregateOptions::default()
-    }
+    AggregateOptions::default().channels(CHANNELS).duplicates(duplicates).threads(2)
 }
 
 fn array(grid: &Grid, options: &AggregateOptions) -> Aggregator<ArraySink<f32>> {
@@ -53,7 +46,7 @@ fn stored(grid: &Grid, options: &AggregateOptions, at: &Path) -> Result<Aggregat
 
 /// Adds patches that tell whose they are, `(location, seed)`, in one of several dtypes.
 fn add<S: Sink>(to: &Aggregator<S>, dtype: usize, patches: &[(usize, u32)]) -> Result<()> {
-    fn typed<T: Value>(
+    fn typed<T: PatchValue>(
         to: &Aggregator<impl Sink>,
         patches: &[(usize, u32)],
         from: fn(f32) -> T,
@@ -107,16 +100,12 @@ proptest! {
             last.extend(patches.iter().map(|&(number, seed)| (number, (*dtype, seed))));
         }
 
-        let refusing = AggregateOptions {
-            window: WINDOWS[window].clone(),
-            finish: FINISHES[finish],
-            ..options(Duplicates::Refuse)
-        };
-        let replacing = AggregateOptions {
-            duplicates: Duplicates::Replace,
-            memory_bytes: patches_in_memory * PATCH_BYTES,
-            ..refusing.clone()
-        };
+        let refusing =
+            options(Duplicates::Error).window(WINDOWS[window].clone()).finish(FINISHES[finish]);
+        let replacing = refusing
+            .clone()
+            .duplicates(Duplicates::Replace)
+            .memory_bytes(patches_in_memory * PATCH_BYTES);
         let fresh = array(&grid, &refusing);
         for (&number, &(dtype, seed)) in &last {
             add(&fresh, dtype, &[(number, seed)]).unwrap();
@@ -145,12 +134,10 @@ fn of_threads_that_replace_one_patch_one_wins_whole() {
     const THREADS: usize = 4;
     let grid = grid([8, 12, 8], [4; 3], [0; 3]);
     for memory_bytes in [0, 1000, 1 << 20] {
-        let options = AggregateOptions {
-            window: Window::Crop,
-            memory_bytes,
-            channels: None,
-            ..options(Duplicates::Replace)
-        };
+        let options = options(Duplicates::Replace)
+            .window(Window::Crop)
+            .memory_bytes(memory_bytes)
+            .channels(None);
         let aggregator = array(&grid, &options);
         let begin = Barrier::new(THREADS);
         thread::scope(|scope| {
@@ -189,11 +176,7 @@ fn of_threads_that_replace_one_patch_one_wins_whole() {
 #[test]
 fn other_refusals_stay_and_change_nothing() {
     let grid = grid([8; 3], [4; 3], [2; 3]);
-    let options = AggregateOptions {
-        channels: None,
-        non_finite: NonFinite::Refuse,
-        ..options(Duplicates::Replace)
-    };
+    let options = options(Duplicates::Replace).channels(None).non_finite(NonFinite::Error);
     let aggregator = array(&grid, &options);
     let (ones, mut bad) = ([1.0f32; 128], [2.0f32; 128]);
     aggregator.add(&ones[..64], &[[0; 3]]).unwrap();
@@ -221,14 +204,17 @@ fn what_is_kept_goes_with_the_aggregator() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().join("p.zarr");
     let grid = blended();
-    let options = AggregateOptions { memory_bytes: 0, ..options(Duplicates::Replace) };
+    let options = options(Duplicates::Replace).memory_bytes(0);
     let aggregator = stored(&grid, &options, &at).unwrap();
     add(&aggregator, 0, &[(0, 1), (3, 4)]).unwrap();
     assert!(at.exists());
     drop(aggregator);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     // Patches that are gone with their process cannot be resumed.
-    let resuming = AggregateOptions { resume: Some(String::new()), ..options };
+    let resuming = options.resume(String::new());
     let error = stored(&grid, &resuming, &at).unwrap_err();
-    assert!(matches!(error, Error::Usage(_)) && error.to_string().contains("resume and replace"));
+    assert!(
+        matches!(error, Error::Unsupported { .. })
+            && error.to_string().contains("resume and replace")
+    );
 }

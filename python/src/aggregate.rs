@@ -9,11 +9,10 @@ use numpy::{
 };
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use voxquarry::StoreWriter;
-use voxquarry::aggregate::{
-    AggregateOptions, Duplicates, Finish, NonFinite, PatchDtype, Scale, Sink,
+use voxquarry::{
+    AggregateOptions, ArraySink, Dtype, Duplicates, Finish, NonFinite, OutputScale, PatchDtype,
+    Sink, Size3, StoreWriter, Voxel, Window, with_voxel,
 };
-use voxquarry::{Dtype, Size3, Voxel, Window, with_voxel};
 
 use crate::arguments::{bytes, dtype, start, starts};
 use crate::dataset::open_volume;
@@ -116,27 +115,24 @@ impl Aggregator {
         if threads == Some(0) {
             return Err(usage("threads 0: expected None or at least 1"));
         }
-        let mut options = AggregateOptions { channels, threads, ..AggregateOptions::default() };
-        if let Some(window) = window {
-            options.window = self::window(window)?;
+        let finish = finish.map_or(Ok(Finish::None), self::finish)?;
+        let mut options = AggregateOptions::default()
+            .channels(channels)
+            .threads(threads)
+            .finish(finish)
+            .non_finite(non_finite(nonfinite)?)
+            .duplicates(if replace { Duplicates::Replace } else { Duplicates::Error })
+            .resume(resume.map_or(Ok(None), self::resume)?);
+        if let Some(value) = window {
+            options = options.window(self::window(value)?);
         }
         if let Some(value) = memory_bytes {
-            options.memory_bytes = bytes(value, "memory_bytes")?;
-        }
-        if let Some(value) = finish {
-            options.finish = self::finish(value)?;
+            options = options.memory_bytes(bytes(value, "memory_bytes")?);
         }
         if let Some(value) = scale {
-            options.scale = self::scale(value)?;
+            options = options.scale(self::scale(value)?);
         }
-        options.non_finite = match nonfinite {
-            "keep" => NonFinite::Keep,
-            "error" => NonFinite::Refuse,
-            _ => return Err(usage(format!("nonfinite {nonfinite:?}: expected keep or error"))),
-        };
-        options.duplicates = if replace { Duplicates::Replace } else { Duplicates::Refuse };
-        options.resume = resume.map_or(Ok(None), self::resume)?;
-        let default = options.finish.default_dtype(channels.unwrap_or(1));
+        let default = finish.default_dtype(channels.unwrap_or(1));
         let dtype = dtype.map_or(Ok(default), self::dtype)?;
         let (size, affine) = space_of(subject)?;
         let grid = &grid.0;
@@ -144,7 +140,7 @@ impl Aggregator {
             let grid = grid.grid(size)?;
             let Some(out) = &out else {
                 return with_voxel!(dtype, T => {
-                    Ok(Box::new(voxquarry::Aggregator::<voxquarry::aggregate::ArraySink<T>>::to_array(grid, &options)?))
+                    Ok(Box::new(voxquarry::Aggregator::<ArraySink<T>>::to_array(grid, &options)?))
                 });
             };
             let (store, place) = split(out)?;
@@ -327,7 +323,7 @@ trait Engine: Send + Sync {
     fn finish(self: Box<Self>, py: Python<'_>, channels: bool) -> PyResult<Bound<'_, PyAny>>;
 }
 
-impl<S: Sink<Output: Finished>> Engine for voxquarry::Aggregator<S> {
+impl<S: Sink<Finished: IntoPython>> Engine for voxquarry::Aggregator<S> {
     fn add(&self, dtype: PatchDtype, patches: &[u8], starts: &[[i64; 3]]) -> voxquarry::Result<()> {
         self.add_bytes(dtype, patches, starts)
     }
@@ -366,11 +362,11 @@ impl<S: Sink<Output: Finished>> Engine for voxquarry::Aggregator<S> {
 }
 
 /// A result on its way to Python.
-trait Finished: Send {
+trait IntoPython: Send {
     fn hand_over(self, py: Python<'_>, channels: bool) -> PyResult<Bound<'_, PyAny>>;
 }
 
-impl<T: Voxel + Element> Finished for Array4<T> {
+impl<T: Voxel + Element> IntoPython for Array4<T> {
     /// The array becomes numpy's without a copy.
     fn hand_over(self, py: Python<'_>, channels: bool) -> PyResult<Bound<'_, PyAny>> {
         Ok(if channels {
@@ -381,7 +377,7 @@ impl<T: Voxel + Element> Finished for Array4<T> {
     }
 }
 
-impl Finished for voxquarry::Volume {
+impl IntoPython for voxquarry::Volume {
     fn hand_over(self, py: Python<'_>, _: bool) -> PyResult<Bound<'_, PyAny>> {
         let (store, place) = split(self.path()).map_err(raise)?;
         open_volume(py, store, place)
@@ -472,7 +468,7 @@ fn finish(value: &Bound<'_, PyAny>) -> PyResult<Finish> {
 }
 
 /// A number for all axes, or one for each: whole, or one divided by a whole number.
-fn scale(value: &Bound<'_, PyAny>) -> PyResult<Scale> {
+fn scale(value: &Bound<'_, PyAny>) -> PyResult<OutputScale> {
     /// More than any model changes the resolution by; up to here one over n tells n.
     const LARGEST: f64 = 1024.0;
     let axes = match value.extract::<f64>() {
@@ -481,7 +477,7 @@ fn scale(value: &Bound<'_, PyAny>) -> PyResult<Scale> {
             usage(format!("scale {value}: expected a number, or three for (z, y, x)"))
         })?,
     };
-    let mut scale = Scale::default();
+    let mut scale = OutputScale::default();
     for (axis, ratio) in axes.into_iter().enumerate() {
         let (up, down) = if ratio >= 1.0 { (ratio, 1.0) } else { (1.0, (1.0 / ratio).round()) };
         let near = (ratio * down - up).abs() <= 1e-6;
@@ -493,6 +489,14 @@ fn scale(value: &Bound<'_, PyAny>) -> PyResult<Scale> {
         (scale.up[axis], scale.down[axis]) = (up as usize, down as usize);
     }
     Ok(scale)
+}
+
+fn non_finite(name: &str) -> PyResult<NonFinite> {
+    match name {
+        "keep" => Ok(NonFinite::Keep),
+        "error" => Ok(NonFinite::Error),
+        _ => Err(usage(format!("nonfinite {name:?}: expected keep or error"))),
+    }
 }
 
 /// Whether to resume, or a text that has to be the same.

@@ -1,4 +1,4 @@
-//! Memory for unfinished voxels: on the heap within the budget, in a scratch file beyond it.
+//! Memory for unfinished voxels: on the heap within a limit, in scratch files beyond it.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,51 +6,52 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::Result;
 use crate::sys::temp_map::TempMap;
 
-/// Bytes that unfinished voxels may take of memory, and where the rest goes.
+/// Hands out buffers and keeps returned ones for reuse; new memory costs a page fault for each
+/// page.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct BufferPool {
     limit_bytes: u64,
-    folder: PathBuf,
-    heap: Mutex<Heap>,
+    scratch_folder: PathBuf,
+    heap: Mutex<PoolHeap>,
 }
 
 #[derive(Debug, Default)]
-struct Heap {
-    /// Of buffers in use and idle ones.
+struct PoolHeap {
+    /// Bytes of buffers in use and of idle ones.
     used_bytes: u64,
-    /// Given back, to be lent again: fresh memory costs a fault for each of its pages.
     idle: Vec<Vec<f64>>,
 }
 
-/// Bytes, aligned for every voxel; whatever was in them before.
+/// Bytes, aligned for every voxel; their content is whatever the last user left.
 #[derive(Debug)]
-pub(super) struct Buffer {
-    room: Room,
+pub(super) struct PooledBuffer {
+    memory: BufferMemory,
     bytes: usize,
-    budget: Arc<Budget>,
+    pool: Arc<BufferPool>,
 }
 
 #[derive(Debug)]
-enum Room {
+enum BufferMemory {
     Heap(Vec<f64>),
     Disk(TempMap),
 }
 
-impl Budget {
-    pub(super) fn new(limit_bytes: u64, folder: PathBuf) -> Arc<Self> {
-        Arc::new(Self { limit_bytes, folder, heap: Mutex::default() })
+impl BufferPool {
+    /// A pool that takes `limit_bytes` of the heap and beyond that files in `scratch_folder`.
+    pub(super) fn new(limit_bytes: u64, scratch_folder: PathBuf) -> Arc<Self> {
+        Arc::new(Self { limit_bytes, scratch_folder, heap: Mutex::default() })
     }
 
-    /// Where what exceeds the memory goes.
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
+    pub(super) fn scratch_folder(&self) -> &Path {
+        &self.scratch_folder
     }
 
-    fn heap(&self) -> MutexGuard<'_, Heap> {
+    fn heap(&self) -> MutexGuard<'_, PoolHeap> {
         self.heap.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So many numbers of memory, if the budget has them; idle ones of another length make room.
+    /// Memory for `numbers` numbers, if the limit allows it; idle buffers of other lengths are
+    /// freed for it.
     fn take(&self, numbers: usize) -> Option<Vec<f64>> {
         let bytes = (numbers * size_of::<f64>()) as u64;
         let mut heap = self.heap();
@@ -67,37 +68,37 @@ impl Budget {
     }
 }
 
-impl Buffer {
+impl PooledBuffer {
     /// # Errors
-    /// [`crate::Error::Io`] if the budget is spent and the disk of the scratch folder has no room either.
-    pub(super) fn new(bytes: usize, budget: &Arc<Budget>) -> Result<Self> {
-        if let Some(buffer) = Self::in_memory(bytes, budget) {
+    /// [`crate::Error::Io`] if the pool's limit is reached and the disk is full too.
+    pub(super) fn new(bytes: usize, pool: &Arc<BufferPool>) -> Result<Self> {
+        if let Some(buffer) = Self::in_memory(bytes, pool) {
             return Ok(buffer);
         }
-        let room = Room::Disk(TempMap::new(&budget.folder, bytes)?);
-        Ok(Self { room, bytes, budget: budget.clone() })
+        let memory = BufferMemory::Disk(TempMap::new(&pool.scratch_folder, bytes)?);
+        Ok(Self { memory, bytes, pool: pool.clone() })
     }
 
-    /// On the heap; `None` if the budget is spent.
-    pub(super) fn in_memory(bytes: usize, budget: &Arc<Budget>) -> Option<Self> {
-        let room = Room::Heap(budget.take(bytes.div_ceil(size_of::<f64>()))?);
-        Some(Self { room, bytes, budget: budget.clone() })
+    /// A buffer on the heap; `None` if the pool's limit is reached.
+    pub(super) fn in_memory(bytes: usize, pool: &Arc<BufferPool>) -> Option<Self> {
+        let memory = BufferMemory::Heap(pool.take(bytes.div_ceil(size_of::<f64>()))?);
+        Some(Self { memory, bytes, pool: pool.clone() })
     }
 
     pub(super) fn bytes(&mut self) -> &mut [u8] {
-        let bytes = match &mut self.room {
-            Room::Heap(numbers) => bytemuck::cast_slice_mut(numbers),
-            Room::Disk(scratch) => scratch.bytes(),
+        let bytes = match &mut self.memory {
+            BufferMemory::Heap(numbers) => bytemuck::cast_slice_mut(numbers),
+            BufferMemory::Disk(scratch) => scratch.bytes(),
         };
         &mut bytes[..self.bytes]
     }
 }
 
-impl Drop for Buffer {
+impl Drop for PooledBuffer {
     fn drop(&mut self) {
-        if let Room::Heap(numbers) = &mut self.room {
+        if let BufferMemory::Heap(numbers) = &mut self.memory {
             let numbers = std::mem::take(numbers);
-            self.budget.heap().idle.push(numbers);
+            self.pool.heap().idle.push(numbers);
         }
     }
 }
@@ -107,19 +108,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn beyond_the_budget_is_the_disk() {
+    fn beyond_the_limit_is_the_disk() {
         let folder = tempfile::tempdir().unwrap();
-        let budget = Budget::new(104, folder.path().to_owned());
-        let mut first = Buffer::new(60, &budget).unwrap();
-        let mut second = Buffer::new(60, &budget).unwrap();
-        assert!(matches!((&first.room, &second.room), (Room::Heap(_), Room::Disk(_))));
+        let pool = BufferPool::new(104, folder.path().to_owned());
+        let mut first = PooledBuffer::new(60, &pool).unwrap();
+        let mut second = PooledBuffer::new(60, &pool).unwrap();
+        assert!(matches!(
+            (&first.memory, &second.memory),
+            (BufferMemory::Heap(_), BufferMemory::Disk(_))
+        ));
         second.bytes()[59] = 7;
         assert!(first.bytes() == [0; 60] && second.bytes()[..59] == [0; 59]);
         assert_eq!(folder.path().read_dir().unwrap().count(), 0, "the scratch file has no name");
         drop(first);
-        // What is idle makes room for another length, and is lent again for its own.
-        assert!(matches!(Buffer::new(100, &budget).unwrap().room, Room::Heap(_)));
-        assert!(matches!(Buffer::new(98, &budget).unwrap().room, Room::Heap(_)));
-        assert_eq!(budget.heap().used_bytes, 104);
+        // An idle buffer is freed for one of another length, and handed out again for its own.
+        let is_on_heap = |bytes| {
+            matches!(PooledBuffer::new(bytes, &pool).unwrap().memory, BufferMemory::Heap(_))
+        };
+        assert!(is_on_heap(100) && is_on_heap(98));
+        assert_eq!(pool.heap().used_bytes, 104);
     }
 }

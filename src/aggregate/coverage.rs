@@ -1,22 +1,25 @@
-//! Which patches of a grid count for which voxels: a question for each axis alone.
+//! Coverage of one axis: which patches of a grid count for which voxels.
+//!
+//! A grid is a product of starts along three axes, so a patch counts for a voxel if it does on each
+//! axis alone.
 //!
 //! # Invariants
-//! - On each axis every voxel of the volume is used by at least one patch, and by consecutive ones.
+//! - On each axis, at least one patch counts for every voxel, and those that do are consecutive.
 
 use std::ops::Range;
 
-use super::window::{Weights, Window};
+use super::window::{Window, WindowWeights};
 use crate::sample::Grid;
 use crate::{Error, Result};
 
-/// Patches along one axis.
+/// The patches along one axis.
 #[derive(Debug)]
 pub(super) struct AxisCoverage {
-    /// For each place on the axis, the voxels of the volume that the patch there counts for; ascending.
+    /// For each start on the axis, the voxels of the volume that its patch counts for; ascending.
     pub(super) used: Vec<Range<usize>>,
-    /// First voxel of each patch, which may lie outside the volume.
+    /// The first voxel of each patch, which may lie outside the volume.
     pub(super) starts: Vec<i64>,
-    /// Sum of the axis' weights over the patches that count for each voxel.
+    /// For each voxel, the sum of the axis' weights over the patches that count for it.
     pub(super) sums: Vec<f64>,
 }
 
@@ -24,12 +27,12 @@ impl AxisCoverage {
     /// The patches of one axis of `grid` under `window`.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a crop of an odd overlap.
+    /// [`Error::Unsupported`] for a crop of an odd overlap.
     pub(super) fn new(
         grid: &Grid,
         axis: usize,
         window: &Window,
-        weights: &Weights,
+        weights: &WindowWeights,
     ) -> Result<Self> {
         let (starts, p, size) =
             (grid.axis_starts(axis).to_vec(), grid.patch_size()[axis], grid.size()[axis]);
@@ -39,10 +42,13 @@ impl AxisCoverage {
         if *window == Window::Crop {
             let overlap = grid.overlap()[axis];
             if overlap % 2 == 1 && starts.len() > 1 {
-                return Err(Error::usage(format!(
-                    "window crop cuts half the overlap from both faces, and {overlap} (axis {axis} of z, y, x) is odd: \
-                     make it even, or choose another window"
-                )));
+                return Err(Error::unsupported(
+                    format!(
+                        "window crop cuts half the overlap from both faces, and {overlap} (axis \
+                         {axis} of z, y, x) is odd"
+                    ),
+                    "make it even, or choose another window",
+                ));
             }
             crop(&mut used, &starts, p, size, overlap / 2, grid.margins()[axis]);
         }
@@ -55,11 +61,12 @@ impl AxisCoverage {
         Ok(Self { used, starts, sums })
     }
 
-    /// The most patches that count for a voxel.
+    /// The largest number of patches that count for one voxel.
     pub(super) fn most(&self) -> usize {
-        // The first of `used` that ends behind the beginning of one is the first that counts beside it.
-        let beside = |(i, used): (usize, &Range<usize>)| i + 1 - self.patches_at(used.start).start;
-        self.used.iter().enumerate().map(beside).max().unwrap_or(0)
+        // A patch's first voxel also has those before it that end behind that voxel.
+        let at_first =
+            |(i, used): (usize, &Range<usize>)| i + 1 - self.patches_at(used.start).start;
+        self.used.iter().enumerate().map(at_first).max().unwrap_or(0)
     }
 
     /// The patches that count for voxel `i`.
@@ -75,8 +82,8 @@ impl AxisCoverage {
     }
 }
 
-/// Cuts `half` an overlap from faces inside the volume and `margin` from those outside; of what is still covered twice, the
-/// later patch has it.
+/// Cuts `half` an overlap from faces inside the volume and `margin` from those outside; where
+/// patches still overlap, the later one counts.
 fn crop(
     used: &mut [Range<usize>],
     starts: &[i64],
@@ -91,7 +98,7 @@ fn crop(
         let end = start + p as i64;
         *range = inside(start + cut(start > 0))..inside(end - cut(end < size as i64));
     }
-    // A lone patch has no neighbour to leave what is cut to.
+    // A lone patch counts for all voxels: no neighbour has what would be cut.
     if let [only] = used {
         *only = 0..size;
     }

@@ -1,33 +1,22 @@
-//! What is asked of an aggregator: how patches are blended, and what becomes of the blended voxels.
+//! Options of an aggregator: how patches are blended, and what happens to blended voxels.
 
 use std::fmt;
 
 use super::window::Window;
 use crate::{Dtype, Error, Result, Size3};
 
-/// How patches are blended.
+/// Options of an [`Aggregator`](crate::Aggregator); every setter has the name of its option.
 #[derive(Clone, Debug)]
 pub struct AggregateOptions {
-    /// Channels of every patch, or `None` if they have no such axis.
-    pub channels: Option<usize>,
-    /// Weights of a patch's voxels.
-    pub window: Window,
-    /// What becomes of blended voxels.
-    pub finish: Finish,
-    /// Voxels of the patches that come, where they differ from the grid's.
-    pub scale: Scale,
-    /// What to do with NaN and infinite values.
-    pub non_finite: NonFinite,
-    /// What to do with a patch of a location that had one before.
-    pub duplicates: Duplicates,
-    /// Keeps the unfinished work of a stored result when the process ends, however it ends, for an aggregator with the same
-    /// arguments and this note.
-    pub resume: Option<String>,
-    /// Memory for unfinished voxels, and patches that may be replaced; beyond it a scratch file is used. An array that is the
-    /// result is not counted.
-    pub memory_bytes: u64,
-    /// Threads that blend; `None`: as many as cores.
-    pub threads: Option<usize>,
+    pub(super) channels: Option<usize>,
+    pub(super) window: Window,
+    pub(super) finish: Finish,
+    pub(super) scale: OutputScale,
+    pub(super) non_finite: NonFinite,
+    pub(super) duplicates: Duplicates,
+    pub(super) resume: Option<String>,
+    pub(super) memory_bytes: u64,
+    pub(super) threads: Option<usize>,
 }
 
 impl Default for AggregateOptions {
@@ -36,7 +25,7 @@ impl Default for AggregateOptions {
             channels: None,
             window: Window::default(),
             finish: Finish::default(),
-            scale: Scale::default(),
+            scale: OutputScale::default(),
             non_finite: NonFinite::default(),
             duplicates: Duplicates::default(),
             resume: None,
@@ -47,36 +36,105 @@ impl Default for AggregateOptions {
 }
 
 impl AggregateOptions {
+    /// Channels of every patch; `None`, the default: patches and result have no channel axis.
+    #[must_use]
+    pub fn channels(mut self, channels: impl Into<Option<usize>>) -> Self {
+        self.channels = channels.into();
+        self
+    }
+
+    /// The weights of a patch's voxels; [`Window::Hann`] by default.
+    #[must_use]
+    pub fn window(mut self, window: Window) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// What happens to blended voxels before they are stored; nothing by default.
+    #[must_use]
+    pub fn finish(mut self, finish: Finish) -> Self {
+        self.finish = finish;
+        self
+    }
+
+    /// The resolution of the patches, where it is not the grid's.
+    #[must_use]
+    pub fn scale(mut self, scale: OutputScale) -> Self {
+        self.scale = scale;
+        self
+    }
+
+    /// What happens to NaN and infinite values; they are kept by default.
+    #[must_use]
+    pub fn non_finite(mut self, non_finite: NonFinite) -> Self {
+        self.non_finite = non_finite;
+        self
+    }
+
+    /// What happens to a patch of a location that has one; an error by default.
+    #[must_use]
+    pub fn duplicates(mut self, duplicates: Duplicates) -> Self {
+        self.duplicates = duplicates;
+        self
+    }
+
+    /// Keeps the unfinished work of a stored result when the process ends, however it ends; an
+    /// aggregator with the same arguments and the same text, such as the model's name, continues
+    /// it. `None`, the default: unfinished work is removed.
+    #[must_use]
+    pub fn resume(mut self, note: impl Into<Option<String>>) -> Self {
+        self.resume = note.into();
+        self
+    }
+
+    /// Bytes of memory for unfinished voxels and for patches that may be replaced, 1 GiB by
+    /// default; what exceeds it lies in a scratch file. An array that is the result does not count.
+    #[must_use]
+    pub fn memory_bytes(mut self, memory_bytes: u64) -> Self {
+        self.memory_bytes = memory_bytes;
+        self
+    }
+
+    /// Threads that blend and encode; `None`, the default: as many as the machine has cores.
+    #[must_use]
+    pub fn threads(mut self, threads: impl Into<Option<usize>>) -> Self {
+        self.threads = threads.into();
+        self
+    }
+
     /// Checks that there will be something to resume.
     pub(super) fn check_resume(&self) -> Result<()> {
         if self.resume.is_some() && self.duplicates == Duplicates::Replace {
-            return Err(Error::usage(
-                "resume and replace: patches that may be replaced are blended at the end, so no part of the result is there \
-                 before; leave out one of the two",
+            return Err(Error::unsupported(
+                "resume and replace: patches that may be replaced are blended at the end, so no \
+                 part of the result is there before",
+                "leave out one of the two",
             ));
         }
         Ok(())
     }
 }
 
-/// What becomes of blended voxels before they are stored.
+/// What happens to blended voxels before they are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 pub enum Finish {
     /// They are stored; integers round half to even and saturate.
     #[default]
     None,
-    /// The number of the channel with the largest value, the first of equal ones (NaN counts as largest, as in numpy).
+    /// The number of the channel with the largest value, the first of equal ones. NaN counts as
+    /// largest, as in numpy.
     ///
-    /// Sums are `f32`, a channel's weights are all channels' weights, and division by their sum is left out: rounding is
-    /// monotonic, so channels that are equal in every patch stay equal.
+    /// Sums are `f32` and are not divided by the sum of weights, which is the same for all
+    /// channels. Rounding is monotonic, so channels that are equal in every patch stay equal.
     Argmax,
-    /// Each patch's channels become probabilities (softmax), these are blended, then as `Argmax`.
+    /// The softmax over the channels of each patch is blended, then as `Argmax`.
     SoftmaxArgmax,
     /// 1 where the value is at least this, else 0.
     Threshold(f64),
-    /// The nearest whole number of steps: `(value − intercept) / slope`; a stored volume notes both.
+    /// The nearest whole number of steps, `(value − intercept) / slope`; a stored volume records
+    /// both numbers.
     Quantize {
-        /// Real units of one step; positive or negative, finite.
+        /// The size of one step in real units; not 0, finite.
         slope: f64,
         /// The value that is stored as 0.
         intercept: f64,
@@ -98,7 +156,7 @@ impl Finish {
         }
     }
 
-    /// Checks that `dtype` can hold what comes out of `channels`.
+    /// Checks the parameters, and that `dtype` can hold the labels of `channels`.
     pub(super) fn check(self, channels: usize, dtype: Dtype) -> Result<()> {
         if self.is_argmax() {
             let labels = match dtype {
@@ -110,20 +168,23 @@ impl Finish {
                 _ => 1 << 24,
             };
             if channels > labels {
-                return Err(Error::usage(format!(
-                    "finish {self}: {dtype} has room for {labels} labels, not for {channels}: choose a wider dtype"
-                )));
+                return Err(Error::unsupported(
+                    format!("finish {self}: {dtype} has room for {labels} labels, not {channels}"),
+                    "choose a wider dtype",
+                ));
             }
         }
         if let Self::Quantize { slope, intercept } = self
             && !(slope.is_finite() && slope != 0.0 && intercept.is_finite())
         {
-            return Err(Error::usage(format!(
-                "finish {self}: slope and intercept are finite, and slope is not 0"
-            )));
+            return Err(Error::invalid(
+                "finish",
+                self,
+                "a finite slope and intercept, and a slope other than 0",
+            ));
         }
         if matches!(self, Self::Threshold(t) if t.is_nan()) {
-            return Err(Error::usage("finish threshold: NaN separates nothing, give a number"));
+            return Err(Error::invalid("finish", self, "a number, for NaN separates nothing"));
         }
         Ok(())
     }
@@ -143,41 +204,43 @@ impl fmt::Display for Finish {
     }
 }
 
-/// The patches that come have another resolution than those that were read: on each axis of `(z, y, x)`, `up` voxels for each
-/// `down` of the grid.
+/// The resolution of patches and result beside the grid's: on each axis of `(z, y, x)`, `up` voxels
+/// of the result for each `down` voxels of the grid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scale {
-    /// Voxels of the result …
+pub struct OutputScale {
+    /// Voxels of the result for each `down` of the grid.
     pub up: Size3,
-    /// … for so many of the grid.
+    /// Voxels of the grid.
     pub down: Size3,
 }
 
-impl Default for Scale {
+impl Default for OutputScale {
     fn default() -> Self {
         Self { up: [1; 3], down: [1; 3] }
     }
 }
 
-/// What to do with NaN and infinite values in a patch.
+/// What happens to NaN and infinite values in a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum NonFinite {
-    /// They are blended like any other.
+    /// They are blended like any other value.
     #[default]
     Keep,
-    /// The patch is refused.
-    Refuse,
+    /// The patch is refused with [`Error::NonFinite`].
+    Error,
 }
 
-/// What to do with a patch of a location that had one before.
+/// What happens to a patch of a location that has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Duplicates {
-    /// It is refused: what the first was blended into may be written already.
+    /// The patch is refused with [`Error::AddedTwice`], for voxels that the first was blended into
+    /// may be written already.
     #[default]
-    Refuse,
-    /// It replaces the first: the result is that of the last patches alone, added in the grid's order, to the last bit.
+    Error,
+    /// The patch replaces the first; the result is that of the last patches alone, added in the
+    /// grid's order, to the last bit.
     ///
-    /// So all patches are kept as they came, in memory or scratch files, and blended when the result is finished. Where they
-    /// overlap by half, they are eight times the result.
+    /// All patches are stored as they were added, in memory or scratch files, and blended when the
+    /// result is finished. With half an overlap they take eight times the memory of the result.
     Replace,
 }

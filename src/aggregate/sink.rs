@@ -1,48 +1,50 @@
-//! Where finished voxels go: what takes them, and a volume of a store.
+//! Destinations of finished voxels: the trait, and the sink that writes a volume of a store.
 
 use std::path::PathBuf;
 
 use crate::store::ChunkedVolumeWriter;
 use crate::{Region, Result, Size3, Volume};
 
-/// Takes the result box by box, in any order, from any thread.
+/// Takes the result box by box, in any order and from any thread.
+///
+/// [`ArraySink`](crate::ArraySink) collects an array in memory, [`StoreSink`] writes a volume.
 pub trait Sink: Send + Sync {
-    /// What the finished result is.
-    type Output;
+    /// The finished result.
+    type Finished;
 
-    /// The boxes it takes: a regular grid of these extents, cut off by the volume's end.
+    /// Extents `(z, y, x)` of the boxes that it takes: a regular grid, cut off at the volume's end.
     fn box_size(&self) -> Size3;
 
-    /// A folder for what exceeds the memory budget.
+    /// A folder for unfinished voxels beyond the memory limit.
     fn scratch_folder(&self) -> PathBuf {
         std::env::temp_dir()
     }
 
-    /// Whether a box is there from an earlier run.
+    /// Whether an earlier run has written a box.
     fn has(&self, _: &Region) -> bool {
         false
     }
 
-    /// In how many parts a box is taken, which threads share.
+    /// The number of parts in which a box is taken, by several threads.
     fn parts(&self, _: &Region) -> usize {
         1
     }
 
-    /// Takes one of the parts of a box: of its `slabs`, all of them. One behind the other along z they are the box; each is
-    /// `(c, z, y, x)` voxels of the result's dtype.
+    /// Takes part number `part` of a box. All `slabs` of the box are given; one behind the other
+    /// along z they are the box, each `(c, z, y, x)` voxels of the result's dtype.
     ///
     /// # Errors
-    /// Whatever storing it returns; the result is of no use afterwards.
+    /// What storing it returns; the result cannot be completed then.
     fn put(&self, region: &Region, slabs: &[&[u8]], part: usize) -> Result<()>;
 
-    /// After the last box.
+    /// Completes the result after the last box.
     ///
     /// # Errors
-    /// Whatever publishing returns.
-    fn finish(self) -> Result<Self::Output>;
+    /// What publishing it returns.
+    fn finish(self) -> Result<Self::Finished>;
 }
 
-/// The result as a volume of a store; nothing of it is visible before it is whole.
+/// Writes the result as a volume of a store, which is not visible before it is complete.
 #[derive(Debug)]
 pub struct StoreSink {
     volume: ChunkedVolumeWriter,
@@ -57,7 +59,7 @@ impl StoreSink {
 }
 
 impl Sink for StoreSink {
-    type Output = Volume;
+    type Finished = Volume;
 
     fn box_size(&self) -> Size3 {
         self.box_size

@@ -1,16 +1,35 @@
-//! Elements that patches come in: every dtype of a volume, and bfloat16, which no volume has.
+//! Elements of patches: every dtype of a volume, and bfloat16, which no volume has.
 
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
 use crate::{Dtype, Voxel, f16};
 
-/// An element of a patch.
-pub trait Value: bytemuck::Pod + Default + Send + Sync {
-    /// The dtype of a volume with the same elements.
-    const DTYPE: Option<Dtype>;
+/// The dtype of a patch's elements, for callers that know it only at run time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchDtype {
+    /// A dtype that volumes have too.
+    Volume(Dtype),
+    /// bfloat16, which no volume has.
+    BFloat16,
+}
 
-    /// The nearest `f64`; exact but for 64-bit integers above 2⁵³.
+impl PatchDtype {
+    /// Bytes of one element.
+    pub(super) fn size(self) -> usize {
+        match self {
+            Self::Volume(dtype) => dtype.size(),
+            Self::BFloat16 => size_of::<bf16>(),
+        }
+    }
+}
+
+/// An element of a patch: any [`Voxel`], or [`bf16`].
+pub trait PatchValue: bytemuck::Pod + Default + Send + Sync {
+    /// The dtype of these elements.
+    const PATCH_DTYPE: PatchDtype;
+
+    /// The nearest `f64`; exact except for 64-bit integers above 2⁵³.
     fn to_f64(self) -> f64;
 
     /// The nearest `f32`.
@@ -19,38 +38,39 @@ pub trait Value: bytemuck::Pod + Default + Send + Sync {
         self.to_f64() as f32
     }
 
-    /// Half-width elements are widened a row at a time, by the processor where it can; others are read as they are.
-    fn widened<'a>(row: &[Self], room: &'a mut Vec<f32>) -> Option<&'a [f32]>;
+    /// Converts a row of 16-bit floats to `f32` in `buffer`, with the processor's own instruction
+    /// where it has one; `None` for other elements, which the loops convert one at a time.
+    fn widened<'a>(row: &[Self], buffer: &'a mut Vec<f32>) -> Option<&'a [f32]>;
 }
 
-impl<T: Voxel> Value for T {
-    const DTYPE: Option<Dtype> = Some(T::DTYPE);
+impl<T: Voxel> PatchValue for T {
+    const PATCH_DTYPE: PatchDtype = PatchDtype::Volume(T::DTYPE);
 
     #[inline(always)]
     fn to_f64(self) -> f64 {
         Voxel::to_f64(self)
     }
 
-    fn widened<'a>(row: &[Self], room: &'a mut Vec<f32>) -> Option<&'a [f32]> {
+    fn widened<'a>(row: &[Self], buffer: &'a mut Vec<f32>) -> Option<&'a [f32]> {
         if T::DTYPE != Dtype::Float16 {
             return None;
         }
-        room.resize(row.len(), 0.0);
-        bytemuck::cast_slice::<T, f16>(row).convert_to_f32_slice(room);
-        Some(room)
+        buffer.resize(row.len(), 0.0);
+        bytemuck::cast_slice::<T, f16>(row).convert_to_f32_slice(buffer);
+        Some(buffer)
     }
 }
 
-impl Value for bf16 {
-    const DTYPE: Option<Dtype> = None;
+impl PatchValue for bf16 {
+    const PATCH_DTYPE: PatchDtype = PatchDtype::BFloat16;
 
     fn to_f64(self) -> f64 {
         Self::to_f64(self)
     }
 
-    fn widened<'a>(row: &[Self], room: &'a mut Vec<f32>) -> Option<&'a [f32]> {
-        room.resize(row.len(), 0.0);
-        row.convert_to_f32_slice(room);
-        Some(room)
+    fn widened<'a>(row: &[Self], buffer: &'a mut Vec<f32>) -> Option<&'a [f32]> {
+        buffer.resize(row.len(), 0.0);
+        row.convert_to_f32_slice(buffer);
+        Some(buffer)
     }
 }

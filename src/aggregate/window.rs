@@ -1,47 +1,51 @@
-//! How much each voxel of a patch counts.
+//! Windows: how much each voxel of a patch counts.
 
 use std::f64::consts::PI;
 
 use crate::{Error, Result, Size3};
 
-/// Weights of a patch's voxels.
+/// The weights of a patch's voxels.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub enum Window {
-    /// One patch a voxel: half the overlap is cut from faces inside the volume (from every face of a padded grid), and of
-    /// what overlaps even then the later patch counts (TorchIO's `crop`).
+    /// One patch counts for each voxel. Half the overlap is cut from faces inside the volume (from
+    /// every face of a padded grid); where patches overlap even then, the later one counts. This is
+    /// TorchIO's `crop`.
     Crop,
-    /// All alike (TorchIO's `average`, MONAI's `constant`).
+    /// All weights are equal: TorchIO's `average`, MONAI's `constant`.
     Average,
-    /// `½ (1 − cos(2π (n + 1) / (p + 1)))` on each axis (TorchIO's `hann`).
+    /// `½ (1 − cos(2π (n + 1) / (p + 1)))` for voxel `n` of `p` on each axis: TorchIO's `hann`.
     #[default]
     Hann,
-    /// `exp(−x² / 2σ²)`, σ = p / 8, about the middle; the product is at least 1e-3 (MONAI's `gaussian`).
+    /// `exp(−d² / 2σ²)`, σ = p / 8, at distance `d` from the middle; the product over the axes is
+    /// at least 1e-3. This is MONAI's `gaussian`.
     Gaussian,
-    /// As `Gaussian`, with σ = p × these on each axis `(z, y, x)` (MONAI's `sigma_scale`); positive.
+    /// As `Gaussian`, with σ = p × these numbers on the axes `(z, y, x)`, which are positive:
+    /// MONAI's `sigma_scale`.
     GaussianOf([f64; 3]),
-    /// `exp(−x² / 2σ²)`, σ = p / 8, about the voxel p / 2 (nnU-Net's).
+    /// `exp(−d² / 2σ²)`, σ = p / 8, at distance `d` from voxel p / 2: nnU-Net's.
     GaussianNnunet,
-    /// These, for each axis `(z, y, x)` one weight a voxel; positive.
+    /// These weights for each axis `(z, y, x)`, one for each voxel, positive; the window is their
+    /// product.
     Custom([Vec<f64>; 3]),
 }
 
 /// A window for one patch size: the product of three profiles, but at least `floor`.
 #[derive(Debug)]
-pub(super) struct Weights {
+pub(super) struct WindowWeights {
     pub(super) profiles: [Vec<f64>; 3],
     pub(super) floor: f64,
-    /// The profile of x in multiples of its largest weight.
+    /// The profile of x divided by its largest weight.
     pub(super) along_x: Vec<f32>,
 }
 
-/// Below this, MONAI lifts weights of its Gaussian.
+/// The least product of weights in MONAI's Gaussian.
 const GAUSSIAN_FLOOR: f64 = 1e-3;
 
 impl Window {
-    /// The window of that name: `crop`, `average`, `hann`, `gaussian` or `gaussian-nnunet`.
+    /// The window of a name: `crop`, `average`, `hann`, `gaussian` or `gaussian-nnunet`.
     ///
     /// # Errors
-    /// [`Error::Usage`] for another name.
+    /// [`Error::InvalidArgument`] for another name.
     pub fn from_name(name: &str) -> Result<Self> {
         Ok(match name {
             "crop" => Self::Crop,
@@ -50,32 +54,38 @@ impl Window {
             "gaussian" => Self::Gaussian,
             "gaussian-nnunet" => Self::GaussianNnunet,
             _ => {
-                return Err(Error::usage(format!(
-                    "window {name:?}: expected crop, average, hann, gaussian or gaussian-nnunet"
-                )));
+                let expected = "crop, average, hann, gaussian or gaussian-nnunet";
+                return Err(Error::invalid("window", format!("{name:?}"), expected));
             }
         })
     }
 
-    pub(super) fn weights(&self, patch_size: Size3) -> Result<Weights> {
+    /// The weights for patches of one size.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for weights that are not positive and finite, or do not fit.
+    pub(super) fn weights(&self, patch_size: Size3) -> Result<WindowWeights> {
         let profiles = match self {
             Self::Custom(profiles) => {
                 for (profile, p) in profiles.iter().zip(patch_size) {
                     let bad = profile.iter().find(|w| !(w.is_finite() && **w > 0.0));
                     if profile.len() != p || bad.is_some() {
                         let found = bad.map_or(String::new(), |w| format!(", one of them {w}"));
-                        return Err(Error::usage(format!(
-                            "a window of {} weights{found} for {p} voxels: every voxel needs one, positive and finite",
-                            profile.len()
-                        )));
+                        return Err(Error::invalid(
+                            "window",
+                            format!("of {} weights{found}", profile.len()),
+                            format!("a positive and finite weight for each of {p} voxels"),
+                        ));
                     }
                 }
                 profiles.clone()
             }
             Self::GaussianOf(scales) if scales.iter().any(|s| !(s.is_finite() && *s > 0.0)) => {
-                return Err(Error::usage(format!(
-                    "window gaussian of {scales:?} (z, y, x): a sigma is part of the patch, positive and finite"
-                )));
+                return Err(Error::invalid(
+                    "window",
+                    format!("gaussian of sigma {scales:?} (z, y, x)"),
+                    "positive and finite parts of the patch's extents",
+                ));
             }
             _ => [0, 1, 2].map(|axis| {
                 let p = patch_size[axis];
@@ -91,10 +101,10 @@ impl Window {
         };
         let largest = profiles[2].iter().copied().fold(0.0, f64::max);
         let along_x = profiles[2].iter().map(|weight| (weight / largest) as f32).collect();
-        Ok(Weights { profiles, floor, along_x })
+        Ok(WindowWeights { profiles, floor, along_x })
     }
 
-    /// Weight of voxel `n` of `p` on `axis`.
+    /// The weight of voxel `n` of `p` on `axis`.
     fn weight(&self, axis: usize, n: f64, p: f64) -> f64 {
         let scale = if let Self::GaussianOf(scales) = self { scales[axis] } else { 0.125 };
         let gaussian = |centre: f64| (-(n - centre).powi(2) / (2.0 * (scale * p).powi(2))).exp();
@@ -107,8 +117,8 @@ impl Window {
     }
 }
 
-impl Weights {
-    /// Weight of a voxel with `outer` from two axes and `inner` from the third.
+impl WindowWeights {
+    /// The weight of a voxel: `outer` comes from two axes, `inner` from the third.
     pub(super) fn product(&self, outer: f64, inner: f64) -> f64 {
         (outer * inner).max(self.floor)
     }
@@ -131,7 +141,7 @@ mod tests {
     #[test]
     fn gaussians_have_their_centres_and_floor() {
         let monai = Window::Gaussian.weights([8; 3]).unwrap();
-        // exp(−0.5² / 2) at the middle, exp(−3.5² / 2) at the ends, and 1e-3 where the product is less.
+        // exp(−0.5² / 2) at the middle, exp(−3.5² / 2) at the ends, and a product of at least 1e-3.
         assert!((monai.profiles[0][3] - (-0.125f64).exp()).abs() < 1e-15);
         assert!((monai.profiles[0][7] - (-6.125f64).exp()).abs() < 1e-15);
         assert_eq!(monai.floor.to_bits(), 1e-3f64.to_bits());

@@ -3,10 +3,9 @@
 
 use std::time::Instant;
 
-use voxquarry::aggregate::AggregateOptions;
 use voxquarry::{
-    Aggregator, Dataset, Dtype, Epoch, GridSampler, OpenOptions, Padding, Result, Size3,
-    StoreWriter, UniformSampler, Volume, Voxel, Window, with_voxel,
+    AggregateOptions, Aggregator, Dataset, Dtype, Epoch, GridSampler, OpenOptions, Padding, Result,
+    Size3, StoreWriter, UniformSampler, Volume, Voxel, Window, with_voxel,
 };
 
 use super::{IDENTITY, IMAGE, SUBJECT};
@@ -71,11 +70,9 @@ pub(super) fn slide(store: &std::path::Path) -> Result<BlendReport> {
 fn slide_as<T: Voxel>(store: &std::path::Path, volume: &Volume) -> Result<BlendReport> {
     let (size, channels) = (patch_size(volume), channels_of(volume));
     let grid = GridSampler::new(size, size.map(|n| n / 2))?.grid(volume.size())?;
-    let options = AggregateOptions {
-        channels: volume.channels().map(|_| channels),
-        window: Window::Hann,
-        ..AggregateOptions::default()
-    };
+    let options = AggregateOptions::default()
+        .channels(volume.channels().map(|_| channels))
+        .window(Window::Hann);
     let writer = StoreWriter::open(store, None)?;
     let (target, affine) = ((SUBJECT, IDENTITY), *volume.affine());
     let started = Instant::now();

@@ -1,0 +1,370 @@
+//! The aggregator: takes the patches of a grid and gives the blended result.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use half::bf16;
+use serde_json::json;
+
+use super::array_sink::ArraySink;
+use super::box_grid::BoxGrid;
+use super::engine::{BlendEngine, EnginePlan, TILE_PLANES};
+use super::options::{AggregateOptions, Duplicates, Finish, NonFinite};
+use super::patch::Patch;
+use super::plan::BlendPlan;
+use super::replace::LatestPatches;
+use super::sink::{Sink, StoreSink};
+use super::tracker::PatchTracker;
+use super::value::{PatchDtype, PatchValue};
+use crate::format::array::ChunkCodec;
+use crate::format::attributes::Kind;
+use crate::format::layout::{self, Codec, VolumeShape};
+use crate::sample::Grid;
+use crate::store::{Resume, StoreWriter, VolumeSpec};
+use crate::{Affine, Dtype, Error, Result, Size3, Voxel, with_voxel};
+
+/// Blends the patches of a grid, which may be added in any order and from any thread.
+///
+/// Weighted sums are `f64`, divided and rounded at the end. If the result is `f32` or `f16`, the
+/// window is a product and at most 32 patches count for a voxel, the mean of the patches so far is
+/// kept in `f32` instead. That takes half the memory; it is rounded once for each patch, so it
+/// differs from the exact mean by a few units in the last place of the largest of a voxel's values.
+///
+/// Where all patches that count for a voxel have the same value there, the result has the nearest
+/// value of its dtype, bit for bit if that is the patches' own: integers of up to 32 bits, `f16`
+/// and `f32`, with ±0, ±∞ and subnormals. The exceptions:
+/// - NaN gives a NaN, perhaps with other bits (in integers 0);
+/// - `f64`, and 64-bit integers above 2⁴⁴: sums are no wider, so the last bits may differ, by about
+///   as many units in the last place as patches overlap. Integers above 2⁵³ are rounded first, and
+///   `f64` near its largest may overflow;
+/// - a custom window whose weights, or their products and sums, leave the normal range of `f64`.
+///
+/// [`Window::Crop`](crate::Window::Crop) has no sums: of the same dtype, every voxel is copied.
+#[derive(Debug)]
+pub struct Aggregator<S> {
+    engine: BlendEngine<S>,
+    tracker: Mutex<PatchTracker>,
+    non_finite: NonFinite,
+    /// Patches that may be replaced until the end; `None`: each is blended when it is added.
+    latest: Option<LatestPatches>,
+}
+
+/// The compression level of results: the quick search, because a slow one would keep the model
+/// waiting.
+const QUICK_LEVEL: i32 = 1;
+
+impl<T: Voxel> Aggregator<ArraySink<T>> {
+    /// Blends into an array in memory, `(c, z, y, x)`; labels have one channel.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`], [`Error::Unsupported`] and [`Error::TooLarge`] for options that
+    /// do not fit the grid.
+    pub fn to_array(grid: Grid, options: &AggregateOptions) -> Result<Self> {
+        if options.resume.is_some() {
+            return Err(Error::unsupported(
+                "resume: an array ends with its process",
+                "blend into a store",
+            ));
+        }
+        let plan = BlendPlan::new(grid, options, Some(T::DTYPE))?;
+        let engine = EnginePlan::new(plan, [TILE_PLANES, 16, 64]);
+        let boxes = BoxGrid::new(engine.plan.target.size(), engine.tile_size);
+        let sink = ArraySink::new(engine.plan.out_channels().unwrap_or(1), boxes);
+        Ok(Self::new(engine, options, sink))
+    }
+}
+
+impl Aggregator<StoreSink> {
+    /// Blends into the new volume `(subject, volume)` of a store, with the affine of the volume
+    /// that was predicted from. Its voxels are of `dtype`; `None`: [`Finish::default_dtype`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`], [`Error::Unsupported`] and [`Error::TooLarge`] for options that
+    /// do not fit the grid; [`Error::ResumeMismatch`] if the work to be resumed was begun with
+    /// other arguments; [`Error::Exists`] if the subject has that volume; [`Error::Io`].
+    pub fn to_store(
+        grid: Grid,
+        options: &AggregateOptions,
+        dtype: impl Into<Option<Dtype>>,
+        store: &StoreWriter,
+        (subject, volume): (&str, &str),
+        affine: Affine,
+    ) -> Result<Self> {
+        options.check_resume()?;
+        let plan = BlendPlan::new(grid, options, dtype.into())?;
+        let affine = affine.scaled(options.scale.up, options.scale.down);
+        let spec = volume_spec(&plan, options, volume, affine);
+        let resume = match &options.resume {
+            None => Resume::Never,
+            Some(note) => Resume::With(resume_arguments(&plan, &spec, subject, note)),
+        };
+        let chunk = spec.layout.chunk;
+        let planes = if chunk[0].is_multiple_of(TILE_PLANES) { TILE_PLANES } else { chunk[0] };
+        let engine = EnginePlan::new(plan, [planes, chunk[1], chunk[2]]);
+        let [_, tile_y, tile_x] = engine.tile_size;
+        let volume = store.add_volume(subject, spec, &resume)?;
+        Ok(Self::new(engine, options, StoreSink::new(volume, [chunk[0], tile_y, tile_x])))
+    }
+}
+
+/// How the result lies in a store.
+fn volume_spec(
+    plan: &BlendPlan,
+    options: &AggregateOptions,
+    name: &str,
+    affine: Affine,
+) -> VolumeSpec {
+    let channels = plan.out_channels();
+    let interleaved = channels.unwrap_or(1);
+    let shape = VolumeShape { channels, size: plan.target.size(), dtype: plan.dtype, interleaved };
+    let patch_sizes = vec![plan.target.patch_size()];
+    let codec = Codec::default();
+    let mut layout = layout::choose_for_boxes(&shape, &patch_sizes, codec, options.memory_bytes);
+    if let ChunkCodec::Blosc(parameters) = &mut layout.codec {
+        parameters.level = QUICK_LEVEL;
+    }
+    let (slope, intercept) = match plan.finish {
+        Finish::Quantize { slope, intercept } => (slope, intercept),
+        _ => (1.0, 0.0),
+    };
+    let is_labels = channels.is_none()
+        && !plan.dtype.is_float()
+        && (plan.finish.is_argmax() || matches!(plan.finish, Finish::Threshold(_)));
+    VolumeSpec::new(name, if is_labels { Kind::Labels } else { Kind::Image }, layout)
+        .codec(codec)
+        .patch_sizes(patch_sizes)
+        .affine(affine)
+        .scaling(slope, intercept)
+        .interleaved(interleaved)
+}
+
+/// Everything that decides the voxels of a result and their place in the store: work can only be
+/// resumed with the same.
+fn resume_arguments(plan: &BlendPlan, spec: &VolumeSpec, subject: &str, note: &str) -> String {
+    let grid = &plan.grid;
+    let starts = [0, 1, 2].map(|a| grid.axis_starts(a));
+    json!({
+        "subject": subject,
+        "volume": spec.name,
+        "size": grid.size(),
+        "patch_size": grid.patch_size(),
+        "overlap": grid.overlap(),
+        "margins": grid.margins(),
+        "starts": starts,
+        "target": plan.target.size(),
+        "channels": plan.channels,
+        "window": format!("{:?}", plan.window),
+        "finish": plan.finish.to_string(),
+        "affine": spec.affine,
+        "layout": spec.layout.to_json(),
+        "note": note,
+    })
+    .to_string()
+}
+
+impl<S: Sink> Aggregator<S> {
+    fn new(engine: EnginePlan, options: &AggregateOptions, sink: S) -> Self {
+        let engine = BlendEngine::new(engine, options, sink);
+        let tracker = PatchTracker::new(engine.plan().grid.len(), engine.unneeded_patches());
+        let replaces = options.duplicates == Duplicates::Replace;
+        Self {
+            latest: replaces.then(|| LatestPatches::new(engine.buffers().clone())),
+            tracker: Mutex::new(tracker),
+            non_finite: options.non_finite,
+            engine,
+        }
+    }
+
+    /// Whether an error has left the result incomplete for good.
+    pub fn has_failed(&self) -> bool {
+        self.engine.has_failed()
+    }
+
+    /// The grid whose patches are to be added.
+    pub fn grid(&self) -> &Grid {
+        &self.engine.plan().grid
+    }
+
+    /// Extents of the patches to be added, `(z, y, x)`: the grid's, multiplied by the scale.
+    pub fn patch_size(&self) -> Size3 {
+        self.engine.plan().target.patch_size()
+    }
+
+    /// Extents of the result, `(z, y, x)`.
+    pub fn size(&self) -> Size3 {
+        self.engine.plan().target.size()
+    }
+
+    /// Channels of the result, or `None` if it has no channel axis.
+    pub fn out_channels(&self) -> Option<usize> {
+        self.engine.plan().out_channels()
+    }
+
+    /// Adds one patch for each of `starts`: patches, then channels, z, y, x, in C order. Starts are
+    /// those of the grid, whatever the scale.
+    ///
+    /// A patch that is unneeded because an earlier run has written its voxels changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::BufferLength`], [`Error::NotInGrid`], [`Error::AddedTwice`] and
+    /// [`Error::NonFinite`]: nothing is added. [`Error::Io`] if the sink or the scratch space
+    /// fails: the result cannot be completed any more. With [`Duplicates::Replace`] nothing is
+    /// added then, and the same patches may be added again.
+    pub fn add<T: PatchValue>(&self, patches: &[T], starts: &[[i64; 3]]) -> Result<()> {
+        let patch_len = self.engine.plan().patch_len();
+        let expected = patch_len.checked_mul(starts.len());
+        if Some(patches.len()) != expected {
+            let expected = expected.unwrap_or(usize::MAX);
+            return Err(Error::BufferLength { found: patches.len(), expected });
+        }
+        if self.non_finite == NonFinite::Error {
+            self.check_finite(patches, starts)?;
+        }
+        if let Some(latest) = &self.latest {
+            return self.store(latest, patches, starts);
+        }
+        let indices = self.mark_added(starts)?;
+        let patches: Vec<Patch<'_, T>> = patches
+            .chunks_exact(patch_len)
+            .zip(indices)
+            .map(|(values, index)| Patch { values, index })
+            .collect();
+        self.engine.blend(&patches)
+    }
+
+    /// As [`Aggregator::add`], for bytes of a dtype that is known only at run time.
+    ///
+    /// # Errors
+    /// As [`Aggregator::add`]; [`Error::InvalidArgument`] for bytes that are no aligned array of
+    /// `dtype`.
+    pub fn add_bytes(&self, dtype: PatchDtype, patches: &[u8], starts: &[[i64; 3]]) -> Result<()> {
+        fn cast<T: PatchValue>(patches: &[u8]) -> Result<&[T]> {
+            bytemuck::try_cast_slice(patches).map_err(|e| {
+                Error::invalid("patches", format!("({e})"), "an aligned array of their dtype")
+            })
+        }
+        match dtype {
+            PatchDtype::BFloat16 => self.add::<bf16>(cast(patches)?, starts),
+            PatchDtype::Volume(dtype) => {
+                with_voxel!(dtype, T => self.add::<T>(cast(patches)?, starts))
+            }
+        }
+    }
+
+    /// How many patches are missing.
+    pub fn missing(&self) -> usize {
+        self.tracker().missing()
+    }
+
+    /// Whether the patch that begins at `start` was added or is unneeded.
+    pub fn has(&self, start: [i64; 3]) -> bool {
+        let grid = self.grid();
+        let number = grid.indices_of(start).map(|index| grid.number_of(index));
+        number.is_some_and(|n| self.tracker().has(n))
+    }
+
+    /// Starts of the missing patches, lexicographic: in a resumed run, those to be computed.
+    pub fn needed(&self) -> Vec<[i64; 3]> {
+        let (grid, tracker) = (self.grid(), self.tracker());
+        (0..grid.len()).filter(|&n| !tracker.has(n)).map(|n| grid.start(n)).collect()
+    }
+
+    /// Checks that no patch is missing.
+    ///
+    /// # Errors
+    /// [`Error::Incomplete`], which names the number of missing patches and the first.
+    pub fn check_complete(&self) -> Result<()> {
+        let (grid, tracker) = (self.grid(), self.tracker());
+        let Some(first) = (0..grid.len()).find(|&n| !tracker.has(n)) else { return Ok(()) };
+        let missing = format!(
+            "{} of {} patches are missing, the first begins at {:?} (z, y, x)",
+            tracker.missing(),
+            grid.len(),
+            grid.start(first)
+        );
+        Err(Error::Incomplete { what: "the result".to_owned(), missing })
+    }
+
+    /// Completes the result and returns it: an array `(c, z, y, x)`, or the volume.
+    ///
+    /// # Errors
+    /// As [`Aggregator::check_complete`]; [`Error::Io`] if the sink cannot be finished, or failed
+    /// before.
+    pub fn finish(self) -> Result<S::Finished> {
+        self.check_complete()?;
+        if let Some(latest) = &self.latest {
+            latest.blend(&self.engine)?;
+        }
+        self.check_failed()?;
+        self.engine.finish()
+    }
+
+    fn tracker(&self) -> MutexGuard<'_, PatchTracker> {
+        self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_failed(&self) -> Result<()> {
+        if !self.has_failed() {
+            return Ok(());
+        }
+        let cause = std::io::Error::other("an earlier patch could not be stored");
+        Err(Error::io("aggregator", "cannot go on")(cause))
+    }
+
+    fn check_finite<T: PatchValue>(&self, patches: &[T], starts: &[[i64; 3]]) -> Result<()> {
+        let Some(at) = patches.iter().position(|value| !value.to_f64().is_finite()) else {
+            return Ok(());
+        };
+        let plan = self.engine.plan();
+        let ([_, ny, nx], patch_len) = (plan.target.patch_size(), plan.patch_len());
+        let (patch, inside) = (at / patch_len, at % patch_len);
+        let channel_len = patch_len / plan.channel_count();
+        let (channel, voxel) = (inside / channel_len, inside % channel_len);
+        Err(Error::NonFinite {
+            start: starts[patch],
+            index: [voxel / (ny * nx), voxel / nx % ny, voxel % nx],
+            channel,
+            value: patches[at].to_f64(),
+        })
+    }
+
+    /// Indices of the patches that begin at `starts`, on each axis of the grid.
+    fn indices(&self, starts: &[[i64; 3]]) -> Result<Vec<Size3>> {
+        let index =
+            |&start: &[i64; 3]| self.grid().indices_of(start).ok_or(Error::NotInGrid { start });
+        starts.iter().map(index).collect()
+    }
+
+    /// Marks the patches as added, all or none, and returns their indices.
+    fn mark_added(&self, starts: &[[i64; 3]]) -> Result<Vec<Size3>> {
+        let indices = self.indices(starts)?;
+        self.check_failed()?;
+        let numbers: Vec<usize> = indices.iter().map(|&at| self.grid().number_of(at)).collect();
+        let mut tracker = self.tracker();
+        for (i, &number) in numbers.iter().enumerate() {
+            if !tracker.mark(number) {
+                numbers[..i].iter().for_each(|&earlier| tracker.unmark(earlier));
+                return Err(Error::AddedTwice { start: starts[i] });
+            }
+        }
+        Ok(indices)
+    }
+
+    /// Stores patches that may be replaced; of several of one location, the last.
+    fn store<T: PatchValue>(
+        &self,
+        latest: &LatestPatches,
+        patches: &[T],
+        starts: &[[i64; 3]],
+    ) -> Result<()> {
+        let numbers = self.indices(starts)?.into_iter().map(|at| self.grid().number_of(at));
+        let patch_len = self.engine.plan().patch_len();
+        let patches: BTreeMap<usize, &[T]> = numbers.zip(patches.chunks_exact(patch_len)).collect();
+        latest.put(&patches)?;
+        let mut tracker = self.tracker();
+        for number in patches.into_keys() {
+            tracker.mark(number);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! Adds patches to tiles, completes the sink's boxes and hands them to the sink, on many threads.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::accumulate::{Accumulator, AccumulatorKind, RowScratch};
+use super::box_grid::BoxGrid;
+use super::buffer::{BufferPool, PooledBuffer};
+use super::options::AggregateOptions;
+use super::patch::Patch;
+use super::plan::BlendPlan;
+use super::sink::Sink;
+use super::tile::{SinkBox, Tile, TileContext};
+use super::value::PatchValue;
+use crate::format::grid::box_of;
+use crate::sys::executor::Executor;
+use crate::{Region, Result, Size3};
+
+/// Bytes of a tile: what stays in a core's own cache while a batch of patches is added.
+const TILE_BYTES: usize = 1 << 20;
+
+/// Planes of a tile: few, so that unfinished tiles hold hardly more than the layer of patches.
+pub(super) const TILE_PLANES: usize = 8;
+
+/// A box of the sink whose tiles are all complete.
+type CompleteBox = (Region, Vec<PooledBuffer>);
+
+/// Blends patches into tiles and the sink's boxes, each of which consists of whole tiles.
+#[derive(Debug)]
+pub(super) struct BlendEngine<S> {
+    context: TileContext,
+    executor: Executor,
+    tile_grid: BoxGrid,
+    tiles: Vec<Mutex<Tile>>,
+    box_grid: BoxGrid,
+    boxes: Vec<Mutex<SinkBox>>,
+    /// Set by an error of the sink or of scratch space, after which the result cannot be completed.
+    failed: AtomicBool,
+    sink: S,
+}
+
+/// Plan, accumulator and extents of tiles, which a sink's boxes are chosen by.
+pub(super) struct EnginePlan {
+    pub(super) plan: Arc<BlendPlan>,
+    accumulator: AccumulatorKind,
+    pub(super) tile_size: Size3,
+}
+
+impl EnginePlan {
+    /// Tiles of at least the extents `least`.
+    pub(super) fn new(plan: BlendPlan, least: Size3) -> Self {
+        let plan = Arc::new(plan);
+        let accumulator = AccumulatorKind::choose(&plan);
+        let voxel_bytes = plan.channel_count() * accumulator.voxel_bytes();
+        let tile_size = plan.tile_size(least, voxel_bytes, TILE_BYTES);
+        Self { plan, accumulator, tile_size }
+    }
+}
+
+impl<S: Sink> BlendEngine<S> {
+    pub(super) fn new(engine: EnginePlan, options: &AggregateOptions, sink: S) -> Self {
+        let EnginePlan { plan, accumulator, tile_size } = engine;
+        let size = plan.target.size();
+        let tile_grid = BoxGrid::new(size, tile_size);
+        let box_grid = BoxGrid::new(size, sink.box_size());
+        let missing_voxels = |number: usize| {
+            let region = box_grid.region(number);
+            if sink.has(&region) { 0 } else { region.len() }
+        };
+        let missing_voxels: Vec<usize> = (0..box_grid.len()).map(missing_voxels).collect();
+        let tile = |(number, missing): (usize, usize)| {
+            let its_box = box_grid.containing(tile_grid.region(number).start);
+            Mutex::new(Tile::new(if missing_voxels[its_box] == 0 { 0 } else { missing }))
+        };
+        let missing_patches = tile_grid.patch_counts(&plan.axes);
+        let tiles = missing_patches.into_iter().enumerate().map(tile).collect();
+        let boxes = missing_voxels.into_iter().map(|n| Mutex::new(SinkBox::new(n))).collect();
+        let buffers = BufferPool::new(options.memory_bytes, sink.scratch_folder());
+        Self {
+            context: TileContext { plan, accumulator, buffers },
+            executor: Executor::new(options.threads),
+            tile_grid,
+            tiles,
+            box_grid,
+            boxes,
+            failed: AtomicBool::new(false),
+            sink,
+        }
+    }
+
+    pub(super) fn plan(&self) -> &BlendPlan {
+        &self.context.plan
+    }
+
+    pub(super) fn buffers(&self) -> &Arc<BufferPool> {
+        &self.context.buffers
+    }
+
+    /// Whether an error has left the result incomplete for good.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Numbers of the patches that count only for complete tiles.
+    pub(super) fn unneeded_patches(&self) -> Vec<usize> {
+        let complete: Vec<bool> = self.tiles.iter().map(|tile| lock(tile).is_complete()).collect();
+        if !complete.contains(&true) {
+            return Vec::new();
+        }
+        let plan = self.plan();
+        let is_unneeded = |&number: &usize| {
+            let start = plan.grid.start(number);
+            let index = plan.grid.indices_of(start).expect("a start of the grid");
+            let mut tiles = box_of(self.tile_grid.met_by(&plan.axes, index));
+            tiles.all(|tile| complete[self.tile_grid.number(tile)])
+        };
+        (0..plan.grid.len()).filter(is_unneeded).collect()
+    }
+
+    /// Adds patches to the tiles that they count for, and hands completed boxes to the sink.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] if the sink or the scratch space fails; the engine has failed then.
+    pub(super) fn blend<T: PatchValue>(&self, patches: &[Patch<'_, T>]) -> Result<()> {
+        let mut by_tile: BTreeMap<usize, Vec<&Patch<'_, T>>> = BTreeMap::new();
+        for patch in patches {
+            for tile in box_of(self.tile_grid.met_by(&self.plan().axes, patch.index)) {
+                by_tile.entry(self.tile_grid.number(tile)).or_default().push(patch);
+            }
+        }
+        let by_tile: Vec<_> = by_tile.into_iter().collect();
+        let complete = Mutex::new(Vec::new());
+        let add = |scratch: &mut RowScratch, n: usize| {
+            let (tile, patches) = &by_tile[n];
+            let complete_box = self.add_to_tile(*tile, patches, scratch)?;
+            lock(&complete).extend(complete_box);
+            Ok(())
+        };
+        let blended = self
+            .executor
+            .share(by_tile.len(), RowScratch::default, add)
+            .and_then(|()| self.put(complete.into_inner().unwrap_or_else(PoisonError::into_inner)));
+        if blended.is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        blended
+    }
+
+    /// Adds patches to one tile. Returns its box if that is complete now and the sink takes it in
+    /// parts; a box of one part goes to the sink at once.
+    fn add_to_tile<T: PatchValue>(
+        &self,
+        number: usize,
+        patches: &[&Patch<'_, T>],
+        scratch: &mut RowScratch,
+    ) -> Result<Option<CompleteBox>> {
+        let region = self.tile_grid.region(number);
+        let added = lock(&self.tiles[number]).add(&self.context, &region, patches, scratch)?;
+        let Some(tile) = added else { return Ok(None) };
+        let number = self.box_grid.containing(region.start);
+        let box_region = self.box_grid.region(number);
+        let added = lock(&self.boxes[number]).add_tile(
+            &self.context,
+            &box_region,
+            &region,
+            tile,
+            scratch,
+        )?;
+        let Some(mut slabs) = added else { return Ok(None) };
+        if self.sink.parts(&box_region) > 1 {
+            return Ok(Some((box_region, slabs)));
+        }
+        self.sink.put(&box_region, &bytes_of(&mut slabs), 0)?;
+        Ok(None)
+    }
+
+    /// Hands complete boxes to the sink, part by part.
+    fn put(&self, mut boxes: Vec<CompleteBox>) -> Result<()> {
+        let boxes: Vec<(Region, Vec<&[u8]>)> =
+            boxes.iter_mut().map(|(region, slabs)| (*region, bytes_of(slabs))).collect();
+        let parts: Vec<(&Region, &[&[u8]], usize)> = boxes
+            .iter()
+            .flat_map(|(region, slabs)| {
+                (0..self.sink.parts(region)).map(move |part| (region, &slabs[..], part))
+            })
+            .collect();
+        let put = |n: usize| {
+            let (region, slabs, part) = parts[n];
+            self.sink.put(region, slabs, part)
+        };
+        self.executor.share(parts.len(), || (), |(), n| put(n))
+    }
+
+    /// Finishes the sink.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] if the sink fails.
+    pub(super) fn finish(self) -> Result<S::Finished> {
+        self.sink.finish()
+    }
+}
+
+fn bytes_of(slabs: &mut [PooledBuffer]) -> Vec<&[u8]> {
+    slabs.iter_mut().map(|slab| &*slab.bytes()).collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
