@@ -50,7 +50,7 @@ compile_error!(
     "voxquarry maps its little-endian stores as they are: big-endian hosts are not supported"
 );
 
-pub mod aggregate;
+mod aggregate;
 mod array;
 #[doc(hidden)] // Public for fuzzing and benchmarks; nothing in it is stable.
 pub mod codec;

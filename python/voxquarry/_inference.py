@@ -6,6 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ._errors import UsageError
 from ._types import Bytes, Finish, Margin, NonFinite, Padding, Path, Placement, Size, Window
 from ._values import real_values
 
-# Batches that are read before the model asks for them, and that wait behind it to be blended.
+# Batches that are read before the model needs them, and batches that wait to be blended.
 _AHEAD = 2
 _BEHIND = 2
 
@@ -42,41 +43,41 @@ def infer(
     threads: int | None = None,
     scaled: bool = True,
 ) -> Any:
-    """Slides ``model`` over ``volume`` and blends its answers.
+    """Slides ``model`` over ``volume`` and blends its predictions.
 
-    One thread reads ahead and another blends behind, so the model waits for neither. Memory is one
-    layer of patches and a few batches.
+    One thread reads the next patches and another blends the last predictions while the model runs.
+    Memory is one layer of patches and a few batches.
 
     Args:
-        model: Called with patches ``(n, c, z, y, x)`` (``c`` is 1 for a volume without channels) in
-            the volume's dtype, or float32 for real values; the last batch may be smaller. Answers
-            ``(n, k, z, y, x)``, or ``(n, z, y, x)`` for a result without channels, as an array or a
-            CPU tensor; or a dict of them. The answer's resolution may be a whole multiple or
-            fraction of the patch's. The array that the model is given is used again once its answer
-            is blended, unless the model keeps it.
-        volume: What is read; a ``ScaledVolume`` chooses the type of real values.
+        model: Called with patches ``(n, c, z, y, x)`` in the volume's dtype, or float32 for real
+            values, where ``c`` is 1 for a volume without channels; the last batch may be smaller.
+            Returns ``(n, k, z, y, x)``, or ``(n, z, y, x)`` for a result without channels, as an
+            array or a CPU tensor; or a dict of them. Its resolution may be a whole multiple or
+            fraction of the patch's. The array of patches is reused once its prediction is blended,
+            unless the model keeps a reference.
+        volume: The volume to read; a ``ScaledVolume`` chooses the type of real values.
         patch_size: An int or ``(z, y, x)``.
         overlap: Voxels, an int or ``(z, y, x)``; or a fraction of the patch, a float below 1.
-        out: ``"STORE/SUBJECT/VOLUME"`` for each result, or ``None`` for arrays; a dict where the
-            model answers with one.
+        out: ``"STORE/SUBJECT/VOLUME"``, or ``None`` for an array; a dict of paths where the model
+            returns a dict.
         batch_size: Patches for each call of the model.
         window: As for :class:`Aggregator`.
-        progress: ``True`` writes a line to standard error; a function is called with patches done
-            and patches in all.
-        dtype: Of the result, as for :class:`Aggregator`; by default float32, or what ``finish``
-            makes.
+        progress: ``True`` writes a line to standard error; a function is called with the number of
+            patches done and of all patches.
+        dtype: Dtype of the result, as for :class:`Aggregator`; by default float32, or the dtype
+            that ``finish`` gives.
         finish: As for :class:`Aggregator`. ``dtype``, ``finish`` and ``window`` may be dicts with a
-            value for each answer.
-        padding: How patches that leave the volume are read; needed where it is smaller than a
-            patch.
+            value for each prediction.
+        padding: How patches that leave the volume are read; required where the volume is smaller
+            than a patch.
         placement: As for :class:`GridSampler`.
         margin: As for :class:`GridSampler`.
-        memory_bytes: For unfinished voxels of each result, as for :class:`Aggregator`.
+        memory_bytes: Memory for unfinished voxels of each result, as for :class:`Aggregator`.
         nonfinite: As for :class:`Aggregator`.
-        resume: With ``out``, work that a killed run left is continued by the same arguments: only
-            patches that are still needed are computed, and the first batch, which says what the
-            answers are like. A text is one argument more, such as the model's name. ``False``
-            begins afresh.
+        resume: With ``out``, the same arguments continue the work of a run that was killed: only
+            patches that are still needed are computed, and the first batch, which shows the shape
+            of the predictions. A text, such as the model's name, is one more argument that has to
+            be the same. ``False`` starts again.
         threads: Threads that blend and encode; all cores by default.
         scaled: Give the model real values, stored value × slope + intercept, as float32, where the
             volume has a slope or an intercept. ``False`` gives stored values.
@@ -85,8 +86,8 @@ def infer(
         An array or the volume at ``out``, or a dict of them.
 
     Raises:
-        UsageError: Arguments that cannot be; answers of another shape than the first; work to be
-            resumed that was begun with other arguments.
+        UsageError: Invalid arguments; predictions whose shape differs from the first; unfinished
+            work that was begun with other arguments.
         DataError: The volume is damaged.
         StorageError: The result cannot be written.
     """
@@ -99,44 +100,53 @@ def infer(
     )
     note = f"{resume if isinstance(resume, str) else ''}|{volume!r}|{padding!r}"
     run = _Run(
-        model,
-        volume,
-        grid,
-        out,
-        int(batch_size),
-        {"window": window, "dtype": dtype, "finish": finish},
-        {"memory_bytes": memory_bytes, "nonfinite": nonfinite, "threads": threads},
-        note if resume is not False else False,
+        model=model,
+        volume=volume,
+        grid=grid,
+        out=out,
+        batch_size=int(batch_size),
+        window=window,
+        dtype=dtype,
+        finish=finish,
+        memory_bytes=memory_bytes,
+        nonfinite=nonfinite,
+        threads=threads,
+        resume=note if resume is not False else False,
     )
     return run(_reporter(progress))
 
 
+@dataclass(kw_only=True)
 class _Run:
     """One call of :func:`infer`."""
 
-    def __init__(
-        self,
-        model: Callable[[np.ndarray], Any],
-        volume: _native.Volume | _native.ScaledVolume,
-        grid: _native.GridSampler,
-        out: Path | Mapping[str, Path] | None,
-        batch_size: int,
-        each: dict[str, Any],
-        common: dict[str, Any],
-        resume: str | bool,
-    ) -> None:
-        self.model, self.volume, self.grid, self.out = model, volume, grid, out
-        self.batch_size, self.each, self.common, self.resume = batch_size, each, common, resume
-        self.aggregators: dict[str | None, _native.Aggregator] | None = None
-        self.buffers = _Buffers((batch_size, *volume.shape[:-3], *grid.patch_size), volume.dtype)
+    model: Callable[[np.ndarray], Any]
+    volume: _native.Volume | _native.ScaledVolume
+    grid: _native.GridSampler
+    out: Path | Mapping[str, Path] | None
+    batch_size: int
+    window: Window | Mapping[str, Window]
+    dtype: DTypeLike | Mapping[str, DTypeLike] | None
+    finish: Finish | Mapping[str, Finish]
+    memory_bytes: Bytes
+    nonfinite: NonFinite
+    threads: int | None
+    resume: str | bool
+    # One for each prediction by name, created with the first batch; ``None`` names a single one.
+    aggregators: dict[str | None, _native.Aggregator] = field(default_factory=dict, init=False)
+    buffers: _Buffers = field(init=False)
+
+    def __post_init__(self) -> None:
+        shape = (self.batch_size, *self.volume.shape[:-3], *self.grid.patch_size)
+        self.buffers = _Buffers(shape, self.volume.dtype)
 
     def __call__(self, report: Callable[[int, int], None]) -> Any:
         try:
             return self._run(report)
         except BaseException:
-            # A notebook keeps the last traceback, and with it all this: the same call again has to
-            # find its work free.
-            for aggregator in (self.aggregators or {}).values():
+            # A notebook keeps the last traceback and with it this object, which would keep the
+            # unfinished work locked: the same call has to be able to continue it.
+            for aggregator in self.aggregators.values():
                 aggregator.close()
             raise
 
@@ -145,7 +155,7 @@ class _Run:
             self.grid.locations(self.volume),
             self.volume.shape[-3:],
             self.grid.patch_size,
-            self.each["finish"],
+            self.finish,
         )
         starts, done = self._first(starts)
         report(done, done + len(starts))
@@ -155,27 +165,25 @@ class _Run:
             finally:
                 reader.shutdown(cancel_futures=True)
                 blender.shutdown(cancel_futures=True)
-        assert self.aggregators is not None
         results = {name: aggregator.finish() for name, aggregator in self.aggregators.items()}
         return results.get(None, results)
 
     def _first(self, starts: np.ndarray) -> tuple[np.ndarray, int]:
-        """Asks the model once, which shows what results to make. Returns the starts that are left
-        to compute, and the number of those that are done.
+        """Runs the model on the first batch, which shows the shape of the results, and creates the
+        aggregators. Returns the starts that are left and how many patches are done.
         """
         first = starts[: self.batch_size]
         patches = self._read(first)
-        answers = self._answers(patches[: len(first)])
-        self._begin(answers, len(first))
-        assert self.aggregators is not None
+        predictions = self._predict(patches[: len(first)])
+        self._create_aggregators(predictions, len(first))
         needed = {tuple(start) for a in self.aggregators.values() for start in a.needed().tolist()}
         is_needed = np.array([tuple(start) in needed for start in starts.tolist()])
         if not is_needed[: len(first)].all():
             return starts[is_needed], 0
-        self._blend(answers, first, patches)
+        self._blend(predictions, first, patches)
         return starts[len(first) :][is_needed[len(first) :]], len(first)
 
-    def _answers(self, patches: np.ndarray) -> dict[str | None, Any]:
+    def _predict(self, patches: np.ndarray) -> dict[str | None, Any]:
         return _named(self.model(patches if self.volume.ndim == 4 else patches[:, None]))
 
     def _slide(
@@ -193,20 +201,20 @@ class _Run:
         behind: deque[Future[None]] = deque()
         total = done + len(starts)
 
-        def read_on() -> None:
+        def read_next() -> None:
             if (batch := next(batches, None)) is not None:
                 ahead.append((batch, reader.submit(self._read, batch)))
 
         for _ in range(_AHEAD):
-            read_on()
+            read_next()
         while ahead:
             batch, reading = ahead.popleft()
             patches = reading.result()
             del reading
-            read_on()
-            answers = self._answers(patches[: len(batch)])
-            behind.append(blender.submit(self._blend, answers, batch, patches))
-            del patches, answers
+            read_next()
+            predictions = self._predict(patches[: len(batch)])
+            behind.append(blender.submit(self._blend, predictions, batch, patches))
+            del patches, predictions
             if len(behind) > _BEHIND:
                 behind.popleft().result()
             done += len(batch)
@@ -222,70 +230,58 @@ class _Run:
         return buffer
 
     def _blend(
-        self, answers: dict[str | None, Any], batch: np.ndarray, patches: np.ndarray
+        self, predictions: dict[str | None, Any], batch: np.ndarray, patches: np.ndarray
     ) -> None:
-        assert self.aggregators is not None
-        if answers.keys() != self.aggregators.keys():
+        if predictions.keys() != self.aggregators.keys():
             raise UsageError(
-                f"the model answered {sorted(map(str, answers))},"
-                f" before {sorted(map(str, self.aggregators))}"
+                f"the model answered with {sorted(map(str, predictions))}, expected"
+                f" {sorted(map(str, self.aggregators))} as for the first batch"
             )
         for name, aggregator in self.aggregators.items():
-            aggregator.add(answers.pop(name), batch)
+            aggregator.add(predictions.pop(name), batch)
         self.buffers.give(patches)
 
-    def _begin(self, answers: Mapping[str | None, Any], count: int) -> None:
-        """Makes the aggregators for the first answers."""
-        patch = self.grid.patch_size
-        made = self.aggregators = {}
-        for name, answer in answers.items():
-            shape = tuple(answer.shape)
+    def _create_aggregators(self, predictions: Mapping[str | None, Any], count: int) -> None:
+        """Creates an aggregator for each prediction of the first batch of ``count`` patches."""
+        for name, prediction in predictions.items():
+            shape = tuple(prediction.shape)
             if len(shape) not in (4, 5) or shape[0] != count:
                 expected = f"({count}, k, z, y, x) or ({count}, z, y, x)"
                 raise UsageError(
                     f"the model answered with shape {shape} for {count} patches:"
                     f" expected {expected}"
                 )
-            scale = [size / side for size, side in zip(shape[-3:], patch, strict=True)]
-            made[name] = self._aggregator(name, shape[1] if len(shape) == 5 else None, scale)
-
-    def _aggregator(
-        self, name: str | None, channels: int | None, scale: Sequence[float]
-    ) -> _native.Aggregator:
-        out = self.out
-        if out is not None and isinstance(out, Mapping) != (name is not None):
-            answer = (
-                "a dict of answers needs a dict of outs"
-                if name is not None
-                else "one answer needs one out"
+            self.aggregators[name] = _native.Aggregator(
+                self.grid,
+                self.volume,
+                channels=shape[1] if len(shape) == 5 else None,
+                dtype=_of(self.dtype, name),
+                window=_of(self.window, name),
+                out=self._path(name),
+                memory_bytes=self.memory_bytes,
+                finish=_of(self.finish, name),
+                threads=self.threads,
+                scale=[n / p for n, p in zip(shape[-3:], self.grid.patch_size, strict=True)],
+                nonfinite=self.nonfinite,
+                resume=self.resume if self.out is not None else False,
             )
-            raise UsageError(f"out {out!r}: {answer}")
-        if isinstance(out, Mapping):
-            if name is None or name not in out:
-                raise UsageError(f"out has no path for the answer {name!r}")
-            out = out[name]
-        each = {
-            key: value[name] if isinstance(value, Mapping) else value
-            for key, value in self.each.items()
-        }
-        if each["dtype"] is None:
-            del each["dtype"]
-        resume = self.resume if out is not None else False
-        return _native.Aggregator(
-            self.grid,
-            self.volume,
-            channels=channels,
-            out=out,
-            scale=list(scale),
-            resume=resume,
-            **each,
-            **self.common,
-        )
+
+    def _path(self, name: str | None) -> Path | None:
+        """The path in ``out`` for a prediction."""
+        if not isinstance(self.out, Mapping):
+            if self.out is not None and name is not None:
+                raise UsageError(f"out {self.out!r}: a dict of predictions needs a dict of paths")
+            return self.out
+        if name is None:
+            raise UsageError(f"out {self.out!r}: a single prediction needs a single path")
+        if name not in self.out:
+            raise UsageError(f"out {self.out!r}: expected a path for the prediction {name!r}")
+        return self.out[name]
 
 
 class _Buffers:
-    """Arrays for batches, reused once nothing refers to them: fresh memory costs a fault for each
-    page.
+    """Arrays for batches, reused when nothing refers to them: new memory costs a page fault for
+    each page.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -295,7 +291,7 @@ class _Buffers:
     def take(self) -> np.ndarray:
         while self.idle:
             buffer = self.idle.popleft()
-            # The deque is left: this name and the call's argument are all that may refer to it.
+            # Out of the deque, only this name and the call's argument may refer to it.
             if sys.getrefcount(buffer) <= 2:
                 return buffer
         return np.empty(self.shape, self.dtype)
@@ -304,25 +300,33 @@ class _Buffers:
         self.idle.append(buffer)
 
 
-def _named(answers: Any) -> dict[str | None, Any]:
-    """Answers by name; a single answer has the name None."""
-    if isinstance(answers, Mapping):
-        return {str(name): _array(answer) for name, answer in answers.items()}
-    return {None: _array(answers)}
+def _named(predictions: Any) -> dict[str | None, Any]:
+    """Predictions by name; a single one is named ``None``."""
+    if isinstance(predictions, Mapping):
+        return {str(name): _array(prediction) for name, prediction in predictions.items()}
+    return {None: _array(predictions)}
 
 
-def _array(answer: Any) -> Any:
-    return answer if hasattr(answer, "shape") else np.asarray(answer)
+def _array(prediction: Any) -> Any:
+    return prediction if hasattr(prediction, "shape") else np.asarray(prediction)
+
+
+def _of(value: Any, name: str | None) -> Any:
+    """The value of an option for a prediction."""
+    return value[name] if isinstance(value, Mapping) else value
 
 
 def _ordered(
-    starts: np.ndarray, size: Sequence[int], patch: Sequence[int], finish: Any
+    starts: np.ndarray,
+    size: Sequence[int],
+    patch: Sequence[int],
+    finish: Finish | Mapping[str, Finish],
 ) -> np.ndarray:
-    """The grid's patches in the order that needs least memory for unfinished voxels.
+    """The grid's patches in the order in which unfinished voxels take least memory.
 
-    A layer of patches is thinnest across the axis that is longest in patches. But voxels that are
-    written in another order than the shards' are kept encoded, so this is worth it only for labels,
-    which are small beside their sums.
+    A layer of patches is smallest across the axis that is longest in patches. But a result that is
+    written in another order than that of its shards is held encoded until a shard is complete, so
+    the order changes only for labels, which are small beside their sums.
     """
     finishes = finish.values() if isinstance(finish, Mapping) else [finish]
     if not all(isinstance(f, str) and f.endswith("argmax") for f in finishes):

@@ -119,7 +119,7 @@ fn volume_spec(
     let shape = VolumeShape { channels, size: plan.target.size(), dtype: plan.dtype, interleaved };
     let patch_sizes = vec![plan.target.patch_size()];
     let codec = Codec::default();
-    let mut layout = layout::choose_for_boxes(&shape, &patch_sizes, codec, options.memory_bytes);
+    let mut layout = layout::choose_for_spilling(&shape, &patch_sizes, codec, options.memory_bytes);
     if let ChunkCodec::Blosc(parameters) = &mut layout.codec {
         parameters.level = QUICK_LEVEL;
     }

@@ -13,7 +13,7 @@ use super::plan::BlendPlan;
 use super::sink::Sink;
 use super::tile::{SinkBox, Tile, TileContext};
 use super::value::PatchValue;
-use crate::format::grid::box_of;
+use crate::format::grid::iter_box;
 use crate::sys::executor::Executor;
 use crate::{Region, Result, Size3};
 
@@ -112,7 +112,7 @@ impl<S: Sink> BlendEngine<S> {
         let is_unneeded = |&number: &usize| {
             let start = plan.grid.start(number);
             let index = plan.grid.indices_of(start).expect("a start of the grid");
-            let mut tiles = box_of(self.tile_grid.met_by(&plan.axes, index));
+            let mut tiles = iter_box(self.tile_grid.met_by(&plan.axes, index));
             tiles.all(|tile| complete[self.tile_grid.number(tile)])
         };
         (0..plan.grid.len()).filter(is_unneeded).collect()
@@ -125,7 +125,7 @@ impl<S: Sink> BlendEngine<S> {
     pub(super) fn blend<T: PatchValue>(&self, patches: &[Patch<'_, T>]) -> Result<()> {
         let mut by_tile: BTreeMap<usize, Vec<&Patch<'_, T>>> = BTreeMap::new();
         for patch in patches {
-            for tile in box_of(self.tile_grid.met_by(&self.plan().axes, patch.index)) {
+            for tile in iter_box(self.tile_grid.met_by(&self.plan().axes, patch.index)) {
                 by_tile.entry(self.tile_grid.number(tile)).or_default().push(patch);
             }
         }

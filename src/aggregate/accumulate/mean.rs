@@ -16,7 +16,7 @@ use crate::aggregate::patch::{Patch, PatchPart, ROWS_AHEAD};
 use crate::aggregate::plan::BlendPlan;
 use crate::aggregate::tracker::PatchSet;
 use crate::aggregate::value::PatchValue;
-use crate::format::grid::box_of;
+use crate::format::grid::iter_box;
 use crate::sys::prefetch::prefetch;
 use crate::{Dtype, Region, Size3, f16};
 
@@ -267,7 +267,7 @@ impl Accumulator for MeanAccumulator {
             let voxels = [part.z.clone(), part.y.clone(), part.x.clone()];
             let near = self.plan.patches_meeting(&voxels);
             let earlier: Vec<Size3> =
-                box_of(near).filter(|&index| added.contains(numbers.number(index))).collect();
+                iter_box(near).filter(|&index| added.contains(numbers.number(index))).collect();
             self.add_part(&part, &earlier, region, means, scratch);
             added.insert(numbers.number(patch.index));
         }
