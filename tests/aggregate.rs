@@ -1,5 +1,4 @@
-//! The aggregator against sums written down voxel by voxel, in every order, with and without
-//! memory.
+//! The aggregator against sums computed voxel by voxel, in every order, with and without memory.
 
 mod common;
 
@@ -21,10 +20,10 @@ fn grid(size: Size3, patch: Size3, overlap: Size3, padding: bool, placement: Pla
 /// No voxel of [`patch`] is farther from 0.
 const LARGEST: f64 = 186.0;
 
-/// A few roundings of an `f32` mean of such voxels and of its shares, for each patch.
+/// The rounding errors of an `f32` mean of such voxels and of its shares, over a few patches.
 const ROUNDING: f64 = 4e-7 * LARGEST;
 
-/// A patch whose voxels tell where they are and whose patch it is.
+/// A patch whose voxels depend on their position and on the patch's number.
 fn patch(grid: &Grid, channels: usize, number: usize) -> Vec<f32> {
     let voxels = channels * grid.patch_size().iter().product::<usize>();
     (0..voxels).map(|i| ((number * 7919 + i * 104_729) % 2003) as f32 / 7.0 - 100.0).collect()
@@ -128,23 +127,28 @@ fn assert_close(found: &Array4<f32>, expected: &[f64]) {
     }
 }
 
+/// Extents of a volume, of patches that fit, and half of their overlaps.
+fn geometry() -> impl Strategy<Value = (Size3, Size3, Size3)> {
+    prop::array::uniform3((1usize..40, 1usize..14)).prop_flat_map(|axes| {
+        let patch = axes.map(|(s, p)| p.min(s));
+        let half_overlap = patch.map(|p| 0..p.div_ceil(2));
+        (Just(axes.map(|(s, _)| s)), Just(patch), half_overlap)
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn blending_is_the_weighted_mean(
-        (size, patch, overlap) in prop::array::uniform3((1usize..40, 1usize..14)).prop_flat_map(|axes| {
-            let patch = axes.map(|(s, p)| p.min(s));
-            let overlap = patch.map(|p| 0..p.div_ceil(2));
-            (Just(axes.map(|(s, _)| s)), Just(patch), overlap)
-        }),
+        (size, patch, overlap) in geometry(),
         padding: bool,
         even: bool,
         channels in prop::option::of(1usize..3),
         window in 0usize..5,
         step in 1usize..50,
     ) {
-        // Twice a number: crop wants even overlaps.
+        // Crop requires even overlaps.
         let overlap = overlap.map(|o| 2 * o);
         let overlap = [0, 1, 2].map(|a| if overlap[a] < patch[a] { overlap[a] } else { 0 });
         let placement = if even { Placement::Even } else { Placement::Flush };
@@ -152,7 +156,7 @@ proptest! {
         let options = options(channels, &WINDOWS[window]);
         let found = blend(&grid, channels, &options, step);
         assert_close(&found, &naive(&grid, channels.unwrap_or(1), &WINDOWS[window]));
-        // Without memory the same comes out of scratch files, to the last bit.
+        // Without memory, scratch files give the same result to the last bit.
         let spilling = options.memory_bytes(0);
         prop_assert_eq!(blend(&grid, channels, &spilling, step), found);
     }
@@ -197,7 +201,7 @@ fn constants_come_out_as_they_went_in() {
 
 #[test]
 fn what_is_not_finite_stays_so() {
-    // Voxel 2 has all patches, by the weights 3, 2 and 1 of a window.
+    // All patches count for voxel 2, with the weights 3, 2 and 1.
     let grid = grid([1, 1, 5], [1, 1, 3], [0, 0, 2], false, Placement::Flush);
     let window = Window::Custom([vec![1.0], vec![1.0], vec![1.0, 2.0, 3.0]]);
     let (inf, nan, far) = (f32::INFINITY, f32::NAN, 3e38);
@@ -328,14 +332,14 @@ fn a_store_takes_the_same_result() {
             )
         };
         let aggregator = new().unwrap();
-        // Backwards: every band but the last waits for its turn.
+        // Backwards, so that every layer but the last stays unfinished for long.
         for n in (0..grid.len()).rev() {
             aggregator.add(&patch(&grid, channels.unwrap_or(1), n), &[grid.start(n)]).unwrap();
         }
         let volume = aggregator.finish().unwrap();
         assert_eq!((volume.channels(), volume.affine()), (channels, &affine));
         let found = volume.read::<f32>(Region::whole(grid.size())).unwrap();
-        // In another order other values are rounded.
+        // Another order of additions rounds differently.
         for (found, expected) in found.iter().zip(&expected) {
             let difference = f64::from(found - expected).abs();
             assert!(difference <= ROUNDING, "{found}, expected {expected}");

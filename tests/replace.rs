@@ -1,5 +1,5 @@
-//! Patches that replace those that came before: the result is that of a fresh aggregator with the
-//! last ones, bit for bit.
+//! Patches that replace earlier ones: the result is that of a new aggregator with the last patches,
+//! bit for bit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -44,7 +44,7 @@ fn stored(grid: &Grid, options: &AggregateOptions, at: &Path) -> Result<Aggregat
     Aggregator::to_store(grid.clone(), options, dtype, &store, name, Affine::IDENTITY)
 }
 
-/// Adds patches that tell whose they are, `(location, seed)`, in one of several dtypes.
+/// Adds patches `(location, seed)` whose voxels depend on the seed, in one of several dtypes.
 fn add<S: Sink>(to: &Aggregator<S>, dtype: usize, patches: &[(usize, u32)]) -> Result<()> {
     fn typed<T: PatchValue>(
         to: &Aggregator<impl Sink>,
@@ -71,6 +71,11 @@ fn bits(values: impl IntoIterator<Item = f32>) -> Vec<u32> {
     values.into_iter().map(f32::to_bits).collect()
 }
 
+/// Patches of one call, each a location and a seed.
+fn patches() -> impl Strategy<Value = Vec<(usize, u32)>> {
+    prop::collection::vec((0usize..1000, any::<u32>()), 1..7)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
@@ -79,7 +84,7 @@ proptest! {
         window in 0usize..WINDOWS.len(),
         finish in 0usize..FINISHES.len(),
         patches_in_memory in prop::sample::select(vec![0, 3, 1 << 20]),
-        calls in prop::collection::vec((0usize..5, prop::collection::vec((0usize..1000, any::<u32>()), 1..7)), 0..40),
+        calls in prop::collection::vec((0usize..5, patches()), 0..40),
         first_missing in 0usize..1000,
     ) {
         let grid = blended();
@@ -91,7 +96,7 @@ proptest! {
             }
         }
         let added = |number| calls.iter().any(|(_, patches)| patches.iter().any(|p| p.0 == number));
-        // Those that nobody has added yet, from somewhere in the grid on.
+        // Patches that were not added yet, from some location on.
         let missing = (0..count).map(|i| (first_missing + i) % count).filter(|&n| !added(n));
         let missing: Vec<_> = missing.map(|number| (4, vec![(number, number as u32)])).collect();
         calls.extend(missing);
@@ -113,8 +118,8 @@ proptest! {
         let expected = bits(fresh.finish().unwrap());
 
         let folder = tempfile::tempdir().unwrap();
-        let (in_memory, in_store) =
-            (array(&grid, &replacing), stored(&grid, &replacing, &folder.path().join("p.zarr")).unwrap());
+        let in_memory = array(&grid, &replacing);
+        let in_store = stored(&grid, &replacing, &folder.path().join("p.zarr")).unwrap();
         let mut seen = BTreeSet::new();
         for (dtype, patches) in &calls {
             add(&in_memory, *dtype, patches).unwrap();
@@ -130,7 +135,7 @@ proptest! {
 }
 
 #[test]
-fn of_threads_that_replace_one_patch_one_wins_whole() {
+fn concurrent_replacements_are_atomic() {
     const THREADS: usize = 4;
     let grid = grid([8, 12, 8], [4; 3], [0; 3]);
     for memory_bytes in [0, 1000, 1 << 20] {
@@ -141,13 +146,13 @@ fn of_threads_that_replace_one_patch_one_wins_whole() {
         let aggregator = array(&grid, &options);
         let begin = Barrier::new(THREADS);
         thread::scope(|scope| {
-            for who in 0..THREADS {
+            for thread in 0..THREADS {
                 let (aggregator, grid, begin) = (&aggregator, &grid, &begin);
                 scope.spawn(move || {
                     begin.wait();
                     for round in 0..50 {
-                        let value = (round * THREADS + who) as f32;
-                        // Two of a batch come together too.
+                        let value = (round * THREADS + thread) as f32;
+                        // Two patches in one call.
                         let first = 2 * (round % (grid.len() / 2));
                         let starts = [grid.start(first), grid.start(first + 1)];
                         aggregator.add(&[value; 128], &starts).unwrap();
@@ -162,8 +167,7 @@ fn of_threads_that_replace_one_patch_one_wins_whole() {
             let patch = found.slice(ndarray::s![0, z..z + 4, y..y + 4, x..x + 4]);
             let value = found[[0, z, y, x]];
             assert!(patch.iter().all(|&v| v == value), "patch {number} is mixed: {patch}");
-            // Whoever was last, it was that thread's last for this pair, and the pair's other patch
-            // came with it.
+            // The last thread's last call for this pair of patches counts, for both of them.
             let pair = number / 2;
             let last = (0..50).rev().find(|round| round % (grid.len() / 2) == pair).unwrap();
             assert_eq!(value as usize / THREADS, last, "patch {number} is not of the last round");
@@ -200,7 +204,7 @@ fn other_refusals_stay_and_change_nothing() {
 }
 
 #[test]
-fn what_is_kept_goes_with_the_aggregator() {
+fn stored_patches_are_removed_with_the_aggregator() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().join("p.zarr");
     let grid = blended();
@@ -210,7 +214,7 @@ fn what_is_kept_goes_with_the_aggregator() {
     assert!(at.exists());
     drop(aggregator);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    // Patches that are gone with their process cannot be resumed.
+    // Patches end with their process, so they cannot be resumed.
     let resuming = options.resume(String::new());
     let error = stored(&grid, &resuming, &at).unwrap_err();
     assert!(

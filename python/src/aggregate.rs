@@ -19,57 +19,65 @@ use crate::dataset::open_volume;
 use crate::errors::{raise, usage};
 use crate::sample::{GridSampler, space_of};
 
-/// Blends the overlapping patches of a grid into one array, or a volume of a store.
+/// Blends the overlapping patches of a grid into one array, or into a volume of a store.
 ///
-/// Patches come in any order, from any thread; each patch of the grid counts once (``replace``: its last). In the grid's own
-/// order memory is one layer of patches.
+/// Patches may be added in any order and from any thread; each patch of the grid counts once, with
+/// ``replace`` its last. In the grid's own order, memory is one layer of patches.
 ///
-/// A constant in is the same constant out, bit for bit, for integers of up to 32 bits, float16 and float32, with ±0, ±inf and
-/// subnormals. NaN comes out as a NaN, perhaps with other bits. Sums are float64, so the last bits of float64, and of 64-bit
-/// integers above 2**44, may differ, by about as many units in the last place as patches overlap; 64-bit integers above 2**53
-/// are rounded first, and float64 near its largest may overflow. A window of your own has to keep its weights, with their
-/// products and sums, in the normal range of float64. ``"crop"`` has no sums: of the same dtype, every voxel is copied.
+/// Where all patches have the same value, the result has it too, bit for bit, for integers of up to
+/// 32 bits, float16 and float32, with ±0, ±inf and subnormals. NaN gives a NaN, perhaps with other
+/// bits. Sums are float64, so the last bits of float64, and of 64-bit integers above 2**44, may
+/// differ, by about as many units in the last place as patches overlap. 64-bit integers above 2**53
+/// are rounded first, and float64 near its largest may overflow. The weights of a custom window,
+/// their products and sums have to stay in the normal range of float64. ``"crop"`` has no sums: of
+/// the same dtype, every voxel is copied.
 ///
 /// Args:
-///     grid: The sampler whose patches will come.
-///     subject: What the grid is laid over: a subject, a volume, or extents ``(z, y, x)``.
-///     channels: Channels of every patch; ``None`` if the result has no such axis.
-///     dtype: Of the result; integers are rounded half to even and saturate. By default float32, or uint8 (uint16 for more
-///         than 256 channels) for a ``finish`` that gives whole numbers.
-///     window: Weights of a patch's voxels. ``"hann"``, ``"average"``, ``"crop"`` (one patch a voxel: TorchIO's three),
-///         ``"gaussian"`` (MONAI's), ``("gaussian", s)`` with MONAI's ``sigma_scale``, a number or three ``(z, y, x)``,
-///         ``"gaussian-nnunet"``, or three arrays of positive weights, one for each axis ``(z, y, x)``, whose product is
-///         the window.
-///     out: ``"STORE/SUBJECT/VOLUME"`` to write a volume that never lies in memory whole; ``None`` for an array. The store and
-///         the subject are made if they are not there; nothing is visible before ``finish``.
-///     memory_bytes: For unfinished voxels, an int or a string such as ``"1GiB"``; beyond it a scratch file is used. An array
-///         that is the result is not counted.
-///     finish: What happens to blended voxels before they are stored. ``"none"``: nothing but the cast. ``"argmax"``: the number
-///         of the channel with the largest value, the first of equal ones; the result has no channel axis, and the channels
-///         never exist as a whole volume. ``"softmax+argmax"``: each patch's channels become probabilities first.
-///         ``"threshold"``, or ``("threshold", t)``: 1 where the value is at least ``t`` (0.5), else 0.
-///         ``("quantize", slope, intercept)``: the nearest whole number of steps, ``(value - intercept) / slope``; a stored
-///         volume notes slope and intercept.
+///     grid: The sampler that gives the patches.
+///     subject: What the grid covers: a subject, a volume, or extents ``(z, y, x)``.
+///     channels: Channels of every patch; ``None`` if the result has no channel axis.
+///     dtype: Dtype of the result; integers are rounded half to even and saturate. By default
+///         float32, or uint8 (uint16 for more than 256 channels) for a ``finish`` that gives whole
+///         numbers.
+///     window: Weights of a patch's voxels: ``"hann"``, ``"average"``, ``"crop"`` (one patch a
+///         voxel: TorchIO's three), ``"gaussian"`` (MONAI's), ``("gaussian", s)`` with MONAI's
+///         ``sigma_scale``, a number or three ``(z, y, x)``, ``"gaussian-nnunet"``, or three arrays
+///         of positive weights, one for each axis ``(z, y, x)``, whose product is the window.
+///     out: ``"STORE/SUBJECT/VOLUME"`` to write a volume, which is never in memory as a whole;
+///         ``None`` for an array. The store and the subject are created if necessary; nothing is
+///         visible before ``finish``.
+///     memory_bytes: Memory for unfinished voxels, an int or a string such as ``"1GiB"``; beyond it
+///         a scratch file is used. An array that is the result does not count.
+///     finish: What happens to blended voxels before they are stored. ``"none"``: only the cast.
+///         ``"argmax"``: the number of the channel with the largest value, the first of equal ones;
+///         the result has no channel axis, and the channels never exist as a whole volume.
+///         ``"softmax+argmax"``: each patch's channels become probabilities first. ``"threshold"``,
+///         or ``("threshold", t)``: 1 where the value is at least ``t`` (0.5), else 0.
+///         ``("quantize", slope, intercept)``: the nearest whole number of steps, ``(value -
+///         intercept) / slope``; a stored volume records slope and intercept.
 ///     threads: Threads that blend and encode; all cores by default.
-///     scale: Voxels of the patches that will be added for each voxel of the grid: a number, or three ``(z, y, x)``; each a
-///         whole number or one divided by one (``0.5``: the model halves). The result has that resolution; starts stay the
-///         grid's.
-///     nonfinite: ``"keep"`` blends NaN and infinite values like any other, ``"error"`` refuses the patch.
-///     resume: With ``out``: unfinished work stays when the process ends, however it ends, and an aggregator with the same
-///         arguments continues it: ``needed`` lists the patches that are still to be computed. A text instead of ``True`` is
-///         one argument more that has to be the same, such as the model's name. Without it, work that was kept is discarded.
-///     replace: A patch whose location had one before replaces it, instead of being refused; in one call of ``add`` the last
-///         counts. The result is that of the last patches alone, added in the grid's order, bit for bit. All patches are kept as
-///         they came, in memory up to ``memory_bytes``, the others on the disk, and blended by ``finish``: with half an overlap
-///         they are eight times the result. Not with ``resume``.
+///     scale: Voxels of the patches to be added for each voxel of the grid: a number, or three
+///         ``(z, y, x)``; each a whole number or one divided by one (``0.5``: the model halves the
+///         resolution). The result has that resolution; starts remain those of the grid.
+///     nonfinite: ``"keep"`` blends NaN and infinite values like any other, ``"error"`` refuses the
+///         patch.
+///     resume: With ``out``: unfinished work stays when the process ends, however it ends, and an
+///         aggregator with the same arguments continues it: ``needed`` lists the patches that are
+///         still to be computed. A text instead of ``True``, such as the model's name, is one more
+///         argument that has to be the same. Without it, earlier unfinished work is discarded.
+///     replace: A patch replaces an earlier one of the same location instead of being refused; in
+///         one call of ``add`` the last counts. The result is that of the last patches alone,
+///         added in the grid's order, bit for bit. All patches are stored as they were added, in
+///         memory up to ``memory_bytes`` and on the disk beyond it, and ``finish`` blends them:
+///         with half an overlap they are eight times the result. Not with ``resume``.
 ///
 /// Raises:
-///     UsageError: Arguments that cannot be; ``"crop"`` of an odd overlap; a volume that is there; work to be resumed that
-///         was begun with other arguments.
+///     UsageError: Invalid arguments; ``"crop"`` of an odd overlap; a volume that exists;
+///         unfinished work that was begun with other arguments.
 ///     StorageError: The store cannot be written.
 #[pyclass(frozen, module = "voxquarry")]
 pub(crate) struct Aggregator {
-    state: RwLock<State>,
+    state: RwLock<AggregatorState>,
     patch_size: Size3,
     /// Extents of the result, its channels first if it has them.
     shape: Vec<usize>,
@@ -77,10 +85,10 @@ pub(crate) struct Aggregator {
     dtype: Dtype,
 }
 
-/// Whether patches are still taken. An engine that is gone has let go of its work, however long Python keeps the object: a
-/// notebook keeps the last traceback, and with it what failed.
-enum State {
-    Running(Box<dyn Engine>),
+/// Whether patches can be added. A state without an aggregator has released its unfinished work,
+/// however long Python keeps the object: a notebook keeps the last traceback and its objects.
+enum AggregatorState {
+    Running(Box<dyn AnyAggregator>),
     Finished,
     Closed,
     Failed,
@@ -90,10 +98,13 @@ enum State {
 impl Aggregator {
     #[new]
     #[pyo3(
-        signature = (grid, subject, channels=Some(1), dtype=None, window=None, out=None,
-            memory_bytes=None, finish=None, threads=None, scale=None, nonfinite="keep", resume=None, replace=false),
-        text_signature = "(grid, subject, channels=1, dtype='float32', window='hann', out=None, memory_bytes='1GiB', \
-            finish='none', threads=None, scale=1, nonfinite='keep', resume=False, replace=False)"
+        signature = (
+            grid, subject, channels=Some(1), dtype=None, window=None, out=None, memory_bytes=None,
+            finish=None, threads=None, scale=None, nonfinite="keep", resume=None, replace=false
+        ),
+        text_signature = "(grid, subject, channels=1, dtype='float32', window='hann', out=None, \
+            memory_bytes='1GiB', finish='none', threads=None, scale=1, nonfinite='keep', \
+            resume=False, replace=False)"
     )]
     #[allow(clippy::too_many_arguments)] // Python's keywords, checked and bundled here.
     fn new(
@@ -116,13 +127,17 @@ impl Aggregator {
             return Err(usage("threads 0: expected None or at least 1"));
         }
         let finish = finish.map_or(Ok(Finish::None), self::finish)?;
+        let resume = resume.map_or(Ok(None), self::resume)?;
+        if resume.is_some() && out.is_none() {
+            return Err(usage("resume: an array ends with its process; give an out"));
+        }
         let mut options = AggregateOptions::default()
             .channels(channels)
             .threads(threads)
             .finish(finish)
             .non_finite(non_finite(nonfinite)?)
             .duplicates(if replace { Duplicates::Replace } else { Duplicates::Error })
-            .resume(resume.map_or(Ok(None), self::resume)?);
+            .resume(resume);
         if let Some(value) = window {
             options = options.window(self::window(value)?);
         }
@@ -136,7 +151,7 @@ impl Aggregator {
         let dtype = dtype.map_or(Ok(default), self::dtype)?;
         let (size, affine) = space_of(subject)?;
         let grid = &grid.0;
-        let engine = || -> voxquarry::Result<Box<dyn Engine>> {
+        let aggregator = || -> voxquarry::Result<Box<dyn AnyAggregator>> {
             let grid = grid.grid(size)?;
             let Some(out) = &out else {
                 return with_voxel!(dtype, T => {
@@ -145,29 +160,32 @@ impl Aggregator {
             };
             let (store, place) = split(out)?;
             let store = StoreWriter::open(store, threads)?;
-            let engine =
+            let aggregator =
                 voxquarry::Aggregator::to_store(grid, &options, dtype, &store, place, affine)?;
-            Ok(Box::new(engine))
+            Ok(Box::new(aggregator))
         };
-        let engine = py.detach(engine).map_err(raise)?;
-        let (patch_size, shape) = (engine.patch_size(), engine.shape());
-        let state = RwLock::new(State::Running(engine));
+        let aggregator = py.detach(aggregator).map_err(raise)?;
+        let (patch_size, shape) = (aggregator.patch_size(), aggregator.shape());
+        let state = RwLock::new(AggregatorState::Running(aggregator));
         Ok(Self { state, patch_size, shape, channels, dtype })
     }
 
     /// Adds patches.
     ///
     /// Args:
-    ///     patches: ``(n, c, z, y, x)`` voxels, or ``(c, z, y, x)`` for one patch; the axis ``c`` may be left out where there
-    ///         is one channel. Any dtype of a volume, and bfloat16; numpy arrays and CPU tensors, which are read in place
-    ///         where they are C-contiguous.
-    ///     starts: Where they begin: ``(n, 3)`` integers, ``(z, y, x)``, as the grid gave them, or one of them for one patch.
+    ///     patches: ``(n, c, z, y, x)`` voxels, or ``(c, z, y, x)`` for one patch; with one channel
+    ///         the axis ``c`` may be left out. Any dtype of a volume, or bfloat16; numpy arrays and
+    ///         CPU tensors, which are read in place if they are C-contiguous.
+    ///     starts: Where the patches begin: ``(n, 3)`` integers ``(z, y, x)`` as the grid gave
+    ///         them, or three for one patch.
     ///
     /// Raises:
-    ///     UsageError: Another shape or dtype, a start off the grid, a patch that was added before (but for ``replace``), or
-    ///         after ``finish``: nothing is added.
-    ///     StorageError: The disk; the aggregator is of no use afterwards. With ``resume``, another with the same arguments
-    ///         continues its work once there is room. With ``replace`` nothing is added, and the same patches may be again.
+    ///     UsageError: Another shape or dtype, a start off the grid, a patch that was added before
+    ///         (except with ``replace``), or a call after ``finish``: nothing is added.
+    ///     StorageError: The disk is full or fails, and the result cannot be completed. With
+    ///         ``resume``, another aggregator with the same arguments continues the work once
+    ///         there is space. With ``replace``, nothing is added and the same patches may be added
+    ///         again.
     fn add(&self, patches: &Bound<'_, PyAny>, starts: &Bound<'_, PyAny>) -> PyResult<()> {
         let (patches, is_bfloat16) = native(patches)?;
         let starts = match start(starts) {
@@ -192,53 +210,57 @@ impl Aggregator {
         with_voxel!(dtype, T => self.add_typed::<T>(PatchDtype::Volume(dtype), &patches, &starts))
     }
 
-    /// How many patches are still awaited.
+    /// How many patches are missing.
     #[getter]
     fn missing(&self, py: Python<'_>) -> PyResult<usize> {
-        py.detach(|| self.with(|engine| engine.missing())).map_err(raise)
+        py.detach(|| self.with(|aggregator| aggregator.missing())).map_err(raise)
     }
 
-    /// Where the patches that are still awaited begin, in the grid's order: of a resumed run, those that are to be computed.
+    /// Starts of the missing patches in the grid's order: in a resumed run, those to be computed.
     ///
     /// Returns:
     ///     ``(n, 3)`` int64, ``(z, y, x)``.
     fn needed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<i64>>> {
-        let needed = py.detach(|| self.with(|engine| engine.needed())).map_err(raise)?;
+        let needed = py.detach(|| self.with(|aggregator| aggregator.needed())).map_err(raise)?;
         let count = needed.len();
         let flat = needed.into_iter().flatten().collect();
         let array = Array2::from_shape_vec((count, 3), flat).expect("three numbers a start");
         Ok(PyArray2::from_owned_array(py, array))
     }
 
-    /// Whether the patch that begins at ``start``, ``(z, y, x)``, was added, or an earlier run made it needless.
+    /// Whether the patch that begins at ``start``, ``(z, y, x)``, was added, or is unneeded because
+    /// an earlier run has written its voxels.
     fn has(&self, py: Python<'_>, #[pyo3(from_py_with = start)] start: [i64; 3]) -> PyResult<bool> {
-        py.detach(|| self.with(|engine| engine.has(start))).map_err(raise)
+        py.detach(|| self.with(|aggregator| aggregator.has(start))).map_err(raise)
     }
 
-    /// The result; the aggregator is empty afterwards.
+    /// Completes and returns the result; the aggregator takes no patches afterwards.
     ///
     /// Returns:
-    ///     A ``(c, z, y, x)`` array, ``(z, y, x)`` for ``channels=None`` and for labels; or the volume at ``out``.
+    ///     A ``(c, z, y, x)`` array, ``(z, y, x)`` for ``channels=None`` and for labels; or the
+    ///     volume at ``out``.
     ///
     /// Raises:
-    ///     UsageError: Patches are missing (they can still be added), or it was finished before.
-    ///     StorageError: The volume could not be published; with ``replace`` also that the patches could not be blended.
+    ///     UsageError: Patches are missing, which can still be added; or it was finished before.
+    ///     StorageError: The volume cannot be published, or, with ``replace``, patches cannot be
+    ///         blended.
     fn finish<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let take = || {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            state.engine()?.check_complete()?;
-            Ok(std::mem::replace(&mut *state, State::Finished))
+            state.aggregator()?.check_complete()?;
+            Ok(std::mem::replace(&mut *state, AggregatorState::Finished))
         };
         match py.detach(take).map_err(raise)? {
-            State::Running(engine) => engine.finish(py, self.shape.len() == 4),
-            _ => unreachable!("an engine was there, and the lock is held"),
+            AggregatorState::Running(aggregator) => aggregator.finish(py, self.shape.len() == 4),
+            _ => unreachable!("an aggregator was there, and the lock is held"),
         }
     }
 
-    /// Lets go of unfinished work: with ``resume`` it stays, and an aggregator with the same arguments continues it; without, it
-    /// is removed. It is what happens when the last reference goes; nothing happens to a result that is finished.
+    /// Releases unfinished work, as when the last reference goes: with ``resume`` it stays, and an
+    /// aggregator with the same arguments continues it; otherwise it is removed. A finished result
+    /// is not affected.
     fn close(&self, py: Python<'_>) {
-        py.detach(|| self.leave(State::Closed));
+        py.detach(|| self.end(AggregatorState::Closed));
     }
 
     /// Extents of the result, ``(z, y, x)`` or ``(c, z, y, x)``.
@@ -249,10 +271,12 @@ impl Aggregator {
 
     fn __repr__(&self, py: Python<'_>) -> String {
         let describe = || match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
-            State::Running(engine) => format!("{} patches missing", engine.missing()),
-            State::Finished => "finished".to_owned(),
-            State::Closed => "closed".to_owned(),
-            State::Failed => "failed".to_owned(),
+            AggregatorState::Running(aggregator) => {
+                format!("{} patches missing", aggregator.missing())
+            }
+            AggregatorState::Finished => "finished".to_owned(),
+            AggregatorState::Closed => "closed".to_owned(),
+            AggregatorState::Failed => "failed".to_owned(),
         };
         let state = py.detach(describe);
         format!("<voxquarry.Aggregator: {:?} {}, {state}>", self.shape, self.dtype)
@@ -260,16 +284,17 @@ impl Aggregator {
 }
 
 impl Aggregator {
-    /// Calls the engine; others may too, but none finishes it meanwhile. Not for holders of the GIL.
-    fn with<R>(&self, call: impl FnOnce(&dyn Engine) -> R) -> voxquarry::Result<R> {
+    /// Calls the aggregator; other threads may do so too, but none finishes it meanwhile. The
+    /// caller must not hold the GIL.
+    fn with<R>(&self, call: impl FnOnce(&dyn AnyAggregator) -> R) -> voxquarry::Result<R> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.engine().map(call)
+        state.aggregator().map(call)
     }
 
-    /// Drops an engine that is still running. Not for holders of the GIL.
-    fn leave(&self, end: State) {
+    /// Drops an aggregator that is still running. The caller must not hold the GIL.
+    fn end(&self, end: AggregatorState) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*state, State::Running(_)) {
+        if matches!(*state, AggregatorState::Running(_)) {
             *state = end;
         }
     }
@@ -298,10 +323,11 @@ impl Aggregator {
         let array = patches.cast::<PyArrayDyn<T>>()?.try_readonly().map_err(|_| borrowed())?;
         let bytes = bytemuck::cast_slice(array.as_slice()?);
         let add = || {
-            let added = self.with(|engine| (engine.add(dtype, bytes, starts), engine.has_failed()));
+            let added = self
+                .with(|aggregator| (aggregator.add(dtype, bytes, starts), aggregator.has_failed()));
             added.and_then(|(added, has_failed)| {
                 if has_failed {
-                    self.leave(State::Failed);
+                    self.end(AggregatorState::Failed);
                 }
                 added
             })
@@ -310,8 +336,8 @@ impl Aggregator {
     }
 }
 
-/// The aggregators of Rust behind one face, whatever their dtype and sink.
-trait Engine: Send + Sync {
+/// An aggregator of the library, whatever its dtype and sink.
+trait AnyAggregator: Send + Sync {
     fn add(&self, dtype: PatchDtype, patches: &[u8], starts: &[[i64; 3]]) -> voxquarry::Result<()>;
     fn missing(&self) -> usize;
     fn needed(&self) -> Vec<[i64; 3]>;
@@ -323,7 +349,7 @@ trait Engine: Send + Sync {
     fn finish(self: Box<Self>, py: Python<'_>, channels: bool) -> PyResult<Bound<'_, PyAny>>;
 }
 
-impl<S: Sink<Finished: IntoPython>> Engine for voxquarry::Aggregator<S> {
+impl<S: Sink<Finished: IntoPython>> AnyAggregator for voxquarry::Aggregator<S> {
     fn add(&self, dtype: PatchDtype, patches: &[u8], starts: &[[i64; 3]]) -> voxquarry::Result<()> {
         self.add_bytes(dtype, patches, starts)
     }
@@ -361,7 +387,7 @@ impl<S: Sink<Finished: IntoPython>> Engine for voxquarry::Aggregator<S> {
     }
 }
 
-/// A result on its way to Python.
+/// A result that becomes a Python object.
 trait IntoPython: Send {
     fn hand_over(self, py: Python<'_>, channels: bool) -> PyResult<Bound<'_, PyAny>>;
 }
@@ -384,16 +410,19 @@ impl IntoPython for voxquarry::Volume {
     }
 }
 
-impl State {
-    fn engine(&self) -> voxquarry::Result<&dyn Engine> {
+impl AggregatorState {
+    fn aggregator(&self) -> voxquarry::Result<&dyn AnyAggregator> {
         match self {
-            Self::Running(engine) => Ok(&**engine),
+            Self::Running(aggregator) => Ok(&**aggregator),
             Self::Finished => {
-                Err(voxquarry::Error::usage("the aggregator is finished: make another"))
+                Err(voxquarry::Error::unsupported("the aggregator is finished", "create another"))
             }
-            Self::Closed => Err(voxquarry::Error::usage("the aggregator is closed: make another")),
+            Self::Closed => {
+                Err(voxquarry::Error::unsupported("the aggregator is closed", "create another"))
+            }
             Self::Failed => {
-                let gone = std::io::Error::other("it could not keep a patch: make another");
+                let gone =
+                    std::io::Error::other("an earlier patch could not be stored: create another");
                 Err(voxquarry::Error::io("aggregator", "has failed")(gone))
             }
         }
@@ -415,7 +444,8 @@ fn window(value: &Bound<'_, PyAny>) -> PyResult<Window> {
     }
     value.extract().map(Window::Custom).map_err(|_| {
         usage(format!(
-            "window is a {}: expected a name, (\"gaussian\", sigma), or three arrays of weights (z, y, x)",
+            "window is a {}: expected a name, (\"gaussian\", sigma), or three arrays of weights \
+             (z, y, x)",
             value.get_type()
         ))
     })
@@ -429,10 +459,8 @@ fn split(out: &Path) -> voxquarry::Result<(&Path, (&str, &str))> {
         Some((store, (subject.file_name()?.to_str()?, out.file_name()?.to_str()?)))
     };
     parts().ok_or_else(|| {
-        voxquarry::Error::usage(format!(
-            "out {:?}: expected \"STORE/SUBJECT/VOLUME\", such as \"pred.zarr/case01/pred\"",
-            out.display()
-        ))
+        let expected = "\"STORE/SUBJECT/VOLUME\", such as \"pred.zarr/case01/pred\"";
+        voxquarry::Error::invalid("out", format!("{:?}", out.display()), expected)
     })
 }
 
@@ -440,8 +468,8 @@ fn split(out: &Path) -> voxquarry::Result<(&Path, (&str, &str))> {
 fn finish(value: &Bound<'_, PyAny>) -> PyResult<Finish> {
     let refused = || {
         usage(format!(
-            "finish {value}: expected \"none\", \"argmax\", \"softmax+argmax\", \"threshold\", (\"threshold\", t) or \
-             (\"quantize\", slope, intercept)"
+            "finish {value}: expected \"none\", \"argmax\", \"softmax+argmax\", \"threshold\", \
+             (\"threshold\", t) or (\"quantize\", slope, intercept)"
         ))
     };
     let name = match value.extract::<String>() {
@@ -469,7 +497,7 @@ fn finish(value: &Bound<'_, PyAny>) -> PyResult<Finish> {
 
 /// A number for all axes, or one for each: whole, or one divided by a whole number.
 fn scale(value: &Bound<'_, PyAny>) -> PyResult<OutputScale> {
-    /// More than any model changes the resolution by; up to here one over n tells n.
+    /// More than any model changes the resolution by; up to here 1 / n determines n.
     const LARGEST: f64 = 1024.0;
     let axes = match value.extract::<f64>() {
         Ok(all) => [all; 3],
@@ -483,7 +511,8 @@ fn scale(value: &Bound<'_, PyAny>) -> PyResult<OutputScale> {
         let near = (ratio * down - up).abs() <= 1e-6;
         if !(near && up.fract() == 0.0 && (1.0..=LARGEST).contains(&(up * down))) {
             return Err(usage(format!(
-                "scale {ratio}: expected a whole number from 1 to 1024, or one divided by one, such as 2 or 0.5"
+                "scale {ratio}: expected a whole number from 1 to 1024, or one divided by one, \
+                 such as 2 or 0.5"
             )));
         }
         (scale.up[axis], scale.down[axis]) = (up as usize, down as usize);
@@ -509,12 +538,13 @@ fn resume(value: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
     }
 }
 
-/// As a C-contiguous array in the machine's byte order, a copy only where it is none; and whether its elements are bfloat16,
-/// given as the 16-bit integers with the same bits.
+/// Converts patches to a C-contiguous array in the machine's byte order, without a copy if they are
+/// one. Also returns whether the elements are bfloat16; these are given as 16-bit integers.
 fn native<'py>(patches: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyUntypedArray>, bool)> {
     let py = patches.py();
     let numpy = py.import("numpy")?;
-    // A tensor of a graph has to leave it, and numpy knows no bfloat16: torch is asked in its own words, not imported.
+    // A tensor has to be detached from its graph, and numpy has no bfloat16. Only methods of the
+    // tensor are called, so torch is imported only if the caller uses it.
     let tensor =
         if patches.hasattr("detach")? { &patches.call_method0("detach")? } else { patches };
     let name = |of: &Bound<'py, PyAny>| of.getattr("dtype").and_then(|dtype| dtype.str());

@@ -40,6 +40,23 @@ use crate::{Affine, Dtype, Error, Result, Size3, Voxel, with_voxel};
 /// - a custom window whose weights, or their products and sums, leave the normal range of `f64`.
 ///
 /// [`Window::Crop`](crate::Window::Crop) has no sums: of the same dtype, every voxel is copied.
+///
+/// # Example
+/// ```
+/// use voxquarry::{AggregateOptions, Aggregator, ArraySink, GridSampler};
+///
+/// let grid = GridSampler::new([4, 4, 4], 2)?.grid([8, 8, 8])?;
+/// let options = AggregateOptions::default();
+/// let aggregator = Aggregator::<ArraySink<f32>>::to_array(grid.clone(), &options)?;
+/// for start in grid.starts() {
+///     let prediction = [0.25f32; 64]; // a model's, for the patch at `start`
+///     aggregator.add(&prediction, &[start])?;
+/// }
+/// let result = aggregator.finish()?;
+/// assert_eq!(result.shape(), [1, 8, 8, 8]);
+/// assert!(result.iter().all(|&voxel| voxel == 0.25));
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Aggregator<S> {
     engine: BlendEngine<S>,
@@ -62,7 +79,7 @@ impl<T: Voxel> Aggregator<ArraySink<T>> {
     pub fn to_array(grid: Grid, options: &AggregateOptions) -> Result<Self> {
         if options.resume.is_some() {
             return Err(Error::unsupported(
-                "resume: an array ends with its process",
+                "an array ends with its process and cannot be resumed",
                 "blend into a store",
             ));
         }

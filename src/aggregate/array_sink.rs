@@ -16,6 +16,17 @@ use super::sink::Sink;
 use crate::{Region, Result, Size3, Voxel};
 
 /// Collects the result in one array `(c, z, y, x)`, which does not count against `memory_bytes`.
+///
+/// `T` is the dtype of the result, whatever that of the patches.
+/// ```
+/// use voxquarry::{AggregateOptions, Aggregator, ArraySink, GridSampler};
+///
+/// let grid = GridSampler::new([2, 2, 2], 0)?.grid([2, 2, 2])?;
+/// let aggregator = Aggregator::<ArraySink<u8>>::to_array(grid, &AggregateOptions::default())?;
+/// aggregator.add(&[2.6f32; 8], &[[0, 0, 0]])?;
+/// assert!(aggregator.finish()?.iter().all(|&voxel| voxel == 3));
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct ArraySink<T> {
     voxels: SharedVoxels<T>,

@@ -6,6 +6,17 @@ use super::window::Window;
 use crate::{Dtype, Error, Result, Size3};
 
 /// Options of an [`Aggregator`](crate::Aggregator); every setter has the name of its option.
+///
+/// ```
+/// use voxquarry::{AggregateOptions, Finish, Window};
+///
+/// let options = AggregateOptions::default()
+///     .channels(3)
+///     .window(Window::Gaussian)
+///     .finish(Finish::SoftmaxArgmax)
+///     .memory_bytes(256 << 20);
+/// # let _ = options;
+/// ```
 #[derive(Clone, Debug)]
 pub struct AggregateOptions {
     pub(super) channels: Option<usize>,
@@ -116,6 +127,20 @@ impl AggregateOptions {
 }
 
 /// What happens to blended voxels before they are stored.
+///
+/// ```
+/// use voxquarry::{AggregateOptions, Aggregator, ArraySink, Finish, GridSampler};
+///
+/// let grid = GridSampler::new([2, 2, 2], 0)?.grid([2, 2, 2])?;
+/// let options = AggregateOptions::default().channels(2).finish(Finish::Argmax);
+/// let aggregator = Aggregator::<ArraySink<u8>>::to_array(grid, &options)?;
+/// let scores = [[0.2f32; 8], [0.8; 8]];
+/// aggregator.add(scores.as_flattened(), &[[0, 0, 0]])?;
+/// let labels = aggregator.finish()?;
+/// assert_eq!(labels.shape(), [1, 2, 2, 2]);
+/// assert!(labels.iter().all(|&label| label == 1));
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 pub enum Finish {
     /// They are stored; integers round half to even and saturate.
@@ -206,6 +231,17 @@ impl fmt::Display for Finish {
 
 /// The resolution of patches and result beside the grid's: on each axis of `(z, y, x)`, `up` voxels
 /// of the result for each `down` voxels of the grid.
+///
+/// ```
+/// use voxquarry::{AggregateOptions, Aggregator, ArraySink, GridSampler, OutputScale};
+///
+/// // The model predicts at half the resolution.
+/// let grid = GridSampler::new([4, 4, 4], 2)?.grid([8, 8, 8])?;
+/// let options = AggregateOptions::default().scale(OutputScale { up: [1; 3], down: [2; 3] });
+/// let aggregator = Aggregator::<ArraySink<f32>>::to_array(grid, &options)?;
+/// assert_eq!((aggregator.patch_size(), aggregator.size()), ([2, 2, 2], [4, 4, 4]));
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutputScale {
     /// Voxels of the result for each `down` of the grid.
@@ -221,6 +257,17 @@ impl Default for OutputScale {
 }
 
 /// What happens to NaN and infinite values in a patch.
+///
+/// ```
+/// use voxquarry::{AggregateOptions, Aggregator, ArraySink, Error, GridSampler, NonFinite};
+///
+/// let grid = GridSampler::new([2, 2, 2], 0)?.grid([2, 2, 2])?;
+/// let options = AggregateOptions::default().non_finite(NonFinite::Error);
+/// let aggregator = Aggregator::<ArraySink<f32>>::to_array(grid, &options)?;
+/// let refused = aggregator.add(&[f32::NAN; 8], &[[0, 0, 0]]);
+/// assert!(matches!(refused, Err(Error::NonFinite { index: [0, 0, 0], .. })));
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum NonFinite {
     /// They are blended like any other value.
@@ -231,6 +278,18 @@ pub enum NonFinite {
 }
 
 /// What happens to a patch of a location that has one.
+///
+/// ```
+/// use voxquarry::{AggregateOptions, Aggregator, ArraySink, Duplicates, GridSampler};
+///
+/// let grid = GridSampler::new([2, 2, 2], 0)?.grid([2, 2, 2])?;
+/// let options = AggregateOptions::default().duplicates(Duplicates::Replace);
+/// let aggregator = Aggregator::<ArraySink<f32>>::to_array(grid, &options)?;
+/// aggregator.add(&[1.0f32; 8], &[[0, 0, 0]])?;
+/// aggregator.add(&[2.0f32; 8], &[[0, 0, 0]])?;
+/// assert!(aggregator.finish()?.iter().all(|&voxel| voxel == 2.0));
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Duplicates {
     /// The patch is refused with [`Error::AddedTwice`], for voxels that the first was blended into

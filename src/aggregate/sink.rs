@@ -7,7 +7,16 @@ use crate::{Region, Result, Size3, Volume};
 
 /// Takes the result box by box, in any order and from any thread.
 ///
-/// [`ArraySink`](crate::ArraySink) collects an array in memory, [`StoreSink`] writes a volume.
+/// [`ArraySink`](crate::ArraySink) collects an array in memory, [`StoreSink`] writes a volume. A
+/// function over both names this trait:
+/// ```
+/// use voxquarry::{Aggregator, Result, Sink};
+///
+/// fn add_zeros(aggregator: &Aggregator<impl Sink>) -> Result<()> {
+///     let zeros = vec![0.0f32; aggregator.patch_size().iter().product()];
+///     aggregator.needed().iter().try_for_each(|&start| aggregator.add(&zeros, &[start]))
+/// }
+/// ```
 pub trait Sink: Send + Sync {
     /// The finished result.
     type Finished;
@@ -45,6 +54,29 @@ pub trait Sink: Send + Sync {
 }
 
 /// Writes the result as a volume of a store, which is not visible before it is complete.
+///
+/// ```
+/// use voxquarry::{Affine, AggregateOptions, Aggregator, Dtype, GridSampler, StoreWriter};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("predictions.zarr");
+/// let store = StoreWriter::open(&path, None)?;
+/// let grid = GridSampler::new([4, 4, 4], 2)?.grid([8, 8, 8])?;
+/// let aggregator = Aggregator::to_store(
+///     grid.clone(),
+///     &AggregateOptions::default(),
+///     Dtype::Float32,
+///     &store,
+///     ("case01", "lesion"),
+///     Affine::IDENTITY, // of the volume that was predicted from
+/// )?;
+/// for start in grid.starts() {
+///     aggregator.add(&[1.0f32; 64], &[start])?;
+/// }
+/// let volume = aggregator.finish()?;
+/// assert_eq!(volume.size(), [8, 8, 8]);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct StoreSink {
     volume: ChunkedVolumeWriter,

@@ -6,6 +6,18 @@ use half::slice::HalfFloatSliceExt;
 use crate::{Dtype, Voxel, f16};
 
 /// The dtype of a patch's elements, for callers that know it only at run time.
+///
+/// ```
+/// use voxquarry::{AggregateOptions, Aggregator, ArraySink, Dtype, GridSampler, PatchDtype};
+///
+/// let grid = GridSampler::new([2, 2, 2], 0)?.grid([2, 2, 2])?;
+/// let aggregator = Aggregator::<ArraySink<f32>>::to_array(grid, &AggregateOptions::default())?;
+/// let patch: Vec<f32> = vec![0.5; 8];
+/// let bytes: &[u8] = bytemuck::cast_slice(&patch);
+/// aggregator.add_bytes(PatchDtype::Volume(Dtype::Float32), bytes, &[[0, 0, 0]])?;
+/// # assert!(aggregator.finish()?.iter().all(|&voxel| voxel == 0.5));
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatchDtype {
     /// A dtype that volumes have too.
@@ -25,6 +37,16 @@ impl PatchDtype {
 }
 
 /// An element of a patch: any [`Voxel`], or [`bf16`].
+///
+/// ```
+/// use voxquarry::{AggregateOptions, Aggregator, ArraySink, GridSampler, bf16};
+///
+/// let grid = GridSampler::new([2, 2, 2], 0)?.grid([2, 2, 2])?;
+/// let aggregator = Aggregator::<ArraySink<f32>>::to_array(grid, &AggregateOptions::default())?;
+/// aggregator.add(&[bf16::from_f32(0.5); 8], &[[0, 0, 0]])?;
+/// # assert!(aggregator.finish()?.iter().all(|&voxel| voxel == 0.5));
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 pub trait PatchValue: bytemuck::Pod + Default + Send + Sync {
     /// The dtype of these elements.
     const PATCH_DTYPE: PatchDtype;

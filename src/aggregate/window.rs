@@ -5,6 +5,16 @@ use std::f64::consts::PI;
 use crate::{Error, Result, Size3};
 
 /// The weights of a patch's voxels.
+///
+/// ```
+/// use voxquarry::Window;
+///
+/// assert_eq!(Window::from_name("gaussian-nnunet")?, Window::GaussianNnunet);
+/// // Weights of a patch of 2 × 2 × 4 voxels that fall towards both ends of x.
+/// let window = Window::Custom([vec![1.0; 2], vec![1.0; 2], vec![0.5, 1.0, 1.0, 0.5]]);
+/// # assert_ne!(window, Window::default());
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Default)]
 pub enum Window {
     /// One patch counts for each voxel. Half the overlap is cut from faces inside the volume (from
