@@ -216,7 +216,7 @@ impl Aggregator {
         py.detach(|| self.with(|aggregator| aggregator.missing())).map_err(raise)
     }
 
-    /// Starts of the missing patches in the grid's order: in a resumed run, those to be computed.
+    /// Starts of the missing patches in the grid's order; in a resumed run, those to compute.
     ///
     /// Returns:
     ///     ``(n, 3)`` int64, ``(z, y, x)``.
@@ -228,8 +228,8 @@ impl Aggregator {
         Ok(PyArray2::from_owned_array(py, array))
     }
 
-    /// Whether the patch that begins at ``start``, ``(z, y, x)``, was added, or is unneeded because
-    /// an earlier run has written its voxels.
+    /// Whether the patch that begins at ``start``, ``(z, y, x)``, was added, or is unneeded
+    /// because an earlier run has written its voxels.
     fn has(&self, py: Python<'_>, #[pyo3(from_py_with = start)] start: [i64; 3]) -> PyResult<bool> {
         py.detach(|| self.with(|aggregator| aggregator.has(start))).map_err(raise)
     }
@@ -256,9 +256,9 @@ impl Aggregator {
         }
     }
 
-    /// Releases unfinished work, as when the last reference goes: with ``resume`` it stays, and an
-    /// aggregator with the same arguments continues it; otherwise it is removed. A finished result
-    /// is not affected.
+    /// Releases unfinished work, as when the last reference goes: with ``resume`` it stays, and
+    /// an aggregator with the same arguments continues it; otherwise it is removed. A finished
+    /// result is not affected.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.end(AggregatorState::Closed));
     }

@@ -826,53 +826,61 @@ class Queue:
 
 @final
 class Aggregator:
-    """Blends the overlapping patches of a grid into one array, or a volume of a store.
+    """Blends the overlapping patches of a grid into one array, or into a volume of a store.
 
-    Patches come in any order, from any thread; each patch of the grid counts once (``replace``: its last). In the grid's own
-    order memory is one layer of patches.
+    Patches may be added in any order and from any thread; each patch of the grid counts once, with
+    ``replace`` its last. In the grid's own order, memory is one layer of patches.
 
-    A constant in is the same constant out, bit for bit, for integers of up to 32 bits, float16 and float32, with ±0, ±inf and
-    subnormals. NaN comes out as a NaN, perhaps with other bits. Sums are float64, so the last bits of float64, and of 64-bit
-    integers above 2**44, may differ, by about as many units in the last place as patches overlap; 64-bit integers above 2**53
-    are rounded first, and float64 near its largest may overflow. A window of your own has to keep its weights, with their
-    products and sums, in the normal range of float64. ``"crop"`` has no sums: of the same dtype, every voxel is copied.
+    Where all patches have the same value, the result has it too, bit for bit, for integers of up to
+    32 bits, float16 and float32, with ±0, ±inf and subnormals. NaN gives a NaN, perhaps with other
+    bits. Sums are float64, so the last bits of float64, and of 64-bit integers above 2**44, may
+    differ, by about as many units in the last place as patches overlap. 64-bit integers above 2**53
+    are rounded first, and float64 near its largest may overflow. The weights of a custom window,
+    their products and sums have to stay in the normal range of float64. ``"crop"`` has no sums: of
+    the same dtype, every voxel is copied.
 
     Args:
-        grid: The sampler whose patches will come.
-        subject: What the grid is laid over: a subject, a volume, or extents ``(z, y, x)``.
-        channels: Channels of every patch; ``None`` if the result has no such axis.
-        dtype: Of the result; integers are rounded half to even and saturate. By default float32, or uint8 (uint16 for more
-            than 256 channels) for a ``finish`` that gives whole numbers.
-        window: Weights of a patch's voxels. ``"hann"``, ``"average"``, ``"crop"`` (one patch a voxel: TorchIO's three),
-            ``"gaussian"`` (MONAI's), ``("gaussian", s)`` with MONAI's ``sigma_scale``, a number or three ``(z, y, x)``,
-            ``"gaussian-nnunet"``, or three arrays of positive weights, one for each axis ``(z, y, x)``, whose product is
-            the window.
-        out: ``"STORE/SUBJECT/VOLUME"`` to write a volume that never lies in memory whole; ``None`` for an array. The store and
-            the subject are made if they are not there; nothing is visible before ``finish``.
-        memory_bytes: For unfinished voxels, an int or a string such as ``"1GiB"``; beyond it a scratch file is used. An array
-            that is the result is not counted.
-        finish: What happens to blended voxels before they are stored. ``"none"``: nothing but the cast. ``"argmax"``: the number
-            of the channel with the largest value, the first of equal ones; the result has no channel axis, and the channels
-            never exist as a whole volume. ``"softmax+argmax"``: each patch's channels become probabilities first.
-            ``"threshold"``, or ``("threshold", t)``: 1 where the value is at least ``t`` (0.5), else 0.
-            ``("quantize", slope, intercept)``: the nearest whole number of steps, ``(value - intercept) / slope``; a stored
-            volume notes slope and intercept.
+        grid: The sampler that gives the patches.
+        subject: What the grid covers: a subject, a volume, or extents ``(z, y, x)``.
+        channels: Channels of every patch; ``None`` if the result has no channel axis.
+        dtype: Dtype of the result; integers are rounded half to even and saturate. By default
+            float32, or uint8 (uint16 for more than 256 channels) for a ``finish`` that gives whole
+            numbers.
+        window: Weights of a patch's voxels: ``"hann"``, ``"average"``, ``"crop"`` (one patch a
+            voxel: TorchIO's three), ``"gaussian"`` (MONAI's), ``("gaussian", s)`` with MONAI's
+            ``sigma_scale``, a number or three ``(z, y, x)``, ``"gaussian-nnunet"``, or three arrays
+            of positive weights, one for each axis ``(z, y, x)``, whose product is the window.
+        out: ``"STORE/SUBJECT/VOLUME"`` to write a volume, which is never in memory as a whole;
+            ``None`` for an array. The store and the subject are created if necessary; nothing is
+            visible before ``finish``.
+        memory_bytes: Memory for unfinished voxels, an int or a string such as ``"1GiB"``; beyond it
+            a scratch file is used. An array that is the result does not count.
+        finish: What happens to blended voxels before they are stored. ``"none"``: only the cast.
+            ``"argmax"``: the number of the channel with the largest value, the first of equal ones;
+            the result has no channel axis, and the channels never exist as a whole volume.
+            ``"softmax+argmax"``: each patch's channels become probabilities first. ``"threshold"``,
+            or ``("threshold", t)``: 1 where the value is at least ``t`` (0.5), else 0.
+            ``("quantize", slope, intercept)``: the nearest whole number of steps, ``(value -
+            intercept) / slope``; a stored volume records slope and intercept.
         threads: Threads that blend and encode; all cores by default.
-        scale: Voxels of the patches that will be added for each voxel of the grid: a number, or three ``(z, y, x)``; each a
-            whole number or one divided by one (``0.5``: the model halves). The result has that resolution; starts stay the
-            grid's.
-        nonfinite: ``"keep"`` blends NaN and infinite values like any other, ``"error"`` refuses the patch.
-        resume: With ``out``: unfinished work stays when the process ends, however it ends, and an aggregator with the same
-            arguments continues it: ``needed`` lists the patches that are still to be computed. A text instead of ``True`` is
-            one argument more that has to be the same, such as the model's name. Without it, work that was kept is discarded.
-        replace: A patch whose location had one before replaces it, instead of being refused; in one call of ``add`` the last
-            counts. The result is that of the last patches alone, added in the grid's order, bit for bit. All patches are kept as
-            they came, in memory up to ``memory_bytes``, the others on the disk, and blended by ``finish``: with half an overlap
-            they are eight times the result. Not with ``resume``.
+        scale: Voxels of the patches to be added for each voxel of the grid: a number, or three
+            ``(z, y, x)``; each a whole number or one divided by one (``0.5``: the model halves the
+            resolution). The result has that resolution; starts remain those of the grid.
+        nonfinite: ``"keep"`` blends NaN and infinite values like any other, ``"error"`` refuses the
+            patch.
+        resume: With ``out``: unfinished work stays when the process ends, however it ends, and an
+            aggregator with the same arguments continues it: ``needed`` lists the patches that are
+            still to be computed. A text instead of ``True``, such as the model's name, is one more
+            argument that has to be the same. Without it, earlier unfinished work is discarded.
+        replace: A patch replaces an earlier one of the same location instead of being refused; in
+            one call of ``add`` the last counts. The result is that of the last patches alone,
+            added in the grid's order, bit for bit. All patches are stored as they were added, in
+            memory up to ``memory_bytes`` and on the disk beyond it, and ``finish`` blends them:
+            with half an overlap they are eight times the result. Not with ``resume``.
 
     Raises:
-        UsageError: Arguments that cannot be; ``"crop"`` of an odd overlap; a volume that is there; work to be resumed that
-            was begun with other arguments.
+        UsageError: Invalid arguments; ``"crop"`` of an odd overlap; a volume that exists;
+            unfinished work that was begun with other arguments.
         StorageError: The store cannot be written.
     """
     def __new__(
@@ -893,7 +901,7 @@ class Aggregator:
     ) -> Aggregator: ...
     @property
     def missing(self) -> int:
-        """How many patches are still awaited."""
+        """How many patches are missing."""
     @property
     def shape(self) -> tuple[int, ...]:
         """Extents of the result, ``(z, y, x)`` or ``(c, z, y, x)``."""
@@ -901,38 +909,46 @@ class Aggregator:
         """Adds patches.
 
         Args:
-            patches: ``(n, c, z, y, x)`` voxels, or ``(c, z, y, x)`` for one patch; the axis ``c`` may be left out where there
-                is one channel. Any dtype of a volume, and bfloat16; numpy arrays and CPU tensors, which are read in place
-                where they are C-contiguous.
-            starts: Where they begin: ``(n, 3)`` integers, ``(z, y, x)``, as the grid gave them, or one of them for one patch.
+            patches: ``(n, c, z, y, x)`` voxels, or ``(c, z, y, x)`` for one patch; with one channel
+                the axis ``c`` may be left out. Any dtype of a volume, or bfloat16; numpy arrays and
+                CPU tensors, which are read in place if they are C-contiguous.
+            starts: Where the patches begin: ``(n, 3)`` integers ``(z, y, x)`` as the grid gave
+                them, or three for one patch.
 
         Raises:
-            UsageError: Another shape or dtype, a start off the grid, a patch that was added before (but for ``replace``), or
-                after ``finish``: nothing is added.
-            StorageError: The disk; the aggregator is of no use afterwards. With ``resume``, another with the same arguments
-                continues its work once there is room. With ``replace`` nothing is added, and the same patches may be again.
+            UsageError: Another shape or dtype, a start off the grid, a patch that was added before
+                (except with ``replace``), or a call after ``finish``: nothing is added.
+            StorageError: The disk is full or fails, and the result cannot be completed. With
+                ``resume``, another aggregator with the same arguments continues the work once
+                there is space. With ``replace``, nothing is added and the same patches may be added
+                again.
         """
     def has(self, start: _Start) -> bool:
-        """Whether the patch that begins at ``start``, ``(z, y, x)``, was added, or an earlier run made it needless."""
+        """Whether the patch that begins at ``start``, ``(z, y, x)``, was added, or is unneeded
+        because an earlier run has written its voxels.
+        """
     def needed(self) -> NDArray[np.int64]:
-        """Where the patches that are still awaited begin, in the grid's order: of a resumed run, those that are to be computed.
+        """Starts of the missing patches in the grid's order; in a resumed run, those to compute.
 
         Returns:
             ``(n, 3)`` int64, ``(z, y, x)``.
         """
     def finish(self) -> Any:
-        """The result; the aggregator is empty afterwards.
+        """Completes and returns the result; the aggregator takes no patches afterwards.
 
         Returns:
-            A ``(c, z, y, x)`` array, ``(z, y, x)`` for ``channels=None`` and for labels; or the volume at ``out``.
+            A ``(c, z, y, x)`` array, ``(z, y, x)`` for ``channels=None`` and for labels; or the
+            volume at ``out``.
 
         Raises:
-            UsageError: Patches are missing (they can still be added), or it was finished before.
-            StorageError: The volume could not be published; with ``replace`` also that the patches could not be blended.
+            UsageError: Patches are missing, which can still be added; or it was finished before.
+            StorageError: The volume cannot be published, or, with ``replace``, patches cannot be
+                blended.
         """
     def close(self) -> None:
-        """Lets go of unfinished work: with ``resume`` it stays, and an aggregator with the same arguments continues it; without, it
-        is removed. It is what happens when the last reference goes; nothing happens to a result that is finished.
+        """Releases unfinished work, as when the last reference goes: with ``resume`` it stays, and
+        an aggregator with the same arguments continues it; otherwise it is removed. A finished
+        result is not affected.
         """
 
 def open(
