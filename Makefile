@@ -8,8 +8,8 @@ FUZZ_SECONDS ?= 60
 PYTEST_ARGS ?=
 # Checks of cargo-deny. The advisories need a network: make deny DENY="bans licenses sources".
 DENY ?= advisories bans licenses sources
-# The revision that `make semver` compares with.
-BASELINE ?= main
+# The release that `make semver` compares with.
+BASELINE ?= $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 
 .PHONY: help demo test test-rust test-python test-torch lint format develop bench bench-rust fuzz \
 	docs package deny semver clean
@@ -91,7 +91,8 @@ deny:            ## Check licences, sources and advisories of dependencies.
 	$(CARGO) deny --locked --workspace check $(DENY)
 	$(CARGO) deny --locked --manifest-path fuzz/Cargo.toml check $(DENY)
 
-semver:          ## Check the public Rust API against the revision BASELINE.
+semver:          ## Check the public Rust API against the last release.
+	@test -n "$(BASELINE)" || { echo "no tag v*: give BASELINE=REVISION" >&2; exit 1; }
 	cargo semver-checks --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-semver-checks
 	$(CARGO) semver-checks --package voxquarry --package voxquarry-ingest --baseline-rev $(BASELINE)
 
