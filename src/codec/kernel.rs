@@ -13,6 +13,9 @@ pub(super) enum Kernel {
     /// AVX-512 F, BW and VBMI, and GFNI besides: Ice Lake, Zen 4 and later.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// What every aarch64 has.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 impl Kernel {
@@ -27,6 +30,8 @@ impl Kernel {
         AVAILABLE.get_or_init(|| {
             #[allow(unused_mut)] // Other processors have one.
             let mut kernels = vec![Self::Portable];
+            #[cfg(target_arch = "aarch64")]
+            kernels.push(Self::Neon);
             #[cfg(target_arch = "x86_64")]
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2") {
                 kernels.push(Self::Avx2);

@@ -40,6 +40,9 @@ pub(in crate::codec) fn decode(
     // the only maker of kernels has detected it.
     unsafe {
         match kernel {
+            // The copies are the same with NEON, which aarch64 always has.
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon => sequences(source, out.as_mut_ptr(), length, refs),
             Kernel::Portable => sequences(source, out.as_mut_ptr(), length, refs),
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 | Kernel::Avx512 => sequences_avx2(source, out.as_mut_ptr(), length, refs),

@@ -2,17 +2,19 @@
 
 use std::ops::Range;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "aarch64")]
+use super::neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use super::partial;
 use super::portable::{self, GROUP};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 use crate::codec::kernel::Kernel;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::codec::planes::PlaneKind;
 use crate::codec::planes::{MAX_TYPESIZE, Planes};
 use crate::codec::strided::RowsMut;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::codec::strided::StridedDst;
 
 /// Joins the elements of `groups`, of `typesize` bytes each, into `out`.
@@ -54,7 +56,7 @@ pub(in crate::codec) fn join_rows(
 
 /// As [`join_rows`], for rows that may begin and end within a group: those of the first row begin
 /// at element `first`, those of each other row `stride` elements after those of the row before.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(in crate::codec) fn join_partial_rows(
     planes: &Planes<'_>,
     typesize: usize,
@@ -74,7 +76,7 @@ pub(in crate::codec) fn join_partial_rows(
 }
 
 /// Without vector instructions a copy of joined elements is as good.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(in crate::codec) fn join_partial_rows(
     _: &Planes<'_>,
     _: usize,
@@ -99,6 +101,8 @@ fn join_rows_with<const T: usize>(
         Kernel::Avx512 => {
             rows.vectors().map(|dst| avx512::join::<T>(planes, groups, &dst)).is_some()
         }
+        #[cfg(target_arch = "aarch64")]
+        Kernel::Neon => rows.vectors().map(|dst| neon::join::<T>(planes, groups, &dst)).is_some(),
     }
 }
 
@@ -118,6 +122,8 @@ fn join_with<const T: usize>(
         Kernel::Avx2 => avx2::join::<T>(planes, body_groups, &StridedDst::of(body)),
         #[cfg(target_arch = "x86_64")]
         Kernel::Avx512 => avx512::join::<T>(planes, body_groups, &StridedDst::of(body)),
+        #[cfg(target_arch = "aarch64")]
+        Kernel::Neon => neon::join::<T>(planes, body_groups, &StridedDst::of(body)),
     }
     portable::join_tail::<T>(planes, whole * GROUP, tail);
 }
@@ -196,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     fn partial_rows_are_joined_without_their_neighbours() {
         const ROW: usize = 48;
         const ROWS: usize = 5;
@@ -253,6 +259,8 @@ mod tests {
                                 Kernel::Avx2 => 32,
                                 #[cfg(target_arch = "x86_64")]
                                 Kernel::Avx512 => 64,
+                                #[cfg(target_arch = "aarch64")]
+                                Kernel::Neon => 16,
                             };
                             let can = row_bytes >= least && row_bytes.is_power_of_two();
                             assert_eq!(done, can, "{kernel:?} {row_bytes}");

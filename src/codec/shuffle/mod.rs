@@ -16,12 +16,16 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod join;
-#[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod partial;
 mod portable;
 mod split;
 #[cfg(target_arch = "x86_64")]
 mod split_x86;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod v128;
 
 pub(super) use join::{join, join_partial_rows, join_rows};
 pub(super) use portable::GROUP;

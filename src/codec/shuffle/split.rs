@@ -1,5 +1,7 @@
 //! Splits elements into planes with the best kernel of the CPU.
 
+#[cfg(target_arch = "aarch64")]
+use super::neon;
 use super::portable;
 #[cfg(target_arch = "x86_64")]
 use super::split_x86;
@@ -22,8 +24,16 @@ pub(in crate::codec) fn split(
     }
     let done = match kernel {
         Kernel::Portable => 0,
+        #[cfg(target_arch = "aarch64")]
+        Kernel::Neon => match t {
+            1 => neon::split::<1>(kind, elements, out),
+            2 => neon::split::<2>(kind, elements, out),
+            4 => neon::split::<4>(kind, elements, out),
+            8 => neon::split::<8>(kind, elements, out),
+            _ => unreachable!("elements of {t} bytes: data types have 1, 2, 4 or 8"),
+        },
         #[cfg(target_arch = "x86_64")]
-        _ => match t {
+        Kernel::Avx2 | Kernel::Avx512 => match t {
             1 => split_x86::split::<1>(kernel, kind, elements, out),
             2 => split_x86::split::<2>(kernel, kind, elements, out),
             4 => split_x86::split::<4>(kernel, kind, elements, out),
