@@ -11,8 +11,8 @@ DENY ?= advisories bans licenses sources
 # The release that `make semver` compares with.
 BASELINE ?= $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 
-.PHONY: help demo test test-rust test-python test-torch lint format develop bench bench-rust fuzz \
-	docs package deny semver clean
+.PHONY: help demo test test-rust test-python test-torch check-aarch64 lint format develop bench \
+	bench-rust fuzz docs package deny semver clean
 
 help:            ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test-torch:      ## Tests with torch, TorchIO and MONAI; installs them once (sev
 	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
 		--manifest-path python/Cargo.toml && \
 	"$$environment"/bin/python -m pytest python/tests_torch
+
+check-aarch64:   ## Compile for aarch64, run the decoder in an emulator; says what to install.
+	CARGO="$(CARGO)" tools/check_aarch64.sh
 
 lint:            ## Check formatting and lints of all Rust and Python code.
 	$(CARGO) fmt --all -- --check
