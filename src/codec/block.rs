@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use super::constant::{self, Pattern};
 use super::context::grown;
-use super::kernel::Kernel;
 use super::planes::Planes;
 use super::shuffle::{self, GROUP};
 use super::strided::RowsMut;
+use crate::sys::isa::Isa;
 
 /// A decompressed block, whose elements are unshuffled on demand.
 #[derive(Debug)]
@@ -50,13 +50,13 @@ impl<'s> Block<'s> {
             BlockContent::Plain(bytes) => &bytes[range.start * t..range.end * t],
             BlockContent::Shuffled(planes) => {
                 assert!(range.end <= self.elements, "elements beyond the block");
-                // Kernels are fastest with multiples of four groups.
+                // The kernels are fastest with multiples of four groups.
                 let groups = range.start / GROUP / 4 * 4..range.end.div_ceil(4 * GROUP) * 4;
                 let groups = groups.start..groups.end.min(self.elements.div_ceil(GROUP));
                 let first = groups.start * GROUP;
                 let bytes = ((groups.end * GROUP).min(self.elements) - first) * t;
                 let out = grown(self.joined, bytes);
-                shuffle::join(Kernel::best(), planes, t, groups, out);
+                shuffle::join(Isa::detect(), planes, t, groups, out);
                 &out[(range.start - first) * t..(range.end - first) * t]
             }
             BlockContent::Constant(pattern) => {
@@ -90,7 +90,7 @@ impl<'s> Block<'s> {
                 let whole =
                     row == stride && first.is_multiple_of(GROUP) && end.is_multiple_of(GROUP);
                 let groups = first / GROUP..end / GROUP;
-                whole && shuffle::join_rows(Kernel::best(), planes, t, groups, rows)
+                whole && shuffle::join_rows(Isa::detect(), planes, t, groups, rows)
                     || shuffle::join_partial_rows(planes, t, first, stride, rows)
             }
         }

@@ -4,12 +4,12 @@
 //! planes that hardly compress are stored, and a reader uses them in place.
 
 use super::header::{HEADER_BYTES, VERSION, VERSION_LZ, flag, splits};
-use super::kernel::Kernel;
 use super::lz4;
 use super::planes::PlaneKind;
 use super::shuffle;
 use super::zstd::ZstdEncoder;
 use crate::format::array::{BloscParameters, Compressor, Shuffle};
+use crate::sys::isa::Isa;
 
 /// A stream that does not shrink to this percentage is stored, which costs a reader nothing.
 const STORED_PERCENT: usize = 97;
@@ -176,7 +176,7 @@ impl Encoder {
     }
 
     fn split(&mut self, kind: PlaneKind, block: &[u8]) {
-        shuffle::split(Kernel::best(), kind, block, &mut self.shuffled, self.typesize);
+        shuffle::split(Isa::detect(), kind, block, &mut self.shuffled, self.typesize);
     }
 
     fn encode_block(

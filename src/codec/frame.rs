@@ -10,11 +10,11 @@ use super::constant::BlockLayout;
 use super::context::{DecodeContext, grown};
 use super::error::DecodeError;
 use super::header::{HEADER_BYTES, VERSION, VERSION_LZ, flag, splits};
-use super::kernel::Kernel;
 use super::lz4::{self, PlaneRef};
 use super::planes::{MAX_PLANES, PlaneKind, Planes};
 use crate::format::array::{Compressor, Shuffle};
 use crate::format::index::u32_at;
+use crate::sys::isa::Isa;
 
 /// A frame whose header has been checked.
 #[derive(Debug)]
@@ -192,7 +192,7 @@ impl<'a> Frame<'a> {
             // A decoder may overwrite what follows its output: the place of the next stream, or
             // slack.
             let is_whole = match compressor {
-                Compressor::Lz4 => lz4::decode(Kernel::best(), stream, rest, stream_bytes, refs),
+                Compressor::Lz4 => lz4::decode(Isa::detect(), stream, rest, stream_bytes, refs),
                 Compressor::Zstd => zstd
                     .get_or_insert_with(zstd_safe::DCtx::create)
                     .decompress(&mut rest[..stream_bytes], stream)

@@ -17,7 +17,6 @@ mod encode;
 mod error;
 mod frame;
 mod header;
-mod kernel;
 mod lz4;
 mod planes;
 mod shuffle;

@@ -1,40 +1,68 @@
 //! The instruction sets of the machine, and loops compiled once for each of them.
 #![allow(unsafe_code)]
 
-/// An instruction set that loops are compiled for.
+#[cfg(target_arch = "aarch64")]
+use std::arch::is_aarch64_feature_detected;
+use std::sync::OnceLock;
+
+/// An instruction set that kernels are written for and loops are compiled for; each includes the
+/// ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Isa {
     /// The target's own minimum.
     Base,
+    /// NEON, which is part of aarch64's minimum: only written kernels differ from [`Isa::Base`].
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// AVX2 and BMI2.
     #[cfg(target_arch = "x86_64")]
     Avx2,
     /// AVX-512 F and DQ.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// AVX-512 BW and VBMI, and GFNI: Ice Lake, Zen 4 and later.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Gfni,
 }
 
 impl Isa {
     /// The one with the widest registers that this machine has.
+    #[inline]
     pub(crate) fn detect() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
-                return Self::Avx512;
+        static DETECTED: OnceLock<Isa> = OnceLock::new();
+        *DETECTED.get_or_init(|| {
+            #[cfg(target_arch = "x86_64")]
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2") {
+                if !is_x86_feature_detected!("avx512f") || !is_x86_feature_detected!("avx512dq") {
+                    return Self::Avx2;
+                }
+                let has_gfni = is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vbmi")
+                    && is_x86_feature_detected!("gfni");
+                return if has_gfni { Self::Avx512Gfni } else { Self::Avx512 };
             }
-            if is_x86_feature_detected!("avx2") {
-                return Self::Avx2;
+            #[cfg(target_arch = "aarch64")]
+            if is_aarch64_feature_detected!("neon") {
+                return Self::Neon;
             }
-        }
-        Self::Base
+            Self::Base
+        })
     }
 
     /// Every instruction set that this machine has, narrowest first.
     #[cfg(test)]
     pub(crate) fn all() -> Vec<Self> {
-        #[cfg(target_arch = "x86_64")]
-        let known = [Self::Base, Self::Avx2, Self::Avx512];
-        #[cfg(not(target_arch = "x86_64"))]
-        let known = [Self::Base];
+        let known = [
+            Self::Base,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Gfni,
+        ];
         let last = known.iter().position(|&isa| isa == Self::detect()).unwrap();
         known[..=last].to_vec()
     }
@@ -65,7 +93,9 @@ macro_rules! for_isas {
                     // these features; the tests of the callers run every value it has.
                     $crate::sys::isa::Isa::Avx2 => return unsafe { avx2($($arg),*) },
                     // SAFETY: as above.
-                    $crate::sys::isa::Isa::Avx512 => return unsafe { avx512($($arg),*) },
+                    $crate::sys::isa::Isa::Avx512 | $crate::sys::isa::Isa::Avx512Gfni => {
+                        return unsafe { avx512($($arg),*) }
+                    }
                     $crate::sys::isa::Isa::Base => {}
                 }
             }

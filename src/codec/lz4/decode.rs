@@ -16,7 +16,7 @@ use std::ptr;
 use super::copy::{SLACK_BYTES, WIDE, copy_match, copy_wide};
 use super::plane_refs::{PlaneRef, PlaneRefs};
 use super::{MIN_MATCH, TOKEN_MAX};
-use crate::codec::kernel::Kernel;
+use crate::sys::isa::Isa;
 
 /// Decodes `source` into the first `length` bytes of `out`; `false` if it is damaged or decodes to
 /// another length.
@@ -29,23 +29,22 @@ use crate::codec::kernel::Kernel;
 /// If `out` is too short.
 #[must_use]
 pub(in crate::codec) fn decode(
-    kernel: Kernel,
+    isa: Isa,
     source: &[u8],
     out: &mut [u8],
     length: usize,
     refs: &mut [PlaneRef],
 ) -> bool {
     assert!(out.len() >= length + SLACK_BYTES, "a buffer without slack");
-    // SAFETY: `out` has the slack that the decoder may overwrite, as was just checked. With AVX2,
-    // the only maker of kernels has detected it.
+    // SAFETY: `out` has the slack that the decoder may overwrite, as was just checked.
+    // `Isa::detect`, the only source of values, has detected AVX2 and BMI2.
     unsafe {
-        match kernel {
-            // The copies are the same with NEON, which aarch64 always has.
-            #[cfg(target_arch = "aarch64")]
-            Kernel::Neon => sequences(source, out.as_mut_ptr(), length, refs),
-            Kernel::Portable => sequences(source, out.as_mut_ptr(), length, refs),
+        match isa {
             #[cfg(target_arch = "x86_64")]
-            Kernel::Avx2 | Kernel::Avx512 => sequences_avx2(source, out.as_mut_ptr(), length, refs),
+            Isa::Avx2 | Isa::Avx512 | Isa::Avx512Gfni => {
+                sequences_avx2(source, out.as_mut_ptr(), length, refs)
+            }
+            _ => sequences(source, out.as_mut_ptr(), length, refs),
         }
     }
 }
@@ -189,9 +188,9 @@ mod tests {
     }
 
     /// What `source` decodes to, which must not depend on the number of planes.
-    fn decoded(kernel: Kernel, source: &[u8], length: usize) -> Option<Vec<u8>> {
+    fn decoded(isa: Isa, source: &[u8], length: usize) -> Option<Vec<u8>> {
         let [whole, others @ ..] = [1, 2, 8, 16, 64].map(|planes| {
-            length.is_multiple_of(planes).then(|| in_planes(kernel, source, length, planes))
+            length.is_multiple_of(planes).then(|| in_planes(isa, source, length, planes))
         });
         let whole = whole?;
         for other in others.into_iter().flatten() {
@@ -202,14 +201,14 @@ mod tests {
 
     /// What `source` decodes to in that many planes, and where they lie.
     fn in_planes(
-        kernel: Kernel,
+        isa: Isa,
         source: &[u8],
         length: usize,
         planes: usize,
     ) -> Option<(Vec<u8>, Vec<PlaneRef>)> {
         let mut out = vec![0xee; length + SLACK_BYTES];
         let mut refs = vec![PlaneRef::InOutput; planes];
-        if !decode(kernel, source, &mut out, length, &mut refs) {
+        if !decode(isa, source, &mut out, length, &mut refs) {
             return None;
         }
         let plane = |(p, r): (usize, &PlaneRef)| r.bytes(p, length / planes, source, &out);
@@ -232,8 +231,8 @@ mod tests {
                 .copied()
                 .collect();
             let source = encoded(&plain, seed as u32);
-            for &kernel in Kernel::available() {
-                let (found, refs) = in_planes(kernel, &source, plain.len(), 16).unwrap();
+            for isa in Isa::all() {
+                let (found, refs) = in_planes(isa, &source, plain.len(), 16).unwrap();
                 assert!(found == plain, "{seed} {refs:?}");
                 for plane in refs {
                     seen[match plane {
@@ -254,10 +253,10 @@ mod tests {
         for seed in 0..300 {
             let plain = plain(seed, [1, 13, 64, 500, 4096, 70_000][seed as usize % 6]);
             let encoded = encoded(&plain, seed);
-            for kernel in Kernel::available() {
-                assert!(decoded(*kernel, &encoded, plain.len()).as_ref() == Some(&plain), "{seed}");
+            for isa in Isa::all() {
+                assert!(decoded(isa, &encoded, plain.len()).as_ref() == Some(&plain), "{seed}");
                 for wrong in [plain.len() - 1, plain.len() + 1] {
-                    assert!(decoded(*kernel, &encoded, wrong).is_none(), "{seed}");
+                    assert!(decoded(isa, &encoded, wrong).is_none(), "{seed}");
                 }
             }
         }
@@ -274,8 +273,8 @@ mod tests {
                     let mut damaged = encoded.clone();
                     damaged[at] = value;
                     let expected = reference_decode(&damaged, plain.len());
-                    for kernel in Kernel::available() {
-                        let found = decoded(*kernel, &damaged, plain.len());
+                    for isa in Isa::all() {
+                        let found = decoded(isa, &damaged, plain.len());
                         // The reference accepts an offset of 0, which the format forbids; we accept
                         // blocks that break the format's rules about their end.
                         match (&expected, &found) {
@@ -288,7 +287,7 @@ mod tests {
                 }
             }
             for cut in 0..encoded.len() {
-                assert!(decoded(Kernel::best(), &encoded[..cut], plain.len()).is_none());
+                assert!(decoded(Isa::detect(), &encoded[..cut], plain.len()).is_none());
             }
         }
         assert!(agreed.iter().all(|&n| n > 1000), "{agreed:?}");

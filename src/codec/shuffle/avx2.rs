@@ -34,8 +34,8 @@ pub(super) fn join<const T: usize>(
     assert!(dst.count * HALF == groups.len() * GROUP * T, "whole groups");
     let plane_bytes = groups.end * GROUP / planes.kind().elements_per_byte();
     assert!(plane_bytes <= planes.plane_bytes(), "whole groups");
-    // SAFETY: `Kernel::available`, the only maker of `Kernel::Avx2`, has detected AVX2. The groups
-    // lie in the planes and fill `dst`, as was just checked.
+    // SAFETY: `Isa::detect`, the only source of `Isa::Avx2` and wider, has detected AVX2. The
+    // groups lie in the planes and fill `dst`, as was just checked.
     unsafe {
         let bits = match (planes.kind(), planes.high_bits()) {
             (PlaneKind::Bytes, _) => return bytes(&planes.bytes::<T>(), groups, dst.vectors),

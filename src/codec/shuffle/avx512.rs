@@ -23,7 +23,7 @@ pub(super) fn join<const T: usize>(
     assert!(dst.count == groups.len() * T, "whole groups");
     let plane_bytes = groups.end * GROUP / planes.kind().elements_per_byte();
     assert!(plane_bytes <= planes.plane_bytes(), "whole groups");
-    // SAFETY: `Kernel::available`, the only maker of `Kernel::Avx512`, has detected these
+    // SAFETY: `Isa::detect`, the only source of `Isa::Avx512Gfni`, has detected these
     // instructions. The groups lie in the planes and fill `dst`, as was just checked.
     unsafe {
         match planes.kind() {

@@ -9,29 +9,29 @@ use super::partial;
 use super::portable::{self, GROUP};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
-use crate::codec::kernel::Kernel;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::codec::planes::PlaneKind;
 use crate::codec::planes::{MAX_TYPESIZE, Planes};
 use crate::codec::strided::RowsMut;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::codec::strided::StridedDst;
+use crate::sys::isa::Isa;
 
 /// Joins the elements of `groups`, of `typesize` bytes each, into `out`.
 ///
 /// Groups are counted in [`GROUP`]s of elements. `out` may end within the last group.
 pub(in crate::codec) fn join(
-    kernel: Kernel,
+    isa: Isa,
     planes: &Planes<'_>,
     typesize: usize,
     groups: Range<usize>,
     out: &mut [u8],
 ) {
     match typesize {
-        1 => join_with::<1>(kernel, planes, groups, out),
-        2 => join_with::<2>(kernel, planes, groups, out),
-        4 => join_with::<4>(kernel, planes, groups, out),
-        MAX_TYPESIZE => join_with::<MAX_TYPESIZE>(kernel, planes, groups, out),
+        1 => join_with::<1>(isa, planes, groups, out),
+        2 => join_with::<2>(isa, planes, groups, out),
+        4 => join_with::<4>(isa, planes, groups, out),
+        MAX_TYPESIZE => join_with::<MAX_TYPESIZE>(isa, planes, groups, out),
         _ => unreachable!("{typesize} bytes: data types have 1, 2, 4 or 8"),
     }
 }
@@ -39,17 +39,17 @@ pub(in crate::codec) fn join(
 /// As [`join`], for whole groups that fill `rows`; `false`, having written nothing, if the kernel
 /// cannot write straight into such rows.
 pub(in crate::codec) fn join_rows(
-    kernel: Kernel,
+    isa: Isa,
     planes: &Planes<'_>,
     typesize: usize,
     groups: Range<usize>,
     rows: &mut RowsMut<'_>,
 ) -> bool {
     match typesize {
-        1 => join_rows_with::<1>(kernel, planes, groups, rows),
-        2 => join_rows_with::<2>(kernel, planes, groups, rows),
-        4 => join_rows_with::<4>(kernel, planes, groups, rows),
-        MAX_TYPESIZE => join_rows_with::<MAX_TYPESIZE>(kernel, planes, groups, rows),
+        1 => join_rows_with::<1>(isa, planes, groups, rows),
+        2 => join_rows_with::<2>(isa, planes, groups, rows),
+        4 => join_rows_with::<4>(isa, planes, groups, rows),
+        MAX_TYPESIZE => join_rows_with::<MAX_TYPESIZE>(isa, planes, groups, rows),
         _ => false,
     }
 }
@@ -88,42 +88,39 @@ pub(in crate::codec) fn join_partial_rows(
 }
 
 fn join_rows_with<const T: usize>(
-    kernel: Kernel,
+    isa: Isa,
     planes: &Planes<'_>,
     groups: Range<usize>,
     rows: &mut RowsMut<'_>,
 ) -> bool {
-    match kernel {
-        Kernel::Portable => false,
+    match isa {
+        Isa::Base => false,
         #[cfg(target_arch = "x86_64")]
-        Kernel::Avx2 => rows.vectors().map(|dst| avx2::join::<T>(planes, groups, &dst)).is_some(),
+        Isa::Avx2 | Isa::Avx512 => {
+            rows.vectors().map(|dst| avx2::join::<T>(planes, groups, &dst)).is_some()
+        }
         #[cfg(target_arch = "x86_64")]
-        Kernel::Avx512 => {
+        Isa::Avx512Gfni => {
             rows.vectors().map(|dst| avx512::join::<T>(planes, groups, &dst)).is_some()
         }
         #[cfg(target_arch = "aarch64")]
-        Kernel::Neon => rows.vectors().map(|dst| neon::join::<T>(planes, groups, &dst)).is_some(),
+        Isa::Neon => rows.vectors().map(|dst| neon::join::<T>(planes, groups, &dst)).is_some(),
     }
 }
 
-fn join_with<const T: usize>(
-    kernel: Kernel,
-    planes: &Planes<'_>,
-    groups: Range<usize>,
-    out: &mut [u8],
-) {
+fn join_with<const T: usize>(isa: Isa, planes: &Planes<'_>, groups: Range<usize>, out: &mut [u8]) {
     let elements = planes.plane_bytes() * planes.kind().elements_per_byte();
     let whole = (groups.start * GROUP + out.len() / T).min(elements) / GROUP;
     let (body, tail) = out.split_at_mut((whole - groups.start) * GROUP * T);
     let body_groups = groups.start..whole;
-    match kernel {
-        Kernel::Portable => portable::join::<T>(planes, body_groups, body),
+    match isa {
+        Isa::Base => portable::join::<T>(planes, body_groups, body),
         #[cfg(target_arch = "x86_64")]
-        Kernel::Avx2 => avx2::join::<T>(planes, body_groups, &StridedDst::of(body)),
+        Isa::Avx2 | Isa::Avx512 => avx2::join::<T>(planes, body_groups, &StridedDst::of(body)),
         #[cfg(target_arch = "x86_64")]
-        Kernel::Avx512 => avx512::join::<T>(planes, body_groups, &StridedDst::of(body)),
+        Isa::Avx512Gfni => avx512::join::<T>(planes, body_groups, &StridedDst::of(body)),
         #[cfg(target_arch = "aarch64")]
-        Kernel::Neon => neon::join::<T>(planes, body_groups, &StridedDst::of(body)),
+        Isa::Neon => neon::join::<T>(planes, body_groups, &StridedDst::of(body)),
     }
     portable::join_tail::<T>(planes, whole * GROUP, tail);
 }
@@ -145,22 +142,22 @@ mod tests {
 
     #[test]
     fn kernels_agree() {
-        for &kernel in Kernel::available() {
+        for isa in Isa::all() {
             for t in [1, 2, 4, 8] {
                 for m in [8, 64, 72, 1000, 4096] {
                     let elements: Vec<u8> =
                         (0..m * t).map(|i| (i * 37 + i / 7 + i * i / 91) as u8).collect();
                     let mut shuffled = vec![0; m * t];
                     for kind in [PlaneKind::Bytes, PlaneKind::Bits] {
-                        split(Kernel::Portable, kind, &elements, &mut shuffled, t);
+                        split(Isa::Base, kind, &elements, &mut shuffled, t);
                         let planes = planes(kind, &shuffled, t);
                         for groups in [0..m.div_ceil(GROUP), 0..m / GROUP, m / GROUP / 2..m / GROUP]
                         {
                             let range = groups.start * GROUP..(groups.end * GROUP).min(m);
                             let mut out = vec![0xa5; range.len() * t];
-                            join(kernel, &planes, t, groups, &mut out);
+                            join(isa, &planes, t, groups, &mut out);
                             let expected = &elements[range.start * t..range.end * t];
-                            assert!(out == expected, "{kernel:?} {kind:?} t {t} m {m} {range:?}");
+                            assert!(out == expected, "{isa:?} {kind:?} t {t} m {m} {range:?}");
                         }
                     }
                 }
@@ -192,11 +189,11 @@ mod tests {
             assert_eq!(planes.high_bits(), high_bits);
             let groups = 1..ROW * BITS / GROUP;
             let mut expected = vec![0; groups.len() * GROUP * t];
-            join(Kernel::Portable, &planes, t, groups.clone(), &mut expected);
-            for &kernel in Kernel::available() {
+            join(Isa::Base, &planes, t, groups.clone(), &mut expected);
+            for isa in Isa::all() {
                 let mut out = vec![0xa5; expected.len()];
-                join(kernel, &planes, t, groups.clone(), &mut out);
-                assert!(out == expected, "{kernel:?} {t} {high_bits:?}");
+                join(isa, &planes, t, groups.clone(), &mut out);
+                assert!(out == expected, "{isa:?} {t} {high_bits:?}");
             }
         }
     }
@@ -211,7 +208,7 @@ mod tests {
                 (0..ROW * ROWS * t).map(|i| (i * 37 + i / 7 + i * i / 91) as u8).collect();
             let mut shuffled = vec![0; elements.len()];
             for kind in [PlaneKind::Bytes, PlaneKind::Bits] {
-                split(Kernel::Portable, kind, &elements, &mut shuffled, t);
+                split(Isa::Base, kind, &elements, &mut shuffled, t);
                 let planes = planes(kind, &shuffled, t);
                 for (first, n) in (0..ROW).flat_map(|x| (1..=ROW - x).map(move |n| (ROW + x, n))) {
                     let stride = n * t + 3;
@@ -234,13 +231,13 @@ mod tests {
     fn rows_hold_the_elements_and_gaps_stay() {
         const ELEMENTS: usize = 1024;
         const GAP: usize = 24;
-        for &kernel in Kernel::available() {
+        for isa in Isa::all() {
             for t in [1, 2, 4, 8] {
                 let elements: Vec<u8> =
                     (0..ELEMENTS * t).map(|i| (i * 37 + i / 7 + i * i / 91) as u8).collect();
                 let mut shuffled = vec![0; elements.len()];
                 for kind in [PlaneKind::Bytes, PlaneKind::Bits] {
-                    split(Kernel::Portable, kind, &elements, &mut shuffled, t);
+                    split(Isa::Base, kind, &elements, &mut shuffled, t);
                     let planes = planes(kind, &shuffled, t);
                     for groups in [0..16, 3..16, 1..2, 5..14] {
                         let expected = &elements[groups.start * GROUP * t..groups.end * GROUP * t];
@@ -252,24 +249,24 @@ mod tests {
                             let mut out = vec![0xa5; expected.len() / row_bytes * stride];
                             let mut rows = RowsMut::of(&mut out, row_bytes, stride);
                             let groups = groups.clone();
-                            let done = join_rows(kernel, &planes, t, groups, &mut rows);
-                            let least = match kernel {
-                                Kernel::Portable => usize::MAX,
+                            let done = join_rows(isa, &planes, t, groups, &mut rows);
+                            let least = match isa {
+                                Isa::Base => usize::MAX,
                                 #[cfg(target_arch = "x86_64")]
-                                Kernel::Avx2 => 32,
+                                Isa::Avx2 | Isa::Avx512 => 32,
                                 #[cfg(target_arch = "x86_64")]
-                                Kernel::Avx512 => 64,
+                                Isa::Avx512Gfni => 64,
                                 #[cfg(target_arch = "aarch64")]
-                                Kernel::Neon => 16,
+                                Isa::Neon => 16,
                             };
                             let can = row_bytes >= least && row_bytes.is_power_of_two();
-                            assert_eq!(done, can, "{kernel:?} {row_bytes}");
+                            assert_eq!(done, can, "{isa:?} {row_bytes}");
                             for (i, row) in out.chunks_exact(stride).enumerate() {
                                 let (row, gap) = row.split_at(row_bytes);
-                                assert!(gap == [0xa5; GAP], "{kernel:?} {kind:?} t {t} {i}");
+                                assert!(gap == [0xa5; GAP], "{isa:?} {kind:?} t {t} {i}");
                                 let joined = row == &expected[i * row_bytes..][..row_bytes];
                                 let untouched = row.iter().all(|&byte| byte == 0xa5);
-                                assert!(if done { joined } else { untouched }, "{kernel:?} t {t}");
+                                assert!(if done { joined } else { untouched }, "{isa:?} t {t}");
                             }
                         }
                     }

@@ -236,8 +236,8 @@ unsafe fn split_vectors<const T: usize>(
     }
 }
 
-/// The eight bits of 16 bytes, each as two bytes: transposes two 8×8 bit matrices (Hacker's Delight,
-/// 7-3).
+/// The eight bits of 16 bytes, each as two bytes: transposes two 8×8 bit matrices (Hacker's
+/// Delight, 7-3).
 #[target_feature(enable = "neon")]
 #[inline]
 fn bit_rows(bytes: V128) -> [[u8; 2]; BITS] {

@@ -5,14 +5,14 @@ use super::neon;
 use super::portable;
 #[cfg(target_arch = "x86_64")]
 use super::split_x86;
-use crate::codec::kernel::Kernel;
 use crate::codec::planes::PlaneKind;
+use crate::sys::isa::Isa;
 
 /// Splits `elements`, of `t` bytes each, into planes in `out`, which is as long.
 ///
 /// A number of elements that is no multiple of 8 cannot be split into bits: they are copied.
 pub(in crate::codec) fn split(
-    kernel: Kernel,
+    isa: Isa,
     kind: PlaneKind,
     elements: &[u8],
     out: &mut [u8],
@@ -22,10 +22,10 @@ pub(in crate::codec) fn split(
         out.copy_from_slice(elements);
         return;
     }
-    let done = match kernel {
-        Kernel::Portable => 0,
+    let done = match isa {
+        Isa::Base => 0,
         #[cfg(target_arch = "aarch64")]
-        Kernel::Neon => match t {
+        Isa::Neon => match t {
             1 => neon::split::<1>(kind, elements, out),
             2 => neon::split::<2>(kind, elements, out),
             4 => neon::split::<4>(kind, elements, out),
@@ -33,11 +33,11 @@ pub(in crate::codec) fn split(
             _ => unreachable!("elements of {t} bytes: data types have 1, 2, 4 or 8"),
         },
         #[cfg(target_arch = "x86_64")]
-        Kernel::Avx2 | Kernel::Avx512 => match t {
-            1 => split_x86::split::<1>(kernel, kind, elements, out),
-            2 => split_x86::split::<2>(kernel, kind, elements, out),
-            4 => split_x86::split::<4>(kernel, kind, elements, out),
-            8 => split_x86::split::<8>(kernel, kind, elements, out),
+        Isa::Avx2 | Isa::Avx512 | Isa::Avx512Gfni => match t {
+            1 => split_x86::split::<1>(isa, kind, elements, out),
+            2 => split_x86::split::<2>(isa, kind, elements, out),
+            4 => split_x86::split::<4>(isa, kind, elements, out),
+            8 => split_x86::split::<8>(isa, kind, elements, out),
             _ => unreachable!("elements of {t} bytes: data types have 1, 2, 4 or 8"),
         },
     };
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn kernels_agree() {
-        for &kernel in Kernel::available() {
+        for isa in Isa::all() {
             for t in [1, 2, 4, 8] {
                 for m in [1, 8, 9, 63, 64, 72, 200, 1000, 4096] {
                     let elements: Vec<u8> =
@@ -62,8 +62,8 @@ mod tests {
                         } else {
                             portable::split(kind, &elements, &mut expected, t, 0);
                         }
-                        split(kernel, kind, &elements, &mut found, t);
-                        assert!(found == expected, "{kernel:?} {kind:?} t {t} m {m}");
+                        split(isa, kind, &elements, &mut found, t);
+                        assert!(found == expected, "{isa:?} {kind:?} t {t} m {m}");
                     }
                 }
             }

@@ -12,28 +12,28 @@ use std::arch::x86_64::{
     _mm512_test_epi8_mask,
 };
 
-use crate::codec::kernel::Kernel;
 use crate::codec::planes::PlaneKind;
+use crate::sys::isa::Isa;
 
 /// Splits the elements that fill whole vectors, as [`super::split()`] does; returns their number.
 pub(super) fn split<const T: usize>(
-    kernel: Kernel,
+    isa: Isa,
     kind: PlaneKind,
     elements: &[u8],
     out: &mut [u8],
 ) -> usize {
     let m = elements.len() / T;
     assert!(m * T == elements.len() && out.len() == elements.len(), "whole elements");
-    // SAFETY: `Kernel::available`, the only maker of kernels, has detected these instructions. Both
+    // SAFETY: `Isa::detect`, the only source of values, has detected these instructions. Both
     // slices have m elements, of which only whole vectors are accessed.
     unsafe {
-        match kernel {
-            Kernel::Portable => 0,
-            Kernel::Avx2 => {
+        match isa {
+            Isa::Base => 0,
+            Isa::Avx2 | Isa::Avx512 => {
                 avx2::<T>(kind, elements.as_ptr(), out.as_mut_ptr(), m);
                 m - m % size_of::<__m256i>()
             }
-            Kernel::Avx512 => {
+            Isa::Avx512Gfni => {
                 avx512::<T>(kind, elements.as_ptr(), out.as_mut_ptr(), m);
                 m - m % size_of::<__m512i>()
             }

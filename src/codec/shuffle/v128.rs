@@ -1,4 +1,5 @@
-//! Vectors of 16 bytes, which every CPU of these architectures has: SSE2 on x86-64, NEON on aarch64.
+//! Vectors of 16 bytes, which every CPU of these architectures has: SSE2 on x86-64, NEON on
+//! aarch64.
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "aarch64")]
@@ -74,8 +75,8 @@ pub(super) unsafe fn store(to: *mut u8, vector: V128) {
 #[inline(always)]
 pub(super) fn interleaved<const N: usize>(mut units: [V128; N]) -> [V128; N] {
     const { assert!(N.is_power_of_two() && N <= BYTES, "vectors that interleave") };
-    // Interleaved bytes are pairs, interleaved pairs fours, and so on: `run` vectors hold 16 units of
-    // `run` bytes.
+    // Interleaved bytes are pairs, interleaved pairs fours, and so on: `run` vectors hold 16 units
+    // of `run` bytes.
     for power in 0..N.ilog2() {
         let (run, given) = (1 << power, units);
         for first in (0..N).step_by(2 * run) {
