@@ -1,8 +1,8 @@
-//! Computes and splits off the crc32c behind a chunk's payload.
+//! Computes and splits off the crc32c after a chunk's payload.
 
 use crate::format::index::u32_at;
 
-/// Bytes of the crc32c behind a chunk's payload.
+/// Bytes of the crc32c after a chunk's payload.
 pub const CHECKSUM_BYTES: usize = 4;
 
 /// Splits a chunk into its payload and the stored checksum.

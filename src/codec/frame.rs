@@ -202,8 +202,8 @@ impl<'a> Frame<'a> {
                 let (found, expected) = (stream.len(), stream_bytes);
                 return Err(DecodeError::Stream { block: i, compressor, found, expected });
             }
-            let (done, behind) = rest.split_at_mut(stream_bytes);
-            rest = behind;
+            let (done, after) = rest.split_at_mut(stream_bytes);
+            rest = after;
             let done: &'s [u8] = done;
             for (p, plane) in refs.iter().enumerate() {
                 planes.push(plane.bytes(p, plane_bytes, stream, done));

@@ -3,6 +3,21 @@
 //! Encoded bytes come in as a slice of a map or of a read buffer. A [`Frame`] decodes one block at
 //! a time into buffers that stay in the L1 and L2 cache; a whole decoded chunk need not exist.
 //!
+//! ```
+//! use voxquarry::codec::{DecodeContext, Encoder, Frame};
+//! use voxquarry::format::array::{BloscParameters, Compressor, Shuffle};
+//!
+//! let (compressor, shuffle) = (Compressor::Lz4, Shuffle::Bit);
+//! let parameters = BloscParameters { compressor, level: 5, shuffle, block_bytes: 1 << 15 };
+//! let mut bytes = Vec::new();
+//! Encoder::new(parameters, 2).encode(&[7; 4096], &mut bytes);
+//!
+//! let frame = Frame::parse(&bytes, 4096, 2)?;
+//! let mut context = DecodeContext::new();
+//! assert_eq!(frame.block(0, &mut context)?.whole(), [7; 4096]);
+//! # Ok::<(), voxquarry::codec::DecodeError>(())
+//! ```
+//!
 //! # Invariants
 //! - Input is untrusted: every length is checked before use, and damage becomes a [`DecodeError`].
 //! - Decoding allocates nothing per chunk in steady state: buffers live in a [`DecodeContext`].

@@ -3,7 +3,7 @@
 
 use std::ptr;
 
-/// Bytes behind a decoder's output that copies may overwrite.
+/// Bytes after a decoder's output that copies may overwrite.
 pub(in crate::codec) const SLACK_BYTES: usize = 128;
 
 /// Bytes that are copied without a branch: most lengths are shorter, so the branch is predictable.

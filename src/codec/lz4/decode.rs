@@ -80,7 +80,7 @@ unsafe fn sequences(source: &[u8], out: *mut u8, length: usize, refs: &mut [Plan
         if literals > source.len() - at || literals > length - done {
             return false;
         }
-        // SAFETY: both sides have as many bytes left; behind `out` there is slack for a wide copy.
+        // SAFETY: both sides have as many bytes left; after `out` there is slack for a wide copy.
         unsafe {
             let (from, to) = (source.as_ptr().add(at), out.add(done));
             if planes.may_hold_plane(literals) {
