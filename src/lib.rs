@@ -87,3 +87,8 @@ pub use store::{
 };
 pub use sys::executor::Executor;
 pub use sys::file::Access;
+
+/// The program of the README, which runs as a documentation test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
