@@ -3,6 +3,8 @@
 //! Each rule is a function from text to findings. The tests below run them over the tree, and over
 //! bad examples, so that every rule is known to be able to fail.
 
+#[path = "tidy/architecture.rs"]
+mod architecture;
 #[path = "tidy/cycles.rs"]
 mod cycles;
 #[path = "tidy/documents.rs"]
@@ -20,13 +22,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use architecture::{other_docs, other_ground, other_imports, other_unsafe};
 use cycles::import_cycles;
 use documents::{cargo_dependencies, dead_links, undocumented};
 use form::{
     COLUMNS, FILE_LINES, FUNCTION_LINES, MACHINE_PATHS, UNFINISHED, joined_sentences, long_files,
     long_functions, long_lines, repeated_types, undescribed_files, words,
 };
-use imports::{rooms_by_name, upward_imports};
+use imports::{GROUND, MAY_IMPORT, rooms_by_name, upward_imports};
 use tree::{assert_tidy, has_extension, is_code, read, root, tracked};
 use unsafe_code::{UNSAFE_ROOMS, allows_unsafe, unjustified_unsafe};
 
@@ -92,12 +95,13 @@ fn imports_point_down() {
 #[test]
 fn unsafe_stays_in_its_rooms_and_says_why() {
     let files = tracked();
-    let rust =
-        files.iter().filter(|(name, _)| has_extension(name, "rs") && name != "tests/tidy.rs");
+    // The rules themselves name what they look for.
+    let is_concerned = |name: &str| has_extension(name, "rs") && !name.starts_with("tests/tidy");
+    let rust = files.iter().filter(|(name, _)| is_concerned(name));
     let rooms: Vec<_> =
         rust.filter(|(_, text)| allows_unsafe(text)).map(|(name, _)| name).collect();
     assert_eq!(rooms, UNSAFE_ROOMS, "rooms that allow unsafe code, and those that may");
-    assert_tidy(|name| has_extension(name, "rs") && name != "tests/tidy.rs", unjustified_unsafe);
+    assert_tidy(is_concerned, unjustified_unsafe);
 }
 
 #[test]
@@ -117,6 +121,21 @@ fn the_architecture_names_every_package_and_folder() {
     for place in places {
         assert!(page.contains(&format!("`{place}/`")), "ARCHITECTURE.md does not name `{place}/`");
     }
+}
+
+#[test]
+fn the_architecture_lists_what_the_tree_has() {
+    let page = read("ARCHITECTURE.md");
+    let files = tracked();
+    let docs = files.iter().map(|(name, _)| name.as_str()).filter(|n| n.starts_with("docs/"));
+    let found = [
+        other_imports(&page, &MAY_IMPORT),
+        other_ground(&page, &GROUND),
+        other_unsafe(&page, &UNSAFE_ROOMS),
+        other_docs(&page, docs),
+    ];
+    let found = found.concat();
+    assert!(found.is_empty(), "ARCHITECTURE.md:\n{}\n", found.join("\n"));
 }
 
 #[test]
@@ -175,6 +194,23 @@ fn rules_of_form_can_fail() {
     for path in MACHINE_PATHS {
         assert_eq!(words("a", &format!("see {path}x"), &MACHINE_PATHS).len(), 1, "{path}");
     }
+}
+
+#[test]
+fn rules_of_the_architecture_can_fail() {
+    let page = "# A\n\n## Which folder holds what?\n\n| folder | what |\n|---|---|\n\
+                | `docs/` | [a](docs/a.md), [b](docs/b.md) |\n\n## What may import what?\n\n\
+                | `ground` | | [error.rs](src/error.rs) |\n| `sys` | `ground` | machine |\n\n\
+                ## Where is `unsafe`?\n\n| [a.rs](src/a.rs), [b.rs](src/b.rs) | maps |\n";
+    assert!(other_docs(page, ["docs/a.md", "docs/b.md"].into_iter()).is_empty());
+    assert_eq!(other_docs(page, ["docs/a.md", "docs/c.md"].into_iter()).len(), 2);
+    assert!(other_imports(page, &[("ground", &[]), ("sys", &["ground"])]).is_empty());
+    assert_eq!(other_imports(page, &[("ground", &[]), ("sys", &[])]).len(), 1);
+    assert_eq!(other_imports("", &[("ground", &[])]).len(), 1);
+    assert!(other_ground(page, &["error"]).is_empty());
+    assert_eq!(other_ground(page, &["error", "dtype"]).len(), 1);
+    assert!(other_unsafe(page, &["src/a.rs", "src/b.rs"]).is_empty());
+    assert_eq!(other_unsafe(page, &["src/a.rs", "src/c.rs"]).len(), 2);
 }
 
 #[test]

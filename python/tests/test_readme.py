@@ -1,26 +1,46 @@
-"""The README's example runs as it stands, and an identity for a model gives the image back."""
+"""The examples of both READMEs run as they stand, and an identity model gives the image back."""
 
 import re
 from pathlib import Path
+from types import CodeType
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 from helpers import smooth, write_nifti
 
-README = Path(__file__).parents[1] / "README.md"
+PYTHON = Path(__file__).parents[1]
 
 
-def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def example_of(readme: Path) -> CodeType:
+    """The only Python program of a README, compiled."""
+    (example,) = re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
+    return compile(example, str(readme), mode="exec")
+
+
+def voxels(path: str) -> np.ndarray:
+    return np.asanyarray(nib.load(path).dataobj)
+
+
+def test_the_project_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    write_nifti(tmp_path / "demo/phantom.nii.gz", smooth((97, 100, 120)))
+    names: dict[str, Any] = {}
+    exec(example_of(PYTHON.parent / "README.md"), names)
+    assert names["batch"]["t1"].shape == (4, 1, 64, 64, 64)
+    prediction = voxels("prediction.nii.gz")
+    assert np.array_equal(prediction[..., 0], voxels("demo/phantom.nii.gz"))
+
+
+def test_the_package_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_nifti(tmp_path / "ct.nii.gz", smooth((97, 100, 120)))
     write_nifti(tmp_path / "seg.nii.gz", smooth((97, 100, 120), "u1") % 4)
-    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    names = {"model": lambda patch: patch}
-    exec(compile(example, README.name, "exec"), names)
+    names: dict[str, Any] = {"model": lambda patch: patch}
+    exec(example_of(PYTHON / "README.md"), names)
     assert names["batch"].shape == (8, 96, 96, 96)
-    image, prediction = (
-        np.asanyarray(nib.load(name).dataobj) for name in ("ct.nii.gz", "pred.nii.gz")
-    )
+    prediction = voxels("pred.nii.gz")
     assert prediction.dtype == np.float32
-    assert np.array_equal(prediction, image)
+    assert np.array_equal(prediction, voxels("ct.nii.gz"))
