@@ -187,7 +187,7 @@ fn rules_of_form_can_fail() {
     let once =
         [("a.rs", "struct State {}\n#[cfg(test)]\nstruct Other;"), ("b.rs", "struct Other;")];
     assert!(repeated_types(once.into_iter()).is_empty());
-    assert_eq!(joined_sentences("a.md", "One. Two.\n1. Three.\n| a. B |\n").len(), 1);
+    assert_eq!(joined_sentences("a.md", "One. Two.\n1. Three.\n## 4. Five\n| a. B |\n").len(), 1);
     for word in UNFINISHED {
         assert_eq!(words("a", &format!("fine\n{word} later"), &UNFINISHED).len(), 1, "{word}");
     }

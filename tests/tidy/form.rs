@@ -140,9 +140,9 @@ pub(crate) fn joined_sentences(name: &str, text: &str) -> Findings {
         }
         let ends = [". ", "? ", "! "].iter().flat_map(|end| line.match_indices(end));
         let joins = ends.map(|(at, _)| at).filter(|&at| {
-            let before = line[..at].trim_start();
+            let before = line[..at].trim_start_matches(['#', ' ']);
             let next = line[at + 2..].trim_start().chars().next();
-            // The number of a list item and abbreviations end no sentence.
+            // Numbers of headings and list items, and abbreviations, end no sentence.
             let is_item = before.chars().all(|c| c.is_ascii_digit());
             let is_short = ["e.g", "i.e", "vs", "cf"].iter().any(|word| before.ends_with(word));
             !is_item && !is_short && next.is_some_and(char::is_uppercase)
