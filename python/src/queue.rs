@@ -156,12 +156,12 @@ impl Queue {
             .seed(seed)
             .rank(rank)
             .world_size(world_size)
-            .drop_last(drop_last);
+            .drop_last(drop_last)
+            .cache_bytes(cache_bytes)
+            .threads(threads);
         let options = set(options, subjects, QueueOptions::subjects);
         let options = set(options, buffer_bytes, QueueOptions::buffer_bytes);
         let options = set(options, window_bytes, QueueOptions::window_bytes);
-        let options = set(options, cache_bytes, QueueOptions::cache_bytes);
-        let options = set(options, threads, QueueOptions::threads);
         let engine = py.detach(|| voxquarry::Queue::new(store, patches, options)).map_err(raise)?;
         let (dataset, sampler) = (dataset.clone().unbind(), sampler.clone().unbind());
         let (scales, keywords) = (Arc::new(scales), keywords.unbind());

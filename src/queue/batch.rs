@@ -12,6 +12,21 @@ use crate::{Dtype, Error, PatchLocation, Result, Voxel};
 /// Patches of a queue: for each volume an array `(patches, c, z, y, x)`.
 ///
 /// Dropping a batch returns its memory to the queue, which reads a later batch into it.
+///
+/// ```
+/// use voxquarry::{Dataset, OpenOptions, Queue, QueueOptions, UniformSampler};
+///
+/// # let store = "format-spec/golden/v1";
+/// let dataset = Dataset::open(store, &OpenOptions::default())?;
+/// let options = QueueOptions::default().volumes(["u8"]).subjects([("grid", 6)]);
+/// let queue = Queue::new(&dataset, UniformSampler::new([4, 4, 4])?, options)?;
+/// let batch = queue.batches()?.next().expect("a first batch")?;
+/// assert_eq!(batch.shape(0), [4, 1, 4, 4, 4]);
+/// assert_eq!(&*batch.locations()[0].subject, "grid");
+/// let mean = batch.array::<u8>("u8")?.map(|&voxel| f64::from(voxel)).mean();
+/// assert!(mean.is_some());
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Batch {
     /// `None` only during the drop.

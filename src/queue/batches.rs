@@ -22,6 +22,18 @@ use crate::{Error, Result};
 ///
 /// After an error the iterator continues with the next batch. Dropping it waits for the patches
 /// that are being read and ends its threads.
+///
+/// ```
+/// use voxquarry::{Dataset, OpenOptions, Queue, QueueOptions, UniformSampler};
+///
+/// # let store = "format-spec/golden/v1";
+/// let dataset = Dataset::open(store, &OpenOptions::default())?;
+/// let options = QueueOptions::default().volumes(["u8"]).subjects([("grid", 6)]);
+/// let queue = Queue::new(&dataset, UniformSampler::new([4, 4, 4])?, options)?;
+/// let patches: Vec<_> = queue.batches()?.map(|batch| batch.unwrap().len()).collect();
+/// assert_eq!(patches, [4, 2]);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Batches {
     queue: Arc<QueueShared>,
@@ -45,6 +57,27 @@ struct RunningRead {
 }
 
 /// The outcome of [`Batches::poll`].
+///
+/// ```
+/// use std::time::Duration;
+/// use voxquarry::{BatchPoll, Dataset, OpenOptions, Queue, QueueOptions, UniformSampler};
+///
+/// # let store = "format-spec/golden/v1";
+/// let dataset = Dataset::open(store, &OpenOptions::default())?;
+/// let options = QueueOptions::default().volumes(["u8"]).subjects([("grid", 6)]);
+/// let queue = Queue::new(&dataset, UniformSampler::new([4, 4, 4])?, options)?;
+/// let mut batches = queue.batches()?;
+/// let mut patches = 0;
+/// loop {
+///     match batches.poll(Duration::from_millis(50))? {
+///         BatchPoll::Ready(batch) => patches += batch.len(),
+///         BatchPoll::Pending => {} // Time to look for a signal.
+///         BatchPoll::End => break,
+///     }
+/// }
+/// assert_eq!(patches, 6);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)] // Returned once and unpacked at once.
 pub enum BatchPoll {

@@ -20,6 +20,12 @@ use crate::sample::Epoch;
 use crate::{Error, Result};
 
 /// The order of the patches of an epoch.
+///
+/// ```
+/// use voxquarry::{QueueOptions, ShuffleMode};
+///
+/// let options = QueueOptions::default().volumes(["ct"]).shuffle(ShuffleMode::Window);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum ShuffleMode {
     /// A random permutation of all patches.

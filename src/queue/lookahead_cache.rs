@@ -16,6 +16,13 @@ use super::stats::QueueCounters;
 use crate::array::cache::{CacheLookup, ChunkCache, ChunkKey, ReadStats, zeros};
 
 /// The decoded chunk that is evicted when the cache is full.
+///
+/// ```
+/// use voxquarry::{Eviction, QueueOptions};
+///
+/// assert_eq!(Eviction::default(), Eviction::Farthest);
+/// let options = QueueOptions::default().volumes(["ct"]).eviction(Eviction::Oldest);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Eviction {
     /// The chunk whose next use is farthest in the future.
@@ -245,8 +252,8 @@ impl ChunkCache for CacheUse<'_> {
         state.cached.insert(key, CachedChunk { voxels: chunk, rank, last_use: self.at });
     }
 
-    fn record(&self, tally: &ReadStats) {
-        self.counters.record(tally);
+    fn record(&self, stats: &ReadStats) {
+        self.counters.record(stats);
     }
 }
 

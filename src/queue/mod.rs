@@ -43,11 +43,44 @@ pub use stats::QueueStats;
 use self::shared::QueueShared;
 use crate::{Dataset, Error, Result, Size3};
 
-/// Batches of patches, epoch after epoch.
+/// Batches of patches for training, epoch after epoch.
+///
+/// ```
+/// use voxquarry::{Dataset, OpenOptions, Queue, QueueOptions, UniformSampler};
+///
+/// # let store = "format-spec/golden/v1";
+/// let dataset = Dataset::open(store, &OpenOptions::default())?;
+/// let options = QueueOptions::default().volumes(["u8"]).subjects([("grid", 6)]);
+/// let queue = Queue::new(&dataset, UniformSampler::new([4, 4, 4])?, options)?;
+/// for epoch in 0..2 {
+///     queue.set_epoch(epoch);
+///     for batch in queue.batches()? {
+///         let batch = batch?;
+///         let voxels = batch.array::<u8>("u8")?; // (patches, c, z, y, x)
+///         assert_eq!(voxels.shape()[1..], [1, 4, 4, 4]);
+///     }
+/// }
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Queue(Arc<QueueShared>);
 
 /// A position in an epoch, as [`Queue::state`] returns and [`Queue::load_state`] takes it.
+///
+/// ```
+/// use voxquarry::{Dataset, OpenOptions, Queue, QueueOptions, UniformSampler};
+///
+/// # let store = "format-spec/golden/v1";
+/// let dataset = Dataset::open(store, &OpenOptions::default())?;
+/// let options = QueueOptions::default().volumes(["u8"]).subjects([("grid", 6)]);
+/// let queue = Queue::new(&dataset, UniformSampler::new([4, 4, 4])?, options)?;
+/// queue.batches()?.next().expect("a first batch")?;
+/// let state = queue.state();
+/// assert_eq!((state.epoch, state.position), (0, 4));
+/// queue.load_state(&state)?;
+/// assert_eq!(queue.batches()?.count(), 1); // The second batch.
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueState {
     /// A digest of the order of the patches and of the sampler.

@@ -7,6 +7,13 @@ use crate::Padding;
 /// A volume that a queue reads of every patch.
 ///
 /// A name converts into it.
+///
+/// ```
+/// use voxquarry::{Padding, QueueOptions, QueueVolume};
+///
+/// let ct = QueueVolume::new("ct").padding(Padding::Constant(-1024.0));
+/// let options = QueueOptions::default().volumes([ct, "seg".into()]);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct QueueVolume {
     pub(super) name: String,
@@ -35,6 +42,14 @@ impl<S: Into<String>> From<S> for QueueVolume {
 }
 
 /// Options of [`Queue::new`](crate::Queue::new): every setter changes one of the defaults.
+///
+/// ```
+/// use voxquarry::QueueOptions;
+///
+/// let options = QueueOptions::default().volumes(["ct", "seg"]).batch_size(8).seed(42);
+/// // The second of four processes that train together:
+/// let options = options.rank(1).world_size(4).drop_last(true);
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct QueueOptions {
@@ -114,9 +129,9 @@ impl QueueOptions {
         self
     }
 
-    /// Memory for decoded chunks; by default that of the dataset's own cache.
-    pub fn cache_bytes(mut self, cache_bytes: usize) -> Self {
-        self.cache_bytes = Some(cache_bytes);
+    /// Memory for decoded chunks; by default, or with `None`, that of the dataset's own cache.
+    pub fn cache_bytes(mut self, cache_bytes: impl Into<Option<usize>>) -> Self {
+        self.cache_bytes = cache_bytes.into();
         self
     }
 
@@ -164,9 +179,9 @@ impl QueueOptions {
         self
     }
 
-    /// Threads that read; by default those of the dataset.
-    pub fn threads(mut self, threads: usize) -> Self {
-        self.threads = Some(threads);
+    /// Threads that read; by default, or with `None`, those of the dataset.
+    pub fn threads(mut self, threads: impl Into<Option<usize>>) -> Self {
+        self.threads = threads.into();
         self
     }
 }

@@ -20,6 +20,19 @@ pub(super) struct QueueCounters {
 }
 
 /// Counters of a queue since it was made, over all its epochs.
+///
+/// ```
+/// use voxquarry::{Dataset, OpenOptions, Queue, QueueOptions, UniformSampler};
+///
+/// # let store = "format-spec/golden/v1";
+/// let dataset = Dataset::open(store, &OpenOptions::default())?;
+/// let options = QueueOptions::default().volumes(["u8"]).subjects([("grid", 6)]);
+/// let queue = Queue::new(&dataset, UniformSampler::new([4, 4, 4])?, options)?;
+/// queue.batches()?.for_each(drop);
+/// let stats = queue.stats();
+/// assert_eq!((stats.patches, stats.batches, stats.voxel_bytes), (6, 2, 6 * 64));
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct QueueStats {
@@ -52,10 +65,10 @@ impl QueueStats {
 }
 
 impl QueueCounters {
-    pub(super) fn record(&self, tally: &ReadStats) {
-        add(&self.hits, tally.hits);
-        add(&self.decoded, tally.decoded);
-        add(&self.encoded_bytes, tally.encoded_bytes);
+    pub(super) fn record(&self, stats: &ReadStats) {
+        add(&self.hits, stats.hits);
+        add(&self.decoded, stats.decoded);
+        add(&self.encoded_bytes, stats.encoded_bytes);
     }
 
     pub(super) fn snapshot(&self) -> QueueStats {
