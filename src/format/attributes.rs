@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::VERSION;
 use super::document::Node;
 use crate::{Affine, Error, Result, Size3};
+
+/// The version of the format that this crate reads and writes (§3).
+pub const VERSION: u64 = 1;
 
 /// The meaning of a volume's voxels.
 ///
