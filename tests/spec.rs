@@ -15,8 +15,8 @@ use voxquarry::format::array::{
     ArrayLayout, BloscParameters, ChunkCodec, Compressor, Shuffle as Order,
 };
 use voxquarry::format::attributes::{self, Kind, VolumeAttributes};
-use voxquarry::format::document::{self, Document};
-use voxquarry::format::index::index_bytes;
+use voxquarry::format::document::{self, Document, SEAL_KEY};
+use voxquarry::format::index::{index_bytes, tail_bytes};
 use voxquarry::format::layout::Codec;
 use voxquarry::format::{PARTIAL_DIR, VERSION, limits};
 use voxquarry::{Border, Dataset, Dtype, Epoch, OpenOptions, WeightedSampler};
@@ -92,19 +92,22 @@ fn limits_and_version() {
     assert!(
         index.contains("| 16 × n | the index") && index.contains("| 4 | crc32c of the index |")
     );
-    assert_eq!(index_bytes(3), 16 * 3 + 4);
+    assert_eq!((index_bytes(3), tail_bytes(3)), (16 * 3 + 4, 4 + 16 * 3 + 4));
 }
 
 #[test]
 fn version_keys_are_those_of_datasets_and_volumes() {
     let keys = keys("version keys");
     assert_eq!(keys_of(&attributes::dataset()["voxquarry"]), keys);
-    assert_eq!(keys_of(&attributes::subject()["voxquarry"]), BTreeSet::from(["node"]));
+    let subject = attributes::subject(&BTreeMap::new());
+    let mut subject_keys = keys("subject keys");
+    assert!(subject_keys.remove(SEAL_KEY), "written with the document");
+    assert_eq!(keys_of(&subject["voxquarry"]), subject_keys);
     let folder = tempfile::tempdir().unwrap();
     let (volume, _) = published(folder.path());
     assert!(keys.is_subset(&keys_of(&volume["attributes"]["voxquarry"])));
     let nodes = quoted(row("version keys", "node")[2]);
-    let written = [attributes::dataset(), attributes::subject(), volume["attributes"].clone()]
+    let written = [attributes::dataset(), subject, volume["attributes"].clone()]
         .map(|a| a["voxquarry"]["node"].as_str().unwrap().to_owned());
     assert_eq!(nodes, written);
 }
@@ -115,10 +118,10 @@ fn volume_keys_are_written_and_the_required_ones_missed() {
     let (group, _) = published(folder.path());
     let rows = table("volume keys");
     let required: BTreeSet<_> =
-        rows.iter().filter(|r| r[2] == "yes").map(|r| quoted(r[0])[0]).collect();
+        rows.iter().filter(|r| r[2] != "no").map(|r| quoted(r[0])[0]).collect();
     let optional: BTreeSet<_> =
         rows.iter().filter(|r| r[2] == "no").map(|r| quoted(r[0])[0]).collect();
-    assert_eq!(required.len() + optional.len(), rows.len(), "required is yes or no");
+    assert!(rows.iter().all(|r| ["yes", "no", "labels"].contains(&r[2])), "other words");
 
     let parse = |group: &Value| {
         let document = reopen(group);

@@ -1,10 +1,11 @@
 //! An open array: where it lies, its layout, and its shards.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::cache::ChunkKey;
 use super::context::{ArrayContext, Resources};
+use super::shard_list::ShardList;
 use super::shards::{OpenShard, Verify};
 use crate::format::array::ArrayLayout;
 use crate::format::grid::{ChunkId, ShardId, iter_box};
@@ -17,12 +18,29 @@ pub(crate) struct ArrayHandle {
     folder: PathBuf,
     layout: ArrayLayout,
     context: Arc<ArrayContext>,
+    listed: ListedShards,
+}
+
+/// The list of the array's shards, read at the first touch of a shard.
+#[derive(Debug)]
+struct ListedShards {
+    folder: PathBuf,
+    crc32c: u32,
+    list: OnceLock<ShardList>,
 }
 
 impl ArrayHandle {
-    /// The array of `layout` in `folder`.
-    pub(crate) fn new(folder: PathBuf, layout: ArrayLayout, context: Arc<ArrayContext>) -> Self {
-        Self { id: context.next_array_id(), folder, layout, context }
+    /// The array of `layout` in `folder`; the list of its shards, whose checksum is `list_crc32c`,
+    /// lies in `list_folder`.
+    pub(crate) fn new(
+        folder: PathBuf,
+        layout: ArrayLayout,
+        (list_folder, list_crc32c): (PathBuf, u32),
+        context: Arc<ArrayContext>,
+    ) -> Self {
+        let listed =
+            ListedShards { folder: list_folder, crc32c: list_crc32c, list: OnceLock::new() };
+        Self { id: context.next_array_id(), folder, layout, context, listed }
     }
 
     /// An id that no other array of the same dataset handle has.
@@ -67,9 +85,24 @@ impl ArrayHandle {
     /// A shard, opened at first touch; `None` if it has no file, so is all zero.
     ///
     /// # Errors
-    /// [`Error::ShardIndex`], [`Error::Io`].
+    /// [`Error::Data`] if it is not the shard that the volume lists; [`Error::ShardIndex`],
+    /// [`Error::Io`].
     pub(super) fn shard(&self, id: ShardId) -> Result<Option<Arc<OpenShard>>> {
-        self.resources().shards.get(self.id, &self.folder, &self.layout, id)
+        let identity = self.shard_list()?.0[self.layout.shard_number(id)];
+        self.resources().shards.get(self.id, &self.folder, &self.layout, id, identity)
+    }
+
+    /// The list of the array's shards.
+    ///
+    /// # Errors
+    /// As [`ShardList::read`].
+    pub(crate) fn shard_list(&self) -> Result<&ShardList> {
+        if let Some(list) = self.listed.list.get() {
+            return Ok(list);
+        }
+        let shards = self.layout.shard_count();
+        let list = ShardList::read(&self.listed.folder, shards, self.listed.crc32c)?;
+        Ok(self.listed.list.get_or_init(|| list))
     }
 
     /// Voxels of `patches` patches of `size`, over all channels.

@@ -11,6 +11,7 @@
 //!
 //! Not here: names, affines and sidecar files of volumes (`store`).
 
+pub(crate) mod array1d;
 pub(crate) mod boxes;
 pub(crate) mod cache;
 mod chunk_encoder;
@@ -26,6 +27,7 @@ mod readahead;
 pub(crate) mod rows;
 mod scatter;
 pub(crate) mod shard_file;
+pub(crate) mod shard_list;
 pub(crate) mod shards;
 pub(crate) mod statistics;
 pub(crate) mod weights;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::flush::UnflushedFile;
 use crate::format::array::ArrayLayout;
 use crate::format::grid::ShardId;
-use crate::format::index::IndexBuilder;
+use crate::format::index::{ContentsChecksum, IndexBuilder, ShardIdentity, u32_at};
 use crate::{Error, Result};
 
 /// An encoded chunk and its slot in its shard.
@@ -16,7 +16,8 @@ pub(crate) struct EncodedChunk {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Writes a shard of the array in `folder`; no file if all its chunks are the fill value.
+/// Writes a shard of the array in `folder`, and returns its identity; no file if all its chunks are
+/// the fill value.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -25,7 +26,7 @@ pub(crate) fn write_shard(
     layout: &ArrayLayout,
     shard: ShardId,
     mut chunks: Vec<EncodedChunk>,
-) -> Result<Option<UnflushedFile>> {
+) -> Result<Option<(UnflushedFile, ShardIdentity)>> {
     if chunks.is_empty() {
         return Ok(None);
     }
@@ -43,8 +44,15 @@ pub(crate) fn write_shard(
         index.set(chunk.slot, offset, chunk.bytes.len());
         offset += chunk.bytes.len() as u64;
     }
-    let parts = chunks.iter().map(|c| &c.bytes[..]);
-    write_file(path, parts.chain([&index.encode()[..]])).map(Some)
+    let parts: Vec<&[u8]> = chunks.iter().map(|chunk| &chunk.bytes[..]).collect();
+    let mut by_slot: Vec<&EncodedChunk> = chunks.iter().collect();
+    by_slot.sort_unstable_by_key(|chunk| chunk.slot);
+    let mut contents = ContentsChecksum::default();
+    by_slot.iter().for_each(|chunk| contents.add(u32_at(&chunk.bytes, chunk.bytes.len() - 4)));
+    let tail = index.encode(contents.value());
+    let identity = ShardIdentity::new(contents.value(), u32_at(&tail, tail.len() - 4));
+    let file = write_file(path, parts.into_iter().chain([&tail[..]]))?;
+    Ok(Some((file, identity)))
 }
 
 /// Writes a file that no reader can see yet, replacing one that a killed writer left.

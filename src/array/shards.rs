@@ -15,12 +15,21 @@ use lru::LruCache;
 use crate::codec::{CHECKSUM_BYTES, DecodeError, checksum};
 use crate::format::array::ArrayLayout;
 use crate::format::grid::ShardId;
-use crate::format::index::{ShardIndex, index_bytes, u32_at};
+use crate::format::index::{ContentsChecksum, ShardIndex, tail_bytes, u32_at};
 use crate::sys::file::{Access, ReadOnlyFile};
 use crate::{Error, Result};
 
 /// An index takes at most 1 MiB, usually 64 KiB; file descriptors are limited too.
 const OPEN_SHARDS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+const OTHER_SHARD: &str = "these are not the bytes that the volume lists: its subject was replaced \
+                           while it was open, or the file is damaged; open the dataset again, and \
+                           verify it if this persists";
+
+const MISSING_SHARD: &str = "the volume lists this shard, but the file is missing: its subject was \
+                             removed or replaced while it was open, or the copy of the store is \
+                             incomplete; open the dataset again, and copy the store anew if this \
+                             persists";
 
 /// When the checksum of a chunk is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -55,7 +64,7 @@ impl OpenShard {
     /// [`Error::ShardIndex`], [`Error::Io`].
     pub(crate) fn open(path: &Path, slots: usize, access: Access) -> Result<Option<Self>> {
         let Some(file) = ReadOnlyFile::open(path, access)? else { return Ok(None) };
-        let tail = index_bytes(slots) as u64;
+        let tail = tail_bytes(slots) as u64;
         if file.len() < tail {
             let message = format!(
                 "the file has {} bytes, its index alone {tail}: it is truncated",
@@ -68,6 +77,26 @@ impl OpenShard {
         let index = ShardIndex::parse(path, bytes, file.len())?;
         let compared = (0..slots.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         Ok(Some(Self { file, index, compared }))
+    }
+
+    /// Opens the shard that the volume lists with `identity`, where 0 stands for no file.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the file is missing or has other bytes; as [`OpenShard::open`].
+    pub(crate) fn listed(
+        path: &Path,
+        slots: usize,
+        access: Access,
+        identity: u64,
+    ) -> Result<Option<Self>> {
+        if identity == 0 {
+            return Ok(None);
+        }
+        match Self::open(path, slots, access)? {
+            Some(shard) if shard.index.identity().value() == identity => Ok(Some(shard)),
+            Some(_) => Err(Error::data(path, OTHER_SHARD)),
+            None => Err(Error::data(path, MISSING_SHARD)),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -140,6 +169,27 @@ impl OpenShard {
         Ok(Some(Payload { bytes, offset }))
     }
 
+    /// Compares the checksum of the contents with the chunks' stored checksums.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if they differ, [`Error::Io`].
+    pub(crate) fn check_contents(&self) -> Result<()> {
+        let (mut contents, mut buffer) = (ContentsChecksum::default(), Vec::new());
+        for range in (0..self.index.slots()).filter_map(|slot| self.index.range(slot)) {
+            let stored =
+                self.file.bytes(range.end - CHECKSUM_BYTES as u64..range.end, &mut buffer)?;
+            contents.add(u32_at(stored, 0));
+        }
+        let (found, expected) = (contents.value(), self.index.contents_crc32c());
+        if found == expected {
+            return Ok(());
+        }
+        let message = format!(
+            "the chunks' checksums have crc32c {found:#010x}, the shard names {expected:#010x}"
+        );
+        Err(Error::data(self.path(), message))
+    }
+
     /// An error about the chunk in `slot`.
     pub(crate) fn decode_error(&self, slot: usize, offset: u64, error: DecodeError) -> Error {
         let (path, message) = (self.path().to_owned(), error.to_string());
@@ -172,6 +222,7 @@ impl ShardTable {
         folder: &Path,
         layout: &ArrayLayout,
         id: ShardId,
+        identity: u64,
     ) -> Result<Option<Arc<OpenShard>>> {
         let lock = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shard) = lock().get(&(array, id)) {
@@ -180,7 +231,8 @@ impl ShardTable {
         // Opened outside of the lock: if two threads open the same shard, one handle is kept.
         let slots = layout.shard_chunks().iter().product();
         let shard =
-            OpenShard::open(&folder.join(layout.shard_key(id)), slots, self.access)?.map(Arc::new);
+            OpenShard::listed(&folder.join(layout.shard_key(id)), slots, self.access, identity)?
+                .map(Arc::new);
         lock().put((array, id), shard.clone());
         Ok(shard)
     }

@@ -1,5 +1,7 @@
 //! The attributes `voxquarry` and `ome` of groups (§§3 and 4).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -97,6 +99,10 @@ pub struct VolumeAttributes {
     pub statistics: Statistics,
     /// Shards that have a file.
     pub shard_files: u64,
+    /// The crc32c of the shard list's values (§8).
+    pub shards_crc32c: u32,
+    /// The crc32c of the label counts' values (§8); only of label maps.
+    pub summary_crc32c: Option<u32>,
     /// The file that the volume was converted from.
     pub source: Option<SourceFile>,
 }
@@ -136,9 +142,34 @@ pub fn dataset() -> Value {
     json!({ "voxquarry": versioned("dataset") })
 }
 
+/// The checksums of the two documents of a volume, which its subject lists (§3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentChecksums {
+    /// The crc32c of the bytes of the volume group's `zarr.json`.
+    pub group_crc32c: u32,
+    /// The crc32c of the bytes of level `0`'s `zarr.json`.
+    pub level_crc32c: u32,
+}
+
+/// The volumes of a subject by their names.
+pub type VolumeList = BTreeMap<String, DocumentChecksums>;
+
 /// The `attributes` of a subject's group.
-pub fn subject() -> Value {
-    json!({ "voxquarry": { "node": "subject" } })
+pub fn subject(volumes: &VolumeList) -> Value {
+    json!({ "voxquarry": { "node": "subject", "volumes": volumes } })
+}
+
+/// Parses `attributes.voxquarry` of a subject's group.
+///
+/// # Errors
+/// [`Error::Metadata`] with the first key that is wrong.
+pub fn parse_subject(node: &Node<'_>) -> Result<VolumeList> {
+    node.expect("node", &Value::from("subject"))?;
+    let volumes: VolumeList = node.parse("volumes")?;
+    match volumes.keys().find(|name| super::check_name("volume", name).is_err()) {
+        Some(name) => Err(node.error("volumes", &format!("{name:?} is no name of a volume"))),
+        None => Ok(volumes),
+    }
 }
 
 fn versioned(node: &str) -> Value {
@@ -164,8 +195,9 @@ impl VolumeAttributes {
                 node.error("codec", &format!("found {codec:?}, expected fast, compact or none"))
             );
         }
+        let kind = node.parse("kind")?;
         Ok(Self {
-            kind: node.parse("kind")?,
+            kind,
             affine,
             slope: slope?,
             intercept: intercept?,
@@ -173,6 +205,11 @@ impl VolumeAttributes {
             codec: codec.to_owned(),
             statistics: node.parse("statistics")?,
             shard_files: node.parse("shard_files")?,
+            shards_crc32c: node.parse("shards_crc32c")?,
+            summary_crc32c: match kind {
+                Kind::Labels => Some(node.parse("summary_crc32c")?),
+                Kind::Image => None,
+            },
             source: node.get("source").map(|_| node.parse("source")).transpose()?,
         })
     }
@@ -190,6 +227,10 @@ impl VolumeAttributes {
         attributes["codec"] = json!(self.codec);
         attributes["statistics"] = json!(self.statistics);
         attributes["shard_files"] = json!(self.shard_files);
+        attributes["shards_crc32c"] = json!(self.shards_crc32c);
+        if let Some(crc32c) = self.summary_crc32c {
+            attributes["summary_crc32c"] = json!(crc32c);
+        }
         if let Some(source) = &self.source {
             attributes["source"] = json!(source);
         }

@@ -1,16 +1,23 @@
 //! Reads and writes `zarr.json` documents; its errors name the file and the key.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use super::limits::METADATA_BYTES;
+use crate::sys::file::read_bounded;
 use crate::{Error, Result};
 
 /// The file name of every Zarr v3 metadata document.
 pub const ZARR_JSON: &str = "zarr.json";
+
+/// The key of a document's own checksum in `attributes.voxquarry`.
+pub const SEAL_KEY: &str = "crc32c";
+
+/// The digits that stand for the checksum while it is computed.
+const SEAL_DIGITS: &str = "00000000";
 
 /// A metadata document and its path.
 ///
@@ -28,6 +35,7 @@ pub const ZARR_JSON: &str = "zarr.json";
 pub struct Document {
     path: PathBuf,
     root: Map<String, Value>,
+    text: Vec<u8>,
 }
 
 impl Document {
@@ -37,22 +45,18 @@ impl Document {
     /// [`Error::Io`] if it cannot be read; [`Error::Metadata`] if it is too long or no JSON object.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(ZARR_JSON);
-        let file = match File::open(&path) {
-            Ok(file) => file,
+        let text = match read_bounded(&path, METADATA_BYTES) {
+            Ok(text) => text,
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 return Ok(None);
             }
-            Err(e) => return Err(Error::io(&path, "cannot open")(e)),
+            Err(e) if matches!(e.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput) => {
+                return Err(Error::metadata(&path, e.to_string()));
+            }
+            Err(e) => return Err(Error::io(&path, "cannot read")(e)),
         };
-        let mut text = Vec::new();
-        file.take(METADATA_BYTES + 1)
-            .read_to_end(&mut text)
-            .map_err(Error::io(&path, "cannot read"))?;
-        if text.len() as u64 > METADATA_BYTES {
-            return Err(Error::metadata(&path, format!("longer than {METADATA_BYTES} bytes")));
-        }
         match serde_json::from_slice(&text) {
-            Ok(Value::Object(root)) => Ok(Some(Self { path, root })),
+            Ok(Value::Object(root)) => Ok(Some(Self { path, root, text })),
             Ok(_) => Err(Error::metadata(&path, "not a JSON object")),
             Err(e) => Err(Error::metadata(&path, format!("not JSON: {e}"))),
         }
@@ -66,6 +70,35 @@ impl Document {
     /// The document's root object.
     pub fn root(&self) -> Node<'_> {
         Node { path: &self.path, key: String::new(), object: &self.root }
+    }
+
+    /// The crc32c of the document's bytes.
+    pub fn crc32c(&self) -> u32 {
+        crc32c::crc32c(&self.text)
+    }
+
+    /// Checks the document's own checksum, `attributes.voxquarry.crc32c` (§3).
+    ///
+    /// # Errors
+    /// [`Error::Metadata`] if it is missing or differs.
+    pub fn check_seal(&self) -> Result<()> {
+        let node = self.voxquarry()?;
+        let found = node.string(SEAL_KEY)?;
+        let is_seal = found.len() == SEAL_DIGITS.len()
+            && found.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let quoted = format!("\"{found}\"");
+        let mut text = self.text.clone();
+        let at = text.windows(quoted.len()).position(|part| part == quoted.as_bytes());
+        let Some(at) = at.filter(|_| is_seal) else {
+            return Err(node.error(SEAL_KEY, "expected eight lower-case hexadecimal digits"));
+        };
+        text[at + 1..at + 1 + SEAL_DIGITS.len()].copy_from_slice(SEAL_DIGITS.as_bytes());
+        let expected = format!("{:08x}", crc32c::crc32c(&text));
+        if found == expected {
+            Ok(())
+        } else {
+            Err(node.error(SEAL_KEY, &format!("found {found}, expected {expected}: damaged")))
+        }
     }
 
     /// Checks `zarr_format` and `node_type`.
@@ -201,14 +234,39 @@ impl<'a> Node<'a> {
 
 /// Writes `folder/zarr.json` and flushes it to the disk; readers must not see `folder` yet.
 ///
+/// Returns the crc32c of the document's bytes.
+///
 /// # Errors
 /// [`Error::Io`] if the system refuses.
-pub fn write(folder: &Path, document: &Value) -> Result<()> {
-    let path = folder.join(ZARR_JSON);
+pub fn write(folder: &Path, document: &Value) -> Result<u32> {
+    let text = to_text(document);
+    write_text(folder, &text)?;
+    Ok(crc32c::crc32c(&text))
+}
+
+/// As [`write`], of a group whose `attributes.voxquarry` receives the checksum of the document.
+///
+/// # Errors
+/// [`Error::Io`] if the system refuses.
+pub fn write_sealed(folder: &Path, attributes: Value) -> Result<()> {
+    let mut document = group(attributes);
+    let seal = &mut document["attributes"]["voxquarry"][SEAL_KEY];
+    *seal = SEAL_DIGITS.into();
+    let crc32c = crc32c::crc32c(&to_text(&document));
+    document["attributes"]["voxquarry"][SEAL_KEY] = format!("{crc32c:08x}").into();
+    write_text(folder, &to_text(&document))
+}
+
+fn to_text(document: &Value) -> Vec<u8> {
     let mut text = serde_json::to_vec_pretty(document).expect("a JSON tree serialises");
     text.push(b'\n');
+    text
+}
+
+fn write_text(folder: &Path, text: &[u8]) -> Result<()> {
+    let path = folder.join(ZARR_JSON);
     let mut file = File::create(&path).map_err(Error::io(&path, "cannot create"))?;
-    file.write_all(&text).map_err(Error::io(&path, "cannot write"))?;
+    file.write_all(text).map_err(Error::io(&path, "cannot write"))?;
     file.sync_all().map_err(Error::io(&path, "cannot flush"))
 }
 

@@ -105,6 +105,24 @@ impl ArrayLayout {
         }
     }
 
+    /// The number of shards, over all channels.
+    pub fn shard_count(&self) -> u64 {
+        self.shard_grid().iter().map(|&n| n as u64).product::<u64>() * self.channel_count() as u64
+    }
+
+    /// The number of a shard in C order, channel slowest.
+    pub fn shard_number(&self, shard: ShardId) -> usize {
+        let grid = self.shard_grid();
+        (0..3).fold(shard.channel, |n, a| n * grid[a] + shard.at[a])
+    }
+
+    /// The shard of a number in C order, channel slowest.
+    pub fn shard_at(&self, number: usize) -> ShardId {
+        let [sz, sy, sx] = self.shard_grid();
+        let at = [number / (sy * sx) % sz, number / sx % sy, number % sx];
+        ShardId { channel: number / (sz * sy * sx), at }
+    }
+
     /// Every shard, in C order.
     pub fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
         let grid = self.shard_grid();

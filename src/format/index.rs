@@ -18,6 +18,46 @@ pub const fn index_bytes(chunks: usize) -> usize {
     chunks * ENTRY_BYTES + CHECKSUM_BYTES
 }
 
+/// Bytes after the chunks of a shard: the checksum of its contents and the index.
+pub const fn tail_bytes(chunks: usize) -> usize {
+    CHECKSUM_BYTES + index_bytes(chunks)
+}
+
+/// The identity of a shard's bytes, which the volume lists (§8); never zero.
+///
+/// The low half is the checksum of the contents, the high half that of the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardIdentity(u64);
+
+impl ShardIdentity {
+    /// The identity of a shard with these checksums.
+    pub fn new(contents_crc32c: u32, index_crc32c: u32) -> Self {
+        Self((u64::from(contents_crc32c) | u64::from(index_crc32c) << 32).max(1))
+    }
+
+    /// The value in the volume's list, where 0 stands for a shard without a file.
+    pub fn value(self) -> u64 {
+        self.0
+    }
+}
+
+/// The checksum of a shard's contents: the crc32c of its chunks' checksums, in the order of the
+/// slots.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ContentsChecksum(u32);
+
+impl ContentsChecksum {
+    /// Adds the next chunk's checksum.
+    pub fn add(&mut self, chunk_crc32c: u32) {
+        self.0 = crc32c::crc32c_append(self.0, &chunk_crc32c.to_le_bytes());
+    }
+
+    /// The checksum of the chunks that were added.
+    pub fn value(self) -> u32 {
+        self.0
+    }
+}
+
 /// The byte ranges of a shard's chunks.
 ///
 /// ```
@@ -26,24 +66,28 @@ pub const fn index_bytes(chunks: usize) -> usize {
 ///
 /// let mut builder = IndexBuilder::new(2);
 /// builder.set(1, 0, 30);
-/// let index = builder.encode();
-/// let file_bytes = 30 + index.len() as u64;
-/// let index = ShardIndex::parse(Path::new("c/0/0/0"), &index, file_bytes)?;
+/// let tail = builder.encode(0x1234_5678);
+/// let file_bytes = 30 + tail.len() as u64;
+/// let index = ShardIndex::parse(Path::new("c/0/0/0"), &tail, file_bytes)?;
 /// assert_eq!((index.range(0), index.range(1)), (None, Some(0..30)));
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct ShardIndex {
     entries: Box<[(u64, u64)]>,
+    contents_crc32c: u32,
+    identity: ShardIdentity,
 }
 
 impl ShardIndex {
-    /// Parses `bytes`, the last [`index_bytes`] of a file of `file_bytes` bytes.
+    /// Parses `bytes`, the last [`tail_bytes`] of a file of `file_bytes` bytes.
     ///
     /// # Errors
     /// [`Error::ShardIndex`] for a wrong checksum or a range outside of the file.
     pub fn parse(path: &Path, bytes: &[u8], file_bytes: u64) -> Result<Self> {
         let error = |message: String| Error::ShardIndex { path: path.to_owned(), message };
+        let data_bytes = file_bytes - bytes.len() as u64;
+        let (contents, bytes) = bytes.split_at(CHECKSUM_BYTES);
         let (entries, checksum) = bytes.split_at(bytes.len() - CHECKSUM_BYTES);
         let (found, expected) = (crc32c::crc32c(entries), u32_at(checksum, 0));
         if found != expected {
@@ -51,7 +95,6 @@ impl ShardIndex {
                 "crc32c {found:#010x}, expected {expected:#010x}: the file is damaged or unfinished"
             )));
         }
-        let data_bytes = file_bytes - bytes.len() as u64;
         let parse = |(chunk, entry): (usize, &[u8])| {
             let (offset, nbytes) = (u64_at(entry, 0), u64_at(entry, 8));
             let absent = offset == ABSENT && nbytes == ABSENT;
@@ -67,7 +110,9 @@ impl ShardIndex {
         };
         let entries =
             entries.chunks_exact(ENTRY_BYTES).enumerate().map(parse).collect::<Result<_>>()?;
-        Ok(Self { entries })
+        let contents_crc32c = u32_at(contents, 0);
+        let identity = ShardIdentity::new(contents_crc32c, expected);
+        Ok(Self { entries, contents_crc32c, identity })
     }
 
     /// The byte range of the chunk in `slot`, including its checksum; `None` if the chunk is
@@ -75,6 +120,16 @@ impl ShardIndex {
     pub fn range(&self, slot: usize) -> Option<Range<u64>> {
         let (offset, nbytes) = self.entries[slot];
         (offset != ABSENT).then(|| offset..offset + nbytes)
+    }
+
+    /// The identity of the shard's bytes.
+    pub fn identity(&self) -> ShardIdentity {
+        self.identity
+    }
+
+    /// The checksum of the shard's contents that the file claims.
+    pub fn contents_crc32c(&self) -> u32 {
+        self.contents_crc32c
     }
 
     /// Slots of the shard, including absent chunks.
@@ -123,14 +178,16 @@ impl IndexBuilder {
         self.entries[slot] = (offset, nbytes as u64);
     }
 
-    /// The bytes of the index, including its checksum.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(index_bytes(self.entries.len()));
+    /// The bytes after the chunks: the checksum of the contents, and the index with its own.
+    pub fn encode(&self, contents_crc32c: u32) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(tail_bytes(self.entries.len()));
+        bytes.extend_from_slice(&contents_crc32c.to_le_bytes());
         for (offset, nbytes) in &self.entries {
             bytes.extend_from_slice(&offset.to_le_bytes());
             bytes.extend_from_slice(&nbytes.to_le_bytes());
         }
-        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+        let index_crc32c = crc32c::crc32c(&bytes[CHECKSUM_BYTES..]);
+        bytes.extend_from_slice(&index_crc32c.to_le_bytes());
         bytes
     }
 }
@@ -152,8 +209,8 @@ mod tests {
     fn absent_and_present_chunks_round_trip() {
         let mut builder = IndexBuilder::new(3);
         builder.set(1, 10, 20);
-        let bytes = builder.encode();
-        assert_eq!(bytes.len(), index_bytes(3));
+        let bytes = builder.encode(7);
+        assert_eq!(bytes.len(), tail_bytes(3));
         let index = ShardIndex::parse(Path::new("s"), &bytes, 30 + bytes.len() as u64).unwrap();
         assert_eq!([0, 1, 2].map(|s| index.range(s)), [None, Some(10..30), None]);
     }
@@ -165,7 +222,7 @@ mod tests {
         {
             let mut builder = IndexBuilder::new(1);
             builder.entries[0] = (offset, nbytes);
-            let bytes = builder.encode();
+            let bytes = builder.encode(7);
             let error =
                 ShardIndex::parse(Path::new("s"), &bytes, 30 + bytes.len() as u64).unwrap_err();
             assert!(error.to_string().contains("claims"), "{error}");
@@ -176,11 +233,15 @@ mod tests {
     fn every_flipped_bit_is_detected() {
         let mut builder = IndexBuilder::new(2);
         builder.set(0, 0, 16);
-        let bytes = builder.encode();
+        let bytes = builder.encode(7);
+        let parse =
+            |bytes: &[u8]| ShardIndex::parse(Path::new("s"), bytes, 16 + bytes.len() as u64);
+        let identity = parse(&bytes).unwrap().identity();
         for bit in 0..bytes.len() * 8 {
             let mut bytes = bytes.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(ShardIndex::parse(Path::new("s"), &bytes, 16 + bytes.len() as u64).is_err());
+            // The checksum of the contents is compared with the volume's list.
+            assert!(parse(&bytes).is_ok_and(|index| index.identity() != identity) == (bit < 32));
         }
     }
 
@@ -189,7 +250,7 @@ mod tests {
         let mut builder = IndexBuilder::new(3);
         builder.set(0, 10, 10);
         builder.set(2, 0, 11);
-        let bytes = builder.encode();
+        let bytes = builder.encode(7);
         let index = ShardIndex::parse(Path::new("s"), &bytes, 30 + bytes.len() as u64).unwrap();
         assert!(
             index

@@ -20,7 +20,6 @@ pub struct ChunkedVolumeWriter {
     // Dropped first: it waits for files that are being written into the subject's folder.
     files: VolumeFiles,
     subject: StagedSubject,
-    target: PathBuf,
 }
 
 impl ChunkedVolumeWriter {
@@ -29,10 +28,9 @@ impl ChunkedVolumeWriter {
         spec: VolumeSpec,
         journal: Option<&Path>,
         subject: StagedSubject,
-        target: PathBuf,
     ) -> Result<Self> {
         let files = VolumeFiles::create(folder, spec, journal)?;
-        Ok(Self { files, subject, target })
+        Ok(Self { files, subject })
     }
 
     /// The volume's layout.
@@ -92,11 +90,11 @@ impl ChunkedVolumeWriter {
     /// [`Error::Incomplete`] if chunks are missing, [`Error::Exists`] if another writer published
     /// the volume meanwhile, [`Error::Io`].
     pub fn publish(self) -> Result<Volume> {
-        let Self { files, subject, target } = self;
+        let Self { files, subject } = self;
         let name = files.spec().name.clone();
-        files.finish(None, None)?;
+        let checksums = files.finish(None, None)?;
         let (store, subject_name) = (subject.store().to_owned(), subject.name().to_owned());
-        subject.publish_volume(&name, &target)?;
+        subject.publish_volume(&name, checksums)?;
         Dataset::open(store, &OpenOptions::default())?.subject(&subject_name)?.volume(&name)
     }
 }

@@ -14,7 +14,7 @@ use super::options::OpenOptions;
 use super::staging::absolute;
 use super::volume::Volume;
 use crate::array::context::ArrayContext;
-use crate::format::attributes::check_version;
+use crate::format::attributes::{DocumentChecksums, VolumeList, check_version, parse_subject};
 use crate::format::document::{Document, ZARR_JSON};
 use crate::format::{PARTIAL_DIR, check_name};
 use crate::sys::fork::PerProcess;
@@ -55,6 +55,7 @@ pub struct Subject {
     dataset: Dataset,
     name: String,
     volumes: Vec<String>,
+    listed: VolumeList,
 }
 
 /// Opens the store at `path` with the default [`OpenOptions`].
@@ -87,6 +88,7 @@ impl Dataset {
         };
         let node = document.voxquarry().map_err(|e| not_a_store(&e.to_string()))?;
         check_version(&node, "dataset")?;
+        document.check_seal()?;
         let inner = OpenDataset {
             subjects: children(&path)?,
             context: ArrayContext::new(options.array_options()),
@@ -129,8 +131,10 @@ impl Dataset {
         let folder = self.0.path.join(name);
         let document = Document::read(&folder)?
             .ok_or_else(|| not_found("subject", name, &self.0.path, &[]))?;
-        document.voxquarry()?.expect("node", &"subject".into())?;
-        Ok(Subject { dataset: self.clone(), name: name.to_owned(), volumes: children(&folder)? })
+        let listed = parse_subject(&document.voxquarry()?)?;
+        document.check_seal()?;
+        let volumes = listed.keys().cloned().collect();
+        Ok(Subject { dataset: self.clone(), name: name.to_owned(), volumes, listed })
     }
 
     /// The results of `map` for each number, in order; divided among the dataset's threads if there
@@ -149,15 +153,19 @@ impl Dataset {
         executor.install(|| numbers.into_par_iter().map(map).collect())?
     }
 
-    fn volume(&self, subject: &str, volume: &str) -> Result<Volume> {
+    fn volume(&self, subject: &str, volume: &str, listed: DocumentChecksums) -> Result<Volume> {
         let key = (subject.to_owned(), volume.to_owned());
         let lock = || self.0.volumes.get(no_volumes).lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = lock().get(&key) {
+        // A subject that was replaced and opened again has a volume of the same name and others
+        // documents.
+        if let Some(open) = lock().get(&key).filter(|open| open.checksums() == listed) {
             return Ok(open.clone());
         }
         let folder = self.0.path.join(subject).join(volume);
-        let opened = Volume::open(folder, volume, self.0.context.clone(), self.0.derived.clone())?;
-        Ok(lock().get_or_insert(key, || opened).clone())
+        let opened =
+            Volume::open(folder, volume, listed, self.0.context.clone(), self.0.derived.clone())?;
+        lock().put(key, opened.clone());
+        Ok(opened)
     }
 }
 
@@ -187,10 +195,10 @@ impl Subject {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Metadata`], [`Error::UnknownFeature`], [`Error::Io`].
     pub fn volume(&self, name: &str) -> Result<Volume> {
-        if self.volumes.binary_search_by(|v| v.as_str().cmp(name)).is_err() {
+        let Some(&listed) = self.listed.get(name) else {
             return Err(not_found("volume", name, &self.path(), &self.volumes));
-        }
-        self.dataset.volume(&self.name, name)
+        };
+        self.dataset.volume(&self.name, name, listed)
     }
 
     /// The first of its volumes; all have the same extents and affine.

@@ -48,13 +48,14 @@ fn count(volume: &Volume) -> Result<LabelCounts> {
 pub(crate) fn weight_sums(volume: &Volume) -> Result<Arc<WeightSums>> {
     volume.derived("weight sums".into(), || {
         // Sums that are damaged or of another volume are computed again; `verify` reports them.
-        let sums = if let Ok(Some(written)) = WeightSums::read(volume.path(), volume.layout()) {
+        let sums = if let Ok(Some(written)) = volume.weight_sums() {
             written
         } else {
             let sums = sum(volume)?;
             // In a read-only store they stay in memory, and the next process computes them again.
+            // They name the documents of the open volume, which may have been replaced meanwhile.
             let _ = publish_beside(volume.path(), weight_sums::FOLDER, |folder| {
-                sums.write(folder, volume.path())
+                sums.write(folder, volume.checksums())
             });
             sums
         };

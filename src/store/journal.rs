@@ -22,8 +22,8 @@ pub(super) type ChunkLabelCounts = Vec<(u64, Vec<(i64, u32)>)>;
 pub(super) struct ShardRecord {
     /// The number of the shard in C order, channel slowest.
     pub(super) shard: usize,
-    /// 1, or 0 if all its chunks are the fill value.
-    pub(super) files: u64,
+    /// The identity of its bytes, or 0 if all its chunks are the fill value.
+    pub(super) identity: u64,
     pub(super) statistics: RunningStatistics,
     pub(super) label_counts: ChunkLabelCounts,
     /// The sum of weights of each chunk, by its index.

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::staging::{self, IfExists, StagingDir};
-use crate::format::attributes;
-use crate::format::document::{self, ZARR_JSON};
+use crate::format::attributes::{self, DocumentChecksums, VolumeList, parse_subject};
+use crate::format::document::{self, Document, ZARR_JSON};
 use crate::{Error, Result};
 
 /// A subject that no reader sees yet.
@@ -21,7 +21,6 @@ impl StagedSubject {
     pub(super) fn create(store: &Path, name: &str, staging: StagingDir) -> Result<Self> {
         let folder = staging.content();
         fs::create_dir_all(&folder).map_err(Error::io(&folder, "cannot create"))?;
-        document::write(&folder, &document::group(attributes::subject()))?;
         Ok(Self { store: store.to_owned(), name: name.to_owned(), staging })
     }
 
@@ -48,15 +47,16 @@ impl StagedSubject {
         self.staging.path()
     }
 
-    /// Makes the subject visible, and the store with its first subject.
+    /// Makes the subject visible with these volumes, and the store with its first subject.
     ///
     /// # Errors
     /// [`Error::Exists`] as `if_exists` says, [`Error::Io`].
-    pub(super) fn publish(mut self, if_exists: IfExists) -> Result<()> {
+    pub(super) fn publish(mut self, volumes: &VolumeList, if_exists: IfExists) -> Result<()> {
+        document::write_sealed(&self.content(), attributes::subject(volumes))?;
         let store_json = self.store.join(ZARR_JSON);
         if !store_json.exists() {
             let staged = self.staging.path().join(ZARR_JSON);
-            document::write(self.staging.path(), &document::group(attributes::dataset()))?;
+            document::write_sealed(self.staging.path(), attributes::dataset())?;
             fs::rename(&staged, &store_json).map_err(Error::io(&store_json, "cannot publish"))?;
         }
         let (content, target) = (self.content(), self.target());
@@ -70,17 +70,37 @@ impl StagedSubject {
         Ok(())
     }
 
-    /// Makes the one volume of this subject visible at `target`, in a subject that may exist.
+    /// Makes the one volume of this subject visible, in a subject that may exist.
     ///
     /// # Errors
-    /// [`Error::Exists`], [`Error::Io`].
-    pub(super) fn publish_volume(mut self, name: &str, target: &Path) -> Result<()> {
-        if !self.target().join(ZARR_JSON).exists() {
-            return self.publish(IfExists::Error);
+    /// [`Error::Exists`] if the subject has such a volume, [`Error::Io`].
+    pub(super) fn publish_volume(mut self, name: &str, checksums: DocumentChecksums) -> Result<()> {
+        let subject = self.target();
+        if !subject.join(ZARR_JSON).exists() {
+            return self
+                .publish(&VolumeList::from([(name.to_owned(), checksums)]), IfExists::Error);
+        }
+        // Two writers that add volumes to one subject list them one after the other.
+        let _lock = staging::lock_folder(&subject)?;
+        let document = Document::read(&subject)?.ok_or_else(|| {
+            Error::metadata(subject.join(ZARR_JSON), "missing: the subject was removed meanwhile")
+        })?;
+        document.check_seal()?;
+        let mut volumes = parse_subject(&document.voxquarry()?)?;
+        let target = subject.join(name);
+        if volumes.contains_key(name) {
+            let remedy = "another writer published it meanwhile: choose another name".to_owned();
+            return Err(Error::Exists { path: target, remedy });
         }
         let content = self.content().join(name);
         staging::sync_tree(&content)?;
-        staging::publish_new(&content, target)?;
+        // A folder that the subject does not list was left by a writer that was killed here.
+        staging::publish_over(&content, &target)?;
+        volumes.insert(name.to_owned(), checksums);
+        document::write_sealed(self.staging.path(), attributes::subject(&volumes))?;
+        let (staged, listed) = (self.staging.path().join(ZARR_JSON), subject.join(ZARR_JSON));
+        fs::rename(&staged, &listed).map_err(Error::io(&listed, "cannot publish"))?;
+        staging::sync_tree(&subject)?;
         self.staging.release();
         Ok(())
     }

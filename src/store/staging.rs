@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::format::PARTIAL_DIR;
 use crate::{Error, Result};
@@ -293,6 +293,14 @@ pub(super) fn publish_beside(
     write(&content)?;
     sync_tree(&content)?;
     publish_over(&content, &volume.join(name))
+}
+
+/// Locks a folder of the store until the result is dropped; waits for other writers.
+pub(super) fn lock_folder(folder: &Path) -> Result<File> {
+    let handle = File::open(folder).map_err(Error::io(folder, "cannot open"))?;
+    let locked = retry_on_intr(|| flock(&handle, FlockOperation::LockExclusive));
+    locked.map_err(|e| Error::io(folder, "cannot lock")(e.into()))?;
+    Ok(handle)
 }
 
 /// The absolute form of `path`, which stays valid if the process changes its folder: most of a

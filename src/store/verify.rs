@@ -119,7 +119,7 @@ fn verify_subject(subject: &Subject, progress: &(dyn Fn(&str) + Sync), report: &
 fn verify_volume(volume: &Volume, progress: &dyn Fn(), report: &mut VerifyReport) -> Result<()> {
     let counts = if volume.kind() == Kind::Labels { Some(volume.label_counts()?) } else { None };
     // Sums only save work: damaged ones must not keep the voxels from being verified.
-    let sums = WeightSums::read(volume.path(), volume.layout()).unwrap_or_else(|error| {
+    let sums = volume.weight_sums().unwrap_or_else(|error| {
         report.error(error);
         None
     });
@@ -145,7 +145,11 @@ fn verify_shard(volume: &Volume, id: ShardId, sidecars: Sidecars<'_>) -> VerifyR
     let mut report = VerifyReport::default();
     let slots: usize = layout.shard_chunks().iter().product();
     let folder = volume.array().folder();
-    let shard = match OpenShard::open(&folder.join(layout.shard_key(id)), slots, Access::Read) {
+    let path = folder.join(layout.shard_key(id));
+    let listed = volume.array().shard_list().map(|list| list.0[layout.shard_number(id)]);
+    let opened =
+        listed.and_then(|identity| OpenShard::listed(&path, slots, Access::Read, identity));
+    let shard = match opened {
         Ok(shard) => shard,
         Err(error) => {
             report.shards += 1;
@@ -158,6 +162,11 @@ fn verify_shard(volume: &Volume, id: ShardId, sidecars: Sidecars<'_>) -> VerifyR
         if let Err(error) = shard.index().check_disjoint(shard.path()) {
             report.error(error);
         }
+        if let Err(error) = shard.check_contents() {
+            report.error(error);
+        }
+    } else if path.symlink_metadata().is_ok() {
+        report.error(Error::data(&path, "the volume lists no file for this shard"));
     }
     let chunk_grid = layout.chunk_grid();
     let walk = |slot: usize| -> Result<u64> {

@@ -9,14 +9,17 @@ use ndarray::Array4;
 
 use super::derived_cache::DerivedCache;
 use super::sidecar::label_counts::LabelCounts;
+use super::sidecar::weight_sums::WeightSums;
 use crate::array::cache::{ChunkCache, ChunkKey};
 use crate::array::context::ArrayContext;
 use crate::array::handle::ArrayHandle;
 use crate::array::weights::WeightFunction;
 use crate::array::{ReadContext, is_worth_caching, read_patches, read_region_ahead};
 use crate::format::array::ArrayLayout;
-use crate::format::attributes::{Kind, SourceFile, Statistics, VolumeAttributes};
-use crate::format::document::Document;
+use crate::format::attributes::{
+    DocumentChecksums, Kind, SourceFile, Statistics, VolumeAttributes,
+};
+use crate::format::document::{Document, ZARR_JSON};
 use crate::sys::fork::PerProcess;
 use crate::{Affine, Dtype, Error, Padding, Region, Result, Size3, Voxel};
 
@@ -28,25 +31,25 @@ pub struct Volume(Arc<OpenVolume>);
 struct OpenVolume {
     name: String,
     folder: PathBuf,
+    checksums: DocumentChecksums,
     attributes: VolumeAttributes,
     array: ArrayHandle,
     derived: Arc<PerProcess<DerivedCache>>,
 }
 
 impl Volume {
+    /// Opens the volume in `folder`, whose documents have the checksums that the subject lists.
     pub(super) fn open(
         folder: PathBuf,
         name: &str,
+        checksums: DocumentChecksums,
         context: Arc<ArrayContext>,
         derived: Arc<PerProcess<DerivedCache>>,
     ) -> Result<Self> {
-        let missing = |folder: &Path| {
-            Error::metadata(folder.join("zarr.json"), "missing: the volume is incomplete")
-        };
-        let group = Document::read(&folder)?.ok_or_else(|| missing(&folder))?;
+        let group = listed(&folder, checksums.group_crc32c)?;
         let attributes = VolumeAttributes::parse(&group.voxquarry()?)?;
         let level = folder.join("0");
-        let document = Document::read(&level)?.ok_or_else(|| missing(&level))?;
+        let document = listed(&level, checksums.level_crc32c)?;
         let layout = ArrayLayout::parse(&document)?;
         // A damaged shape that is still valid would give zeros for voxels that do not exist.
         let voxels = layout.shape().iter().map(|&n| n as u64).product::<u64>();
@@ -55,9 +58,10 @@ impl Volume {
             let message = format!("statistics.voxels: found {found}, the array has {voxels}");
             return Err(Error::metadata(group.path(), message));
         }
-        let array = ArrayHandle::new(level, layout, context);
+        let shard_list = (folder.join(SHARD_LIST), attributes.shards_crc32c);
+        let array = ArrayHandle::new(level, layout, shard_list, context);
         let name = name.to_owned();
-        Ok(Self(Arc::new(OpenVolume { name, folder, attributes, array, derived })))
+        Ok(Self(Arc::new(OpenVolume { name, folder, checksums, attributes, array, derived })))
     }
 
     /// Its name in the subject.
@@ -151,7 +155,7 @@ impl Volume {
             let reason = format!("volume {:?} is an image, it has no label counts", self.name());
             return Err(Error::unsupported(reason, "store it as labels"));
         }
-        LabelCounts::read(&self.0.folder, self.layout())
+        LabelCounts::read(&self.0.folder, self.layout(), self.0.attributes.summary_crc32c)
     }
 
     /// Bytes of all its files: shards, sidecars and metadata.
@@ -160,6 +164,16 @@ impl Volume {
     /// [`Error::Io`].
     pub fn stored_bytes(&self) -> Result<u64> {
         folder_bytes(&self.0.folder)
+    }
+
+    /// The weight sums beside it, if there are some.
+    pub(super) fn weight_sums(&self) -> Result<Option<WeightSums>> {
+        WeightSums::read(&self.0.folder, self.0.checksums, self.layout())
+    }
+
+    /// The checksums of its documents.
+    pub(super) fn checksums(&self) -> DocumentChecksums {
+        self.0.checksums
     }
 
     /// Its voxels as an array.
@@ -310,6 +324,26 @@ impl Volume {
         let starts = [region.start];
         read_patches(&self.0.array, &starts, region.size, padding, channels, out, context)
     }
+}
+
+/// The folder of a volume's list of shards, in the volume's folder.
+pub(super) const SHARD_LIST: &str = "shards";
+
+/// Reads the document in `folder`, which the subject lists with `crc32c`.
+fn listed(folder: &Path, crc32c: u32) -> Result<Document> {
+    let missing = "the subject lists this document, but it is missing: the subject was removed \
+                   while it was open, or the copy of the store is incomplete";
+    let path = || folder.join(ZARR_JSON);
+    let document = Document::read(folder)?.ok_or_else(|| Error::metadata(path(), missing))?;
+    let found = document.crc32c();
+    if found == crc32c {
+        return Ok(document);
+    }
+    let message = format!(
+        "crc32c {found:#010x}, the subject lists {crc32c:#010x}: the subject was replaced while it \
+         was open, or the document is damaged; open the dataset again"
+    );
+    Err(Error::metadata(path(), message))
 }
 
 fn folder_bytes(folder: &Path) -> Result<u64> {

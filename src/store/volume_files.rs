@@ -14,20 +14,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::journal::{ChunkLabelCounts, Journal, ShardRecord};
 use super::sidecar::label_counts::LabelCounts;
-use super::sidecar::weight_sums::WeightSums;
+use super::sidecar::weight_sums::{self, WeightSums};
 use super::spec::VolumeSpec;
+use super::volume::SHARD_LIST;
 use crate::array::ChunkEncoder;
 use crate::array::flush::{FlushQueue, UnflushedFile};
 use crate::array::labels::count_labels;
 use crate::array::rows::InvalidVoxel;
 use crate::array::shard_file::{EncodedChunk, write_shard};
+use crate::array::shard_list::ShardList;
+use crate::array::shards::OpenShard;
 use crate::array::statistics::RunningStatistics;
 use crate::array::weights::WeightFunction;
 use crate::format::array::ArrayLayout;
-use crate::format::attributes::{Kind, SourceFile, VolumeAttributes};
+use crate::format::attributes::{DocumentChecksums, Kind, SourceFile, VolumeAttributes};
 use crate::format::document;
 use crate::format::grid::{ChunkId, ShardId, iter_box};
-use crate::{Error, Region, Result, Size3};
+use crate::format::index::ShardIdentity;
+use crate::sys::file::Access;
+use crate::{Error, Region, Result};
 
 /// The files of a volume that is being written.
 pub(super) struct VolumeFiles {
@@ -102,7 +107,7 @@ impl VolumeFiles {
         let layout = &spec.layout;
         let [sz, sy, sx] = layout.shard_grid();
         let open = |number| {
-            let awaited = chunks_of(layout, shard_id(layout, number)).map(|cells| cells.len());
+            let awaited = chunks_of(layout, layout.shard_at(number)).map(|cells| cells.len());
             let awaited = awaited.iter().product();
             Mutex::new(ShardState::Open(OpenChunks { awaited, ..OpenChunks::default() }))
         };
@@ -128,7 +133,7 @@ impl VolumeFiles {
         });
         (0..layout.channel_count()).all(|channel| {
             iter_box(cells.clone()).all(|at| {
-                let number = shard_number(layout, ShardId { channel, at });
+                let number = layout.shard_number(ShardId { channel, at });
                 matches!(*self.shards.state(number), ShardState::Written(_))
             })
         })
@@ -145,7 +150,7 @@ impl VolumeFiles {
     ) -> Result<RunningStatistics, ChunkError> {
         let layout = &self.spec().layout;
         let (shard, slot) = layout.shard_of(id);
-        let number = shard_number(layout, shard);
+        let number = layout.shard_number(shard);
         if matches!(*self.shards.state(number), ShardState::Written(_)) {
             return Ok(RunningStatistics::NONE);
         }
@@ -175,15 +180,17 @@ impl VolumeFiles {
     fn write(&self, number: usize, complete: OpenChunks) -> Result<()> {
         let OpenChunks { chunks, facts, .. } = complete;
         let (layout, folder) = (&self.spec().layout, &self.shards.folder);
-        let file = write_shard(&folder.join("0"), layout, shard_id(layout, number), chunks)?;
-        let record = ShardRecord::new(self.spec(), number, u64::from(file.is_some()), facts);
+        let written = write_shard(&folder.join("0"), layout, layout.shard_at(number), chunks)?;
+        let (file, identity) = written.unzip();
+        let identity = identity.map_or(0, ShardIdentity::value);
+        let record = ShardRecord::new(self.spec(), number, identity, facts);
         let shards = self.shards.clone();
         let flush = move || shards.flush(record, file);
         self.flushes.lock().unwrap_or_else(PoisonError::into_inner).push(folder, flush)
     }
 
-    /// Writes sidecars and metadata. `statistics` are those of all voxels; if `None`, those of the
-    /// shards are merged.
+    /// Writes sidecars and metadata, and returns the checksums of the documents. `statistics` are
+    /// those of all voxels; if `None`, those of the shards are merged.
     ///
     /// # Errors
     /// [`Error::Incomplete`] if chunks are missing, [`Error::Io`].
@@ -191,12 +198,12 @@ impl VolumeFiles {
         self,
         statistics: Option<RunningStatistics>,
         source: Option<SourceFile>,
-    ) -> Result<()> {
+    ) -> Result<DocumentChecksums> {
         self.flushes.lock().unwrap_or_else(PoisonError::into_inner).finish()?;
         let (folder, spec) = (&self.shards.folder, self.spec());
         let mut merged = RunningStatistics::NONE;
-        let (mut label_counts, mut weight_sums) = (ChunkLabelCounts::new(), Vec::new());
-        let mut shard_files = 0;
+        let (mut label_counts, mut weights) = (ChunkLabelCounts::new(), Vec::new());
+        let mut shard_list = Vec::with_capacity(self.shards.states.len());
         for number in 0..self.shards.states.len() {
             let ShardState::Written(record) = &mut *self.shards.state(number) else {
                 let what = format!("volume {:?}", spec.name);
@@ -204,13 +211,19 @@ impl VolumeFiles {
             };
             merged.merge(&record.statistics);
             label_counts.append(&mut record.label_counts);
-            weight_sums.append(&mut record.weight_sums);
-            shard_files += record.files;
+            weights.append(&mut record.weight_sums);
+            shard_list.push(record.identity);
         }
-        if spec.kind == Kind::Labels {
-            LabelCounts::from_chunks(spec.layout.chunk_count(), label_counts).write(folder)?;
-        }
-        document::write(&folder.join("0"), &spec.layout.to_json())?;
+        let shard_list = ShardList(shard_list);
+        shard_list.write(&folder.join(SHARD_LIST))?;
+        let summary_crc32c = if spec.kind == Kind::Labels {
+            let counts = LabelCounts::from_chunks(spec.layout.chunk_count(), label_counts);
+            counts.write(folder)?;
+            Some(counts.crc32c())
+        } else {
+            None
+        };
+        let level_crc32c = document::write(&folder.join("0"), &spec.layout.to_json())?;
         let attributes = VolumeAttributes {
             kind: spec.kind,
             affine: spec.affine,
@@ -219,15 +232,19 @@ impl VolumeFiles {
             patch_sizes: spec.patch_sizes.clone(),
             codec: spec.codec.name().to_owned(),
             statistics: statistics.unwrap_or(merged).statistics(),
-            shard_files,
+            shard_files: shard_list.0.iter().filter(|&&identity| identity != 0).count() as u64,
+            shards_crc32c: shard_list.crc32c(),
+            summary_crc32c,
             source,
         };
         let attributes = attributes.to_json(&spec.name, spec.layout.channels.is_some());
-        document::write(folder, &document::group(attributes))?;
+        let group_crc32c = document::write(folder, &document::group(attributes))?;
+        let checksums = DocumentChecksums { group_crc32c, level_crc32c };
         if spec.weight_sums {
-            WeightSums::from_chunks(weight_sums).write_beside(folder)?;
+            let sums = WeightSums::from_chunks(weights);
+            sums.write(&folder.join(weight_sums::FOLDER), checksums)?;
         }
-        Ok(())
+        Ok(checksums)
     }
 }
 
@@ -257,7 +274,7 @@ impl ChunkFacts {
 }
 
 impl ShardRecord {
-    fn new(spec: &VolumeSpec, shard: usize, files: u64, mut facts: Vec<ChunkFacts>) -> Self {
+    fn new(spec: &VolumeSpec, shard: usize, identity: u64, mut facts: Vec<ChunkFacts>) -> Self {
         // In C order, so that the statistics do not depend on the order in which the chunks came.
         facts.sort_unstable_by_key(|facts| facts.index);
         let mut statistics = RunningStatistics::NONE;
@@ -271,7 +288,7 @@ impl ShardRecord {
         };
         let has_labels = facts.into_iter().filter(|chunk| !chunk.labels.is_empty());
         let label_counts = has_labels.map(|chunk| (chunk.index, chunk.labels)).collect();
-        Self { shard, files, statistics, label_counts, weight_sums }
+        Self { shard, identity, statistics, label_counts, weight_sums }
     }
 }
 
@@ -305,9 +322,10 @@ fn reopen(
     for record in records {
         let of_another = || Error::data(path, "the journal is of another volume: start again");
         let state = states.get(record.shard).ok_or_else(of_another)?;
-        let key = layout.shard_key(shard_id(layout, record.shard));
-        // A shard whose file was removed is written again.
-        if record.files == 0 || level.join(key).is_file() {
+        let path = level.join(layout.shard_key(layout.shard_at(record.shard)));
+        let slots = layout.shard_chunks().iter().product();
+        // A shard whose file was removed, cut off or changed is written again.
+        if OpenShard::listed(&path, slots, Access::Read, record.identity).is_ok() {
             *state.lock().unwrap_or_else(PoisonError::into_inner) = ShardState::Written(record);
         }
     }
@@ -318,15 +336,4 @@ fn reopen(
 fn chunks_of(layout: &ArrayLayout, shard: ShardId) -> [Range<usize>; 3] {
     let (each, grid) = (layout.shard_chunks(), layout.chunk_grid());
     [0, 1, 2].map(|a| shard.at[a] * each[a]..((shard.at[a] + 1) * each[a]).min(grid[a]))
-}
-
-fn shard_number(layout: &ArrayLayout, shard: ShardId) -> usize {
-    let grid: Size3 = layout.shard_grid();
-    (0..3).fold(shard.channel, |n, a| n * grid[a] + shard.at[a])
-}
-
-fn shard_id(layout: &ArrayLayout, number: usize) -> ShardId {
-    let [sz, sy, sx] = layout.shard_grid();
-    let at = [number / (sy * sx) % sz, number / sx % sy, number % sx];
-    ShardId { channel: number / (sz * sy * sx), at }
 }

@@ -14,7 +14,7 @@ use super::spec::VolumeSpec;
 use super::volume_files::{ChunkError, VolumeFiles};
 use crate::array::statistics::RunningStatistics;
 use crate::format::array::ArrayLayout;
-use crate::format::attributes::SourceFile;
+use crate::format::attributes::{DocumentChecksums, SourceFile};
 use crate::format::grid::{ChunkId, iter_box};
 use crate::sys::executor::Executor;
 use crate::{Error, Region, Result};
@@ -34,6 +34,7 @@ pub struct VolumeWriter {
 #[derive(Debug)]
 pub struct FinishedVolume {
     pub(super) name: String,
+    pub(super) checksums: DocumentChecksums,
 }
 
 impl VolumeWriter {
@@ -136,8 +137,8 @@ impl VolumeWriter {
             let missing = format!("{planes} planes are due at channel {channel}, z {z}");
             return Err(Error::Incomplete { what: format!("volume {name:?}"), missing });
         }
-        self.files.finish(Some(self.statistics), self.source)?;
-        Ok(FinishedVolume { name })
+        let checksums = self.files.finish(Some(self.statistics), self.source)?;
+        Ok(FinishedVolume { name, checksums })
     }
 }
 

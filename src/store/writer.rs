@@ -15,7 +15,7 @@ use super::spec::VolumeSpec;
 use super::staged_subject::StagedSubject;
 use super::staging::{IfExists, StagingDir, absolute};
 use super::volume_writer::{FinishedVolume, VolumeWriter};
-use crate::format::attributes::{check_features, check_version};
+use crate::format::attributes::{VolumeList, check_features, check_version};
 use crate::format::document::{Document, ZARR_JSON};
 use crate::format::{PARTIAL_DIR, check_name};
 use crate::sys::executor::Executor;
@@ -151,7 +151,12 @@ impl StoreWriter {
         check_name("subject", subject)?;
         check_name("volume", &spec.name)?;
         let target = self.path.join(subject).join(&spec.name);
-        if target.exists() {
+        let known = if self.has_subject(subject) {
+            Some(Dataset::open(&self.path, &OpenOptions::default())?.subject(subject)?)
+        } else {
+            None
+        };
+        if known.as_ref().is_some_and(|known| known.volumes().contains(&spec.name)) {
             let remedy = "choose another name, or remove it first".to_owned();
             return Err(Error::Exists { path: target, remedy });
         }
@@ -166,15 +171,12 @@ impl StoreWriter {
         };
         let journal = matches!(resume, Resume::With(_)).then(|| staging.path().join(JOURNAL));
         let mut writer = self.subject_in(subject, staging)?;
-        if self.has_subject(subject) {
-            let subject = Dataset::open(&self.path, &OpenOptions::default())?.subject(subject)?;
-            if let Some(first) = subject.volumes().first() {
-                let volume = subject.volume(first)?;
-                writer.grid = Some((first.clone(), volume.size(), *volume.affine()));
-            }
+        if let Some((known, first)) = known.as_ref().and_then(|k| Some((k, k.volumes().first()?))) {
+            let volume = known.volume(first)?;
+            writer.grid = Some((first.clone(), volume.size(), *volume.affine()));
         }
         let folder = writer.admit(&spec)?;
-        ChunkedVolumeWriter::create(folder, spec, journal.as_deref(), writer.staged, target)
+        ChunkedVolumeWriter::create(folder, spec, journal.as_deref(), writer.staged)
     }
 }
 
@@ -226,12 +228,13 @@ impl SubjectWriter {
         volumes: impl IntoIterator<Item = FinishedVolume>,
         if_exists: IfExists,
     ) -> Result<()> {
-        let finished: Vec<String> = volumes.into_iter().map(|volume| volume.name).collect();
-        if let Some(name) = self.volumes.iter().find(|name| !finished.contains(name)) {
+        let finished: VolumeList =
+            volumes.into_iter().map(|volume| (volume.name, volume.checksums)).collect();
+        if let Some(name) = self.volumes.iter().find(|name| !finished.contains_key(*name)) {
             let what = format!("subject {:?}", self.staged.name());
             let missing = format!("volume {name:?} was begun and not finished");
             return Err(Error::Incomplete { what, missing });
         }
-        self.staged.publish(if_exists)
+        self.staged.publish(&finished, if_exists)
     }
 }

@@ -11,10 +11,10 @@
 //!
 //! Not here: what the bytes mean.
 
-use std::fs::File;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::mmap::FileMap;
@@ -29,6 +29,43 @@ pub enum Access {
     Map,
     /// Positioned reads: for network file systems, and where maps are not allowed.
     Read,
+}
+
+/// Opens a regular file for reading, without waiting and without following a link.
+///
+/// # Errors
+/// Those of the system; [`io::ErrorKind::InvalidInput`] for what is no regular file.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    // A FIFO would wait for a writer.
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
+    options.custom_flags(flags.bits() as i32);
+    let file = options.open(path).map_err(|e| match e.raw_os_error() {
+        Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => {
+            io::Error::new(io::ErrorKind::InvalidInput, "it is a link, expected a regular file")
+        }
+        _ => e,
+    })?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
+    }
+}
+
+/// Reads all of a regular file of at most `limit` bytes.
+///
+/// # Errors
+/// As [`open_regular`]; [`io::ErrorKind::InvalidData`] for a longer file.
+pub(crate) fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        let message = format!("longer than {limit} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    Ok(bytes)
 }
 
 /// One open file.
@@ -47,9 +84,12 @@ impl ReadOnlyFile {
     /// # Errors
     /// [`Error::Io`].
     pub(crate) fn open(path: &Path, access: Access) -> Result<Option<Self>> {
-        let file = match File::open(path) {
+        let file = match open_regular(path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+                return Err(Error::data(path, e.to_string()));
+            }
             Err(e) => return Err(Error::io(path, "cannot open")(e)),
         };
         let bytes = file.metadata().map_err(Error::io(path, "cannot read the length of"))?.len();

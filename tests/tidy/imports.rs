@@ -9,7 +9,7 @@ use super::tree::Findings;
 pub(crate) const MAY_IMPORT: [(&str, &[&str]); 9] = [
     ("ground", &[]),
     ("sys", &["ground"]),
-    ("format", &["ground"]),
+    ("format", &["ground", "sys"]),
     // A frame is decoded as `format::array` describes it; the description has to exist once.
     ("codec", &["ground", "sys", "format"]),
     ("array", &["ground", "sys", "format", "codec"]),

@@ -10,7 +10,7 @@ use std::path::Path;
 use bytemuck::Pod;
 use serde_json::json;
 
-use super::array1d;
+use crate::array::array1d;
 use crate::format::array::ArrayLayout;
 use crate::format::document::{self, Document};
 use crate::{Error, Result};
@@ -97,8 +97,15 @@ impl LabelCounts {
         array1d::write(&folder.join("counts"), "uint32", &self.counts, &json!({}))
     }
 
-    /// Reads and checks the three arrays of a volume with `layout`.
-    pub(crate) fn read(volume: &Path, layout: &ArrayLayout) -> Result<Self> {
+    /// The checksum of the three arrays' values.
+    pub(crate) fn crc32c(&self) -> u32 {
+        let crc32c = crc32c::crc32c(bytemuck::cast_slice(&self.offsets));
+        let crc32c = crc32c::crc32c_append(crc32c, bytemuck::cast_slice(&self.labels));
+        crc32c::crc32c_append(crc32c, bytemuck::cast_slice(&self.counts))
+    }
+
+    /// Reads and checks the three arrays of a volume with `layout`, whose metadata names `crc32c`.
+    pub(crate) fn read(volume: &Path, layout: &ArrayLayout, crc32c: Option<u32>) -> Result<Self> {
         let folder = volume.join(FOLDER);
         let damaged = |what: &str| {
             Error::data(&folder, format!("label counts: {what}: ingest the volume again"))
@@ -124,6 +131,12 @@ impl LabelCounts {
             {
                 return Err(damaged(&format!("chunk {chunk} contradicts itself")));
             }
+        }
+        if Some(summary.crc32c()) != crc32c {
+            return Err(damaged(
+                "they are not those that the volume names: its subject was replaced while it was \
+                 open, or they are damaged",
+            ));
         }
         Ok(summary)
     }

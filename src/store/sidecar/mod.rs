@@ -1,5 +1,4 @@
 //! Files beside a volume's voxels that describe its chunks.
 
-mod array1d;
 pub(crate) mod label_counts;
 pub(crate) mod weight_sums;

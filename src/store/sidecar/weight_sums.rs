@@ -1,18 +1,18 @@
 //! The sums of weights beside a volume: §8 of the specification.
 //!
 //! # Invariants
-//! - An array that is read was written for the volume's present documents.
+//! - An array that is read was computed from the volume that is open: it names the checksums of the
+//!   documents that its writer had read.
 //! - Sums are finite and not negative.
 
-use std::fs;
 use std::path::Path;
 
 use serde_json::json;
 
-use super::array1d;
-use crate::codec::checksum;
+use crate::array::array1d;
 use crate::format::array::ArrayLayout;
-use crate::format::document::{Document, ZARR_JSON};
+use crate::format::attributes::DocumentChecksums;
+use crate::format::document::Document;
 use crate::{Error, Result};
 
 /// The folder of the array in the volume's folder.
@@ -29,32 +29,28 @@ impl WeightSums {
         Self(sums.into_iter().map(|sum| sum.1).collect())
     }
 
-    /// Writes the array into the folder of the volume, whose documents are complete.
+    /// Writes the array into `folder`, for the volume whose documents have those checksums.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub(crate) fn write_beside(&self, volume: &Path) -> Result<()> {
-        self.write(&volume.join(FOLDER), volume)
-    }
-
-    /// Writes the array into `folder`, for the volume whose documents are in `volume`.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub(crate) fn write(&self, folder: &Path, volume: &Path) -> Result<()> {
-        array1d::write(folder, "float64", &self.0, &json!({ "voxquarry": attributes(volume)? }))
+    pub(crate) fn write(&self, folder: &Path, volume: DocumentChecksums) -> Result<()> {
+        array1d::write(folder, "float64", &self.0, &json!({ "voxquarry": attributes(volume) }))
     }
 
     /// Reads and checks the array beside a volume; `None` if there is none.
     ///
     /// # Errors
     /// [`Error::Data`], [`Error::Metadata`] if it is damaged, or was written for another volume.
-    pub(crate) fn read(volume: &Path, layout: &ArrayLayout) -> Result<Option<Self>> {
+    pub(crate) fn read(
+        volume: &Path,
+        checksums: DocumentChecksums,
+        layout: &ArrayLayout,
+    ) -> Result<Option<Self>> {
         let folder = volume.join(FOLDER);
         let Some(document) = Document::read(&folder)? else { return Ok(None) };
         document.expect_node("array")?;
         let written = document.root().object("attributes")?.value("voxquarry")?.clone();
-        if written != attributes(volume)? {
+        if written != attributes(checksums) {
             let message = "weight sums were written for other voxels: remove the folder";
             return Err(Error::data(&folder, message));
         }
@@ -69,14 +65,10 @@ impl WeightSums {
 }
 
 /// The attributes that tie the array to its volume: the checksums of the volume's two documents.
-fn attributes(volume: &Path) -> Result<serde_json::Value> {
-    let sum = |folder: &Path| {
-        let path = folder.join(ZARR_JSON);
-        fs::read(&path).map(|bytes| checksum(&bytes)).map_err(Error::io(&path, "cannot read"))
-    };
-    Ok(json!({
+fn attributes(volume: DocumentChecksums) -> serde_json::Value {
+    json!({
         "node": "sums",
-        "volume_crc32c": sum(volume)?,
-        "level_crc32c": sum(&volume.join("0"))?,
-    }))
+        "volume_crc32c": volume.group_crc32c,
+        "level_crc32c": volume.level_crc32c,
+    })
 }

@@ -4,7 +4,7 @@
 //! - An array that is read has the expected length, and every checksum was compared.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::ops::Range;
 use std::path::Path;
 
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::codec::{CHECKSUM_BYTES, checksum, split_checksum};
 use crate::format::document::{self, Document};
 use crate::format::limits::SUMMARY_CHUNK;
+use crate::sys::file::read_bounded;
 use crate::{Error, Result};
 
 const ZSTD_LEVEL: i32 = 3;
@@ -24,7 +25,7 @@ fn chunk_ranges(length: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
 }
 
 /// Writes an array into `folder`, which no reader may see yet.
-pub(super) fn write<T: Pod>(
+pub(crate) fn write<T: Pod>(
     folder: &Path,
     dtype: &str,
     values: &[T],
@@ -74,7 +75,7 @@ pub(super) fn write<T: Pod>(
 
 /// Reads the array in `folder` that `document` describes; it has `expected` elements. `what` names
 /// it in messages.
-pub(super) fn read<T: Pod>(
+pub(crate) fn read<T: Pod>(
     folder: &Path,
     document: &Document,
     dtype: &str,
@@ -97,7 +98,13 @@ pub(super) fn read<T: Pod>(
     let mut plain = vec![T::zeroed(); SUMMARY_CHUNK];
     for (i, range) in chunk_ranges(length) {
         let path = folder.join("c").join(i.to_string());
-        let encoded = fs::read(&path).map_err(Error::io(&path, "cannot read"))?;
+        let limit = zstd_safe::compress_bound(SUMMARY_CHUNK * size_of::<T>()) + CHECKSUM_BYTES;
+        let encoded = match read_bounded(&path, limit as u64) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                return Err(Error::data(&path, format!("a part of {what} is missing")));
+            }
+            read => read.map_err(Error::io(&path, "cannot read"))?,
+        };
         let whole = encoded.len() > CHECKSUM_BYTES && {
             let (payload, expected) = split_checksum(&encoded);
             let out: &mut [u8] = bytemuck::cast_slice_mut(&mut plain);
