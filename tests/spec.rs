@@ -97,15 +97,15 @@ fn limits_and_version() {
 
 #[test]
 fn version_keys_are_those_of_datasets_and_volumes() {
-    let keys = keys("version keys");
-    assert_eq!(keys_of(&attributes::dataset()["voxquarry"]), keys);
+    let version_keys = keys("version keys");
+    assert_eq!(keys_of(&attributes::dataset()["voxquarry"]), version_keys);
     let subject = attributes::subject(&BTreeMap::new());
     let mut subject_keys = keys("subject keys");
     assert!(subject_keys.remove(SEAL_KEY), "written with the document");
     assert_eq!(keys_of(&subject["voxquarry"]), subject_keys);
     let folder = tempfile::tempdir().unwrap();
     let (volume, _) = published(folder.path());
-    assert!(keys.is_subset(&keys_of(&volume["attributes"]["voxquarry"])));
+    assert!(version_keys.is_subset(&keys_of(&volume["attributes"]["voxquarry"])));
     let nodes = quoted(row("version keys", "node")[2]);
     let written = [attributes::dataset(), subject, volume["attributes"].clone()]
         .map(|a| a["voxquarry"]["node"].as_str().unwrap().to_owned());

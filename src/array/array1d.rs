@@ -103,6 +103,9 @@ pub(crate) fn read<T: Pod>(
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 return Err(Error::data(&path, format!("a part of {what} is missing")));
             }
+            Err(e) if matches!(e.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput) => {
+                return Err(Error::data(&path, format!("a part of {what}: {e}")));
+            }
             read => read.map_err(Error::io(&path, "cannot read"))?,
         };
         let whole = encoded.len() > CHECKSUM_BYTES && {

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use voxquarry::{Access, Error, Fault};
+use voxquarry::{Access, Error, Fault, Padding};
 
-use super::victim::{BOTH, Victim, replace, sealed};
+use super::victim::{BOTH, Victim, replace, sealed, zstd};
 
 #[test]
 fn shards_of_another_length_are_refused() {
@@ -59,7 +59,11 @@ fn index_entries_that_lie_stay_in_the_file() {
         let whole = fs::read(&shard).unwrap();
         let (chunks, index) = whole.split_at(whole.len() - 16 * victim.slots() - 4);
         let index = &index[..index.len() - 4];
-        let write = |index: &[u8]| replace(&shard, &[chunks, &sealed(index)].concat());
+        // The chunks end with the checksum of the contents.
+        let write = |index: &[u8]| {
+            replace(&shard, &[chunks, &sealed(index)].concat());
+            victim.relist_contents();
+        };
         write(index);
         assert!(victim.readable(Access::Map, &|| "unchanged".into()));
         let mut read = 0;
@@ -79,7 +83,7 @@ fn index_entries_that_lie_stay_in_the_file() {
         }
         assert!(read > 0);
         let max = u64::MAX;
-        let end = chunks.len() as u64;
+        let end = chunks.len() as u64 - 4;
         for (offset, nbytes) in [
             (0, 0),
             (0, 4),
@@ -117,7 +121,10 @@ fn frames_that_lie_are_refused_or_decoded_within_their_bounds() {
         let write = |payload: &[u8]| {
             let entry = [0u64.to_le_bytes(), (payload.len() as u64 + 4).to_le_bytes()].concat();
             let index = [entry, vec![0xff; 16 * (victim.slots() - 1)]].concat();
-            replace(&shard, &[sealed(payload), sealed(&index)].concat());
+            let chunk = sealed(payload);
+            let contents = crc32c::crc32c(&chunk[payload.len()..]).to_le_bytes().to_vec();
+            replace(&shard, &[chunk, contents, sealed(&index)].concat());
+            victim.relist_contents();
         };
         write(payload);
         let (_, right) = victim.read(Access::Map).unwrap();
@@ -146,22 +153,124 @@ fn frames_that_lie_are_refused_or_decoded_within_their_bounds() {
 }
 
 #[test]
-fn a_lost_shard_is_noticed() {
+fn a_lost_shard_is_refused() {
     for name in ["u8", "i16", "f64"] {
         let victim = Victim::new("grid", name);
         fs::remove_file(victim.shard(1)).unwrap();
-        let report = victim.verified();
-        assert!(report.contains("shard files") && report.contains("missing"), "{report}");
-        // Its voxels may be zero (§5), the others are right.
-        if let Ok((_, found)) = victim.read(Access::Map) {
-            let layout = &victim.golden.layout;
-            let plane = layout.size[1] * layout.size[2] * layout.dtype.size();
-            for (i, (found, expected)) in
-                found.chunks(plane).zip(victim.expected.chunks(plane)).enumerate()
-            {
-                let lost = i < layout.size[0] && i >= layout.shard[0];
-                assert!(found == expected || lost && found.iter().all(|&b| b == 0), "plane {i}");
+        for access in BOTH {
+            let error = victim.read(access).unwrap_err();
+            assert_eq!(error.fault(), Fault::Data, "{error}");
+            assert!(error.to_string().contains("the file is missing"), "{error}");
+        }
+        assert!(victim.verified().contains("the file is missing"));
+    }
+}
+
+#[test]
+fn shards_in_another_place_are_refused() {
+    for name in ["u8", "i16", "f64", "u16"] {
+        let victim = Victim::new("grid", name);
+        let [first, second] = [0, 1].map(|z| fs::read(victim.shard(z)).unwrap());
+        replace(&victim.shard(0), &second);
+        replace(&victim.shard(1), &first);
+        for access in BOTH {
+            victim.refused(access, &|| format!("{name}: two shards exchanged"));
+        }
+        assert!(victim.verified().contains("not the bytes that the volume lists"));
+    }
+    // Volumes of one layout: only the lists tell their shards apart.
+    let (victim, other) = (Victim::new("grid", "u8"), Victim::new("grid", "i8"));
+    replace(&victim.shard(0), &fs::read(other.shard(0)).unwrap());
+    victim.refused(Access::Map, &|| "a shard of another volume".into());
+    assert_ne!(victim.verified(), "");
+}
+
+#[test]
+fn a_shard_that_is_not_listed_is_ignored_and_verified() {
+    let victim = Victim::new("grid", "labels-i32");
+    replace_in_new_folder(&victim);
+    assert!(victim.readable(Access::Map, &|| "a file where the list has none".into()));
+    assert!(victim.verified().contains("lists no file"), "{}", victim.verified());
+}
+
+fn replace_in_new_folder(victim: &Victim) {
+    let (from, to) = (victim.shard(1), victim.shard(0));
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    fs::copy(from, to).unwrap();
+}
+
+#[test]
+fn lists_of_shards_that_lie_are_refused() {
+    for name in ["u8", "i64"] {
+        let victim = Victim::new("grid", name);
+        let path = victim.volume_dir().join("shards/c/0");
+        let whole = fs::read(&path).unwrap();
+        for byte in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[byte] ^= 1 << (byte % 8);
+            replace(&path, &damaged);
+            victim.refused(BOTH[byte % 2], &|| format!("{name}: byte {byte}"));
+            assert_ne!(victim.verified(), "");
+        }
+        // A list that is whole, and not the volume's.
+        replace(&path, &sealed(&zstd(&vec![0xab; 8 << 16])));
+        victim.refused(Access::Map, &|| format!("{name}: another list"));
+        fs::remove_file(&path).unwrap();
+        victim.refused(Access::Map, &|| format!("{name}: no list"));
+        fs::remove_dir_all(victim.volume_dir().join("shards")).unwrap();
+        victim.refused(Access::Map, &|| format!("{name}: no array"));
+        assert_ne!(victim.verified(), "");
+    }
+}
+
+#[test]
+fn a_replaced_subject_is_read_as_it_was_or_refused() {
+    let (victim, other) = (Victim::new("grid", "u8"), Victim::new("grid", "u8"));
+    let (layout, old) = (&victim.golden.layout, victim.open(Access::Map).unwrap());
+    let mut out = vec![0; victim.expected.len()];
+    // The shard at the origin is open, the other is not.
+    let half = [layout.shard[0], layout.size[1], layout.size[2]];
+    let bytes = half.iter().product();
+    old.read_bytes(&[[0; 3]], half, Padding::None, 0..1, &mut out[..bytes]).unwrap();
+    for z in 0..2 {
+        let shard = fs::read(other.shard(1 - z)).unwrap();
+        replace(&victim.shard(z), &shard);
+    }
+    old.read_bytes(&[[0; 3]], half, Padding::None, 0..1, &mut out[..bytes]).unwrap();
+    assert!(out[..bytes] == victim.expected[..bytes], "an open shard is read as it was");
+    let error = old.read_bytes(&[[0; 3]], layout.size, Padding::None, 0..1, &mut out).unwrap_err();
+    assert_eq!(error.fault(), Fault::Data, "{error}");
+    assert!(error.to_string().contains("open the dataset again"), "{error}");
+    fs::remove_dir_all(victim.store()).unwrap();
+    let error = old.read_bytes(&[[0; 3]], layout.size, Padding::None, 0..1, &mut out).unwrap_err();
+    assert_eq!(error.fault(), Fault::Data, "{error}");
+}
+
+#[test]
+fn links_and_fifos_in_place_of_files_are_refused() {
+    for place in ["shard", "list", "group", "level", "subject", "dataset"] {
+        for is_fifo in [false, true] {
+            let victim = Victim::new("grid", "u8");
+            let path = match place {
+                "shard" => victim.shard(0),
+                "list" => victim.volume_dir().join("shards/c/0"),
+                "group" => victim.volume_dir().join("zarr.json"),
+                "level" => victim.volume_dir().join("0/zarr.json"),
+                "subject" => victim.store().join("grid/zarr.json"),
+                _ => victim.store().join("zarr.json"),
+            };
+            let elsewhere = victim.store().join("elsewhere");
+            fs::rename(&path, &elsewhere).unwrap();
+            if is_fifo {
+                let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+                assert!(made.success());
+            } else {
+                std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
             }
+            for access in BOTH {
+                victim.refused(access, &|| format!("{place}, fifo {is_fifo}"));
+            }
+            assert_ne!(victim.verified(), "", "{place}, fifo {is_fifo}");
         }
     }
 }

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use voxquarry::format::attributes::{self, DocumentChecksums, VolumeList};
+use voxquarry::format::document;
+use voxquarry::format::index::{ShardIdentity, tail_bytes};
+use voxquarry::format::limits;
 use voxquarry::verify;
 use voxquarry::{Access, Dataset, Error, Fault, OpenOptions, Padding, Volume};
 
@@ -31,7 +35,9 @@ impl Victim {
         let name = format!("{subject}/{volume}");
         copy(&v1.join(&name), &folder.path().join(&name));
         let expected = golden.bytes();
-        Self { folder, golden, expected }
+        let victim = Self { folder, golden, expected };
+        victim.relist();
+        victim
     }
 
     pub fn store(&self) -> &Path {
@@ -50,6 +56,10 @@ impl Victim {
 
     pub fn slots(&self) -> usize {
         self.golden.layout.shard_chunks().iter().product()
+    }
+
+    pub fn dataset(&self) -> Dataset {
+        Dataset::open(self.store(), &OpenOptions::default()).unwrap()
     }
 
     pub fn open(&self, access: Access) -> Result<Volume, Error> {
@@ -98,12 +108,59 @@ impl Victim {
         assert!(!self.readable(access, context), "{}: was read", context());
     }
 
+    /// Makes the subject list the documents of the volume as they are now, so that a reader gets as
+    /// far as their content.
+    pub fn relist(&self) {
+        let crc32c = |folder: &Path| crc32c::crc32c(&fs::read(folder.join("zarr.json")).unwrap());
+        let volume = DocumentChecksums {
+            group_crc32c: crc32c(&self.volume_dir()),
+            level_crc32c: crc32c(&self.volume_dir().join("0")),
+        };
+        let listed = VolumeList::from([(self.golden.name.to_owned(), volume)]);
+        let subject = self.store().join(self.golden.subject);
+        document::write_sealed(&subject, attributes::subject(&listed)).unwrap();
+    }
+
+    /// Makes the volume list its shards and label counts as they are now, as far as they parse.
+    pub fn relist_contents(&self) {
+        let layout = &self.golden.layout;
+        let identity = |shard| {
+            let bytes = fs::read(self.volume_dir().join("0").join(layout.shard_key(shard))).ok()?;
+            let tail = bytes.len().checked_sub(tail_bytes(self.slots()))?;
+            let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+            Some(ShardIdentity::new(u32_at(tail), u32_at(bytes.len() - 4)).value())
+        };
+        let list: Vec<u64> = layout.shards().map(|shard| identity(shard).unwrap_or(0)).collect();
+        let mut values = list.clone();
+        values.resize(limits::SUMMARY_CHUNK, 0);
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        replace(&self.volume_dir().join("shards/c/0"), &sealed(&zstd(&bytes)));
+        let bytes: Vec<u8> = list.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.edit("", "/attributes/voxquarry/shards_crc32c", crc32c::crc32c(&bytes).into());
+    }
+
+    /// Makes the volume list `shards` shards without a file.
+    pub fn list_no_shards(&self, shards: u64) {
+        let chunk = sealed(&zstd(&vec![0; 8 * limits::SUMMARY_CHUNK]));
+        for number in 0..shards.div_ceil(limits::SUMMARY_CHUNK as u64) {
+            replace(&self.volume_dir().join(format!("shards/c/{number}")), &chunk);
+        }
+        self.edit("shards", "/shape", serde_json::json!([shards]));
+        let crc32c = crc32c::crc32c(&vec![0; 8 * shards as usize]);
+        self.edit("", "/attributes/voxquarry/shards_crc32c", crc32c.into());
+    }
+
     /// Changes one value of a document of the volume's folder, or of the store's with `..`.
     pub fn edit(&self, document: &str, pointer: &str, value: Value) {
         let path = self.volume_dir().join(document).join("zarr.json");
         let mut tree: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         *tree.pointer_mut(pointer).expect("a value to change") = value;
         fs::write(path, tree.to_string()).unwrap();
+        if document == "../.." {
+            let own = tree.pointer("/attributes/voxquarry").unwrap().clone();
+            document::write_sealed(self.store(), serde_json::json!({ "voxquarry": own })).unwrap();
+        }
+        self.relist();
     }
 }
 
@@ -130,6 +187,14 @@ pub fn replace(path: &Path, bytes: &[u8]) {
 
 pub fn sealed(bytes: &[u8]) -> Vec<u8> {
     [bytes, &crc32c::crc32c(bytes).to_le_bytes()].concat()
+}
+
+/// One Zstandard frame of `bytes`.
+pub fn zstd(bytes: &[u8]) -> Vec<u8> {
+    let mut encoded = vec![0; zstd_safe::compress_bound(bytes.len())];
+    let length = zstd_safe::compress(&mut encoded[..], bytes, 3).unwrap();
+    encoded.truncate(length);
+    encoded
 }
 
 /// Both ways to read a file.

@@ -110,6 +110,8 @@ impl LabelCounts {
         let damaged = |what: &str| {
             Error::data(&folder, format!("label counts: {what}: ingest the volume again"))
         };
+        let missing = || damaged("their group is missing");
+        Document::read(&folder)?.ok_or_else(missing)?.expect_node("group")?;
         let chunks = layout.chunk_count();
         let offsets: Vec<u64> = read_part(&folder.join("offsets"), "uint64", Some(chunks + 1))?;
         if offsets[0] != 0 || !offsets.is_sorted_by(|a, b| a <= b) {
