@@ -1,6 +1,10 @@
 //! Datasets and subjects. Opening them lists folders; a volume's metadata is read at first use.
 
 use std::fs;
+use std::io::{
+    self,
+    ErrorKind::{NotADirectory, NotFound},
+};
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -17,6 +21,7 @@ use crate::array::context::ArrayContext;
 use crate::format::attributes::{DocumentChecksums, VolumeList, check_version, parse_subject};
 use crate::format::document::{Document, ZARR_JSON};
 use crate::format::{PARTIAL_DIR, check_name};
+use crate::sys::file::refuse_link;
 use crate::sys::fork::PerProcess;
 use crate::{Error, Result};
 
@@ -90,7 +95,7 @@ impl Dataset {
         check_version(&node, "dataset")?;
         document.check_seal()?;
         let inner = OpenDataset {
-            subjects: children(&path)?,
+            subjects: list_subjects(&path)?,
             context: ArrayContext::new(options.array_options()),
             derived: Arc::new(PerProcess::new(DerivedCache::new())),
             volumes: PerProcess::new(no_volumes()),
@@ -129,6 +134,7 @@ impl Dataset {
             return Err(not_found("subject", name, &self.0.path, &self.0.subjects));
         }
         let folder = self.0.path.join(name);
+        refuse_link(&folder)?;
         let document = Document::read(&folder)?
             .ok_or_else(|| not_found("subject", name, &self.0.path, &[]))?;
         let listed = parse_subject(&document.voxquarry()?)?;
@@ -232,13 +238,18 @@ fn not_found(kind: &'static str, name: &str, place: &Path, names: &[String]) -> 
     Error::NotFound { kind, name: name.to_owned(), place: place.to_owned(), available }
 }
 
-/// Names of the groups in a folder, sorted.
-pub(super) fn children(folder: &Path) -> Result<Vec<String>> {
+/// Names of the subjects in a store's folder, sorted.
+///
+/// A subject whose document is no file, or that may not be entered, is listed too: opening it
+/// reports the reason.
+fn list_subjects(store: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(Error::io(folder, "cannot list"))? {
-        let entry = entry.map_err(Error::io(folder, "cannot list"))?;
+    for entry in fs::read_dir(store).map_err(Error::io(store, "cannot list"))? {
+        let entry = entry.map_err(Error::io(store, "cannot list"))?;
         let Ok(name) = entry.file_name().into_string() else { continue };
-        if check_name("", &name).is_ok() && entry.path().join(ZARR_JSON).is_file() {
+        let is_absent = |e: io::Error| matches!(e.kind(), NotFound | NotADirectory);
+        let document = entry.path().join(ZARR_JSON).symlink_metadata();
+        if check_name("", &name).is_ok() && !document.is_err_and(is_absent) {
             names.push(name);
         }
     }

@@ -20,6 +20,7 @@ use crate::format::attributes::{
     DocumentChecksums, Kind, SourceFile, Statistics, VolumeAttributes,
 };
 use crate::format::document::{Document, ZARR_JSON};
+use crate::sys::file::refuse_link;
 use crate::sys::fork::PerProcess;
 use crate::{Affine, Dtype, Error, Padding, Region, Result, Size3, Voxel};
 
@@ -46,9 +47,11 @@ impl Volume {
         context: Arc<ArrayContext>,
         derived: Arc<PerProcess<DerivedCache>>,
     ) -> Result<Self> {
+        let level = folder.join("0");
+        refuse_link(&folder)?;
+        refuse_link(&level)?;
         let group = listed(&folder, checksums.group_crc32c)?;
         let attributes = VolumeAttributes::parse(&group.voxquarry()?)?;
-        let level = folder.join("0");
         let document = listed(&level, checksums.level_crc32c)?;
         let layout = ArrayLayout::parse(&document)?;
         // A damaged shape that is still valid would give zeros for voxels that do not exist.

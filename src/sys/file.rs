@@ -54,6 +54,17 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     }
 }
 
+/// Refuses a folder that is a symbolic link: it may lead out of the store.
+///
+/// # Errors
+/// [`Error::Data`].
+pub(crate) fn refuse_link(folder: &Path) -> Result<()> {
+    if folder.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink()) {
+        return Err(Error::data(folder, "it is a link, expected a folder: copy what it leads to"));
+    }
+    Ok(())
+}
+
 /// Reads all of a regular file of at most `limit` bytes.
 ///
 /// # Errors

@@ -247,6 +247,19 @@ fn a_replaced_subject_is_read_as_it_was_or_refused() {
 }
 
 #[test]
+fn links_in_place_of_folders_are_refused() {
+    for place in ["grid", "grid/u8", "grid/u8/0"] {
+        let victim = Victim::new("grid", "u8");
+        let (path, elsewhere) = (victim.store().join(place), tempfile::tempdir().unwrap());
+        let elsewhere = elsewhere.path().join("moved");
+        fs::rename(&path, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        victim.refused(Access::Map, &|| place.into());
+        assert!(victim.verified().contains("it is a link"), "{place}: {}", victim.verified());
+    }
+}
+
+#[test]
 fn links_and_fifos_in_place_of_files_are_refused() {
     for place in ["shard", "list", "group", "level", "subject", "dataset"] {
         for is_fifo in [false, true] {
