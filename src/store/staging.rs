@@ -8,13 +8,15 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::format::PARTIAL_DIR;
+use crate::sys::file::{open_regular, read_bounded, refuse_link};
 use crate::{Error, Result};
 
 const LOCK: &str = "lock";
@@ -22,6 +24,8 @@ const CONTENT: &str = "content";
 /// The lock of resumable work, which outlives its process: no writer takes it for stale.
 const RESUMABLE_LOCK: &str = "kept";
 const ARGUMENTS: &str = "arguments";
+/// More than any arguments take.
+const ARGUMENTS_BYTES: u64 = 16 << 20;
 /// More than the machines that write into one store under the same process id.
 const ATTEMPTS: u32 = 1000;
 
@@ -68,13 +72,13 @@ impl StagingDir {
 
     fn begin(partial: &Path) -> Result<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
-        fs::create_dir_all(partial).map_err(Error::io(partial, "cannot create"))?;
+        create_partial(partial)?;
         remove_stale(partial);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = partial.join(format!("{}-{number}", std::process::id()));
         fs::create_dir(&path).map_err(Error::io(&path, "cannot create"))?;
         let lock = path.join(LOCK);
-        let file = File::create(&lock).map_err(Error::io(&lock, "cannot create"))?;
+        let file = open_lock(&lock)?;
         let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
         match locked {
             Ok(()) if lock.exists() => {
@@ -100,12 +104,19 @@ impl StagingDir {
         arguments: &str,
     ) -> Result<Self> {
         let path = resumable_path(store, subject, volume);
-        fs::create_dir_all(&path).map_err(Error::io(&path, "cannot create"))?;
+        create_partial(&store.join(PARTIAL_DIR))?;
+        match fs::create_dir(&path) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::io(&path, "cannot create")(e));
+            }
+            _ => refuse_links(&path)?,
+        }
         let staging = Self::lock_resumable(path)?;
         let note = staging.path.join(ARGUMENTS);
-        match fs::read_to_string(&note) {
-            Ok(found) if found == arguments => {}
+        match read_bounded(&note, ARGUMENTS_BYTES) {
+            Ok(found) if found == arguments.as_bytes() => {}
             Ok(found) => {
+                let found = String::from_utf8_lossy(&found).into_owned();
                 let volume = format!("{subject}/{volume}");
                 let requested = arguments.to_owned();
                 return Err(Error::ResumeMismatch { volume, found, requested });
@@ -134,7 +145,9 @@ impl StagingDir {
     /// [`Error::Busy`] if another writer holds the folder, [`Error::Io`].
     pub(super) fn discard_resumable(store: &Path, subject: &str, volume: &str) -> Result<()> {
         let path = resumable_path(store, subject, volume);
-        if path.is_dir() {
+        if path.symlink_metadata().is_ok() {
+            refuse_link(&store.join(PARTIAL_DIR))?;
+            refuse_links(&path)?;
             Self::lock_resumable(path)?.release();
         }
         Ok(())
@@ -142,7 +155,7 @@ impl StagingDir {
 
     fn lock_resumable(path: PathBuf) -> Result<Self> {
         let lock = path.join(RESUMABLE_LOCK);
-        let file = File::create(&lock).map_err(Error::io(&lock, "cannot create"))?;
+        let file = open_lock(&lock)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { path, lock: RESUMABLE_LOCK, is_resumable: true, _lock: file }),
             Err(Errno::WOULDBLOCK) => Err(Error::Busy { lock }),
@@ -179,6 +192,41 @@ impl Drop for StagingDir {
     }
 }
 
+/// Creates the folder of unfinished work.
+fn create_partial(partial: &Path) -> Result<()> {
+    fs::create_dir_all(partial).map_err(Error::io(partial, "cannot create"))?;
+    refuse_link(partial)
+}
+
+/// Opens a lock file for writing, or creates it; never through a link, and never cut.
+fn open_lock(path: &Path) -> Result<File> {
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true);
+    options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
+    let file = options.open(path).map_err(Error::io(path, "cannot create"))?;
+    if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Ok(file);
+    }
+    Err(Error::data(path, "it is no regular file: remove it"))
+}
+
+/// Refuses resumable work that holds a link: it may lead out of the store.
+fn refuse_links(folder: &Path) -> Result<()> {
+    refuse_link(folder)?;
+    for entry in fs::read_dir(folder).map_err(Error::io(folder, "cannot list"))? {
+        let entry = entry.map_err(Error::io(folder, "cannot list"))?;
+        let kind = entry.file_type().map_err(Error::io(entry.path(), "cannot read the type of"))?;
+        if kind.is_dir() {
+            refuse_links(&entry.path())?;
+        } else if !kind.is_file() {
+            let message = "unfinished work holds a link or a special file, which no writer made: \
+                           remove it";
+            return Err(Error::data(entry.path(), message));
+        }
+    }
+    Ok(())
+}
+
 /// The folder of a volume's resumable work.
 ///
 /// Joined names may be too long for a file name, so their checksum stands for them; the recorded
@@ -193,8 +241,10 @@ fn resumable_path(store: &Path, subject: &str, volume: &str) -> PathBuf {
 /// A writer whose folder is removed before it holds its lock creates another one.
 fn remove_stale(partial: &Path) {
     let Ok(entries) = fs::read_dir(partial) else { return };
-    for folder in entries.flatten().map(|entry| entry.path()) {
-        match File::open(folder.join(LOCK)) {
+    // Links and files are left alone: no writer made them.
+    let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir()));
+    for folder in folders.map(|entry| entry.path()) {
+        match open_regular(&folder.join(LOCK)) {
             Ok(lock) if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() => {
                 remove(&folder, LOCK, EmptyFolder::Remove);
             }
@@ -312,6 +362,8 @@ pub(super) fn absolute(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
@@ -338,6 +390,67 @@ mod tests {
         fs::write(half_removed.join(LOCK), b"").unwrap();
         let staging = StagingDir::create(store.path()).unwrap();
         assert!(!unlocked.exists() && !half_removed.exists() && staging.path().exists());
+    }
+
+    /// Somebody's folder outside of the store, which nothing may touch.
+    fn precious() -> (tempfile::TempDir, impl Fn(&str)) {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["lock", "kept", "arguments", "journal", "thesis"] {
+            fs::write(folder.path().join(name), name).unwrap();
+        }
+        let path = folder.path().to_owned();
+        let is_untouched = move |context: &str| {
+            let mut names: Vec<_> =
+                fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name()).collect();
+            names.sort();
+            assert_eq!(names, ["arguments", "journal", "kept", "lock", "thesis"], "{context}");
+            for name in &names {
+                assert_eq!(
+                    fs::read(path.join(name)).unwrap(),
+                    name.as_encoded_bytes(),
+                    "{context}"
+                );
+            }
+        };
+        (folder, is_untouched)
+    }
+
+    #[test]
+    fn links_lead_no_writer_out_of_the_store() {
+        let (outside, is_untouched) = precious();
+        for link in ["", "9-9", "9-9/lock", "9-9/content"] {
+            let store = tempfile::tempdir().unwrap();
+            let path = store.path().join(PARTIAL_DIR).join(link);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let target = if link.ends_with("lock") {
+                outside.path().join("lock")
+            } else {
+                outside.path().into()
+            };
+            symlink(target, path.to_str().unwrap().trim_end_matches('/')).unwrap();
+            let created = StagingDir::create(store.path());
+            assert_eq!(created.is_err(), link.is_empty(), "{link:?}");
+            drop(created);
+            is_untouched(link);
+        }
+    }
+
+    #[test]
+    fn links_lead_no_resumed_work_out_of_the_store() {
+        let (outside, is_untouched) = precious();
+        for link in ["", "kept", "arguments", "journal", "content", "content/v/0/c"] {
+            let store = tempfile::tempdir().unwrap();
+            let kept = resumable_path(store.path(), "s", "v");
+            let path = kept.join(link);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let target = outside.path().join(if link == "content" { "" } else { link });
+            let target = if target.exists() { target } else { outside.path().to_owned() };
+            symlink(target, path.to_str().unwrap().trim_end_matches('/')).unwrap();
+            assert!(StagingDir::resume(store.path(), "s", "v", "a").is_err(), "{link:?}");
+            is_untouched(link);
+            assert!(StagingDir::discard_resumable(store.path(), "s", "v").is_err(), "{link:?}");
+            is_untouched(link);
+        }
     }
 
     #[test]
