@@ -1,10 +1,13 @@
 """The voxels of the golden stores, computed from the formulas of golden/README.md."""
 
+import json
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import reader
+from numcodecs import zstd
 
 SUMMARY = "grid/labels-i32/summary"
 V1 = Path(__file__).parent / "golden" / "v1"
@@ -49,6 +52,52 @@ GOLDEN = {
 def sealed(data: bytes) -> bytes:
     """`data` with its crc32c behind it."""
     return data + struct.pack("<I", reader.crc32c(data))
+
+
+def relist(store: Path) -> None:
+    """Makes every list and seal of a store agree with its files again, as far as they parse."""
+    for subject in [p for p in store.iterdir() if (p / "zarr.json").is_file()]:
+        volumes = {}
+        for folder in sorted(p for p in subject.iterdir() if (p / "zarr.json").is_file()):
+            sums = [
+                reader.crc32c(text.read_bytes()) if (text := place / "zarr.json").is_file() else 0
+                for place in (folder, folder / "0")
+            ]
+            volumes[folder.name] = dict(zip(("group_crc32c", "level_crc32c"), sums, strict=True))
+        with suppress(ValueError, KeyError, TypeError):
+            seal(subject, volumes=volumes)
+    with suppress(ValueError, KeyError, TypeError):
+        seal(store)
+
+
+def seal(folder: Path, **changed: object) -> None:
+    """Changes keys of a sealed document and seals it again."""
+    path = folder / "zarr.json"
+    document = json.loads(path.read_text())
+    own = document["attributes"]["voxquarry"]
+    own |= {**changed, "crc32c": "0" * 8}
+    own["crc32c"] = f"{reader.crc32c(json.dumps(document).encode()):08x}"
+    path.write_text(json.dumps(document))
+
+
+def relist_shards(volume: reader.Volume) -> None:
+    """Makes a volume list its shards as they are now; the lists of its subject stay."""
+    grid = [-(-n // s) for n, s in zip(volume.shape, volume.shard, strict=True)]
+    values = []
+    for position in np.ndindex(*grid):
+        data = reader.read_file(volume.shard_path(position))
+        values.append(0 if data is None else volume.identity(data, position))
+    listed = np.array(values, "<u8")
+    whole = np.zeros(1 << 16, "<u8")
+    whole[: len(listed)] = listed
+    (volume.folder / "shards/c/0").write_bytes(sealed(zstd.compress(whole.tobytes())))
+    volume.attributes["shards_crc32c"] = reader.crc32c(listed.tobytes())
+    volume.attributes["shard_files"] = int((listed != 0).sum())
+
+
+def with_contents(chunks: bytes, index: bytes, *checksums: bytes) -> bytes:
+    """A shard's bytes: chunks, the crc32c of their checksums, and the index with its own."""
+    return chunks + struct.pack("<I", reader.crc32c(b"".join(checksums))) + sealed(index)
 
 
 def volume_of(store: Path, name: str) -> reader.Volume:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import stat
 import unicodedata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from frames import Refused, need
+from frames import Refused, crc32c, need
 
 LIMITS = {  # section 10; the two limits of writers are absent
     "name_bytes": 200,
@@ -27,6 +29,7 @@ DTYPES = {
     for size in sizes
 }
 ABSENT = (1 << 64) - 1
+U32 = (1 << 32) - 1
 
 
 def is_count(value: Any, low: int = 0, high: int = ABSENT) -> bool:
@@ -53,8 +56,8 @@ def is_shape(value: Any, rank: int) -> bool:
 def read_node(folder: Path, node_type: str, keys: tuple[str, ...] = ()) -> dict[str, Any]:
     """The zarr.json of `folder`, which must be a Zarr v3 group or array."""
     path = folder / "zarr.json"
-    with path.open("rb") as file:
-        text = file.read(LIMITS["metadata_bytes"] + 1)
+    text = read_file(path)
+    need(text is not None, f"{path}: missing")
     need(
         len(text) <= LIMITS["metadata_bytes"],
         f"{path}: longer than {LIMITS['metadata_bytes']} bytes",
@@ -106,7 +109,35 @@ def read_attributes(folder: Path, node: str) -> dict[str, Any]:
             )
         for feature in own["reader_features"]:
             raise Refused(f"{folder}: needs the reader feature {feature!r}, unknown here")
+    if node != "volume":
+        check_seal(folder, own)
     return attributes
+
+
+def check_seal(folder: Path, own: dict[str, Any]) -> None:
+    """Checks the document's own checksum: section 3."""
+    seal = own.get("crc32c")
+    need(
+        isinstance(seal, str) and re.fullmatch("[0-9a-f]{8}", seal),
+        f"{folder}: the seal is {seal!r}, expected eight hexadecimal digits",
+    )
+    text = read_file(folder / "zarr.json") or b""
+    open_text = text.replace(f'"{seal}"'.encode(), b'"00000000"', 1)
+    need(f"{crc32c(open_text):08x}" == seal, f"{folder}: the seal {seal} is wrong")
+
+
+def read_volume_list(folder: Path) -> dict[str, dict[str, int]]:
+    """The volumes that a subject lists, with the checksums of their documents: section 3."""
+    volumes = read_attributes(folder, "subject")["voxquarry"].get("volumes")
+    need(isinstance(volumes, dict), f"{folder}: volumes {volumes!r}")
+    for name, sums in volumes.items():
+        need(is_name(name), f"{folder}: {name!r} is no name of a volume")
+        need(
+            isinstance(sums, dict)
+            and all(is_count(sums.get(f"{k}_crc32c"), 0, U32) for k in ("group", "level")),
+            f"{folder}: volumes.{name} {sums!r}",
+        )
+    return volumes
 
 
 def is_name(name: str) -> bool:
@@ -123,12 +154,12 @@ def is_name(name: str) -> bool:
     )
 
 
-def list_nodes(folder: Path) -> list[str]:
-    """Sorted names of the groups in `folder`; anything else is ignored."""
+def list_subjects(folder: Path) -> list[str]:
+    """Sorted names of the subjects in `folder`; anything else is ignored."""
     return sorted(
         e.name
         for e in os.scandir(folder)
-        if is_name(e.name) and Path(e.path, "zarr.json").is_file()
+        if is_name(e.name) and os.path.lexists(Path(e.path, "zarr.json"))
     )
 
 
@@ -184,8 +215,10 @@ def read_array(folder: Path) -> tuple[dict[str, Any], np.dtype, list[int]]:
 
 
 def read_file(path: Path) -> bytes | None:
-    """A file's bytes, or None if it does not exist; any other failure is an error, never zeros."""
+    """A regular file's bytes, or None if it does not exist; links and devices are refused."""
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    need(stat.S_ISREG(mode), f"{path}: no regular file")
+    return path.read_bytes()

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import sys
 from itertools import product
 from pathlib import Path
@@ -29,24 +30,36 @@ from metadata import (
     ABSENT,
     ARRAY_KEYS,
     LIMITS,
+    U32,
     check_bytes,
     configuration,
     is_count,
     is_number,
     is_shape,
-    list_nodes,
+    list_subjects,
     read_array,
     read_attributes,
     read_file,
     read_node,
+    read_volume_list,
 )
 
 
 class Volume:
     """One volume; its metadata are checked when it is opened, its voxels when they are read."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, listed: dict[str, int] | None = None) -> None:
         self.folder = folder
+        for part in (folder, folder / "0"):
+            need(not part.is_symlink(), f"{part}: a link")
+        if listed is not None:
+            for key, place in (("group", folder), ("level", folder / "0")):
+                text = read_file(place / "zarr.json")
+                need(text is not None, f"{place}: listed by the subject, and missing")
+                need(
+                    crc32c(text) == listed[f"{key}_crc32c"],
+                    f"{place}: another document than the subject lists",
+                )
         attributes = read_attributes(folder, "volume")
         self._read_level(folder / "0")
         self._check_ome(attributes.get("ome"))
@@ -106,6 +119,8 @@ class Volume:
             f"{folder}: statistics of {figures['voxels']} voxels, not {self.shape}",
         )
         need(is_count(own.get("shard_files")), f"{folder}: shard_files {own.get('shard_files')!r}")
+        for key in ["shards_crc32c"] + ["summary_crc32c"] * (self.kind == "labels"):
+            need(is_count(own.get(key), 0, U32), f"{folder}: {key} {own.get(key)!r}")
         need(isinstance(own.get("source", {}), dict), f"{folder}: source is not an object")
 
     def _check_ome(self, ome: Any) -> None:
@@ -212,30 +227,54 @@ class Volume:
     def array(self) -> np.ndarray:
         """Every stored value; slope and intercept are not applied."""
         out = np.zeros(self.shape, self.dtype)
-        files = 0
-        for position in product(
-            *(range(-(-n // s)) for n, s in zip(self.shape, self.shard, strict=True))
-        ):
-            data = read_file(self.shard_path(position))
-            if data is not None:
-                files += 1
+        identities = self.shard_list()
+        grid = [-(-n // s) for n, s in zip(self.shape, self.shard, strict=True)]
+        for position, identity in zip(product(*map(range, grid)), identities, strict=True):
+            if identity != 0:
+                data = read_file(self.shard_path(position))
+                need(data is not None, f"{self.shard_path(position)}: listed, and missing")
+                found = self.identity(data, position)
+                need(
+                    found == identity,
+                    f"{self.shard_path(position)}: not the shard that the volume lists",
+                )
                 start = [i * s for i, s in zip(position, self.shard, strict=True)]
                 self._read_shard(
                     data,
                     out[tuple(slice(a, a + s) for a, s in zip(start, self.shard, strict=True))],
                     position,
                 )
-        expected = self.attributes["shard_files"]
-        need(files == expected, f"{self.folder}: {files} shards have a file, expected {expected}")
+        files, expected = sum(identity != 0 for identity in identities), self.attributes
+        need(
+            files == expected["shard_files"],
+            f"{self.folder}: {files} shards have a file, expected {expected['shard_files']}",
+        )
         return out
+
+    def shard_list(self) -> list[int]:
+        """The identity of each shard in C order, 0 for one without a file: section 8."""
+        grid = [-(-n // s) for n, s in zip(self.shape, self.shard, strict=True)]
+        found = self._vector(self.folder / "shards", "uint64", math.prod(grid))
+        need(
+            crc32c(found.tobytes()) == self.attributes["shards_crc32c"],
+            f"{self.folder}: the list of shards is another one",
+        )
+        return found.tolist()
+
+    def identity(self, data: bytes, position: tuple[int, ...]) -> int:
+        """The identity of a shard's bytes: section 5."""
+        slots = math.prod(self.chunks_of_shard)
+        where, end = str(self.shard_path(position)), len(data) - 16 * slots - 8
+        need(end >= 0, f"{where}: {len(data)} bytes are shorter than the index")
+        (contents,), (index,) = struct.unpack_from("<I", data, end), struct.unpack("<I", data[-4:])
+        return max(1, contents | index << 32)
 
     def _read_shard(self, data: bytes, out: np.ndarray, position: tuple[int, ...]) -> None:
         """Puts a shard's chunks into `out`, the part of the array that it covers."""
         where = str(self.shard_path(position))
-        end = len(data) - 16 * math.prod(self.chunks_of_shard) - 4
-        need(end >= 0, f"{where}: {len(data)} bytes are shorter than the index")
+        end = len(data) - 16 * math.prod(self.chunks_of_shard) - 8
         index = (
-            np.frombuffer(strip_crc32c(data[end:], f"{where}: index"), "<u8")
+            np.frombuffer(strip_crc32c(data[end + 4 :], f"{where}: index"), "<u8")
             .reshape(-1, 2)
             .tolist()
         )
@@ -267,6 +306,11 @@ class Volume:
         offsets = self._summary("offsets", "uint64", math.prod(grid) + 1)
         labels, counts = self._summary("labels", "int64"), self._summary("counts", "uint32")
         where = self.folder / "summary"
+        need(
+            crc32c(b"".join(part.tobytes() for part in (offsets, labels, counts)))
+            == self.attributes["summary_crc32c"],
+            f"{where}: the label counts are those of another volume",
+        )
         need(
             len(labels) == len(counts) == offsets[-1] and offsets[0] == 0,
             f"{where}: lengths disagree",
@@ -362,13 +406,14 @@ class Store:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         read_attributes(self.path, "dataset")
-        self.subjects = list_nodes(self.path)
+        self.subjects = list_subjects(self.path)
 
     def __getitem__(self, subject: str) -> dict[str, Volume]:
         need(subject in self.subjects, f"{self.path}: no subject {subject!r}")
         folder = self.path / subject
-        read_attributes(folder, "subject")
-        volumes = {name: Volume(folder / name) for name in list_nodes(folder)}
+        need(not folder.is_symlink(), f"{folder}: a link")
+        listed = read_volume_list(folder)
+        volumes = {name: Volume(folder / name, listed[name]) for name in sorted(listed)}
         need(
             len({volume.shape[-3:] for volume in volumes.values()}) <= 1,
             f"{folder}: volumes on different grids",

@@ -1,6 +1,7 @@
 """reader.py reads the golden stores as their README says and refuses what it must."""
 
 import json
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -9,7 +10,18 @@ import frames
 import numpy as np
 import pytest
 import reader
-from golden_store import GOLDEN, SUMMARY, V1, f64, sealed, volume_of
+from golden_store import (
+    GOLDEN,
+    SUMMARY,
+    V1,
+    f64,
+    relist,
+    relist_shards,
+    seal,
+    sealed,
+    volume_of,
+    with_contents,
+)
 from numcodecs import zstd
 
 DELETE = object()
@@ -127,6 +139,7 @@ BAD_METADATA = [
             "codec",
             "statistics",
             "shard_files",
+            "shards_crc32c",
         )
     ),
     (VOLUME, (*OWN, "kind"), "mesh"),
@@ -233,7 +246,8 @@ def test_metadata_outside_the_profile_is_refused(
     store: Path, folder: str, pointer: tuple, value: object
 ) -> None:
     edit(store / folder, pointer, value)
-    with pytest.raises(reader.Refused):
+    relist(store)
+    with pytest.raises(reader.Refused, match="^(?!.*(seal|subject lists))"):
         read_all(store)
 
 
@@ -269,6 +283,8 @@ def test_what_does_not_matter_is_ignored(store: Path) -> None:
     for name in ("__old", ".voxquarry-partial"):
         shutil.copytree(store / "grid", store / name)
     (store / "notes").mkdir()
+    relist(store)
+    shutil.copytree(store / "grid" / "u8", store / "grid" / "unlisted")
     assert reader.open_store(store).subjects == sorted(GOLDEN)
     found = reader.read(store)
     assert all((found["grid"][k].tobytes() == v.tobytes()) for k, v in GOLDEN["grid"].items())
@@ -276,6 +292,7 @@ def test_what_does_not_matter_is_ignored(store: Path) -> None:
 
 def test_subjects_on_two_grids_are_refused(store: Path) -> None:
     shutil.copytree(store / "one voxel" / "f32", store / "grid" / "small")
+    relist(store)
     with pytest.raises(reader.Refused, match="grids"):
         read_all(store)
 
@@ -308,8 +325,105 @@ def test_every_flipped_bit_is_refused(store: Path) -> None:
 def test_a_lost_shard_is_refused(store: Path) -> None:
     volume = volume_of(store, "u8")
     volume.shard_path((1, 0, 0)).unlink()
+    with pytest.raises(reader.Refused, match="listed, and missing"):
+        volume.array()
+    relist_shards(volume)
+    volume.attributes["shard_files"] += 1
     with pytest.raises(reader.Refused, match="shards have a file"):
         volume.array()
+
+
+@pytest.mark.parametrize("folder", [ROOT, SUBJECT, VOLUME, LEVEL, "one voxel"])
+def test_every_flipped_bit_of_a_document_is_refused(store: Path, folder: str) -> None:
+    path = store / folder / "zarr.json"
+    whole = path.read_bytes()
+    for bit in range(0, 8 * len(whole), 29):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(reader.Refused):
+            for volumes in map(reader.open_store(store).__getitem__, GOLDEN):
+                assert volumes
+
+
+def test_documents_without_a_right_seal_are_refused(store: Path) -> None:
+    for folder in (store, store / "grid"):
+        whole = (folder / "zarr.json").read_bytes()
+        for value in (DELETE, "", "0" * 8, "F" * 8, 7, None):
+            edit(folder, (*OWN, "crc32c"), value)
+            with pytest.raises(reader.Refused, match="seal"):
+                read_all(store)
+        (folder / "zarr.json").write_bytes(whole)
+    read_all(store)
+
+
+@pytest.mark.parametrize("lost", ["u16", "u16/zarr.json", "u16/0", "u16/0/zarr.json", "u16/shards"])
+def test_lost_parts_of_a_listed_volume_are_refused(store: Path, lost: str) -> None:
+    path = store / "grid" / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(reader.Refused, match="missing"):
+        read_all(store)
+
+
+def test_lists_of_volumes_outside_the_profile_are_refused(store: Path) -> None:
+    sums = {"group_crc32c": 1, "level_crc32c": 2}
+    for volumes in ([], None, {"../u8": sums}, {"u8": {}}, {"u8": {**sums, "level_crc32c": -1}}):
+        seal(store / "grid", volumes=volumes)
+        with pytest.raises(reader.Refused, match="volumes|no name"):
+            read_all(store)
+
+
+def test_shards_in_another_place_are_refused(store: Path) -> None:
+    volume, other = volume_of(store, "u8"), volume_of(store, "i8")
+    first, second = (volume.shard_path((z, 0, 0)) for z in (0, 1))
+    ours, theirs = first.read_bytes(), second.read_bytes()
+    first.write_bytes(theirs)
+    second.write_bytes(ours)
+    with pytest.raises(reader.Refused, match="not the shard"):
+        volume.array()
+    second.write_bytes(theirs)
+    first.write_bytes(other.shard_path((0, 0, 0)).read_bytes())
+    with pytest.raises(reader.Refused, match="not the shard"):
+        volume.array()
+
+
+def test_a_file_that_is_not_listed_is_ignored(store: Path) -> None:
+    volume = volume_of(store, "labels-i32")
+    path = volume.shard_path((0, 0, 0))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(volume.shard_path((1, 0, 0)).read_bytes())
+    assert (volume.array() == GOLDEN["grid"]["labels-i32"]).all()
+
+
+def test_another_list_of_shards_is_refused(store: Path) -> None:
+    volume = volume_of(store, "u8")
+    path = store / "grid/u8/shards"
+    whole = (path / "c/0").read_bytes()
+    (path / "c/0").write_bytes(sealed(zstd.compress(bytes(8 << 16))))
+    with pytest.raises(reader.Refused, match="another one"):
+        volume.array()
+    (path / "c/0").write_bytes(whole)
+    edit(path, ("shape",), [3])
+    with pytest.raises(reader.Refused, match="3 elements"):
+        volume.array()
+
+
+def test_links_and_fifos_are_refused(store: Path) -> None:
+    places = ("zarr.json", "grid/zarr.json", "grid/u16/0/zarr.json", "grid/u16/0/c/0/0/0", "grid")
+    for place in (*places, "grid/u16", "grid/u16/0"):
+        path, moved = store / place, store.with_name("moved")
+        path.rename(moved)
+        path.symlink_to(moved)
+        with pytest.raises(reader.Refused):
+            read_all(store)
+        path.unlink()
+        if moved.is_file():
+            os.mkfifo(path)
+            with pytest.raises(reader.Refused, match="no regular file"):
+                read_all(store)
+            path.unlink()
+        moved.rename(path)
+    read_all(store)
 
 
 @pytest.mark.parametrize(
@@ -333,6 +447,7 @@ def test_index_entries_outside_the_file_are_refused(store: Path, entry: tuple[in
     end = len(data) - 16 * 4 - 4
     index = struct.pack("<2Q", *entry) + data[end + 16 : -4]
     shard.write_bytes(data[:end] + sealed(index))
+    relist_shards(volume)
     with pytest.raises(reader.Refused, match="before the index"):
         volume.array()
 
@@ -341,7 +456,10 @@ def one_chunk(volume: reader.Volume, payload: bytes) -> None:
     """Makes `payload` and its crc32c the only chunk of the volume's first shard."""
     slots = int(np.prod(volume.chunks_of_shard))
     index = struct.pack("<2Q", 0, len(payload) + 4) + b"\xff" * 16 * (slots - 1)
-    volume.shard_path((0,) * len(volume.shape)).write_bytes(sealed(payload) + sealed(index))
+    chunk = sealed(payload)
+    shard = with_contents(chunk, index, chunk[-4:])
+    volume.shard_path((0,) * len(volume.shape)).write_bytes(shard)
+    relist_shards(volume)
 
 
 def first_frame(volume: reader.Volume) -> bytes:
@@ -383,7 +501,6 @@ def test_frames_that_break_section_6_are_refused(store: Path, at: int, value: in
     volume = volume_of(store, "i16")
     frame = bytearray(first_frame(volume))
     one_chunk(volume, bytes(frame))
-    volume.attributes["shard_files"] = 4
     volume.array()
     frame[at] = value
     one_chunk(volume, bytes(frame))

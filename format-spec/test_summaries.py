@@ -9,6 +9,8 @@ import reader
 from golden_store import GOLDEN, SUMMARY, V1, sealed, volume_of
 from numcodecs import zstd
 
+SUMMARY_TYPES = {"offsets": "uint64", "labels": "int64", "counts": "uint32"}
+
 
 def put_summary(store: Path, name: str, values: list[int], dtype: str) -> None:
     whole = np.zeros(1 << 16, dtype)
@@ -45,6 +47,20 @@ def test_summaries_that_contradict_themselves_are_refused(
     assert volume.label_counts() == before
     put_summary(store, name, change(values), dtype)
     with pytest.raises(reader.Refused):
+        volume.label_counts()
+    # Counts that the volume names are refused for what they say.
+    parts = [volume._summary(n, t).tobytes() for n, t in SUMMARY_TYPES.items()]
+    volume.attributes["summary_crc32c"] = reader.crc32c(b"".join(parts))
+    with pytest.raises(reader.Refused) as refusal:
+        volume.label_counts()
+    assert "another volume" not in str(refusal.value)
+
+
+def test_label_counts_of_another_volume_are_refused(store: Path) -> None:
+    volume = volume_of(store, "labels-i32")
+    volume.label_counts()
+    volume.attributes["summary_crc32c"] ^= 1
+    with pytest.raises(reader.Refused, match="another volume"):
         volume.label_counts()
 
 
