@@ -27,6 +27,13 @@ from numcodecs import zstd
 DELETE = object()
 
 
+def open_all(path: Path) -> None:
+    """Opens every volume."""
+    opened = reader.open_store(path)
+    for subject in opened.subjects:
+        assert opened[subject]
+
+
 def read_all(path: Path) -> None:
     """Reads everything, for tests that expect a refusal."""
     opened = reader.open_store(path)
@@ -342,8 +349,7 @@ def test_every_flipped_bit_of_a_document_is_refused(store: Path, folder: str) ->
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
         with pytest.raises(reader.Refused):
-            for volumes in map(reader.open_store(store).__getitem__, GOLDEN):
-                assert volumes
+            open_all(store)
 
 
 def test_documents_without_a_right_seal_are_refused(store: Path) -> None:
