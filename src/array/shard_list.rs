@@ -32,7 +32,8 @@ impl ShardList {
     /// Reads the list of `shards` shards in `folder`.
     ///
     /// # Errors
-    /// [`Error::Data`], [`Error::Metadata`] if it is missing, damaged, or not the one with `crc32c`.
+    /// [`Error::Data`], [`Error::Metadata`] if it is missing, damaged, or not the one with
+    /// `crc32c`.
     pub(crate) fn read(folder: &Path, shards: u64, crc32c: u32) -> Result<Self> {
         let missing = || {
             let message = "the list of shards is missing: the subject was removed while it was \
