@@ -39,7 +39,7 @@ impl Manifest {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a name that the format does not allow, [`Error::Unsupported`]
-    /// for a volume that the subject has already, or a missing file.
+    /// for a volume that the subject has already, and [`Error::NoSuchFile`].
     pub fn push(&mut self, source: Source) -> Result<()> {
         let located = |e: Error| located_in(&source.named_in, e);
         check_name("subject", &source.subject).map_err(located)?;
@@ -162,7 +162,6 @@ fn located_in(named_in: &str, error: Error) -> Error {
         Error::Unsupported { reason, remedy } => {
             Error::unsupported(format!("{named_in}: {reason}"), remedy)
         }
-        Error::Usage(message) => Error::usage(format!("{named_in}: {message}")),
         other => other,
     }
 }

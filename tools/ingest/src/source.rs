@@ -36,6 +36,8 @@ pub struct SourceDigest {
     pub sha256: String,
     /// Length of the file.
     pub bytes: u64,
+    /// Metadata from the end of the file, to add to [`SourceVolume::origin`].
+    pub origin: Map<String, Value>,
 }
 
 /// Yields voxels in order: for each group of `interleaved` channels, for each z, the planes of the

@@ -54,11 +54,18 @@ fn damaged_and_missing_files_are_named_and_nothing_is_left() {
     workspace.write("short.nii", &image()[..2000]);
     workspace.write("text.nii", b"this is not an image");
     workspace.write("other.nii", &nifti(&[5, 4, 3], |i| i as i16));
+    workspace.write("alone.hdr", &image()[..352]);
+    let pipe = workspace.path("pipe.nii");
+    assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
     let before = workspace.names("");
     workspace.fails("ingest cut.nii.gz --out s.zarr", 3, &["cut.nii.gz"]);
     workspace.fails("ingest short.nii --out s.zarr", 3, &["short.nii"]);
     workspace.fails("ingest text.nii --out s.zarr", 3, &["text.nii"]);
     workspace.fails("ingest gone.nii --out s.zarr", 2, &["no file gone.nii"]);
+    // The half of a pair that the user names is an argument, the other half is data.
+    workspace.fails("ingest gone.img --out s.zarr", 2, &["no file gone.img"]);
+    workspace.fails("ingest alone.hdr --out s.zarr", 3, &["alone.img", "pair"]);
+    workspace.fails("ingest pipe.nii --out s.zarr", 2, &["pipe.nii", "regular file"]);
     let grids = "ingest --image a=good.nii --labels b=other.nii --out s.zarr";
     workspace.fails(grids, 3, &["other.nii", "another grid"]);
     assert_eq!(workspace.names(""), before);

@@ -12,13 +12,13 @@
 use std::fmt::{Display, Write};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::GzDecoder;
+use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use voxquarry::{Error, Result};
-
-use crate::source::SourceDigest;
 
 const BUFFER_BYTES: usize = 1 << 20;
 /// The largest ratio of deflate: a match of 258 bytes takes two bits.
@@ -42,13 +42,17 @@ enum InputBody {
 }
 
 impl Input {
-    /// Opens a file. Its first bytes decide whether it is gzip, not its name.
+    /// Opens a regular file without waiting, as opening a pipe would. Its first bytes decide
+    /// whether it is gzip, not its name.
     ///
     /// # Errors
-    /// [`Error::Io`] with `action`, and [`Error::Unsupported`] if it is not a regular file.
-    pub(super) fn open(path: &Path, action: &'static str) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io(path, action))?;
-        let metadata = file.metadata().map_err(Error::io(path, action))?;
+    /// [`Error::Io`], and [`Error::Unsupported`] if it is not a regular file.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        // Has no effect on reading a regular file.
+        let flags = OFlags::NONBLOCK.bits() as i32;
+        let file = File::options().read(true).custom_flags(flags).open(path);
+        let file = file.map_err(Error::io(path, "cannot open"))?;
+        let metadata = file.metadata().map_err(Error::io(path, "cannot open"))?;
         if !metadata.is_file() {
             let reason = format!("{} is not a regular file", path.display());
             return Err(Error::unsupported(reason, "name an image file"));
@@ -178,14 +182,23 @@ impl Input {
         Ok(())
     }
 
-    /// Reads to the end, which compares every checksum and hashes every byte. As in nibabel, bytes
-    /// after the last expected one are ignored.
+    /// Reads to the end, which compares every checksum and hashes every byte, and returns the bytes
+    /// that were not read before, if they are at most `max_bytes`.
     ///
     /// # Errors
     /// As [`Input::read_exact`].
-    pub(super) fn finish(mut self) -> Result<SourceDigest> {
-        let mut piece = vec![0; 1 << 16];
-        while self.read(&mut piece)? > 0 {}
+    pub(super) fn finish(mut self, max_bytes: usize) -> Result<Trailer> {
+        let (mut piece, mut trailer) = (vec![0; 1 << 16], Some(Vec::new()));
+        loop {
+            let count = self.read(&mut piece)?;
+            if count == 0 {
+                break;
+            }
+            trailer = trailer.filter(|bytes| bytes.len() + count <= max_bytes);
+            if let Some(bytes) = &mut trailer {
+                bytes.extend_from_slice(&piece[..count]);
+            }
+        }
         let mut reader = match self.body {
             InputBody::Plain(reader) => reader,
             InputBody::Gzip(members) => members.into_reader(),
@@ -197,8 +210,18 @@ impl Input {
         for byte in sha256.finalize() {
             write!(hex, "{byte:02x}").expect("a string takes everything");
         }
-        Ok(SourceDigest { sha256: hex, bytes })
+        Ok(Trailer { bytes: trailer, sha256: hex, file_bytes: bytes })
     }
+}
+
+/// The end of a file.
+pub(super) struct Trailer {
+    /// The bytes that were not read before; `None` if they are too many.
+    pub(super) bytes: Option<Vec<u8>>,
+    /// SHA-256 of the bytes on disk, in hexadecimal.
+    pub(super) sha256: String,
+    /// Length of the file on disk.
+    pub(super) file_bytes: u64,
 }
 
 /// A file that hashes its bytes as they are read.

@@ -1,5 +1,5 @@
-//! Makes the bytes before the voxels of a new file: those of the source where they still apply,
-//! fresh ones otherwise.
+//! Makes the bytes before and after the voxels of a new file: those of the source where they still
+//! apply, a fresh header otherwise.
 //!
 //! # Invariants
 //! - The result parses as a header, with the extents, data type and scaling of the volume.
@@ -19,11 +19,13 @@ const UNITS_MM: u8 = 2;
 /// Extensions begin and end at multiples of this.
 const EXTENSION_ALIGNMENT: usize = 16;
 
-/// The bytes before the voxels, with the byte order and data type of the voxels.
+/// The bytes around the voxels, with the byte order and data type of the voxels.
 pub(super) struct Preamble {
     pub(super) bytes: Vec<u8>,
     pub(super) order: Order,
     pub(super) data_type: DataType,
+    /// The bytes after the voxels.
+    pub(super) trailer: Vec<u8>,
 }
 
 impl Preamble {
@@ -56,7 +58,10 @@ impl Preamble {
         if !fits {
             refit(&mut bytes, &header, form);
         }
-        Some(Self { bytes, order: header.order, data_type: header.data_type })
+        let trailer = origin.get("trailer").and_then(|trailer| trailer.as_str());
+        let trailer =
+            trailer.and_then(|text| BASE64_STANDARD.decode(text).ok()).unwrap_or_default();
+        Some(Self { bytes, order: header.order, data_type: header.data_type, trailer })
     }
 
     /// A new preamble as nibabel writes for an array and affine: sform "aligned", qform "unknown",
@@ -90,7 +95,7 @@ impl Preamble {
         }
         fields.set_units(UNITS_MM);
         fields.set_vox_offset(if form == Form::Pair { 0 } else { version.minimum_offset() });
-        Ok(Self { bytes, order: Order::Little, data_type })
+        Ok(Self { bytes, order: Order::Little, data_type, trailer: Vec::new() })
     }
 }
 

@@ -5,20 +5,22 @@
 //!   go into the caller's buffer.
 //! - NaN and infinities do not reach the description.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Map, Value, json};
 use voxquarry::{Error, Result};
 
-use super::fields::{Form, Order, Version};
+use super::fields::{Form, METRES, MICROMETRES, Order, SPACE_UNITS, Version};
 use super::header::Header;
 use super::input::Input;
 use super::{pair_of, voxels};
 use crate::source::{SourceDigest, SourceVolume, VoxelStream};
 
-/// Longer extensions are dropped, so that metadata documents stay small.
-const PREAMBLE_BYTES: usize = 1 << 20;
+/// Longer extensions, and more bytes after the voxels, are dropped, so that metadata documents stay
+/// small.
+const MAX_METADATA_BYTES: usize = 1 << 20;
 /// Bytes of a piece of interleaved samples, a multiple of three samples and of four.
 const SAMPLES_BYTES: usize = 3 << 16;
 
@@ -31,8 +33,7 @@ pub fn probe(path: &Path) -> Result<SourceVolume> {
     OpenedFile::new(path).map(|opened| opened.volume)
 }
 
-/// Opens a file for reading its voxels in order. Bytes after the last voxel are ignored, but count
-/// in the digest.
+/// Opens a file for reading its voxels in order. Bytes after the last voxel become metadata.
 ///
 /// # Errors
 /// As [`probe`].
@@ -55,7 +56,7 @@ impl OpenedFile {
             pair_of(path).map(|(header, image)| (present(header, path), present(image, path)));
         let form = if pair.is_some() { Form::Pair } else { Form::Single };
         let header_path = pair.as_ref().map_or(path, |(header, _)| header);
-        let mut input = Input::open(header_path, open_action(header_path, path))?;
+        let mut input = open_half(header_path, path)?;
         let mut preamble = Vec::new();
         input.read_up_to(&mut preamble, Version::One.header_bytes())?;
         if Version::of(&preamble) == Some(Version::Two) {
@@ -69,7 +70,7 @@ impl OpenedFile {
         let (voxels, is_whole) = match &pair {
             None => {
                 input.expect(needed)?;
-                let short = usize::try_from(offset).ok().filter(|&n| n <= PREAMBLE_BYTES);
+                let short = usize::try_from(offset).ok().filter(|&n| n <= MAX_METADATA_BYTES);
                 if let Some(offset) = short {
                     input.read_up_to(&mut preamble, offset)?;
                 }
@@ -78,11 +79,11 @@ impl OpenedFile {
             }
             Some((_, image)) => {
                 // One more byte shows whether the file is longer.
-                input.read_up_to(&mut preamble, PREAMBLE_BYTES + 1)?;
-                let mut voxels = Input::open(image, open_action(image, path))?;
+                input.read_up_to(&mut preamble, MAX_METADATA_BYTES + 1)?;
+                let mut voxels = open_half(image, path)?;
                 voxels.expect(needed)?;
                 voxels.skip_to(offset)?;
-                (voxels, preamble.len() <= PREAMBLE_BYTES)
+                (voxels, preamble.len() <= MAX_METADATA_BYTES)
             }
         };
         if !is_whole {
@@ -122,18 +123,26 @@ fn present(half: PathBuf, named: &Path) -> PathBuf {
     if other.exists() { other } else { half }
 }
 
-fn open_action(half: &Path, named: &Path) -> &'static str {
-    if half == named { "cannot open" } else { "cannot open the other half of the pair" }
+/// Opens a half of a pair, or a single file. The user names one half; a missing other half is a
+/// fault of the data.
+fn open_half(half: &Path, named: &Path) -> Result<Input> {
+    Input::open(half).map_err(|error| match error {
+        Error::Io { source, .. } if half != named && source.kind() == ErrorKind::NotFound => {
+            let remedy = "copy both files of the pair";
+            Error::data(half, format!("missing beside {}: {remedy}", named.display()))
+        }
+        other => other,
+    })
 }
 
 /// Metadata for the export, and facts of interest to users.
 fn origin(header: &Header, form: Form, preamble: &[u8]) -> Map<String, Value> {
     // JSON cannot represent NaN.
     let finite = |v: f64| if v.is_finite() { json!(v) } else { Value::Null };
-    let spatial = match header.units & 7 {
-        1 => "meter",
+    let spatial = match header.units & SPACE_UNITS {
+        METRES => "meter",
         2 => "mm",
-        3 => "micron",
+        MICROMETRES => "micron",
         _ => "unknown",
     };
     let temporal = match header.units & 0x38 {
@@ -203,6 +212,17 @@ impl VoxelStream for NiftiStream {
     }
 
     fn finish(self: Box<Self>) -> Result<SourceDigest> {
-        self.input.finish()
+        let trailer = self.input.finish(MAX_METADATA_BYTES)?;
+        let mut origin = Map::new();
+        match trailer.bytes {
+            Some(bytes) if bytes.is_empty() => {}
+            Some(bytes) => {
+                origin.insert("trailer".into(), BASE64_STANDARD.encode(bytes).into());
+            }
+            None => {
+                origin.insert("trailer_dropped".into(), true.into());
+            }
+        }
+        Ok(SourceDigest { sha256: trailer.sha256, bytes: trailer.file_bytes, origin })
     }
 }

@@ -32,6 +32,8 @@ pub struct NiftiWriter {
     expected_bytes: u64,
     written_bytes: u64,
     if_exists: IfExists,
+    /// The bytes after the voxels.
+    trailer: Vec<u8>,
     /// The destination of the voxels.
     body: OutputBody,
     /// The final path of the voxels.
@@ -105,6 +107,7 @@ impl NiftiWriter {
         Ok(Self {
             order: preamble.order,
             samples: preamble.data_type.samples,
+            trailer: preamble.trailer,
             dtype: spec.dtype,
             plane: spec.size[1] * spec.size[2],
             expected_bytes: extents.fold(spec.dtype.size() as u64, u64::saturating_mul),
@@ -169,6 +172,7 @@ impl NiftiWriter {
             let missing = format!("{found} bytes of voxels were written, expected {expected}");
             return Err(Error::Incomplete { what, missing });
         }
+        self.body.write_all(&self.trailer).map_err(Error::io(&self.path, "cannot write"))?;
         self.body.finish().map_err(Error::io(&self.path, "cannot write"))?;
         self.files.iter().try_for_each(|file| check_absent(&file.target, self.if_exists))?;
         while let Some(file) = self.files.pop() {

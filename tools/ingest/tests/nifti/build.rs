@@ -204,7 +204,7 @@ pub type Read = (SourceVolume, Vec<u8>, SourceDigest);
 
 /// Reads a file, `steps` z steps at a time.
 pub fn read(path: &Path, steps: usize) -> voxquarry::Result<Read> {
-    let (volume, mut stream) = nifti::open(path)?;
+    let (mut volume, mut stream) = nifti::open(path)?;
     let probed = nifti::probe(path)?;
     assert_eq!(format!("{volume:?}"), format!("{probed:?}"));
     let plane = volume.size[1] * volume.size[2] * volume.dtype.size();
@@ -222,7 +222,9 @@ pub fn read(path: &Path, steps: usize) -> voxquarry::Result<Read> {
         }
         voxels.extend(group);
     }
-    Ok((volume, voxels, stream.finish()?))
+    let digest = stream.finish()?;
+    volume.origin.extend(digest.origin.clone());
+    Ok((volume, voxels, digest))
 }
 
 /// Reads a valid file.

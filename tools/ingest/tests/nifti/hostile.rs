@@ -1,6 +1,7 @@
 //! Invalid, cut and damaged files: each gives a clear error, without a panic or a large allocation.
 
 use std::fs;
+use std::process::Command;
 
 use voxquarry::Fault;
 use voxquarry_ingest::nifti;
@@ -115,6 +116,16 @@ fn other_formats_are_recognised() {
     }
     assert_eq!(nifti::probe(&folder.join("gone.nii")).unwrap_err().fault(), Fault::Environment);
     assert_eq!(nifti::probe(folder.path()).unwrap_err().fault(), Fault::Caller);
+}
+
+#[test]
+fn a_pipe_is_refused_without_waiting_for_a_writer() {
+    let folder = Folder::new();
+    let pipe = folder.join("pipe.nii");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let error = nifti::probe(&pipe).unwrap_err();
+    assert!(error.to_string().contains("not a regular file"), "{error}");
+    assert_eq!(error.fault(), Fault::Caller);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use voxquarry::Affine;
+use voxquarry::{Affine, Fault};
 use voxquarry_ingest::nifti;
 
 use crate::build::{Folder, Nifti, PLAIN, gzip, pattern, read, read_ok};
@@ -146,7 +146,7 @@ fn any_number_of_steps_gives_the_same_voxels() {
 fn the_digest_is_of_the_bytes_on_disk() {
     let folder = Folder::new();
     let mut bytes = Nifti::new(1, false, 4, &[40, 30, 20]).single();
-    bytes.extend(b"bytes after the voxels are ignored");
+    bytes.extend(b"bytes after the voxels count");
     for (name, bytes) in [("d.nii", bytes.clone()), ("d.nii.gz", gzip(&bytes))] {
         let (.., digest) = read_ok(&folder.write(name, &bytes));
         assert_eq!(digest.sha256, hex_sha256(&bytes));
@@ -210,8 +210,12 @@ fn a_pair_is_found_from_either_file() {
         }
     }
     folder.write("alone.hdr", &header);
-    let error = nifti::probe(&folder.join("alone.hdr")).unwrap_err().to_string();
-    assert!(error.contains("alone.img") && error.contains("pair"), "{error}");
+    let error = nifti::probe(&folder.join("alone.hdr")).unwrap_err();
+    let message = error.to_string();
+    assert!(message.contains("alone.img") && message.contains("pair"), "{message}");
+    assert_eq!(error.fault(), Fault::Data, "the named half is there");
+    let error = nifti::probe(&folder.join("alone.img")).unwrap_err();
+    assert_eq!(error.fault(), Fault::Environment, "the named half is missing: {error}");
 }
 
 #[test]

@@ -159,6 +159,50 @@ fn a_header_is_adapted_to_the_other_form_of_file() {
 }
 
 #[test]
+fn bytes_after_the_voxels_are_restored() {
+    let folder = Folder::new();
+    let file = Nifti::new(1, true, 4, &[3, 2, 2]).extended();
+    for (extra, is_kept) in [(1, true), (1000, true), (1 << 20, true), ((1 << 20) + 1, false)] {
+        let trailer = pattern(extra);
+        let single = [file.single(), trailer.clone()].concat();
+        let (header, image) = file.write_pair(folder.path(), "p");
+        let longer = [file.voxels.clone(), trailer.clone()].concat();
+        fs::write(&image, &longer).unwrap();
+        let sources = [
+            (folder.write("a.nii", &single), "b.nii", single.clone()),
+            (folder.write("a.nii.gz", &gzip(&single)), "b.nii", single.clone()),
+            (header, "q.img", longer),
+        ];
+        for (source, out, expected) in sources {
+            let read = read_ok(&source);
+            assert_eq!(read.0.origin.contains_key("trailer"), is_kept, "{extra}");
+            assert_eq!(read.0.origin.contains_key("trailer_dropped"), !is_kept, "{extra}");
+            write_back(&read, &folder.join(out));
+            let end = if is_kept { 0 } else { extra };
+            assert!(fs::read(folder.join(out)).unwrap() == expected[..expected.len() - end]);
+        }
+    }
+}
+
+#[test]
+fn a_header_in_other_units_is_restored_and_a_new_one_is_in_millimetres() {
+    let folder = Folder::new();
+    for code in [1, 3] {
+        let mut file = Nifti::new(1, false, 4, &[3, 2, 2]).with("pixdim", 1, 0.3);
+        file.header[123] = code;
+        let read = read_ok(&folder.write("a.nii", &file.single()));
+        write_back(&read, &folder.join("b.nii"));
+        assert_eq!(fs::read(folder.join("b.nii")).unwrap(), file.single());
+        let changed = ExportSpec { slope: 2.0, ..spec(&read.0) };
+        write(&folder.join("c.nii"), &changed, &read.1, 1).unwrap();
+        let back = read_ok(&folder.join("c.nii")).0;
+        assert_eq!(back.origin["units"]["spatial"], "mm");
+        let pairs = back.affine.0.iter().flatten().zip(read.0.affine.0.iter().flatten());
+        assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() <= 1e-6 * b.abs()), "{back:?}");
+    }
+}
+
+#[test]
 fn a_changed_volume_gets_a_new_header() {
     let folder = Folder::new();
     let file =
