@@ -4,8 +4,8 @@ use std::path::Path;
 
 use voxquarry::{Dtype, IfExists, Padding, Result, Volume, f16};
 
-use crate::ingest::{Event, NoopObserver, Observer, check_interrupt};
 use crate::nifti::{ExportSpec, NiftiWriter};
+use crate::observer::{Event, NoopObserver, Observer, check_interrupt};
 
 /// Upper bound of the bytes of a slab; a single plane may have more.
 const SLAB_BYTES: usize = 64 << 20;

@@ -9,15 +9,17 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use voxquarry::format::array::ArrayLayout;
-use voxquarry::format::attributes::SourceFile;
+use voxquarry::format::attributes::{Kind, SourceFile};
 use voxquarry::format::layout::{self, Codec, VolumeShape};
 use voxquarry::{
     Dataset, Error, FinishedVolume, IfExists, OpenOptions, Result, Size3, StoreWriter,
     SubjectWriter, VolumeSpec, VolumeWriter,
 };
 
+use crate::labels::{describe_labels, labels_of};
 use crate::manifest::{Manifest, Source};
 use crate::nifti;
+use crate::observer::{Event, Observer, check_interrupt};
 use crate::source::{SourceVolume, VoxelStream};
 
 /// Options of an ingest.
@@ -44,53 +46,6 @@ impl Default for IngestOptions {
             threads: None,
             if_exists: IfExists::Error,
         }
-    }
-}
-
-/// Progress of a run, as told to an [`Observer`].
-#[derive(Clone, Copy, Debug)]
-pub enum Event<'a> {
-    /// The plan is made, and encoding begins.
-    Begin {
-        /// Subjects that will be written.
-        subjects: usize,
-        /// Subjects that exist already and are skipped.
-        skipped: usize,
-        /// Bytes of voxels to encode.
-        bytes: u64,
-    },
-    /// A volume begins.
-    Volume {
-        /// Its subject.
-        subject: &'a str,
-        /// Its name.
-        volume: &'a str,
-    },
-    /// That many more bytes of voxels were encoded or exported.
-    Encoded(u64),
-    /// A subject is published.
-    Published {
-        /// Its name.
-        subject: &'a str,
-    },
-}
-
-/// Receives the events of a run, and can stop it.
-pub trait Observer: Sync {
-    /// Receives an event.
-    fn event(&self, event: Event<'_>);
-    /// Whether to stop; called between layers, and before a subject is published.
-    fn interrupted(&self) -> bool;
-}
-
-/// An observer that ignores every event and never stops.
-#[derive(Clone, Copy, Debug)]
-pub struct NoopObserver;
-
-impl Observer for NoopObserver {
-    fn event(&self, _: Event<'_>) {}
-    fn interrupted(&self) -> bool {
-        false
     }
 }
 
@@ -164,7 +119,7 @@ pub fn plan(manifest: &Manifest, options: &IngestOptions) -> Result<Vec<PlannedS
         ));
     }
     let volume = |source: &Source| {
-        let header = nifti::probe(&source.path)?;
+        let header = probe(source)?;
         let shape = shape_of(&header);
         let layout =
             layout::choose(&shape, &options.patch_sizes, options.codec, options.memory_bytes)
@@ -186,6 +141,22 @@ pub fn plan(manifest: &Manifest, options: &IngestOptions) -> Result<Vec<PlannedS
         Ok(PlannedSubject { name: name.clone(), volumes })
     };
     manifest.subjects().iter().map(subject).collect()
+}
+
+/// Describes the volume that a source becomes.
+fn probe(source: &Source) -> Result<SourceVolume> {
+    let header = nifti::probe(&source.path)?;
+    Ok(if source.kind == Kind::Labels { describe_labels(header) } else { header })
+}
+
+/// Opens a source for reading the voxels that it becomes.
+fn open(source: &Source) -> Result<(SourceVolume, Box<dyn VoxelStream>)> {
+    let (header, voxels) = nifti::open(&source.path)?;
+    if source.kind != Kind::Labels {
+        return Ok((header, voxels));
+    }
+    let labels = labels_of(source.path.clone(), &header, voxels);
+    Ok((describe_labels(header), labels))
 }
 
 /// Names the source file in an error about its memory.
@@ -299,7 +270,7 @@ fn ingest_volume(
     options: &IngestOptions,
     observer: &dyn Observer,
 ) -> Result<FinishedVolume> {
-    let (header, mut stream) = nifti::open(&planned.source.path)?;
+    let (header, mut stream) = open(&planned.source)?;
     if shape_of(&header).plane_bytes() != planned.shape().plane_bytes()
         || header.size != planned.header.size
     {
@@ -330,13 +301,10 @@ fn ingest_volume(
         copy(stream.as_mut(), &mut writer, observer).map_err(located)?;
     }
     let digest = stream.finish()?;
-    let (name, origin) = (file_name(&planned.source), header.origin);
+    let (name, mut origin) = (file_name(&planned.source), header.origin);
+    origin.extend(digest.origin);
     writer.set_source(SourceFile { name, bytes: digest.bytes, sha256: digest.sha256, origin });
     writer.finish()
-}
-
-pub(crate) fn check_interrupt(observer: &dyn Observer) -> Result<()> {
-    if observer.interrupted() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 /// Alternates between reading and encoding, with one layer in memory.

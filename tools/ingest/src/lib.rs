@@ -14,16 +14,16 @@ mod bytes;
 mod export;
 mod gzip;
 mod ingest;
+mod labels;
 mod manifest;
 pub mod measure;
 pub mod nifti;
+mod observer;
 pub mod source;
 pub mod trial;
 
 pub use bytes::parse_bytes;
 pub use export::{export, export_observed};
-pub use ingest::{
-    Event, IngestOptions, IngestReport, NoopObserver, Observer, PlannedSubject, PlannedVolume,
-    ingest, plan,
-};
+pub use ingest::{IngestOptions, IngestReport, PlannedSubject, PlannedVolume, ingest, plan};
 pub use manifest::{Manifest, Source, subject_of};
+pub use observer::{Event, NoopObserver, Observer};

@@ -6,7 +6,7 @@ use voxquarry::format::layout::Codec;
 use voxquarry::{IfExists, Padding};
 use voxquarry_ingest::{IngestOptions, NoopObserver, export, ingest};
 
-use crate::build::{Folder, Nifti, PLAIN, gzip};
+use crate::build::{Folder, Nifti, PLAIN, gzip, pattern};
 use crate::{assert_sound, images, volume, voxels};
 
 /// Colour types: code, samples.
@@ -27,6 +27,8 @@ struct Case {
     noise: usize,
     empty: usize,
     seed: u64,
+    /// Bytes after the voxels.
+    trailer: usize,
 }
 
 fn cases() -> impl Strategy<Value = Case> {
@@ -41,12 +43,12 @@ fn cases() -> impl Strategy<Value = Case> {
         (proptest::sample::select(codes), dims, 1u8..3, any::<bool>(), any::<bool>()),
         (proptest::collection::vec(patch(), 1..3), codec),
         (prop_oneof![Just(64u64 << 20), Just(1 << 30)], 1usize..4),
-        (0usize..=256, 0usize..=4, any::<u64>()),
+        (0usize..=256, 0usize..=4, any::<u64>(), prop_oneof![Just(0usize), 1usize..600]),
     )
         .prop_map(|(file, layout, run, content)| {
             let (code, dims, version, big, zipped) = file;
             let (patch_sizes, codec) = layout;
-            let ((memory_bytes, threads), (noise, empty, seed)) = (run, content);
+            let ((memory_bytes, threads), (noise, empty, seed, trailer)) = (run, content);
             Case {
                 code,
                 dims,
@@ -60,6 +62,7 @@ fn cases() -> impl Strategy<Value = Case> {
                 noise,
                 empty,
                 seed,
+                trailer,
             }
         })
 }
@@ -106,7 +109,7 @@ proptest! {
     #[test]
     fn every_voxel_and_every_byte_comes_back(case in cases()) {
         let (folder, file) = (Folder::new(), file_of(&case));
-        let bytes = file.single();
+        let bytes = [file.single(), pattern(case.trailer)].concat();
         let name = if case.zipped { "a.nii.gz" } else { "a.nii" };
         let path = folder.write(name, &if case.zipped { gzip(&bytes) } else { bytes.clone() });
         let options = IngestOptions {

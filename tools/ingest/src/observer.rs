@@ -1,0 +1,55 @@
+//! Reports the progress of ingests and exports to an observer, which can stop them.
+
+use voxquarry::{Error, Result};
+
+/// Progress of a run, as told to an [`Observer`].
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// The plan is made, and encoding begins.
+    Begin {
+        /// Subjects that will be written.
+        subjects: usize,
+        /// Subjects that exist already and are skipped.
+        skipped: usize,
+        /// Bytes of voxels to encode.
+        bytes: u64,
+    },
+    /// A volume begins.
+    Volume {
+        /// Its subject.
+        subject: &'a str,
+        /// Its name.
+        volume: &'a str,
+    },
+    /// That many more bytes of voxels were encoded or exported.
+    Encoded(u64),
+    /// A subject is published.
+    Published {
+        /// Its name.
+        subject: &'a str,
+    },
+}
+
+/// Receives the events of a run, and can stop it.
+pub trait Observer: Sync {
+    /// Receives an event.
+    fn event(&self, event: Event<'_>);
+    /// Whether to stop; called between layers, and before a subject is published.
+    fn interrupted(&self) -> bool;
+}
+
+/// An observer that ignores every event and never stops.
+#[derive(Clone, Copy, Debug)]
+pub struct NoopObserver;
+
+impl Observer for NoopObserver {
+    fn event(&self, _: Event<'_>) {}
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
+
+/// Returns an error once `observer` asks to stop.
+pub(crate) fn check_interrupt(observer: &dyn Observer) -> Result<()> {
+    if observer.interrupted() { Err(Error::Interrupted) } else { Ok(()) }
+}
