@@ -37,13 +37,12 @@ pub(crate) fn ingest(
         Some(table) => Manifest::from_csv(&table).map_err(raise)?,
         None => manifest(rows)?,
     };
-    let options = IngestOptions {
-        patch_sizes: sizes(patch_size, "patch_size")?,
-        codec: codec.parse().map_err(raise)?,
-        memory_bytes: bytes(memory_bytes, "memory_bytes")?,
-        threads,
-        if_exists: self::existing(existing)?,
-    };
+    let options = IngestOptions::default()
+        .patch_sizes(sizes(patch_size, "patch_size")?)
+        .codec(codec.parse().map_err(raise)?)
+        .memory_bytes(bytes(memory_bytes, "memory_bytes")?)
+        .threads(threads)
+        .if_exists(self::existing(existing)?);
     let listener = Listener::new(progress);
     let result = py.detach(|| voxquarry_ingest::ingest(&manifest, &out, &options, &listener));
     let remedy = "replace it (overwrite=True) or leave it as it is (skip_existing=True)";

@@ -10,44 +10,18 @@ use std::thread;
 
 use voxquarry::format::array::ArrayLayout;
 use voxquarry::format::attributes::{Kind, SourceFile};
-use voxquarry::format::layout::{self, Codec, VolumeShape};
+use voxquarry::format::layout::{self, VolumeShape};
 use voxquarry::{
-    Dataset, Error, FinishedVolume, IfExists, OpenOptions, Result, Size3, StoreWriter,
-    SubjectWriter, VolumeSpec, VolumeWriter,
+    Dataset, Error, FinishedVolume, IfExists, OpenOptions, Result, StoreWriter, SubjectWriter,
+    VolumeSpec, VolumeWriter,
 };
 
 use crate::labels::{describe_labels, labels_of};
 use crate::manifest::{Manifest, Source};
 use crate::nifti;
 use crate::observer::{Event, Observer, check_interrupt};
+use crate::options::IngestOptions;
 use crate::source::{SourceVolume, VoxelStream};
-
-/// Options of an ingest.
-#[derive(Clone, Debug)]
-pub struct IngestOptions {
-    /// Sizes of the patches that will be read, `(z, y, x)`; they decide the layout.
-    pub patch_sizes: Vec<Size3>,
-    /// Compression.
-    pub codec: Codec,
-    /// Memory that the run may use.
-    pub memory_bytes: u64,
-    /// Threads that encode; `None` means one for each core.
-    pub threads: Option<usize>,
-    /// What to do about subjects that exist already.
-    pub if_exists: IfExists,
-}
-
-impl Default for IngestOptions {
-    fn default() -> Self {
-        Self {
-            patch_sizes: vec![[96; 3]],
-            codec: Codec::Fast,
-            memory_bytes: 1 << 30,
-            threads: None,
-            if_exists: IfExists::Error,
-        }
-    }
-}
 
 /// A subject of the plan.
 #[derive(Debug)]

@@ -63,7 +63,10 @@ fn label_dtype(stored: Dtype, slope: f64, intercept: f64) -> Dtype {
         _ => return stored,
     };
     let ends = [low, high].map(|value| (value * slope + intercept).round());
-    let holds = |dtype: Dtype| with_voxel!(dtype, T => ends.iter().all(|&end| T::from_f64_exact(end).is_some()));
+    let holds = |dtype: Dtype| {
+        let exact = |end: f64| with_voxel!(dtype, T => T::from_f64_exact(end).is_some());
+        ends.into_iter().all(exact)
+    };
     let wider = [Dtype::Int16, Dtype::Int32, Dtype::Int64];
     let wider = wider.into_iter().filter(|dtype| dtype.size() > stored.size());
     [stored].into_iter().chain(wider).find(|&dtype| holds(dtype)).unwrap_or(Dtype::Int64)

@@ -19,11 +19,13 @@ mod manifest;
 pub mod measure;
 pub mod nifti;
 mod observer;
+mod options;
 pub mod source;
 pub mod trial;
 
 pub use bytes::parse_bytes;
 pub use export::{export, export_observed};
-pub use ingest::{IngestOptions, IngestReport, PlannedSubject, PlannedVolume, ingest, plan};
+pub use ingest::{IngestReport, PlannedSubject, PlannedVolume, ingest, plan};
 pub use manifest::{Manifest, Source, subject_of};
 pub use observer::{Event, NoopObserver, Observer};
+pub use options::IngestOptions;

@@ -15,13 +15,12 @@ use crate::progress::{Progress, Show, Unit, catch_interrupts};
 
 pub(crate) fn run(args: &IngestArgs) -> Result<ExitCode> {
     let manifest = manifest(args)?;
-    let options = IngestOptions {
-        patch_sizes: args.patch_size.clone(),
-        codec: args.codec,
-        memory_bytes: args.memory,
-        threads: args.threads.map(usize::from),
-        if_exists: args.if_exists(),
-    };
+    let options = IngestOptions::default()
+        .patch_sizes(args.patch_size.clone())
+        .codec(args.codec)
+        .memory_bytes(args.memory)
+        .threads(args.threads.map(usize::from))
+        .if_exists(args.if_exists());
     if args.dry_run {
         let planned = plan(&manifest, &options)?;
         print_plan(&planned, args.json);

@@ -11,11 +11,7 @@ use crate::args::PlanLayoutArgs;
 use crate::output::{bytes, extents, json, line, megabytes_per_second};
 
 pub(crate) fn run(args: &PlanLayoutArgs) -> Result<ExitCode> {
-    let options = IngestOptions {
-        patch_sizes: args.patch_size.clone(),
-        codec: args.codec,
-        ..IngestOptions::default()
-    };
+    let options = IngestOptions::default().patch_sizes(args.patch_size.clone()).codec(args.codec);
     let tried = trial(&args.file, &options)?;
     if args.json {
         json(&document(args, &tried));

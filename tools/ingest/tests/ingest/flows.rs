@@ -4,7 +4,7 @@ use std::fs;
 
 use voxquarry::format::attributes::Kind;
 use voxquarry::{Error, IfExists};
-use voxquarry_ingest::{IngestOptions, Manifest, NoopObserver, ingest};
+use voxquarry_ingest::{Manifest, NoopObserver, ingest};
 
 use crate::build::{Folder, Nifti, gzip};
 use crate::recording::RecordingObserver;
@@ -129,7 +129,7 @@ fn existing_subjects_are_refused_skipped_or_replaced() {
     .unwrap();
     let before = tree(&store);
     let manifest = images(&[("a", "mr", &new_path)]);
-    let with = |if_exists| IngestOptions { if_exists, ..small() };
+    let with = |if_exists| small().if_exists(if_exists);
 
     let error = ingest(&manifest, &store, &with(IfExists::Error), &NoopObserver).unwrap_err();
     assert!(matches!(&error, Error::Exists { path, .. } if path.ends_with("a")), "{error}");
@@ -165,7 +165,7 @@ fn an_overwrite_that_fails_leaves_the_old_subject() {
     let middle = zipped.len() / 2;
     zipped.truncate(middle);
     let cut = folder.write("cut.nii.gz", &zipped);
-    let options = IngestOptions { if_exists: IfExists::Replace, ..small() };
+    let options = small().if_exists(IfExists::Replace);
     let error = ingest(&images(&[("a", "ct", &cut)]), &store, &options, &NoopObserver).unwrap_err();
     assert!(error.to_string().contains("cut.nii.gz"), "{error}");
     assert_eq!(error.fault().exit_code(), 3);

@@ -38,7 +38,7 @@ pub fn images(sources: &[(&str, &str, &Path)]) -> Manifest {
 
 /// Options for small files: chunks of 16 voxels a side, so that a volume has many.
 pub fn small() -> IngestOptions {
-    IngestOptions { patch_sizes: vec![[16; 3]], threads: Some(2), ..IngestOptions::default() }
+    IngestOptions::default().patch_sizes([[16; 3]]).threads(2)
 }
 
 pub fn open(store: &Path) -> Dataset {

@@ -37,8 +37,7 @@ fn a_run_stays_within_the_planned_memory() {
     let budgets = [40u64 << 20, 400 << 20];
     if let Some(folder) = child::folder() {
         let budget = fs::read_to_string(folder.join("budget")).unwrap().parse().unwrap();
-        let options =
-            IngestOptions { memory_bytes: budget, threads: Some(2), ..IngestOptions::default() };
+        let options = IngestOptions::default().memory_bytes(budget).threads(2);
         let manifest = images(&[("a", "ct", &folder.join("ct.nii"))]);
         let bound = plan(&manifest, &options).unwrap()[0].volumes[0].memory.bytes;
         let report = ingest(&manifest, &folder.join("s.zarr"), &options, &NoopObserver).unwrap();
@@ -75,7 +74,7 @@ fn an_export_holds_a_slab_and_its_blocks() {
     }
     let folder = Folder::new();
     write_noise(&folder, 640);
-    let options = IngestOptions { codec: Codec::None, ..IngestOptions::default() };
+    let options = IngestOptions::default().codec(Codec::None);
     let manifest = images(&[("a", "ct", &folder.join("ct.nii"))]);
     ingest(&manifest, &folder.join("s.zarr"), &options, &NoopObserver).unwrap();
     let test = "memory::an_export_holds_a_slab_and_its_blocks";

@@ -112,13 +112,11 @@ proptest! {
         let bytes = [file.single(), pattern(case.trailer)].concat();
         let name = if case.zipped { "a.nii.gz" } else { "a.nii" };
         let path = folder.write(name, &if case.zipped { gzip(&bytes) } else { bytes.clone() });
-        let options = IngestOptions {
-            patch_sizes: case.patch_sizes.clone(),
-            codec: case.codec,
-            memory_bytes: case.memory_bytes,
-            threads: Some(case.threads),
-            ..IngestOptions::default()
-        };
+        let options = IngestOptions::default()
+            .patch_sizes(case.patch_sizes.clone())
+            .codec(case.codec)
+            .memory_bytes(case.memory_bytes)
+            .threads(case.threads);
         let store = folder.join("s.zarr");
         ingest(&images(&[("a", "v", &path)]), &store, &options, &NoopObserver).unwrap();
         let volume = volume(&store, "a", "v");

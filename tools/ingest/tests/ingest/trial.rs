@@ -3,7 +3,7 @@
 use voxquarry::format::layout::Codec;
 use voxquarry_ingest::measure::{Patch, Until, read_patches};
 use voxquarry_ingest::trial::trial;
-use voxquarry_ingest::{IngestOptions, NoopObserver, ingest};
+use voxquarry_ingest::{NoopObserver, ingest};
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn the_chosen_layout_has_the_cost_of_an_ingest() {
     let file =
         folder.write("ct.nii.gz", &gzip(&Nifti::new(1, false, 4, &[33, 40, 50, 2]).single()));
     for codec in [Codec::Fast, Codec::Compact, Codec::None] {
-        let options = IngestOptions { codec, ..small() };
+        let options = small().codec(codec);
         let tried = trial(&file, &options).unwrap();
         let chosen = &tried.candidates[0];
         assert!(chosen.is_chosen && chosen.codec == codec);
