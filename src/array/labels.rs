@@ -18,13 +18,17 @@ pub(crate) fn count_labels(
     counted.map_err(|(value, row, x)| InvalidVoxel {
         index: [row / inside.size[1], row % inside.size[1], x],
         value,
-        rule: "label maps hold integers, store it as an image",
+        rule: if dtype == Dtype::UInt64 {
+            "labels are smaller than 2⁶³, renumber them or store it as an image"
+        } else {
+            "label maps hold integers, store it as an image"
+        },
     })
 }
 
 fn count_runs<'a, T: Voxel>(
     rows: impl Iterator<Item = &'a [T]>,
-) -> Result<Vec<(i64, u32)>, (f64, usize, usize)> {
+) -> Result<Vec<(i64, u32)>, (String, usize, usize)> {
     let mut runs: Vec<(i64, u32)> = Vec::new();
     for (y, row) in rows.enumerate() {
         let mut x = 0;
@@ -32,7 +36,7 @@ fn count_runs<'a, T: Voxel>(
             let value = row[x];
             let length = row[x..].iter().take_while(|&&v| v == value).count();
             // NaN differs from itself: its run is empty, and it is no label.
-            let label = value.to_label().ok_or_else(|| (value.to_f64(), y, x))?;
+            let label = value.to_label().ok_or_else(|| (shown(value), y, x))?;
             x += length;
             match runs.last_mut() {
                 _ if label == 0 => {}
@@ -51,6 +55,14 @@ fn count_runs<'a, T: Voxel>(
     Ok(runs)
 }
 
+/// The exact value of a voxel that is no label: a float, or a `uint64` beyond all labels.
+fn shown<T: Voxel>(voxel: T) -> String {
+    match bytemuck::bytes_of(&voxel).try_into() {
+        Ok(bytes) if T::DTYPE == Dtype::UInt64 => u64::from_le_bytes(bytes).to_string(),
+        _ => voxel.to_f64().to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,7 +71,11 @@ mod tests {
     fn labels_are_counted_and_fractions_located() {
         let found = count_runs([&[3i16, 3, 0, -1][..], &[0, 3, 7, 7]].into_iter()).unwrap();
         assert_eq!(found, [(-1, 1), (3, 3), (7, 2)]);
-        assert_eq!(count_runs([&[1.0f32, 0.5][..]].into_iter()).unwrap_err(), (0.5, 0, 1));
+        let fraction = count_runs([&[1.0f32, 0.5][..]].into_iter()).unwrap_err();
+        assert_eq!(fraction, ("0.5".to_owned(), 0, 1));
+        let large = [(1u64 << 63) - 1, (1 << 63) + 1];
+        let beyond = count_runs([&large[..]].into_iter()).unwrap_err();
+        assert_eq!(beyond, ("9223372036854775809".to_owned(), 0, 1));
         assert_eq!(count_runs([&[0.0f32][..], &[f32::NAN]].into_iter()).unwrap_err().1, 1);
     }
 }

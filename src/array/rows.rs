@@ -14,11 +14,12 @@ pub(crate) fn rows<T: Voxel>(
 }
 
 /// A voxel that cannot be a label, or cannot be a weight.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct InvalidVoxel {
     /// Its index `(z, y, x)` in the box of voxels.
     pub(super) index: Size3,
-    pub(super) value: f64,
+    /// Its value, exact.
+    pub(super) value: String,
     /// The rule that it breaks.
     pub(super) rule: &'static str,
 }

@@ -49,7 +49,7 @@ impl WeightFunction {
                     let index = [y / inside.size[1], y % inside.size[1], x];
                     return Err(InvalidVoxel {
                         index,
-                        value: self.weight(row[x]),
+                        value: self.weight(row[x]).to_string(),
                         rule: "weights are finite and not negative",
                     });
                 }

@@ -72,7 +72,7 @@ fn sum(volume: &Volume) -> Result<WeightSums> {
         Ok(function.sum(voxels, size, Region::whole(size)))
     })?;
     let invalid = boxes.iter().zip(&sums).filter_map(|(chunk, sum)| {
-        let (start, voxel) = (chunk.region.start, sum.err()?);
+        let (start, voxel) = (chunk.region.start, sum.as_ref().err()?);
         Some((chunk.channel, voxel.index(start), voxel.message(start)))
     });
     if let Some((_, _, message)) = invalid.min_by_key(|invalid| (invalid.0, invalid.1)) {
