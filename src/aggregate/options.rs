@@ -205,7 +205,7 @@ impl Finish {
             return Err(Error::invalid(
                 "finish",
                 self,
-                "a finite slope and intercept, and a slope other than 0",
+                "finite numbers, of which the slope is not 0",
             ));
         }
         if matches!(self, Self::Threshold(t) if t.is_nan()) {

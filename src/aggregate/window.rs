@@ -84,7 +84,7 @@ impl Window {
                         return Err(Error::invalid(
                             "window",
                             format!("of {} weights{found}", profile.len()),
-                            format!("a positive and finite weight for each of {p} voxels"),
+                            format!("{p} positive and finite weights: every voxel needs one"),
                         ));
                     }
                 }

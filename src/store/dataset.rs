@@ -204,6 +204,9 @@ impl Subject {
         let Some(&listed) = self.listed.get(name) else {
             return Err(not_found("volume", name, &self.path(), &self.volumes));
         };
+        if self.path().join(name).symlink_metadata().is_err_and(|e| e.kind() == NotFound) {
+            return Err(not_found("volume", name, &self.path(), &[]));
+        }
         self.dataset.volume(&self.name, name, listed)
     }
 
