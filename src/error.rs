@@ -44,10 +44,6 @@ impl Fault {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An argument that cannot be served; being replaced by typed variants.
-    #[error("{0}")]
-    Usage(String),
-
     /// An argument or option with a value outside of what it accepts.
     #[error("{argument} {value}: expected {expected}")]
     InvalidArgument {
@@ -345,6 +341,13 @@ pub enum Error {
         allowed_bytes: u64,
     },
 
+    /// Memory that could not be allocated.
+    #[error("not enough memory for {what}")]
+    OutOfMemory {
+        /// What was to be held in it.
+        what: String,
+    },
+
     /// The operating system refused.
     #[error("{}: {action}: {source}", .path.display())]
     Io {
@@ -404,7 +407,6 @@ impl Error {
             | Self::ResumeMismatch { .. }
             | Self::Busy { .. }
             | Self::MemoryBudget { .. }
-            | Self::Usage(_)
             | Self::NotFound { .. }
             | Self::DtypeMismatch { .. }
             | Self::BufferLength { .. }
@@ -417,7 +419,7 @@ impl Error {
             | Self::ShardIndex { .. }
             | Self::ChunkChecksum { .. }
             | Self::ChunkDecode { .. } => Fault::Data,
-            Self::Io { .. } | Self::Interrupted => Fault::Environment,
+            Self::Io { .. } | Self::OutOfMemory { .. } | Self::Interrupted => Fault::Environment,
             Self::InPatch { source, .. } | Self::InSubject { source, .. } => source.fault(),
         }
     }
@@ -443,11 +445,6 @@ impl Error {
     /// A request that cannot be served, and what to do instead.
     pub fn unsupported(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::Unsupported { reason: reason.into(), remedy: remedy.into() }
-    }
-
-    /// An argument that cannot be served; being replaced by typed variants.
-    pub fn usage(message: impl Into<String>) -> Self {
-        Self::Usage(message.into())
     }
 
     /// A file whose content is wrong.

@@ -16,7 +16,7 @@ use voxquarry::{
 
 use crate::arguments::{bytes, dtype, start, starts};
 use crate::dataset::open_volume;
-use crate::errors::{raise, usage};
+use crate::errors::{invalid, raise, unsupported};
 use crate::sample::{GridSampler, space_of};
 
 /// Blends the overlapping patches of a grid into one array, or into a volume of a store.
@@ -124,12 +124,12 @@ impl Aggregator {
         replace: bool,
     ) -> PyResult<Self> {
         if threads == Some(0) {
-            return Err(usage("threads 0: expected None or at least 1"));
+            return Err(invalid("threads", 0, "None or at least 1"));
         }
         let finish = finish.map_or(Ok(Finish::None), self::finish)?;
         let resume = resume.map_or(Ok(None), self::resume)?;
         if resume.is_some() && out.is_none() {
-            return Err(usage("resume: an array ends with its process; give an out"));
+            return Err(unsupported("resume: an array ends with its process", "give an out"));
         }
         let mut options = AggregateOptions::default()
             .channels(channels)
@@ -196,12 +196,9 @@ impl Aggregator {
         if count != Some(starts.len()) {
             let [z, y, x] = self.patch_size;
             let c = self.channels.unwrap_or(1);
-            return Err(usage(format!(
-                "patches of shape {:?} for {} starts: expected ({}, {c}, {z}, {y}, {x})",
-                patches.shape(),
-                starts.len(),
-                starts.len()
-            )));
+            let (shape, n) = (patches.shape(), starts.len());
+            let expected = format!("({n}, {c}, {z}, {y}, {x})");
+            return Err(invalid("patches", format!("of shape {shape:?} for {n} starts"), expected));
         }
         if is_bfloat16 {
             return self.add_typed::<u16>(PatchDtype::BFloat16, &patches, &starts);
@@ -319,7 +316,8 @@ impl Aggregator {
         patches: &Bound<'_, PyUntypedArray>,
         starts: &[[i64; 3]],
     ) -> PyResult<()> {
-        let borrowed = || usage("patches: the array is being written to elsewhere");
+        let borrowed =
+            || unsupported("patches: the array is being written to", "add it once that is done");
         let array = patches.cast::<PyArrayDyn<T>>()?.try_readonly().map_err(|_| borrowed())?;
         let bytes = bytemuck::cast_slice(array.as_slice()?);
         let add = || {
@@ -439,15 +437,12 @@ fn window(value: &Bound<'_, PyAny>) -> PyResult<Window> {
     {
         let sigmas = sigmas.extract().or_else(|_| sigmas.extract().map(|sigma| [sigma; 3]));
         return sigmas.map(Window::GaussianOf).map_err(|_| {
-            usage("window gaussian: expected a sigma as part of the patch, or three (z, y, x)")
+            invalid("window", "gaussian", "a sigma as part of the patch, or three (z, y, x)")
         });
     }
     value.extract().map(Window::Custom).map_err(|_| {
-        usage(format!(
-            "window is a {}: expected a name, (\"gaussian\", sigma), or three arrays of weights \
-             (z, y, x)",
-            value.get_type()
-        ))
+        let expected = "a name, (\"gaussian\", sigma), or three arrays of weights (z, y, x)";
+        invalid("window", format!("is a {}", value.get_type()), expected)
     })
 }
 
@@ -467,10 +462,9 @@ fn split(out: &Path) -> voxquarry::Result<(&Path, (&str, &str))> {
 /// A name, or a name with its numbers.
 fn finish(value: &Bound<'_, PyAny>) -> PyResult<Finish> {
     let refused = || {
-        usage(format!(
-            "finish {value}: expected \"none\", \"argmax\", \"softmax+argmax\", \"threshold\", \
-             (\"threshold\", t) or (\"quantize\", slope, intercept)"
-        ))
+        let expected = "\"none\", \"argmax\", \"softmax+argmax\", \"threshold\", \
+                        (\"threshold\", t) or (\"quantize\", slope, intercept)";
+        invalid("finish", value, expected)
     };
     let name = match value.extract::<String>() {
         Ok(name) => name,
@@ -501,19 +495,17 @@ fn scale(value: &Bound<'_, PyAny>) -> PyResult<OutputScale> {
     const LARGEST: f64 = 1024.0;
     let axes = match value.extract::<f64>() {
         Ok(all) => [all; 3],
-        Err(_) => value.extract::<[f64; 3]>().map_err(|_| {
-            usage(format!("scale {value}: expected a number, or three for (z, y, x)"))
-        })?,
+        Err(_) => value
+            .extract::<[f64; 3]>()
+            .map_err(|_| invalid("scale", value, "a number, or three for (z, y, x)"))?,
     };
     let mut scale = OutputScale::default();
     for (axis, ratio) in axes.into_iter().enumerate() {
         let (up, down) = if ratio >= 1.0 { (ratio, 1.0) } else { (1.0, (1.0 / ratio).round()) };
         let near = (ratio * down - up).abs() <= 1e-6;
         if !(near && up.fract() == 0.0 && (1.0..=LARGEST).contains(&(up * down))) {
-            return Err(usage(format!(
-                "scale {ratio}: expected a whole number from 1 to 1024, or one divided by one, \
-                 such as 2 or 0.5"
-            )));
+            let expected = "a whole number from 1 to 1024, or one divided by one, such as 2 or 0.5";
+            return Err(invalid("scale", ratio, expected));
         }
         (scale.up[axis], scale.down[axis]) = (up as usize, down as usize);
     }
@@ -524,7 +516,7 @@ fn non_finite(name: &str) -> PyResult<NonFinite> {
     match name {
         "keep" => Ok(NonFinite::Keep),
         "error" => Ok(NonFinite::Error),
-        _ => Err(usage(format!("nonfinite {name:?}: expected keep or error"))),
+        _ => Err(invalid("nonfinite", format!("{name:?}"), "keep or error")),
     }
 }
 
@@ -534,7 +526,7 @@ fn resume(value: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
         (Ok(resumes), _) => Ok(resumes.then(String::new)),
         (_, Ok(note)) => Ok(Some(note)),
         _ if value.is_none() => Ok(None),
-        _ => Err(usage(format!("resume {value}: expected True, False or a text"))),
+        _ => Err(invalid("resume", value, "True, False or a text")),
     }
 }
 

@@ -43,11 +43,6 @@ pub(crate) fn unsupported(reason: impl Into<String>, remedy: impl Into<String>) 
     raise(Error::unsupported(reason, remedy))
 }
 
-/// A `UsageError` in one sentence; the samplers, the queue and the aggregator still have some.
-pub(crate) fn usage(message: impl Into<String>) -> PyErr {
-    raise(Error::usage(message))
-}
-
 /// What numpy raised for want of memory, as a `StorageError`; any other exception as it is.
 pub(crate) fn allocation(py: Python<'_>, raised: PyErr) -> PyErr {
     if !raised.is_instance_of::<pyo3::exceptions::PyMemoryError>(py) {
@@ -63,6 +58,7 @@ fn raised(error: &Error, message: String) -> PyErr {
         Error::NotAStore { path, .. } if !path.exists() => "PathNotFoundError",
         Error::NoSuchFile { .. } => "PathNotFoundError",
         Error::TooLarge { .. } => "TooLargeError",
+        Error::OutOfMemory { .. } => "OutOfMemoryError",
         Error::Io { source, .. } if source.kind() == ErrorKind::OutOfMemory => "OutOfMemoryError",
         Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => "FileMissingError",
         _ => match error.fault() {

@@ -162,12 +162,7 @@ impl Reader<'_> {
     ) -> PyResult<Bound<'py, PyAny>> {
         let volume = self.volume;
         // Fails before an array of impossible size is made.
-        let (count, size) = (request.starts.len(), request.size);
-        volume.voxels_in(size, count).map_err(|_| {
-            raise(Error::TooLarge {
-                what: format!("an array of {count} patches of {size:?} voxels"),
-            })
-        })?;
+        volume.voxels_in(request.size, request.starts.len()).map_err(raise)?;
         let is_stored = volume.slope_intercept() == (1.0, 0.0) && volume.dtype() == self.dtype();
         match self.values {
             Values::Real(RealDtype::Float32) if !is_stored => {
@@ -250,7 +245,7 @@ fn read_stored<T: Voxel>(
 fn read_real<F: Real>(volume: &Volume, request: &Request<'_>, real: &mut [F]) -> Result<()> {
     with_voxel!(volume.dtype(), T => {
         let mut stored = Vec::<T>::new();
-        let missing = |_| Error::TooLarge { what: format!("a copy of {} voxels", real.len()) };
+        let missing = |_| Error::OutOfMemory { what: format!("a copy of {} voxels", real.len()) };
         stored.try_reserve_exact(real.len()).map_err(missing)?;
         stored.resize(real.len(), T::default());
         // A constant is a real value, which the stored type may not have.

@@ -93,8 +93,12 @@ def test_what_no_memory_holds(tmp_path: Path) -> None:
         with pytest.raises(MemoryError) as caught:
             volume.read((0, 0, 0), size, padding="edge")
         assert isinstance(caught.value, vq.Error)
-    with pytest.raises(vq.TooLargeError, match="patches"):
+    with pytest.raises(
+        vq.OutOfMemoryError, match="memory for a list of 1152921504606846976 patches"
+    ):
         vq.GridSampler(1).locations((1 << 20, 1 << 20, 1 << 20))
+    with pytest.raises(vq.OutOfMemoryError, match=r"memory for an array of 1 channels of \[65536"):
+        vq.Aggregator(vq.GridSampler(4096), (1 << 16, 1 << 16, 1 << 16))
 
 
 def test_remedies_are_arguments(tmp_path: Path) -> None:

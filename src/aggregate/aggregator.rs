@@ -75,7 +75,7 @@ impl<T: Voxel> Aggregator<ArraySink<T>> {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`], [`Error::Unsupported`] and [`Error::TooLarge`] for options that
-    /// do not fit the grid.
+    /// do not fit the grid; [`Error::OutOfMemory`].
     pub fn to_array(grid: Grid, options: &AggregateOptions) -> Result<Self> {
         if options.resume.is_some() {
             return Err(Error::unsupported(
@@ -86,7 +86,7 @@ impl<T: Voxel> Aggregator<ArraySink<T>> {
         let plan = BlendPlan::new(grid, options, Some(T::DTYPE))?;
         let engine = EnginePlan::new(plan, [TILE_PLANES, 16, 64]);
         let boxes = BoxGrid::new(engine.plan.target.size(), engine.tile_size);
-        let sink = ArraySink::new(engine.plan.out_channels().unwrap_or(1), boxes);
+        let sink = ArraySink::new(engine.plan.out_channels().unwrap_or(1), boxes)?;
         Ok(Self::new(engine, options, sink))
     }
 }

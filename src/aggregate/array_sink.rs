@@ -13,7 +13,7 @@ use ndarray::Array4;
 
 use super::box_grid::BoxGrid;
 use super::sink::Sink;
-use crate::{Region, Result, Size3, Voxel};
+use crate::{Error, Region, Result, Size3, Voxel};
 
 /// Collects the result in one array `(c, z, y, x)`, which does not count against `memory_bytes`.
 ///
@@ -47,15 +47,24 @@ struct SharedVoxels<T>(Vec<UnsafeCell<T>>);
 unsafe impl<T: Send> Sync for SharedVoxels<T> {}
 
 impl<T: Voxel> ArraySink<T> {
-    pub(super) fn new(channels: usize, boxes: BoxGrid) -> Self {
-        let voxels = vec![T::default(); channels * boxes.size().iter().product::<usize>()];
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(super) fn new(channels: usize, boxes: BoxGrid) -> Result<Self> {
+        let size = boxes.size();
+        let len = channels * size.iter().product::<usize>();
+        // Fresh pages are zero, so that they cost nothing before they are written.
+        let voxels = bytemuck::allocation::try_zeroed_slice_box::<T>(len);
+        let missing = |()| Error::OutOfMemory {
+            what: format!("an array of {channels} channels of {size:?} voxels"),
+        };
+        let voxels = voxels.map_err(missing)?.into_vec();
         let mut voxels = ManuallyDrop::new(voxels);
         let (base, len, capacity) = (voxels.as_mut_ptr(), voxels.len(), voxels.capacity());
         // SAFETY: the parts are those of a vector that is not dropped, and `UnsafeCell<T>` has the
         // layout of `T`; every test of an array as the result goes through here.
         let voxels = SharedVoxels(unsafe { Vec::from_raw_parts(base.cast(), len, capacity) });
         let taken = (0..boxes.len()).map(|_| AtomicBool::new(false)).collect();
-        Self { voxels, channels, boxes, taken }
+        Ok(Self { voxels, channels, boxes, taken })
     }
 }
 
@@ -117,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_box_is_put_once_and_whole() {
-        let sink = ArraySink::<u8>::new(2, BoxGrid::new([3, 2, 2], [3, 2, 2]));
+        let sink = ArraySink::<u8>::new(2, BoxGrid::new([3, 2, 2], [3, 2, 2])).unwrap();
         let region = Region::new([0; 3], [3, 2, 2]);
         // Two planes, then one, of two channels.
         let (first, last) = ([1; 16], [2; 8]);
@@ -128,7 +137,7 @@ mod tests {
         assert_eq!(array.index_axis(ndarray::Axis(1), 2).sum(), 16);
         assert_eq!(array.sum(), 32);
 
-        let sink = ArraySink::<u8>::new(1, BoxGrid::new([4, 2, 2], [2, 2, 2]));
+        let sink = ArraySink::<u8>::new(1, BoxGrid::new([4, 2, 2], [2, 2, 2])).unwrap();
         let region = Region::new([0; 3], [2, 2, 2]);
         let too_high = catch_unwind(AssertUnwindSafe(|| sink.put(&region, &[&[1; 12]], 0)));
         assert!(too_high.is_err(), "slabs beyond the box are refused");

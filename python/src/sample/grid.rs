@@ -77,7 +77,7 @@ impl GridSampler {
         let starts = || {
             let grid = self.0.grid(size)?;
             let mut starts = Vec::new();
-            let what = |_| Error::TooLarge { what: format!("a list of {} patches", grid.len()) };
+            let what = |_| Error::OutOfMemory { what: format!("a list of {} patches", grid.len()) };
             starts.try_reserve_exact(grid.len()).map_err(what)?;
             starts.extend(grid.starts());
             Ok(starts)
