@@ -327,7 +327,7 @@ impl Queue {
         self.engine.epoch()
     }
 
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<ReducedQueue<'py>> {
         let (py, this) = (slf.py(), slf.get());
         let class: (Bound<'py, PyType>,) = (slf.get_type(),);
         let partial = py.import("functools")?.getattr("partial")?;
@@ -351,7 +351,7 @@ impl Queue {
 }
 
 /// A callable that makes the queue again, its arguments, and the state to load.
-type Reduced<'py> = (Bound<'py, PyAny>, (Py<Dataset>, Py<PyAny>), Bound<'py, PyDict>);
+type ReducedQueue<'py> = (Bound<'py, PyAny>, (Py<Dataset>, Py<PyAny>), Bound<'py, PyDict>);
 
 const STATE_VERSION: u64 = 1;
 
