@@ -142,6 +142,7 @@ impl AggregateOptions {
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
+#[non_exhaustive]
 pub enum Finish {
     /// They are stored; integers round half to even and saturate.
     #[default]

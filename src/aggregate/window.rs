@@ -16,6 +16,7 @@ use crate::{Error, Result, Size3};
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
 pub enum Window {
     /// One patch counts for each voxel. Half the overlap is cut from faces inside the volume (from
     /// every face of a padded grid); where patches overlap even then, the later one counts. This is

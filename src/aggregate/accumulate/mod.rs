@@ -1,7 +1,7 @@
 //! Kinds of accumulation: what a tile holds of each voxel until its last patch has been added.
 //!
-//! Sums are `f64`, so that rounding stays far below the result's last bit and a constant comes out
-//! as it went in. To find the largest channel, sums in `f32` are enough. Means in `f32` take half
+//! Sums are `f64`, so that rounding stays far below the result's last bit and equal patches give
+//! their own value. To find the largest channel, sums in `f32` are enough. Means in `f32` take half
 //! the memory of sums where they are as exact as the result's dtype. A crop takes one patch's
 //! voxel.
 //!
