@@ -92,13 +92,12 @@ impl SinkBox {
     ) -> Result<Option<Vec<PooledBuffer>>> {
         let TileContext { plan, accumulator, buffers } = context;
         if let Some(converter) = accumulator.converter() {
-            let slab = match self.slabs.first_entry() {
-                Some(slab) => slab.into_mut(),
-                None => {
-                    let voxel_bytes = plan.out_channels().unwrap_or(1) * plan.dtype.size();
-                    let slab = PooledBuffer::new(box_region.len() * voxel_bytes, buffers)?;
-                    self.slabs.entry(box_region.start[0]).or_insert(slab)
-                }
+            let slab = if let Some(slab) = self.slabs.first_entry() {
+                slab.into_mut()
+            } else {
+                let voxel_bytes = plan.out_channels().unwrap_or(1) * plan.dtype.size();
+                let slab = PooledBuffer::new(box_region.len() * voxel_bytes, buffers)?;
+                self.slabs.entry(box_region.start[0]).or_insert(slab)
             };
             converter.convert(region, tile.bytes(), box_region, slab.bytes(), scratch);
         } else {
