@@ -92,9 +92,9 @@ macro_rules! for_isas {
                     // SAFETY: `Isa::detect`, the only source of values, asked the machine for
                     // these features; the tests of the callers run every value it has.
                     $crate::sys::isa::Isa::Avx2 => return unsafe { avx2($($arg),*) },
-                    // SAFETY: as above.
                     $crate::sys::isa::Isa::Avx512 | $crate::sys::isa::Isa::Avx512Gfni => {
-                        return unsafe { avx512($($arg),*) }
+                        // SAFETY: as above.
+                        return unsafe { avx512($($arg),*) };
                     }
                     $crate::sys::isa::Isa::Base => {}
                 }
