@@ -32,6 +32,13 @@ impl Volume {
         PyTuple::new(py, self.0.shape())
     }
 
+    /// 16 hexadecimal digits that depend on all voxels and metadata of the volume: volumes of
+    /// different content have different ones.
+    #[getter]
+    fn content_id(&self) -> String {
+        format!("{:016x}", self.0.content_id())
+    }
+
     /// Number of axes, 3 or 4.
     #[getter]
     fn ndim(&self) -> usize {
@@ -236,6 +243,13 @@ impl ScaledVolume {
     #[getter]
     fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, self.reader().volume.shape())
+    }
+
+    /// 16 hexadecimal digits that depend on all voxels and metadata of the volume: volumes of
+    /// different content have different ones.
+    #[getter]
+    fn content_id(&self) -> String {
+        format!("{:016x}", self.reader().volume.content_id())
     }
 
     /// Number of axes, 3 or 4.

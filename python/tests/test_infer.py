@@ -89,6 +89,33 @@ vq.infer(half, volume, 8, 4, out=sys.argv[2], batch_size=8, memory_bytes="33MiB"
 """
 
 
+def test_a_run_over_a_replaced_volume_is_not_continued(tmp_path: Path) -> None:
+    def ingest(voxels: np.ndarray) -> vq.Volume:
+        source = {"case": write_nifti(tmp_path / "a.nii", voxels)}
+        store = tmp_path / "in.zarr"
+        return vq.ingest(source, store, patch_size=8, overwrite=True)["case"]["image"]
+
+    class Killed(Exception):
+        pass
+
+    def dies(patches: np.ndarray) -> np.ndarray:
+        dies.calls -= 1
+        if dies.calls < 0:
+            raise Killed
+        return patches
+
+    out = tmp_path / "out.zarr" / "case" / "pred"
+    old, dies.calls = ingest(smooth(SIZE[::-1])), 20
+    with pytest.raises(Killed):
+        vq.infer(dies, old, 8, 4, batch_size=1, out=out, memory_bytes="4MiB")
+    new = ingest(smooth(SIZE[::-1]) + 7)
+    assert new.content_id != old.content_id and len(new.content_id) == 16
+    with pytest.raises(vq.UsageError, match=old.content_id):
+        vq.infer(lambda patches: patches, new, 8, 4, out=out)
+    found = vq.infer(lambda patches: patches, new, 8, 4, out=out, resume=False)
+    np.testing.assert_allclose(found[...], new[...], atol=0.01)
+
+
 def test_a_killed_run_is_continued_to_the_same_result(volume: vq.Volume, tmp_path: Path) -> None:
     store, out = tmp_path / "in.zarr", tmp_path / "out.zarr" / "case"
     expected = vq.infer(lambda p: p * np.float32(0.5), volume, 8, 4)

@@ -98,7 +98,9 @@ def infer(
     grid = _native.GridSampler(
         patch_size, overlap=overlap, padding=padding, placement=placement, margin=margin
     )
-    note = f"{resume if isinstance(resume, str) else ''}|{volume!r}|{padding!r}"
+    # A volume that was replaced by one of the same name has another content.
+    user_note = resume if isinstance(resume, str) else ""
+    note = f"{user_note}|{volume!r}|{volume.content_id}|{padding!r}"
     run = _Run(
         model=model,
         volume=volume,

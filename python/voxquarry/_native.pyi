@@ -122,6 +122,11 @@ class Volume:
     def shape(self) -> tuple[int, ...]:
         """Extents as numpy shows them: ``(z, y, x)`` or ``(c, z, y, x)``."""
     @property
+    def content_id(self) -> str:
+        """16 hexadecimal digits that depend on all voxels and metadata of the volume: volumes of
+        different content have different ones.
+        """
+    @property
     def ndim(self) -> int:
         """Number of axes, 3 or 4."""
     @property
@@ -217,6 +222,11 @@ class ScaledVolume:
     @property
     def shape(self) -> tuple[int, ...]:
         """Extents as numpy shows them: ``(z, y, x)`` or ``(c, z, y, x)``."""
+    @property
+    def content_id(self) -> str:
+        """16 hexadecimal digits that depend on all voxels and metadata of the volume: volumes of
+        different content have different ones.
+        """
     @property
     def ndim(self) -> int:
         """Number of axes, 3 or 4."""

@@ -138,6 +138,13 @@ impl Volume {
         self.0.attributes.source.as_ref()
     }
 
+    /// A number that depends on all its voxels and metadata: volumes of different content differ,
+    /// except by chance, once in about 2⁶⁴.
+    pub fn content_id(&self) -> u64 {
+        let DocumentChecksums { group_crc32c, level_crc32c } = self.0.checksums;
+        u64::from(group_crc32c) << 32 | u64::from(level_crc32c)
+    }
+
     /// All attributes of its group.
     pub fn attributes(&self) -> &VolumeAttributes {
         &self.0.attributes
