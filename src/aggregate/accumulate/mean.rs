@@ -17,6 +17,7 @@ use crate::aggregate::plan::BlendPlan;
 use crate::aggregate::tracker::PatchSet;
 use crate::aggregate::value::PatchValue;
 use crate::format::grid::iter_box;
+use crate::sys::isa::Isa;
 use crate::sys::prefetch::prefetch;
 use crate::{Dtype, Region, Size3, f16};
 
@@ -186,8 +187,11 @@ impl MeanAccumulator {
         means: &mut [f32],
         scratch: &mut RowScratch,
     ) {
-        let patch_channel = part.values.len() / self.plan.channel_count();
-        let (isa, nx) = (self.plan.isa, xs.len());
+        // The compiler cannot know that the means do not alias the plan, so nothing is read from it
+        // in the loops.
+        let (channels, isa) = (self.plan.channel_count(), self.plan.isa);
+        let (patch_channel, tile_channel) = (part.values.len() / channels, region.len());
+        let nx = xs.len();
         for z in zs.clone() {
             for y in ys.clone() {
                 let ahead = match y + ROWS_AHEAD {
@@ -198,15 +202,15 @@ impl MeanAccumulator {
                 let from = part.offset([z, y, xs.start]);
                 let to = offset_in(region, [z, y, xs.start]);
                 if let Some(weights) = weights {
-                    self.row_shares(weights, [z - zs.start, y - ys.start], scratch);
+                    row_shares(isa, weights, [z - zs.start, y - ys.start], scratch);
                 }
-                for c in 0..self.plan.channel_count() {
-                    let (from, to) = (from + c * patch_channel, to + c * region.len());
+                for c in 0..channels {
+                    let (from, to) = (from + c * patch_channel, to + c * tile_channel);
                     let row = &part.values[from..from + nx];
                     if ahead[0] < zs.end {
                         let from = part.offset(ahead) + c * patch_channel;
                         prefetch(bytemuck::cast_slice(&part.values[from..from + nx]));
-                        let to = offset_in(region, ahead) + c * region.len();
+                        let to = offset_in(region, ahead) + c * tile_channel;
                         prefetch(bytemuck::cast_slice(&means[to..to + nx]));
                     }
                     let means = &mut means[to..to + nx];
@@ -221,28 +225,27 @@ impl MeanAccumulator {
             }
         }
     }
+}
 
-    /// Computes the new patch's shares of all weights along a row of a box, into `scratch.weights`.
-    fn row_shares(&self, weights: &BoxWeights, [z, y]: [usize; 2], scratch: &mut RowScratch) {
-        let BoxWeights { own, same_column, other_columns } = weights;
-        let isa = self.plan.isa;
-        scratch.weights.resize(own.len(), 0.0);
-        match &other_columns[..] {
-            [] => kernels::weight_shares(isa, &mut scratch.weights, own, same_column, own, 0.0),
-            [columns] => {
-                let (shares, quotient) = (&mut scratch.weights, columns.quotient(z, y));
-                kernels::weight_shares(isa, shares, own, same_column, &columns.sums, quotient);
+/// Computes the new patch's shares of all weights along a row of a box, into `scratch.weights`.
+fn row_shares(isa: Isa, weights: &BoxWeights, [z, y]: [usize; 2], scratch: &mut RowScratch) {
+    let BoxWeights { own, same_column, other_columns } = weights;
+    scratch.weights.resize(own.len(), 0.0);
+    match &other_columns[..] {
+        [] => kernels::weight_shares(isa, &mut scratch.weights, own, same_column, own, 0.0),
+        [columns] => {
+            let (shares, quotient) = (&mut scratch.weights, columns.quotient(z, y));
+            kernels::weight_shares(isa, shares, own, same_column, &columns.sums, quotient);
+        }
+        several => {
+            let RowScratch { weights: shares, sums, .. } = scratch;
+            sums.clear();
+            sums.resize(own.len(), 0.0);
+            for columns in several {
+                let quotient = columns.quotient(z, y);
+                sums.iter_mut().zip(&columns.sums).for_each(|(sum, of)| *sum += quotient * of);
             }
-            several => {
-                let RowScratch { weights: shares, sums, .. } = scratch;
-                sums.clear();
-                sums.resize(own.len(), 0.0);
-                for columns in several {
-                    let quotient = columns.quotient(z, y);
-                    sums.iter_mut().zip(&columns.sums).for_each(|(sum, of)| *sum += quotient * of);
-                }
-                kernels::weight_shares(isa, shares, own, same_column, sums, 1.0);
-            }
+            kernels::weight_shares(isa, shares, own, same_column, sums, 1.0);
         }
     }
 }
