@@ -1,0 +1,28 @@
+//! Verifies every checksum, chunk and index of a store: `cargo run --example verify_store -- STORE`.
+//!
+//! Without a path the example verifies a small synthetic store.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+
+use voxquarry::{Result, VerifyReport};
+
+mod phantom;
+
+/// Prints the name of each volume once for each of its shards, then the errors.
+pub(crate) fn verify(store: &Path) -> Result<VerifyReport> {
+    let report = voxquarry::verify(store, &|volume| println!("a shard of {volume}"))?;
+    println!("{} volumes, {} chunks, {} errors", report.volumes, report.chunks, report.error_count);
+    // One damaged chunk does not hide another: each error names its file and what is wrong there.
+    for error in &report.errors {
+        println!("{error}");
+    }
+    Ok(report)
+}
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let store = phantom::ExampleStore::from_arguments()?;
+    let report = verify(store.path())?;
+    Ok(if report.error_count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
