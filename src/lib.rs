@@ -45,6 +45,9 @@
 //! # Ok::<(), voxquarry::Error>(())
 //! ```
 
+#[cfg(not(unix))]
+compile_error!("voxquarry uses file locks and renames of Unix: build it on Linux or macOS");
+
 #[cfg(not(target_endian = "little"))]
 compile_error!(
     "voxquarry maps its little-endian stores as they are: big-endian hosts are not supported"

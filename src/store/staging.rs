@@ -287,7 +287,7 @@ pub(super) fn publish_new(content: &Path, target: &Path) -> Result<()> {
         }
         // On file systems without RENAME_NOREPLACE a plain rename refuses a folder that is not
         // empty.
-        Err(Errno::INVAL | Errno::NOSYS) => {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
             fs::rename(content, target).map_err(Error::io(target, "cannot publish"))?;
             sync_parent(target)
         }
@@ -300,7 +300,7 @@ pub(super) fn publish_over(content: &Path, target: &Path) -> Result<()> {
     match renameat_with(CWD, content, CWD, target, RenameFlags::EXCHANGE) {
         Ok(()) => sync_parent(target),
         Err(Errno::NOENT) => publish_new(content, target),
-        Err(Errno::INVAL | Errno::NOSYS) => {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
             let old = content.with_extension("old");
             fs::rename(target, &old).map_err(Error::io(target, "cannot set aside"))?;
             publish_new(content, target).inspect_err(|_| {

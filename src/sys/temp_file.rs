@@ -15,8 +15,6 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{FallocateFlags, fallocate};
-
 use super::temp_map::unlinked_temp_file;
 use crate::{Error, Result};
 
@@ -118,17 +116,25 @@ impl TempFile {
 
     /// Frees an extent, for other extents and for the disk.
     pub(crate) fn free(&self, extent: Extent) {
-        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        // On a file system without holes the disk space is freed with the file.
-        let _ = fallocate(&self.file, hole, extent.offset, extent.allocated_bytes() as u64);
+        punch_hole(&self.file, extent.offset, extent.allocated_bytes() as u64);
         self.allocation().free.entry(extent.allocated_bytes()).or_default().push(extent);
     }
 }
 
+/// Frees the disk space of a range of `file`. File systems without holes free it with the file.
+#[cfg(target_os = "linux")]
+fn punch_hole(file: &File, offset: u64, bytes: u64) {
+    use rustix::fs::{FallocateFlags, fallocate};
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    let _ = fallocate(file, hole, offset, bytes);
+}
+
+/// Other systems free the space with the file.
+#[cfg(not(target_os = "linux"))]
+fn punch_hole(_: &File, _: u64, _: u64) {}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
 
     fn filled(value: u8, len: usize) -> Vec<u8> {
@@ -139,7 +145,6 @@ mod tests {
     fn extents_are_freed_and_used_again() {
         let folder = tempfile::tempdir().unwrap();
         let temp = TempFile::new(folder.path()).unwrap();
-        let used = || temp.file.metadata().unwrap();
         assert_eq!(folder.path().read_dir().unwrap().count(), 0, "the file has no name");
         let extents = [1, 5000, 0, 4096].map(|len| temp.put(&filled(len as u8, len)).unwrap());
         assert_eq!(extents.each_ref().map(|p| p.offset), [0, 4096, 12_288, 12_288]);
@@ -152,13 +157,24 @@ mod tests {
             assert_eq!(read(extent), filled(len as u8, len));
         }
         let [_one, long, _none, block] = extents;
-        let before = used().blocks();
         temp.free(long);
-        assert!(used().blocks() < before, "the disk has its blocks back");
         // Only an extent of as many blocks is used again, whatever the length in bytes.
         let (again, fresh) = (temp.put(&filled(9, 8192)).unwrap(), temp.put(&[3; 2]).unwrap());
         assert_eq!((again.offset, fresh.offset), (4096, 16_384));
         assert_eq!((read(&again), read(&block)), (filled(9, 8192), filled(0, 4096)));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_disk_space_of_a_freed_extent_is_free() {
+        use std::os::unix::fs::MetadataExt;
+        let folder = tempfile::tempdir().unwrap();
+        let temp = TempFile::new(folder.path()).unwrap();
+        let blocks = || temp.file.metadata().unwrap().blocks();
+        let extent = temp.put(&filled(1, 5000)).unwrap();
+        let before = blocks();
+        temp.free(extent);
+        assert!(blocks() < before, "the disk has its blocks back");
     }
 
     #[test]
@@ -172,6 +188,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
     fn a_full_disk_is_an_error_and_the_extent_stays_free() {
         let full = File::options().read(true).write(true).open("/dev/full").unwrap();
         let temp = TempFile { path: "/dev/full".into(), file: full, allocation: Mutex::default() };

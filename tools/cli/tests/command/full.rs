@@ -1,6 +1,5 @@
 //! A full disk: the error names the file, the exit code is 4, and nothing half-written stays.
 
-use std::fs::OpenOptions;
 use std::process::Command;
 
 use crate::workspace::{BINARY, Run, Workspace, labels, nifti, with_store};
@@ -61,9 +60,10 @@ fn exports_and_pictures_survive_a_full_disk() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
 fn output_that_cannot_be_printed_is_an_error() {
     let workspace = with_store();
-    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let run = Run::from(workspace.command("info s.zarr --json").stdout(full).output().unwrap());
     assert_eq!(run.code, Some(4), "{run:?}");
     assert!(run.err.starts_with("error: standard output: cannot write: "), "{run:?}");

@@ -10,6 +10,7 @@ mod child;
 mod failures;
 mod flows;
 mod labels;
+#[cfg(target_os = "linux")]
 mod memory;
 mod recording;
 mod roundtrip;
