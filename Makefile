@@ -47,6 +47,7 @@ lint:            ## Check formatting and lints of all Rust and Python code.
 	$(CARGO) fmt --all -- --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+	$(CARGO) clippy --locked --package voxquarry --no-default-features -- --deny warnings
 	environment="$$($(ENVIRONMENT) lint python/requirements/lint.txt)" && \
 	"$$environment"/bin/ruff format --check && \
 	"$$environment"/bin/ruff check

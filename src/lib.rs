@@ -9,6 +9,9 @@
 //! Axes are the array's: `(z, y, x)`, x fastest, with channels before them. Sizes and starts count
 //! voxels.
 //!
+//! The feature `ndarray`, on by default, adds the methods that return arrays. Without it voxels are
+//! read into slices, and predictions are blended into a store.
+//!
 //! # Examples
 //! Write a small volume, then read a patch and a random batch of it:
 //! ```
@@ -44,6 +47,8 @@
 //! assert!(batch.iter().all(|&voxel| voxel == 100));
 //! # Ok::<(), voxquarry::Error>(())
 //! ```
+// Documentation on docs.rs says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(not(unix))]
 compile_error!("voxquarry uses file locks and renames of Unix: build it on Linux or macOS");
@@ -66,9 +71,11 @@ mod sample;
 mod store;
 mod sys;
 
+#[cfg(feature = "ndarray")]
+pub use aggregate::ArraySink;
 pub use aggregate::{
-    AggregateOptions, Aggregator, ArraySink, Duplicates, Finish, NonFinite, OutputScale,
-    PatchDtype, PatchValue, Sink, StoreSink, Window,
+    AggregateOptions, Aggregator, Duplicates, Finish, NonFinite, OutputScale, PatchDtype,
+    PatchValue, Sink, StoreSink, Window,
 };
 pub use dtype::{Dtype, Voxel};
 pub use error::{Error, Fault, Result};

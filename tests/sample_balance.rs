@@ -9,7 +9,7 @@ use common::Plain;
 use voxquarry::format::attributes::Kind;
 use voxquarry::format::layout::Codec;
 use voxquarry::{
-    Balance, Border, Dataset, Dtype, Epoch, LabelSampler, OpenOptions, RandomSampler, Size3,
+    Balance, Border, Dataset, Dtype, Epoch, Error, LabelSampler, OpenOptions, RandomSampler, Size3,
     Subject, WeightedSampler,
 };
 
@@ -163,6 +163,20 @@ fn draws_are_distributed_as_the_probability_map_says() {
         let chi: f64 = bins.map(|(e, f)| (f - e) * (f - e) / e).sum();
         // At most 39 degrees of freedom: one seed in a thousand exceeds 72.1.
         assert!(chi < 72.1, "{sampler:?}: chi-square {chi}");
+    }
+}
+
+#[test]
+fn a_probability_map_fills_a_buffer_of_its_size() {
+    let world = World::new(None, SIZE, 2, number);
+    let subject = world.subject("case01");
+    for sampler in every_sampler([5, 6, 7]) {
+        let map = sampler.probability_map(&subject).unwrap();
+        let mut buffer = vec![7.0; map.len()];
+        sampler.probability_map_into(&subject, &mut buffer).unwrap();
+        assert_eq!(map.as_slice().unwrap(), buffer, "{sampler:?}");
+        let error = sampler.probability_map_into(&subject, &mut buffer[1..]).unwrap_err();
+        assert!(matches!(error, Error::BufferLength { .. }), "{error}");
     }
 }
 

@@ -6,8 +6,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use half::bf16;
 use serde_json::json;
 
-use super::array_sink::ArraySink;
-use super::box_grid::BoxGrid;
 use super::engine::{BlendEngine, EnginePlan, TILE_PLANES};
 use super::options::{AggregateOptions, Duplicates, Finish, NonFinite};
 use super::patch::Patch;
@@ -21,7 +19,7 @@ use crate::format::attributes::Kind;
 use crate::format::layout::{self, Codec, VolumeShape};
 use crate::sample::Grid;
 use crate::store::{Resume, StoreWriter, VolumeSpec};
-use crate::{Affine, Dtype, Error, Result, Size3, Voxel, with_voxel};
+use crate::{Affine, Dtype, Error, Result, Size3, with_voxel};
 
 /// Blends the patches of a grid, which may be added in any order and from any thread.
 ///
@@ -69,27 +67,6 @@ pub struct Aggregator<S> {
 /// The compression level of results: the quick search, because a slow one would keep the model
 /// waiting.
 const QUICK_LEVEL: i32 = 1;
-
-impl<T: Voxel> Aggregator<ArraySink<T>> {
-    /// Blends into an array in memory, `(c, z, y, x)`; labels have one channel.
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`], [`Error::Unsupported`] and [`Error::TooLarge`] for options that
-    /// do not fit the grid; [`Error::OutOfMemory`].
-    pub fn to_array(grid: Grid, options: &AggregateOptions) -> Result<Self> {
-        if options.resume.is_some() {
-            return Err(Error::unsupported(
-                "an array ends with its process and cannot be resumed",
-                "blend into a store",
-            ));
-        }
-        let plan = BlendPlan::new(grid, options, Some(T::DTYPE))?;
-        let engine = EnginePlan::new(plan, [TILE_PLANES, 16, 64]);
-        let boxes = BoxGrid::new(engine.plan.target.size(), engine.tile_size);
-        let sink = ArraySink::new(engine.plan.out_channels().unwrap_or(1), boxes)?;
-        Ok(Self::new(engine, options, sink))
-    }
-}
 
 impl Aggregator<StoreSink> {
     /// Blends into the new volume `(subject, volume)` of a store, with the affine of the volume
@@ -180,7 +157,7 @@ fn resume_arguments(plan: &BlendPlan, spec: &VolumeSpec, subject: &str, note: &s
 }
 
 impl<S: Sink> Aggregator<S> {
-    fn new(engine: EnginePlan, options: &AggregateOptions, sink: S) -> Self {
+    pub(super) fn new(engine: EnginePlan, options: &AggregateOptions, sink: S) -> Self {
         let engine = BlendEngine::new(engine, options, sink);
         let tracker = PatchTracker::new(engine.plan().grid.len(), engine.unneeded_patches());
         let replaces = options.duplicates == Duplicates::Replace;

@@ -11,8 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ndarray::Array4;
 
+use super::aggregator::Aggregator;
 use super::box_grid::BoxGrid;
+use super::engine::{EnginePlan, TILE_PLANES};
+use super::options::AggregateOptions;
+use super::plan::BlendPlan;
 use super::sink::Sink;
+use crate::sample::Grid;
 use crate::{Error, Region, Result, Size3, Voxel};
 
 /// Collects the result in one array `(c, z, y, x)`, which does not count against `memory_bytes`.
@@ -46,10 +51,31 @@ struct SharedVoxels<T>(Vec<UnsafeCell<T>>);
 // `a_box_is_put_once_and_whole` below watches it.
 unsafe impl<T: Send> Sync for SharedVoxels<T> {}
 
+impl<T: Voxel> Aggregator<ArraySink<T>> {
+    /// Blends into an array in memory, `(c, z, y, x)`; labels have one channel.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`], [`Error::Unsupported`] and [`Error::TooLarge`] for options that
+    /// do not fit the grid; [`Error::OutOfMemory`].
+    pub fn to_array(grid: Grid, options: &AggregateOptions) -> Result<Self> {
+        if options.resume.is_some() {
+            return Err(Error::unsupported(
+                "an array ends with its process and cannot be resumed",
+                "blend into a store",
+            ));
+        }
+        let plan = BlendPlan::new(grid, options, Some(T::DTYPE))?;
+        let engine = EnginePlan::new(plan, [TILE_PLANES, 16, 64]);
+        let boxes = BoxGrid::new(engine.plan.target.size(), engine.tile_size);
+        let sink = ArraySink::new(engine.plan.out_channels().unwrap_or(1), boxes)?;
+        Ok(Self::new(engine, options, sink))
+    }
+}
+
 impl<T: Voxel> ArraySink<T> {
     /// # Errors
     /// [`Error::OutOfMemory`].
-    pub(super) fn new(channels: usize, boxes: BoxGrid) -> Result<Self> {
+    fn new(channels: usize, boxes: BoxGrid) -> Result<Self> {
         let size = boxes.size();
         let len = channels * size.iter().product::<usize>();
         // Fresh pages are zero, so that they cost nothing before they are written.

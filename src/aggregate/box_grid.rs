@@ -18,11 +18,13 @@ impl BoxGrid {
     }
 
     /// Extents of what the boxes cover.
+    #[cfg(feature = "ndarray")]
     pub(super) fn size(&self) -> Size3 {
         self.size
     }
 
     /// Extents of a whole box.
+    #[cfg(feature = "ndarray")]
     pub(super) fn box_size(&self) -> Size3 {
         self.box_size
     }

@@ -18,6 +18,7 @@
 
 mod accumulate;
 mod aggregator;
+#[cfg(feature = "ndarray")]
 mod array_sink;
 mod box_grid;
 mod buffer;
@@ -34,6 +35,7 @@ mod value;
 mod window;
 
 pub use aggregator::Aggregator;
+#[cfg(feature = "ndarray")]
 pub use array_sink::ArraySink;
 pub use options::{AggregateOptions, Duplicates, Finish, NonFinite, OutputScale};
 pub use sink::{Sink, StoreSink};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "ndarray")]
 use ndarray::ArrayView5;
 
 use super::batch_layout::BatchLayout;
@@ -99,22 +100,35 @@ impl Batch {
         self.buffer.as_mut().expect("the batch has not been dropped").bytes_mut(range)
     }
 
-    /// The voxels of a volume, `(patches, c, z, y, x)`.
+    /// The voxels of a volume in C order: patches, then channels, z, y, x.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for a volume that the queue does not read;
     /// [`Error::DtypeMismatch`] if its voxels are not `T`.
-    pub fn array<T: Voxel>(&self, volume: &str) -> Result<ArrayView5<'_, T>> {
-        let index = self.volumes().position(|name| name == volume).ok_or_else(|| {
-            let known: Vec<_> = self.volumes().collect();
-            let expected = format!("a volume that the queue reads ({})", known.join(", "));
-            Error::invalid("volume", format!("{volume:?}"), expected)
-        })?;
+    pub fn voxels<T: Voxel>(&self, volume: &str) -> Result<&[T]> {
+        let index = self.index(volume)?;
         if self.dtype(index) != T::DTYPE {
             return Err(Error::DtypeMismatch { found: T::DTYPE, expected: self.dtype(index) });
         }
-        let voxels = bytemuck::cast_slice(self.bytes(index));
-        Ok(ArrayView5::from_shape(self.shape(index), voxels).expect("the layout measured it"))
+        Ok(bytemuck::cast_slice(self.bytes(index)))
+    }
+
+    /// The voxels of a volume, `(patches, c, z, y, x)`.
+    ///
+    /// # Errors
+    /// As [`Batch::voxels`].
+    #[cfg(feature = "ndarray")]
+    pub fn array<T: Voxel>(&self, volume: &str) -> Result<ArrayView5<'_, T>> {
+        let (voxels, shape) = (self.voxels(volume)?, self.shape(self.index(volume)?));
+        Ok(ArrayView5::from_shape(shape, voxels).expect("the layout measured it"))
+    }
+
+    fn index(&self, volume: &str) -> Result<usize> {
+        self.volumes().position(|name| name == volume).ok_or_else(|| {
+            let known: Vec<_> = self.volumes().collect();
+            let expected = format!("a volume that the queue reads ({})", known.join(", "));
+            Error::invalid("volume", format!("{volume:?}"), expected)
+        })
     }
 }
 

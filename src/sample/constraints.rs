@@ -12,8 +12,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use ndarray::Array3;
-
+use super::boxes::ProbabilityMap;
 use super::draw::{Draw, independent_starts};
 use super::label::{Class, ClassIndexes, LabelEncoding};
 use super::random::{Epoch, StreamKey};
@@ -195,7 +194,7 @@ impl Draw for ConstrainedDraw {
         }
     }
 
-    fn add_probabilities(&self, _map: &mut Array3<f64>) -> Result<()> {
+    fn add_probabilities(&self, _map: &mut ProbabilityMap<'_>) -> Result<()> {
         Err(Error::unsupported(
             "a sampler with constraints has no probability map",
             "ask the sampler that it draws from",

@@ -8,8 +8,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use ndarray::Array3;
-
+use super::boxes::ProbabilityMap;
 use super::location::PatchLocation;
 use super::random::{Epoch, StreamKey, sample_numbers};
 use crate::{Region, Result, Size3, Subject};
@@ -34,7 +33,7 @@ pub(super) trait Draw: Sync {
     }
 
     /// Adds the probability of each voxel to be the centre of a patch.
-    fn add_probabilities(&self, map: &mut Array3<f64>) -> Result<()>;
+    fn add_probabilities(&self, map: &mut ProbabilityMap<'_>) -> Result<()>;
 }
 
 /// The starts of samples `numbers` of `subject`, each by itself, on all threads.
@@ -64,11 +63,13 @@ pub(super) fn locations(
     Ok(starts.into_iter().map(location).collect())
 }
 
-/// The probability of each voxel of `subject`, to which `draw` is bound.
-pub(super) fn probability_map(draw: &dyn Draw, subject: &Subject) -> Result<Array3<f64>> {
-    let mut map = Array3::zeros(subject.size()?);
-    draw.add_probabilities(&mut map)?;
-    Ok(map)
+/// Fills `out` with the probability of each voxel of `subject`, to which `draw` is bound.
+pub(super) fn probability_map_into(
+    draw: &dyn Draw,
+    subject: &Subject,
+    out: &mut [f64],
+) -> Result<()> {
+    draw.add_probabilities(&mut ProbabilityMap::new(subject.size()?, out)?)
 }
 
 /// The public method `locations` of a random sampler that has `bind`.
@@ -100,7 +101,8 @@ macro_rules! locations_method {
 }
 pub(super) use locations_method;
 
-/// The public method `probability_map` of a random sampler that has `bind`.
+/// The public methods `probability_map` and `probability_map_into` of a random sampler that has
+/// `bind`.
 macro_rules! probability_map_method {
     () => {
         /// The probability of each voxel, `(z, y, x)`, to be the centre of a patch: an array of the
@@ -108,11 +110,29 @@ macro_rules! probability_map_method {
         ///
         /// # Errors
         /// As `locations`; [`Error::Unsupported`](crate::Error::Unsupported) with constraints.
+        #[cfg(feature = "ndarray")]
         pub fn probability_map(
             &self,
             subject: &crate::Subject,
         ) -> crate::Result<ndarray::Array3<f64>> {
-            crate::sample::draw::probability_map(&*self.bind(subject)?, subject)
+            let mut map = ndarray::Array3::zeros(subject.size()?);
+            let out = map.as_slice_mut().expect("a new array is contiguous");
+            self.probability_map_into(subject, out)?;
+            Ok(map)
+        }
+
+        /// Fills `out`, in C order, with the probability of each voxel of the volume to be the
+        /// centre of a patch.
+        ///
+        /// # Errors
+        /// As `locations`; [`Error::Unsupported`](crate::Error::Unsupported) with constraints,
+        /// [`Error::BufferLength`](crate::Error::BufferLength).
+        pub fn probability_map_into(
+            &self,
+            subject: &crate::Subject,
+            out: &mut [f64],
+        ) -> crate::Result<()> {
+            crate::sample::draw::probability_map_into(&*self.bind(subject)?, subject, out)
         }
     };
 }

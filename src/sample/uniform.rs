@@ -2,10 +2,8 @@
 
 use std::ops::Range;
 
-use ndarray::Array3;
-
 use super::border::{Border, Centres};
-use super::boxes::{add_evenly, random_voxel};
+use super::boxes::{ProbabilityMap, random_voxel};
 use super::draw::{Draw, locations_method, probability_map_method};
 use super::random::{Epoch, RandomStream, StreamKey};
 use crate::format::grid::check_patch_size;
@@ -91,8 +89,8 @@ impl Draw for UniformDraw {
         numbers.map(|n| self.start(&key(n))).collect()
     }
 
-    fn add_probabilities(&self, map: &mut Array3<f64>) -> Result<()> {
-        add_evenly(map, &self.0.region(), 1.0);
+    fn add_probabilities(&self, map: &mut ProbabilityMap<'_>) -> Result<()> {
+        map.add_evenly(&self.0.region(), 1.0);
         Ok(())
     }
 }

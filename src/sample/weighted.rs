@@ -7,10 +7,8 @@
 
 use std::sync::Arc;
 
-use ndarray::Array3;
-
 use super::border::{Border, Centres};
-use super::boxes::{add_values, in_chunk};
+use super::boxes::{ProbabilityMap, in_chunk};
 use super::draw::{Draw, locations_method, probability_map_method};
 use super::random::{RandomStream, StreamKey};
 use super::volumes::check_channel;
@@ -201,14 +199,14 @@ impl Draw for WeightedDraw {
         Ok(self.centres.start_of(centre))
     }
 
-    fn add_probabilities(&self, map: &mut Array3<f64>) -> Result<()> {
+    fn add_probabilities(&self, map: &mut ProbabilityMap<'_>) -> Result<()> {
         let (table, function) = (&self.table, self.volume.weight_function());
         let total = table.cumulative.last().copied().unwrap_or(1.0);
         let mut voxels = Vec::new();
         for (chunk, sum) in table.boxes.iter().zip(&table.sums).filter(|one| *one.1 > 0.0) {
             self.volume.array().read_box(chunk, &mut voxels)?;
             let values = function.weights(&voxels).into_iter().map(|w| sum / total * (w / sum));
-            add_values(map, &chunk.region, values);
+            map.add(&chunk.region, values);
         }
         Ok(())
     }

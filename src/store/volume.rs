@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(feature = "ndarray")]
 use ndarray::Array4;
 
 use super::derived_cache::DerivedCache;
@@ -287,6 +288,7 @@ impl Volume {
     ///
     /// # Errors
     /// As [`Volume::read_into`].
+    #[cfg(feature = "ndarray")]
     pub fn read<T: Voxel>(&self, region: Region) -> Result<Array4<T>> {
         self.read_padded(region, Padding::None)
     }
@@ -295,6 +297,7 @@ impl Volume {
     ///
     /// # Errors
     /// As [`Volume::read_into`].
+    #[cfg(feature = "ndarray")]
     pub fn read_padded<T: Voxel>(&self, region: Region, padding: Padding) -> Result<Array4<T>> {
         let mut voxels = vec![T::default(); self.voxels_in(region.size, 1)?];
         self.read_padded_into(region, padding, &mut voxels)?;

@@ -3,14 +3,12 @@
 
 use std::sync::Arc;
 
-use ndarray::Array3;
-
 use super::balance::Balance;
 use super::class_index::ClassIndexes;
 use super::classes::Class;
 use super::encoding::LabelEncoding;
 use crate::sample::border::Centres;
-use crate::sample::boxes::{add_evenly, add_values, random_voxel};
+use crate::sample::boxes::{ProbabilityMap, random_voxel};
 use crate::sample::draw::Draw;
 use crate::sample::random::{RandomStream, StreamKey};
 use crate::{Result, Size3, Volume};
@@ -53,7 +51,7 @@ impl Draw for LabelDraw {
         self.centre(key).map(|centre| self.centres.start_of(centre))
     }
 
-    fn add_probabilities(&self, map: &mut Array3<f64>) -> Result<()> {
+    fn add_probabilities(&self, map: &mut ProbabilityMap<'_>) -> Result<()> {
         let region = self.centres.region();
         let (sets, parts): (&[Vec<Class>], Vec<f64>) = match &*self.choice {
             ClassChoice::Set(set) => (std::slice::from_ref(set), vec![1.0]),
@@ -64,7 +62,7 @@ impl Draw for LabelDraw {
             }
             ClassChoice::Forced { fraction, sets } => {
                 let forced = if sets.is_empty() { 0.0 } else { *fraction as f64 / WHOLE as f64 };
-                add_evenly(map, &region, 1.0 - forced);
+                map.add_evenly(&region, 1.0 - forced);
                 (sets, vec![forced / sets.len().max(1) as f64; sets.len()])
             }
         };
@@ -73,7 +71,7 @@ impl Draw for LabelDraw {
             let each = part / index.len() as f64;
             index.for_each_chunk(&self.volume, &region, |chunk, is_member| {
                 let values = is_member.iter().map(|&m| if m { each } else { 0.0 });
-                add_values(map, chunk, values);
+                map.add(chunk, values);
             })?;
         }
         Ok(())
