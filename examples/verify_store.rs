@@ -1,4 +1,5 @@
-//! Verifies every checksum, chunk and index of a store: `cargo run --example verify_store -- STORE`.
+//! Verifies every checksum, chunk and index of a store:
+//! `cargo run --example verify_store -- STORE`.
 //!
 //! Without a path the example verifies a small synthetic store.
 

@@ -154,6 +154,16 @@ impl fmt::Display for Dtype {
 }
 
 /// A Rust type that a volume may hold.
+///
+/// ```
+/// use voxquarry::Voxel;
+///
+/// fn mean<T: Voxel>(voxels: &[T]) -> f64 {
+///     voxels.iter().map(|voxel| voxel.to_f64()).sum::<f64>() / voxels.len() as f64
+/// }
+/// assert_eq!(mean(&[1i16, 2]), 1.5);
+/// assert_eq!(u8::from_f64_rounded(300.0), 255);
+/// ```
 pub trait Voxel: bytemuck::Pod + Default + PartialOrd + Send + Sync + 'static {
     /// Its dtype.
     const DTYPE: Dtype;

@@ -19,6 +19,14 @@ use crate::geometry::{Region, Size3};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The party that can remedy an error.
+///
+/// ```
+/// use voxquarry::Fault;
+///
+/// let error = voxquarry::open("no/such/store").unwrap_err();
+/// assert_eq!(error.fault(), Fault::Caller);
+/// assert_eq!(error.fault().exit_code(), 2);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The caller: the request cannot be served as it is. Exit code 2.
@@ -41,6 +49,19 @@ impl Fault {
 }
 
 /// An error of the library.
+///
+/// ```
+/// use voxquarry::Error;
+///
+/// # let store = "format-spec/golden/v1";
+/// match voxquarry::open(store)?.subject("case07") {
+///     Err(Error::NotFound { name, available, .. }) => {
+///         assert_eq!((name.as_str(), available.len()), ("case07", 2));
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -95,7 +95,6 @@ pub use store::{
     StoreWriter, Subject, SubjectWriter, Verify, VerifyReport, Volume, VolumeSpec, VolumeWriter,
     open, verify,
 };
-pub use sys::executor::Executor;
 pub use sys::file::Access;
 
 /// The program of the README, which runs as a documentation test.

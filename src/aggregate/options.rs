@@ -270,6 +270,7 @@ impl Default for OutputScale {
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum NonFinite {
     /// They are blended like any other value.
     #[default]
@@ -292,6 +293,7 @@ pub enum NonFinite {
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Duplicates {
     /// The patch is refused with [`Error::AddedTwice`], for voxels that the first was blended into
     /// may be written already.

@@ -19,6 +19,7 @@ use crate::{Dtype, Voxel, f16};
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PatchDtype {
     /// A dtype that volumes have too.
     Volume(Dtype),

@@ -32,7 +32,16 @@ const MISSING_SHARD: &str = "the volume lists this shard, but the file is missin
                              persists";
 
 /// When the checksum of a chunk is compared.
+///
+/// ```
+/// use voxquarry::{OpenOptions, Verify};
+///
+/// assert_eq!(OpenOptions::default().get_verify(), Verify::First);
+/// let options = OpenOptions::default().verify(Verify::Always);
+/// # let _ = options;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Verify {
     /// Never: for files that were verified before.
     Never,

@@ -80,7 +80,21 @@ pub struct BloscParameters {
 }
 
 /// The compressor of a Blosc frame.
+///
+/// ```
+/// use voxquarry::Dtype;
+/// use voxquarry::format::array::{ChunkCodec, Compressor};
+/// use voxquarry::format::layout::{self, Codec, VolumeShape};
+///
+/// let shape =
+///     VolumeShape { channels: None, size: [64; 3], dtype: Dtype::Int16, interleaved: 1 };
+/// let layout = layout::choose(&shape, &[[32; 3]], Codec::Fast, 64 << 20)?;
+/// let ChunkCodec::Blosc(blosc) = layout.codec else { panic!("it is compressed") };
+/// assert_eq!(blosc.compressor, Compressor::Lz4);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Compressor {
     /// LZ4, encoded by its high-compression variant.
     Lz4,
@@ -94,6 +108,7 @@ pub enum Compressor {
 /// assert_eq!(voxquarry::format::array::Shuffle::Bit.name(), "bitshuffle");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Shuffle {
     /// None.
     None,

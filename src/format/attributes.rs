@@ -18,6 +18,7 @@ pub const VERSION: u64 = 1;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Kind {
     /// Intensities.
     Image,
@@ -36,7 +37,16 @@ impl Kind {
 }
 
 /// Statistics of a volume's stored values; `None` if no voxel is finite.
+///
+/// ```
+/// # let store = "format-spec/golden/v1";
+/// let subject = voxquarry::open(store)?.subject("grid")?;
+/// let statistics = subject.volume("u8")?.statistics().clone();
+/// assert_eq!((statistics.voxels, statistics.non_finite), (6 * 10 * 20, 0));
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Statistics {
     /// Voxels, over all channels.
     pub voxels: u64,
@@ -53,6 +63,15 @@ pub struct Statistics {
 }
 
 /// The file that a volume was converted from.
+///
+/// ```
+/// # let store = "format-spec/golden/v1";
+/// let subject = voxquarry::open(store)?.subject("grid")?;
+/// let volume = subject.volume("u8")?;
+/// let source = volume.source().expect("it was converted from a file");
+/// assert_eq!(source.sha256.len(), 64);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceFile {
     /// The file's name, without its folder.
@@ -82,6 +101,7 @@ pub struct SourceFile {
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct VolumeAttributes {
     /// The meaning of the voxels.
     pub kind: Kind,
@@ -143,6 +163,19 @@ pub fn dataset() -> Value {
 }
 
 /// The checksums of the two documents of a volume, which its subject lists (§3).
+///
+/// ```
+/// use std::path::Path;
+/// use voxquarry::format::attributes::parse_subject;
+/// use voxquarry::format::document::Document;
+///
+/// # let store = "format-spec/golden/v1";
+/// let folder = Path::new(store).join("one voxel");
+/// let document = Document::read(&folder)?.expect("a group");
+/// let volumes = parse_subject(&document.voxquarry()?)?;
+/// assert_ne!(volumes["f32"].group_crc32c, volumes["labels-f32"].group_crc32c);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DocumentChecksums {
     /// The crc32c of the bytes of the volume group's `zarr.json`.

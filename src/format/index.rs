@@ -26,6 +26,12 @@ pub const fn tail_bytes(chunks: usize) -> usize {
 /// The identity of a shard's bytes, which the volume lists (§8); never zero.
 ///
 /// The low half is the checksum of the contents, the high half that of the index.
+///
+/// ```
+/// use voxquarry::format::index::ShardIdentity;
+///
+/// assert_eq!(ShardIdentity::new(2, 1).value(), (1 << 32) + 2);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardIdentity(u64);
 
@@ -43,6 +49,14 @@ impl ShardIdentity {
 
 /// The checksum of a shard's contents: the crc32c of its chunks' checksums, in the order of the
 /// slots.
+///
+/// ```
+/// use voxquarry::format::index::ContentsChecksum;
+///
+/// let mut contents = ContentsChecksum::default();
+/// contents.add(0x1234_5678);
+/// assert_ne!(contents.value(), 0);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ContentsChecksum(u32);
 

@@ -38,6 +38,7 @@ const LZ4_FLOAT_LEVEL: i32 = 9;
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Codec {
     /// Speed: LZ4, which decodes at the speed of memory.
     #[default]
@@ -72,6 +73,15 @@ impl std::str::FromStr for Codec {
 
 /// The properties of a volume that are known before its first voxel; see [`ChunkCodec`] for an
 /// example.
+///
+/// ```
+/// use voxquarry::Dtype;
+/// use voxquarry::format::layout::VolumeShape;
+///
+/// let ct =
+///     VolumeShape { channels: None, size: [300, 512, 512], dtype: Dtype::Int16, interleaved: 1 };
+/// assert_eq!(ct.plane_bytes(), 512 * 512 * 2);
+/// ```
 #[derive(Clone, Debug)]
 pub struct VolumeShape {
     /// Channels, or `None` if the volume has no such axis.
@@ -261,6 +271,7 @@ fn within(volume: &VolumeShape, chunk: Size3, codec: Codec, memory_bytes: u64) -
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct IngestMemory {
     /// Layers of raw chunks: 2 if the next one is read while this one is encoded, else 1.
     pub layers: usize,

@@ -27,6 +27,7 @@ use crate::{Error, Result};
 /// let options = QueueOptions::default().volumes(["ct"]).shuffle(ShuffleMode::Window);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum ShuffleMode {
     /// A random permutation of all patches.
     #[default]

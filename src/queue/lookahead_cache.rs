@@ -24,6 +24,7 @@ use crate::array::cache::{CacheLookup, ChunkCache, ChunkKey, ReadStats, zeros};
 /// let options = QueueOptions::default().volumes(["ct"]).eviction(Eviction::Oldest);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Eviction {
     /// The chunk whose next use is farthest in the future.
     #[default]

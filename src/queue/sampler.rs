@@ -14,6 +14,7 @@ use crate::{Border, GridSampler, Padding, RandomSampler, Size3};
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Sampler {
     /// A number of random patches of each subject, others in each epoch.
     Random(RandomSampler),

@@ -16,6 +16,7 @@ use crate::{Error, Region, Result, Size3};
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Border {
     /// Such patches are never drawn (as in TorchIO).
     #[default]

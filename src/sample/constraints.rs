@@ -33,6 +33,7 @@ const MAX_DISTANT: u64 = 1 << 16;
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OnFailure {
     /// [`Error::ConstraintsUnmet`].
     #[default]

@@ -55,6 +55,7 @@ impl From<Size3> for Overlap {
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Placement {
     /// One start every stride, the last moved back to end with the volume (as in TorchIO and
     /// MONAI).
@@ -75,6 +76,7 @@ pub enum Placement {
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Margin {
     /// Half an overlap, rounded down, on each side of every axis (as in TorchIO).
     #[default]

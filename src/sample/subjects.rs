@@ -15,6 +15,7 @@ use crate::{Dataset, Error, Result};
 /// assert_ne!(weights, SubjectWeights::default());
 /// ```
 #[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
 pub enum SubjectWeights {
     /// All subjects are equally likely.
     #[default]

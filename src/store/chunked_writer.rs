@@ -16,6 +16,26 @@ use crate::{Error, Region, Result};
 /// A volume in preparation, written chunk by chunk; see [`crate::StoreWriter::add_volume`].
 ///
 /// Dropped unpublished, it leaves nothing but resumable work.
+///
+/// ```
+/// use voxquarry::format::attributes::Kind;
+/// use voxquarry::format::layout::{self, Codec, VolumeShape};
+/// use voxquarry::{Dtype, Region, Resume, StoreWriter, VolumeSpec};
+///
+/// let shape =
+///     VolumeShape { channels: None, size: [8, 16, 16], dtype: Dtype::UInt8, interleaved: 1 };
+/// let layout = layout::choose(&shape, &[[8; 3]], Codec::Fast, 64 << 20)?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// let store = StoreWriter::open(folder.path().join("store.zarr"), None)?;
+/// let spec = VolumeSpec::new("ct", Kind::Image, layout);
+/// let volume = store.add_volume("case01", spec, &Resume::Never)?;
+/// let (whole, voxels) = (Region::whole([8, 16, 16]), [7; 8 * 16 * 16]);
+/// for number in 0..volume.chunks_in(&whole) {
+///     volume.put_chunk(&whole, &[&voxels], number)?;
+/// }
+/// assert_eq!(volume.publish()?.size(), [8, 16, 16]);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 pub struct ChunkedVolumeWriter {
     // Dropped first: it waits for files that are being written into the subject's folder.
     files: VolumeFiles,

@@ -55,6 +55,14 @@ struct OpenDataset {
 }
 
 /// A subject of a dataset: named volumes on one grid.
+///
+/// ```
+/// # let store = "format-spec/golden/v1";
+/// let subject = voxquarry::open(store)?.subject("grid")?;
+/// assert_eq!(subject.size()?, [6, 10, 20]);
+/// assert!(subject.volumes().iter().any(|name| name == "labels-i32"));
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Subject {
     dataset: Dataset,

@@ -30,6 +30,17 @@ const ARGUMENTS_BYTES: u64 = 16 << 20;
 const ATTEMPTS: u32 = 1000;
 
 /// What to do if a subject or file exists already.
+///
+/// ```
+/// use voxquarry::{IfExists, StoreWriter};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// let store = StoreWriter::open(folder.path().join("store.zarr"), None)?;
+/// store.subject("case01")?.publish([], IfExists::Error)?;
+/// assert!(store.subject("case01")?.publish([], IfExists::Error).is_err());
+/// store.subject("case01")?.publish([], IfExists::Replace)?;
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum IfExists {
     /// Return [`Error::Exists`].

@@ -27,6 +27,7 @@ use crate::{Error, Result};
 /// assert!(voxquarry::verify(&path, &|_volume| ()).is_err());
 /// ```
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct VerifyReport {
     /// Subjects visited.
     pub subjects: u64,

@@ -26,6 +26,21 @@ use crate::sys::fork::PerProcess;
 use crate::{Affine, Dtype, Error, Padding, Region, Result, Size3, Voxel};
 
 /// A volume of a subject, opened for reading; clones share everything.
+///
+/// ```
+/// use voxquarry::{Dtype, Padding, Region};
+///
+/// # let store = "format-spec/golden/v1";
+/// let subject = voxquarry::open(store)?.subject("grid")?;
+/// let volume = subject.volume("f32")?;
+/// assert_eq!((volume.size(), volume.dtype()), ([6, 10, 20], Dtype::Float32));
+/// let mut patch = vec![0f32; 4 * 4 * 4];
+/// volume.read_into(Region::new([1, 2, 3], [4; 3]), &mut patch)?;
+/// // This one leaves the volume: an array (c, z, y, x), padded with its border.
+/// let padded = volume.read_padded::<f32>(Region::new([-2, 0, 0], [4; 3]), Padding::Edge)?;
+/// assert_eq!(padded[[0, 0, 0, 0]], padded[[0, 2, 0, 0]]);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Volume(Arc<OpenVolume>);
 

@@ -20,6 +20,24 @@ use crate::sys::executor::Executor;
 use crate::{Error, Region, Result};
 
 /// A volume in preparation, written layer by layer; see [`crate::SubjectWriter::volume`].
+///
+/// ```
+/// use voxquarry::format::attributes::Kind;
+/// use voxquarry::format::layout::{self, Codec, VolumeShape};
+/// use voxquarry::{Dtype, IfExists, StoreWriter, VolumeSpec};
+///
+/// let shape =
+///     VolumeShape { channels: None, size: [8, 16, 16], dtype: Dtype::UInt8, interleaved: 1 };
+/// let layout = layout::choose(&shape, &[[8; 3]], Codec::Fast, 64 << 20)?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// let mut subject = StoreWriter::open(folder.path().join("store.zarr"), None)?.subject("case01")?;
+/// let mut volume = subject.volume(VolumeSpec::new("ct", Kind::Image, layout))?;
+/// while volume.next_planes() > 0 {
+///     volume.write_layer(&vec![7; volume.layer_bytes()])?; // The next planes, in C order.
+/// }
+/// subject.publish([volume.finish()?], IfExists::Error)?;
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 pub struct VolumeWriter {
     files: VolumeFiles,
     executor: Arc<Executor>,
@@ -31,6 +49,15 @@ pub struct VolumeWriter {
 
 /// Proof that all voxels of a volume are on the disk; [`crate::SubjectWriter::publish`] asks for
 /// it.
+///
+/// ```
+/// use voxquarry::{FinishedVolume, IfExists, Result, SubjectWriter, VolumeWriter};
+///
+/// fn publish(subject: SubjectWriter, ct: VolumeWriter, seg: VolumeWriter) -> Result<()> {
+///     let volumes: [FinishedVolume; 2] = [ct.finish()?, seg.finish()?];
+///     subject.publish(volumes, IfExists::Error)
+/// }
+/// ```
 #[derive(Debug)]
 pub struct FinishedVolume {
     pub(super) name: String,

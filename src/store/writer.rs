@@ -54,6 +54,18 @@ pub struct StoreWriter {
 }
 
 /// A subject in preparation; dropped unpublished, it leaves nothing.
+///
+/// ```
+/// use voxquarry::{IfExists, StoreWriter};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// let store = StoreWriter::open(folder.path().join("store.zarr"), None)?;
+/// let subject = store.subject("case01")?;
+/// assert!(!store.has_subject("case01"), "it is not visible yet");
+/// subject.publish([], IfExists::Error)?;
+/// assert!(store.has_subject("case01"));
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct SubjectWriter {
     staged: StagedSubject,
@@ -64,7 +76,15 @@ pub struct SubjectWriter {
 }
 
 /// Whether unfinished work outlives its process.
+///
+/// ```
+/// use voxquarry::Resume;
+///
+/// let resume = Resume::With("model 7, window gaussian".to_owned());
+/// assert_ne!(resume, Resume::Never);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Resume {
     /// It is removed with the writer; resumable work of an earlier writer is removed at once.
     Never,

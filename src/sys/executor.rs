@@ -12,21 +12,21 @@ use crate::{Error, Result};
 
 /// A number of threads that run work in parallel.
 #[derive(Debug)]
-pub struct Executor {
+pub(crate) struct Executor {
     threads: usize,
     pool: PerProcess<Mutex<Option<Arc<WorkerPool>>>>,
 }
 
 impl Executor {
     /// Takes `threads`, or one for each core if `None`; starts none yet.
-    pub fn new(threads: Option<usize>) -> Self {
+    pub(crate) fn new(threads: Option<usize>) -> Self {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = threads.unwrap_or_else(cores).max(1);
         Self { threads, pool: PerProcess::new(Mutex::default()) }
     }
 
     /// The number of threads.
-    pub fn threads(&self) -> usize {
+    pub(crate) fn threads(&self) -> usize {
         self.threads
     }
 

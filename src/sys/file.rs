@@ -22,7 +22,15 @@ use super::prefetch::prefetch_second;
 use crate::{Error, Result};
 
 /// How files are read.
+///
+/// ```
+/// use voxquarry::{Access, OpenOptions};
+///
+/// let options = OpenOptions::default().access(Access::Read); // The store lies on a network drive.
+/// assert_eq!(options.get_access(), Access::Read);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Access {
     /// Memory map: uncompressed chunks are copied straight from the page cache.
     #[default]

@@ -14,6 +14,7 @@ use crate::{Error, Result};
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
 pub enum Balance {
     /// Any label above 0; all such voxels are equally likely.
     #[default]

@@ -19,6 +19,16 @@ use crate::{Error, Result};
 pub(crate) const FOLDER: &str = "summary";
 
 /// The number of voxels of each label in each chunk. Label 0 is not listed: it is the rest.
+///
+/// ```
+/// # let store = "format-spec/golden/v1";
+/// let subject = voxquarry::open(store)?.subject("grid")?;
+/// let labels = subject.volume("labels-i32")?;
+/// let counts = labels.label_counts()?;
+/// let foreground: u64 = counts.totals().iter().map(|&(_label, voxels)| voxels).sum();
+/// assert!(foreground < labels.statistics().voxels);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelCounts {
     offsets: Vec<u64>,
