@@ -16,7 +16,6 @@ use crate::{Error, Region, Result, Size3};
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[non_exhaustive]
 pub enum Border {
     /// Such patches are never drawn (as in TorchIO).
     #[default]
