@@ -422,7 +422,7 @@ def test_the_result_is_the_callers_own() -> None:
     [
         ({"finish": "argmin"}, 'expected "none", "argmax"'),
         ({"finish": ("threshold", float("nan"))}, "NaN"),
-        ({"finish": ("quantize", 0.0, 1.0)}, "a slope other than 0"),
+        ({"finish": ("quantize", 0.0, 1.0)}, "slope is not 0"),
         ({"finish": ("quantize", 1.0)}, "slope, intercept"),
         ({"finish": "argmax", "channels": 300, "dtype": "u1"}, "wider dtype"),
         ({"scale": 1.5}, "whole number"),
@@ -434,7 +434,7 @@ def test_the_result_is_the_callers_own() -> None:
         ({"window": "triangle"}, "hann"),
         ({"window": 3}, "three arrays"),
         ({"window": [[1, 1], [1, 1]]}, "three arrays"),
-        ({"window": [[1, 1], [1, 1], [1]]}, "positive and finite weight for each of 2"),
+        ({"window": [[1, 1], [1, 1], [1]]}, "every voxel needs one"),
         ({"window": [[1, 1], [1, 1], [1, -1]]}, "positive"),
         ({"channels": 0}, "channels 0"),
         ({"dtype": "complex64"}, "complex64"),

@@ -4,12 +4,12 @@
 use voxquarry::Affine;
 
 use super::extended::Extended;
-use super::fields::{METRES, MICROMETRES, SPACE_UNITS, Version};
+use super::fields::Version;
 use super::header::Header;
 
 impl Header {
-    /// The affine from voxel `(x, y, z, 1)` to RAS+ millimetres. It is nibabel's unless the file
-    /// states another unit, which nibabel leaves as it is.
+    /// The affine from voxel `(x, y, z, 1)` to RAS+ millimetres, or to another unit that the file
+    /// states: it is nibabel's.
     ///
     /// # Errors
     /// A message if the numbers make no valid affine.
@@ -23,20 +23,8 @@ impl Header {
             (Ok(self.centred()), "pixdim")
         };
         affine
-            .map(|affine| self.in_millimetres(affine))
             .and_then(|affine| affine.validate().map(|()| affine))
             .map_err(|e| format!("{e} (from the header's {form}): correct the header first"))
-    }
-
-    fn in_millimetres(&self, mut affine: Affine) -> Affine {
-        let convert: fn(f64) -> f64 = match self.units & SPACE_UNITS {
-            METRES => |value| value * 1e3,
-            MICROMETRES => |value| value / 1e3,
-            // Millimetres, or not stated.
-            _ => return affine,
-        };
-        affine.0[..3].iter_mut().flatten().for_each(|value| *value = convert(*value));
-        affine
     }
 
     /// The rotation of the quaternion times the steps: method 2 of `nifti1.h`, in nibabel's order

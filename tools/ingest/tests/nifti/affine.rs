@@ -109,27 +109,6 @@ fn sform_precedes_qform_precedes_steps() {
 }
 
 #[test]
-fn other_units_of_space_become_millimetres() {
-    // Metres, micrometres, and codes that mean millimetres or nothing; the unit of time is apart.
-    for (code, factor) in [(1, 1e3), (3, 1e-3), (3 + 8, 1e-3), (2, 1.0), (0, 1.0), (7, 1.0)] {
-        let units = f64::from(code);
-        let steps = Nifti::new(2, false, 4, &[5, 4, 3]).with("pixdim", 1, 0.5);
-        let turned = turned(2, true, [1.0, 0.0, 0.0], [1.0, 0.7, 1.5, 2.5]);
-        let sform = [("sform_code", 0, 1.0), ("srow_x", 0, 2.0), ("srow_y", 1, 3.0)];
-        let sform = sform.into_iter().chain([("srow_z", 2, 0.5), ("srow_x", 3, -7.0)]);
-        let sform = sform.fold(steps.clone(), |file, (field, i, value)| file.with(field, i, value));
-        for file in [steps, turned, sform] {
-            let (stated, scaled) = (affine(&file), affine(&file.with("xyzt_units_2", 0, units)));
-            for (found, stated) in scaled.0[..3].iter().flatten().zip(stated.0.iter().flatten()) {
-                let expected = stated * factor;
-                assert!((found - expected).abs() <= 1e-12 * expected.abs(), "{code}: {found}");
-            }
-            assert_eq!(scaled.0[3], [0.0, 0.0, 0.0, 1.0]);
-        }
-    }
-}
-
-#[test]
 fn missing_axes_step_by_one() {
     for (dims, expected) in [
         (&[5i64][..], [[-2., 0., 0., 4.], [0., 1., 0., 0.], [0., 0., 1., 0.]]),
