@@ -48,7 +48,9 @@ pub(crate) fn write_shard(
     let mut by_slot: Vec<&EncodedChunk> = chunks.iter().collect();
     by_slot.sort_unstable_by_key(|chunk| chunk.slot);
     let mut contents = ContentsChecksum::default();
-    by_slot.iter().for_each(|chunk| contents.add(u32_at(&chunk.bytes, chunk.bytes.len() - 4)));
+    for chunk in by_slot {
+        contents.add(u32_at(&chunk.bytes, chunk.bytes.len() - 4));
+    }
     let tail = index.encode(contents.value());
     let identity = ShardIdentity::new(contents.value(), u32_at(&tail, tail.len() - 4));
     let file = write_file(path, parts.into_iter().chain([&tail[..]]))?;

@@ -244,7 +244,7 @@ pub fn write(folder: &Path, document: &Value) -> Result<u32> {
     Ok(crc32c::crc32c(&text))
 }
 
-/// As [`write`], of a group whose `attributes.voxquarry` receives the checksum of the document.
+/// As [`write()`], of a group whose `attributes.voxquarry` receives the checksum of the document.
 ///
 /// # Errors
 /// [`Error::Io`] if the system refuses.

@@ -1,6 +1,8 @@
 //! The rule for patches near the border of a volume: which voxels may be the centre of a patch, and
 //! where the patch of a centre begins.
 
+use std::path::Path;
+
 use crate::{Error, Region, Result, Size3};
 
 /// What a random sampler does with patches that would leave the volume.
@@ -87,9 +89,9 @@ impl Centres {
 
     /// The error for a volume without a single voxel that is `wanted`, as "of the label 3", among
     /// the centres.
-    pub(super) fn nothing_to_sample(&self, place: impl ToString, wanted: &str) -> Error {
+    pub(super) fn nothing_to_sample(&self, place: &Path, wanted: &str) -> Error {
         Error::NothingToSample {
-            place: place.to_string(),
+            place: place.display().to_string(),
             wanted: wanted.to_owned(),
             patch_size: self.patch_size,
             border: self.border.name(),

@@ -101,7 +101,7 @@ impl WeightedSampler {
             Ok((table, bytes))
         })?;
         if table.cumulative.last().is_none_or(|&sum| sum == 0.0) {
-            return Err(centres.nothing_to_sample(volume.path().display(), "of a weight above 0"));
+            return Err(centres.nothing_to_sample(volume.path(), "of a weight above 0"));
         }
         Ok(Box::new(WeightedDraw { centres, volume, table }))
     }

@@ -58,13 +58,11 @@ pub(crate) fn space_of(value: &Bound<'_, PyAny>) -> PyResult<(Size3, Affine)> {
         let subject = &subject.get().0;
         return value.py().detach(|| subject.first_volume()).map(|v| space(&v)).map_err(raise);
     }
-    match value.extract::<[i64; 3]>() {
-        Ok(_) => Ok((size3(value, "extents")?, Affine::IDENTITY)),
-        Err(_) => {
-            let found = format!("is a {}", value.get_type());
-            Err(invalid("subject", found, "a Subject, a Volume or extents (z, y, x)"))
-        }
+    if value.extract::<[i64; 3]>().is_ok() {
+        return Ok((size3(value, "extents")?, Affine::IDENTITY));
     }
+    let found = format!("is a {}", value.get_type());
+    Err(invalid("subject", found, "a Subject, a Volume or extents (z, y, x)"))
 }
 
 fn starts_of(locations: Vec<PatchLocation>) -> Vec<[i64; 3]> {

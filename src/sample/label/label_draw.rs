@@ -103,7 +103,7 @@ impl ClassChoice {
         indexes: &ClassIndexes,
         centres: &Centres,
     ) -> Result<Self> {
-        let nothing = |wanted: &str| centres.nothing_to_sample(volume.path().display(), wanted);
+        let nothing = |wanted: &str| centres.nothing_to_sample(volume.path(), wanted);
         match balance {
             Balance::Foreground => {
                 let set = encoding.foreground();

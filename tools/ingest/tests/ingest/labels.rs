@@ -109,6 +109,9 @@ fn integers(values: &[i64], width: usize) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()[..width].to_vec()).collect()
 }
 
+/// Data type, bytes, slope, intercept, and the stored values of labels.
+type Scaled = (i16, usize, f64, f64, &'static [(i64, i64)], &'static str);
+
 #[test]
 fn scaled_voxels_become_the_labels_that_they_stand_for() {
     let folder = Folder::new();
@@ -122,8 +125,6 @@ fn scaled_voxels_become_the_labels_that_they_stand_for() {
     };
     let dims = [37usize, 19, 23];
     let voxels = dims.iter().product::<usize>();
-    // Data type, bytes, slope, intercept, and the stored values of labels.
-    type Scaled = (i16, usize, f64, f64, &'static [(i64, i64)], &'static str);
     let slope = f64::from((1.0f64 / 65535.0) as f32);
     let cases: [Scaled; 7] = [
         // A mask of 0 and 1 as nibabel writes it.
