@@ -2,7 +2,7 @@
 //! patches from it.
 //!
 //! # Invariants
-//! - Memory is one z step of the file and the sample. At most [`SKIP_BYTES`] are read before the
+//! - Memory is one z step of the file and the sample. At most `SKIP_BYTES` are read before the
 //!   sample begins.
 //! - The candidates take turns, so that a machine that slows down slows all of them.
 //!
