@@ -147,6 +147,7 @@ fn softmax<T: PatchValue>(
     for row in values.chunks_exact(channel_len) {
         out.extend(row[from..from + nx].iter().map(|value| value.to_f32()));
     }
+    let out = &mut out[..];
     for x in 0..nx {
         let at = (x..out.len()).step_by(nx);
         let largest = at.clone().fold(f32::NEG_INFINITY, |max, i| max.max(out[i]));
