@@ -2,8 +2,9 @@
 //!
 //! # Invariants
 //! - The library states facts. The arguments by which a Python user answers them are named here.
-//! - The class says who has to act, and is also the built-in exception that Python code catches for
-//!   it: `FileNotFoundError` for paths, `KeyError` for names, `MemoryError` for memory.
+//! - The class names the party that can remedy the error. It is also the built-in exception that
+//!   Python code catches for it: `FileNotFoundError` for paths, `KeyError` for names, `MemoryError`
+//!   for memory.
 
 use std::borrow::Cow;
 use std::fmt::Display;

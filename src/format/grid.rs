@@ -105,6 +105,12 @@ impl ArrayLayout {
         }
     }
 
+    /// The cells of the chunk grid that a shard covers, inside of the volume.
+    pub fn shard_cells(&self, shard: ShardId) -> [Range<usize>; 3] {
+        let (each, grid) = (self.shard_chunks(), self.chunk_grid());
+        [0, 1, 2].map(|a| shard.at[a] * each[a]..((shard.at[a] + 1) * each[a]).min(grid[a]))
+    }
+
     /// The number of shards, over all channels.
     pub fn shard_count(&self) -> u64 {
         self.shard_grid().iter().map(|&n| n as u64).product::<u64>() * self.channel_count() as u64

@@ -71,7 +71,7 @@ struct Lookahead {
     horizon: u64,
     /// The next patch whose chunks are requested from the disk.
     read_ahead: u64,
-    /// Located patches whose turn is still to come.
+    /// Located patches that are not read yet.
     located: HashMap<u64, PatchOutcome>,
     /// Patches that a thread is locating ahead of their turn.
     pending: HashSet<u64>,
@@ -200,7 +200,7 @@ impl ReaderShared {
         queue.session().subjects.get_or_open(name, &queue.layout, open)
     }
 
-    /// The location of a patch whose turn has come: known, awaited from another thread, or found
+    /// The location of the next patch to read: known, awaited from another thread, or found
     /// here.
     fn locate_in_turn(&self, number: u64) -> PatchOutcome {
         let mut lookahead = self.lookahead();

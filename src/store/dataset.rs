@@ -170,8 +170,8 @@ impl Dataset {
     fn volume(&self, subject: &str, volume: &str, listed: DocumentChecksums) -> Result<Volume> {
         let key = (subject.to_owned(), volume.to_owned());
         let lock = || self.0.volumes.get(no_volumes).lock().unwrap_or_else(PoisonError::into_inner);
-        // A subject that was replaced and opened again has a volume of the same name and others
-        // documents.
+        // A subject that was replaced and opened again may have a volume of the same name with
+        // other documents.
         if let Some(open) = lock().get(&key).filter(|open| open.checksums() == listed) {
             return Ok(open.clone());
         }

@@ -100,7 +100,8 @@ impl StagedSubject {
         document::write_sealed(self.staging.path(), attributes::subject(&volumes))?;
         let (staged, listed) = (self.staging.path().join(ZARR_JSON), subject.join(ZARR_JSON));
         fs::rename(&staged, &listed).map_err(Error::io(&listed, "cannot publish"))?;
-        staging::sync_tree(&subject)?;
+        // Only this folder has changed: the volume was flushed when it was staged.
+        staging::sync_folder(&subject)?;
         self.staging.release();
         Ok(())
     }

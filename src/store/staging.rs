@@ -326,7 +326,8 @@ fn sync_parent(path: &Path) -> Result<()> {
     path.parent().map_or(Ok(()), sync_folder)
 }
 
-fn sync_folder(folder: &Path) -> Result<()> {
+/// Flushes `folder` itself.
+pub(super) fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io(folder, "cannot flush"))
 }
 

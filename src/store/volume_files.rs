@@ -8,7 +8,6 @@
 
 use std::fs;
 use std::mem;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -107,7 +106,7 @@ impl VolumeFiles {
         let layout = &spec.layout;
         let [sz, sy, sx] = layout.shard_grid();
         let open = |number| {
-            let awaited = chunks_of(layout, layout.shard_at(number)).map(|cells| cells.len());
+            let awaited = layout.shard_cells(layout.shard_at(number)).map(|cells| cells.len());
             let awaited = awaited.iter().product();
             Mutex::new(ShardState::Open(OpenChunks { awaited, ..OpenChunks::default() }))
         };
@@ -330,10 +329,4 @@ fn reopen(
         }
     }
     Ok(journal)
-}
-
-/// The cells of the chunk grid that a shard covers, inside of the volume.
-fn chunks_of(layout: &ArrayLayout, shard: ShardId) -> [Range<usize>; 3] {
-    let (each, grid) = (layout.shard_chunks(), layout.chunk_grid());
-    [0, 1, 2].map(|a| shard.at[a] * each[a]..((shard.at[a] + 1) * each[a]).min(grid[a]))
 }

@@ -15,7 +15,7 @@ use super::volume_files::{ChunkError, VolumeFiles};
 use crate::array::statistics::RunningStatistics;
 use crate::format::array::ArrayLayout;
 use crate::format::attributes::{DocumentChecksums, SourceFile};
-use crate::format::grid::{ChunkId, iter_box};
+use crate::format::grid::{ChunkId, ShardId, iter_box};
 use crate::sys::executor::Executor;
 use crate::{Error, Region, Result};
 
@@ -172,10 +172,9 @@ impl VolumeWriter {
 /// The chunks of a layer that begins at plane `z`, shard by shard.
 fn layer_chunks(layout: &ArrayLayout, channels: std::ops::Range<usize>, z: usize) -> Vec<ChunkId> {
     let (cz, [_, sy, sx]) = (z / layout.chunk[0], layout.shard_grid());
-    let (each, grid) = (layout.shard_chunks(), layout.chunk_grid());
-    let of_shard = |channel, shard: [usize; 3]| {
-        let cells = |a: usize| shard[a] * each[a]..((shard[a] + 1) * each[a]).min(grid[a]);
-        iter_box([cz..cz + 1, cells(1), cells(2)]).map(move |at| ChunkId { channel, at })
+    let of_shard = |channel, at| {
+        let [_, ys, xs] = layout.shard_cells(ShardId { channel, at });
+        iter_box([cz..cz + 1, ys, xs]).map(move |at| ChunkId { channel, at })
     };
     channels
         .flat_map(|channel| {

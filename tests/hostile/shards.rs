@@ -72,8 +72,8 @@ fn index_entries_that_lie_stay_in_the_file() {
                 let mut lying = index.to_vec();
                 lying[at] = value;
                 write(&lying);
-                // Whoever makes the checksum right may swap chunks; what remains is that no chunk
-                // is used twice.
+                // An index with a right checksum may swap chunks; `verify` still notices a chunk
+                // that is used twice.
                 match victim.read(BOTH[at % 2]) {
                     Ok((_, found)) if found == victim.expected => read += 1,
                     Ok(_) => assert!(victim.verified().contains("overlap"), "{name}: byte {at}"),
