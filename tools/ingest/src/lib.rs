@@ -11,6 +11,7 @@
 //! - Memory stays within the plan's bound, whatever the volume's size.
 
 mod bytes;
+mod copy;
 mod export;
 mod gzip;
 mod ingest;
@@ -20,12 +21,14 @@ pub mod measure;
 pub mod nifti;
 mod observer;
 mod options;
+mod plan;
 pub mod source;
 pub mod trial;
 
 pub use bytes::parse_bytes;
 pub use export::{export, export_observed};
-pub use ingest::{IngestReport, PlannedSubject, PlannedVolume, ingest, plan};
+pub use ingest::{IngestReport, ingest};
 pub use manifest::{Manifest, Source, subject_of};
 pub use observer::{Event, NoopObserver, Observer};
 pub use options::IngestOptions;
+pub use plan::{PlannedSubject, PlannedVolume, plan};

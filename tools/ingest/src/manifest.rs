@@ -21,6 +21,13 @@ pub struct Source {
     pub named_in: String,
 }
 
+impl Source {
+    /// The name of the file, without its folder.
+    pub(crate) fn file_name(&self) -> String {
+        self.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+}
+
 /// Volumes to ingest, grouped by subject in the order of first appearance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {

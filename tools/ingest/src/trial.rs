@@ -19,11 +19,11 @@ use voxquarry::{
     UniformSampler, VolumeSpec,
 };
 
-use crate::ingest::{PlannedVolume, plan, shape_of};
 use crate::manifest::{Manifest, Source};
 use crate::measure::{Patch, Until, read_patches};
 use crate::nifti;
 use crate::options::IngestOptions;
+use crate::plan::{PlannedVolume, plan, shape_of};
 use crate::source::SourceVolume;
 
 /// Bytes of the sample: more than a processor's caches hold, and encoded in a moment.

@@ -1,0 +1,146 @@
+//! Copies the voxels of one source file into a volume of a store.
+//!
+//! # Invariants
+//! - Memory is at most what the plan says.
+
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use voxquarry::format::attributes::{Kind, SourceFile};
+use voxquarry::{Error, FinishedVolume, Result, SubjectWriter, VolumeSpec, VolumeWriter};
+
+use crate::labels::{describe_labels, labels_of};
+use crate::manifest::Source;
+use crate::nifti;
+use crate::observer::{Event, Observer, check_interrupt};
+use crate::options::IngestOptions;
+use crate::plan::{PlannedVolume, shape_of};
+use crate::source::{SourceVolume, VoxelStream};
+
+/// Writes a planned volume of `subject`, and returns it complete.
+///
+/// # Errors
+/// [`Error::Data`] if the file is damaged or not as planned, [`Error::Interrupted`] if the observer
+/// asked to stop, [`Error::Io`].
+pub(crate) fn ingest_volume(
+    subject: &mut SubjectWriter,
+    planned: &PlannedVolume,
+    options: &IngestOptions,
+    observer: &dyn Observer,
+) -> Result<FinishedVolume> {
+    let (header, mut stream) = open(&planned.source)?;
+    if shape_of(&header).plane_bytes() != planned.shape().plane_bytes()
+        || header.size != planned.header.size
+    {
+        return Err(Error::data(
+            &planned.source.path,
+            "the file changed while it was being ingested: run the ingest again",
+        ));
+    }
+    let mut spec =
+        VolumeSpec::new(&planned.source.volume, planned.source.kind, planned.layout.clone())
+            .codec(options.codec)
+            .patch_sizes(options.patch_sizes.clone())
+            .affine(header.affine)
+            .scaling(header.slope, header.intercept)
+            .interleaved(header.interleaved);
+    if planned.is_weights {
+        spec = spec.weight_sums();
+    }
+    let mut writer = subject.volume(spec)?;
+    let located = |e: Error| match e {
+        // The writer does not know the source file, whose voxels it complains about.
+        Error::Data { message, .. } => Error::data(&planned.source.path, message),
+        other => other,
+    };
+    if planned.memory.layers > 1 {
+        copy_overlapped(stream.as_mut(), &mut writer, planned, observer).map_err(located)?;
+    } else {
+        copy(stream.as_mut(), &mut writer, observer).map_err(located)?;
+    }
+    let digest = stream.finish()?;
+    let (name, mut origin) = (planned.source.file_name(), header.origin);
+    origin.extend(digest.origin);
+    writer.set_source(SourceFile { name, bytes: digest.bytes, sha256: digest.sha256, origin });
+    writer.finish()
+}
+
+/// Alternates between reading and encoding, with one layer in memory.
+fn copy(
+    stream: &mut dyn VoxelStream,
+    writer: &mut VolumeWriter,
+    observer: &dyn Observer,
+) -> Result<()> {
+    let mut layer = vec![0; writer.layer_bytes()];
+    let plane_bytes = layer_plane_bytes(writer);
+    while writer.next_planes() > 0 {
+        check_interrupt(observer)?;
+        let planes = writer.next_planes();
+        let bytes = &mut layer[..planes * plane_bytes];
+        stream.next_steps(planes, bytes)?;
+        writer.write_layer(bytes)?;
+        observer.event(Event::Encoded(bytes.len() as u64));
+    }
+    Ok(())
+}
+
+/// Reads the next layer on a second thread while the current one is encoded.
+fn copy_overlapped(
+    stream: &mut dyn VoxelStream,
+    writer: &mut VolumeWriter,
+    planned: &PlannedVolume,
+    observer: &dyn Observer,
+) -> Result<()> {
+    let (layer_bytes, plane_bytes) = (writer.layer_bytes(), layer_plane_bytes(writer));
+    let layout = &planned.layout;
+    let depths = (0..layout.chunk_grid()[0])
+        .map(|i| layout.chunk[0].min(layout.size[0] - i * layout.chunk[0]));
+    let outer = layout.channel_count() / planned.header.interleaved;
+    let schedule = (0..outer).flat_map(|_| depths.clone());
+    // Two buffers in all: one is being filled, the other encoded.
+    let (full, filled) = sync_channel::<Result<(usize, Vec<u8>)>>(1);
+    let (give_back, empty) = sync_channel::<Vec<u8>>(2);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut spare = vec![Vec::new(), Vec::new()];
+            for planes in schedule {
+                let Some(mut layer) = spare.pop().or_else(|| empty.recv().ok()) else { return };
+                layer.resize(layer_bytes, 0);
+                let read = stream.next_steps(planes, &mut layer[..planes * plane_bytes]);
+                let failed = read.is_err();
+                // The receiver is gone only after an error of its own.
+                if full.send(read.map(|()| (planes, layer))).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        // Moved in, so that an early return drops them and the reader stops waiting for a buffer.
+        let (filled, give_back) = (filled, give_back);
+        while writer.next_planes() > 0 {
+            check_interrupt(observer)?;
+            let (planes, layer) =
+                filled.recv().expect("the reader sends every layer or an error")?;
+            let bytes = &layer[..planes * plane_bytes];
+            writer.write_layer(bytes)?;
+            observer.event(Event::Encoded(bytes.len() as u64));
+            // The reader is gone after its last layer, so sending may fail.
+            let _ = give_back.send(layer);
+        }
+        Ok(())
+    })
+}
+
+fn layer_plane_bytes(writer: &VolumeWriter) -> usize {
+    let layout = writer.layout();
+    writer.layer_bytes() / layout.chunk[0].min(layout.size[0])
+}
+
+/// Opens a source for reading the voxels that it becomes.
+fn open(source: &Source) -> Result<(SourceVolume, Box<dyn VoxelStream>)> {
+    let (header, voxels) = nifti::open(&source.path)?;
+    if source.kind != Kind::Labels {
+        return Ok((header, voxels));
+    }
+    let labels = labels_of(source.path.clone(), &header, voxels);
+    Ok((describe_labels(header), labels))
+}
