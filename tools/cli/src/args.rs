@@ -201,6 +201,9 @@ pub(crate) struct PreviewArgs {
     pub(crate) path: PathBuf,
     /// The picture, a PNG file.
     pub(crate) out: PathBuf,
+    /// Replace the file if it exists.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
     /// Number of patches to draw.
     #[arg(
         long,

@@ -13,7 +13,9 @@ pub(crate) fn help(error: &Error, command: &Command) -> Option<String> {
         (Error::Exists { .. }, Command::Ingest(_)) => {
             "replace it with --overwrite, or skip it with --skip-existing"
         }
-        (Error::Exists { .. }, Command::Export(_)) => "replace it with --overwrite",
+        (Error::Exists { .. }, Command::Export(_) | Command::Preview(_)) => {
+            "replace it with --overwrite"
+        }
         (Error::MemoryBudget { needed_bytes, .. }, Command::Ingest(_)) => {
             let mebibytes = needed_bytes.div_ceil(1 << 20);
             return Some(format!("allow more with --memory {mebibytes}MiB"));

@@ -23,6 +23,7 @@ mod observer;
 mod options;
 mod plan;
 pub mod source;
+mod staged_file;
 pub mod trial;
 
 pub use bytes::parse_bytes;
@@ -32,3 +33,4 @@ pub use manifest::{Manifest, Source, subject_of};
 pub use observer::{Event, NoopObserver, Observer};
 pub use options::IngestOptions;
 pub use plan::{PlannedSubject, PlannedVolume, plan};
+pub use staged_file::StagedFile;

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use voxquarry::format::attributes::Kind;
 use voxquarry::{
-    Epoch, Error, GridSampler, RandomSampler, Region, Result, Size3, Subject, UniformSampler,
-    Volume,
+    Epoch, Error, GridSampler, IfExists, RandomSampler, Region, Result, Size3, Subject,
+    UniformSampler, Volume,
 };
 
 use super::{StoreItem, ingested_for};
@@ -21,6 +21,7 @@ pub(crate) fn run(args: &PreviewArgs) -> Result<ExitCode> {
     if !args.out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
         return Err(Error::invalid("file", args.out.display(), "a name that ends in .png"));
     }
+    let if_exists = if args.overwrite { IfExists::Replace } else { IfExists::Error };
     let (subject, volume) = match StoreItem::open(&args.path)? {
         StoreItem::Subject(subject) => {
             let volume = first_of(&subject, Kind::Image)?.or(first_of(&subject, Kind::Labels)?);
@@ -44,27 +45,28 @@ pub(crate) fn run(args: &PreviewArgs) -> Result<ExitCode> {
         let (patches, caption) = grid_patches(&subject, size, args.patches)?;
         (patches, Vec::new(), caption)
     };
-    draw_to(&subject, &volume, &patches, &coverage, caption, &args.out)?;
+    let (patches, coverage) = (&patches, &coverage);
+    draw_to(&subject, &volume, patches, coverage, caption, (&args.out, if_exists))?;
     line(&args.out.display().to_string());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Draws a volume and the labels of its subject to a PNG.
+/// Draws a volume and the labels of its subject to a PNG file.
 ///
 /// # Errors
-/// Those of reading, and [`Error::Io`].
+/// Those of reading, [`Error::Exists`] as the file's [`IfExists`] says, and [`Error::Io`].
 pub(crate) fn draw_to(
     subject: &Subject,
     volume: &Volume,
     patches: &[Region],
     coverage: &[Region],
     caption: String,
-    out: &Path,
+    (out, if_exists): (&Path, IfExists),
 ) -> Result<()> {
     let labels = first_of(subject, Kind::Labels)?;
     let title = format!("{}/{}", subject.name(), volume.name());
     let scene = Scene { title, volume, labels: labels.as_ref(), patches, caption, coverage };
-    picture::draw(&scene)?.write_png(out)
+    picture::draw(&scene)?.write_png(out, if_exists)
 }
 
 /// Draws patches uniformly; returns them and a caption.

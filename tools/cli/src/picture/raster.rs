@@ -1,8 +1,10 @@
 //! An RGB picture that can be drawn on and written as PNG.
 
+use std::io::Write;
 use std::path::Path;
 
-use voxquarry::{Error, Result};
+use voxquarry::{Error, IfExists, Result};
+use voxquarry_ingest::StagedFile;
 
 use super::font;
 
@@ -88,11 +90,11 @@ impl Raster {
         }
     }
 
-    /// Writes the picture; replaces a file of that name.
+    /// Writes the picture, which appears whole or not at all.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub(crate) fn write_png(&self, path: &Path) -> Result<()> {
+    /// [`Error::Exists`] as `if_exists` says, [`Error::Io`].
+    pub(crate) fn write_png(&self, path: &Path, if_exists: IfExists) -> Result<()> {
         let height = self.pixels.len() / self.width;
         let mut bytes = Vec::new();
         let mut encoder = png::Encoder::new(&mut bytes, self.width as u32, height as u32);
@@ -103,14 +105,9 @@ impl Raster {
             writer.finish()
         });
         encoded.map_err(|e| Error::io(path, "cannot encode")(std::io::Error::other(e)))?;
-        // The file appears whole or not at all.
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let staged = path.with_file_name(format!(".{name}.partial-{}", std::process::id()));
-        let placed = std::fs::write(&staged, bytes).and_then(|()| std::fs::rename(&staged, path));
-        placed.map_err(|e| {
-            let _ = std::fs::remove_file(&staged);
-            Error::io(path, "cannot write")(e)
-        })
+        let (staged, mut file) = StagedFile::new(path, if_exists)?;
+        file.write_all(&bytes).map_err(Error::io(path, "cannot write"))?;
+        staged.publish(&file)
     }
 }
 

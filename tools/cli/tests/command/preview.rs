@@ -96,7 +96,7 @@ fn slices_are_oriented_by_the_affine() {
 fn labels_and_patches_are_coloured_and_seeds_reproduce() {
     let workspace = with_store();
     let draw = |words: &str| {
-        workspace.ok(&format!("preview {words}"));
+        workspace.ok(&format!("preview {words} --overwrite"));
         std::fs::read(workspace.path(words.split_whitespace().nth(1).unwrap())).unwrap()
     };
     let plain = draw("s.zarr/case a.png --patches 0");
@@ -121,8 +121,10 @@ fn labels_and_patches_are_coloured_and_seeds_reproduce() {
 fn coverage_is_high_where_the_sampler_draws() {
     let workspace = with_store();
     let rows = |words: &str| {
-        workspace
-            .ok(&format!("preview s.zarr/case coverage.png --patch-size 4 --patches 1 {words}"));
+        workspace.ok(&format!(
+            "preview s.zarr/case coverage.png --overwrite --patch-size 4 --patches 1 \
+                 {words}"
+        ));
         let picture = Picture::read(&workspace.path("coverage.png"));
         let is_high = |p: [u8; 3]| p[0] > 250 && p[1] > 230 && (150..230).contains(&p[2]);
         // The axial view, with y upwards, is the first panel; its coverage is in the lower half.
@@ -167,4 +169,14 @@ fn invalid_arguments_are_refused() {
     assert_eq!(workspace.run("preview s.zarr/case a.png --sampler random").code, Some(2));
     assert_eq!(workspace.run("preview s.zarr/case a.png --patches 100000").code, Some(2));
     assert!(!workspace.path("a.png").exists());
+}
+
+#[test]
+fn a_picture_replaces_a_file_only_on_request() {
+    let workspace = with_store();
+    workspace.write("mine.png", b"mine");
+    workspace.fails("preview s.zarr/case mine.png", 2, &["mine.png", "help: ", "--overwrite"]);
+    assert_eq!(std::fs::read(workspace.path("mine.png")).unwrap(), b"mine");
+    workspace.ok("preview s.zarr/case mine.png --overwrite");
+    assert!(Picture::read(&workspace.path("mine.png")).width > 100);
 }

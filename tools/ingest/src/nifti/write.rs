@@ -6,7 +6,7 @@
 //!
 //! Not here: the bytes before the voxels (`preamble`).
 
-use std::fs::{self, File, TryLockError};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -17,10 +17,9 @@ use super::preamble::Preamble;
 use super::spec::ExportSpec;
 use super::{pair_of, voxels};
 use crate::gzip::GzipWriter;
+use crate::staged_file::{StagedFile, flush_folder};
 
 const BUFFER_BYTES: usize = 1 << 20;
-/// Temporary names to try before giving up.
-const MAX_NAMES: u32 = 1000;
 
 /// Writes a NIfTI file.
 pub struct NiftiWriter {
@@ -31,14 +30,16 @@ pub struct NiftiWriter {
     plane: usize,
     expected_bytes: u64,
     written_bytes: u64,
-    if_exists: IfExists,
     /// The bytes after the voxels.
     trailer: Vec<u8>,
     /// The destination of the voxels.
     body: OutputBody,
     /// The final path of the voxels.
     path: PathBuf,
-    files: Vec<StagedFile>,
+    /// The file of the voxels.
+    file: StagedFile,
+    /// The header of a pair.
+    header: Option<StagedFile>,
     scratch: Vec<u8>,
 }
 
@@ -47,14 +48,6 @@ enum OutputBody {
     Gzip(GzipWriter<BufWriter<File>>),
     /// A write failed and lost bytes: further writes would put voxels in wrong places.
     Failed,
-}
-
-/// A file under a temporary name, which is removed on drop.
-struct StagedFile {
-    temporary: PathBuf,
-    target: PathBuf,
-    /// Holds a lock as long as the writer lives.
-    _lock: File,
 }
 
 impl NiftiWriter {
@@ -82,25 +75,24 @@ impl NiftiWriter {
             return Err(Error::invalid("file", out.display(), expected));
         }
         let preamble = Preamble::new(spec, if pair.is_some() { Form::Pair } else { Form::Single })?;
-        let mut files = Vec::new();
-        let mut stage = |target: &Path| -> Result<OutputBody> {
+        let stage = |target: &Path| -> Result<(StagedFile, OutputBody)> {
             let (staged, file) = StagedFile::new(target, if_exists)?;
-            files.push(staged);
             let threads = gzip.then_some(threads);
-            OutputBody::new(file, threads).map_err(Error::io(target, "cannot write"))
+            let body = OutputBody::new(file, threads).map_err(Error::io(target, "cannot write"))?;
+            Ok((staged, body))
         };
-        let (body, path) = match pair {
+        let (file, header, body, path) = match pair {
             None => {
-                let mut body = stage(out)?;
+                let (file, mut body) = stage(out)?;
                 body.write_all(&preamble.bytes).map_err(Error::io(out, "cannot write"))?;
-                (body, out.to_owned())
+                (file, None, body, out.to_owned())
             }
             Some((header, image)) => {
-                let mut body = stage(&header)?;
-                let voxels = stage(&image)?;
+                let (header_file, mut body) = stage(&header)?;
+                let (file, voxels) = stage(&image)?;
                 let whole = body.write_all(&preamble.bytes).and_then(|()| body.finish());
                 whole.map_err(Error::io(&header, "cannot write"))?;
-                (voxels, image)
+                (file, Some(header_file), voxels, image)
             }
         };
         let extents = spec.size.iter().chain(&spec.channels).map(|&n| n as u64);
@@ -112,10 +104,10 @@ impl NiftiWriter {
             plane: spec.size[1] * spec.size[2],
             expected_bytes: extents.fold(spec.dtype.size() as u64, u64::saturating_mul),
             written_bytes: 0,
-            if_exists,
             body,
             path,
-            files,
+            file,
+            header,
             scratch: Vec::new(),
         })
     }
@@ -159,8 +151,11 @@ impl NiftiWriter {
         Ok(())
     }
 
-    /// Flushes the file to disk and gives it its name. The image of a pair comes first, so that a
-    /// header is never alone.
+    /// Flushes the file to disk and gives it its name.
+    ///
+    /// Of a pair, an old header steps aside before the image gets its name, and the new header
+    /// comes last. So whatever interrupts it, no header lies beside the voxels of another file: at
+    /// worst the header is missing, which every reader notices.
     ///
     /// # Errors
     /// [`Error::Incomplete`] if voxels are missing, [`Error::Exists`] if the name was taken
@@ -174,77 +169,17 @@ impl NiftiWriter {
         }
         self.body.write_all(&self.trailer).map_err(Error::io(&self.path, "cannot write"))?;
         self.body.finish().map_err(Error::io(&self.path, "cannot write"))?;
-        self.files.iter().try_for_each(|file| check_absent(&file.target, self.if_exists))?;
-        while let Some(file) = self.files.pop() {
-            fs::rename(&file.temporary, &file.target)
-                .map_err(Error::io(&file.target, "cannot put in place"))?;
+        self.file.check_absent()?;
+        if let Some(header) = &self.header {
+            header.check_absent()?;
+            let old = header.set_old_aside()?;
+            self.file.rename()?;
+            old.give_up();
+            header.rename()?;
+        } else {
+            self.file.rename()?;
         }
-        Ok(())
-    }
-}
-
-impl StagedFile {
-    /// Creates a file beside `target`, and removes those that killed writers of the same target
-    /// left.
-    fn new(target: &Path, if_exists: IfExists) -> Result<(Self, File)> {
-        check_absent(target, if_exists)?;
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let prefix = format!(".{name}.partial-");
-        remove_stale_files(target, &prefix);
-        for n in 0..MAX_NAMES {
-            let temporary = target.with_file_name(format!("{prefix}{}-{n}", std::process::id()));
-            let file = match File::create_new(&temporary) {
-                Ok(file) => file,
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(e) => return Err(Error::io(&temporary, "cannot create")(e)),
-            };
-            match file.try_lock() {
-                // Another writer removed it as stale before it was locked.
-                Err(TryLockError::WouldBlock) => continue,
-                Ok(()) if !temporary.exists() => continue,
-                // A file system without locks, where no file counts as stale.
-                Ok(()) | Err(TryLockError::Error(_)) => {}
-            }
-            let lock = file.try_clone().map_err(Error::io(&temporary, "cannot open twice"))?;
-            return Ok((Self { temporary, target: target.to_owned(), _lock: lock }, file));
-        }
-        let remedy = "remove temporary files of earlier runs (.*.partial-*) beside it".to_owned();
-        Err(Error::Exists { path: target.to_owned(), remedy })
-    }
-}
-
-/// Removes files beside `target` that begin with `prefix`, end with two numbers, and are not
-/// locked.
-fn remove_stale_files(target: &Path, prefix: &str) {
-    let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let is_ours = |name: &str| {
-        let numbers = name.strip_prefix(prefix).and_then(|rest| rest.split_once('-'));
-        numbers.is_some_and(|(process, n)| [process, n].iter().all(|n| n.parse::<u32>().is_ok()))
-    };
-    // Best effort: files that cannot be listed or removed do no harm.
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if entry.file_name().to_str().is_some_and(is_ours)
-            && File::open(&path).is_ok_and(|file| file.try_lock().is_ok())
-        {
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
-fn check_absent(target: &Path, if_exists: IfExists) -> Result<()> {
-    if if_exists == IfExists::Replace || target.symlink_metadata().is_err() {
-        return Ok(());
-    }
-    let remedy = "choose another name, or replace it".to_owned();
-    Err(Error::Exists { path: target.to_owned(), remedy })
-}
-
-impl Drop for StagedFile {
-    fn drop(&mut self) {
-        // Gone already if it got its name. Best effort: a file that stays is hidden and named
-        // "partial".
-        let _ = fs::remove_file(&self.temporary);
+        flush_folder(&self.path)
     }
 }
 

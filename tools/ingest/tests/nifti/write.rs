@@ -417,6 +417,14 @@ fn existing_files_are_replaced_only_on_request() {
         writer.write_steps(&[7; 6], 1).unwrap();
         assert!(writer.finish().is_err_and(|e| matches!(e, Error::Io { .. })));
     }
+    // An image that cannot be put in place leaves the old header where it was.
+    fs::create_dir(folder.join("e.img")).unwrap();
+    folder.write("e.hdr", b"precious");
+    let mut writer =
+        NiftiWriter::create(&folder.join("e.img"), &spec, IfExists::Replace, THREADS).unwrap();
+    writer.write_steps(&[7; 6], 1).unwrap();
+    assert!(writer.finish().is_err_and(|e| matches!(e, Error::Io { .. })));
+    assert_eq!(fs::read(folder.join("e.hdr")).unwrap(), b"precious");
     assert!(folder.names().iter().all(|n| !n.contains("partial")), "{:?}", folder.names());
     write(&folder.join("a.nii"), &spec, &[7; 6], 1).unwrap();
     assert_eq!(fs::read(folder.join("a.nii")).unwrap()[352..], [7; 6]);

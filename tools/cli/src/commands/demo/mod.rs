@@ -218,7 +218,7 @@ impl Demo {
         let subject = Dataset::open(self.folder.store(), &options)?.subject(SUBJECT)?;
         let volume = subject.volume(IMAGE)?;
         let (patches, caption) = uniform_patches(&subject, run::patch_size(&volume), 8, 0)?;
-        draw_to(&subject, &volume, &patches, &[], caption, &out)?;
+        draw_to(&subject, &volume, &patches, &[], caption, (&out, IfExists::Replace))?;
         self.record("picture", out.to_string_lossy().into());
         Ok(())
     }
