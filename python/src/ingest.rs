@@ -66,8 +66,13 @@ fn manifest(rows: Vec<Row>) -> PyResult<Manifest> {
     for (subject, volume, kind, path) in rows {
         let subject = subject.unwrap_or_else(|| subject_of(&path));
         let image_or_labels = if kind == "labels" { Kind::Labels } else { Kind::Image };
-        let source =
-            Source { subject, volume, kind: image_or_labels, path, named_in: String::new() };
+        let source = Source {
+            subject,
+            volume,
+            kind: image_or_labels,
+            input: path.into(),
+            named_in: String::new(),
+        };
         let pushed = match kind.as_str() {
             "weights" => manifest.push_weights(source),
             _ => manifest.push(source),

@@ -11,7 +11,6 @@ use voxquarry::{Error, FinishedVolume, Result, SubjectWriter, VolumeSpec, Volume
 
 use crate::labels::{describe_labels, labels_of};
 use crate::manifest::Source;
-use crate::nifti;
 use crate::observer::{Event, Observer, check_interrupt};
 use crate::options::IngestOptions;
 use crate::plan::{PlannedVolume, shape_of};
@@ -33,8 +32,8 @@ pub(crate) fn ingest_volume(
         || header.size != planned.header.size
     {
         return Err(Error::data(
-            &planned.source.path,
-            "the file changed while it was being ingested: run the ingest again",
+            planned.source.input.location(),
+            "it changed while it was being ingested: run the ingest again",
         ));
     }
     let mut spec =
@@ -50,7 +49,7 @@ pub(crate) fn ingest_volume(
     let mut writer = subject.volume(spec)?;
     let located = |e: Error| match e {
         // The writer does not know the source file, whose voxels it complains about.
-        Error::Data { message, .. } => Error::data(&planned.source.path, message),
+        Error::Data { message, .. } => Error::data(planned.source.input.location(), message),
         other => other,
     };
     if planned.memory.layers > 1 {
@@ -59,7 +58,7 @@ pub(crate) fn ingest_volume(
         copy(stream.as_mut(), &mut writer, observer).map_err(located)?;
     }
     let digest = stream.finish()?;
-    let (name, mut origin) = (planned.source.file_name(), header.origin);
+    let (name, mut origin) = (planned.source.input.name(), header.origin);
     origin.extend(digest.origin);
     writer.set_source(SourceFile { name, bytes: digest.bytes, sha256: digest.sha256, origin });
     writer.finish()
@@ -137,10 +136,10 @@ fn layer_plane_bytes(writer: &VolumeWriter) -> usize {
 
 /// Opens a source for reading the voxels that it becomes.
 fn open(source: &Source) -> Result<(SourceVolume, Box<dyn VoxelStream>)> {
-    let (header, voxels) = nifti::open(&source.path)?;
+    let (header, voxels) = source.input.open()?;
     if source.kind != Kind::Labels {
         return Ok((header, voxels));
     }
-    let labels = labels_of(source.path.clone(), &header, voxels);
+    let labels = labels_of(source.input.location().to_owned(), &header, voxels);
     Ok((describe_labels(header), labels))
 }

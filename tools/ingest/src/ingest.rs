@@ -50,7 +50,7 @@ pub fn ingest(
             _ if !present => todo.push(subject),
             IfExists::Replace => todo.push(subject),
             IfExists::Skip => report.skipped.push(subject.name.clone()),
-            IfExists::Error if resumes && is_from_same_files(&store, subject) => {
+            IfExists::Error if resumes && is_from_same_sources(&store, subject) => {
                 report.skipped.push(subject.name.clone());
             }
             IfExists::Error => {
@@ -78,18 +78,15 @@ pub fn ingest(
     Ok(report)
 }
 
-/// Whether a published subject came from the planned files: same volumes, kinds, file names and
-/// lengths.
-fn is_from_same_files(store: &StoreWriter, planned: &PlannedSubject) -> bool {
+/// Whether a published subject came from the planned sources: same volumes, kinds and inputs.
+fn is_from_same_sources(store: &StoreWriter, planned: &PlannedSubject) -> bool {
     let same = || -> Result<bool> {
         let subject =
             Dataset::open(store.path(), &OpenOptions::default())?.subject(&planned.name)?;
         for volume in &planned.volumes {
             let found = subject.volume(&volume.source.volume)?;
-            let bytes = std::fs::metadata(&volume.source.path).map(|m| m.len()).ok();
-            let name = volume.source.file_name();
             let same_source =
-                found.source().is_some_and(|s| s.name == name && Some(s.bytes) == bytes);
+                found.source().is_some_and(|known| volume.source.input.is_source(known));
             if !same_source || found.kind() != volume.source.kind {
                 return Ok(false);
             }

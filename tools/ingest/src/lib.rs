@@ -1,9 +1,9 @@
 //! Converts image files to stores, and volumes back to image files.
 //!
-//! The way in is `source file -> VoxelStream -> layers -> VolumeWriter -> shards`; [`export`] is
+//! The way in is `VolumeInput -> VoxelStream -> layers -> VolumeWriter -> shards`; [`export`] is
 //! the way back. A format is a module that yields a [`source::SourceVolume`] and a
-//! [`source::VoxelStream`]. NIfTI is the only one so far, so [`ingest()`], [`export()`] and
-//! [`trial`] call [`nifti`] directly; that module knows no store.
+//! [`source::VoxelStream`], and knows no store. NIfTI is the only one so far, so [`VolumeInput`]
+//! and [`export()`] call [`nifti`] directly.
 //!
 //! # Invariants
 //! - Every header is read before the first voxel is encoded, so that a run which cannot succeed
@@ -15,6 +15,7 @@ mod copy;
 mod export;
 mod gzip;
 mod ingest;
+mod input;
 mod labels;
 mod manifest;
 pub mod measure;
@@ -29,6 +30,7 @@ pub mod trial;
 pub use bytes::parse_bytes;
 pub use export::{export, export_observed};
 pub use ingest::{IngestReport, ingest};
+pub use input::VolumeInput;
 pub use manifest::{Manifest, Source, subject_of};
 pub use observer::{Event, NoopObserver, Observer};
 pub use options::IngestOptions;

@@ -1,12 +1,14 @@
-//! Lists the files to ingest, each a volume of a subject; from arguments or from a CSV table.
+//! Lists the inputs of an ingest, each a volume of a subject; from arguments or from a CSV table.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use voxquarry::format::attributes::Kind;
 use voxquarry::format::check_name;
 use voxquarry::{Error, Result};
 
-/// One file that becomes one volume of one subject.
+use crate::input::VolumeInput;
+
+/// One input that becomes one volume of one subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// Subject it belongs to.
@@ -15,17 +17,10 @@ pub struct Source {
     pub volume: String,
     /// Image or labels.
     pub kind: Kind,
-    /// The file.
-    pub path: PathBuf,
+    /// The file, or the voxels.
+    pub input: VolumeInput,
     /// Where the table lists it, as in `table.csv line 3`; empty for arguments.
     pub named_in: String,
-}
-
-impl Source {
-    /// The name of the file, without its folder.
-    pub(crate) fn file_name(&self) -> String {
-        self.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
-    }
 }
 
 /// Volumes to ingest, grouped by subject in the order of first appearance.
@@ -62,7 +57,9 @@ impl Manifest {
                 format!("subject {:?} names volume {:?} twice", source.subject, source.volume);
             return Err(located(Error::unsupported(twice, "give one of them another name")));
         }
-        check_present(&source.path, &source.named_in)?;
+        if let VolumeInput::File(path) = &source.input {
+            check_present(path, &source.named_in)?;
+        }
         group.push(source);
         Ok(())
     }
@@ -91,12 +88,12 @@ impl Manifest {
     /// # Errors
     /// As [`Manifest::push`].
     pub fn push_file(&mut self, path: &Path) -> Result<()> {
-        let (subject, path) = (subject_of(path), path.to_owned());
+        let (subject, input) = (subject_of(path), path.into());
         self.push(Source {
             subject,
             volume: "image".into(),
             kind: Kind::Image,
-            path,
+            input,
             named_in: String::new(),
         })
     }
@@ -136,9 +133,9 @@ impl Manifest {
                     return Err(Error::invalid(kind, found, "image, labels or weights"));
                 }
             };
-            let path = folder.join(&record[path]);
+            let input = folder.join(&record[path]).into();
             let (subject, volume) = (record[subject].to_owned(), record[volume].to_owned());
-            let source = Source { subject, volume, kind, path, named_in };
+            let source = Source { subject, volume, kind, input, named_in };
             if is_weights {
                 manifest.push_weights(source)?;
             } else {

@@ -12,7 +12,6 @@ use voxquarry::{Error, Result};
 
 use crate::labels::describe_labels;
 use crate::manifest::{Manifest, Source};
-use crate::nifti;
 use crate::options::IngestOptions;
 use crate::source::SourceVolume;
 
@@ -28,7 +27,7 @@ pub struct PlannedSubject {
 /// A volume of the plan.
 #[derive(Debug)]
 pub struct PlannedVolume {
-    /// The source file.
+    /// Where it comes from.
     pub source: Source,
     /// The contents of its header.
     pub header: SourceVolume,
@@ -79,7 +78,7 @@ pub fn plan(manifest: &Manifest, options: &IngestOptions) -> Result<Vec<PlannedS
         let shape = shape_of(&header);
         let layout =
             layout::choose(&shape, &options.patch_sizes, options.codec, options.memory_bytes)
-                .map_err(|e| in_file(&source.path, e))?;
+                .map_err(|e| in_file(source.input.location(), e))?;
         let memory = layout::ingest_memory(&shape, &layout, options.memory_bytes);
         let is_weights = manifest.is_weights(source);
         Ok(PlannedVolume { source: source.clone(), header, layout, memory, is_weights })
@@ -91,7 +90,10 @@ pub fn plan(manifest: &Manifest, options: &IngestOptions) -> Result<Vec<PlannedS
             if first.header.size != other.header.size
                 || !first.header.affine.agrees_with(&other.header.affine, first.header.size)
             {
-                return Err(Error::data(&other.source.path, describe_grid_mismatch(first, other)));
+                return Err(Error::data(
+                    other.source.input.location(),
+                    describe_grid_mismatch(first, other),
+                ));
             }
         }
         Ok(PlannedSubject { name: name.clone(), volumes })
@@ -101,7 +103,7 @@ pub fn plan(manifest: &Manifest, options: &IngestOptions) -> Result<Vec<PlannedS
 
 /// Describes the volume that a source becomes.
 fn probe(source: &Source) -> Result<SourceVolume> {
-    let header = nifti::probe(&source.path)?;
+    let header = source.input.describe()?;
     Ok(if source.kind == Kind::Labels { describe_labels(header) } else { header })
 }
 
@@ -124,7 +126,7 @@ fn describe_grid_mismatch(first: &PlannedVolume, other: &PlannedVolume) -> Strin
     } else {
         format!("it has {:?} voxels (z, y, x), expected {:?}", b.size, a.size)
     };
-    let path = first.source.path.display();
+    let path = first.source.input.location().display();
     format!(
         "lies on another grid than {path} of the same subject: {difference}: \
          resample it, or make it a subject of its own"

@@ -5,6 +5,8 @@
 //!
 //! Not here: the formats themselves; how voxels are cut into chunks and stored.
 
+use std::fmt::Debug;
+
 use serde_json::{Map, Value};
 use voxquarry::{Affine, Dtype, Result, Size3};
 
@@ -29,15 +31,38 @@ pub struct SourceVolume {
     pub origin: Map<String, Value>,
 }
 
-/// The identity of a file that was read.
+/// The identity of a source that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceDigest {
-    /// SHA-256 of the file's bytes on disk, in hexadecimal.
+    /// SHA-256 in hexadecimal: of a file's bytes on disk, of voxels that come from elsewhere as the
+    /// stream yields them.
     pub sha256: String,
-    /// Length of the file.
+    /// The number of these bytes.
     pub bytes: u64,
-    /// Metadata from the end of the file, to add to [`SourceVolume::origin`].
+    /// Metadata from the end of the source, to add to [`SourceVolume::origin`].
     pub origin: Map<String, Value>,
+}
+
+/// A volume that a caller provides, such as an array in memory.
+pub trait VolumeSource: Debug + Send + Sync {
+    /// Its name, which messages and the store show; never a path.
+    fn name(&self) -> &str;
+
+    /// Describes the volume without reading its voxels.
+    ///
+    /// # Errors
+    /// [`voxquarry::Error::Data`] if a store cannot hold it.
+    fn describe(&self) -> Result<SourceVolume>;
+
+    /// Begins to read its voxels.
+    ///
+    /// # Errors
+    /// Any that its voxels have.
+    fn open(&self) -> Result<Box<dyn VoxelStream>>;
+
+    /// Whether its voxels have this SHA-256 ([`SourceDigest::sha256`]); `false` if that cannot be
+    /// known before they are ingested.
+    fn has_digest(&self, sha256: &str) -> bool;
 }
 
 /// Yields voxels in order: for each group of `interleaved` channels, for each z, the planes of the

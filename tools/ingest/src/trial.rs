@@ -19,9 +19,9 @@ use voxquarry::{
     UniformSampler, VolumeSpec,
 };
 
+use crate::input::VolumeInput;
 use crate::manifest::{Manifest, Source};
 use crate::measure::{Patch, Until, read_patches};
-use crate::nifti;
 use crate::options::IngestOptions;
 use crate::plan::{PlannedVolume, plan, shape_of};
 use crate::source::SourceVolume;
@@ -112,9 +112,9 @@ pub fn trial(path: &Path, options: &IngestOptions) -> Result<Trial> {
 }
 
 fn plan_one(path: &Path, options: &IngestOptions) -> Result<PlannedVolume> {
-    let (subject, volume, path) = (SUBJECT.to_owned(), "image".to_owned(), path.to_owned());
+    let (subject, volume, input) = (SUBJECT.to_owned(), "image".to_owned(), path.into());
     let mut manifest = Manifest::new();
-    manifest.push(Source { subject, volume, kind: Kind::Image, path, named_in: String::new() })?;
+    manifest.push(Source { subject, volume, kind: Kind::Image, input, named_in: String::new() })?;
     let mut subjects = plan(&manifest, options)?;
     Ok(subjects.remove(0).volumes.remove(0))
 }
@@ -230,7 +230,7 @@ fn sample_region(shape: &VolumeShape, patches: &[Size3]) -> Region {
 
 /// Reads the voxels of the sample from the first channel.
 fn read_sample(path: &Path, sample: &Region) -> Result<Vec<u8>> {
-    let (header, mut stream) = nifti::open(path)?;
+    let (header, mut stream) = VolumeInput::from(path).open()?;
     let (t, [_, ny, nx]) = (header.dtype.size(), header.size);
     let mut step = vec![0; header.interleaved * ny * nx * t];
     let mut voxels = Vec::with_capacity(sample.len() * t);

@@ -60,7 +60,7 @@ fn manifest(args: &IngestArgs) -> Result<Manifest> {
         subject,
         volume: volume.to_owned(),
         kind,
-        path: path.to_owned(),
+        input: path.into(),
         named_in: String::new(),
     };
     let subject = |path: &Path| args.subject.clone().unwrap_or_else(|| subject_of(path));
@@ -88,7 +88,7 @@ fn print_plan(planned: &[PlannedSubject], as_json: bool) {
         let volume = |s: &PlannedSubject, v: &voxquarry_ingest::PlannedVolume| -> Value {
             json!({
                 "subject": s.name, "volume": v.source.volume, "kind": v.source.kind.name(),
-                "path": v.source.path.to_string_lossy(), "shape": v.layout.shape(),
+                "path": v.source.input.location().to_string_lossy(), "shape": v.layout.shape(),
                 "dtype": v.layout.dtype.name(), "chunk": v.layout.chunk, "shard": v.layout.shard,
                 "voxel_bytes": v.voxel_bytes(), "memory_bytes": v.memory.bytes,
             })

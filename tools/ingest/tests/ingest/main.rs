@@ -24,8 +24,8 @@ use voxquarry_ingest::{IngestOptions, Manifest, Source};
 
 /// A source without a table.
 pub fn source(subject: &str, volume: &str, kind: Kind, path: &Path) -> Source {
-    let (subject, volume, path) = (subject.to_owned(), volume.to_owned(), path.to_owned());
-    Source { subject, volume, kind, path, named_in: String::new() }
+    let (subject, volume) = (subject.to_owned(), volume.to_owned());
+    Source { subject, volume, kind, input: path.into(), named_in: String::new() }
 }
 
 /// A manifest of images, `(subject, volume, path)`.

@@ -103,7 +103,7 @@ impl Demo {
                 subject: SUBJECT.to_owned(),
                 volume: volume.to_owned(),
                 kind,
-                path: path.clone(),
+                input: path.clone().into(),
                 named_in: String::new(),
             })?;
         }
