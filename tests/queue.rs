@@ -150,6 +150,36 @@ fn the_stream_resumes_at_a_state() {
 }
 
 #[test]
+fn every_iteration_is_another_epoch() {
+    let (_folder, dataset) = store(Codec::Fast);
+    let queue = || Queue::new(&dataset, uniform(), options()).unwrap();
+    let epoch = |epoch| {
+        let queue = queue();
+        queue.set_epoch(epoch);
+        stream(&queue)
+    };
+    let expected: Vec<_> = (0..4).map(epoch).collect();
+    assert!((1..4).all(|i| expected[i] != expected[0]));
+    let queue = queue();
+    assert!(stream(&queue) == expected[0] && stream(&queue) == expected[1]);
+    assert_eq!((queue.state().epoch, queue.state().position), (2, 0));
+    // An iteration that was left counts; the chosen epoch is read again.
+    queue.batches().unwrap().next().unwrap().unwrap();
+    assert_eq!((queue.state().epoch, queue.state().position), (2, 4));
+    assert!(stream(&queue) == expected[3]);
+    queue.set_epoch(3);
+    assert!(stream(&queue) == expected[3]);
+    // Shards stay in the epoch that they read.
+    queue.set_epoch(1);
+    let patches = |index| {
+        let batches = queue.shard(2, index).unwrap();
+        batches.map(|batch| batch.unwrap().len()).sum::<usize>()
+    };
+    assert_eq!(patches(0) + patches(1), expected[1].len());
+    assert!(stream(&queue) == expected[1]);
+}
+
+#[test]
 fn a_state_fits_only_its_own_sampler() {
     let (_folder, dataset) = store(Codec::Fast);
     let label = |balance| {

@@ -20,13 +20,14 @@ use crate::scaled_batch::BatchScales;
 
 /// Batches of patches for training, read ahead by threads in an order that is known in advance.
 ///
-/// Each iteration yields one epoch of dictionaries. Each volume has an array ``(B, C, z, y, x)``,
+/// Each iteration yields the next epoch of dictionaries. Each volume has an array ``(B, C, z, y, x)``,
 /// where ``C`` is 1 if the volume has no channels. ``"location"`` is ``(B, 6)`` int64, the first
 /// voxel and one past the last, ``(z0, y0, x0, z1, y1, x1)``. ``"subject"`` is a list of ``B``
 /// names. Arrays are writable and borrow memory that the queue reuses once nothing refers to them.
 ///
-/// The batches are a pure function of the arguments and the epoch (``set_epoch``): they are the
-/// same on any number of threads, and after a resume. Reading starts with the iteration; leaving
+/// The batches are a pure function of the arguments and the epoch: they are the same on any number
+/// of threads, and after a resume. Each iteration takes the next epoch, with other patches, unless
+/// ``set_epoch`` or ``load_state_dict`` choose. Reading starts with the iteration; leaving
 /// the loop ends the threads. A pickled queue holds its arguments and state, and another process
 /// opens it anew. A forked process that continues an iteration reads with threads of its own.
 ///
@@ -173,13 +174,16 @@ impl Queue {
         usize::try_from(self.engine.len()).unwrap_or(usize::MAX)
     }
 
-    /// Reads the epoch from its first patch, or from a loaded state.
+    /// Reads the next epoch from its first patch, or from a loaded state.
     fn __iter__(&self, py: Python<'_>) -> PyResult<QueueIterator> {
-        self.shard(py, 1, 0)
+        let batches = py.detach(|| self.engine.batches()).map_err(raise)?;
+        Ok(self.iterator(batches))
     }
 
     /// Reads the batches ``index``, ``index + num_shards``, … of those that iterating would give,
     /// so that several worker processes divide an epoch among themselves.
+    ///
+    /// The next shard is one of the same epoch, until ``set_epoch`` chooses another.
     ///
     /// A state that is taken during the iteration continues with the next batch of this shard.
     ///
@@ -189,13 +193,13 @@ impl Queue {
     ///         batches of the shard ``index % num_shards``.
     fn shard(&self, py: Python<'_>, num_shards: u64, index: u64) -> PyResult<QueueIterator> {
         let batches = py.detach(|| self.engine.shard(num_shards, index)).map_err(raise)?;
-        let (volumes, scales) = (self.volumes.clone(), self.scales.clone());
-        Ok(QueueIterator { batches: Mutex::new(Some(batches)), volumes, scales })
+        Ok(self.iterator(batches))
     }
 
     /// Chooses the epoch of the next iteration, with other patches in another order.
     ///
-    /// Setting the current epoch again changes nothing, so a state may be loaded before or after.
+    /// Without it every iteration takes the next epoch, from 0 on. Choosing the epoch of a loaded
+    /// state keeps its position, so a state may be loaded before or after.
     ///
     /// Args:
     ///     epoch: 0 to 2**64 - 1.
@@ -203,7 +207,8 @@ impl Queue {
         self.engine.set_epoch(epoch);
     }
 
-    /// The position after the last delivered batch: a small dictionary of numbers and strings.
+    /// The position after the last delivered batch, or the start of the next epoch once a loop has
+    /// ended: a small dictionary of numbers and strings.
     ///
     /// It is the same on every rank, and may be loaded on any rank; also on another number of
     /// ranks, if that divides the position.
@@ -212,14 +217,15 @@ impl Queue {
     }
 
     /// The state at which the next iteration starts: the last loaded state if nothing has been read
-    /// since, otherwise the start of the epoch.
+    /// since, otherwise the start of the chosen or the next epoch.
     fn start_state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         state_dict(py, self.engine.start_state())
     }
 
     /// Lets the next iteration start with the patch that was due when the state was taken.
     ///
-    /// If the epoch was over, that iteration is empty; the one after it reads the whole epoch.
+    /// A state that was taken at the last batch, before the loop ended, gives an empty iteration,
+    /// and then the next epoch.
     ///
     /// Args:
     ///     state_dict: The result of ``state_dict``, in any process, of a queue with the same
@@ -321,7 +327,7 @@ impl Queue {
         self.engine.patches()
     }
 
-    /// The epoch of the current or next iteration.
+    /// The epoch of the latest iteration, or of the next one if that was chosen or loaded.
     #[getter]
     fn epoch(&self) -> u64 {
         self.engine.epoch()
@@ -414,6 +420,13 @@ impl Drop for QueueIterator {
         let mut batches = Some(batches);
         // Without an interpreter there is no GIL to release.
         Python::try_attach(|py| py.detach(|| drop(batches.take())));
+    }
+}
+
+impl Queue {
+    fn iterator(&self, batches: Batches) -> QueueIterator {
+        let (volumes, scales) = (self.volumes.clone(), self.scales.clone());
+        QueueIterator { batches: Mutex::new(Some(batches)), volumes, scales }
     }
 }
 

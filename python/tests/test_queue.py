@@ -111,15 +111,57 @@ def test_the_stream_is_the_same_on_any_number_of_threads(store: vq.Dataset, shuf
     assert digest(queue_of(store, shuffle=shuffle, seed=4)) not in found
 
 
-def test_epochs_differ_and_stay_until_they_are_set(store: vq.Dataset) -> None:
+def test_every_iteration_is_another_epoch(store: vq.Dataset) -> None:
+    """The same patches came in every epoch where nobody called ``set_epoch`` (DALI#4134,
+    MIScnn#17).
+    """
+    expected = []
+    for epoch in range(4):
+        chosen = queue_of(store)
+        chosen.set_epoch(epoch)
+        expected.append(digest(chosen))
+    assert len(set(expected)) == 4
     queue = queue_of(store)
-    first = digest(queue)
-    assert digest(queue) == first
-    queue.set_epoch(1)
-    second = digest(queue)
-    assert second != first and queue.epoch == 1
-    queue.set_epoch(0)
-    assert digest(queue) == first
+    assert [digest(queue) for _ in range(3)] == expected[:3]
+    assert queue.epoch == 2
+    # The choice is for one iteration, also of the epoch that was just read.
+    for epoch in (2, 0, 0):
+        queue.set_epoch(epoch)
+        assert (digest(queue), queue.epoch) == (expected[epoch], epoch)
+    assert digest(queue) == expected[1]
+    # An iteration that was left half-way was one, too.
+    next(iter(queue))
+    assert digest(queue) == expected[3]
+
+
+def test_shards_stay_in_an_epoch(store: vq.Dataset) -> None:
+    whole = places(queue_of(store, batch_size=1))
+    queue = queue_of(store, batch_size=1)
+    parts = [places(queue.shard(2, index)) for index in (0, 1)]
+    assert parts == [whole[::2], whole[1::2]]
+    assert places(queue) == whole
+    assert places(queue.shard(1, 0)) == places(queue) != whole
+
+
+def test_a_state_of_a_finished_epoch_continues_with_the_next(store: vq.Dataset) -> None:
+    queue = queue_of(store)
+    expected = [digest(queue) for _ in range(3)]
+    trained = queue_of(store)
+    for _ in trained:
+        at_the_last_batch = trained.state_dict()
+    after_the_loop = trained.state_dict()
+    assert (at_the_last_batch["epoch"], at_the_last_batch["position"]) == (0, 25)
+    assert (after_the_loop["epoch"], after_the_loop["position"]) == (1, 0)
+    for state, first in ((after_the_loop, expected[1]), (at_the_last_batch, digest([]))):
+        resumed = queue_of(store)
+        resumed.load_state_dict(state)
+        assert digest(resumed) == first
+    assert digest(resumed) == expected[1]
+    # Whoever names the finished epoch gets it again.
+    resumed = queue_of(store)
+    resumed.load_state_dict(after_the_loop)
+    resumed.set_epoch(0)
+    assert digest(resumed) == expected[0]
 
 
 @pytest.mark.parametrize("world", [2, 3, 4, 26])
@@ -157,6 +199,7 @@ def test_every_position_can_be_resumed_from(store: vq.Dataset) -> None:
         batches.append(batch)
         states.append(queue.state_dict())
     assert len(batches) == 7
+    following = digest(queue)
     for i, state in enumerate(states):
         fresh = queue_of(store, batch_size=2, world_size=2, rank=1, threads=3)
         fresh.load_state_dict(state)
@@ -164,7 +207,7 @@ def test_every_position_can_be_resumed_from(store: vq.Dataset) -> None:
         fresh.set_epoch(5)
         assert fresh.state_dict() == state
         assert digest(fresh) == digest(batches[i:])
-        assert digest(fresh) == digest(batches), "the next iteration is a whole epoch"
+        assert digest(fresh) == following, "the next iteration is the whole next epoch"
         copy = pickle.loads(pickle.dumps(fresh))
         copy.load_state_dict(state)
         assert digest(pickle.loads(pickle.dumps(copy))) == digest(batches[i:])
@@ -310,6 +353,7 @@ def test_what_it_did_is_counted(store: vq.Dataset) -> None:
     assert first["patches_per_second"] == pytest.approx(25 / first["seconds"])
     assert first["chunks_decoded"] > 0 and first["bytes_read"] > 0 and first["cache_hits"] > 0
     # All chunks fit, so another time nothing is decoded.
+    queue.set_epoch(0)
     list(queue)
     second = queue.stats()
     assert (

@@ -5,6 +5,7 @@ distribution.
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections import Counter
 from itertools import product
 from pathlib import Path
@@ -54,8 +55,11 @@ def test_dataset_in_the_loader(pair: Pair) -> None:
     assert len(pickle.dumps(dataset)) < 1500
     for item in (dataset[n] for n in range(len(dataset))):
         assert_patch(item, ["ct", "seg"], pair)
-    alone = None
-    for workers in (0, 2):
+    # Each iteration has other patches, the same ones in any processes.
+    found = []
+    for workers in (0, 2, 2, 0):
+        if len(found) == 2:
+            dataset = vm.Dataset(pair.open(), vq.UniformSampler(PATCH), ["ct", "seg"], 4, seed=3)
         batches = list(
             DataLoader(dataset, batch_size=4, num_workers=workers, timeout=60 * bool(workers))
         )
@@ -67,10 +71,10 @@ def test_dataset_in_the_loader(pair: Pair) -> None:
         assert [name for batch in batches for name in batch["subject"]] == [*"aaaabbbbcccc"]
         voxels = torch.cat([batch["ct"] for batch in batches]).as_tensor()
         affines = torch.cat([batch["ct"].affine for batch in batches])
-        if alone is not None:
-            assert torch.equal(voxels, alone[0])
-            assert torch.equal(affines, alone[1])
-        alone = voxels, affines
+        found.append((voxels, affines))
+    for n in range(2):
+        assert all(map(torch.equal, found[n], found[n + 2]))
+    assert not torch.equal(found[0][0], found[1][0])
 
 
 def test_monais_transforms_follow(pair: Pair) -> None:
@@ -92,6 +96,75 @@ def test_monais_transforms_follow(pair: Pair) -> None:
         )
         assert torch.equal(item["ct"].as_tensor(), expected.as_tensor())
         np.testing.assert_allclose(item["ct"].affine, expected.affine, atol=1e-4)
+
+
+@pytest.mark.parametrize("crops", [False, True])
+def test_monais_writers_save_every_patch(pair: Pair, tmp_path: Path, crops: bool) -> None:
+    """A writer needs what MONAI's loader puts into ``meta`` (MONAI#4894, MONAI#2720). Files are
+    named after the subject; two subjects' files overwrote each other, and so did patches.
+    """
+    if crops:
+        crop = vm.RandCropByPosNegLabeld(["ct"], "seg", PATCH, num_samples=2)
+        items = [patch for subject in vm.subjects(pair.open()) for patch in crop(subject)]
+    else:
+        dataset = vm.Dataset(pair.open(), vq.UniformSampler(PATCH), ["ct"], 2)
+        items = [dataset[n] for n in range(len(dataset))]
+    turned = mt.Compose(
+        [
+            mt.EnsureChannelFirstd(["ct"]),
+            mt.Orientationd(["ct"], axcodes="RAS", labels=None),
+            mt.Spacingd(["ct"], (2.0, 2.0, 2.0)),
+        ]
+    )
+    load = mt.LoadImage(image_only=True, ensure_channel_first=True, dtype=np.int16)
+    for folder, transform in (("plain", None), ("turned", turned)):
+        save = mt.SaveImaged(
+            ["ct"],
+            output_dir=tmp_path / folder,
+            output_postfix="pred",
+            print_log=False,
+            resample=False,
+        )
+        for item in items:
+            save(dict(item) if transform is None else transform(dict(item)))
+        found = sorted(path.name for path in (tmp_path / folder).rglob("*.nii.gz"))
+        assert found == [f"{name}_pred_{n}.nii.gz" for name in "abc" for n in (0, 1)]
+    for n, item in enumerate(items):
+        name = item["subject"]
+        back = load(tmp_path / "plain" / name / f"{name}_pred_{n % 2}.nii.gz")
+        assert torch.equal(back.as_tensor(), item["ct"].as_tensor())
+        np.testing.assert_allclose(back.affine, item["ct"].affine, atol=1e-5)
+    meta = items[0]["ct"].meta
+    assert meta["spatial_shape"].tolist() == list(PATCH)
+    assert torch.equal(meta["original_affine"], items[0]["ct"].affine)
+
+
+def test_patches_hold_no_whole_volume(pair: Pair) -> None:
+    """A label map that only chooses the places stayed in the patches (MONAI#7851)."""
+    for crop, options in CROPS:
+        subjects = MonaiDataset(
+            vm.subjects(pair.open()),
+            crop(["ct"], spatial_size=PATCH, num_samples=2, **options),
+        )
+        (batch,) = DataLoader(subjects, batch_size=3)
+        assert set(batch) == {"ct", "subject", "location"}
+        assert batch["ct"].shape == (6, 1, *PATCH)
+
+
+@pytest.mark.parametrize("image", [{}, {"image_key": "ct", "image_threshold": -1e9}])
+def test_empty_classes_are_told_if_asked(small: tuple[dict, dict], image: dict) -> None:
+    def crop(warn: bool) -> vm.RandCropByLabelClassesd:
+        return vm.RandCropByLabelClassesd(
+            ["ct"], "seg", SMALL, [1, 1, 0, 0, 9], 5, 4, warn=warn, **image
+        ).set_random_state(seed=1)
+
+    stored, _ = small
+    with pytest.warns(UserWarning, match="class 4 has no voxel to crop around in a/seg"):
+        expected = crop(True)(stored)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = crop(False)(stored)
+    assert [p["location"].tolist() for p in found] == [p["location"].tolist() for p in expected]
 
 
 CROPS = [
@@ -124,7 +197,7 @@ def test_crops_in_monais_pipeline(pair: Pair, crop: type, options: dict) -> None
         assert [batch["ct"].shape for batch in batches] == [(9, 1, *PATCH)]
         runs.append(batches[0]["location"])
     # Each crop draws anew, and the same after the same seed.
-    assert len({tuple(place) for run in runs for place in run.tolist()}) > 9
+    assert not torch.equal(*runs)
     once, again = (
         crop(["ct"], spatial_size=PATCH, num_samples=4, **options).set_random_state(seed=1)(
             vm.subjects(pair.open())[0]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Pair
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 import voxquarry as vq
 from voxquarry.torch import PatchDataset
@@ -128,6 +128,43 @@ def test_workers(pair: Pair, method: str) -> None:
             assert all(torch.equal(found[key], expected[key]) for key in ("ct", "seg", "location"))
         places += [tuple(place) for batch in batches for place in batch["location"].tolist()]
     assert len(set(places)) == len(places) == 36
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_every_iteration_is_another_epoch(pair: Pair, workers: int, persistent: bool) -> None:
+    """The same patches came in every epoch where nobody called ``set_epoch`` (DALI#4134,
+    MIScnn#17); also through a dataset around it that reads item by item.
+    """
+
+    def make() -> PatchDataset:
+        return PatchDataset(
+            pair.open(), vq.UniformSampler(PATCH), ["ct"], patches_per_subject=6, seed=2
+        )
+
+    expected = []
+    chosen = make()
+    for epoch in range(3):
+        chosen.set_epoch(epoch)
+        expected.append(sorted(tuple(chosen[n]["location"].tolist()) for n in range(18)))
+    assert len({*map(tuple, expected)}) == 3
+    options = {"multiprocessing_context": "fork", "timeout": 60} if workers else {}
+    options |= {"num_workers": workers, "persistent_workers": persistent and workers > 0}
+    patches = make()
+    wrapped = ConcatDataset([make()]) if workers else Subset(make(), range(18))
+    for dataset in (patches, wrapped):
+        batches = DataLoader(dataset, batch_size=4, shuffle=True, **options)
+        for epoch in range(3):
+            places = [tuple(p) for batch in batches for p in batch["location"].tolist()]
+            assert sorted(places) == expected[epoch]
+    # Looking at an item counts for nothing, and a choice is kept.
+    assert tuple(patches[3]["location"].tolist()) == tuple(patches[3]["location"].tolist())
+    patches.set_epoch(1)
+    for _ in range(2):
+        places = [tuple(p) for item in DataLoader(patches) for p in item["location"].tolist()]
+        assert sorted(places) == expected[1]
+    with pytest.raises(vq.UsageError, match="epoch -1"):
+        patches.set_epoch(-1)
 
 
 def test_what_cannot_be(pair: Pair) -> None:

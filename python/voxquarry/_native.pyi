@@ -688,13 +688,14 @@ class GridSampler:
 class Queue:
     """Batches of patches for training, read ahead by threads in an order that is known in advance.
 
-    Each iteration yields one epoch of dictionaries. Each volume has an array ``(B, C, z, y, x)``,
+    Each iteration yields the next epoch of dictionaries. Each volume has an array ``(B, C, z, y, x)``,
     where ``C`` is 1 if the volume has no channels. ``"location"`` is ``(B, 6)`` int64, the first
     voxel and one past the last, ``(z0, y0, x0, z1, y1, x1)``. ``"subject"`` is a list of ``B``
     names. Arrays are writable and borrow memory that the queue reuses once nothing refers to them.
 
-    The batches are a pure function of the arguments and the epoch (``set_epoch``): they are the
-    same on any number of threads, and after a resume. Reading starts with the iteration; leaving
+    The batches are a pure function of the arguments and the epoch: they are the same on any number
+    of threads, and after a resume. Each iteration takes the next epoch, with other patches, unless
+    ``set_epoch`` or ``load_state_dict`` choose. Reading starts with the iteration; leaving
     the loop ends the threads. A pickled queue holds its arguments and state, and another process
     opens it anew. A forked process that continues an iteration reads with threads of its own.
 
@@ -778,14 +779,15 @@ class Queue:
         """Patches of an epoch on this rank."""
     @property
     def epoch(self) -> int:
-        """The epoch of the current or next iteration."""
+        """The epoch of the latest iteration, or of the next one if that was chosen or loaded."""
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[dict[str, Any]]: ...
     def __setstate__(self, state: dict[str, Any], /) -> None: ...
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch of the next iteration, with other patches in another order.
 
-        Setting the current epoch again changes nothing, so a state may be loaded before or after.
+        Without it every iteration takes the next epoch, from 0 on. Choosing the epoch of a loaded
+        state keeps its position, so a state may be loaded before or after.
 
         Args:
             epoch: 0 to 2**64 - 1.
@@ -793,6 +795,8 @@ class Queue:
     def shard(self, num_shards: int, index: int) -> Iterator[dict[str, Any]]:
         """Reads the batches ``index``, ``index + num_shards``, … of those that iterating would give,
         so that several worker processes divide an epoch among themselves.
+
+        The next shard is one of the same epoch, until ``set_epoch`` chooses another.
 
         A state that is taken during the iteration continues with the next batch of this shard.
 
@@ -802,19 +806,21 @@ class Queue:
                 batches of the shard ``index % num_shards``.
         """
     def state_dict(self) -> dict[str, Any]:
-        """The position after the last delivered batch: a small dictionary of numbers and strings.
+        """The position after the last delivered batch, or the start of the next epoch once a loop has
+        ended: a small dictionary of numbers and strings.
 
         It is the same on every rank, and may be loaded on any rank; also on another number of
         ranks, if that divides the position.
         """
     def start_state(self) -> dict[str, Any]:
         """The state at which the next iteration starts: the last loaded state if nothing has been read
-        since, otherwise the start of the epoch.
+        since, otherwise the start of the chosen or the next epoch.
         """
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Lets the next iteration start with the patch that was due when the state was taken.
 
-        If the epoch was over, that iteration is empty; the one after it reads the whole epoch.
+        A state that was taken at the last batch, before the loop ended, gives an empty iteration,
+        and then the next epoch.
 
         Args:
             state_dict: The result of ``state_dict``, in any process, of a queue with the same

@@ -5,7 +5,6 @@
 //! - A forked child that continues it starts threads of its own and gets the same batches.
 
 use std::process;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ use super::batch::Batch;
 use super::lookahead_cache::LookaheadCache;
 use super::ring::{BatchRing, NextBatch};
 use super::share::WorkerShare;
-use super::shared::QueueShared;
+use super::shared::{QueuePosition, QueueShared};
 use super::stats::{add, add_time};
 use super::workers::{ReadSchedule, ReaderThreads};
 use crate::{Error, Result};
@@ -90,19 +89,24 @@ pub enum BatchPoll {
 }
 
 impl Batches {
-    /// Starts to read every `num_shards`-th batch, from batch `index` on.
-    pub(super) fn start(queue: &Arc<QueueShared>, num_shards: u64, index: u64) -> Result<Self> {
+    /// Starts to read every `num_shards`-th batch, from batch `index` on; `stays` as for
+    /// `QueueProgress::begin`.
+    pub(super) fn start(
+        queue: &Arc<QueueShared>,
+        num_shards: u64,
+        index: u64,
+        stays: bool,
+    ) -> Result<Self> {
         if num_shards == 0 {
             return Err(Error::invalid("num_shards", 0, "at least 1"));
         }
         let progress = &queue.progress;
-        let iteration = progress.iteration.fetch_add(1, Ordering::Relaxed) + 1;
-        let start = progress.start.swap(0, Ordering::Relaxed);
+        let (QueuePosition { epoch, position: start }, iteration) = progress.begin(stays);
         let share = WorkerShare { rank_share: queue.share, start, num_shards, index };
-        progress.position.store(share.end_of(0), Ordering::Relaxed);
+        progress.deliver(iteration, share.end_of(0));
         let mut batches = Self {
             queue: queue.clone(),
-            epoch: progress.epoch.load(Ordering::Relaxed),
+            epoch,
             iteration,
             share,
             cursor: 0,
@@ -152,7 +156,10 @@ impl Batches {
             self.process = process::id();
             self.start_reading()?;
         }
-        let Some(running) = &self.running else { return Ok(BatchPoll::End) };
+        let Some(running) = &self.running else {
+            self.queue.progress.end(self.iteration);
+            return Ok(BatchPoll::End);
+        };
         let called = Instant::now();
         let next = running.ring.next(called + timeout);
         let counters = &self.queue.counters;
@@ -164,16 +171,14 @@ impl Batches {
             NextBatch::Pending => return Ok(BatchPoll::Pending),
             NextBatch::End => {
                 self.stop_reading();
+                self.queue.progress.end(self.iteration);
                 return Ok(BatchPoll::End);
             }
             NextBatch::Ready(buffer, outcomes) => (buffer, outcomes),
         };
         self.cursor += outcomes.len() as u64;
         let batch = Batch::new(buffer, &self.queue.layout, &running.ring, outcomes)?;
-        let progress = &self.queue.progress;
-        if progress.iteration.load(Ordering::Relaxed) == self.iteration {
-            progress.position.store(self.share.end_of(self.cursor), Ordering::Relaxed);
-        }
+        self.queue.progress.deliver(self.iteration, self.share.end_of(self.cursor));
         add(&counters.batches, 1);
         add(&counters.patches, batch.len() as u64);
         let bytes = (0..batch.volumes().len()).map(|i| batch.bytes(i).len() as u64);

@@ -30,7 +30,6 @@ mod subject_cache;
 mod workers;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 pub use batch::Batch;
 pub use batches::{BatchPoll, Batches};
@@ -40,7 +39,7 @@ pub use options::{QueueOptions, QueueVolume};
 pub use sampler::Sampler;
 pub use stats::QueueStats;
 
-use self::shared::QueueShared;
+use self::shared::{QueuePosition, QueueShared};
 use crate::{Dataset, Error, Result, Size3};
 
 /// Batches of patches for training, epoch after epoch.
@@ -52,9 +51,8 @@ use crate::{Dataset, Error, Result, Size3};
 /// let dataset = Dataset::open(store, &OpenOptions::default())?;
 /// let options = QueueOptions::default().volumes(["u8"]).subjects([("grid", 6)]);
 /// let queue = Queue::new(&dataset, UniformSampler::new([4, 4, 4])?, options)?;
-/// for epoch in 0..2 {
-///     queue.set_epoch(epoch);
-///     for batch in queue.batches()? {
+/// for _epoch in 0..2 {
+///     for batch in queue.batches()? { // Other patches in another order each time.
 ///         let batch = batch?;
 ///         let voxels = batch.array::<u8>("u8")?; // (patches, c, z, y, x)
 ///         assert_eq!(voxels.shape()[1..], [1, 4, 4, 4]);
@@ -142,42 +140,44 @@ impl Queue {
         self.0.threads
     }
 
-    /// The epoch of the current or next iteration.
+    /// The epoch of the latest iteration, or of the next one if that was chosen or loaded.
     pub fn epoch(&self) -> u64 {
-        self.0.progress.epoch.load(Ordering::Relaxed)
+        self.0.progress.epoch()
     }
 
     /// Chooses the epoch of the next iteration, which starts at its first patch.
     ///
-    /// Setting the current epoch again changes nothing, so a loaded state stays loaded.
+    /// Without it every iteration takes the next epoch. To choose the epoch of a loaded state
+    /// changes nothing, so its position stays loaded.
     pub fn set_epoch(&self, epoch: u64) {
-        if self.epoch() != epoch {
-            self.0.progress.seek(epoch, 0);
-        }
+        self.0.progress.choose(epoch);
     }
 
-    /// The position of the patch that follows the last delivered batch.
+    /// The position of the patch that follows the last delivered batch; once an iteration has
+    /// ended, that of the next epoch's first patch.
     pub fn state(&self) -> QueueState {
-        let plan = &self.0.plan;
-        QueueState {
-            plan: plan.digest(&self.0.sampler),
-            seed: plan.seed(),
-            epoch: self.epoch(),
-            position: self.0.progress.position.load(Ordering::Relaxed) * self.world_size(),
-        }
+        self.state_at(self.0.progress.reached())
+    }
+
+    fn state_at(&self, at: QueuePosition) -> QueueState {
+        let (plan, position) = (&self.0.plan, at.position * self.world_size());
+        let digest = plan.digest(&self.0.sampler);
+        QueueState { plan: digest, seed: plan.seed(), epoch: at.epoch, position }
     }
 
     /// The position at which the next iteration starts.
     ///
     /// It is the last loaded state if nothing has been read since, otherwise the start of the
-    /// epoch.
+    /// chosen or the next epoch.
     pub fn start_state(&self) -> QueueState {
-        let position = self.0.progress.start.load(Ordering::Relaxed) * self.world_size();
-        QueueState { position, ..self.state() }
+        self.state_at(self.0.progress.next_start())
     }
 
     /// Lets the next iteration start with the patch that was due when `state` was taken, on any
     /// rank.
+    ///
+    /// A state that was taken at the last batch, before the iteration ended, gives an empty
+    /// iteration, and then the next epoch.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a state of another queue; [`Error::InvalidArgument`] for a
@@ -209,15 +209,20 @@ impl Queue {
         self.0.counters.snapshot()
     }
 
-    /// Reads the epoch from its first patch, or from a loaded state; threads start at once.
+    /// Reads the next epoch from its first patch, or from a loaded state; threads start at once.
+    ///
+    /// The first iteration reads epoch 0, and every further one the epoch after the latest, unless
+    /// [`Queue::set_epoch`] or [`Queue::load_state`] choose.
     ///
     /// # Errors
     /// [`Error::Io`] if the system grants no thread.
     pub fn batches(&self) -> Result<Batches> {
-        self.shard(1, 0)
+        Batches::start(&self.0, 1, 0, false)
     }
 
-    /// Reads the batches `index`, `index + num_shards`, ... of those that [`Queue::batches`] gives.
+    /// Reads the batches `index`, `index + num_shards`, ... of those that [`Queue::batches`] would
+    /// give, but stays in that epoch: the next shard is one of the same epoch, until
+    /// [`Queue::set_epoch`] chooses another.
     ///
     /// So several processes divide an epoch among themselves. An `index` of `num_shards` or more
     /// leaves out the first batches of the shard `index % num_shards`. A state that is taken during
@@ -227,6 +232,6 @@ impl Queue {
     /// [`Error::InvalidArgument`] if `num_shards` is 0; [`Error::Io`] if the system grants no
     /// thread.
     pub fn shard(&self, num_shards: u64, index: u64) -> Result<Batches> {
-        Batches::start(&self.0, num_shards, index)
+        Batches::start(&self.0, num_shards, index, true)
     }
 }

@@ -1,6 +1,6 @@
 //! The state that a queue shares with its iterations and their threads.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::batch_layout::BatchLayout;
@@ -60,21 +60,97 @@ impl QueueSession {
 /// The consumer's progress.
 #[derive(Debug, Default)]
 pub(super) struct QueueProgress {
-    pub(super) epoch: AtomicU64,
+    /// The epoch of the latest iteration, or of the next one if that was chosen or loaded.
+    epoch: AtomicU64,
     /// Patches of this rank that were delivered.
-    pub(super) position: AtomicU64,
-    /// The patch of this rank at which the next iteration starts.
-    pub(super) start: AtomicU64,
+    position: AtomicU64,
+    /// The patch of this rank at which the next iteration starts, unless `has_begun`.
+    start: AtomicU64,
+    /// Whether an iteration over `epoch` has begun, so that the next one takes the next epoch.
+    has_begun: AtomicBool,
+    /// Whether that iteration has said that it is over.
+    is_over: AtomicBool,
     /// Counts iterations; only the latest moves the position.
-    pub(super) iteration: AtomicU64,
+    iteration: AtomicU64,
+}
+
+/// A patch of an epoch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct QueuePosition {
+    pub(super) epoch: u64,
+    /// Patches of this rank before it.
+    pub(super) position: u64,
 }
 
 impl QueueProgress {
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// The position after the last patch that was delivered: that of the next epoch's first patch
+    /// once the iteration is over.
+    pub(super) fn reached(&self) -> QueuePosition {
+        if self.is_over.load(Ordering::Relaxed) {
+            self.next_start()
+        } else {
+            let position = self.position.load(Ordering::Relaxed);
+            QueuePosition { epoch: self.epoch(), position }
+        }
+    }
+
+    /// Chooses the epoch of the next iteration; a position in it that was loaded stays.
+    pub(super) fn choose(&self, epoch: u64) {
+        if self.epoch() != epoch {
+            self.seek(epoch, 0);
+        } else if self.has_begun.swap(false, Ordering::Relaxed) {
+            // An iteration that is under way goes on, and still moves the position.
+            self.start.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Lets the next iteration start at `position` of `epoch`.
     pub(super) fn seek(&self, epoch: u64, position: u64) {
         self.iteration.fetch_add(1, Ordering::Relaxed);
         self.epoch.store(epoch, Ordering::Relaxed);
         self.position.store(position, Ordering::Relaxed);
         self.start.store(position, Ordering::Relaxed);
+        self.has_begun.store(false, Ordering::Relaxed);
+        self.is_over.store(false, Ordering::Relaxed);
+    }
+
+    /// Where the next iteration starts.
+    pub(super) fn next_start(&self) -> QueuePosition {
+        let epoch = self.epoch();
+        if self.has_begun.load(Ordering::Relaxed) {
+            QueuePosition { epoch: epoch.wrapping_add(1), position: 0 }
+        } else {
+            QueuePosition { epoch, position: self.start.load(Ordering::Relaxed) }
+        }
+    }
+
+    /// Begins an iteration, and returns its start and its number. Unless it `stays`, the iteration
+    /// after it takes the next epoch.
+    pub(super) fn begin(&self, stays: bool) -> (QueuePosition, u64) {
+        let start = self.next_start();
+        if start.epoch != self.epoch() {
+            self.seek(start.epoch, start.position);
+        }
+        self.has_begun.store(!stays, Ordering::Relaxed);
+        self.is_over.store(false, Ordering::Relaxed);
+        (start, self.iteration.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Notes that iteration `iteration` has delivered all patches before `position`.
+    pub(super) fn deliver(&self, iteration: u64, position: u64) {
+        if self.iteration.load(Ordering::Relaxed) == iteration {
+            self.position.store(position, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that iteration `iteration` has said that it is over.
+    pub(super) fn end(&self, iteration: u64) {
+        if self.iteration.load(Ordering::Relaxed) == iteration {
+            self.is_over.store(self.has_begun.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
     }
 }

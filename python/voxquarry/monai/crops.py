@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol
@@ -61,11 +62,14 @@ class _PosNegCropper(_ClassCropper, Protocol):
 class _LabelCropper(_ClassCropper, Protocol):
     num_classes: int | None
     ratios: Sequence[float] | None
+    warn: bool
 
 
 class _StoredCrop(mt.Randomizable, mt.MapTransform):
     """Base of the three crops: reads patches if the deciding image is a ``Volume``, and is MONAI's
     own transform otherwise.
+
+    Volumes that are not among the keys are not in the patches.
     """
 
     cropper: _Cropper
@@ -94,13 +98,14 @@ class _StoredCrop(mt.Randomizable, mt.MapTransform):
             int(self.cropper.R.randint(2**31, size=2, dtype=np.int64) @ [1, 2**31]),
         )
         locations = torch.from_numpy(np.hstack([starts, starts + size]))
-        patches: list[dict[Hashable, Any]] = [dict(data) for _ in starts]
+        # No loader can join whole volumes to a batch, and a transform can read none.
+        others = {k: v for k, v in data.items() if k in self.keys or not isinstance(v, Volume)}
+        patches: list[dict[Hashable, Any]] = [dict(others) for _ in starts]
         for key in self.key_iterator(dict(data)):
             values = _read(data[key], starts, size, volume)
             for n, (patch, value) in enumerate(zip(patches, values, strict=True)):
                 if isinstance(data[key], Volume):
-                    value = meta_tensor(value, data[key], locations[n])
-                    value.meta["patch_index"] = n
+                    value = meta_tensor(value, data[key], locations[n], n)
                 patch[key] = value
         for patch, location in zip(patches, locations, strict=True):
             patch["location"] = location
@@ -129,7 +134,7 @@ class RandCropByPosNegLabeld(_StoredCrop, mt.RandCropByPosNegLabeld):
     otherwise; each voxel of the two is equally likely. The patch is moved so that it lies in the
     volume. This is MONAI's distribution, found by the label counts in the store. With
     ``image_key``, background is drawn again until the image exceeds ``image_threshold`` there. The
-    dictionaries have ``"location"``, too.
+    dictionaries have ``"location"``, too, and no volume that is not among ``keys``.
     """
 
     cropper: _PosNegCropper
@@ -172,7 +177,10 @@ class RandCropByLabelClassesd(_StoredCrop, mt.RandCropByLabelClassesd):
 
     The class of a patch's centre is drawn by ``ratios`` among the classes of the volume, then a
     voxel of that class. The patch is moved so that it lies in the volume. This is MONAI's
-    distribution, found by the label counts in the store. The dictionaries have ``"location"``, too.
+    distribution, found by the label counts in the store. The dictionaries have ``"location"``, too,
+    and no volume that is not among ``keys``.
+
+    Classes without a voxel get the ratio zero, as in MONAI; with ``warn`` a warning names them.
     """
 
     cropper: _LabelCropper
@@ -195,6 +203,8 @@ class RandCropByLabelClassesd(_StoredCrop, mt.RandCropByLabelClassesd):
     ) -> np.ndarray:
         count, ratios = self.cropper.num_samples, self._ratios(volume)
         if self.image_key is None:
+            if self.cropper.warn:
+                _warn_of_empty_classes(volume, ratios)
             sampler = LabelSampler(size, volume.name, dict(enumerate(ratios)), border="clamp")
             return sampler.locations(volume.subject, count, seed=seed)
         classes = [
@@ -202,7 +212,17 @@ class RandCropByLabelClassesd(_StoredCrop, mt.RandCropByLabelClassesd):
             for label in range(len(ratios))
         ]
         checked = [data[self.image_key]] * len(classes)
-        return _above(self.cropper, classes, ratios, checked, volume, size, count, seed)
+        return _above(
+            self.cropper,
+            classes,
+            ratios,
+            checked,
+            volume,
+            size,
+            count,
+            seed,
+            warn=self.cropper.warn,
+        )
 
     def _ratios(self, volume: Volume) -> list[float]:
         classes = (
@@ -229,7 +249,7 @@ class RandWeightedCropd(_StoredCrop, mt.RandWeightedCropd):
     Centres are drawn by the weights among the voxels whose patch lies in the volume. If all of
     these weights are zero, they count as equal. Unlike in MONAI, the last place of a patch on each
     axis is drawn, too, and weights below zero are an error. The dictionaries have ``"location"``,
-    too.
+    too, and no volume that is not among ``keys``.
     """
 
     def __call__(
@@ -257,6 +277,8 @@ def _above(
     size: Size,
     count: int,
     seed: int,
+    *,
+    warn: bool = True,
 ) -> np.ndarray:
     """Starts of patches whose centre has a class drawn by ``weights``, and an image value above the
     cropper's threshold where an image is checked.
@@ -280,14 +302,32 @@ def _above(
             begun[chosen],
         )
         if start is None:
-            warnings.warn(
-                f"class {chosen} has no voxel to crop around: its ratio becomes zero", stacklevel=4
-            )
+            if warn:
+                _warn_of_class(labels, chosen)
             left[chosen] = 0
         else:
             starts.append(start)
     # A centre near the border moves inward, as MONAI corrects it.
     return np.clip(np.array(starts), 0, np.array(labels.shape[-3:]) - size)
+
+
+def _warn_of_empty_classes(labels: Volume, ratios: Sequence[float]) -> None:
+    """Warns of the classes with a ratio that have no voxel, as far as ingest has counted them."""
+    if labels.kind != "labels" or (labels.ndim == 4 and labels.shape[0] > 1):
+        return
+    counts = labels.labels
+    counts[0] = math.prod(labels.shape) - sum(counts.values())
+    for label, ratio in enumerate(ratios):
+        if ratio > 0 and not counts.get(label):
+            _warn_of_class(labels, label)
+
+
+def _warn_of_class(labels: Volume, label: int) -> None:
+    warnings.warn(
+        f"class {label} has no voxel to crop around in {labels.subject.name}/{labels.name}:"
+        " its ratio becomes zero",
+        stacklevel=2,
+    )
 
 
 def _try(

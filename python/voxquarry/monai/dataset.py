@@ -54,28 +54,39 @@ class Dataset(PatchDataset):
         )
         self.transform = transform
 
-    def _finish(self, item: dict[str, Any]) -> Any:
+    def _finish(self, item: dict[str, Any], number: int) -> Any:
         subject = self.dataset[item["subject"]]
         for name in self.volumes:
-            item[name] = meta_tensor(item[name], subject[name], item["location"])
+            item[name] = meta_tensor(item[name], subject[name], item["location"], number)
         return item if self.transform is None else apply_transform(self.transform, item)
 
 
-def meta_tensor(patch: torch.Tensor, volume: Volume, location: torch.Tensor) -> MetaTensor:
+def meta_tensor(
+    patch: torch.Tensor, volume: Volume, location: torch.Tensor, number: int
+) -> MetaTensor:
     """A patch ``(c, z, y, x)`` of real values with the affine of its place in ``volume``.
 
-    Beside the affine, which maps the patch's ``(z, y, x)`` indices to RAS+ millimetres, ``meta``
-    has ``location``, ``subject`` and ``filename_or_obj``.
+    ``meta`` has what MONAI's own loader puts there, for the patch: its writers save patch
+    ``number`` of each subject as a file of its own, named after the subject. It also has
+    ``location`` and ``subject``. The affine maps the patch's ``(z, y, x)`` indices to RAS+
+    millimetres.
     """
-    name = f"{volume.subject.name}/{volume.name}"
+    subject = volume.subject
+    values = torch.from_numpy(widened(patch.numpy()))
+    affine = affine_at(volume, location[:3].numpy())
     meta = {
         "location": location,
-        "subject": volume.subject.name,
-        "filename_or_obj": f"{volume.subject.dataset.path}/{name}",
+        "subject": subject.name,
+        # MONAI names what it writes after the last part, without ".nii.gz".
+        "filename_or_obj": f"{subject.dataset.path}/{subject.name}/{volume.name}/"
+        f"{subject.name}.nii.gz",
+        "patch_index": number,
+        "original_affine": affine.clone(),
         "original_channel_dim": 0,
+        "spatial_shape": np.array(values.shape[1:]),
+        "space": "RAS",
     }
-    values = torch.from_numpy(widened(patch.numpy()))
-    return MetaTensor(values, affine=affine_at(volume, location[:3].numpy()), meta=meta)
+    return MetaTensor(values, affine=affine, meta=meta)
 
 
 def affine_at(volume: Volume, start: np.ndarray) -> torch.Tensor:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
 from .. import (
     ConstrainedSampler,
@@ -28,14 +29,27 @@ Patch = dict[str, Any]
 Sampler = UniformSampler | WeightedSampler | LabelSampler | ConstrainedSampler | GridSampler
 
 
+class _Place(NamedTuple):
+    """A patch of an epoch."""
+
+    subject: str
+    #: Its number among the patches of the subject.
+    number: int
+    epoch: int
+
+
 class PatchDataset(torch.utils.data.Dataset[Patch]):
     """A map-style dataset: item ``n`` is a patch of subject ``n // patches_per_subject``, read when
     it is requested.
 
     An item is a dictionary: each volume's tensor ``(c, z, y, x)`` under its name, ``"location"``,
-    six int64 voxel indices ``(z0, y0, x0, z1, y1, x1)``, and ``"subject"``, the name. A number
-    gives the same patch in every process, and another one after ``set_epoch``. A forked or spawned
-    worker reads with a cache of its own; a spawned worker gets a small pickle.
+    six int64 voxel indices ``(z0, y0, x0, z1, y1, x1)``, and ``"subject"``, the name. A forked or
+    spawned worker reads with a cache of its own; a spawned worker gets a small pickle.
+
+    Each iteration of a loader has other random patches: the ``k``-th time that a loader reads a
+    number, in whichever process, it gets the patch of epoch ``k - 1``. Indexing, ``dataset[n]``,
+    gives the patch that was read last, and does not count. Once ``set_epoch`` was called, a number
+    gives the patch of that epoch until it is called again.
 
     Args:
         dataset: The store.
@@ -73,12 +87,16 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
         self.volumes = _names(dataset, self.subjects, volumes)
         self.padding = _padding(sampler) if padding is None else padding
         self._scaled = scaled_volumes(dataset, self.subjects, self.volumes) if scaled else ()
-        # Shared with worker processes, which may live for several epochs.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._ends = np.array(
             list(accumulate(self._count(name, patches_per_subject) for name in self.subjects)),
             dtype=np.int64,
         )
+        # Both are shared with worker processes, which may live for several epochs.
+        self._chosen = torch.full((), -1, dtype=torch.int64).share_memory_()
+        # How often a loader has read each random patch while no epoch was chosen.
+        self._reads = torch.zeros(
+            0 if isinstance(sampler, GridSampler) else len(self), dtype=torch.int32
+        ).share_memory_()
 
     def _count(self, subject: str, patches_per_subject: int) -> int:
         """Patches of a subject in an epoch."""
@@ -88,50 +106,76 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
 
     @property
     def epoch(self) -> int:
-        """The epoch, which random samplers draw from."""
-        return int(self._epoch)
+        """The epoch that ``set_epoch`` chose; 0 if it was not called."""
+        return max(int(self._chosen), 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch, in worker processes that live on (``persistent_workers``) too; set it
         before the loader is iterated over.
         """
-        self._epoch.fill_(operator.index(epoch))
+        chosen = operator.index(epoch)
+        if chosen < 0:
+            raise UsageError(f"epoch {epoch}: expected at least 0")
+        self._chosen.fill_(chosen)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def __getitem__(self, index: int) -> Any:
-        return self.__getitems__([index])[0]
+        number = self._number(index)
+        # A worker reads for a loader, or for a dataset around this one that a loader reads.
+        if get_worker_info() is not None:
+            self._count_reads([number])
+        return self._items([number])[0]
 
     def __getitems__(self, indices: Iterable[int]) -> list[Any]:
-        """The items of a batch; chunks that patches of one subject share are decoded once."""
-        places = [self._place(operator.index(index)) for index in indices]
-        items: list[Patch] = [{} for _ in places]
-        for subject in dict.fromkeys(subject for subject, _ in places):
-            members = [n for n, (name, _) in enumerate(places) if name == subject]
-            self._read(subject, [places[n][1] for n in members], [items[n] for n in members])
-        return [self._finish(item) for item in items]
+        """The items of a loader's batch; chunks that patches of one subject share are decoded
+        once.
+        """
+        numbers = [self._number(index) for index in indices]
+        self._count_reads(numbers)
+        return self._items(numbers)
 
-    def _finish(self, item: Patch) -> Any:
-        """Turns an item that was read into the item that is returned."""
-        return item if self.transform is None else self.transform(item)
-
-    def _place(self, index: int) -> tuple[str, int]:
-        """A subject and the number of a patch in it."""
+    def _number(self, index: int) -> int:
+        index = operator.index(index)
         number = index + len(self) if index < 0 else index
         if not 0 <= number < len(self):
             raise IndexError(f"patch {index}: expected below {len(self)}")
-        at = int(np.searchsorted(self._ends, number, side="right"))
-        return self.subjects[at], number - (int(self._ends[at - 1]) if at else 0)
+        return number
 
-    def _read(self, name: str, numbers: list[int], items: list[Patch]) -> None:
+    def _count_reads(self, numbers: list[int]) -> None:
+        if len(self._reads) and int(self._chosen) < 0:
+            self._reads[sorted(set(numbers))] += 1
+
+    def _items(self, numbers: list[int]) -> list[Any]:
+        places = [self._place(number) for number in numbers]
+        items: list[Patch] = [{} for _ in places]
+        for subject in dict.fromkeys(place.subject for place in places):
+            members = [n for n, place in enumerate(places) if place.subject == subject]
+            self._read(subject, [places[n] for n in members], [items[n] for n in members])
+        return [self._finish(item, place.number) for item, place in zip(items, places, strict=True)]
+
+    def _finish(self, item: Patch, number: int) -> Any:
+        """Turns an item that was read, patch ``number`` of its subject, into the item that is
+        returned.
+        """
+        return item if self.transform is None else self.transform(item)
+
+    def _place(self, number: int) -> _Place:
+        at = int(np.searchsorted(self._ends, number, side="right"))
+        first = int(self._ends[at - 1]) if at else 0
+        is_counted = len(self._reads) > 0 and int(self._chosen) < 0
+        epoch = max(int(self._reads[number]) - 1, 0) if is_counted else self.epoch
+        return _Place(self.subjects[at], number - first, epoch)
+
+    def _read(self, name: str, places: list[_Place], items: list[Patch]) -> None:
         subject = self.dataset[name]
         if isinstance(self.sampler, GridSampler):
-            starts = self.sampler.locations(subject)[numbers]
+            starts = self.sampler.locations(subject)[[place.number for place in places]]
         else:
             draw = self.sampler.locations
             starts = np.concatenate(
-                [draw(subject, 1, seed=self.seed, epoch=self.epoch, first=n) for n in numbers]
+                [draw(subject, 1, seed=self.seed, epoch=p.epoch, first=p.number) for p in places]
             )
         ends = starts + np.array(self.sampler.patch_size)
         for volume in self.volumes:

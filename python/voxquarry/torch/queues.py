@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from .. import Queue
+from ._iterations import IterationCount
 
 Batch = dict[str, Any]
 
@@ -23,35 +24,51 @@ class QueueDataset(IterableDataset[Batch]):
     reads every ``n``-th batch, with threads of its own. Workers are not needed, as the queue reads
     ahead without them.
 
+    Each iteration takes the next epoch, in workers that live on and in those that a loader starts
+    anew, unless ``set_epoch`` or ``load_state_dict`` choose.
+
     A pickle holds the queue's arguments and the start of the next iteration.
     """
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
-        # This process's own batches that were delivered since `_origin`, a state of the queue.
-        self._delivered = 0
-        self._origin = queue.start_state()
-        # Epoch, position and a count, for workers that live on when those of the main process
-        # change.
-        self._told = torch.zeros(3, dtype=torch.int64).share_memory_()
-        self._heard = 0
+        # Where this process's latest iteration began, and its batches that were delivered since.
+        self._origin, self._delivered = queue.start_state(), 0
+        # Whether the next iteration of this process begins behind them.
+        self._is_loaded = False
+        self._count = IterationCount()
+        self._plan = _SharedPlan(self._origin)
 
     def __len__(self) -> int:
         return len(self.queue)
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
+        if worker is None and not self._is_loaded:
+            yield from map(tensors, self.queue)
+            return
         num_shards, index = (1, 0) if worker is None else (worker.num_workers, worker.id)
         if worker is not None:
-            self._hear()
-        self._origin = self.queue.start_state()
-        skipped = self._delivered
-        if worker is None:
+            self._start_in_worker()
+        if not self._is_loaded:
             self._delivered = 0
-        for batch in self.queue.shard(num_shards, index + skipped * num_shards):
-            if worker is not None:
-                self._delivered += 1
+        self._is_loaded = False
+        for batch in self.queue.shard(num_shards, index + self._delivered * num_shards):
+            self._delivered += 1
             yield tensors(batch)
+        if worker is None:
+            self.queue.set_epoch(self._origin["epoch"] + 1)
+
+    def _start_in_worker(self) -> None:
+        """Puts this worker's queue at the start of the loader's iteration."""
+        number = self._count.next()
+        here = self._origin if self._is_loaded else self.queue.start_state()
+        if self._is_loaded or (self._count.own == 1 and not self._plan.is_of(here)):
+            # A state was loaded here, or the queue was moved before this worker was started.
+            self._plan.write(here, number)
+        epoch, position = self._plan.start(number)
+        self._origin = {**here, "epoch": epoch, "position": position}
+        self.queue.load_state_dict(self._origin)
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch of the next iteration, also in workers that live on
@@ -61,21 +78,10 @@ class QueueDataset(IterableDataset[Batch]):
         self.tell()
 
     def tell(self) -> None:
-        """Tells workers that live on which iteration comes next; ``set_epoch`` and
+        """Tells workers that live on where the next iteration starts; ``set_epoch`` and
         ``load_state_dict`` call it.
         """
-        start = self.queue.start_state()
-        self._told[:2] = torch.tensor([start["epoch"], start["position"]])
-        self._told[2] += 1
-
-    def _hear(self) -> None:
-        epoch, position, count = self._told.tolist()
-        if count != self._heard:
-            self._heard = count
-            self.queue.load_state_dict(
-                {**self.queue.start_state(), "epoch": epoch, "position": position}
-            )
-            self._delivered = 0
+        self._plan.write(self.queue.start_state(), self._count.begun + 1)
 
     def state_dict(self) -> dict[str, Any]:
         """The position of this process: a state of the queue, and the number of this process's
@@ -89,8 +95,9 @@ class QueueDataset(IterableDataset[Batch]):
         """The next iteration continues after the batches of the state."""
         self.queue.load_state_dict(state_dict["queue"])
         self._origin, self._delivered = state_dict["queue"], state_dict["delivered"]
-        self._heard = int(self._told[2])
-        if get_worker_info() is None:
+        in_worker = get_worker_info() is not None
+        self._is_loaded = in_worker or self._delivered > 0
+        if not in_worker:
             self.tell()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -101,6 +108,29 @@ class QueueDataset(IterableDataset[Batch]):
         # A pickled queue goes on behind its last batch; an iteration here begins where one there
         # would.
         self.queue.load_state_dict(self._origin)
+
+
+class _SharedPlan:
+    """Which epoch an iteration reads, in memory that the worker processes of a loader share."""
+
+    def __init__(self, start: Mapping[str, int]) -> None:
+        # Epoch and position of an iteration, its number, and the state that they were taken from.
+        self._cells = torch.zeros(5, dtype=torch.int64).share_memory_()
+        self.write(start, 1)
+
+    def write(self, start: Mapping[str, int], number: int) -> None:
+        """Iteration ``number`` begins at ``start``, and each later one with the next epoch."""
+        here = [start["epoch"], start["position"]]
+        self._cells[:] = torch.tensor([*here, number, *here])
+
+    def is_of(self, start: Mapping[str, int]) -> bool:
+        """Whether it was written for this start."""
+        return self._cells[3:].tolist() == [start["epoch"], start["position"]]
+
+    def start(self, number: int) -> tuple[int, int]:
+        """Epoch and position at which iteration ``number`` begins."""
+        epoch, position, first = self._cells[:3].tolist()
+        return (epoch, position) if number <= first else (epoch + number - first, 0)
 
 
 class Loader(DataLoader[Batch]):
@@ -131,11 +161,12 @@ class Loader(DataLoader[Batch]):
         }
         self.dataset.tell()
         batches = super().__iter__()
-        # The workers have it; what comes after is the epoch from its beginning.
-        self.queue.load_state_dict({**start, "position": 0})
+        # The workers have it; what comes after is the next epoch.
+        self.queue.set_epoch(start["epoch"] + 1)
         for batch in batches:
             taken += 1
             yield batch
+        self._state = self.queue.start_state
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch of the next iteration, with other patches in another order."""
