@@ -11,7 +11,7 @@ DENY ?= advisories bans licenses sources
 # The release that `make semver` compares with.
 BASELINE ?= $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 
-.PHONY: help demo test test-rust test-python test-torch check-aarch64 lint format develop bench \
+.PHONY: help demo test test-rust test-python test-readers test-torch check-aarch64 lint format develop bench \
 	bench-rust fuzz docs package deny semver clean
 
 help:            ## List the targets.
@@ -33,6 +33,12 @@ test-python:     ## Python tests, with other projects' readers as oracles.
 		--manifest-path python/Cargo.toml && \
 	"$$environment"/bin/python -m pytest python/tests $(PYTEST_ARGS) && \
 	"$$environment"/bin/python -m pytest format-spec
+
+test-readers:    ## Tests with dask, xarray, h5py and SimpleITK; installs them once.
+	environment="$$($(ENVIRONMENT) readers python/requirements/readers.txt)" && \
+	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
+		--manifest-path python/Cargo.toml && \
+	"$$environment"/bin/python -m pytest python/tests_readers
 
 test-torch:      ## Tests with torch, TorchIO and MONAI; installs them once (several GB).
 	environment="$$($(ENVIRONMENT) torch python/requirements/torch.txt)" && \

@@ -146,6 +146,11 @@ fn worded(error: &Error) -> String {
     }
 }
 
+/// The class that all exceptions of this package have.
+pub(crate) fn library_error(py: Python<'_>) -> PyResult<Bound<'_, PyType>> {
+    class(py, "Error")
+}
+
 fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
     static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     let module =

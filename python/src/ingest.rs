@@ -2,21 +2,23 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use voxquarry::IfExists;
 use voxquarry::format::attributes::Kind;
 use voxquarry_ingest::{
-    Event, IngestOptions, Manifest, Observer, Source, export_observed, subject_of,
+    Event, IngestOptions, Manifest, Observer, Source, VolumeInput, export_observed, subject_of,
 };
 
 use crate::arguments::{bytes, sizes};
 use crate::errors::{invalid, raise, raise_existing, unsupported};
 use crate::volume::Volume;
+use crate::voxel_source::{PyVoxels, Raised};
 
-/// A row of sources: subject (`None`: the file's stem), volume, kind and path.
-type Row = (Option<String>, String, String, PathBuf);
+/// A row of sources: subject (`None`: the file's stem), volume, kind, and a path or a `Voxels` of
+/// `voxquarry._arrays`.
+type Row<'py> = (Option<String>, String, String, Bound<'py, PyAny>);
 
 /// Converts sources for `voxquarry.ingest`, which opens the store afterwards.
 #[pyfunction]
@@ -24,7 +26,7 @@ type Row = (Option<String>, String, String, PathBuf);
 pub(crate) fn ingest(
     py: Python<'_>,
     table: Option<PathBuf>,
-    rows: Vec<Row>,
+    rows: Vec<Row<'_>>,
     out: PathBuf,
     patch_size: &Bound<'_, PyAny>,
     codec: &str,
@@ -33,9 +35,10 @@ pub(crate) fn ingest(
     existing: &str,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<()> {
+    let raised = Raised::default();
     let manifest = match table {
         Some(table) => Manifest::from_csv(&table).map_err(raise)?,
-        None => manifest(rows)?,
+        None => manifest(rows, &raised)?,
     };
     let options = IngestOptions::default()
         .patch_sizes(sizes(patch_size, "patch_size")?)
@@ -46,7 +49,7 @@ pub(crate) fn ingest(
     let listener = Listener::new(progress);
     let result = py.detach(|| voxquarry_ingest::ingest(&manifest, &out, &options, &listener));
     let remedy = "replace it (overwrite=True) or leave it as it is (skip_existing=True)";
-    listener.end(result.map(drop), remedy)
+    listener.end(result.map(drop), remedy).map_err(|error| raised.or_cause(error))
 }
 
 fn existing(name: &str) -> PyResult<IfExists> {
@@ -61,18 +64,22 @@ fn existing(name: &str) -> PyResult<IfExists> {
     }
 }
 
-fn manifest(rows: Vec<Row>) -> PyResult<Manifest> {
+fn manifest(rows: Vec<Row<'_>>, raised: &Raised) -> PyResult<Manifest> {
     let mut manifest = Manifest::new();
-    for (subject, volume, kind, path) in rows {
-        let subject = subject.unwrap_or_else(|| subject_of(&path));
-        let image_or_labels = if kind == "labels" { Kind::Labels } else { Kind::Image };
-        let source = Source {
-            subject,
-            volume,
-            kind: image_or_labels,
-            input: path.into(),
-            named_in: String::new(),
+    for (subject, volume, kind, input) in rows {
+        let (subject, input) = match (subject, input.extract::<PathBuf>()) {
+            (subject, Ok(path)) => {
+                (subject.unwrap_or_else(|| subject_of(&path)), VolumeInput::File(path))
+            }
+            (subject, Err(_)) => {
+                let subject = subject.expect("arrays come with their subject");
+                let voxels = PyVoxels::new(&input, &subject, &volume, raised.clone())?;
+                (subject, VolumeInput::Voxels(Arc::new(voxels)))
+            }
         };
+        let image_or_labels = if kind == "labels" { Kind::Labels } else { Kind::Image };
+        let source =
+            Source { subject, volume, kind: image_or_labels, input, named_in: String::new() };
         let pushed = match kind.as_str() {
             "weights" => manifest.push_weights(source),
             _ => manifest.push(source),

@@ -20,6 +20,7 @@ mod real;
 mod sample;
 mod scaled_batch;
 mod volume;
+mod voxel_source;
 mod voxels;
 
 use pyo3::prelude::*;

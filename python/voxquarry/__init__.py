@@ -5,6 +5,7 @@ Sizes, starts, spacing and overlaps are given in ``(z, y, x)``, and an int means
 is nibabel's: it maps ``(x, y, z)`` voxel indices to RAS+ millimetres.
 """
 
+from ._arrays import Array, Planes
 from ._errors import (
     DataError,
     Error,
@@ -40,6 +41,7 @@ from ._native import (
 
 __all__ = [
     "Aggregator",
+    "Array",
     "ConstrainedSampler",
     "DataError",
     "Dataset",
@@ -51,6 +53,7 @@ __all__ = [
     "NotFoundError",
     "OutOfMemoryError",
     "PathNotFoundError",
+    "Planes",
     "Queue",
     "Scale",
     "ScaledVolume",

@@ -1,43 +1,48 @@
-"""Turns paths, dictionaries and manifests into one list of sources, and ingests them."""
+"""Turns paths, arrays, dictionaries and manifests into one list of sources, and ingests them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from . import _native
+from ._arrays import Spacing, Voxels, affine_of, is_voxels, own_affine, voxels_of
 from ._errors import UsageError
 from ._types import Bytes, Codec, Path, Size, VolumeProgress
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Marks a file as a label map or mask. Ingest counts its labels, so that samplers can balance
-    classes.
+    """Marks a file or an array as a label map or mask. Ingest counts its labels, so that samplers
+    can balance classes.
     """
 
-    path: Path
+    path: Any
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Marks a file as weights of a ``WeightedSampler``: finite and not negative. Ingest sums them
-    by chunk.
+    """Marks a file or an array as weights of a ``WeightedSampler``: finite and not negative. Ingest
+    sums them by chunk.
     """
 
-    path: Path
+    path: Any
 
 
-Volumes = Mapping[str, "Path | Labels | Weights"]
+# A path, an array, an image, Array(…), Planes(…), Labels(…) or Weights(…).
+Volumes = Mapping[str, Any]
 
 
 def ingest(
-    source: Path | Sequence[Path] | Mapping[str, Path | Labels | Weights | Volumes],
+    source: Path | Sequence[Path] | Mapping[str, Any | Volumes],
     out: Path,
     patch_size: Size | Sequence[Size] = 96,
     *,
+    spacing: Spacing | None = None,
+    affine: Any = None,
+    dims: str | None = None,
     codec: Codec = "fast",
     memory_bytes: Bytes = "1GiB",
     threads: int | None = None,
@@ -51,9 +56,16 @@ def ingest(
         source: A file (subject is its stem, volume ``image``), several files, a manifest
             ``TABLE.csv`` with the columns ``subject,volume,kind,path`` (kind: image, labels or
             weights), or ``{"case01": {"ct": path, "seg": Labels(path), "heat": Weights(path)}}``.
+            In a dictionary, an array, an image of nibabel or SimpleITK, :class:`Array` or
+            :class:`Planes` can stand for a path. Arrays are read slab by slab, never copied whole.
         out: The store; it is made if it is not there.
         patch_size: Patches that will be read, an int or ``(z, y, x)``; a list of them for mixed
             use.
+        spacing: Distance of the voxels of arrays along ``(z, y, x)``, or one number for all.
+        affine: 4×4, from voxel index ``(x, y, z)`` to RAS+ millimetres, instead of ``spacing``.
+            If neither is given, images have their own affine, arrays that of the first image in
+            memory of their subject, or else voxels of 1 mm.
+        dims: The axes of arrays, such as ``"czyx"`` or ``"xyz"``; see :class:`Array`.
         codec: ``"fast"`` decodes at memory speed, ``"compact"`` takes fewest bytes, ``"none"``
             stores voxels as they are.
         memory_bytes: Memory that the run may use, an int or a string such as ``"1GiB"``.
@@ -65,26 +77,44 @@ def ingest(
 
     Raises:
         UsageError: Arguments that cannot be; a subject that is there.
-        DataError: A source that cannot be read, or volumes of one subject on different grids.
+        DataError: A source that cannot be read, or volumes of one subject on different grids. The
+            exception of an array or generator is its ``__cause__``.
         StorageError: Disk or permissions. What was published before stays, nothing half-written is
             visible.
+
+    >>> import numpy as np, voxquarry as vq
+    >>> ct, mask = np.zeros((40, 64, 64), np.int16), np.zeros((40, 64, 64), bool)
+    >>> volumes = {"ct": ct, "seg": vq.Labels(mask)}
+    >>> ds = vq.ingest({"case01": volumes}, "example.zarr", patch_size=32, spacing=(3, 1, 1))
+    >>> ds["case01"]["ct"].spacing, ds["case01"]["seg"].kind
+    ((3.0, 1.0, 1.0), 'labels')
     """
     if overwrite and skip_existing:
         raise UsageError("overwrite and skip_existing exclude each other")
     existing: Literal["refuse", "skip", "overwrite"]
     existing = "overwrite" if overwrite else "skip" if skip_existing else "refuse"
-    table, files = _sources(source)
+    table, rows = _sources(source, dims, affine_of(spacing, affine))
     _native.ingest(
-        table, files, os.fspath(out), patch_size, codec, memory_bytes, threads, existing, progress
+        table, rows, os.fspath(out), patch_size, codec, memory_bytes, threads, existing, progress
     )
     return _native.open(os.fspath(out))
 
 
-_Row = tuple[str | None, str, str, str]
+_Row = tuple[str | None, str, str, str | Voxels]
 
 
-def _sources(source: object) -> tuple[str | None, list[_Row]]:
-    """A manifest's path, or rows of subject (None: the file's stem), volume, kind and path."""
+def _sources(
+    source: object, dims: str | None, affine: list[list[float]] | None
+) -> tuple[str | None, list[_Row]]:
+    """A manifest's path, or rows of subject (None: the file's stem), volume, kind and input."""
+    if isinstance(source, Mapping):
+        rows: list[_Row] = []
+        for subject, volumes in source.items():
+            named = volumes if isinstance(volumes, Mapping) else {"image": volumes}
+            rows += _subject(str(subject), named, dims, affine)
+        return None, rows
+    if dims is not None or affine is not None:
+        raise UsageError("spacing, affine and dims describe arrays, and files have their own")
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         return (
@@ -92,24 +122,52 @@ def _sources(source: object) -> tuple[str | None, list[_Row]]:
             if path.lower().endswith(".csv")
             else (None, [(None, "image", "image", path)])
         )
-    if isinstance(source, Mapping):
-        rows: list[_Row] = []
-        for subject, volumes in source.items():
-            named = volumes if isinstance(volumes, Mapping) else {"image": volumes}
-            rows += [(str(subject), str(volume), *_kind(path)) for volume, path in named.items()]
-        return None, rows
+    if is_voxels(_unmarked(source)):
+        raise UsageError('an array needs the name of its subject: give {"case01": array}')
     if isinstance(source, Sequence):
-        return None, [(None, "image", *_kind(path)) for path in source]
+        return None, [(None, "image", _kind(path), _file(path)) for path in source]
     raise UsageError(
         f"source is a {type(source).__name__}: expected a path, a list of paths or a dictionary"
     )
 
 
-def _kind(path: object) -> tuple[str, str]:
-    if isinstance(path, Labels):
-        return "labels", os.fspath(path.path)
-    if isinstance(path, Weights):
-        return "weights", os.fspath(path.path)
+def _subject(
+    subject: str, volumes: Volumes, dims: str | None, affine: list[list[float]] | None
+) -> list[_Row]:
+    """The rows of one subject, whose arrays lie where its first image lies."""
+    contents = {str(name): _unmarked(source) for name, source in volumes.items()}
+    arrays = {name: content for name, content in contents.items() if is_voxels(content)}
+    own = {name: own_affine(content) for name, content in arrays.items()}
+    first = next((found for found in own.values() if found is not None), None)
+    rows: list[_Row] = []
+    for name, source in volumes.items():
+        content: str | Voxels
+        if str(name) in arrays:
+            place = affine if affine is not None or own[str(name)] is not None else first
+            content = voxels_of(arrays[str(name)], dims, place)
+        else:
+            content = _file(source)
+        rows.append((subject, str(name), _kind(source), content))
+    if len(arrays) < len(rows) and affine is not None and not arrays:
+        raise UsageError(f"subject {subject!r}: spacing and affine describe arrays, not files")
+    return rows
+
+
+def _kind(source: object) -> str:
+    if isinstance(source, Labels):
+        return "labels"
+    return "weights" if isinstance(source, Weights) else "image"
+
+
+def _unmarked(source: object) -> object:
+    return source.path if isinstance(source, Labels | Weights) else source
+
+
+def _file(source: object) -> str:
+    path = _unmarked(source)
     if isinstance(path, str | os.PathLike):
-        return "image", os.fspath(path)
-    raise UsageError(f"{path!r} is no path: expected a path, Labels(path) or Weights(path)")
+        return os.fspath(path)
+    hint = " (wrap a generator in Planes)" if hasattr(path, "__next__") else ""
+    raise UsageError(
+        f"{source!r} is no path and no array: expected either, or Labels or Weights of one{hint}"
+    )

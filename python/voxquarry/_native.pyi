@@ -11,6 +11,7 @@ from typing import Any, Literal, SupportsIndex, TypeAlias, TypedDict, final
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ._arrays import Voxels
 from ._types import (
     Access,
     Border,
@@ -1036,7 +1037,7 @@ def export(
 
 def ingest(
     table: str | None,
-    rows: Sequence[tuple[str | None, str, str, str]],
+    rows: Sequence[tuple[str | None, str, str, str | Voxels]],
     out: str,
     patch_size: Size | Sequence[Size],
     codec: Codec,
