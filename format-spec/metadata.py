@@ -21,6 +21,7 @@ LIMITS = {  # section 10; the two limits of writers are absent
     "chunk_bytes": 1 << 24,
     "shard_chunks": 1 << 16,
     "metadata_bytes": 1 << 24,
+    "metadata_values": 1 << 17,
     "summary_chunk": 1 << 16,
 }
 DTYPES = {
@@ -72,6 +73,10 @@ def read_node(folder: Path, node_type: str, keys: tuple[str, ...] = ()) -> dict[
         raise Refused(f"{path}: {error}") from error
     need(isinstance(document, dict), f"{path}: not an object")
     need(
+        count_values(document) <= LIMITS["metadata_values"],
+        f"{path}: more than {LIMITS['metadata_values']} values",
+    )
+    need(
         is_count(document.get("zarr_format"), 3, 3),
         f"{path}: zarr_format {document.get('zarr_format')!r}, expected 3",
     )
@@ -112,6 +117,17 @@ def read_attributes(folder: Path, node: str) -> dict[str, Any]:
     if node != "volume":
         check_seal(folder, own)
     return attributes
+
+
+def count_values(document: Any) -> int:
+    """The JSON values of a document, itself included."""
+    count, rest = 0, [document]
+    while rest:
+        value = rest.pop()
+        count += 1
+        if isinstance(value, (dict, list)):
+            rest.extend(value.values() if isinstance(value, dict) else value)
+    return count
 
 
 def check_seal(folder: Path, own: dict[str, Any]) -> None:

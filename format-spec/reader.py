@@ -32,6 +32,7 @@ from metadata import (
     LIMITS,
     U32,
     check_bytes,
+    check_seal,
     configuration,
     is_count,
     is_number,
@@ -256,7 +257,7 @@ class Volume:
         grid = [-(-n // s) for n, s in zip(self.shape, self.shard, strict=True)]
         found = self._vector(self.folder / "shards", "uint64", math.prod(grid))
         need(
-            crc32c(found.tobytes()) == self.attributes["shards_crc32c"],
+            crc32c(covered(self.folder / "shards", found)) == self.attributes["shards_crc32c"],
             f"{self.folder}: the list of shards is another one",
         )
         return found.tolist()
@@ -307,7 +308,7 @@ class Volume:
         labels, counts = self._summary("labels", "int64"), self._summary("counts", "uint32")
         where = self.folder / "summary"
         need(
-            crc32c(b"".join(part.tobytes() for part in (offsets, labels, counts)))
+            crc32c(covered_counts(where, offsets, labels, counts))
             == self.attributes["summary_crc32c"],
             f"{where}: the label counts are those of another volume",
         )
@@ -347,9 +348,15 @@ class Volume:
             f"{name}_crc32c": crc32c(read_file(place / "zarr.json") or b"")
             for name, place in (("volume", self.folder), ("level", self.folder / "0"))
         }
-        need(found == {"node": "sums", **sums}, f"{folder}: sums of another volume")
+        need(isinstance(found, dict), f"{folder}: attributes.voxquarry is not an object")
+        check_seal(folder, found)
         length = math.prod(-(-n // c) for n, c in zip(self.shape, self.chunk, strict=True))
         values = self._vector(folder, "float64", length)
+        named = {"node": "sums", **sums, "sums_crc32c": crc32c(values.tobytes())}
+        need(
+            all(found.get(key) == value for key, value in named.items()),
+            f"{folder}: sums of another volume",
+        )
         need(
             (np.isfinite(values) & (values >= 0)).all(),
             f"{folder}: a number that is no sum of weights",
@@ -398,6 +405,18 @@ class Volume:
             need(len(decoded) == size, f"{path}: {len(decoded)} bytes, expected {size}")
             parts.append(np.frombuffer(decoded, dtype))
         return np.concatenate(parts)[: shape[0]]
+
+
+def covered(folder: Path, values: np.ndarray) -> bytes:
+    """The bytes of an array beside a volume that a checksum covers: section 8."""
+    return (read_file(folder / "zarr.json") or b"") + values.tobytes()
+
+
+def covered_counts(folder: Path, *arrays: np.ndarray) -> bytes:
+    """As `covered`, for the three arrays of label counts in their group."""
+    parts = zip(("offsets", "labels", "counts"), arrays, strict=True)
+    group = read_file(folder / "zarr.json") or b""
+    return group + b"".join(covered(folder / name, values) for name, values in parts)
 
 
 class Store:

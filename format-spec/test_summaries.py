@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reader
-from golden_store import GOLDEN, SUMMARY, V1, sealed, volume_of
+from golden_store import GOLDEN, SUMMARY, V1, seal, sealed, volume_of
 from numcodecs import zstd
 
 SUMMARY_TYPES = {"offsets": "uint64", "labels": "int64", "counts": "uint32"}
@@ -49,8 +49,9 @@ def test_summaries_that_contradict_themselves_are_refused(
     with pytest.raises(reader.Refused):
         volume.label_counts()
     # Counts that the volume names are refused for what they say.
-    parts = [volume._summary(n, t).tobytes() for n, t in SUMMARY_TYPES.items()]
-    volume.attributes["summary_crc32c"] = reader.crc32c(b"".join(parts))
+    parts = [volume._summary(n, t) for n, t in SUMMARY_TYPES.items()]
+    covered = reader.covered_counts(store / SUMMARY, *parts)
+    volume.attributes["summary_crc32c"] = reader.crc32c(covered)
     with pytest.raises(reader.Refused) as refusal:
         volume.label_counts()
     assert "another volume" not in str(refusal.value)
@@ -97,10 +98,12 @@ def put_sums(store: Path, values: list[float], **changed: object) -> None:
         for name, place in (("volume", ""), ("level", "0"))
     }
     document |= {"data_type": "float64", "shape": [len(values)]}
-    document["attributes"] = {"voxquarry": {"node": "sums", **sums, **changed}}
-    (folder / "zarr.json").write_text(json.dumps(document))
     whole = np.zeros(1 << 16)
     whole[: len(values)] = values
+    sums["sums_crc32c"] = reader.crc32c(whole[: len(values)].tobytes())
+    document["attributes"] = {"voxquarry": {"node": "sums", **sums}}
+    (folder / "zarr.json").write_text(json.dumps(document))
+    seal(folder, **changed)
     (folder / "c" / "0").write_bytes(sealed(zstd.compress(whole.tobytes())))
 
 
@@ -136,7 +139,28 @@ def test_chunk_sums_are_believed_for_their_own_volume_alone(store: Path) -> None
         (sums, {"node": "sum"}),
         (sums, {"volume_crc32c": 1}),
         (sums, {"level_crc32c": None}),
+        (sums, {"sums_crc32c": 1}),
     ):
         put_sums(store, values, **changed)
         with pytest.raises(reader.Refused):
             volume.chunk_sums()
+
+
+def test_every_flipped_bit_of_their_documents_is_refused(store: Path) -> None:
+    put_sums(store, [1.0] * 8)
+    labels, image = volume_of(store, "labels-i32"), volume_of(store, "u8")
+    for path, read in (
+        (store / SUMMARY / "zarr.json", labels.label_counts),
+        (store / SUMMARY / "counts/zarr.json", labels.label_counts),
+        (store / "grid/u8/shards/zarr.json", image.shard_list),
+        (store / "grid/u8/sums/zarr.json", image.chunk_sums),
+    ):
+        whole = path.read_bytes()
+        read()
+        for bit in range(8 * len(whole)):
+            damaged = bytearray(whole)
+            damaged[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(damaged)
+            with pytest.raises(reader.Refused):
+                read()
+        path.write_bytes(whole)

@@ -12,6 +12,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::dtype::Dtype;
 use crate::geometry::{Region, Size3};
 
@@ -363,10 +365,12 @@ pub enum Error {
     },
 
     /// Memory that could not be allocated.
-    #[error("not enough memory for {what}")]
+    #[error("not enough memory for {what}: {} MiB", .bytes.div_ceil(1 << 20))]
     OutOfMemory {
         /// What was to be held in it.
         what: String,
+        /// The bytes that were asked for.
+        bytes: u64,
     },
 
     /// The operating system refused.
@@ -453,6 +457,11 @@ impl Error {
         }
     }
 
+    /// Whether a file could not be opened because too many are open.
+    pub(crate) fn is_out_of_descriptors(&self) -> bool {
+        matches!(self.root(), Self::Io { source, .. } if is_out_of_descriptors(source))
+    }
+
     /// An argument whose `value` is not what it accepts.
     pub fn invalid(
         argument: impl Into<Cow<'static, str>>,
@@ -483,6 +492,11 @@ impl Error {
         let path = path.as_ref().to_owned();
         move |source| Self::Io { path, action, source }
     }
+}
+
+/// Whether the process or the system has no descriptor left for one more open file.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 fn in_table(named_in: &str) -> String {

@@ -66,6 +66,7 @@ mod dtype;
 mod error;
 pub mod format;
 mod geometry;
+mod memory;
 mod queue;
 mod sample;
 mod store;

@@ -196,9 +196,9 @@ fn other_refusals_stay_and_change_nothing() {
     let unfinished = aggregator.check_complete().unwrap_err().to_string();
     assert!(unfinished.contains("26 of 27 patches are missing, the first begins at [0, 0, 2]"));
     for start in grid.starts().skip(1) {
-        assert!(!aggregator.has(start) && aggregator.needed().contains(&start));
+        assert!(!aggregator.has(start) && aggregator.needed().unwrap().contains(&start));
         aggregator.add(&ones, &[start, start]).unwrap();
-        assert!(aggregator.has(start) && !aggregator.needed().contains(&start));
+        assert!(aggregator.has(start) && !aggregator.needed().unwrap().contains(&start));
     }
     assert!(aggregator.finish().unwrap().iter().all(|&v| v == 1.0));
 }

@@ -401,6 +401,11 @@ fn sums_say_which_volume_they_are_of() {
     for (key, path) in [("volume_crc32c", ""), ("level_crc32c", "0")] {
         assert_eq!(written[key], checksum(&read(path)), "{key}");
     }
+    let chunk = fs::read(volume.path().join("sums/c/0")).unwrap();
+    let mut sums = vec![0; 8 * limits::SUMMARY_CHUNK];
+    zstd_safe::decompress(&mut sums[..], &chunk[..chunk.len() - 4]).unwrap();
+    sums.truncate(8 * volume.layout().chunk_count() as usize);
+    assert_eq!(written["sums_crc32c"], checksum(&sums));
     assert_eq!(array["data_type"], "float64");
     assert_eq!(array["shape"], serde_json::json!([volume.layout().chunk_count()]));
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-use numpy::ndarray::{Array2, Array4, Axis};
+use numpy::ndarray::{Array4, Axis};
 use numpy::{
     Element, PyArray, PyArray2, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods,
 };
@@ -17,7 +17,7 @@ use voxquarry::{
 use crate::arguments::{bytes, dtype, start, starts};
 use crate::dataset::open_volume;
 use crate::errors::{invalid, raise, unsupported};
-use crate::sample::{GridSampler, space_of};
+use crate::sample::{GridSampler, space_of, starts_array};
 
 /// Blends the overlapping patches of a grid into one array, or into a volume of a store.
 ///
@@ -219,10 +219,7 @@ impl Aggregator {
     ///     ``(n, 3)`` int64, ``(z, y, x)``.
     fn needed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<i64>>> {
         let needed = py.detach(|| self.with(|aggregator| aggregator.needed())).map_err(raise)?;
-        let count = needed.len();
-        let flat = needed.into_iter().flatten().collect();
-        let array = Array2::from_shape_vec((count, 3), flat).expect("three numbers a start");
-        Ok(PyArray2::from_owned_array(py, array))
+        starts_array(py, needed.map_err(raise)?)
     }
 
     /// Whether the patch that begins at ``start``, ``(z, y, x)``, was added, or is unneeded
@@ -338,7 +335,7 @@ impl Aggregator {
 trait AnyAggregator: Send + Sync {
     fn add(&self, dtype: PatchDtype, patches: &[u8], starts: &[[i64; 3]]) -> voxquarry::Result<()>;
     fn missing(&self) -> usize;
-    fn needed(&self) -> Vec<[i64; 3]>;
+    fn needed(&self) -> voxquarry::Result<Vec<[i64; 3]>>;
     fn patch_size(&self) -> Size3;
     fn shape(&self) -> Vec<usize>;
     fn has(&self, start: [i64; 3]) -> bool;
@@ -356,7 +353,7 @@ impl<S: Sink<Finished: IntoPython>> AnyAggregator for voxquarry::Aggregator<S> {
         voxquarry::Aggregator::missing(self)
     }
 
-    fn needed(&self) -> Vec<[i64; 3]> {
+    fn needed(&self) -> voxquarry::Result<Vec<[i64; 3]>> {
         voxquarry::Aggregator::needed(self)
     }
 

@@ -26,6 +26,8 @@ use crate::volume::Volume;
 ///     verify: When a chunk's checksum is compared: ``"first"`` decode, ``"always"`` or
 ///         ``"never"``.
 ///     access: ``"map"`` (memory map) or ``"read"`` (positioned reads, for network file systems).
+///     follow_links: Whether symbolic links in the store are followed, also out of it; they are
+///         refused by default.
 ///
 /// Raises:
 ///     PathNotFoundError: There is nothing at that path; a ``UsageError`` and a
@@ -33,7 +35,7 @@ use crate::volume::Volume;
 ///     UsageError: No store, or an argument with a value that is not accepted.
 ///     DataError: Damaged metadata, or a store that needs a newer version.
 #[pyfunction]
-#[pyo3(signature = (path, *, cache_bytes=None, threads=None, verify="first", access="map"))]
+#[pyo3(signature = (path, *, cache_bytes=None, threads=None, verify="first", access="map", follow_links=false))]
 pub(crate) fn open(
     py: Python<'_>,
     path: PathBuf,
@@ -41,6 +43,7 @@ pub(crate) fn open(
     threads: Option<usize>,
     verify: &str,
     access: &str,
+    follow_links: bool,
 ) -> PyResult<Dataset> {
     let mut options = OpenOptions::default().threads(threads);
     if let Some(value) = cache_bytes {
@@ -50,8 +53,10 @@ pub(crate) fn open(
     if threads == Some(0) {
         return Err(invalid("threads", 0, "None or at least 1"));
     }
-    options =
-        options.verify(named(&VERIFY, "verify", verify)?).access(named(&ACCESS, "access", access)?);
+    options = options
+        .verify(named(&VERIFY, "verify", verify)?)
+        .access(named(&ACCESS, "access", access)?)
+        .follow_links(follow_links);
     py.detach(|| voxquarry::Dataset::open(path, &options)).map(Dataset).map_err(raise)
 }
 
@@ -135,6 +140,7 @@ impl Dataset {
         options.set_item("threads", open_options.get_threads())?;
         options.set_item("verify", name_of(&VERIFY, open_options.get_verify()))?;
         options.set_item("access", name_of(&ACCESS, open_options.get_access()))?;
+        options.set_item("follow_links", open_options.get_follow_links())?;
         let open = (py.import("voxquarry")?.getattr("open")?,);
         let open = py.import("functools")?.getattr("partial")?.call(open, Some(&options))?;
         Ok((open, (self.0.path().into(),)))

@@ -15,6 +15,10 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 use voxquarry::{Error, Fault};
 
+/// How to do without the memory.
+const LESS_AT_A_TIME: &str = "ask for less at a time: regions of a volume, fewer samples or smaller \
+                              batches; results go into a store with out= (Aggregator, infer)";
+
 /// For `map_err`: the exception that mirrors an error.
 pub(crate) fn raise(error: Error) -> PyErr {
     raised(&error, worded(&error))
@@ -49,7 +53,7 @@ pub(crate) fn allocation(py: Python<'_>, raised: PyErr) -> PyErr {
     if !raised.is_instance_of::<pyo3::exceptions::PyMemoryError>(py) {
         return raised;
     }
-    let message = raised.value(py).to_string();
+    let message = format!("{}: {LESS_AT_A_TIME}", raised.value(py));
     class(py, "OutOfMemoryError").map_or_else(|e| e, |class| PyErr::from_type(class, message))
 }
 
@@ -137,6 +141,7 @@ fn worded(error: &Error) -> String {
                  (memory_bytes=\"{needed}MiB\")"
             )
         }
+        Error::OutOfMemory { .. } | Error::TooLarge { .. } => format!("{error}: {LESS_AT_A_TIME}"),
         Error::Busy { lock } => format!(
             "another process, or an unfinished aggregator of this one, is writing this volume (it \
              holds {}): wait for it, call close() on the aggregator, or choose another name",

@@ -245,7 +245,10 @@ fn read_stored<T: Voxel>(
 fn read_real<F: Real>(volume: &Volume, request: &Request<'_>, real: &mut [F]) -> Result<()> {
     with_voxel!(volume.dtype(), T => {
         let mut stored = Vec::<T>::new();
-        let missing = |_| Error::OutOfMemory { what: format!("a copy of {} voxels", real.len()) };
+        let missing = |_| {
+            let what = format!("a copy of {} voxels", real.len());
+            Error::OutOfMemory { what, bytes: size_of_val(real) as u64 }
+        };
         stored.try_reserve_exact(real.len()).map_err(missing)?;
         stored.resize(real.len(), T::default());
         // A constant is a real value, which the stored type may not have.

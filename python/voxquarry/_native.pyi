@@ -975,6 +975,7 @@ def open(
     threads: int | None = None,
     verify: Verify = "first",
     access: Access = "map",
+    follow_links: bool = False,
 ) -> Dataset:
     """Opens the store at ``path`` for reading; nothing of a volume is read yet.
 
@@ -986,6 +987,8 @@ def open(
         verify: When a chunk's checksum is compared: ``"first"`` decode, ``"always"`` or
             ``"never"``.
         access: ``"map"`` (memory map) or ``"read"`` (positioned reads, for network file systems).
+        follow_links: Whether symbolic links in the store are followed, also out of it; they are
+            refused by default.
 
     Raises:
         PathNotFoundError: There is nothing at that path; a ``UsageError`` and a

@@ -17,6 +17,7 @@ use super::value::{PatchDtype, PatchValue};
 use crate::format::array::ChunkCodec;
 use crate::format::attributes::Kind;
 use crate::format::layout::{self, Codec, VolumeShape};
+use crate::memory::collected;
 use crate::sample::Grid;
 use crate::store::{Resume, StoreWriter, VolumeSpec};
 use crate::{Affine, Dtype, Error, Result, Size3, with_voxel};
@@ -97,7 +98,7 @@ impl Aggregator<StoreSink> {
         let engine = EnginePlan::new(plan, [planes, chunk[1], chunk[2]]);
         let [_, tile_y, tile_x] = engine.tile_size;
         let volume = store.add_volume(subject, spec, &resume)?;
-        Ok(Self::new(engine, options, StoreSink::new(volume, [chunk[0], tile_y, tile_x])))
+        Self::new(engine, options, StoreSink::new(volume, [chunk[0], tile_y, tile_x]))
     }
 }
 
@@ -157,16 +158,18 @@ fn resume_arguments(plan: &BlendPlan, spec: &VolumeSpec, subject: &str, note: &s
 }
 
 impl<S: Sink> Aggregator<S> {
-    pub(super) fn new(engine: EnginePlan, options: &AggregateOptions, sink: S) -> Self {
-        let engine = BlendEngine::new(engine, options, sink);
-        let tracker = PatchTracker::new(engine.plan().grid.len(), engine.unneeded_patches());
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(super) fn new(engine: EnginePlan, options: &AggregateOptions, sink: S) -> Result<Self> {
+        let engine = BlendEngine::new(engine, options, sink)?;
+        let tracker = PatchTracker::new(engine.plan().grid.len(), engine.unneeded_patches())?;
         let replaces = options.duplicates == Duplicates::Replace;
-        Self {
+        Ok(Self {
             latest: replaces.then(|| LatestPatches::new(engine.buffers().clone())),
             tracker: Mutex::new(tracker),
             non_finite: options.non_finite,
             engine,
-        }
+        })
     }
 
     /// Whether an error has left the result incomplete for good.
@@ -258,9 +261,14 @@ impl<S: Sink> Aggregator<S> {
     }
 
     /// Starts of the missing patches, lexicographic: in a resumed run, those to be computed.
-    pub fn needed(&self) -> Vec<[i64; 3]> {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn needed(&self) -> Result<Vec<[i64; 3]>> {
         let (grid, tracker) = (self.grid(), self.tracker());
-        (0..grid.len()).filter(|&n| !tracker.has(n)).map(|n| grid.start(n)).collect()
+        let starts = (0..grid.len()).filter(|&n| !tracker.has(n)).map(|n| grid.start(n));
+        let count = tracker.missing() as u64;
+        collected(starts, count, || format!("a list of {count} patches"))
     }
 
     /// Checks that no patch is missing.

@@ -17,6 +17,7 @@ use super::engine::{EnginePlan, TILE_PLANES};
 use super::options::AggregateOptions;
 use super::plan::BlendPlan;
 use super::sink::Sink;
+use crate::memory::zeroed;
 use crate::sample::Grid;
 use crate::{Error, Region, Result, Size3, Voxel};
 
@@ -68,7 +69,7 @@ impl<T: Voxel> Aggregator<ArraySink<T>> {
         let engine = EnginePlan::new(plan, [TILE_PLANES, 16, 64]);
         let boxes = BoxGrid::new(engine.plan.target.size(), engine.tile_size);
         let sink = ArraySink::new(engine.plan.out_channels().unwrap_or(1), boxes)?;
-        Ok(Self::new(engine, options, sink))
+        Self::new(engine, options, sink)
     }
 }
 
@@ -79,17 +80,13 @@ impl<T: Voxel> ArraySink<T> {
         let size = boxes.size();
         let len = channels * size.iter().product::<usize>();
         // Fresh pages are zero, so that they cost nothing before they are written.
-        let voxels = bytemuck::allocation::try_zeroed_slice_box::<T>(len);
-        let missing = |()| Error::OutOfMemory {
-            what: format!("an array of {channels} channels of {size:?} voxels"),
-        };
-        let voxels = voxels.map_err(missing)?.into_vec();
-        let mut voxels = ManuallyDrop::new(voxels);
+        let what = || format!("an array of {channels} channels of {size:?} voxels");
+        let mut voxels = ManuallyDrop::new(zeroed::<T>(len, what)?);
         let (base, len, capacity) = (voxels.as_mut_ptr(), voxels.len(), voxels.capacity());
         // SAFETY: the parts are those of a vector that is not dropped, and `UnsafeCell<T>` has the
         // layout of `T`; every test of an array as the result goes through here.
         let voxels = SharedVoxels(unsafe { Vec::from_raw_parts(base.cast(), len, capacity) });
-        let taken = (0..boxes.len()).map(|_| AtomicBool::new(false)).collect();
+        let taken = boxes.for_each(|_| AtomicBool::new(false))?;
         Ok(Self { voxels, channels, boxes, taken })
     }
 }

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::coverage::AxisCoverage;
-use crate::{Region, Size3};
+use crate::memory::{collected, zeroed};
+use crate::{Region, Result, Size3};
 
 /// A regular grid of boxes; those at the end of an axis are cut off there.
 #[derive(Clone, Debug)]
@@ -74,16 +75,29 @@ impl BoxGrid {
     }
 
     /// How many patches count for each box, by number.
-    pub(super) fn patch_counts(&self, axes: &[AxisCoverage; 3]) -> Vec<usize> {
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
+    pub(super) fn patch_counts(&self, axes: &[AxisCoverage; 3]) -> Result<Vec<usize>> {
         let counts = self.counts();
-        let [z, y, x] = [0, 1, 2].map(|a| {
-            let mut patches = vec![0; counts[a]];
+        let along = |a: usize| -> Result<Vec<usize>> {
+            let mut patches = zeroed(counts[a], || format!("a list of {} boxes", counts[a]))?;
             for used in &axes[a].used {
                 patches[self.meeting(a, used)].iter_mut().for_each(|n| *n += 1);
             }
-            patches
-        });
+            Ok(patches)
+        };
+        let [z, y, x] = [along(0)?, along(1)?, along(2)?];
         let patches_of = |[i, j, k]: Size3| z[i] * y[j] * x[k];
-        (0..self.len()).map(|number| patches_of(self.index(number))).collect()
+        self.for_each(|number| patches_of(self.index(number)))
+    }
+
+    /// The results of `make` for the number of each box.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
+    pub(super) fn for_each<T>(&self, make: impl FnMut(usize) -> T) -> Result<Vec<T>> {
+        let count = self.len();
+        collected((0..count).map(make), count as u64, || format!("a list of {count} boxes"))
     }
 }

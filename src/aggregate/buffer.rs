@@ -50,7 +50,7 @@ impl BufferPool {
         self.heap.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Memory for `numbers` numbers, if the limit allows it; idle buffers of other lengths are
+    /// Memory for `numbers` numbers, if the limit and the system allow it; idle buffers of other lengths are
     /// freed for it.
     fn take(&self, numbers: usize) -> Option<Vec<f64>> {
         let bytes = (numbers * size_of::<f64>()) as u64;
@@ -62,9 +62,10 @@ impl BufferPool {
             let idle = heap.idle.pop()?;
             heap.used_bytes -= size_of_val(&idle[..]) as u64;
         }
+        // Without memory for it the buffer lies on the disk.
+        let taken = bytemuck::allocation::try_zeroed_vec(numbers).ok()?;
         heap.used_bytes += bytes;
-        drop(heap);
-        Some(vec![0.0; numbers])
+        Some(taken)
     }
 }
 

@@ -9,6 +9,7 @@
 use std::ops::Range;
 
 use super::window::{Window, WindowWeights};
+use crate::memory::{collected, zeroed};
 use crate::sample::Grid;
 use crate::{Error, Result};
 
@@ -27,7 +28,7 @@ impl AxisCoverage {
     /// The patches of one axis of `grid` under `window`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a crop of an odd overlap.
+    /// [`Error::Unsupported`] for a crop of an odd overlap, [`Error::OutOfMemory`].
     pub(super) fn new(
         grid: &Grid,
         axis: usize,
@@ -35,10 +36,12 @@ impl AxisCoverage {
         weights: &WindowWeights,
     ) -> Result<Self> {
         let (starts, p, size) =
-            (grid.axis_starts(axis).to_vec(), grid.patch_size()[axis], grid.size()[axis]);
+            (grid.axis_starts(axis), grid.patch_size()[axis], grid.size()[axis]);
+        let (count, what) = (starts.len() as u64, || format!("the weights of {size} voxels"));
+        let starts = collected(starts.iter().copied(), count, what)?;
         let inside = |at: i64| at.clamp(0, size as i64) as usize;
-        let mut used: Vec<Range<usize>> =
-            starts.iter().map(|&s| inside(s)..inside(s + p as i64)).collect();
+        let used = starts.iter().map(|&s| inside(s)..inside(s + p as i64));
+        let mut used = collected(used, count, what)?;
         if *window == Window::Crop {
             let overlap = grid.overlap()[axis];
             if overlap % 2 == 1 && starts.len() > 1 {
@@ -52,7 +55,7 @@ impl AxisCoverage {
             }
             crop(&mut used, &starts, p, size, overlap / 2, grid.margins()[axis]);
         }
-        let mut sums = vec![0.0; size];
+        let mut sums = zeroed::<f64>(size, what)?;
         for (range, &start) in used.iter().zip(&starts) {
             for i in range.clone() {
                 sums[i] += weights.profiles[axis][(i as i64 - start) as usize];

@@ -59,7 +59,9 @@ impl EnginePlan {
 }
 
 impl<S: Sink> BlendEngine<S> {
-    pub(super) fn new(engine: EnginePlan, options: &AggregateOptions, sink: S) -> Self {
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
+    pub(super) fn new(engine: EnginePlan, options: &AggregateOptions, sink: S) -> Result<Self> {
         let EnginePlan { plan, accumulator, tile_size } = engine;
         let size = plan.target.size();
         let tile_grid = BoxGrid::new(size, tile_size);
@@ -68,16 +70,16 @@ impl<S: Sink> BlendEngine<S> {
             let region = box_grid.region(number);
             if sink.has(&region) { 0 } else { region.len() }
         };
-        let missing_voxels: Vec<usize> = (0..box_grid.len()).map(missing_voxels).collect();
-        let tile = |(number, missing): (usize, usize)| {
+        let missing_voxels = box_grid.for_each(missing_voxels)?;
+        let missing_patches = tile_grid.patch_counts(&plan.axes)?;
+        let tiles = tile_grid.for_each(|number| {
             let its_box = box_grid.containing(tile_grid.region(number).start);
-            Mutex::new(Tile::new(if missing_voxels[its_box] == 0 { 0 } else { missing }))
-        };
-        let missing_patches = tile_grid.patch_counts(&plan.axes);
-        let tiles = missing_patches.into_iter().enumerate().map(tile).collect();
-        let boxes = missing_voxels.into_iter().map(|n| Mutex::new(SinkBox::new(n))).collect();
+            let missing = if missing_voxels[its_box] == 0 { 0 } else { missing_patches[number] };
+            Mutex::new(Tile::new(missing))
+        })?;
+        let boxes = box_grid.for_each(|n| Mutex::new(SinkBox::new(missing_voxels[n])))?;
         let buffers = BufferPool::new(options.memory_bytes, sink.scratch_folder());
-        Self {
+        Ok(Self {
             context: TileContext { plan, accumulator, buffers },
             executor: Executor::new(options.threads),
             tile_grid,
@@ -86,7 +88,7 @@ impl<S: Sink> BlendEngine<S> {
             boxes,
             failed: AtomicBool::new(false),
             sink,
-        }
+        })
     }
 
     pub(super) fn plan(&self) -> &BlendPlan {

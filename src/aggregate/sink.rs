@@ -14,7 +14,7 @@ use crate::{Region, Result, Size3, Volume};
 ///
 /// fn add_zeros(aggregator: &Aggregator<impl Sink>) -> Result<()> {
 ///     let zeros = vec![0.0f32; aggregator.patch_size().iter().product()];
-///     aggregator.needed().iter().try_for_each(|&start| aggregator.add(&zeros, &[start]))
+///     aggregator.needed()?.iter().try_for_each(|&start| aggregator.add(&zeros, &[start]))
 /// }
 /// ```
 pub trait Sink: Send + Sync {

@@ -1,5 +1,8 @@
 //! Tracks which patches of a grid were added and which are missing.
 
+use crate::Result;
+use crate::memory::zeroed;
+
 /// A set of patch numbers, one bit each.
 #[derive(Debug, Default)]
 pub(super) struct PatchSet(Vec<u64>);
@@ -36,13 +39,18 @@ pub(super) struct PatchTracker {
 
 impl PatchTracker {
     /// Tracks `patches` patches; the `unneeded` ones are not missing.
-    pub(super) fn new(patches: usize, unneeded: impl IntoIterator<Item = usize>) -> Self {
-        let mut tracker =
-            Self { added: PatchSet::default(), unneeded: PatchSet::default(), missing: patches };
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
+    pub(super) fn new(patches: usize, unneeded: impl IntoIterator<Item = usize>) -> Result<Self> {
+        let added =
+            zeroed(patches.div_ceil(64), || format!("a mark for each of {patches} patches"));
+        let (added, unneeded_set) = (PatchSet(added?), PatchSet::default());
+        let mut tracker = Self { added, unneeded: unneeded_set, missing: patches };
         for number in unneeded {
             tracker.missing -= usize::from(tracker.unneeded.insert(number));
         }
-        tracker
+        Ok(tracker)
     }
 
     pub(super) fn missing(&self) -> usize {
@@ -74,7 +82,7 @@ mod tests {
 
     #[test]
     fn patches_are_missing_until_they_are_added_or_unneeded() {
-        let mut tracker = PatchTracker::new(200, [64, 3]);
+        let mut tracker = PatchTracker::new(200, [64, 3]).unwrap();
         assert!(tracker.missing() == 198 && tracker.has(64));
         assert!(!tracker.has(63) && !tracker.has(1000));
         assert!(tracker.mark(63) && !tracker.mark(63) && tracker.mark(64) && tracker.mark(199));

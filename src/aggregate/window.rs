@@ -2,6 +2,7 @@
 
 use std::f64::consts::PI;
 
+use crate::memory::collected;
 use crate::{Error, Result, Size3};
 
 /// The weights of a patch's voxels.
@@ -98,10 +99,14 @@ impl Window {
                     "positive and finite parts of the patch's extents",
                 ));
             }
-            _ => [0, 1, 2].map(|axis| {
-                let p = patch_size[axis];
-                (0..p).map(|n| self.weight(axis, n as f64, p as f64)).collect()
-            }),
+            _ => {
+                let profile = |axis: usize| {
+                    let p = patch_size[axis];
+                    let weights = (0..p).map(|n| self.weight(axis, n as f64, p as f64));
+                    collected(weights, p as u64, || format!("a window of {p} weights"))
+                };
+                [profile(0)?, profile(1)?, profile(2)?]
+            }
         };
         let least = |profile: &Vec<f64>| profile.iter().copied().fold(f64::INFINITY, f64::min);
         let floor = match self {
@@ -111,7 +116,9 @@ impl Window {
             _ => 0.0,
         };
         let largest = profiles[2].iter().copied().fold(0.0, f64::max);
-        let along_x = profiles[2].iter().map(|weight| (weight / largest) as f32).collect();
+        let along_x = profiles[2].iter().map(|weight| (weight / largest) as f32);
+        let what = || format!("a window of {} weights", profiles[2].len());
+        let along_x = collected(along_x, profiles[2].len() as u64, what)?;
         Ok(WindowWeights { profiles, floor, along_x })
     }
 

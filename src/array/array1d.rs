@@ -3,10 +3,8 @@
 //! # Invariants
 //! - An array that is read has the expected length, and every checksum was compared.
 
-use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::ops::Range;
-use std::path::Path;
 
 use bytemuck::Pod;
 use serde_json::{Value, json};
@@ -14,7 +12,8 @@ use serde_json::{Value, json};
 use crate::codec::{CHECKSUM_BYTES, checksum, split_checksum};
 use crate::format::document::{self, Document};
 use crate::format::limits::SUMMARY_CHUNK;
-use crate::sys::file::read_bounded;
+use crate::memory::reserve;
+use crate::sys::folder::Folder;
 use crate::{Error, Result};
 
 const ZSTD_LEVEL: i32 = 3;
@@ -24,36 +23,48 @@ fn chunk_ranges(length: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
         .map(move |i| (i, i * SUMMARY_CHUNK..((i + 1) * SUMMARY_CHUNK).min(length)))
 }
 
-/// Writes an array into `folder`, which no reader may see yet.
+/// The document of an array of `length` elements.
+fn document(dtype: &str, length: u64) -> Value {
+    json!({
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [length],
+        "data_type": dtype,
+        "chunk_grid": {
+            "name": "regular",
+            "configuration": { "chunk_shape": [SUMMARY_CHUNK] },
+        },
+        "chunk_key_encoding": { "name": "default", "configuration": { "separator": "/" } },
+        "fill_value": 0,
+        "codecs": [
+            { "name": "bytes", "configuration": { "endian": "little" } },
+            { "name": "zstd", "configuration": { "level": ZSTD_LEVEL, "checksum": false } },
+            { "name": "crc32c" },
+        ],
+        "attributes": {},
+    })
+}
+
+/// Writes an array into `folder`, which no reader may see yet. With `attributes`, its document is
+/// sealed (§8).
+///
+/// Returns `crc32c`, continued over the document and the elements.
 pub(crate) fn write<T: Pod>(
-    folder: &Path,
+    folder: &Folder,
     dtype: &str,
     values: &[T],
-    attributes: &Value,
-) -> Result<()> {
+    attributes: Option<Value>,
+    crc32c: u32,
+) -> Result<u32> {
     let chunks = folder.join("c");
-    fs::create_dir_all(&chunks).map_err(Error::io(&chunks, "cannot create"))?;
-    document::write(
-        folder,
-        &json!({
-            "zarr_format": 3,
-            "node_type": "array",
-            "shape": [values.len()],
-            "data_type": dtype,
-            "chunk_grid": {
-                "name": "regular",
-                "configuration": { "chunk_shape": [SUMMARY_CHUNK] },
-            },
-            "chunk_key_encoding": { "name": "default", "configuration": { "separator": "/" } },
-            "fill_value": 0,
-            "codecs": [
-                { "name": "bytes", "configuration": { "endian": "little" } },
-                { "name": "zstd", "configuration": { "level": ZSTD_LEVEL, "checksum": false } },
-                { "name": "crc32c" },
-            ],
-            "attributes": attributes,
-        }),
-    )?;
+    chunks.create_all().map_err(Error::io(chunks.path(), "cannot create"))?;
+    let mut document = document(dtype, values.len() as u64);
+    let text = if let Some(attributes) = attributes {
+        document["attributes"] = attributes;
+        document::write_sealed_in(folder, document)?
+    } else {
+        document::write_in(folder, &document)?
+    };
     let mut plain = vec![T::zeroed(); SUMMARY_CHUNK];
     let mut encoded = vec![0; zstd_safe::compress_bound(SUMMARY_CHUNK * size_of::<T>())];
     for (i, range) in chunk_ranges(values.len()) {
@@ -62,26 +73,31 @@ pub(crate) fn write<T: Pod>(
         plain[..range.len()].copy_from_slice(&values[range]);
         let n = zstd_safe::compress(&mut encoded[..], bytemuck::cast_slice(&plain), ZSTD_LEVEL)
             .expect("the bound suffices");
-        let path = chunks.join(i.to_string());
-        let mut file = File::create(&path).map_err(Error::io(&path, "cannot create"))?;
+        let path = chunks.path().join(i.to_string());
+        let mut file =
+            chunks.create_file(i.to_string()).map_err(Error::io(&path, "cannot create"))?;
         let checksum = checksum(&encoded[..n]).to_le_bytes();
         file.write_all(&encoded[..n])
             .and_then(|()| file.write_all(&checksum))
             .map_err(Error::io(&path, "cannot write"))?;
         file.sync_all().map_err(Error::io(&path, "cannot flush"))?;
     }
-    Ok(())
+    let crc32c = crc32c::crc32c_append(crc32c, &text);
+    Ok(crc32c::crc32c_append(crc32c, bytemuck::cast_slice(values)))
 }
 
 /// Reads the array in `folder` that `document` describes; it has `expected` elements. `what` names
 /// it in messages.
+///
+/// Returns the elements, and `crc32c` continued over the document and the elements.
 pub(crate) fn read<T: Pod>(
-    folder: &Path,
+    folder: &Folder,
     document: &Document,
     dtype: &str,
     expected: Option<u64>,
     what: &str,
-) -> Result<Vec<T>> {
+    crc32c: u32,
+) -> Result<(Vec<T>, u32)> {
     document.expect_node("array")?;
     let root = document.root();
     root.expect("data_type", &json!(dtype))?;
@@ -94,12 +110,13 @@ pub(crate) fn read<T: Pod>(
     }
     let length =
         usize::try_from(expected.unwrap_or(0)).map_err(|_| root.error("shape", "too long"))?;
+    let chunks = folder.join("c");
     let mut values = Vec::new();
     let mut plain = vec![T::zeroed(); SUMMARY_CHUNK];
     for (i, range) in chunk_ranges(length) {
-        let path = folder.join("c").join(i.to_string());
+        let path = chunks.path().join(i.to_string());
         let limit = zstd_safe::compress_bound(SUMMARY_CHUNK * size_of::<T>()) + CHECKSUM_BYTES;
-        let encoded = match read_bounded(&path, limit as u64) {
+        let encoded = match chunks.read_file(i.to_string(), limit as u64) {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 return Err(Error::data(&path, format!("a part of {what} is missing")));
             }
@@ -119,7 +136,10 @@ pub(crate) fn read<T: Pod>(
             let message = format!("{what} are damaged: ingest the volume again");
             return Err(Error::data(&path, message));
         }
+        reserve(&mut values, range.len(), || format!("{length} elements of {what}"))?;
         values.extend_from_slice(&plain[..range.len()]);
     }
-    Ok(values)
+    let crc32c = crc32c::crc32c_append(crc32c, document.text());
+    let crc32c = crc32c::crc32c_append(crc32c, bytemuck::cast_slice(&values));
+    Ok((values, crc32c))
 }

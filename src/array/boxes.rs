@@ -10,6 +10,7 @@ use super::gather::ReadContext;
 use super::handle::ArrayHandle;
 use super::padded::read_patches;
 use crate::format::grid::iter_box;
+use crate::memory::collected;
 use crate::{Padding, Region, Result, Size3};
 
 /// With fewer boxes a second thread costs more than it saves.
@@ -28,13 +29,18 @@ pub(crate) struct ChunkBox {
 impl ArrayHandle {
     /// The box of every chunk, in C order, channel slowest; voxels beyond the array's edge
     /// excluded.
-    pub(crate) fn chunk_boxes(&self) -> Vec<ChunkBox> {
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
+    pub(crate) fn chunk_boxes(&self) -> Result<Vec<ChunkBox>> {
         let layout = self.layout();
         let boxes = |channel| {
             let boxed = move |at| ChunkBox { channel, at, region: layout.chunk_region(at) };
             iter_box(layout.chunk_grid().map(|n| 0..n)).map(boxed)
         };
-        (0..layout.channel_count()).flat_map(boxes).collect()
+        let count = layout.chunk_count();
+        let boxes = (0..layout.channel_count()).flat_map(boxes);
+        collected(boxes, count, || format!("a list of {count} chunks"))
     }
 
     /// Reads one box into `voxels`: C order, no gaps.

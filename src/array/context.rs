@@ -35,7 +35,7 @@ pub(crate) struct ArrayContext {
 pub(crate) struct Resources {
     pub(crate) executor: Executor,
     pub(crate) cache: LruChunkCache,
-    pub(crate) shards: ShardTable,
+    pub(crate) shards: Arc<ShardTable>,
 }
 
 impl Resources {

@@ -36,6 +36,7 @@ pub(crate) fn decode_chunk(
     shard: &OpenShard,
     slot: usize,
 ) -> Result<Option<Arc<[u8]>>> {
+    shard.file().check_length()?;
     with_buffers(|decoder, encoded| {
         let Some(payload) = shard.payload(slot, Verify::Always, encoded)? else {
             return Ok(None);

@@ -1,6 +1,5 @@
 //! An open array: where it lies, its layout, and its shards.
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use super::cache::ChunkKey;
@@ -9,13 +8,14 @@ use super::shard_list::ShardList;
 use super::shards::{OpenShard, Verify};
 use crate::format::array::ArrayLayout;
 use crate::format::grid::{ChunkId, ShardId, iter_box};
+use crate::sys::folder::Folder;
 use crate::{Error, Region, Result, Size3};
 
 /// An array opened for reading.
 #[derive(Debug)]
 pub(crate) struct ArrayHandle {
     id: u64,
-    folder: PathBuf,
+    folder: Folder,
     layout: ArrayLayout,
     context: Arc<ArrayContext>,
     listed: ListedShards,
@@ -24,7 +24,7 @@ pub(crate) struct ArrayHandle {
 /// The list of the array's shards, read at the first touch of a shard.
 #[derive(Debug)]
 struct ListedShards {
-    folder: PathBuf,
+    folder: Folder,
     crc32c: u32,
     list: OnceLock<ShardList>,
 }
@@ -33,9 +33,9 @@ impl ArrayHandle {
     /// The array of `layout` in `folder`; the list of its shards, whose checksum is `list_crc32c`,
     /// lies in `list_folder`.
     pub(crate) fn new(
-        folder: PathBuf,
+        folder: Folder,
         layout: ArrayLayout,
-        (list_folder, list_crc32c): (PathBuf, u32),
+        (list_folder, list_crc32c): (Folder, u32),
         context: Arc<ArrayContext>,
     ) -> Self {
         let listed =
@@ -48,7 +48,7 @@ impl ArrayHandle {
         self.id
     }
 
-    pub(crate) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Folder {
         &self.folder
     }
 

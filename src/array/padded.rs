@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::gather::{ReadContext, gather};
 use super::handle::ArrayHandle;
 use crate::format::grid::check_patch_size;
+use crate::memory::{collected, zeroed};
 use crate::{Error, Padding, Region, Result, Size3, Voxel, with_voxel};
 
 /// Reads one patch of `size` for each of `starts` into `out`: patches, then `channels`, z, y, x, in
@@ -40,7 +41,9 @@ pub(crate) fn read_patches(
         return Ok(());
     }
     let shape = layout.size;
-    let regions: Vec<Region> = starts.iter().map(|&start| Region::new(start, size)).collect();
+    let regions = starts.iter().map(|&start| Region::new(start, size));
+    let regions =
+        collected(regions, starts.len() as u64, || format!("a list of {} patches", starts.len()))?;
     let Some(outside) = regions.iter().find(|region| !region.is_inside(shape)) else {
         return gather(array, &regions, size, channels, out, context);
     };
@@ -82,11 +85,12 @@ fn read_mirrored(
     if region.is_inside(shape) {
         return gather(array, &[*region], region.size, channels, out, context);
     }
-    let sources: [Vec<usize>; 3] = [0, 1, 2].map(|a| {
-        (0..region.size[a] as i64)
-            .map(|i| padding.source_index(region.start[a].saturating_add(i), shape[a]))
-            .collect()
-    });
+    let what = || format!("a padded region of {:?} voxels", region.size);
+    let source = |a: usize| {
+        let index = |i| padding.source_index(region.start[a].saturating_add(i), shape[a]);
+        collected((0..region.size[a] as i64).map(index), region.size[a] as u64, what)
+    };
+    let mut sources = [source(0)?, source(1)?, source(2)?];
     let (mut start, mut size) = ([0; 3], [0; 3]);
     for a in 0..3 {
         let (min, max) =
@@ -96,17 +100,20 @@ fn read_mirrored(
     }
     let t = array.layout().dtype.size();
     let inside = Region::new(start, size);
-    let mut voxels = vec![0; inside.len() * channels.len() * t];
+    let mut voxels = zeroed(inside.len() * channels.len() * t, what)?;
     gather(array, &[inside], size, channels.clone(), &mut voxels, context)?;
-    let local: [Vec<usize>; 3] =
-        [0, 1, 2].map(|a| sources[a].iter().map(|&i| i - start[a] as usize).collect());
+    for a in 0..3 {
+        for i in &mut sources[a] {
+            *i -= start[a] as usize;
+        }
+    }
     let mut rows = out.chunks_exact_mut(region.size[2] * t);
     for c in 0..channels.len() {
-        for &z in &local[0] {
-            for &y in &local[1] {
+        for &z in &sources[0] {
+            for &y in &sources[1] {
                 let from = &voxels[((c * size[0] + z) * size[1] + y) * size[2] * t..];
                 let row = rows.next().expect("a row for each z and y");
-                for (to, &x) in row.chunks_exact_mut(t).zip(&local[2]) {
+                for (to, &x) in row.chunks_exact_mut(t).zip(&sources[2]) {
                     to.copy_from_slice(&from[x * t..][..t]);
                 }
             }

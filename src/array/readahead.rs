@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::cache::ChunkKey;
 use super::handle::ArrayHandle;
-use super::plan::{PlannedChunk, WAVE_CHUNKS, WaveShards, plan_wave};
+use super::plan::{PlannedChunk, WaveShards, plan_wave};
 use super::shards::OpenShard;
 use crate::{Region, Result};
 
@@ -25,10 +25,10 @@ pub(crate) fn read_region_ahead(
     wanted: impl Fn(ChunkKey) -> bool,
 ) -> Result<()> {
     let chunks = array.chunks_meeting(region);
-    let mut chunks = chunks.filter(|&id| wanted(array.chunk_key(id)));
+    let chunks = chunks.filter(|&id| wanted(array.chunk_key(id)));
+    let mut chunks = chunks.map(|id| (id, 0..0)).peekable();
     loop {
-        let wave = chunks.by_ref().take(WAVE_CHUNKS).map(|id| (id, 0..0));
-        let (mut planned, shards) = plan_wave(array, wave)?;
+        let (mut planned, shards) = plan_wave(array, &mut chunks)?;
         if planned.is_empty() {
             return Ok(());
         }

@@ -1,13 +1,12 @@
 //! Writes the file of one shard.
 
-use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
 
 use super::flush::UnflushedFile;
 use crate::format::array::ArrayLayout;
 use crate::format::grid::ShardId;
 use crate::format::index::{ContentsChecksum, IndexBuilder, ShardIdentity, u32_at};
+use crate::sys::folder::Folder;
 use crate::{Error, Result};
 
 /// An encoded chunk and its slot in its shard.
@@ -22,7 +21,7 @@ pub(crate) struct EncodedChunk {
 /// # Errors
 /// [`Error::Io`].
 pub(crate) fn write_shard(
-    folder: &Path,
+    folder: &Folder,
     layout: &ArrayLayout,
     shard: ShardId,
     mut chunks: Vec<EncodedChunk>,
@@ -36,9 +35,10 @@ pub(crate) fn write_shard(
         rank[slot] = place;
     }
     chunks.sort_by_key(|chunk| rank[chunk.slot]);
-    let path = folder.join(layout.shard_key(shard));
-    let parent = path.parent().expect("a shard lies in a folder");
-    fs::create_dir_all(parent).map_err(Error::io(parent, "cannot create"))?;
+    let key = layout.shard_key(shard);
+    let (parent, name) = key.rsplit_once('/').expect("a shard lies in a folder");
+    let parent = folder.join(parent);
+    parent.create_all().map_err(Error::io(parent.path(), "cannot create"))?;
     let (mut index, mut offset) = (IndexBuilder::new(order.len()), 0);
     for chunk in &chunks {
         index.set(chunk.slot, offset, chunk.bytes.len());
@@ -53,13 +53,18 @@ pub(crate) fn write_shard(
     }
     let tail = index.encode(contents.value());
     let identity = ShardIdentity::new(contents.value(), u32_at(&tail, tail.len() - 4));
-    let file = write_file(path, parts.into_iter().chain([&tail[..]]))?;
+    let file = write_file(&parent, name, parts.into_iter().chain([&tail[..]]))?;
     Ok(Some((file, identity)))
 }
 
 /// Writes a file that no reader can see yet, replacing one that a killed writer left.
-fn write_file<'a>(path: PathBuf, parts: impl Iterator<Item = &'a [u8]>) -> Result<UnflushedFile> {
-    let file = File::create(&path).map_err(Error::io(&path, "cannot create"))?;
+fn write_file<'a>(
+    folder: &Folder,
+    name: &str,
+    parts: impl Iterator<Item = &'a [u8]>,
+) -> Result<UnflushedFile> {
+    let path = folder.path().join(name);
+    let file = folder.create_file(name).map_err(Error::io(&path, "cannot create"))?;
     let mut writer = BufWriter::with_capacity(1 << 20, file);
     for part in parts {
         writer.write_all(part).map_err(Error::io(&path, "cannot write"))?;

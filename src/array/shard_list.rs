@@ -3,12 +3,9 @@
 //! # Invariants
 //! - A list that is read has the checksum that the volume's metadata names.
 
-use std::path::Path;
-
-use serde_json::json;
-
 use super::array1d;
 use crate::format::document::Document;
+use crate::sys::folder::Folder;
 use crate::{Error, Result};
 
 /// The identities of all shards in C order, channel slowest; 0 for a shard without a file.
@@ -16,17 +13,12 @@ use crate::{Error, Result};
 pub(crate) struct ShardList(pub(crate) Vec<u64>);
 
 impl ShardList {
-    /// The checksum of the list.
-    pub(crate) fn crc32c(&self) -> u32 {
-        crc32c::crc32c(bytemuck::cast_slice(&self.0))
-    }
-
-    /// Writes the list into `folder`.
+    /// Writes the list into `folder`; returns its checksum.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub(crate) fn write(&self, folder: &Path) -> Result<()> {
-        array1d::write(folder, "uint64", &self.0, &json!({}))
+    pub(crate) fn write(&self, folder: &Folder) -> Result<u32> {
+        array1d::write(folder, "uint64", &self.0, None, 0)
     }
 
     /// Reads the list of `shards` shards in `folder`.
@@ -34,24 +26,23 @@ impl ShardList {
     /// # Errors
     /// [`Error::Data`], [`Error::Metadata`] if it is missing, damaged, or not the one with
     /// `crc32c`.
-    pub(crate) fn read(folder: &Path, shards: u64, crc32c: u32) -> Result<Self> {
+    pub(crate) fn read(folder: &Folder, shards: u64, crc32c: u32) -> Result<Self> {
         let missing = || {
             let message = "the list of shards is missing: the subject was removed while it was \
                            open, or the copy of the store is incomplete";
-            Error::data(folder, message)
+            Error::data(folder.path(), message)
         };
-        let document = Document::read(folder)?.ok_or_else(missing)?;
-        let list = array1d::read(folder, &document, "uint64", Some(shards), "the list of shards")?;
-        let list = Self(list);
-        let found = list.crc32c();
+        let document = Document::read_in(folder)?.ok_or_else(missing)?;
+        let what = "the list of shards";
+        let (list, found) = array1d::read(folder, &document, "uint64", Some(shards), what, 0)?;
         if found != crc32c {
             let message = format!(
                 "the list of shards has crc32c {found:#010x}, the volume names {crc32c:#010x}: the \
                  subject was replaced while it was open, or the list is damaged; open the dataset \
                  again"
             );
-            return Err(Error::data(folder, message));
+            return Err(Error::data(folder.path(), message));
         }
-        Ok(list)
+        Ok(Self(list))
     }
 }

@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 
@@ -16,7 +16,9 @@ use crate::codec::{CHECKSUM_BYTES, DecodeError, checksum};
 use crate::format::array::ArrayLayout;
 use crate::format::grid::ShardId;
 use crate::format::index::{ContentsChecksum, ShardIndex, tail_bytes, u32_at};
+use crate::sys::descriptors::{self, HoldsFiles};
 use crate::sys::file::{Access, ReadOnlyFile};
+use crate::sys::folder::Folder;
 use crate::{Error, Result};
 
 /// An index takes at most 1 MiB, usually 64 KiB; file descriptors are limited too.
@@ -71,8 +73,14 @@ impl OpenShard {
     ///
     /// # Errors
     /// [`Error::ShardIndex`], [`Error::Io`].
-    pub(crate) fn open(path: &Path, slots: usize, access: Access) -> Result<Option<Self>> {
-        let Some(file) = ReadOnlyFile::open(path, access)? else { return Ok(None) };
+    pub(crate) fn open(
+        folder: &Folder,
+        key: &str,
+        slots: usize,
+        access: Access,
+    ) -> Result<Option<Self>> {
+        let Some(file) = ReadOnlyFile::open(folder, key, access)? else { return Ok(None) };
+        let path = file.path();
         let tail = tail_bytes(slots) as u64;
         if file.len() < tail {
             let message = format!(
@@ -81,9 +89,10 @@ impl OpenShard {
             );
             return Err(Error::ShardIndex { path: path.to_owned(), message });
         }
-        let mut buffer = Vec::new();
-        let bytes = file.bytes(file.len() - tail..file.len(), &mut buffer)?;
-        let index = ShardIndex::parse(path, bytes, file.len())?;
+        // Not from the map: a file that is cut now is an error.
+        let mut bytes = Vec::new();
+        file.read(file.len() - tail..file.len(), &mut bytes)?;
+        let index = ShardIndex::parse(path, &bytes, file.len())?;
         let compared = (0..slots.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         Ok(Some(Self { file, index, compared }))
     }
@@ -93,7 +102,8 @@ impl OpenShard {
     /// # Errors
     /// [`Error::Data`] if the file is missing or has other bytes; as [`OpenShard::open`].
     pub(crate) fn listed(
-        path: &Path,
+        folder: &Folder,
+        key: &str,
         slots: usize,
         access: Access,
         identity: u64,
@@ -101,10 +111,10 @@ impl OpenShard {
         if identity == 0 {
             return Ok(None);
         }
-        match Self::open(path, slots, access)? {
+        match Self::open(folder, key, slots, access)? {
             Some(shard) if shard.index.identity().value() == identity => Ok(Some(shard)),
-            Some(_) => Err(Error::data(path, OTHER_SHARD)),
-            None => Err(Error::data(path, MISSING_SHARD)),
+            Some(shard) => Err(Error::data(shard.path(), OTHER_SHARD)),
+            None => Err(Error::data(folder.path().join(key), MISSING_SHARD)),
         }
     }
 
@@ -206,8 +216,8 @@ impl OpenShard {
     }
 }
 
-/// By array and shard; `None` for a shard without a file.
-type OpenShards = LruCache<(u64, ShardId), Option<Arc<OpenShard>>>;
+/// By array and shard.
+type OpenShards = LruCache<(u64, ShardId), Arc<OpenShard>>;
 
 /// The open shards of a dataset.
 #[derive(Debug)]
@@ -217,32 +227,55 @@ pub(crate) struct ShardTable {
 }
 
 impl ShardTable {
-    pub(crate) fn new(access: Access) -> Self {
-        Self { access, open: Mutex::new(LruCache::new(OPEN_SHARDS)) }
+    pub(crate) fn new(access: Access) -> Arc<Self> {
+        let table = Arc::new(Self { access, open: Mutex::new(LruCache::new(OPEN_SHARDS)) });
+        descriptors::register(&table);
+        table
+    }
+
+    fn open(&self) -> MutexGuard<'_, OpenShards> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A shard of the array in `folder`, opened at first touch; `None` if it has no file.
     ///
     /// # Errors
-    /// As [`OpenShard::open`].
+    /// As [`OpenShard::listed`].
     pub(crate) fn get(
         &self,
         array: u64,
-        folder: &Path,
+        folder: &Folder,
         layout: &ArrayLayout,
         id: ShardId,
         identity: u64,
     ) -> Result<Option<Arc<OpenShard>>> {
-        let lock = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shard) = lock().get(&(array, id)) {
-            return Ok(shard.clone());
+        if let Some(shard) = self.open().get(&(array, id)) {
+            return Ok(Some(shard.clone()));
         }
         // Opened outside of the lock: if two threads open the same shard, one handle is kept.
         let slots = layout.shard_chunks().iter().product();
-        let shard =
-            OpenShard::listed(&folder.join(layout.shard_key(id)), slots, self.access, identity)?
-                .map(Arc::new);
-        lock().put((array, id), shard.clone());
-        Ok(shard)
+        let key = layout.shard_key(id);
+        let Some(shard) = OpenShard::listed(folder, &key, slots, self.access, identity)? else {
+            return Ok(None);
+        };
+        let shard = Arc::new(shard);
+        // The lock is free again when the evicted shard is closed.
+        let _evicted = self.open().push((array, id), shard.clone());
+        descriptors::keep_few();
+        Ok(Some(shard))
+    }
+}
+
+impl HoldsFiles for ShardTable {
+    fn kept_files(&self) -> usize {
+        self.open().len()
+    }
+
+    fn close_unused(&self) -> usize {
+        let mut open = self.open();
+        let unused = open.iter().rev().filter(|(_, shard)| Arc::strong_count(shard) == 1);
+        let unused: Vec<_> = unused.map(|(&key, _)| key).collect();
+        let closed = &unused[..unused.len().div_ceil(2)];
+        closed.iter().filter_map(|key| open.pop(key)).count()
     }
 }

@@ -1,13 +1,12 @@
 //! Reads and writes `zarr.json` documents; its errors name the file and the key.
 
-use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::limits::METADATA_BYTES;
-use crate::sys::file::read_bounded;
+use super::limits::{METADATA_BYTES, METADATA_VALUES};
+use crate::sys::folder::{Folder, Links};
 use crate::{Error, Result};
 
 /// The file name of every Zarr v3 metadata document.
@@ -42,19 +41,31 @@ impl Document {
     /// Reads `folder/zarr.json`; `None` if there is none.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read; [`Error::Metadata`] if it is too long or no JSON object.
+    /// [`Error::Io`] if it cannot be read; [`Error::Metadata`] if it is too long, holds too many
+    /// values (§10), or is no JSON object.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
-        let path = folder.join(ZARR_JSON);
-        let text = match read_bounded(&path, METADATA_BYTES) {
+        match Folder::open(folder, Links::Refuse) {
+            Ok(folder) => Self::read_in(&folder),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(Error::io(folder, "cannot open")(e)),
+        }
+    }
+
+    /// As [`Document::read`], in a folder of a store.
+    pub(crate) fn read_in(folder: &Folder) -> Result<Option<Self>> {
+        let path = folder.path().join(ZARR_JSON);
+        let text = match folder.read_file(ZARR_JSON, METADATA_BYTES) {
             Ok(text) => text,
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                return Ok(None);
-            }
+            Err(e) if is_absent(&e) => return Ok(None),
             Err(e) if matches!(e.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput) => {
                 return Err(Error::metadata(&path, e.to_string()));
             }
             Err(e) => return Err(Error::io(&path, "cannot read")(e)),
         };
+        if !has_few_values(&text) {
+            let message = format!("it holds more than {METADATA_VALUES} values");
+            return Err(Error::metadata(&path, message));
+        }
         match serde_json::from_slice(&text) {
             Ok(Value::Object(root)) => Ok(Some(Self { path, root, text })),
             Ok(_) => Err(Error::metadata(&path, "not a JSON object")),
@@ -72,6 +83,11 @@ impl Document {
         Node { path: &self.path, key: String::new(), object: &self.root }
     }
 
+    /// The document's bytes.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
     /// The crc32c of the document's bytes.
     pub fn crc32c(&self) -> u32 {
         crc32c::crc32c(&self.text)
@@ -82,7 +98,7 @@ impl Document {
     /// # Errors
     /// [`Error::Metadata`] if it is missing or differs.
     pub fn check_seal(&self) -> Result<()> {
-        let node = self.voxquarry()?;
+        let node = self.root().object("attributes")?.object("voxquarry")?;
         let found = node.string(SEAL_KEY)?;
         let is_seal = found.len() == SEAL_DIGITS.len()
             && found.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
@@ -239,9 +255,7 @@ impl<'a> Node<'a> {
 /// # Errors
 /// [`Error::Io`] if the system refuses.
 pub fn write(folder: &Path, document: &Value) -> Result<u32> {
-    let text = to_text(document);
-    write_text(folder, &text)?;
-    Ok(crc32c::crc32c(&text))
+    write_in(&open(folder)?, document).map(|text| crc32c::crc32c(&text))
 }
 
 /// As [`write()`], of a group whose `attributes.voxquarry` receives the checksum of the document.
@@ -249,12 +263,27 @@ pub fn write(folder: &Path, document: &Value) -> Result<u32> {
 /// # Errors
 /// [`Error::Io`] if the system refuses.
 pub fn write_sealed(folder: &Path, attributes: Value) -> Result<()> {
-    let mut document = group(attributes);
+    write_sealed_in(&open(folder)?, group(attributes)).map(drop)
+}
+
+fn open(folder: &Path) -> Result<Folder> {
+    Folder::open(folder, Links::Refuse).map_err(Error::io(folder, "cannot open"))
+}
+
+/// As [`write()`], in a folder of a store; returns the document's bytes.
+pub(crate) fn write_in(folder: &Folder, document: &Value) -> Result<Vec<u8>> {
+    let text = to_text(document);
+    write_text(folder, &text)?;
+    Ok(text)
+}
+
+/// As [`write_in`]; the `attributes.voxquarry` of the document receive the checksum.
+pub(crate) fn write_sealed_in(folder: &Folder, mut document: Value) -> Result<Vec<u8>> {
     let seal = &mut document["attributes"]["voxquarry"][SEAL_KEY];
     *seal = SEAL_DIGITS.into();
     let crc32c = crc32c::crc32c(&to_text(&document));
     document["attributes"]["voxquarry"][SEAL_KEY] = format!("{crc32c:08x}").into();
-    write_text(folder, &to_text(&document))
+    write_in(folder, &document)
 }
 
 fn to_text(document: &Value) -> Vec<u8> {
@@ -263,11 +292,41 @@ fn to_text(document: &Value) -> Vec<u8> {
     text
 }
 
-fn write_text(folder: &Path, text: &[u8]) -> Result<()> {
-    let path = folder.join(ZARR_JSON);
-    let mut file = File::create(&path).map_err(Error::io(&path, "cannot create"))?;
+fn write_text(folder: &Folder, text: &[u8]) -> Result<()> {
+    let path = folder.path().join(ZARR_JSON);
+    let mut file = folder.create_file(ZARR_JSON).map_err(Error::io(&path, "cannot create"))?;
     file.write_all(text).map_err(Error::io(&path, "cannot write"))?;
     file.sync_all().map_err(Error::io(&path, "cannot flush"))
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// Whether a JSON text holds at most [`METADATA_VALUES`] values, so that its tree, which takes up
+/// to 350 bytes for each of them, stays small; any answer for what is not JSON.
+fn has_few_values(text: &[u8]) -> bool {
+    /// A value and the comma behind it.
+    const LEAST_BYTES: usize = 2;
+    if text.len() <= METADATA_VALUES * LEAST_BYTES {
+        return true;
+    }
+    // A container has one value more than commas, unless it is empty; the whole text is one more.
+    let (mut values, mut is_opened) = (1, false);
+    let mut bytes = text.iter();
+    while let Some(&byte) = bytes.next() {
+        let is_content = !matches!(byte, b' ' | b'\n' | b'\r' | b'\t' | b']' | b'}');
+        values += usize::from(byte == b',') + usize::from(is_opened && is_content);
+        is_opened = matches!(byte, b'[' | b'{') || is_opened && byte.is_ascii_whitespace();
+        if byte == b'"' {
+            while let Some(&inner) = bytes.next().filter(|&&inner| inner != b'"') {
+                if inner == b'\\' {
+                    bytes.next();
+                }
+            }
+        }
+    }
+    values <= METADATA_VALUES
 }
 
 /// The document of a group with these attributes.
@@ -275,4 +334,32 @@ pub fn group(attributes: Value) -> Value {
     let mut group = serde_json::json!({ "zarr_format": 3, "node_type": "group" });
     group["attributes"] = attributes;
     group
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_counted_as_a_parser_does() {
+        fn count(value: &Value) -> usize {
+            1 + match value {
+                Value::Array(items) => items.iter().map(count).sum(),
+                Value::Object(items) => items.values().map(count).sum(),
+                _ => 0,
+            }
+        }
+        let item = r#"[ ], [3, {}], {"a,[": "\\\",[{", "b": [ [[]] ], "c": {"d": null}}, 1e3"#;
+        let text = |items: usize| format!("[ {}]", vec![item; items].join(" ,\n"));
+        let of_item = count(&serde_json::from_str(&text(1)).unwrap()) - 1;
+        let most = (METADATA_VALUES - 1) / of_item;
+        for (items, more) in [(most, METADATA_VALUES - 1 - most * of_item), (1, METADATA_VALUES)] {
+            let text = text(items).replacen('[', &format!("[{}", "0,".repeat(more)), 1);
+            let found = count(&serde_json::from_str(&text).unwrap());
+            assert!(found == METADATA_VALUES || items == 1);
+            assert_eq!(has_few_values(text.as_bytes()), found <= METADATA_VALUES);
+            let one_more = text.replacen('[', "[0,", 1);
+            assert!(!has_few_values(one_more.as_bytes()));
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Writes one volume chunk by chunk, in any order and from any thread.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::dataset::Dataset;
 use super::options::OpenOptions;
@@ -11,6 +11,7 @@ use super::volume::Volume;
 use super::volume_files::VolumeFiles;
 use crate::format::array::ArrayLayout;
 use crate::format::grid::ChunkId;
+use crate::sys::folder::Folder;
 use crate::{Error, Region, Result};
 
 /// A volume in preparation, written chunk by chunk; see [`crate::StoreWriter::add_volume`].
@@ -44,11 +45,12 @@ pub struct ChunkedVolumeWriter {
 
 impl ChunkedVolumeWriter {
     pub(super) fn create(
-        folder: PathBuf,
+        folder: Folder,
         spec: VolumeSpec,
-        journal: Option<&Path>,
+        journal: Option<&str>,
         subject: StagedSubject,
     ) -> Result<Self> {
+        let journal = journal.map(|name| (subject.work_folder(), name));
         let files = VolumeFiles::create(folder, spec, journal)?;
         Ok(Self { files, subject })
     }
@@ -60,7 +62,7 @@ impl ChunkedVolumeWriter {
 
     /// A folder on the store's disk that is removed with the work.
     pub fn work_folder(&self) -> PathBuf {
-        self.subject.staging_path().to_owned()
+        self.subject.work_folder().path().to_owned()
     }
 
     /// Whether an earlier process wrote every shard that meets `region`.
@@ -113,7 +115,7 @@ impl ChunkedVolumeWriter {
         let Self { files, subject } = self;
         let name = files.spec().name.clone();
         let checksums = files.finish(None, None)?;
-        let (store, subject_name) = (subject.store().to_owned(), subject.name().to_owned());
+        let (store, subject_name) = (subject.store().path().to_owned(), subject.name().to_owned());
         subject.publish_volume(&name, checksums)?;
         Dataset::open(store, &OpenOptions::default())?.subject(&subject_name)?.volume(&name)
     }

@@ -1,10 +1,6 @@
 //! Datasets and subjects. Opening them lists folders; a volume's metadata is read at first use.
 
-use std::fs;
-use std::io::{
-    self,
-    ErrorKind::{NotADirectory, NotFound},
-};
+use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -21,7 +17,8 @@ use crate::array::context::ArrayContext;
 use crate::format::attributes::{DocumentChecksums, VolumeList, check_version, parse_subject};
 use crate::format::document::{Document, ZARR_JSON};
 use crate::format::{PARTIAL_DIR, check_name};
-use crate::sys::file::refuse_link;
+use crate::memory::{collected, try_collected};
+use crate::sys::folder::Folder;
 use crate::sys::fork::PerProcess;
 use crate::{Error, Result};
 
@@ -46,7 +43,7 @@ pub struct Dataset(Arc<OpenDataset>);
 
 #[derive(Debug)]
 struct OpenDataset {
-    path: PathBuf,
+    folder: Folder,
     options: OpenOptions,
     subjects: Vec<String>,
     context: Arc<ArrayContext>,
@@ -88,10 +85,16 @@ impl Dataset {
         let path = absolute(path.as_ref());
         let not_a_store =
             |reason: &str| Error::NotAStore { path: path.clone(), reason: reason.to_owned() };
-        let Some(document) = Document::read(&path)? else {
-            let reason = if !path.exists() {
-                "there is nothing at that path"
-            } else if path.join(PARTIAL_DIR).is_dir() {
+        let folder = match Folder::open(&path, options.links()) {
+            Ok(folder) => folder,
+            Err(e) if e.kind() == NotFound => {
+                return Err(not_a_store("there is nothing at that path"));
+            }
+            Err(e) if e.kind() == NotADirectory => return Err(not_a_store("it is no folder")),
+            Err(e) => return Err(Error::io(path, "cannot open")(e)),
+        };
+        let Some(document) = Document::read_in(&folder)? else {
+            let reason = if folder.has(PARTIAL_DIR) {
                 "an ingest or inference was interrupted before its first subject was finished: \
                  run it again"
             } else {
@@ -103,19 +106,19 @@ impl Dataset {
         check_version(&node, "dataset")?;
         document.check_seal()?;
         let inner = OpenDataset {
-            subjects: list_subjects(&path)?,
+            subjects: list_subjects(&folder)?,
             context: ArrayContext::new(options.array_options()),
             derived: Arc::new(PerProcess::new(DerivedCache::new())),
             volumes: PerProcess::new(no_volumes()),
             options: *options,
-            path,
+            folder,
         };
         Ok(Self(Arc::new(inner)))
     }
 
     /// The store's folder, absolute.
     pub fn path(&self) -> &Path {
-        &self.0.path
+        self.0.folder.path()
     }
 
     /// The options that it was opened with.
@@ -139,12 +142,10 @@ impl Dataset {
     /// [`Error::NotFound`], [`Error::Metadata`], [`Error::Io`].
     pub fn subject(&self, name: &str) -> Result<Subject> {
         if self.0.subjects.binary_search_by(|s| s.as_str().cmp(name)).is_err() {
-            return Err(not_found("subject", name, &self.0.path, &self.0.subjects));
+            return Err(not_found("subject", name, self.path(), &self.0.subjects));
         }
-        let folder = self.0.path.join(name);
-        refuse_link(&folder)?;
-        let document = Document::read(&folder)?
-            .ok_or_else(|| not_found("subject", name, &self.0.path, &[]))?;
+        let document = Document::read_in(&self.0.folder.join(name))?
+            .ok_or_else(|| not_found("subject", name, self.path(), &[]))?;
         let listed = parse_subject(&document.voxquarry()?)?;
         document.check_seal()?;
         let volumes = listed.keys().cloned().collect();
@@ -153,6 +154,9 @@ impl Dataset {
 
     /// The results of `map` for each number, in order; divided among the dataset's threads if there
     /// are enough numbers.
+    ///
+    /// # Errors
+    /// Those of `map`; [`Error::OutOfMemory`].
     pub(crate) fn in_parallel<R: Send>(
         &self,
         numbers: Range<u64>,
@@ -160,11 +164,22 @@ impl Dataset {
     ) -> Result<Vec<R>> {
         /// With fewer numbers a second thread costs more than it saves.
         const PARALLEL: u64 = 8;
+        /// Threads collect their results in memory that is not reserved.
+        const BLOCK: u64 = 1 << 16;
         let executor = &self.0.context.resources().executor;
-        if numbers.end - numbers.start < PARALLEL || executor.threads() == 1 {
-            return numbers.map(map).collect();
+        let count = numbers.end - numbers.start;
+        let what = || format!("{count} results");
+        if count < PARALLEL || executor.threads() == 1 {
+            return try_collected(numbers.map(map), count, what);
         }
-        executor.install(|| numbers.into_par_iter().map(map).collect())?
+        let mut results = collected([], count, what)?;
+        for start in numbers.clone().step_by(BLOCK as usize) {
+            let block = start..numbers.end.min(start + BLOCK);
+            let block: Result<Vec<R>> =
+                executor.install(|| block.into_par_iter().map(&map).collect())?;
+            results.append(&mut block?);
+        }
+        Ok(results)
     }
 
     fn volume(&self, subject: &str, volume: &str, listed: DocumentChecksums) -> Result<Volume> {
@@ -175,7 +190,7 @@ impl Dataset {
         if let Some(open) = lock().get(&key).filter(|open| open.checksums() == listed) {
             return Ok(open.clone());
         }
-        let folder = self.0.path.join(subject).join(volume);
+        let folder = self.0.folder.join(subject).join(volume);
         let opened =
             Volume::open(folder, volume, listed, self.0.context.clone(), self.0.derived.clone())?;
         lock().put(key, opened.clone());
@@ -212,7 +227,7 @@ impl Subject {
         let Some(&listed) = self.listed.get(name) else {
             return Err(not_found("volume", name, &self.path(), &self.volumes));
         };
-        if self.path().join(name).symlink_metadata().is_err_and(|e| e.kind() == NotFound) {
+        if self.dataset.0.folder.join(&self.name).kind(name).is_ok_and(|kind| kind.is_none()) {
             return Err(not_found("volume", name, &self.path(), &[]));
         }
         self.dataset.volume(&self.name, name, listed)
@@ -253,17 +268,14 @@ fn not_found(kind: &'static str, name: &str, place: &Path, names: &[String]) -> 
 ///
 /// A subject whose document is no file, or that may not be entered, is listed too: opening it
 /// reports the reason.
-fn list_subjects(store: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(store).map_err(Error::io(store, "cannot list"))? {
-        let entry = entry.map_err(Error::io(store, "cannot list"))?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let is_absent = |e: io::Error| matches!(e.kind(), NotFound | NotADirectory);
-        let document = entry.path().join(ZARR_JSON).symlink_metadata();
-        if check_name("", &name).is_ok() && !document.is_err_and(is_absent) {
-            names.push(name);
-        }
-    }
+fn list_subjects(store: &Folder) -> Result<Vec<String>> {
+    let entries = store.entries().map_err(Error::io(store.path(), "cannot list"))?;
+    let names = entries.into_iter().filter_map(|(name, _)| name.into_string().ok());
+    let is_subject = |name: &String| {
+        check_name("", name).is_ok()
+            && !store.join(name).kind(ZARR_JSON).is_ok_and(|kind| kind.is_none())
+    };
+    let mut names: Vec<String> = names.filter(is_subject).collect();
     names.sort_unstable();
     Ok(names)
 }

@@ -17,8 +17,7 @@ use crate::{Error, Region, Result};
 /// [`Error::Data`] with the first voxel that is no label; errors of reading the volume.
 pub(crate) fn label_counts(volume: &Volume) -> Result<Arc<LabelCounts>> {
     volume.derived("label counts".into(), || {
-        let is_written =
-            volume.kind() == Kind::Labels && volume.path().join(label_counts::FOLDER).exists();
+        let is_written = volume.kind() == Kind::Labels && volume.folder().has(label_counts::FOLDER);
         let counts = if is_written { volume.label_counts()? } else { count(volume)? };
         let bytes = counts.bytes();
         Ok((counts, bytes))
@@ -27,7 +26,7 @@ pub(crate) fn label_counts(volume: &Volume) -> Result<Arc<LabelCounts>> {
 
 fn count(volume: &Volume) -> Result<LabelCounts> {
     let array = volume.array();
-    let boxes = array.chunk_boxes();
+    let boxes = array.chunk_boxes()?;
     let counted = array.map_boxes(&boxes, |i, voxels| {
         let region = boxes[i].region;
         count_labels(voxels, volume.dtype(), region.size, region)
@@ -54,7 +53,7 @@ pub(crate) fn weight_sums(volume: &Volume) -> Result<Arc<WeightSums>> {
             let sums = sum(volume)?;
             // In a read-only store they stay in memory, and the next process computes them again.
             // They name the documents of the open volume, which may have been replaced meanwhile.
-            let _ = publish_beside(volume.path(), weight_sums::FOLDER, |folder| {
+            let _ = publish_beside(volume.folder(), weight_sums::FOLDER, |folder| {
                 sums.write(folder, volume.checksums())
             });
             sums
@@ -66,7 +65,7 @@ pub(crate) fn weight_sums(volume: &Volume) -> Result<Arc<WeightSums>> {
 
 fn sum(volume: &Volume) -> Result<WeightSums> {
     let (array, function) = (volume.array(), volume.weight_function());
-    let boxes = array.chunk_boxes();
+    let boxes = array.chunk_boxes()?;
     let sums: Vec<Result<f64, InvalidVoxel>> = array.map_boxes(&boxes, |i, voxels| {
         let size = boxes[i].region.size;
         Ok(function.sum(voxels, size, Region::whole(size)))

@@ -4,14 +4,14 @@
 //! - A line is written after the shard's file was flushed.
 //! - A last line that was cut off is dropped when the journal is opened again.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::path::Path;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::array::statistics::RunningStatistics;
+use crate::sys::folder::{Folder, refused};
 use crate::{Error, Result};
 
 /// Label counts of chunks: a chunk's index, and the voxels of each label in it.
@@ -34,23 +34,21 @@ pub(super) struct ShardRecord {
 pub(super) struct Journal(Mutex<File>);
 
 impl Journal {
-    /// Opens the journal at `path`, which need not exist, and returns the records in it.
+    /// Opens the journal `name` in `folder`, which need not exist, and returns the records in it.
     ///
     /// # Errors
     /// [`Error::Data`] if a line is damaged, [`Error::Io`].
-    pub(super) fn open(path: &Path) -> Result<(Self, Vec<ShardRecord>)> {
-        let text = fs::read(path).or_else(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            _ => Err(Error::io(path, "cannot read")(e)),
-        })?;
+    pub(super) fn open(folder: &Folder, name: &str) -> Result<(Self, Vec<ShardRecord>)> {
+        let path = folder.path().join(name);
+        let mut file = folder.append_file(name).map_err(refused(&path, "cannot open"))?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map_err(Error::io(&path, "cannot read"))?;
         let whole = text.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
-        let damaged = |_| Error::data(path, "a line of the journal is damaged: start again");
+        let damaged = |_| Error::data(&path, "a line of the journal is damaged: start again");
         let lines = text[..whole].split(|&b| b == b'\n').filter(|line| !line.is_empty());
         let records = lines.map(|line| serde_json::from_slice(line).map_err(damaged));
         let records = records.collect::<Result<Vec<ShardRecord>>>()?;
-        let file = OpenOptions::new().create(true).append(true).open(path);
-        let file = file.map_err(Error::io(path, "cannot open"))?;
-        file.set_len(whole as u64).map_err(Error::io(path, "cannot cut"))?;
+        file.set_len(whole as u64).map_err(Error::io(&path, "cannot cut"))?;
         Ok((Self(Mutex::new(file)), records))
     }
 

@@ -3,6 +3,7 @@
 use crate::array::context::ArrayOptions;
 use crate::array::shards::Verify;
 use crate::sys::file::Access;
+use crate::sys::folder::Links;
 
 /// How a dataset is opened.
 ///
@@ -15,6 +16,7 @@ use crate::sys::file::Access;
 #[derive(Clone, Copy, Debug)]
 pub struct OpenOptions {
     array: ArrayOptions,
+    links: Links,
 }
 
 impl Default for OpenOptions {
@@ -27,7 +29,7 @@ impl Default for OpenOptions {
             verify: Verify::First,
             access: Access::Map,
         };
-        Self { array }
+        Self { array, links: Links::Refuse }
     }
 }
 
@@ -60,6 +62,22 @@ impl OpenOptions {
         self
     }
 
+    /// Whether symbolic links in the store are followed, also out of it, when it is read; they are
+    /// refused unless this is set. Writers always refuse them.
+    ///
+    /// ```
+    /// use voxquarry::OpenOptions;
+    ///
+    /// // Every subject is a link to a folder on another disk.
+    /// let options = OpenOptions::default().follow_links(true);
+    /// assert!(options.get_follow_links());
+    /// ```
+    #[must_use]
+    pub fn follow_links(mut self, follow: bool) -> Self {
+        self.links = if follow { Links::Follow } else { Links::Refuse };
+        self
+    }
+
     /// The budget of the cache of decoded chunks, in bytes.
     pub fn get_cache_bytes(&self) -> usize {
         self.array.cache_bytes
@@ -78,6 +96,15 @@ impl OpenOptions {
     /// Memory maps or positioned reads.
     pub fn get_access(&self) -> Access {
         self.array.access
+    }
+
+    /// Whether symbolic links in the store are followed.
+    pub fn get_follow_links(&self) -> bool {
+        self.links == Links::Follow
+    }
+
+    pub(super) fn links(self) -> Links {
+        self.links
     }
 
     pub(super) fn array_options(self) -> ArrayOptions {

@@ -8,15 +8,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with};
+use rustix::fs::{FileType, FlockOperation, RenameFlags, flock};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::format::PARTIAL_DIR;
-use crate::sys::file::{open_regular, read_bounded, refuse_link};
+use crate::sys::folder::{Folder, Links, refused};
 use crate::{Error, Result};
 
 const LOCK: &str = "lock";
@@ -55,7 +54,8 @@ pub enum IfExists {
 /// A folder below `.voxquarry-partial`, removed when dropped unless its work is resumable.
 #[derive(Debug)]
 pub(super) struct StagingDir {
-    path: PathBuf,
+    store: Folder,
+    folder: Folder,
     lock: &'static str,
     is_resumable: bool,
     _lock: File,
@@ -64,10 +64,9 @@ pub(super) struct StagingDir {
 impl StagingDir {
     /// Creates a new staging folder in the store, and removes those of dead writers.
     pub(super) fn create(store: &Path) -> Result<Self> {
-        let partial = store.join(PARTIAL_DIR);
         let mut attempts = 1..ATTEMPTS;
         loop {
-            match Self::begin(&partial) {
+            match Self::begin(store) {
                 // Another writer removed the empty parent when it finished, or removed this folder
                 // while it was empty; or a process with the same id on another machine has the
                 // name.
@@ -81,19 +80,19 @@ impl StagingDir {
         }
     }
 
-    fn begin(partial: &Path) -> Result<Self> {
+    fn begin(store: &Path) -> Result<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
-        create_partial(partial)?;
-        remove_stale(partial);
+        let (store, partial) = create_partial(store)?;
+        remove_stale(&partial);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = partial.join(format!("{}-{number}", std::process::id()));
-        fs::create_dir(&path).map_err(Error::io(&path, "cannot create"))?;
-        let lock = path.join(LOCK);
-        let file = open_lock(&lock)?;
+        let folder = partial.join(format!("{}-{number}", std::process::id()));
+        folder.create().map_err(refused(folder.path(), "cannot create"))?;
+        let lock = folder.path().join(LOCK);
+        let file = folder.append_file(LOCK).map_err(refused(&lock, "cannot create"))?;
         let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
         match locked {
-            Ok(()) if lock.exists() => {
-                Ok(Self { path, lock: LOCK, is_resumable: false, _lock: file })
+            Ok(()) if folder.has(LOCK) => {
+                Ok(Self { store, folder, lock: LOCK, is_resumable: false, _lock: file })
             }
             // Another writer took the lock first: to it the folder is stale.
             Ok(()) | Err(Errno::WOULDBLOCK) => {
@@ -114,17 +113,17 @@ impl StagingDir {
         volume: &str,
         arguments: &str,
     ) -> Result<Self> {
-        let path = resumable_path(store, subject, volume);
-        create_partial(&store.join(PARTIAL_DIR))?;
-        match fs::create_dir(&path) {
+        let (store, partial) = create_partial(store)?;
+        let folder = partial.join(resumable_name(subject, volume));
+        match folder.create() {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Error::io(&path, "cannot create")(e));
+                return Err(refused(folder.path(), "cannot create")(e));
             }
-            _ => refuse_links(&path)?,
+            _ => refuse_links(&folder)?,
         }
-        let staging = Self::lock_resumable(path)?;
-        let note = staging.path.join(ARGUMENTS);
-        match read_bounded(&note, ARGUMENTS_BYTES) {
+        let staging = Self::lock_resumable(store, folder)?;
+        let note = staging.folder.path().join(ARGUMENTS);
+        match staging.folder.read_file(ARGUMENTS, ARGUMENTS_BYTES) {
             Ok(found) if found == arguments.as_bytes() => {}
             Ok(found) => {
                 let found = String::from_utf8_lossy(&found).into_owned();
@@ -134,18 +133,18 @@ impl StagingDir {
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 // The file appears complete, and before any other.
-                let staged = staging.path.join("arguments.new");
+                let staged = staging.folder.join("arguments.new");
                 let write = || {
                     // An interrupted removal may have left files behind.
-                    remove(&staging.path, RESUMABLE_LOCK, EmptyFolder::Keep);
-                    let mut file = File::create(&staged)?;
+                    remove_content(&staging.folder, RESUMABLE_LOCK);
+                    let mut file = staging.folder.create_file("arguments.new")?;
                     file.write_all(arguments.as_bytes())?;
                     file.sync_all()?;
-                    fs::rename(&staged, &note)
+                    staged.rename(&staging.folder.join(ARGUMENTS), RenameFlags::empty())
                 };
-                write().map_err(Error::io(&note, "cannot write"))?;
+                write().map_err(refused(&note, "cannot write"))?;
             }
-            Err(e) => return Err(Error::io(&note, "cannot read")(e)),
+            Err(e) => return Err(refused(&note, "cannot read")(e)),
         }
         Ok(staging)
     }
@@ -155,20 +154,22 @@ impl StagingDir {
     /// # Errors
     /// [`Error::Busy`] if another writer holds the folder, [`Error::Io`].
     pub(super) fn discard_resumable(store: &Path, subject: &str, volume: &str) -> Result<()> {
-        let path = resumable_path(store, subject, volume);
-        if path.symlink_metadata().is_ok() {
-            refuse_link(&store.join(PARTIAL_DIR))?;
-            refuse_links(&path)?;
-            Self::lock_resumable(path)?.release();
+        let Ok(store) = Folder::open(store, Links::Refuse) else { return Ok(()) };
+        let folder = store.join(PARTIAL_DIR).join(resumable_name(subject, volume));
+        if folder.exists() {
+            refuse_links(&folder)?;
+            Self::lock_resumable(store, folder)?.release();
         }
         Ok(())
     }
 
-    fn lock_resumable(path: PathBuf) -> Result<Self> {
-        let lock = path.join(RESUMABLE_LOCK);
-        let file = open_lock(&lock)?;
+    fn lock_resumable(store: Folder, folder: Folder) -> Result<Self> {
+        let lock = folder.path().join(RESUMABLE_LOCK);
+        let file = folder.append_file(RESUMABLE_LOCK).map_err(refused(&lock, "cannot create"))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path, lock: RESUMABLE_LOCK, is_resumable: true, _lock: file }),
+            Ok(()) => {
+                Ok(Self { store, folder, lock: RESUMABLE_LOCK, is_resumable: true, _lock: file })
+            }
             Err(Errno::WOULDBLOCK) => Err(Error::Busy { lock }),
             Err(e) => Err(Error::io(&lock, "cannot lock")(e.into())),
         }
@@ -179,13 +180,18 @@ impl StagingDir {
         self.is_resumable = false;
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// The store that the work is for.
+    pub(super) fn store(&self) -> &Folder {
+        &self.store
+    }
+
+    pub(super) fn folder(&self) -> &Folder {
+        &self.folder
     }
 
     /// The folder that is published.
-    pub(super) fn content(&self) -> PathBuf {
-        self.path.join(CONTENT)
+    pub(super) fn content(&self) -> Folder {
+        self.folder.join(CONTENT)
     }
 }
 
@@ -194,150 +200,133 @@ impl Drop for StagingDir {
         if self.is_resumable {
             return;
         }
-        remove(&self.path, self.lock, EmptyFolder::Remove);
-        if let Some(partial) = self.path.parent() {
-            let _ = fs::remove_dir(partial);
-            // A store without any published subject leaves no empty folder either.
-            let _ = partial.parent().map(fs::remove_dir);
-        }
+        remove_work(&self.folder, self.lock);
+        let _ = self.store.remove(PARTIAL_DIR);
+        // A store without any published subject leaves no empty folder either.
+        let _ = fs::remove_dir(self.store.path());
     }
 }
 
-/// Creates the folder of unfinished work.
-fn create_partial(partial: &Path) -> Result<()> {
-    fs::create_dir_all(partial).map_err(Error::io(partial, "cannot create"))?;
-    refuse_link(partial)
+/// Creates the store's folder and in it that of unfinished work, as far as they are missing.
+fn create_partial(store: &Path) -> Result<(Folder, Folder)> {
+    fs::create_dir_all(store).map_err(Error::io(store, "cannot create"))?;
+    let store = Folder::open(store, Links::Refuse).map_err(Error::io(store, "cannot open"))?;
+    let partial = store.join(PARTIAL_DIR);
+    partial.create_all().map_err(refused(partial.path(), "cannot create"))?;
+    Ok((store, partial))
 }
 
-/// Opens a lock file for writing, or creates it; never through a link, and never cut.
-fn open_lock(path: &Path) -> Result<File> {
-    let mut options = File::options();
-    options.create(true).truncate(false).write(true);
-    options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
-    let file = options.open(path).map_err(Error::io(path, "cannot create"))?;
-    if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-        return Ok(file);
-    }
-    Err(Error::data(path, "it is no regular file: remove it"))
-}
-
-/// Refuses resumable work that holds a link: it may lead out of the store.
-fn refuse_links(folder: &Path) -> Result<()> {
-    refuse_link(folder)?;
-    for entry in fs::read_dir(folder).map_err(Error::io(folder, "cannot list"))? {
-        let entry = entry.map_err(Error::io(folder, "cannot list"))?;
-        let kind = entry.file_type().map_err(Error::io(entry.path(), "cannot read the type of"))?;
-        if kind.is_dir() {
-            refuse_links(&entry.path())?;
-        } else if !kind.is_file() {
-            let message = "unfinished work holds a link or a special file, which no writer made: \
-                           remove it";
-            return Err(Error::data(entry.path(), message));
+/// Refuses resumable work that holds a link: no writer made it.
+fn refuse_links(folder: &Folder) -> Result<()> {
+    for (name, kind) in folder.entries().map_err(refused(folder.path(), "cannot list"))? {
+        match kind {
+            FileType::Directory => refuse_links(&folder.join(name))?,
+            FileType::RegularFile => {}
+            _ => {
+                let message = "unfinished work holds a link or a special file, which no writer \
+                               made: remove it";
+                return Err(Error::data(folder.path().join(name), message));
+            }
         }
     }
     Ok(())
 }
 
-/// The folder of a volume's resumable work.
+/// The name of the folder of a volume's resumable work.
 ///
 /// Joined names may be too long for a file name, so their checksum stands for them; the recorded
 /// arguments tell volumes of the same checksum apart.
-fn resumable_path(store: &Path, subject: &str, volume: &str) -> PathBuf {
-    let sum = crc32c::crc32c(format!("{subject}/{volume}").as_bytes());
-    store.join(PARTIAL_DIR).join(format!("kept-{sum:08x}"))
+fn resumable_name(subject: &str, volume: &str) -> String {
+    format!("kept-{:08x}", crc32c::crc32c(format!("{subject}/{volume}").as_bytes()))
 }
 
 /// Removes the folders of dead writers: those whose lock is free, and empty ones.
 ///
 /// A writer whose folder is removed before it holds its lock creates another one.
-fn remove_stale(partial: &Path) {
-    let Ok(entries) = fs::read_dir(partial) else { return };
+fn remove_stale(partial: &Folder) {
+    let Ok(entries) = partial.entries() else { return };
     // Links and files are left alone: no writer made them.
-    let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir()));
-    for folder in folders.map(|entry| entry.path()) {
-        match open_regular(&folder.join(LOCK)) {
+    for (name, _) in entries.into_iter().filter(|(_, kind)| *kind == FileType::Directory) {
+        let folder = partial.join(&name);
+        match folder.open_file(LOCK) {
             Ok(lock) if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() => {
-                remove(&folder, LOCK, EmptyFolder::Remove);
+                remove_work(&folder, LOCK);
             }
             Ok(_) => {}
             // The system refuses unless the folder is empty.
-            Err(_) => drop(fs::remove_dir(&folder)),
+            Err(_) => drop(partial.remove(&name)),
         }
     }
 }
 
-/// What [`remove`] does with a folder that holds nothing but its lock.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum EmptyFolder {
-    Remove,
-    Keep,
+/// Removes a staging folder, its lock last. If the process is killed meanwhile, the rest is stale
+/// and the next writer removes it.
+fn remove_work(folder: &Folder, lock: &str) {
+    remove_content(folder, lock);
+    // Failures are ignored: the next writer tries again.
+    let _ = folder.remove(lock);
+    let _ = folder.remove_empty();
 }
 
-/// Removes the content of a staging folder, and the folder itself with its lock last. If the
-/// process is killed meanwhile, the rest is stale and the next writer removes it.
-fn remove(folder: &Path, lock: &str, empty_folder: EmptyFolder) {
-    // Failures are ignored: the next writer tries again.
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten().filter(|entry| entry.file_name() != lock) {
-        let is_folder = entry.file_type().is_ok_and(|t| t.is_dir());
-        let removed = if is_folder { fs::remove_dir_all } else { fs::remove_file };
-        let _ = removed(&entry.path());
-    }
-    if empty_folder == EmptyFolder::Remove {
-        let _ = fs::remove_dir_all(folder);
+/// Removes the content of a staging folder but for its lock.
+fn remove_content(folder: &Folder, lock: &str) {
+    let entries = folder.entries().unwrap_or_default();
+    for (name, _) in entries.into_iter().filter(|(name, _)| name != lock) {
+        let _ = folder.remove_tree(name);
     }
 }
 
 /// Renames `content` to `target`, which must not exist.
-pub(super) fn publish_new(content: &Path, target: &Path) -> Result<()> {
-    match renameat_with(CWD, content, CWD, target, RenameFlags::NOREPLACE) {
-        Ok(()) => sync_parent(target),
-        Err(Errno::EXIST) => {
+pub(super) fn publish_new(content: &Folder, target: &Folder) -> Result<()> {
+    let failed = refused(target.path(), "cannot publish");
+    match content.rename(target, RenameFlags::NOREPLACE) {
+        Ok(()) => sync_folder(&target.above()),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             let remedy = "replace it, or leave it as it is".to_owned();
-            Err(Error::Exists { path: target.to_owned(), remedy })
+            Err(Error::Exists { path: target.path().to_owned(), remedy })
         }
         // On file systems without RENAME_NOREPLACE a plain rename refuses a folder that is not
         // empty.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-            fs::rename(content, target).map_err(Error::io(target, "cannot publish"))?;
-            sync_parent(target)
+        Err(e) if lacks_flags(&e) => {
+            content.rename(target, RenameFlags::empty()).map_err(failed)?;
+            sync_folder(&target.above())
         }
-        Err(e) => Err(Error::io(target, "cannot publish")(e.into())),
+        Err(e) => Err(failed(e)),
     }
 }
 
 /// Exchanges `content` and `target` in one step; the old folder is removed with the staging folder.
-pub(super) fn publish_over(content: &Path, target: &Path) -> Result<()> {
-    match renameat_with(CWD, content, CWD, target, RenameFlags::EXCHANGE) {
-        Ok(()) => sync_parent(target),
-        Err(Errno::NOENT) => publish_new(content, target),
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-            let old = content.with_extension("old");
-            fs::rename(target, &old).map_err(Error::io(target, "cannot set aside"))?;
+pub(super) fn publish_over(content: &Folder, target: &Folder) -> Result<()> {
+    match content.rename(target, RenameFlags::EXCHANGE) {
+        Ok(()) => sync_folder(&target.above()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => publish_new(content, target),
+        Err(e) if lacks_flags(&e) => {
+            let old = content.above().join("old");
+            let set_aside = target.rename(&old, RenameFlags::empty());
+            set_aside.map_err(refused(target.path(), "cannot set aside"))?;
             publish_new(content, target).inspect_err(|_| {
-                let _ = fs::rename(&old, target);
+                let _ = old.rename(target, RenameFlags::empty());
             })
         }
-        Err(e) => Err(Error::io(target, "cannot replace")(e.into())),
+        Err(e) => Err(refused(target.path(), "cannot replace")(e)),
     }
 }
 
-fn sync_parent(path: &Path) -> Result<()> {
-    path.parent().map_or(Ok(()), sync_folder)
+/// Whether the file system knows no flags of a rename.
+fn lacks_flags(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP))
 }
 
 /// Flushes `folder` itself.
-pub(super) fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io(folder, "cannot flush"))
+pub(super) fn sync_folder(folder: &Folder) -> Result<()> {
+    folder.as_file().and_then(|f| f.sync_all()).map_err(refused(folder.path(), "cannot flush"))
 }
 
 /// Flushes `folder` and every folder below it; files were flushed when they were written.
-pub(super) fn sync_tree(folder: &Path) -> Result<()> {
-    for entry in fs::read_dir(folder).map_err(Error::io(folder, "cannot list"))? {
-        let entry = entry.map_err(Error::io(folder, "cannot list"))?;
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            sync_tree(&entry.path())?;
-        }
+pub(super) fn sync_tree(folder: &Folder) -> Result<()> {
+    let entries = folder.entries().map_err(refused(folder.path(), "cannot list"))?;
+    for (name, _) in entries.into_iter().filter(|(_, kind)| *kind == FileType::Directory) {
+        sync_tree(&folder.join(name))?;
     }
     sync_folder(folder)
 }
@@ -345,23 +334,23 @@ pub(super) fn sync_tree(folder: &Path) -> Result<()> {
 /// Stages a folder with `write`, and publishes it as `name` in the volume's folder, replacing one
 /// that is there.
 pub(super) fn publish_beside(
-    volume: &Path,
+    volume: &Folder,
     name: &str,
-    write: impl FnOnce(&Path) -> Result<()>,
+    write: impl FnOnce(&Folder) -> Result<()>,
 ) -> Result<()> {
-    let store = volume.parent().and_then(Path::parent).expect("a volume lies in a subject");
-    let staging = StagingDir::create(store)?;
+    let staging = StagingDir::create(volume.root_path())?;
     let content = staging.content();
     write(&content)?;
     sync_tree(&content)?;
-    publish_over(&content, &volume.join(name))
+    // Not the reader's own folder, which may follow links.
+    publish_over(&content, &staging.store.join(volume.below()).join(name))
 }
 
 /// Locks a folder of the store until the result is dropped; waits for other writers.
-pub(super) fn lock_folder(folder: &Path) -> Result<File> {
-    let handle = File::open(folder).map_err(Error::io(folder, "cannot open"))?;
+pub(super) fn lock_folder(folder: &Folder) -> Result<File> {
+    let handle = folder.as_file().map_err(refused(folder.path(), "cannot open"))?;
     let locked = retry_on_intr(|| flock(&handle, FlockOperation::LockExclusive));
-    locked.map_err(|e| Error::io(folder, "cannot lock")(e.into()))?;
+    locked.map_err(|e| Error::io(folder.path(), "cannot lock")(e.into()))?;
     Ok(handle)
 }
 
@@ -387,7 +376,7 @@ mod tests {
         fs::write(stale.join(LOCK), b"").unwrap();
         let other = StagingDir::create(store.path()).unwrap();
         assert!(!stale.exists());
-        assert!(staging.path().exists() && other.path().exists());
+        assert!(staging.folder.exists() && other.folder.exists());
         drop((staging, other));
         assert!(!store.path().join(PARTIAL_DIR).exists());
     }
@@ -401,7 +390,7 @@ mod tests {
         fs::create_dir_all(&half_removed).unwrap();
         fs::write(half_removed.join(LOCK), b"").unwrap();
         let staging = StagingDir::create(store.path()).unwrap();
-        assert!(!unlocked.exists() && !half_removed.exists() && staging.path().exists());
+        assert!(!unlocked.exists() && !half_removed.exists() && staging.folder.exists());
     }
 
     /// Somebody's folder outside of the store, which nothing may touch.
@@ -452,7 +441,7 @@ mod tests {
         let (outside, is_untouched) = precious();
         for link in ["", "kept", "arguments", "journal", "content", "content/v/0/c"] {
             let store = tempfile::tempdir().unwrap();
-            let kept = resumable_path(store.path(), "s", "v");
+            let kept = store.path().join(PARTIAL_DIR).join(resumable_name("s", "v"));
             let path = kept.join(link);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             let target = outside.path().join(if link == "content" { "" } else { link });
@@ -471,9 +460,10 @@ mod tests {
         let work = || {
             for _ in 0..100 {
                 let staging = StagingDir::create(store.path()).unwrap();
-                fs::create_dir_all(staging.content().join("c")).unwrap();
-                fs::write(staging.content().join("c/0"), b"voxels").unwrap();
-                assert_eq!(fs::read(staging.content().join("c/0")).unwrap(), b"voxels");
+                let folder = staging.content().join("c");
+                folder.create_all().unwrap();
+                folder.create_file("0").unwrap().write_all(b"voxels").unwrap();
+                assert_eq!(folder.read_file("0", 9).unwrap(), b"voxels");
             }
         };
         std::thread::scope(|scope| {
@@ -487,17 +477,18 @@ mod tests {
     #[test]
     fn publishing_replaces_only_when_asked() {
         let store = tempfile::tempdir().unwrap();
+        let root = Folder::open(store.path(), Links::Refuse).unwrap();
         let make = |name: &str| {
-            let path = store.path().join(name);
-            fs::create_dir(&path).unwrap();
-            fs::write(path.join("who"), name).unwrap();
-            path
+            let folder = root.join(name);
+            folder.create().unwrap();
+            folder.create_file("who").unwrap().write_all(name.as_bytes()).unwrap();
+            folder
         };
-        let (a, b, target) = (make("a"), make("b"), store.path().join("target"));
+        let (a, b, target) = (make("a"), make("b"), root.join("target"));
         publish_new(&a, &target).unwrap();
         assert!(matches!(publish_new(&b, &target), Err(Error::Exists { .. })));
         publish_over(&b, &target).unwrap();
-        assert_eq!(fs::read_to_string(target.join("who")).unwrap(), "b");
-        assert_eq!(fs::read_to_string(b.join("who")).unwrap(), "a");
+        assert_eq!(target.read_file("who", 9).unwrap(), b"b");
+        assert_eq!(b.read_file("who", 9).unwrap(), b"a");
     }
 }

@@ -146,10 +146,10 @@ fn verify_shard(volume: &Volume, id: ShardId, sidecars: Sidecars<'_>) -> VerifyR
     let mut report = VerifyReport::default();
     let slots: usize = layout.shard_chunks().iter().product();
     let folder = volume.array().folder();
-    let path = folder.join(layout.shard_key(id));
+    let key = layout.shard_key(id);
     let listed = volume.array().shard_list().map(|list| list.0[layout.shard_number(id)]);
     let opened =
-        listed.and_then(|identity| OpenShard::listed(&path, slots, Access::Read, identity));
+        listed.and_then(|identity| OpenShard::listed(folder, &key, slots, Access::Read, identity));
     let shard = match opened {
         Ok(shard) => shard,
         Err(error) => {
@@ -166,8 +166,11 @@ fn verify_shard(volume: &Volume, id: ShardId, sidecars: Sidecars<'_>) -> VerifyR
         if let Err(error) = shard.check_contents() {
             report.error(error);
         }
-    } else if path.symlink_metadata().is_ok() {
-        report.error(Error::data(&path, "the volume lists no file for this shard"));
+    } else if folder.has(&key) {
+        report.error(Error::data(
+            folder.path().join(&key),
+            "the volume lists no file for this shard",
+        ));
     }
     let chunk_grid = layout.chunk_grid();
     let walk = |slot: usize| -> Result<u64> {

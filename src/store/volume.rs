@@ -2,11 +2,12 @@
 
 use std::any::Any;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 #[cfg(feature = "ndarray")]
 use ndarray::Array4;
+use rustix::fs::FileType;
 
 use super::derived_cache::DerivedCache;
 use super::sidecar::label_counts::LabelCounts;
@@ -21,7 +22,8 @@ use crate::format::attributes::{
     DocumentChecksums, Kind, SourceFile, Statistics, VolumeAttributes,
 };
 use crate::format::document::{Document, ZARR_JSON};
-use crate::sys::file::refuse_link;
+use crate::memory::zeroed;
+use crate::sys::folder::Folder;
 use crate::sys::fork::PerProcess;
 use crate::{Affine, Dtype, Error, Padding, Region, Result, Size3, Voxel};
 
@@ -47,7 +49,7 @@ pub struct Volume(Arc<OpenVolume>);
 #[derive(Debug)]
 struct OpenVolume {
     name: String,
-    folder: PathBuf,
+    folder: Folder,
     checksums: DocumentChecksums,
     attributes: VolumeAttributes,
     array: ArrayHandle,
@@ -57,15 +59,13 @@ struct OpenVolume {
 impl Volume {
     /// Opens the volume in `folder`, whose documents have the checksums that the subject lists.
     pub(super) fn open(
-        folder: PathBuf,
+        folder: Folder,
         name: &str,
         checksums: DocumentChecksums,
         context: Arc<ArrayContext>,
         derived: Arc<PerProcess<DerivedCache>>,
     ) -> Result<Self> {
         let level = folder.join("0");
-        refuse_link(&folder)?;
-        refuse_link(&level)?;
         let group = listed(&folder, checksums.group_crc32c)?;
         let attributes = VolumeAttributes::parse(&group.voxquarry()?)?;
         let document = listed(&level, checksums.level_crc32c)?;
@@ -90,7 +90,7 @@ impl Volume {
 
     /// Its folder.
     pub fn path(&self) -> &Path {
-        &self.0.folder
+        self.0.folder.path()
     }
 
     /// Extents as numpy would show them: `(z, y, x)` or `(c, z, y, x)`.
@@ -190,6 +190,11 @@ impl Volume {
     /// [`Error::Io`].
     pub fn stored_bytes(&self) -> Result<u64> {
         folder_bytes(&self.0.folder)
+    }
+
+    /// Its folder in the store.
+    pub(super) fn folder(&self) -> &Folder {
+        &self.0.folder
     }
 
     /// The weight sums beside it, if there are some.
@@ -314,7 +319,8 @@ impl Volume {
     /// As [`Volume::read_into`].
     #[cfg(feature = "ndarray")]
     pub fn read_padded<T: Voxel>(&self, region: Region, padding: Padding) -> Result<Array4<T>> {
-        let mut voxels = vec![T::default(); self.voxels_in(region.size, 1)?];
+        let what = || format!("a region of {:?} voxels", region.size);
+        let mut voxels = zeroed::<T>(self.voxels_in(region.size, 1)?, what)?;
         self.read_padded_into(region, padding, &mut voxels)?;
         let [z, y, x] = region.size;
         Ok(Array4::from_shape_vec((self.layout().channel_count(), z, y, x), voxels)
@@ -358,11 +364,11 @@ impl Volume {
 pub(super) const SHARD_LIST: &str = "shards";
 
 /// Reads the document in `folder`, which the subject lists with `crc32c`.
-fn listed(folder: &Path, crc32c: u32) -> Result<Document> {
+fn listed(folder: &Folder, crc32c: u32) -> Result<Document> {
     let missing = "the subject lists this document, but it is missing: the subject was removed \
                    while it was open, or the copy of the store is incomplete";
-    let path = || folder.join(ZARR_JSON);
-    let document = Document::read(folder)?.ok_or_else(|| Error::metadata(path(), missing))?;
+    let path = || folder.path().join(ZARR_JSON);
+    let document = Document::read_in(folder)?.ok_or_else(|| Error::metadata(path(), missing))?;
     let found = document.crc32c();
     if found == crc32c {
         return Ok(document);
@@ -374,12 +380,16 @@ fn listed(folder: &Path, crc32c: u32) -> Result<Document> {
     Err(Error::metadata(path(), message))
 }
 
-fn folder_bytes(folder: &Path) -> Result<u64> {
+fn folder_bytes(folder: &Folder) -> Result<u64> {
     let mut sum = 0;
-    for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "cannot list"))? {
-        let entry = entry.map_err(Error::io(folder, "cannot list"))?;
-        let kind = entry.metadata().map_err(Error::io(entry.path(), "cannot stat"))?;
-        sum += if kind.is_dir() { folder_bytes(&entry.path())? } else { kind.len() };
+    let entries = folder.entries().map_err(Error::io(folder.path(), "cannot list"))?;
+    for (name, kind) in entries {
+        sum += if kind == FileType::Directory {
+            folder_bytes(&folder.join(name))?
+        } else {
+            let path = folder.path().join(&name);
+            folder.file_bytes(name).map_err(Error::io(path, "cannot read the length of"))?
+        };
     }
     Ok(sum)
 }

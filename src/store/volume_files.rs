@@ -6,9 +6,7 @@
 //! - The thread that brings the last chunk writes the shard, and receives the error of a full disk;
 //!   flushing goes on in the background.
 
-use std::fs;
 use std::mem;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::journal::{ChunkLabelCounts, Journal, ShardRecord};
@@ -30,7 +28,9 @@ use crate::format::attributes::{DocumentChecksums, Kind, SourceFile, VolumeAttri
 use crate::format::document;
 use crate::format::grid::{ChunkId, ShardId, iter_box};
 use crate::format::index::ShardIdentity;
+use crate::memory::collected;
 use crate::sys::file::Access;
+use crate::sys::folder::{Folder, refused};
 use crate::{Error, Region, Result};
 
 /// The files of a volume that is being written.
@@ -43,7 +43,7 @@ pub(super) struct VolumeFiles {
 
 /// The shards of the volume, shared with the threads that flush them.
 struct ShardStates {
-    folder: PathBuf,
+    folder: Folder,
     spec: VolumeSpec,
     /// In C order, channel slowest.
     states: Vec<Mutex<ShardState>>,
@@ -96,23 +96,25 @@ impl VolumeFiles {
     /// As [`VolumeSpec::check`]; [`Error::Data`] if the journal belongs to another volume,
     /// [`Error::Io`].
     pub(super) fn create(
-        folder: PathBuf,
+        folder: Folder,
         spec: VolumeSpec,
-        journal: Option<&Path>,
+        journal: Option<(&Folder, &str)>,
     ) -> Result<Self> {
         spec.check()?;
         let level = folder.join("0");
-        fs::create_dir_all(&level).map_err(Error::io(&level, "cannot create"))?;
+        level.create_all().map_err(refused(level.path(), "cannot create"))?;
         let layout = &spec.layout;
-        let [sz, sy, sx] = layout.shard_grid();
         let open = |number| {
             let awaited = layout.shard_cells(layout.shard_at(number)).map(|cells| cells.len());
             let awaited = awaited.iter().product();
             Mutex::new(ShardState::Open(OpenChunks { awaited, ..OpenChunks::default() }))
         };
-        let states: Vec<_> = (0..layout.channel_count() * sz * sy * sx).map(open).collect();
+        let count = layout.shard_count();
+        let states = collected((0..count as usize).map(open), count, || {
+            format!("a list of {count} shards")
+        })?;
         let journal = match journal {
-            Some(path) => Some(reopen(path, layout, &level, &states)?),
+            Some(journal) => Some(reopen(journal, layout, &level, &states)?),
             None => None,
         };
         let shards = Arc::new(ShardStates { folder, spec, states, journal });
@@ -185,7 +187,7 @@ impl VolumeFiles {
         let record = ShardRecord::new(self.spec(), number, identity, facts);
         let shards = self.shards.clone();
         let flush = move || shards.flush(record, file);
-        self.flushes.lock().unwrap_or_else(PoisonError::into_inner).push(folder, flush)
+        self.flushes.lock().unwrap_or_else(PoisonError::into_inner).push(folder.path(), flush)
     }
 
     /// Writes sidecars and metadata, and returns the checksums of the documents. `statistics` are
@@ -214,15 +216,14 @@ impl VolumeFiles {
             shard_list.push(record.identity);
         }
         let shard_list = ShardList(shard_list);
-        shard_list.write(&folder.join(SHARD_LIST))?;
+        let shards_crc32c = shard_list.write(&folder.join(SHARD_LIST))?;
         let summary_crc32c = if spec.kind == Kind::Labels {
             let counts = LabelCounts::from_chunks(spec.layout.chunk_count(), label_counts);
-            counts.write(folder)?;
-            Some(counts.crc32c())
+            Some(counts.write(folder)?)
         } else {
             None
         };
-        let level_crc32c = document::write(&folder.join("0"), &spec.layout.to_json())?;
+        let level = document::write_in(&folder.join("0"), &spec.layout.to_json())?;
         let attributes = VolumeAttributes {
             kind: spec.kind,
             affine: spec.affine,
@@ -232,12 +233,13 @@ impl VolumeFiles {
             codec: spec.codec.name().to_owned(),
             statistics: statistics.unwrap_or(merged).statistics(),
             shard_files: shard_list.0.iter().filter(|&&identity| identity != 0).count() as u64,
-            shards_crc32c: shard_list.crc32c(),
+            shards_crc32c,
             summary_crc32c,
             source,
         };
         let attributes = attributes.to_json(&spec.name, spec.layout.channels.is_some());
-        let group_crc32c = document::write(folder, &document::group(attributes))?;
+        let group = document::write_in(folder, &document::group(attributes))?;
+        let [group_crc32c, level_crc32c] = [group, level].map(|text| crc32c::crc32c(&text));
         let checksums = DocumentChecksums { group_crc32c, level_crc32c };
         if spec.weight_sums {
             let sums = WeightSums::from_chunks(weights);
@@ -297,7 +299,7 @@ impl ShardStates {
         file.map_or(Ok(()), UnflushedFile::flush)?;
         if let Some(journal) = &self.journal {
             let noted = journal.append(&record);
-            noted.map_err(Error::io(&self.folder, "cannot append to the journal of"))?;
+            noted.map_err(Error::io(self.folder.path(), "cannot append to the journal of"))?;
         }
         let number = record.shard;
         *self.state(number) = ShardState::Written(record);
@@ -309,22 +311,24 @@ impl ShardStates {
     }
 }
 
-/// Opens the journal at `path`, and marks the shards that it lists and whose files exist as
-/// written.
+/// Opens the journal, and marks the shards that it lists and whose files exist as written.
 fn reopen(
-    path: &Path,
+    (folder, name): (&Folder, &str),
     layout: &ArrayLayout,
-    level: &Path,
+    level: &Folder,
     states: &[Mutex<ShardState>],
 ) -> Result<Journal> {
-    let (journal, records) = Journal::open(path)?;
+    let (journal, records) = Journal::open(folder, name)?;
     for record in records {
-        let of_another = || Error::data(path, "the journal is of another volume: start again");
+        let of_another = || {
+            let message = "the journal is of another volume: start again";
+            Error::data(folder.path().join(name), message)
+        };
         let state = states.get(record.shard).ok_or_else(of_another)?;
-        let path = level.join(layout.shard_key(layout.shard_at(record.shard)));
+        let key = layout.shard_key(layout.shard_at(record.shard));
         let slots = layout.shard_chunks().iter().product();
         // A shard whose file was removed, cut off or changed is written again.
-        if OpenShard::listed(&path, slots, Access::Read, record.identity).is_ok() {
+        if OpenShard::listed(level, &key, slots, Access::Read, record.identity).is_ok() {
             *state.lock().unwrap_or_else(PoisonError::into_inner) = ShardState::Written(record);
         }
     }

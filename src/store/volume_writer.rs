@@ -5,7 +5,6 @@
 //! - Memory is one layer of the caller, and the encoded chunks of one slab of shards.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -17,6 +16,7 @@ use crate::format::array::ArrayLayout;
 use crate::format::attributes::{DocumentChecksums, SourceFile};
 use crate::format::grid::{ChunkId, ShardId, iter_box};
 use crate::sys::executor::Executor;
+use crate::sys::folder::Folder;
 use crate::{Error, Region, Result};
 
 /// A volume in preparation, written layer by layer; see [`crate::SubjectWriter::volume`].
@@ -66,7 +66,7 @@ pub struct FinishedVolume {
 
 impl VolumeWriter {
     pub(super) fn create(
-        folder: PathBuf,
+        folder: Folder,
         spec: VolumeSpec,
         executor: Arc<Executor>,
     ) -> Result<Self> {

@@ -4,7 +4,6 @@
 //! - A reader sees all of a subject or none of it, whatever interrupts a writer.
 //! - A published file is never opened for writing.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +18,7 @@ use crate::format::attributes::{VolumeList, check_features, check_version};
 use crate::format::document::{Document, ZARR_JSON};
 use crate::format::{PARTIAL_DIR, check_name};
 use crate::sys::executor::Executor;
+use crate::sys::folder::{Folder, Links};
 use crate::{Affine, Error, Result, Size3};
 
 /// The file name of the journal of resumable work.
@@ -111,11 +111,10 @@ impl StoreWriter {
                 check_features(&node, "writer")?;
             }
             None if path.exists() => {
-                let is_ours = |e: std::io::Result<fs::DirEntry>| {
-                    e.is_ok_and(|e| e.file_name() == PARTIAL_DIR)
-                };
-                let empty = fs::read_dir(&path).is_ok_and(|mut entries| entries.all(is_ours));
-                if !empty {
+                let entries = Folder::open(&path, Links::Refuse).and_then(|f| f.entries());
+                let is_empty = entries
+                    .is_ok_and(|entries| entries.iter().all(|(name, _)| name == PARTIAL_DIR));
+                if !is_empty {
                     let reason =
                         "it exists and holds something else: choose another path, or remove it"
                             .to_owned();
@@ -150,7 +149,7 @@ impl StoreWriter {
     }
 
     fn subject_in(&self, name: &str, staging: StagingDir) -> Result<SubjectWriter> {
-        let staged = StagedSubject::create(&self.path, name, staging)?;
+        let staged = StagedSubject::create(name, staging)?;
         let executor = self.executor.clone();
         Ok(SubjectWriter { staged, executor, grid: None, volumes: Vec::new() })
     }
@@ -189,14 +188,14 @@ impl StoreWriter {
                 StagingDir::resume(&self.path, subject, &spec.name, arguments)?
             }
         };
-        let journal = matches!(resume, Resume::With(_)).then(|| staging.path().join(JOURNAL));
+        let journal = matches!(resume, Resume::With(_)).then_some(JOURNAL);
         let mut writer = self.subject_in(subject, staging)?;
         if let Some((known, first)) = known.as_ref().and_then(|k| Some((k, k.volumes().first()?))) {
             let volume = known.volume(first)?;
             writer.grid = Some((first.clone(), volume.size(), *volume.affine()));
         }
         let folder = writer.admit(&spec)?;
-        ChunkedVolumeWriter::create(folder, spec, journal.as_deref(), writer.staged)
+        ChunkedVolumeWriter::create(folder, spec, journal, writer.staged)
     }
 }
 
@@ -212,7 +211,7 @@ impl SubjectWriter {
     }
 
     /// Checks that a volume can join the subject, and returns its folder.
-    fn admit(&mut self, spec: &VolumeSpec) -> Result<PathBuf> {
+    fn admit(&mut self, spec: &VolumeSpec) -> Result<Folder> {
         check_name("volume", &spec.name)?;
         if self.volumes.contains(&spec.name) {
             let reason =
@@ -229,7 +228,7 @@ impl SubjectWriter {
                          subject of its own",
                         spec.name, affine.0, first_affine.0
                     );
-                    return Err(Error::data(self.staged.target(), message));
+                    return Err(Error::data(self.staged.target().path(), message));
                 }
             }
             None => self.grid = Some((spec.name.clone(), size, affine)),

@@ -11,14 +11,16 @@
 //!
 //! Not here: what the bytes mean.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::fs::File;
+use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::folder::Folder;
 use super::mmap::FileMap;
 use super::prefetch::prefetch_second;
+use crate::memory::reserve;
 use crate::{Error, Result};
 
 /// How files are read.
@@ -39,54 +41,6 @@ pub enum Access {
     Read,
 }
 
-/// Opens a regular file for reading, without waiting and without following a link.
-///
-/// # Errors
-/// Those of the system; [`io::ErrorKind::InvalidInput`] for what is no regular file.
-pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    // A FIFO would wait for a writer.
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
-    options.custom_flags(flags.bits() as i32);
-    let file = options.open(path).map_err(|e| match e.raw_os_error() {
-        Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => {
-            io::Error::new(io::ErrorKind::InvalidInput, "it is a link, expected a regular file")
-        }
-        _ => e,
-    })?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
-    }
-}
-
-/// Refuses a folder that is a symbolic link: it may lead out of the store.
-///
-/// # Errors
-/// [`Error::Data`].
-pub(crate) fn refuse_link(folder: &Path) -> Result<()> {
-    if folder.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink()) {
-        return Err(Error::data(folder, "it is a link, expected a folder: copy what it leads to"));
-    }
-    Ok(())
-}
-
-/// Reads all of a regular file of at most `limit` bytes.
-///
-/// # Errors
-/// As [`open_regular`]; [`io::ErrorKind::InvalidData`] for a longer file.
-pub(crate) fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open_regular(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
-        let message = format!("longer than {limit} bytes");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-    }
-    Ok(bytes)
-}
-
 /// One open file.
 #[derive(Debug)]
 pub(crate) struct ReadOnlyFile {
@@ -98,12 +52,17 @@ pub(crate) struct ReadOnlyFile {
 }
 
 impl ReadOnlyFile {
-    /// Opens `path`; `None` if there is no such file.
+    /// Opens `name` in `folder`; `None` if there is no such file.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub(crate) fn open(path: &Path, access: Access) -> Result<Option<Self>> {
-        let file = match open_regular(path) {
+    /// [`Error::Data`] for what is no regular file, [`Error::Io`].
+    pub(crate) fn open(
+        folder: &Folder,
+        name: impl AsRef<Path>,
+        access: Access,
+    ) -> Result<Option<Self>> {
+        let path = folder.path().join(&name);
+        let file = match folder.open_file(name) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
@@ -111,12 +70,12 @@ impl ReadOnlyFile {
             }
             Err(e) => return Err(Error::io(path, "cannot open")(e)),
         };
-        let bytes = file.metadata().map_err(Error::io(path, "cannot read the length of"))?.len();
+        let bytes = file.metadata().map_err(Error::io(&path, "cannot read the length of"))?.len();
         let map = match access {
-            Access::Map => Some(FileMap::new(&file).map_err(Error::io(path, "cannot map"))?),
+            Access::Map => Some(FileMap::new(&file).map_err(Error::io(&path, "cannot map"))?),
             Access::Read => None,
         };
-        Ok(Some(Self { path: path.to_owned(), bytes, file, map }))
+        Ok(Some(Self { path, bytes, file, map }))
     }
 
     /// The file's path.
@@ -132,7 +91,7 @@ impl ReadOnlyFile {
     /// The bytes of `range`, which lies in the file: borrowed from the map, or read into `buffer`.
     ///
     /// # Errors
-    /// [`Error::Io`], also if the file was truncated since it was opened.
+    /// [`Error::Data`] if the file was cut since it was opened, [`Error::Io`].
     pub(crate) fn bytes<'a>(
         &'a self,
         range: Range<u64>,
@@ -142,11 +101,44 @@ impl ReadOnlyFile {
         if let Some(map) = &self.map {
             return Ok(&map.bytes()[range.start as usize..range.end as usize]);
         }
-        buffer.resize((range.end - range.start) as usize, 0);
-        self.file
-            .read_exact_at(buffer, range.start)
-            .map_err(Error::io(&self.path, "cannot read"))?;
+        self.read(range, buffer)?;
         Ok(buffer)
+    }
+
+    /// Reads the bytes of `range`, which lies in the file, into `buffer`.
+    ///
+    /// # Errors
+    /// As [`ReadOnlyFile::bytes`].
+    pub(crate) fn read(&self, range: Range<u64>, buffer: &mut Vec<u8>) -> Result<()> {
+        debug_assert!(range.start <= range.end && range.end <= self.bytes);
+        let count = (range.end - range.start) as usize;
+        let more = count.saturating_sub(buffer.len());
+        reserve(buffer, more, || format!("bytes of {}", self.path.display()))?;
+        buffer.resize(count, 0);
+        self.file.read_exact_at(buffer, range.start).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => self.cut(),
+            _ => Error::io(&self.path, "cannot read")(e),
+        })
+    }
+
+    /// Checks that the file is as long as it was when it was opened: touching a map beyond the end
+    /// of its file would end the process.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if it is not, [`Error::Io`].
+    pub(crate) fn check_length(&self) -> Result<()> {
+        let stat = rustix::fs::fstat(&self.file)
+            .map_err(|e| Error::io(&self.path, "cannot read the length of")(e.into()))?;
+        if stat.st_size as u64 == self.bytes { Ok(()) } else { Err(self.cut()) }
+    }
+
+    fn cut(&self) -> Error {
+        let message = format!(
+            "its length changed while it was open, from {} bytes: published files never change, so \
+             another program wrote to it; copy the store anew",
+            self.bytes
+        );
+        Error::data(&self.path, message)
     }
 
     /// Whether the byte at `offset`, which lies in the file, is in the page cache; also true if
@@ -198,7 +190,13 @@ impl ReadOnlyFile {
 
 #[cfg(test)]
 mod tests {
+    use super::super::folder::Links;
     use super::*;
+
+    fn open(path: &Path, access: Access) -> Result<Option<ReadOnlyFile>> {
+        let folder = Folder::open(path.parent().unwrap(), Links::Refuse).unwrap();
+        ReadOnlyFile::open(&folder, path.file_name().unwrap(), access)
+    }
 
     #[test]
     fn map_and_read_give_the_same_bytes() {
@@ -207,7 +205,7 @@ mod tests {
         let content: Vec<u8> = (0..10_000).map(|i| (i * 7 / 3) as u8).collect();
         std::fs::write(&path, &content).unwrap();
         for access in [Access::Map, Access::Read] {
-            let file = ReadOnlyFile::open(&path, access).unwrap().unwrap();
+            let file = open(&path, access).unwrap().unwrap();
             assert_eq!(file.len(), 10_000);
             let mut buffer = Vec::new();
             for range in [0..0, 0..10_000, 17..4099, 9_999..10_000] {
@@ -222,7 +220,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
         std::fs::write(&path, vec![7; 1 << 20]).unwrap();
-        let file = ReadOnlyFile::open(&path, Access::Map).unwrap().unwrap();
+        let file = open(&path, Access::Map).unwrap().unwrap();
         file.file.sync_all().unwrap();
         // On a disk the pages leave memory; on tmpfs they stay.
         #[cfg(target_os = "linux")]
@@ -239,11 +237,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
         for access in [Access::Map, Access::Read] {
-            assert!(ReadOnlyFile::open(&path, access).unwrap().is_none());
+            assert!(open(&path, access).unwrap().is_none());
         }
         std::fs::write(&path, b"").unwrap();
         for access in [Access::Map, Access::Read] {
-            assert_eq!(ReadOnlyFile::open(&path, access).unwrap().unwrap().len(), 0);
+            assert_eq!(open(&path, access).unwrap().unwrap().len(), 0);
         }
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Nothing here knows what the bytes mean.
 
+pub(crate) mod descriptors;
 pub(crate) mod executor;
 pub(crate) mod file;
+pub(crate) mod folder;
 pub(crate) mod fork;
 pub(crate) mod isa;
 mod mmap;

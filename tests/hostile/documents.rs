@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 use voxquarry::StoreWriter;
-use voxquarry::{Access, Dataset, Error, OpenOptions, Padding};
+use voxquarry::{Access, Dataset, Error, OpenOptions, Padding, UniformSampler};
 
 use super::victim::{BOTH, Victim, copy};
 
@@ -57,8 +57,10 @@ fn documents_cut_short_or_replaced_are_refused() {
         let whole = fs::read(&path).unwrap();
         let deep = vec![b'['; 100_000];
         let long = [&whole[..], &vec![b' '; 16 << 20]].concat();
-        let others =
-            [&b"null"[..], b"[]", b"{}", b"3", b"\xff\xfe", b"{\"zarr_format\": 2}", &deep, &long];
+        // Its tree would take more than a gigabyte.
+        let many = format!("{{\"a\": [{}0]}}", "{\"\":0},".repeat(2 << 20)).into_bytes();
+        let others = [b"null", &b"[]"[..], b"{}", b"3", b"\xff\xfe", b"{\"zarr_format\": 2}"];
+        let others = others.into_iter().chain([&deep[..], &long, &many]);
         for text in (0..whole.len() - 1).step_by(9).map(|n| &whole[..n]).chain(others) {
             fs::write(&path, text).unwrap();
             let context = || format!("{document} of {} bytes", text.len());
@@ -221,6 +223,11 @@ fn the_largest_layouts_overflow_nothing() {
         let mut out = [7i64; 2];
         volume.read_batch_into(&[[0; 3], last], [1; 3], Padding::None, &mut out).unwrap();
         assert_eq!(out, [0, 0], "{shape:?}");
+        if voxels > 1 << 50 {
+            let subject = victim.dataset().subject("grid").unwrap();
+            let map = UniformSampler::new([1; 3]).unwrap().probability_map(&subject);
+            assert!(matches!(map, Err(Error::OutOfMemory { .. })), "{map:?}");
+        }
         for start in [[i64::MIN; 3], [i64::MAX; 3], shape.map(|n| n as i64)] {
             let read =
                 |padding, out: &mut [i64]| volume.read_batch_into(&[start], [1; 3], padding, out);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use voxquarry::{Access, Fault};
+use voxquarry::{Access, Epoch, Fault, WeightedSampler};
 
 use super::victim::{Victim, sealed, zstd};
 
@@ -46,6 +46,41 @@ fn damaged_label_counts_are_noticed() {
         fs::write(&path, &whole).unwrap();
     }
     assert_eq!(victim.verified(), "");
+}
+
+#[test]
+fn flipped_bits_of_the_documents_beside_a_volume_are_noticed() {
+    let victim = Victim::new("grid", "labels-i32");
+    let sampler = WeightedSampler::new([2; 3], "f32").unwrap();
+    let image = Victim::new("grid", "f32");
+    sampler.locations(&image.dataset().subject("grid").unwrap(), 1, Epoch::default(), 0).unwrap();
+    assert_eq!((victim.verified(), image.verified()), (String::new(), String::new()));
+    let read = || {
+        victim.open(Access::Map).unwrap().label_counts()?;
+        victim.read(Access::Map).map(drop)
+    };
+    for (of, folder) in [
+        (&victim, "summary"),
+        (&victim, "summary/offsets"),
+        (&victim, "summary/labels"),
+        (&victim, "summary/counts"),
+        (&victim, "shards"),
+        (&image, "sums"),
+    ] {
+        let (path, whole) = (of.volume_dir().join(folder).join("zarr.json"), of.document(folder));
+        for byte in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[byte] ^= 1 << (byte % 8);
+            fs::write(&path, &damaged).unwrap();
+            // Sums are computed again instead.
+            assert!(folder == "sums" || read().is_err(), "{folder} byte {byte}");
+            if byte % 16 == 0 || folder == "sums" {
+                assert_ne!(of.verified(), "", "{folder} byte {byte}");
+            }
+        }
+        fs::write(&path, &whole).unwrap();
+    }
+    assert_eq!((victim.verified(), image.verified()), (String::new(), String::new()));
 }
 
 #[test]
@@ -110,7 +145,12 @@ fn label_counts_that_lie_are_noticed() {
     write("counts", &count_bytes(&counts));
     assert!(volume.label_counts().unwrap_err().to_string().contains("not those"));
     // Lies that the volume names are detected by the voxels.
-    let bytes = [as_bytes(&offsets), label_bytes(&labels), count_bytes(&counts)].concat();
+    let arrays = [("offsets", as_bytes(&offsets)), ("labels", label_bytes(&labels))];
+    let mut bytes = victim.document("summary");
+    for (array, values) in arrays.into_iter().chain([("counts", count_bytes(&counts))]) {
+        bytes.extend(victim.document(&format!("summary/{array}")));
+        bytes.extend(values);
+    }
     victim.edit("", "/attributes/voxquarry/summary_crc32c", crc32c::crc32c(&bytes).into());
     assert_ne!(victim.open(Access::Map).unwrap().label_counts().unwrap(), right);
     assert!(victim.verified().contains("label counts of chunk 4"), "{}", victim.verified());

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use voxquarry::{Access, Error, Fault, Padding};
+use voxquarry::{Access, Dataset, Epoch, Error, Fault, OpenOptions, Padding, WeightedSampler};
 
 use super::victim::{BOTH, Victim, replace, sealed, zstd};
 
@@ -150,6 +150,46 @@ fn frames_that_lie_are_refused_or_decoded_within_their_bounds() {
         }
         assert!(refused > 100, "{name}: {refused} refused, {other} decoded to something else");
     }
+}
+
+#[test]
+fn a_shard_that_is_cut_while_it_is_open_is_an_error() {
+    for access in BOTH {
+        for name in ["u8", "f64", "u16"] {
+            let victim = Victim::new("grid", name);
+            let volume = victim.open(access).unwrap();
+            let channels = 0..victim.golden.layout.channel_count();
+            let mut out = vec![0; victim.expected.len()];
+            let mut read = || {
+                let size = volume.size();
+                volume.read_bytes(&[[0; 3]], size, Padding::None, channels.clone(), &mut out)
+            };
+            read().unwrap();
+            let shard = fs::OpenOptions::new().write(true).open(victim.shard(0)).unwrap();
+            shard.set_len(0).unwrap();
+            let error = read().unwrap_err();
+            assert_eq!(error.fault(), Fault::Data, "{name}: {error}");
+            assert!(error.to_string().contains("while it was open"), "{name}: {error}");
+        }
+    }
+}
+
+#[test]
+fn links_are_followed_on_request_and_never_by_writers() {
+    let victim = Victim::new("grid", "u8");
+    let (path, elsewhere) = (victim.store().join("grid"), tempfile::tempdir().unwrap());
+    let moved = elsewhere.path().join("moved");
+    fs::rename(&path, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, &path).unwrap();
+    let options = OpenOptions::default().threads(1).follow_links(true);
+    let subject = Dataset::open(victim.store(), &options).unwrap().subject("grid").unwrap();
+    let volume = subject.volume("u8").unwrap();
+    let mut out = vec![0; victim.expected.len()];
+    volume.read_bytes(&[[0; 3]], volume.size(), Padding::None, 0..1, &mut out).unwrap();
+    assert!(out == victim.expected);
+    let sampler = WeightedSampler::new([2; 3], "u8").unwrap();
+    sampler.locations(&subject, 1, Epoch::default(), 0).unwrap();
+    assert!(!moved.join("u8/sums").exists(), "sums are not written through a link");
 }
 
 #[test]

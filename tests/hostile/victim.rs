@@ -136,7 +136,13 @@ impl Victim {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         replace(&self.volume_dir().join("shards/c/0"), &sealed(&zstd(&bytes)));
         let bytes: Vec<u8> = list.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.edit("", "/attributes/voxquarry/shards_crc32c", crc32c::crc32c(&bytes).into());
+        let covered = [self.document("shards"), bytes].concat();
+        self.edit("", "/attributes/voxquarry/shards_crc32c", crc32c::crc32c(&covered).into());
+    }
+
+    /// The bytes of a document of the volume's folder.
+    pub fn document(&self, folder: &str) -> Vec<u8> {
+        fs::read(self.volume_dir().join(folder).join("zarr.json")).unwrap()
     }
 
     /// Makes the volume list `shards` shards without a file.
@@ -146,7 +152,8 @@ impl Victim {
             replace(&self.volume_dir().join(format!("shards/c/{number}")), &chunk);
         }
         self.edit("shards", "/shape", serde_json::json!([shards]));
-        let crc32c = crc32c::crc32c(&vec![0; 8 * shards as usize]);
+        let crc32c = crc32c::crc32c(&self.document("shards"));
+        let crc32c = crc32c::crc32c_append(crc32c, &vec![0; 8 * shards as usize]);
         self.edit("", "/attributes/voxquarry/shards_crc32c", crc32c.into());
     }
 

@@ -22,7 +22,7 @@ pub(crate) const MAY_IMPORT: [(&str, &[&str]); 9] = [
 ];
 
 /// Files at the ground of `src/`, which may use each other.
-pub(crate) const GROUND: [&str; 3] = ["dtype", "error", "geometry"];
+pub(crate) const GROUND: [&str; 4] = ["dtype", "error", "geometry", "memory"];
 
 /// The text without `//` comments.
 pub(crate) fn uncommented(text: &str) -> String {

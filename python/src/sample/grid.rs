@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyType};
 use voxquarry::{Error, Margin, Overlap, Padding, Placement};
 
-use super::{Triple, array, space_of};
+use super::{Triple, space_of, starts_array};
 use crate::arguments::{name_of, named, padding, size3, voxels3};
 use crate::errors::raise;
 
@@ -77,12 +77,16 @@ impl GridSampler {
         let starts = || {
             let grid = self.0.grid(size)?;
             let mut starts = Vec::new();
-            let what = |_| Error::OutOfMemory { what: format!("a list of {} patches", grid.len()) };
+            let what = |_| {
+                let what = format!("a list of {} patches", grid.len());
+                let bytes = (grid.len() as u64).saturating_mul(size_of::<[i64; 3]>() as u64);
+                Error::OutOfMemory { what, bytes }
+            };
             starts.try_reserve_exact(grid.len()).map_err(what)?;
             starts.extend(grid.starts());
             Ok(starts)
         };
-        array(py, py.detach(starts).map_err(raise)?)
+        starts_array(py, py.detach(starts).map_err(raise)?)
     }
 
     /// Voxels of a patch, ``(z, y, x)``.

@@ -70,7 +70,10 @@ fn starts_of(locations: Vec<PatchLocation>) -> Vec<[i64; 3]> {
 }
 
 /// Starts as an array, `(n, 3)`.
-fn array(py: Python<'_>, starts: Vec<[i64; 3]>) -> PyResult<Bound<'_, PyArray2<i64>>> {
+pub(crate) fn starts_array(
+    py: Python<'_>,
+    starts: Vec<[i64; 3]>,
+) -> PyResult<Bound<'_, PyArray2<i64>>> {
     let rows = starts.len();
     PyArray1::from_vec(py, starts.into_flattened()).reshape([rows, 3])
 }

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 use voxquarry::Epoch;
 
-use super::{Triple, array, border, quoted, starts_of};
+use super::{Triple, border, quoted, starts_array, starts_of};
 use crate::arguments::{natural, size3};
 use crate::dataset::Subject;
 use crate::errors::raise;
@@ -59,7 +59,7 @@ impl RandomSampler {
     ) -> PyResult<Bound<'py, PyArray2<i64>>> {
         let (py, subject) = (subject.py(), &subject.get().0);
         let draw = || self.0.locations(subject, n, Epoch { seed, epoch }, first).map(starts_of);
-        array(py, py.detach(draw).map_err(raise)?)
+        starts_array(py, py.detach(draw).map_err(raise)?)
     }
 
     /// Computes the probability of each voxel to be the centre of a patch.

@@ -4,7 +4,7 @@ use numpy::PyArray2;
 use pyo3::prelude::*;
 use voxquarry::{PatchScale, Region};
 
-use super::{Triple, array};
+use super::{Triple, starts_array};
 use crate::arguments::{size3, starts};
 use crate::errors::raise;
 use crate::volume::Volume;
@@ -56,6 +56,6 @@ impl Scale {
         let scaled = |start| self.0.region(&Region::new(start, patch_size)).map_err(raise);
         let regions = starts.into_iter().map(scaled).collect::<PyResult<Vec<_>>>()?;
         let size = scaled([0; 3])?.size;
-        Ok((array(py, regions.iter().map(|region| region.start).collect())?, size.into()))
+        Ok((starts_array(py, regions.iter().map(|region| region.start).collect())?, size.into()))
     }
 }

@@ -4,15 +4,13 @@
 //! - Offsets ascend from 0 to the number of entries; labels ascend within a chunk; no count is
 //!   zero.
 
-use std::fs;
-use std::path::Path;
-
 use bytemuck::Pod;
 use serde_json::json;
 
 use crate::array::array1d;
 use crate::format::array::ArrayLayout;
 use crate::format::document::{self, Document};
+use crate::sys::folder::Folder;
 use crate::{Error, Result};
 
 /// The folder of the arrays in the volume's folder.
@@ -97,39 +95,38 @@ impl LabelCounts {
         totals.into_iter().collect()
     }
 
-    /// Writes the three arrays into a volume's folder.
-    pub(crate) fn write(&self, volume: &Path) -> Result<()> {
+    /// Writes the three arrays into a volume's folder; returns their checksum.
+    pub(crate) fn write(&self, volume: &Folder) -> Result<u32> {
         let folder = volume.join(FOLDER);
-        fs::create_dir(&folder).map_err(Error::io(&folder, "cannot create"))?;
-        document::write(&folder, &document::group(json!({})))?;
-        array1d::write(&folder.join("offsets"), "uint64", &self.offsets, &json!({}))?;
-        array1d::write(&folder.join("labels"), "int64", &self.labels, &json!({}))?;
-        array1d::write(&folder.join("counts"), "uint32", &self.counts, &json!({}))
-    }
-
-    /// The checksum of the three arrays' values.
-    pub(crate) fn crc32c(&self) -> u32 {
-        let crc32c = crc32c::crc32c(bytemuck::cast_slice(&self.offsets));
-        let crc32c = crc32c::crc32c_append(crc32c, bytemuck::cast_slice(&self.labels));
-        crc32c::crc32c_append(crc32c, bytemuck::cast_slice(&self.counts))
+        folder.create_all().map_err(Error::io(folder.path(), "cannot create"))?;
+        let group = document::write_in(&folder, &document::group(json!({})))?;
+        let crc32c = crc32c::crc32c(&group);
+        let part = |name| folder.join(name);
+        let crc32c = array1d::write(&part("offsets"), "uint64", &self.offsets, None, crc32c)?;
+        let crc32c = array1d::write(&part("labels"), "int64", &self.labels, None, crc32c)?;
+        array1d::write(&part("counts"), "uint32", &self.counts, None, crc32c)
     }
 
     /// Reads and checks the three arrays of a volume with `layout`, whose metadata names `crc32c`.
-    pub(crate) fn read(volume: &Path, layout: &ArrayLayout, crc32c: Option<u32>) -> Result<Self> {
+    pub(crate) fn read(volume: &Folder, layout: &ArrayLayout, crc32c: Option<u32>) -> Result<Self> {
         let folder = volume.join(FOLDER);
         let damaged = |what: &str| {
-            Error::data(&folder, format!("label counts: {what}: ingest the volume again"))
+            Error::data(folder.path(), format!("label counts: {what}: ingest the volume again"))
         };
         let missing = || damaged("their group is missing");
-        Document::read(&folder)?.ok_or_else(missing)?.expect_node("group")?;
+        let group = Document::read_in(&folder)?.ok_or_else(missing)?;
+        group.expect_node("group")?;
+        let found = group.crc32c();
         let chunks = layout.chunk_count();
-        let offsets: Vec<u64> = read_part(&folder.join("offsets"), "uint64", Some(chunks + 1))?;
+        let part = |name| folder.join(name);
+        let (offsets, found) = read_part(&part("offsets"), "uint64", Some(chunks + 1), found)?;
+        let offsets: Vec<u64> = offsets;
         if offsets[0] != 0 || !offsets.is_sorted_by(|a, b| a <= b) {
             return Err(damaged("offsets do not ascend from 0"));
         }
         let entries = offsets.last().copied();
-        let labels: Vec<i64> = read_part(&folder.join("labels"), "int64", entries)?;
-        let counts: Vec<u32> = read_part(&folder.join("counts"), "uint32", entries)?;
+        let (labels, found) = read_part(&part("labels"), "int64", entries, found)?;
+        let (counts, found) = read_part(&part("counts"), "uint32", entries, found)?;
         let chunk_voxels = layout.chunk.iter().product::<usize>() as u64;
         let summary = Self { offsets, labels, counts };
         for chunk in 0..summary.chunks() {
@@ -144,7 +141,7 @@ impl LabelCounts {
                 return Err(damaged(&format!("chunk {chunk} contradicts itself")));
             }
         }
-        if Some(summary.crc32c()) != crc32c {
+        if Some(found) != crc32c {
             return Err(damaged(
                 "they are not those that the volume names: its subject was replaced while it was \
                  open, or they are damaged",
@@ -154,8 +151,14 @@ impl LabelCounts {
     }
 }
 
-fn read_part<T: Pod>(folder: &Path, dtype: &str, expected: Option<u64>) -> Result<Vec<T>> {
-    let document = Document::read(folder)?
-        .ok_or_else(|| Error::data(folder, "label counts are missing: ingest the volume again"))?;
-    array1d::read(folder, &document, dtype, expected, "label counts")
+fn read_part<T: Pod>(
+    folder: &Folder,
+    dtype: &str,
+    expected: Option<u64>,
+    crc32c: u32,
+) -> Result<(Vec<T>, u32)> {
+    let missing = "label counts are missing: ingest the volume again";
+    let document = Document::read_in(folder)?;
+    let document = document.ok_or_else(|| Error::data(folder.path(), missing))?;
+    array1d::read(folder, &document, dtype, expected, "label counts", crc32c)
 }

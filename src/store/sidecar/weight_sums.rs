@@ -5,14 +5,13 @@
 //!   documents that its writer had read.
 //! - Sums are finite and not negative.
 
-use std::path::Path;
-
 use serde_json::json;
 
 use crate::array::array1d;
 use crate::format::array::ArrayLayout;
 use crate::format::attributes::DocumentChecksums;
 use crate::format::document::Document;
+use crate::sys::folder::Folder;
 use crate::{Error, Result};
 
 /// The folder of the array in the volume's folder.
@@ -33,8 +32,9 @@ impl WeightSums {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub(crate) fn write(&self, folder: &Path, volume: DocumentChecksums) -> Result<()> {
-        array1d::write(folder, "float64", &self.0, &json!({ "voxquarry": attributes(volume) }))
+    pub(crate) fn write(&self, folder: &Folder, volume: DocumentChecksums) -> Result<()> {
+        let attributes = json!({ "voxquarry": attributes(volume, &self.0) });
+        array1d::write(folder, "float64", &self.0, Some(attributes), 0).map(drop)
     }
 
     /// Reads and checks the array beside a volume; `None` if there is none.
@@ -42,33 +42,43 @@ impl WeightSums {
     /// # Errors
     /// [`Error::Data`], [`Error::Metadata`] if it is damaged, or was written for another volume.
     pub(crate) fn read(
-        volume: &Path,
+        volume: &Folder,
         checksums: DocumentChecksums,
         layout: &ArrayLayout,
     ) -> Result<Option<Self>> {
         let folder = volume.join(FOLDER);
-        let Some(document) = Document::read(&folder)? else { return Ok(None) };
-        document.expect_node("array")?;
-        let written = document.root().object("attributes")?.value("voxquarry")?.clone();
-        if written != attributes(checksums) {
-            let message = "weight sums were written for other voxels: remove the folder";
-            return Err(Error::data(&folder, message));
-        }
+        let Some(document) = Document::read_in(&folder)? else { return Ok(None) };
+        document.check_seal()?;
         let chunks = layout.chunk_count();
-        let sums = array1d::read(&folder, &document, "float64", Some(chunks), "weight sums")?;
+        let what = "weight sums";
+        let (sums, _) = array1d::read(&folder, &document, "float64", Some(chunks), what, 0)?;
+        let written = document.root().object("attributes")?.object("voxquarry")?;
+        let ours = attributes(checksums, &sums);
+        if ours
+            .as_object()
+            .into_iter()
+            .flatten()
+            .any(|(key, value)| written.get(key) != Some(value))
+        {
+            let message = "weight sums were written for other voxels, or are mixed: remove the \
+                           folder";
+            return Err(Error::data(folder.path(), message));
+        }
         if sums.iter().any(|sum| !(0.0..f64::INFINITY).contains(sum)) {
             let message = "weight sums hold a number that is no sum of weights: remove the folder";
-            return Err(Error::data(&folder, message));
+            return Err(Error::data(folder.path(), message));
         }
         Ok(Some(Self(sums)))
     }
 }
 
-/// The attributes that tie the array to its volume: the checksums of the volume's two documents.
-fn attributes(volume: DocumentChecksums) -> serde_json::Value {
+/// The attributes that tie the array to its volume and to its elements: the checksums of the
+/// volume's two documents, and of the sums.
+fn attributes(volume: DocumentChecksums, sums: &[f64]) -> serde_json::Value {
     json!({
         "node": "sums",
         "volume_crc32c": volume.group_crc32c,
         "level_crc32c": volume.level_crc32c,
+        "sums_crc32c": crc32c::crc32c(bytemuck::cast_slice(sums)),
     })
 }
