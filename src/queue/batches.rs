@@ -167,7 +167,7 @@ impl Batches {
         add_time(&counters.stall_nanoseconds, now - called);
         add_time(&counters.open_nanoseconds, now - self.counted_until);
         self.counted_until = now;
-        let (buffer, outcomes) = match next {
+        let (buffer, outcomes) = match next? {
             NextBatch::Pending => return Ok(BatchPoll::Pending),
             NextBatch::End => {
                 self.stop_reading();

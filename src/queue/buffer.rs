@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::batch_layout::BatchLayout;
+use crate::Result;
+use crate::memory::zeroed;
 
 /// Memory of one batch: zeroed when new, aligned for every dtype.
 #[derive(Debug)]
@@ -24,9 +26,11 @@ unsafe impl Send for BatchBuffer {}
 unsafe impl Sync for BatchBuffer {}
 
 impl BatchBuffer {
-    pub(super) fn new(bytes: usize) -> Self {
-        let words = vec![0u64; bytes.div_ceil(size_of::<u64>())];
-        Self { memory: Box::into_raw(words.into_boxed_slice()) }
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
+    pub(super) fn new(bytes: usize) -> Result<Self> {
+        let words = zeroed::<u64>(bytes.div_ceil(size_of::<u64>()), || "a batch".to_owned())?;
+        Ok(Self { memory: Box::into_raw(words.into_boxed_slice()) })
     }
 
     fn base(&self) -> *mut u8 {

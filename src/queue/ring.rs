@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::batch_layout::BatchLayout;
 use super::buffer::{BatchBuffer, PartialBatch, PatchClaim};
+use crate::memory::collected;
 use crate::{Error, PatchLocation};
 
 /// Limits the batches that are tracked: a budget could hold millions of tiny ones.
@@ -45,6 +46,7 @@ struct RingState {
     slots: VecDeque<RingSlot>,
     spare: Vec<BatchBuffer>,
     stopped: bool,
+    failed: Option<Error>,
     panic: Option<Box<dyn Any + Send>>,
 }
 
@@ -111,11 +113,15 @@ impl BatchRing {
             let slot = (state.claimed / batch_size - state.delivered) as usize;
             if slot == state.slots.len() && slot < self.slots {
                 let patches = (self.patches - state.claimed).min(batch_size) as usize;
-                let spare = state.spare.pop();
-                let buffer = spare.unwrap_or_else(|| BatchBuffer::new(self.layout.batch_bytes));
-                let batch = Arc::new(PartialBatch::new(self.layout.clone(), patches, buffer));
-                let outcomes = (0..patches).map(|_| None).collect();
-                state.slots.push_back(RingSlot { batch, outcomes });
+                match self.new_slot(patches, state.spare.pop()) {
+                    Ok(slot) => state.slots.push_back(slot),
+                    Err(error) => {
+                        state.failed = Some(error);
+                        drop(state);
+                        self.stop();
+                        return None;
+                    }
+                }
             }
             if let Some(claim) = state.slots.get(slot).and_then(|slot| slot.batch.claim()) {
                 let number = state.claimed;
@@ -124,6 +130,14 @@ impl BatchRing {
             }
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    fn new_slot(&self, patches: usize, spare: Option<BatchBuffer>) -> Result<RingSlot, Error> {
+        let buffer = spare.map_or_else(|| BatchBuffer::new(self.layout.batch_bytes), Ok)?;
+        let what = || format!("a batch of {patches} patches");
+        let outcomes = collected((0..patches).map(|_| None), patches as u64, what)?;
+        let batch = Arc::new(PartialBatch::new(self.layout.clone(), patches, buffer));
+        Ok(RingSlot { batch, outcomes })
     }
 
     /// Records the outcome of a task.
@@ -141,17 +155,23 @@ impl BatchRing {
 
     /// The next batch, if it is full before `deadline`.
     ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if there is none for a batch.
+    ///
     /// # Panics
     /// With the panic of a worker, if one panicked.
-    pub(super) fn next(&self, deadline: Instant) -> NextBatch {
+    pub(super) fn next(&self, deadline: Instant) -> Result<NextBatch, Error> {
         let mut state = self.state();
         loop {
             if let Some(payload) = state.panic.take() {
                 drop(state);
                 std::panic::resume_unwind(payload);
             }
+            if let Some(error) = state.failed.take() {
+                return Err(error);
+            }
             if state.delivered * self.layout.batch_size as u64 >= self.patches || state.stopped {
-                return NextBatch::End;
+                return Ok(NextBatch::End);
             }
             let buffer = state.slots.front().and_then(|slot| slot.batch.take());
             if let Some(buffer) = buffer {
@@ -160,11 +180,11 @@ impl BatchRing {
                 drop(state);
                 self.room.notify_all();
                 let outcomes = slot.outcomes.into_iter().map(|o| o.expect("every patch ended"));
-                return NextBatch::Ready(buffer, outcomes.collect());
+                return Ok(NextBatch::Ready(buffer, outcomes.collect()));
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left == Duration::ZERO {
-                return NextBatch::Pending;
+                return Ok(NextBatch::Pending);
             }
             state = self.full.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }

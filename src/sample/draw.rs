@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::boxes::ProbabilityMap;
 use super::location::PatchLocation;
 use super::random::{Epoch, StreamKey, sample_numbers};
+use crate::memory::collected;
 use crate::{Region, Result, Size3, Subject};
 
 /// A random sampler bound to one subject: it has opened every volume and made every table that its
@@ -60,7 +61,8 @@ pub(super) fn locations(
     let (name, size) = (Arc::<str>::from(subject.name()), draw.patch_size());
     let location =
         |start| PatchLocation { subject: name.clone(), region: Region::new(start, size) };
-    Ok(starts.into_iter().map(location).collect())
+    let count = starts.len() as u64;
+    collected(starts.into_iter().map(location), count, || format!("{count} locations"))
 }
 
 /// Fills `out` with the probability of each voxel of `subject`, to which `draw` is bound.
@@ -109,16 +111,18 @@ macro_rules! probability_map_method {
         /// size of the whole volume.
         ///
         /// # Errors
-        /// As `locations`; [`Error::Unsupported`](crate::Error::Unsupported) with constraints.
+        /// As `locations`; [`Error::Unsupported`](crate::Error::Unsupported) with constraints,
+        /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
         #[cfg(feature = "ndarray")]
         pub fn probability_map(
             &self,
             subject: &crate::Subject,
         ) -> crate::Result<ndarray::Array3<f64>> {
-            let mut map = ndarray::Array3::zeros(subject.size()?);
-            let out = map.as_slice_mut().expect("a new array is contiguous");
-            self.probability_map_into(subject, out)?;
-            Ok(map)
+            let size = subject.size()?;
+            let what = || format!("a map of {size:?} voxels");
+            let mut map = crate::memory::zeroed(size.iter().product(), what)?;
+            self.probability_map_into(subject, &mut map)?;
+            Ok(ndarray::Array3::from_shape_vec(size, map).expect("a number for each voxel"))
         }
 
         /// Fills `out`, in C order, with the probability of each voxel of the volume to be the

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::border::check_fits;
 use super::location::PatchLocation;
 use crate::format::grid::check_patch_size;
+use crate::memory::collected;
 use crate::{Error, Padding, Region, Result, Size3, Subject};
 
 /// The overlap of neighbouring patches; an integer means the same number of voxels on each axis.
@@ -196,17 +197,23 @@ impl GridSampler {
             (Some(_), Margin::HalfOverlap) => overlap.map(|o| o / 2),
             _ => [0; 3],
         };
-        let starts = [0, 1, 2].map(|a| {
+        let axis = |a: usize| -> Result<Vec<i64>> {
             let (p, s) = (self.patch_size[a], size[a] + 2 * margins[a]);
             if p > s {
-                return vec![-(((p - size[a]) / 2) as i64)];
+                return Ok(vec![-(((p - size[a]) / 2) as i64)]);
             }
-            let starts = match self.placement {
-                Placement::Flush => flush(s - p, strides[a] as usize),
-                Placement::Even => even(s - p, strides[a]),
+            let mut starts = match self.placement {
+                Placement::Flush => flush(s - p, strides[a] as usize)?,
+                Placement::Even => even(s - p, strides[a])?,
             };
-            starts.into_iter().map(|start| start as i64 - margins[a] as i64).collect()
-        });
+            for start in &mut starts {
+                *start -= margins[a] as i64;
+            }
+            Ok(starts)
+        };
+        let starts = [axis(0)?, axis(1)?, axis(2)?];
+        let patches = starts.iter().try_fold(1usize, |n, axis| n.checked_mul(axis.len()));
+        patches.ok_or_else(|| Error::TooLarge { what: format!("a grid over {size:?} voxels") })?;
         Ok(Grid { size, patch_size: self.patch_size, overlap, margins, starts })
     }
 
@@ -220,7 +227,8 @@ impl GridSampler {
             subject: name.clone(),
             region: Region::new(start, self.patch_size),
         };
-        Ok(grid.starts().map(location).collect())
+        let count = grid.len() as u64;
+        collected(grid.starts().map(location), count, || format!("a list of {count} patches"))
     }
 
     /// Voxels from one start to the next; a fraction only with even placement.
@@ -236,20 +244,19 @@ impl GridSampler {
 }
 
 /// Every multiple of `stride` below `last`, and `last`.
-fn flush(last: usize, stride: usize) -> Vec<usize> {
-    let mut starts: Vec<usize> = (0..=last).step_by(stride).collect();
-    if starts.last() != Some(&last) {
-        starts.push(last);
-    }
-    starts
+fn flush(last: usize, stride: usize) -> Result<Vec<i64>> {
+    let steps = last.div_ceil(stride);
+    let starts = (0..=steps).map(|i| last.min(i * stride) as i64);
+    collected(starts, steps as u64 + 1, || format!("{steps} starts along an axis"))
 }
 
 /// The fewest starts from 0 to `last` with at most `stride` between them, rounded half to even as
 /// numpy does.
-fn even(last: usize, stride: f64) -> Vec<usize> {
+fn even(last: usize, stride: f64) -> Result<Vec<i64>> {
     let steps = (last as f64 / stride).ceil() as usize;
     let step = last as f64 / steps.max(1) as f64;
-    (0..=steps).map(|i| (i as f64 * step).round_ties_even() as usize).collect()
+    let starts = (0..=steps).map(|i| (i as f64 * step).round_ties_even() as i64);
+    collected(starts, steps as u64 + 1, || format!("{steps} starts along an axis"))
 }
 
 /// The patches that cover one volume: starts for each axis, of which every combination is a patch.

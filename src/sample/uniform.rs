@@ -7,6 +7,7 @@ use super::boxes::{ProbabilityMap, random_voxel};
 use super::draw::{Draw, locations_method, probability_map_method};
 use super::random::{Epoch, RandomStream, StreamKey};
 use crate::format::grid::check_patch_size;
+use crate::memory::try_collected;
 use crate::{Result, Size3, Subject};
 
 /// Draws patches uniformly: with [`Border::Exclude`] over all starts inside the volume, otherwise
@@ -86,7 +87,9 @@ impl Draw for UniformDraw {
         numbers: Range<u64>,
     ) -> Result<Vec<[i64; 3]>> {
         let key = |n| StreamKey { epoch, subject: subject.name(), n, attempt: 0 };
-        numbers.map(|n| self.start(&key(n))).collect()
+        let count = numbers.end - numbers.start;
+        let starts = numbers.map(|n| self.start(&key(n)));
+        try_collected(starts, count, || format!("{count} starts of patches"))
     }
 
     fn add_probabilities(&self, map: &mut ProbabilityMap<'_>) -> Result<()> {

@@ -15,6 +15,7 @@ use super::volumes::check_channel;
 use crate::array::boxes::ChunkBox;
 use crate::format::grid::check_patch_size;
 use crate::format::grid::{ChunkId, iter_box};
+use crate::memory::collected;
 use crate::store::derive;
 use crate::{Error, Region, Result, Size3, Subject, Volume};
 
@@ -127,11 +128,13 @@ impl WeightTable {
         let (layout, whole_sums) = (volume.layout(), derive::weight_sums(volume)?);
         let chunks = || iter_box(layout.chunks_meeting(region));
         let chunk_box = |at| ChunkBox { channel, at, region: in_chunk(region, layout, at) };
-        let boxes: Vec<ChunkBox> = chunks().map(chunk_box).collect();
-        let mut sums: Vec<f64> = chunks()
-            .map(|at| whole_sums.0[layout.chunk_index(ChunkId { channel, at }) as usize])
-            .collect();
-        // A chunk without weight has none in any part of it.
+        let count = layout.chunks_meeting(region).map(|cells| cells.len() as u64).iter().product();
+        let what = || format!("the weights of {count} chunks");
+        let boxes = collected(chunks().map(chunk_box), count, what)?;
+        let sum = |at| whole_sums.0[layout.chunk_index(ChunkId { channel, at }) as usize];
+        let mut sums = collected(chunks().map(sum), count, what)?;
+        // A chunk without weight has none in any part of it. That its sum is right follows from the
+        // checksums (§8).
         let is_cut = |i: &usize| boxes[*i].region != layout.chunk_region(boxes[*i].at);
         let cut: Vec<usize> = (0..boxes.len()).filter(|i| sums[*i] > 0.0).filter(is_cut).collect();
         let cut_boxes: Vec<ChunkBox> = cut.iter().map(|&i| boxes[i]).collect();
@@ -146,7 +149,7 @@ impl WeightTable {
             end += sum;
             end
         };
-        let cumulative: Vec<f64> = sums.iter().map(accumulate).collect();
+        let cumulative = collected(sums.iter().map(accumulate), count, what)?;
         if !end.is_finite() {
             let message = "the sum of all weights exceeds float64: scale them down";
             return Err(Error::data(volume.path(), message));

@@ -1,0 +1,71 @@
+"""Memory and descriptors that cannot be had are exceptions, never the end of the process."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import voxquarry as vq
+
+from helpers import smooth, store_of
+
+LIMITED = """
+import resource, sys
+import numpy as np
+import voxquarry as vq
+store = sys.argv[1]
+dataset = vq.open(store, threads=1)
+subject = dataset["case01"]
+volume = subject["ct"]
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+def refused(call):
+    try:
+        call()
+    except MemoryError as error:
+        assert isinstance(error, vq.Error), error
+        assert "iB" in str(error) or "address space" in str(error), error
+        assert "at a time" in str(error), error
+    else:
+        raise AssertionError("there was memory")
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("limits")
+    return Path(store_of(folder, abs(smooth((32, 32, 32)))).subject.dataset.path)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "vq.UniformSampler(8).locations(subject, (1 << 32) - 1)",
+        "vq.WeightedSampler(8, 'ct').locations(subject, (1 << 32) - 1)",
+        "vq.GridSampler(1).locations((1 << 11, 1 << 11, 1 << 11))",
+        "vq.GridSampler(1).locations((1 << 40, 1, 1))",
+        "volume.read((0, 0, 0), (1 << 11, 1 << 11, 1 << 10), padding=0)",
+        "volume.scaled.read((0, 0, 0), (1 << 11, 1 << 11, 1 << 10), padding='edge')",
+        "volume.read_batch(np.zeros((1 << 20, 3), np.int64), 32)",
+        "vq.Aggregator(vq.GridSampler(64), (1 << 13, 1 << 12, 1 << 12))",
+        "next(iter(vq.Queue(dataset, vq.UniformSampler(32), volumes=['ct'], batch_size=1 << 17,"
+        " patches_per_subject=1 << 20, buffer_bytes='1TiB')))",
+    ],
+)
+def test_memory_that_cannot_be_had_is_a_memory_error(store: Path, call: str) -> None:
+    program = LIMITED + textwrap.dedent(f"refused(lambda: {call})\nvolume.read((0, 0, 0), 8)\n")
+    child = subprocess.run(
+        [sys.executable, "-c", program, str(store)], capture_output=True, text=True, check=False
+    )
+    assert child.returncode == 0, child.stderr
+
+
+def test_links_are_followed_on_request(store: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "zarr.json").write_bytes((store / "zarr.json").read_bytes())
+    (linked / "case01").symlink_to(store / "case01")
+    with pytest.raises(vq.DataError, match="link"):
+        vq.open(linked)["case01"]
+    followed = vq.open(linked, follow_links=True)["case01"]["ct"]
+    assert (followed[:] == vq.open(store)["case01"]["ct"][:]).all()
