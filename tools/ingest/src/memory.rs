@@ -66,7 +66,8 @@ pub fn digest_of(source: &dyn VolumeSource) -> Result<SourceDigest> {
     let mut stream = source.open()?;
     let mut step = Vec::new();
     let bytes = interleaved * y * x * dtype.size();
-    let missing = |_| Error::OutOfMemory { what: format!("a plane of {}", source.name()) };
+    let what = || format!("a plane of {}", source.name());
+    let missing = |_| Error::OutOfMemory { what: what(), bytes: bytes as u64 };
     step.try_reserve_exact(bytes).map_err(missing)?;
     step.resize(bytes, 0);
     for _ in 0..channels.unwrap_or(1) / interleaved * z {
