@@ -156,6 +156,16 @@ def read_volume_list(folder: Path) -> dict[str, dict[str, int]]:
     return volumes
 
 
+def read_splits(folder: Path) -> list[str]:
+    """The splits that a subject belongs to: section 3."""
+    splits = read_attributes(folder, "subject")["voxquarry"].get("splits", [])
+    need(
+        isinstance(splits, list) and all(isinstance(s, str) and is_name(s) for s in splits),
+        f"{folder}: splits {splits!r}",
+    )
+    return splits
+
+
 def is_name(name: str) -> bool:
     """Whether a subject or volume can have that name: section 2."""
     try:

@@ -42,6 +42,7 @@ from metadata import (
     read_attributes,
     read_file,
     read_node,
+    read_splits,
     read_volume_list,
 )
 
@@ -123,6 +124,11 @@ class Volume:
         for key in ["shards_crc32c"] + ["summary_crc32c"] * (self.kind == "labels"):
             need(is_count(own.get(key), 0, U32), f"{folder}: {key} {own.get(key)!r}")
         need(isinstance(own.get("source", {}), dict), f"{folder}: source is not an object")
+        self.labels: list[dict[str, Any]] = own.get("labels", [])
+        need(
+            isinstance(self.labels, list) and all(map(is_label_name, self.labels)),
+            f"{folder}: labels {self.labels!r}",
+        )
 
     def _check_ome(self, ome: Any) -> None:
         """Checks the OME-Zarr metadata: section 4."""
@@ -419,6 +425,17 @@ def covered_counts(folder: Path, *arrays: np.ndarray) -> bytes:
     return group + b"".join(covered(folder / name, values) for name, values in parts)
 
 
+def is_label_name(entry: Any) -> bool:
+    """Whether an entry of `labels` is as section 4 says."""
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("ids"), list)
+        and all(isinstance(i, int) and not isinstance(i, bool) for i in entry["ids"])
+        and isinstance(entry.get("name"), str)
+        and isinstance(entry.get("color", ""), str)
+    )
+
+
 class Store:
     """A dataset: a mapping from subject to a dict of its volumes."""
 
@@ -438,6 +455,15 @@ class Store:
             f"{folder}: volumes on different grids",
         )
         return volumes
+
+
+    def splits(self) -> dict[str, list[str]]:
+        """The subjects of each split: section 3."""
+        found: dict[str, list[str]] = {}
+        for subject in self.subjects:
+            for split in read_splits(self.path / subject):
+                found.setdefault(split, []).append(subject)
+        return found
 
 
 def open_store(path: str | os.PathLike[str]) -> Store:

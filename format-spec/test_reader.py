@@ -91,6 +91,18 @@ def test_golden_label_counts() -> None:
         reader.open_store(V1)["grid"]["u8"].label_counts()
 
 
+def test_golden_names_and_splits() -> None:
+    store = reader.open_store(V1.with_name("v1-names"))
+    assert store.splits() == {"fold_0_val": ["grid"], "train": ["grid"]}
+    assert store["grid"]["labels-i32"].labels == [
+        {"ids": [3], "name": "liver", "color": "#ff8000"},
+        {"ids": [-7, 3], "name": "abdomen"},
+    ]
+    assert store["grid"]["labels-i32"].array().tobytes() == GOLDEN["grid"]["labels-i32"].tobytes()
+    plain = reader.open_store(V1)
+    assert plain.splits() == {} and plain["grid"]["u8"].labels == []
+
+
 def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert reader.main(["--blosc", str(V1)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 13

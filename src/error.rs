@@ -350,6 +350,39 @@ pub enum Error {
         remedy: String,
     },
 
+    /// A subject that exists already, made from something else than is asked for now.
+    #[error(
+        "{}: exists already, made from something else: {difference}: replace it, or leave it as \
+         it is",
+        .path.display()
+    )]
+    ExistsOtherwise {
+        /// The subject.
+        path: PathBuf,
+        /// What differs: found and requested.
+        difference: String,
+    },
+
+    /// Volumes that would vanish with the subject that is to be replaced.
+    #[error(
+        "{}: replacing it would remove its volumes {volumes:?}, which the new subject does not \
+         have: add to the subject instead, or remove its folder first",
+        .path.display()
+    )]
+    WouldRemove {
+        /// The subject.
+        path: PathBuf,
+        /// Names of the volumes.
+        volumes: Vec<String>,
+    },
+
+    /// Errors of several subjects.
+    #[error("{}", list_of(.errors))]
+    Several {
+        /// The errors, at least one.
+        errors: Vec<Error>,
+    },
+
     /// A memory budget that is too small for the work.
     #[error(
         "{what} needs {} MiB of memory, {} MiB are allowed: allow more",
@@ -437,7 +470,9 @@ impl Error {
             | Self::BufferLength { .. }
             | Self::NotAStore { .. }
             | Self::NoSuchFile { .. }
-            | Self::Exists { .. } => Fault::Caller,
+            | Self::Exists { .. }
+            | Self::ExistsOtherwise { .. }
+            | Self::WouldRemove { .. } => Fault::Caller,
             Self::UnknownFeature { .. }
             | Self::Metadata { .. }
             | Self::Data { .. }
@@ -446,6 +481,11 @@ impl Error {
             | Self::ChunkDecode { .. } => Fault::Data,
             Self::Io { .. } | Self::OutOfMemory { .. } | Self::Interrupted => Fault::Environment,
             Self::InPatch { source, .. } | Self::InSubject { source, .. } => source.fault(),
+            // The gravest: what the caller cannot correct decides.
+            Self::Several { errors } => {
+                let faults = errors.iter().map(Self::fault);
+                faults.max_by_key(|fault| fault.exit_code()).unwrap_or(Fault::Caller)
+            }
         }
     }
 
@@ -497,6 +537,17 @@ impl Error {
 /// Whether the process or the system has no descriptor left for one more open file.
 pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// The first errors, and the number of the others.
+fn list_of(errors: &[Error]) -> String {
+    const SHOWN: usize = 20;
+    let mut lines = vec![format!("{} errors", errors.len())];
+    lines.extend(errors.iter().take(SHOWN).map(ToString::to_string));
+    if errors.len() > SHOWN {
+        lines.push(format!("… and {} more", errors.len() - SHOWN));
+    }
+    lines.join("\n  ")
 }
 
 fn in_table(named_in: &str) -> String {

@@ -124,3 +124,15 @@ fn chunk_sums_are_those_of_the_voxels() {
     let sums = golden.join("grid/f32/sums");
     assert!(sums.join("zarr.json").is_file() && sums.join("c/0").is_file());
 }
+
+#[test]
+fn names_of_labels_and_splits_are_those_of_the_readme() {
+    let golden = store().with_file_name("v1-names");
+    let dataset = Dataset::open(&golden, &OpenOptions::default()).unwrap();
+    let subject = dataset.subject("grid").unwrap();
+    assert_eq!(subject.splits(), voxels::splits());
+    assert_eq!(subject.volume("labels-i32").unwrap().labels(), voxels::label_names());
+    let splits = dataset.splits().unwrap();
+    assert!(splits.keys().eq(&voxels::splits()) && splits["train"] == ["grid"]);
+    assert!(verify(&golden, &|_| ()).unwrap().errors.is_empty());
+}

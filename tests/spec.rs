@@ -99,10 +99,13 @@ fn limits_and_version() {
 fn version_keys_are_those_of_datasets_and_volumes() {
     let version_keys = keys("version keys");
     assert_eq!(keys_of(&attributes::dataset()["voxquarry"]), version_keys);
-    let subject = attributes::subject(&BTreeMap::new());
+    let subject = attributes::subject(&BTreeMap::new(), &["train".to_owned()]);
     let mut subject_keys = keys("subject keys");
     assert!(subject_keys.remove(SEAL_KEY), "written with the document");
     assert_eq!(keys_of(&subject["voxquarry"]), subject_keys);
+    assert!(subject_keys.remove("splits") && row("subject keys", "splits")[2].contains("optional"));
+    let plain = attributes::subject(&BTreeMap::new(), &[]);
+    assert_eq!(keys_of(&plain["voxquarry"]), subject_keys, "of a subject without splits");
     let folder = tempfile::tempdir().unwrap();
     let (volume, _) = published(folder.path());
     assert!(version_keys.is_subset(&keys_of(&volume["attributes"]["voxquarry"])));
@@ -137,12 +140,19 @@ fn volume_keys_are_written_and_the_required_ones_missed() {
         sha256: String::new(),
         origin: serde_json::Map::new(),
     });
+    parsed.labels = vec![attributes::LabelName {
+        ids: vec![1, 2],
+        name: "liver".to_owned(),
+        color: Some("#ff0000".to_owned()),
+    }];
     let whole = parsed.to_json("v", true);
     let written = keys_of(&whole["voxquarry"]);
     assert_eq!(written, &(&required | &version_keys) | &optional, "of a volume with all keys");
     let source = quoted(row("volume keys", "source")[3]);
     assert_eq!(source, ["name", "bytes", "sha256", "origin"]);
     assert_eq!(keys_of(&whole["voxquarry"]["source"]), source.into_iter().collect());
+    let labels = quoted(row("volume keys", "labels")[3]);
+    assert_eq!(keys_of(&whole["voxquarry"]["labels"][0]), labels.into_iter().take(3).collect());
     let statistics = quoted(row("volume keys", "statistics")[3]);
     let figures = keys_of(&group["attributes"]["voxquarry"]["statistics"]);
     assert_eq!(figures, statistics.into_iter().filter(|word| *word != "null").collect());

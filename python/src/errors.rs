@@ -30,6 +30,11 @@ pub(crate) fn raise_existing(remedy: &str) -> impl Fn(Error) -> PyErr {
         Error::Exists { path, .. } => {
             raised(&error, format!("{}: exists already: {remedy}", path.display()))
         }
+        Error::ExistsOtherwise { path, difference } => {
+            let path = path.display();
+            let found = format!("{path}: exists already, made from something else: {difference}");
+            raised(&error, format!("{found}: {remedy}"))
+        }
         _ => raise(error),
     }
 }
@@ -142,6 +147,11 @@ fn worded(error: &Error) -> String {
             )
         }
         Error::OutOfMemory { .. } | Error::TooLarge { .. } => format!("{error}: {LESS_AT_A_TIME}"),
+        Error::WouldRemove { path, volumes } => format!(
+            "{}: replacing it would remove its volumes {volumes:?}, which the new subject does not \
+             have: add to the subject instead (add=True), or remove its folder first",
+            path.display()
+        ),
         Error::Busy { lock } => format!(
             "another process, or an unfinished aggregator of this one, is writing this volume (it \
              holds {}): wait for it, call close() on the aggregator, or choose another name",

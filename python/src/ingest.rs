@@ -157,7 +157,7 @@ impl Observer for Listener {
                     }));
                 }
             }
-            Event::Published { .. } => {}
+            _ => {}
         }
     }
 

@@ -85,6 +85,26 @@ pub struct SourceFile {
     pub origin: Map<String, Value>,
 }
 
+/// The name of a label, or of a region of several labels (§4).
+///
+/// ```
+/// use voxquarry::format::attributes::LabelName;
+///
+/// let tumour = LabelName { ids: vec![2, 3], name: "tumour".to_owned(), color: None };
+/// let text = serde_json::to_string(&tumour).unwrap();
+/// assert_eq!(text, r#"{"ids":[2,3],"name":"tumour"}"#);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LabelName {
+    /// The ids of voxels that have the name.
+    pub ids: Vec<i64>,
+    /// The name.
+    pub name: String,
+    /// Its colour, as `#rrggbb`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub color: Option<String>,
+}
+
 /// `attributes.voxquarry` of a volume's group (§4).
 ///
 /// ```
@@ -123,6 +143,8 @@ pub struct VolumeAttributes {
     pub shards_crc32c: u32,
     /// The crc32c of the label counts' values (§8); only of label maps.
     pub summary_crc32c: Option<u32>,
+    /// Names of labels, for users; only of label maps.
+    pub labels: Vec<LabelName>,
     /// The file that the volume was converted from.
     pub source: Option<SourceFile>,
 }
@@ -188,8 +210,25 @@ pub struct DocumentChecksums {
 pub type VolumeList = BTreeMap<String, DocumentChecksums>;
 
 /// The `attributes` of a subject's group.
-pub fn subject(volumes: &VolumeList) -> Value {
-    json!({ "voxquarry": { "node": "subject", "volumes": volumes } })
+pub fn subject(volumes: &VolumeList, splits: &[String]) -> Value {
+    let mut attributes = json!({ "node": "subject", "volumes": volumes });
+    if !splits.is_empty() {
+        attributes["splits"] = json!(splits);
+    }
+    json!({ "voxquarry": attributes })
+}
+
+/// Parses the names of the splits that a subject belongs to; most have none.
+///
+/// # Errors
+/// [`Error::Metadata`] if they are no list of names.
+pub fn parse_splits(node: &Node<'_>) -> Result<Vec<String>> {
+    let splits: Vec<String> =
+        node.get("splits").map_or(Ok(Vec::new()), |_| node.parse("splits"))?;
+    match splits.iter().find(|name| super::check_name("split", name).is_err()) {
+        Some(name) => Err(node.error("splits", &format!("{name:?} is no name of a split"))),
+        None => Ok(splits),
+    }
 }
 
 /// Parses `attributes.voxquarry` of a subject's group.
@@ -243,6 +282,7 @@ impl VolumeAttributes {
                 Kind::Labels => Some(node.parse("summary_crc32c")?),
                 Kind::Image => None,
             },
+            labels: node.get("labels").map_or(Ok(Vec::new()), |_| node.parse("labels"))?,
             source: node.get("source").map(|_| node.parse("source")).transpose()?,
         })
     }
@@ -263,6 +303,9 @@ impl VolumeAttributes {
         attributes["shards_crc32c"] = json!(self.shards_crc32c);
         if let Some(crc32c) = self.summary_crc32c {
             attributes["summary_crc32c"] = json!(crc32c);
+        }
+        if !self.labels.is_empty() {
+            attributes["labels"] = json!(self.labels);
         }
         if let Some(source) = &self.source {
             attributes["source"] = json!(source);

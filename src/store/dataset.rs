@@ -1,5 +1,6 @@
 //! Datasets and subjects. Opening them lists folders; a volume's metadata is read at first use.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -14,7 +15,9 @@ use super::options::OpenOptions;
 use super::staging::absolute;
 use super::volume::Volume;
 use crate::array::context::ArrayContext;
-use crate::format::attributes::{DocumentChecksums, VolumeList, check_version, parse_subject};
+use crate::format::attributes::{
+    DocumentChecksums, VolumeList, check_version, parse_splits, parse_subject,
+};
 use crate::format::document::{Document, ZARR_JSON};
 use crate::format::{PARTIAL_DIR, check_name};
 use crate::memory::{collected, try_collected};
@@ -65,6 +68,7 @@ pub struct Subject {
     dataset: Dataset,
     name: String,
     volumes: Vec<String>,
+    splits: Vec<String>,
     listed: VolumeList,
 }
 
@@ -147,9 +151,37 @@ impl Dataset {
         let document = Document::read_in(&self.0.folder.join(name))?
             .ok_or_else(|| not_found("subject", name, self.path(), &[]))?;
         let listed = parse_subject(&document.voxquarry()?)?;
+        let splits = parse_splits(&document.voxquarry()?)?;
         document.check_seal()?;
         let volumes = listed.keys().cloned().collect();
-        Ok(Subject { dataset: self.clone(), name: name.to_owned(), volumes, listed })
+        Ok(Subject { dataset: self.clone(), name: name.to_owned(), volumes, splits, listed })
+    }
+
+    /// The subjects of each split, such as `train`, by the names of the splits; reads the document
+    /// of every subject.
+    ///
+    /// ```
+    /// use voxquarry::{IfExists, StoreWriter};
+    ///
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("store.zarr");
+    /// let mut subject = StoreWriter::open(&path, None)?.subject("case01")?;
+    /// subject.set_splits(["train".to_owned()])?;
+    /// subject.publish([], IfExists::Error)?;
+    /// assert_eq!(voxquarry::open(&path)?.splits()?["train"], ["case01"]);
+    /// # Ok::<(), voxquarry::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Dataset::subject`].
+    pub fn splits(&self) -> Result<BTreeMap<String, Vec<String>>> {
+        let mut splits = BTreeMap::<String, Vec<String>>::new();
+        for name in self.subjects() {
+            for split in self.subject(name)?.splits {
+                splits.entry(split).or_default().push(name.clone());
+            }
+        }
+        Ok(splits)
     }
 
     /// The results of `map` for each number, in order; divided among the dataset's threads if there
@@ -217,6 +249,11 @@ impl Subject {
     /// Names of the volumes, sorted by their bytes.
     pub fn volumes(&self) -> &[String] {
         &self.volumes
+    }
+
+    /// Names of the splits that it belongs to, such as `train`, sorted.
+    pub fn splits(&self) -> &[String] {
+        &self.splits
     }
 
     /// The volume of that name.

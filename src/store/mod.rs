@@ -14,6 +14,7 @@ pub(crate) mod derive;
 mod derived_cache;
 mod journal;
 mod options;
+mod share;
 mod sidecar;
 mod spec;
 mod staged_subject;

@@ -1,7 +1,7 @@
 //! The description of a volume that is to be written.
 
 use crate::format::array::ArrayLayout;
-use crate::format::attributes::Kind;
+use crate::format::attributes::{Kind, LabelName};
 use crate::format::layout::Codec;
 use crate::{Affine, Error, Result, Size3};
 
@@ -34,6 +34,7 @@ pub struct VolumeSpec {
     pub(crate) intercept: f64,
     pub(crate) interleaved: usize,
     pub(crate) weight_sums: bool,
+    pub(crate) labels: Vec<LabelName>,
 }
 
 impl VolumeSpec {
@@ -52,6 +53,7 @@ impl VolumeSpec {
             intercept: 0.0,
             interleaved: 1,
             weight_sums: false,
+            labels: Vec::new(),
         }
     }
 
@@ -88,6 +90,13 @@ impl VolumeSpec {
     #[must_use]
     pub fn interleaved(mut self, channels: usize) -> Self {
         self.interleaved = channels;
+        self
+    }
+
+    /// Names of the labels of a label map, for users.
+    #[must_use]
+    pub fn labels(mut self, names: Vec<LabelName>) -> Self {
+        self.labels = names;
         self
     }
 

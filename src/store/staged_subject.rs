@@ -1,10 +1,13 @@
 //! A subject in its staging folder, and the renames that publish it or one volume of it.
 
+use std::collections::BTreeSet;
+
 use rustix::fs::RenameFlags;
 use serde_json::Value;
 
+use super::share::share_tree;
 use super::staging::{self, IfExists, StagingDir};
-use crate::format::attributes::{self, DocumentChecksums, VolumeList, parse_subject};
+use crate::format::attributes::{self, DocumentChecksums, VolumeList, parse_splits, parse_subject};
 use crate::format::document::{self, Document, ZARR_JSON};
 use crate::sys::folder::{Folder, refused};
 use crate::{Error, Result};
@@ -14,6 +17,7 @@ use crate::{Error, Result};
 pub(super) struct StagedSubject {
     name: String,
     staging: StagingDir,
+    splits: BTreeSet<String>,
 }
 
 impl StagedSubject {
@@ -21,7 +25,7 @@ impl StagedSubject {
     pub(super) fn create(name: &str, staging: StagingDir) -> Result<Self> {
         let folder = staging.content();
         folder.create_all().map_err(refused(folder.path(), "cannot create"))?;
-        Ok(Self { name: name.to_owned(), staging })
+        Ok(Self { name: name.to_owned(), staging, splits: BTreeSet::new() })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -47,12 +51,17 @@ impl StagedSubject {
         self.staging.folder()
     }
 
+    /// Puts the subject into splits.
+    pub(super) fn set_splits(&mut self, splits: BTreeSet<String>) {
+        self.splits = splits;
+    }
+
     /// Makes the subject visible with these volumes, and the store with its first subject.
     ///
     /// # Errors
     /// [`Error::Exists`] as `if_exists` says, [`Error::Io`].
     pub(super) fn publish(mut self, volumes: &VolumeList, if_exists: IfExists) -> Result<()> {
-        let subject = document::group(attributes::subject(volumes));
+        let subject = document::group(self.attributes(volumes));
         document::write_sealed_in(&self.content(), subject)?;
         if !self.store().has(ZARR_JSON) {
             self.publish_document(attributes::dataset(), self.store())?;
@@ -61,11 +70,78 @@ impl StagedSubject {
         staging::sync_tree(&content)?;
         match if_exists {
             IfExists::Error | IfExists::Skip => staging::publish_new(&content, &target)?,
+            IfExists::Replace if target.has(ZARR_JSON) => {
+                // Nobody may add a volume to the old subject in the meantime.
+                let _lock = staging::lock_folder(&target)?;
+                staging::publish_over(&content, &target)?;
+            }
             IfExists::Replace => staging::publish_over(&content, &target)?,
         }
         // Not earlier: work that could not be published can be resumed.
         self.staging.release();
         Ok(())
+    }
+
+    /// Puts a new subject in the place of the published one, in one step: it has these volumes,
+    /// and those that the published one has beside them, whose files it shares.
+    ///
+    /// `check` is called with the volumes that stay.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if the subject has one of the volumes, unless `if_exists` is `Replace`;
+    /// that of `check`; [`Error::Io`].
+    pub(super) fn publish_extended(
+        mut self,
+        volumes: VolumeList,
+        if_exists: IfExists,
+        check: impl FnOnce(&VolumeList) -> Result<()>,
+    ) -> Result<()> {
+        let (content, target) = (self.content(), self.target());
+        let _lock = staging::lock_folder(&target)?;
+        let (mut kept, splits) = self.published()?;
+        self.splits.extend(splits);
+        kept.retain(|name, _| !volumes.contains_key(name) || if_exists != IfExists::Replace);
+        if let Some(name) = kept.keys().find(|name| volumes.contains_key(*name)) {
+            let remedy = "replace it, or choose another name".to_owned();
+            return Err(Error::Exists { path: target.path().join(name), remedy });
+        }
+        check(&kept)?;
+        for name in kept.keys() {
+            share_tree(&target.join(name), &content.join(name))?;
+        }
+        kept.extend(volumes);
+        document::write_sealed_in(&content, document::group(self.attributes(&kept)))?;
+        staging::sync_tree(&content)?;
+        staging::publish_over(&content, &target)?;
+        self.staging.release();
+        Ok(())
+    }
+
+    /// Adds the published subject to the splits; its volumes stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`] if the subject is damaged, [`Error::Io`].
+    pub(super) fn publish_splits(mut self) -> Result<()> {
+        let _lock = staging::lock_folder(&self.target())?;
+        let (volumes, splits) = self.published()?;
+        self.splits.extend(splits);
+        self.replace_document(&volumes)
+    }
+
+    fn attributes(&self, volumes: &VolumeList) -> Value {
+        attributes::subject(volumes, &self.splits.iter().cloned().collect::<Vec<_>>())
+    }
+
+    /// The volumes that the published subject lists, and its splits.
+    fn published(&self) -> Result<(VolumeList, Vec<String>)> {
+        let subject = self.target();
+        let document = Document::read_in(&subject)?.ok_or_else(|| {
+            let path = subject.path().join(ZARR_JSON);
+            Error::metadata(path, "missing: the subject was removed meanwhile")
+        })?;
+        document.check_seal()?;
+        let node = document.voxquarry()?;
+        Ok((parse_subject(&node)?, parse_splits(&node)?))
     }
 
     /// Makes the one volume of this subject visible, in a subject that may exist.
@@ -80,12 +156,8 @@ impl StagedSubject {
         }
         // Two writers that add volumes to one subject list them one after the other.
         let _lock = staging::lock_folder(&subject)?;
-        let document = Document::read_in(&subject)?.ok_or_else(|| {
-            let path = subject.path().join(ZARR_JSON);
-            Error::metadata(path, "missing: the subject was removed meanwhile")
-        })?;
-        document.check_seal()?;
-        let mut volumes = parse_subject(&document.voxquarry()?)?;
+        let (mut volumes, splits) = self.published()?;
+        self.splits.extend(splits);
         let target = subject.join(name);
         if volumes.contains_key(name) {
             let remedy = "another writer published it meanwhile: choose another name".to_owned();
@@ -96,8 +168,14 @@ impl StagedSubject {
         // A folder that the subject does not list was left by a writer that was killed here.
         staging::publish_over(&content, &target)?;
         volumes.insert(name.to_owned(), checksums);
-        self.publish_document(attributes::subject(&volumes), &subject)?;
-        // Only this folder has changed: the volume was flushed when it was staged.
+        self.replace_document(&volumes)
+    }
+
+    /// Renames a new document into the place of the published subject's.
+    fn replace_document(&mut self, volumes: &VolumeList) -> Result<()> {
+        let subject = self.target();
+        self.publish_document(self.attributes(volumes), &subject)?;
+        // Only this folder has changed: what else there is was flushed when it was staged.
         staging::sync_folder(&subject)?;
         self.staging.release();
         Ok(())

@@ -8,6 +8,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -348,10 +349,21 @@ pub(super) fn publish_beside(
 
 /// Locks a folder of the store until the result is dropped; waits for other writers.
 pub(super) fn lock_folder(folder: &Folder) -> Result<File> {
-    let handle = folder.as_file().map_err(refused(folder.path(), "cannot open"))?;
-    let locked = retry_on_intr(|| flock(&handle, FlockOperation::LockExclusive));
-    locked.map_err(|e| Error::io(folder.path(), "cannot lock")(e.into()))?;
-    Ok(handle)
+    for _ in 0..ATTEMPTS {
+        let handle = folder.as_file().map_err(refused(folder.path(), "cannot open"))?;
+        let locked = retry_on_intr(|| flock(&handle, FlockOperation::LockExclusive));
+        locked.map_err(|e| Error::io(folder.path(), "cannot lock")(e.into()))?;
+        // While this writer waited, another may have put a new folder in the place.
+        let identity = |file: File| file.metadata().map(|found| (found.dev(), found.ino()));
+        let there = folder.as_file().and_then(identity);
+        let held = handle.metadata().map(|found| (found.dev(), found.ino()));
+        if let (Ok(held), Ok(there)) = (held, there)
+            && held == there
+        {
+            return Ok(handle);
+        }
+    }
+    Err(Error::Busy { lock: folder.path().to_owned() })
 }
 
 /// The absolute form of `path`, which stays valid if the process changes its folder: most of a

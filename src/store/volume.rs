@@ -19,7 +19,7 @@ use crate::array::weights::WeightFunction;
 use crate::array::{ReadContext, is_worth_caching, read_patches, read_region_ahead};
 use crate::format::array::ArrayLayout;
 use crate::format::attributes::{
-    DocumentChecksums, Kind, SourceFile, Statistics, VolumeAttributes,
+    DocumentChecksums, Kind, LabelName, SourceFile, Statistics, VolumeAttributes,
 };
 use crate::format::document::{Document, ZARR_JSON};
 use crate::memory::zeroed;
@@ -137,6 +137,11 @@ impl Volume {
     /// Image or labels.
     pub fn kind(&self) -> Kind {
         self.0.attributes.kind
+    }
+
+    /// Names of its labels; none of an image, or if nobody named them.
+    pub fn labels(&self) -> &[LabelName] {
+        &self.0.attributes.labels
     }
 
     /// Statistics of the stored values.
@@ -380,7 +385,8 @@ fn listed(folder: &Folder, crc32c: u32) -> Result<Document> {
     Err(Error::metadata(path(), message))
 }
 
-fn folder_bytes(folder: &Folder) -> Result<u64> {
+/// Bytes of the files in a folder and below it.
+pub(super) fn folder_bytes(folder: &Folder) -> Result<u64> {
     let mut sum = 0;
     let entries = folder.entries().map_err(Error::io(folder.path(), "cannot list"))?;
     for (name, kind) in entries {

@@ -125,6 +125,11 @@ impl VolumeFiles {
         &self.shards.spec
     }
 
+    /// The folder that they lie in.
+    pub(super) fn folder(&self) -> &Folder {
+        &self.shards.folder
+    }
+
     /// Whether every shard that meets `region` is written.
     pub(super) fn is_written(&self, region: &Region) -> bool {
         let layout = &self.spec().layout;
@@ -235,6 +240,7 @@ impl VolumeFiles {
             shard_files: shard_list.0.iter().filter(|&&identity| identity != 0).count() as u64,
             shards_crc32c,
             summary_crc32c,
+            labels: spec.labels.clone(),
             source,
         };
         let attributes = attributes.to_json(&spec.name, spec.layout.channels.is_some());

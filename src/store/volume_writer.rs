@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::spec::VolumeSpec;
+use super::volume::folder_bytes;
 use super::volume_files::{ChunkError, VolumeFiles};
 use crate::array::statistics::RunningStatistics;
 use crate::format::array::ArrayLayout;
@@ -62,6 +63,14 @@ pub struct VolumeWriter {
 pub struct FinishedVolume {
     pub(super) name: String,
     pub(super) checksums: DocumentChecksums,
+    stored_bytes: u64,
+}
+
+impl FinishedVolume {
+    /// Bytes of all its files: shards, sidecars and metadata.
+    pub fn stored_bytes(&self) -> u64 {
+        self.stored_bytes
+    }
 }
 
 impl VolumeWriter {
@@ -164,8 +173,9 @@ impl VolumeWriter {
             let missing = format!("{planes} planes are due at channel {channel}, z {z}");
             return Err(Error::Incomplete { what: format!("volume {name:?}"), missing });
         }
+        let folder = self.files.folder().to_owned();
         let checksums = self.files.finish(Some(self.statistics), self.source)?;
-        Ok(FinishedVolume { name, checksums })
+        Ok(FinishedVolume { name, checksums, stored_bytes: folder_bytes(&folder)? })
     }
 }
 

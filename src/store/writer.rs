@@ -4,6 +4,7 @@
 //! - A reader sees all of a subject or none of it, whatever interrupts a writer.
 //! - A published file is never opened for writing.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -71,9 +72,14 @@ pub struct SubjectWriter {
     staged: StagedSubject,
     executor: Arc<Executor>,
     /// The first volume's name, extents and affine, which the others share.
-    grid: Option<(String, Size3, Affine)>,
+    grid: Option<NamedGrid>,
     volumes: Vec<String>,
+    /// Whether the published subject's other volumes stay.
+    is_extension: bool,
 }
+
+/// A volume's name, extents and affine.
+type NamedGrid = (String, Size3, Affine);
 
 /// Whether unfinished work outlives its process.
 ///
@@ -148,10 +154,51 @@ impl StoreWriter {
         self.subject_in(name, StagingDir::create(&self.path)?)
     }
 
+    /// Begins an extension of a published subject: its other volumes stay, and readers see all new
+    /// ones at once.
+    ///
+    /// The files of volumes that stay are shared by hard links where the disk has them, and copied
+    /// elsewhere.
+    ///
+    /// ```
+    /// use voxquarry::{IfExists, StoreWriter};
+    ///
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let store = StoreWriter::open(folder.path().join("store.zarr"), None)?;
+    /// store.subject("case01")?.publish([], IfExists::Error)?;
+    /// let extension = store.extend_subject("case01")?;
+    /// // Write volumes with `extension.volume(…)`, and publish those that are finished.
+    /// extension.publish([], IfExists::Error)?;
+    /// # Ok::<(), voxquarry::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such subject; as [`StoreWriter::subject`].
+    pub fn extend_subject(&self, name: &str) -> Result<SubjectWriter> {
+        Dataset::open(&self.path, &OpenOptions::default())?.subject(name)?;
+        Ok(SubjectWriter { is_extension: true, ..self.subject(name)? })
+    }
+
+    /// Adds a published subject to splits, such as `train`, in which it stays until it is replaced.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for names that the format does not allow; [`Error::Metadata`],
+    /// [`Error::Io`].
+    pub fn add_to_splits(
+        &self,
+        subject: &str,
+        splits: impl IntoIterator<Item = String>,
+    ) -> Result<()> {
+        let mut writer = self.subject(subject)?;
+        writer.set_splits(splits)?;
+        writer.staged.publish_splits()
+    }
+
     fn subject_in(&self, name: &str, staging: StagingDir) -> Result<SubjectWriter> {
         let staged = StagedSubject::create(name, staging)?;
         let executor = self.executor.clone();
-        Ok(SubjectWriter { staged, executor, grid: None, volumes: Vec::new() })
+        let volumes = Vec::new();
+        Ok(SubjectWriter { staged, executor, grid: None, volumes, is_extension: false })
     }
 
     /// Begins one volume of a subject that may exist already; if it does not, it is published with
@@ -210,6 +257,18 @@ impl SubjectWriter {
         VolumeWriter::create(folder, spec, self.executor.clone())
     }
 
+    /// Puts the subject into splits, such as `train`; an extension stays in those of the subject,
+    /// too.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for names that the format does not allow.
+    pub fn set_splits(&mut self, splits: impl IntoIterator<Item = String>) -> Result<()> {
+        let splits = splits.into_iter().collect::<BTreeSet<_>>();
+        splits.iter().try_for_each(|split| check_name("split", split))?;
+        self.staged.set_splits(splits);
+        Ok(())
+    }
+
     /// Checks that a volume can join the subject, and returns its folder.
     fn admit(&mut self, spec: &VolumeSpec) -> Result<Folder> {
         check_name("volume", &spec.name)?;
@@ -220,16 +279,9 @@ impl SubjectWriter {
         }
         let (size, affine) = (spec.layout.size, spec.affine);
         match &self.grid {
-            Some((first, first_size, first_affine)) => {
-                if *first_size != size || !first_affine.agrees_with(&affine, size) {
-                    let message = format!(
-                        "volume {:?} of {size:?} voxels, affine {:?}, lies on another grid than \
-                         {first:?} of {first_size:?}, affine {:?}: resample it, or make it a \
-                         subject of its own",
-                        spec.name, affine.0, first_affine.0
-                    );
-                    return Err(Error::data(self.staged.target().path(), message));
-                }
+            Some(first) => {
+                let other = (spec.name.clone(), size, affine);
+                check_grid(self.staged.target().path(), first, &other)?;
             }
             None => self.grid = Some((spec.name.clone(), size, affine)),
         }
@@ -241,7 +293,8 @@ impl SubjectWriter {
     ///
     /// # Errors
     /// [`Error::Incomplete`] if a volume that was begun is not among `volumes`, [`Error::Exists`]
-    /// as `if_exists` says, [`Error::Io`].
+    /// as `if_exists` says, [`Error::Data`] if an extension lies on another grid than the volumes
+    /// that stay, [`Error::Io`].
     pub fn publish(
         self,
         volumes: impl IntoIterator<Item = FinishedVolume>,
@@ -254,6 +307,32 @@ impl SubjectWriter {
             let missing = format!("volume {name:?} was begun and not finished");
             return Err(Error::Incomplete { what, missing });
         }
-        self.staged.publish(&finished, if_exists)
+        if !self.is_extension {
+            return self.staged.publish(&finished, if_exists);
+        }
+        let new = self.grid.clone();
+        let store = self.staged.store().path().to_owned();
+        let (subject, target) = (self.staged.name().to_owned(), self.staged.target());
+        let check = |kept: &VolumeList| -> Result<()> {
+            let (Some(new), Some(name)) = (&new, kept.keys().next()) else { return Ok(()) };
+            let subject = Dataset::open(&store, &OpenOptions::default())?.subject(&subject)?;
+            let volume = subject.volume(name)?;
+            check_grid(target.path(), &(name.clone(), volume.size(), *volume.affine()), new)
+        };
+        self.staged.publish_extended(finished, if_exists, check)
     }
+}
+
+/// Checks that two volumes of the subject at `path` lie on one grid.
+fn check_grid(path: &Path, first: &NamedGrid, other: &NamedGrid) -> Result<()> {
+    let ((first, first_size, first_affine), (name, size, affine)) = (first, other);
+    if first_size == size && first_affine.agrees_with(affine, *size) {
+        return Ok(());
+    }
+    let message = format!(
+        "volume {name:?} of {size:?} voxels, affine {:?}, lies on another grid than {first:?} of \
+         {first_size:?}, affine {:?}: resample it, or make it a subject of its own",
+        affine.0, first_affine.0
+    );
+    Err(Error::data(path, message))
 }

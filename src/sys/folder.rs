@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, mkdirat, openat, renameat_with, statat,
-    unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, linkat, mkdirat, openat, renameat_with,
+    statat, unlinkat,
 };
 use rustix::io::{Errno, retry_on_intr};
 
@@ -244,6 +244,16 @@ impl Folder {
         let place = |folder: &Self| folder.above().parent_of(folder.name().as_ref());
         let ((from, name), (to, to_name)) = (place(self)?, place(to)?);
         Ok(renameat_with(from, name, to, to_name, flags)?)
+    }
+
+    /// Gives the file of this path a second name, that of `to`; a link is not followed.
+    ///
+    /// # Errors
+    /// Those of the system, of a disk without hard links too.
+    pub(crate) fn link(&self, to: &Self) -> io::Result<()> {
+        let place = |folder: &Self| folder.above().parent_of(folder.name().as_ref());
+        let ((from, name), (to, to_name)) = (place(self)?, place(to)?);
+        Ok(linkat(from, name, to, to_name, AtFlags::empty())?)
     }
 
     /// A handle of the folder itself, to flush or to lock it.

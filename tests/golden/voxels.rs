@@ -3,7 +3,7 @@
 #![allow(dead_code)] // The generator and each test use their part of it.
 
 use voxquarry::format::array::{ArrayLayout, BloscParameters, ChunkCodec, Compressor, Shuffle};
-use voxquarry::format::attributes::{Kind, SourceFile};
+use voxquarry::format::attributes::{Kind, LabelName, SourceFile};
 use voxquarry::format::layout::Codec;
 use voxquarry::{Affine, Dtype, Size3, VolumeSpec, f16};
 
@@ -190,4 +190,24 @@ pub fn v1() -> Vec<Golden> {
 /// The volumes of the store with chunk sums.
 pub fn v1_sums() -> Vec<Golden> {
     v1().into_iter().filter(|golden| golden.name == "f32" && golden.subject == "grid").collect()
+}
+
+/// The volumes of the store with names of labels and splits.
+pub fn v1_names() -> Vec<Golden> {
+    v1().into_iter().filter(|golden| golden.name == "labels-i32").collect()
+}
+
+/// The splits of its subject.
+pub fn splits() -> Vec<String> {
+    ["fold_0_val", "train"].map(str::to_owned).into()
+}
+
+/// The names of its labels.
+pub fn label_names() -> Vec<LabelName> {
+    let name = |ids: &[i64], name: &str, color: Option<&str>| LabelName {
+        ids: ids.to_vec(),
+        name: name.to_owned(),
+        color: color.map(str::to_owned),
+    };
+    vec![name(&[3], "liver", Some("#ff8000")), name(&[-7, 3], "abdomen", None)]
 }

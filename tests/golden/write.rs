@@ -1,5 +1,6 @@
 //! Writes the golden stores of the current format version: `cargo run --example golden -- PATH`,
-//! and the one with weight sums: `cargo run --example golden -- PATH sums`.
+//! the one with weight sums: `cargo run --example golden -- PATH sums`, and the one with names of
+//! labels and splits: `cargo run --example golden -- PATH names`.
 //!
 //! Run it once for each, add the result to `format-spec/golden`, and never edit it.
 
@@ -10,15 +11,24 @@ mod voxels;
 
 fn main() -> voxquarry::Result<()> {
     let path = std::env::args_os().nth(1).expect("usage: golden PATH");
-    let sums = std::env::args().nth(2).is_some_and(|word| word == "sums");
-    let volumes = if sums { voxels::v1_sums() } else { voxels::v1() };
+    let is = |word: &str| std::env::args().nth(2).is_some_and(|found| found == word);
+    let (sums, names) = (is("sums"), is("names"));
+    let volumes = match () {
+        () if sums => voxels::v1_sums(),
+        () if names => voxels::v1_names(),
+        () => voxels::v1(),
+    };
     let store = StoreWriter::open(path, Some(1))?;
     for group in volumes.chunk_by(|a, b| a.subject == b.subject) {
         let mut subject = store.subject(group[0].subject)?;
+        if names {
+            subject.set_splits(voxels::splits())?;
+        }
         let mut finished = Vec::new();
         for golden in group {
             let spec = golden.spec();
             let spec = if sums { spec.weight_sums() } else { spec };
+            let spec = if names { spec.labels(voxels::label_names()) } else { spec };
             let mut volume = subject.volume(spec)?;
             let bytes = golden.bytes();
             let mut rest = &bytes[..];

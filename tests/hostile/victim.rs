@@ -118,7 +118,7 @@ impl Victim {
         };
         let listed = VolumeList::from([(self.golden.name.to_owned(), volume)]);
         let subject = self.store().join(self.golden.subject);
-        document::write_sealed(&subject, attributes::subject(&listed)).unwrap();
+        document::write_sealed(&subject, attributes::subject(&listed, &[])).unwrap();
     }
 
     /// Makes the volume list its shards and label counts as they are now, as far as they parse.

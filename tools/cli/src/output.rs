@@ -24,14 +24,19 @@ pub(crate) fn json(document: &serde_json::Value) {
     line(&serde_json::to_string_pretty(document).expect("a JSON tree serialises"));
 }
 
+/// Prints a line to standard error.
+pub(crate) fn error_line(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// Prints an error to standard error.
 pub(crate) fn print_error(error: &Error) {
-    let _ = writeln!(io::stderr().lock(), "error: {error}");
+    error_line(&format!("error: {error}"));
 }
 
 /// Prints the remedy of an error to standard error.
 pub(crate) fn print_help(help: &str) {
-    let _ = writeln!(io::stderr().lock(), "help: {help}");
+    error_line(&format!("help: {help}"));
 }
 
 /// Formats a size in the largest unit in which it is at least 1.

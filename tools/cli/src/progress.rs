@@ -60,10 +60,36 @@ struct ProgressState {
     started: Instant,
     last_line: Instant,
     subjects: (usize, usize),
+    lines: LineBudget,
 }
 
-/// Minimum time between two lines in a log.
+/// Minimum time between two lines about the whole in a log.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Lines of a log about single subjects: the first are written at once, then one each second.
+struct LineBudget {
+    left: f64,
+    last: Instant,
+}
+
+impl LineBudget {
+    const AT_ONCE: f64 = 20.0;
+
+    fn new() -> Self {
+        Self { left: Self::AT_ONCE, last: Instant::now() }
+    }
+
+    /// Whether another line may be written now.
+    fn take(&mut self) -> bool {
+        self.left = Self::AT_ONCE.min(self.left + self.last.elapsed().as_secs_f64());
+        self.last = Instant::now();
+        let is_left = self.left >= 1.0;
+        if is_left {
+            self.left -= 1.0;
+        }
+        is_left
+    }
+}
 
 impl Progress {
     pub(crate) fn new(show: Show, unit: Unit) -> Self {
@@ -76,6 +102,7 @@ impl Progress {
             started: now,
             last_line: now,
             subjects: (0, 0),
+            lines: LineBudget::new(),
         };
         Self { show, unit, terminal: stderr().is_terminal(), state: Mutex::new(state) }
     }
@@ -104,7 +131,7 @@ impl Progress {
             if state.label != label {
                 label.clone_into(&mut state.label);
                 state.bar.set_message(label.to_owned());
-                if !self.terminal {
+                if !self.terminal && state.lines.take() {
                     let _ = writeln!(stderr(), "{doing} {label}");
                 }
             }
@@ -139,9 +166,12 @@ impl Progress {
         });
     }
 
-    /// Prints a line that stays above the bar.
+    /// Prints a line that stays above the bar; in a log only as often as lines are allowed.
     fn note(&self, text: &str) {
         self.with(|state| {
+            if !self.terminal && !state.lines.take() {
+                return;
+            }
             if self.terminal {
                 state.bar.suspend(|| {
                     let _ = writeln!(stderr(), "{text}");
@@ -167,6 +197,18 @@ impl Progress {
 impl Observer for Progress {
     fn event(&self, event: Event<'_>) {
         match event {
+            Event::Planning { done, of } => {
+                self.with(|state| {
+                    if state.last_line.elapsed() >= LINE_EVERY {
+                        state.last_line = Instant::now();
+                        let _ = writeln!(stderr(), "headers of {done} of {of} subjects are read");
+                    }
+                });
+            }
+            Event::Comparing { subject, volume, bytes: n } => {
+                let text = "with its file of";
+                self.note(&format!("comparing {subject}/{volume} {text} {}", bytes(n)));
+            }
             Event::Begin { subjects, skipped, bytes } => {
                 if skipped > 0 {
                     self.note(&format!("{skipped} subjects exist already"));
@@ -178,22 +220,43 @@ impl Observer for Progress {
                 self.at("ingesting", &format!("{subject}/{volume}"));
             }
             Event::Encoded(n) => self.advance(n),
-            Event::Published { subject } => {
+            Event::Published { subject, voxel_bytes, stored_bytes } => {
                 let mut subjects = (0, 0);
                 self.with(|state| {
                     state.subjects.0 += 1;
                     subjects = state.subjects;
                 });
                 let (n, of) = subjects;
-                self.note(&format!("{subject} published ({n} of {of})"));
+                let ratio = voxel_bytes as f64 / stored_bytes.max(1) as f64;
+                self.note(&format!(
+                    "{subject} published ({n} of {of}): {} in, {} out, ratio {ratio:.2}",
+                    bytes(voxel_bytes),
+                    bytes(stored_bytes)
+                ));
                 if n == of {
                     self.end();
                 }
             }
+            Event::Failed { subject } => self.note(&format!("{subject} failed")),
+            _ => {}
         }
     }
 
     fn interrupted(&self) -> bool {
         INTERRUPTED.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_gets_the_first_lines_at_once_and_then_few() {
+        let mut lines = LineBudget::new();
+        let written = (0..1000).filter(|_| lines.take()).count();
+        assert!((20..22).contains(&written), "{written}");
+        lines.last -= Duration::from_secs(2);
+        assert!(lines.take() && lines.take() && !lines.take());
     }
 }

@@ -10,12 +10,13 @@ use crate::args::Command;
 /// The option that helps after `error` in `command`, if there is one.
 pub(crate) fn help(error: &Error, command: &Command) -> Option<String> {
     let text = match (error.root(), command) {
-        (Error::Exists { .. }, Command::Ingest(_)) => {
+        (Error::Exists { .. } | Error::ExistsOtherwise { .. }, Command::Ingest(_)) => {
             "replace it with --overwrite, or skip it with --skip-existing"
         }
         (Error::Exists { .. }, Command::Export(_) | Command::Preview(_)) => {
             "replace it with --overwrite"
         }
+        (Error::WouldRemove { .. }, Command::Ingest(_)) => "keep the other volumes with --add",
         (Error::MemoryBudget { needed_bytes, .. }, Command::Ingest(_)) => {
             let mebibytes = needed_bytes.div_ceil(1 << 20);
             return Some(format!("allow more with --memory {mebibytes}MiB"));
@@ -51,6 +52,8 @@ mod tests {
         let path = || PathBuf::from("s.zarr");
         vec![
             Error::Exists { path: path(), remedy: String::new() },
+            Error::ExistsOtherwise { path: path(), difference: String::new() },
+            Error::WouldRemove { path: path(), volumes: vec!["ct".into()] },
             Error::MemoryBudget { what: "a".into(), needed_bytes: 95 << 20, allowed_bytes: 1 },
             Error::PatchTooLarge { patch_size: [9; 3], shape: [8; 3] },
             Error::NothingToSample {

@@ -27,7 +27,7 @@ pub(crate) fn ingest_volume(
     options: &IngestOptions,
     observer: &dyn Observer,
 ) -> Result<FinishedVolume> {
-    let (header, mut stream) = open(&planned.source)?;
+    let (header, mut stream) = open(&planned.source, options)?;
     if shape_of(&header).plane_bytes() != planned.shape().plane_bytes()
         || header.size != planned.header.size
     {
@@ -40,9 +40,10 @@ pub(crate) fn ingest_volume(
         VolumeSpec::new(&planned.source.volume, planned.source.kind, planned.layout.clone())
             .codec(options.codec)
             .patch_sizes(options.patch_sizes.clone())
-            .affine(header.affine)
+            .affine(planned.header.affine)
             .scaling(header.slope, header.intercept)
-            .interleaved(header.interleaved);
+            .interleaved(header.interleaved)
+            .labels(planned.label_names.clone());
     if planned.is_weights {
         spec = spec.weight_sums();
     }
@@ -135,8 +136,8 @@ fn layer_plane_bytes(writer: &VolumeWriter) -> usize {
 }
 
 /// Opens a source for reading the voxels that it becomes.
-fn open(source: &Source) -> Result<(SourceVolume, Box<dyn VoxelStream>)> {
-    let (header, voxels) = source.input.open()?;
+fn open(source: &Source, options: &IngestOptions) -> Result<(SourceVolume, Box<dyn VoxelStream>)> {
+    let (header, voxels) = source.input.open(options.affine)?;
     if source.kind != Kind::Labels {
         return Ok((header, voxels));
     }

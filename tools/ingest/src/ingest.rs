@@ -1,97 +1,154 @@
-//! Ingests source files into a store, subject by subject.
+//! Ingests the subjects of a plan into a store: streams voxels, publishes subjects.
 //!
 //! # Invariants
 //! - A subject is published whole or not at all. Subjects published before an error stay.
+//! - A fault of one subject, even a panic, does not reach another.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use voxquarry::{Dataset, Error, IfExists, OpenOptions, Result, StoreWriter};
+use voxquarry::{Error, FinishedVolume, Result, StoreWriter};
 
 use crate::copy::ingest_volume;
-use crate::manifest::Manifest;
+use crate::existing::{Outstanding, outstanding};
+use crate::manifest::{Manifest, Source};
 use crate::observer::{Event, Observer, check_interrupt};
 use crate::options::IngestOptions;
-use crate::plan::{PlannedSubject, PlannedVolume, plan};
-
-/// The result of a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct IngestReport {
-    /// Subjects written.
-    pub written: Vec<String>,
-    /// Subjects that existed already and were skipped.
-    pub skipped: Vec<String>,
-    /// Bytes of voxels read.
-    pub voxel_bytes: u64,
-}
+use crate::plan::{Plan, PlannedSubject, plan};
+use crate::report::{Failure, IngestReport};
 
 /// Ingests what the manifest names into the store at `out`.
 ///
-/// `options.if_exists` decides about a subject that exists already. An interrupted run continues
-/// when it is started again: while some subjects are missing, those that were ingested from the
-/// same files count as done.
+/// `options` decide about subjects that exist already. An interrupted run continues when it is
+/// started again: subjects that were made from the same files with the same options count as done.
+/// For these, each source file is read once to compare its SHA-256.
 ///
 /// # Errors
-/// As [`plan`], [`Error::Exists`], [`Error::NotAStore`], and [`Error::Interrupted`] if the observer
-/// asked to stop.
+/// As [`plan`]; the errors of the subjects that failed, unless the run keeps going: one as it is,
+/// several as [`Error::Several`]; [`Error::NotAStore`], [`Error::Io`], and [`Error::Interrupted`]
+/// if the observer asked to stop.
 pub fn ingest(
     manifest: &Manifest,
     out: &Path,
     options: &IngestOptions,
     observer: &dyn Observer,
 ) -> Result<IngestReport> {
-    let planned = plan(manifest, options)?;
+    let (report, result) =
+        ingest_planned(plan(manifest, options, observer)?, out, options, observer);
+    result?;
+    if options.keep_going { Ok(report) } else { report.all_or_error() }
+}
+
+/// Ingests the subjects of a plan. The report tells what was done, whatever the result.
+///
+/// Subjects that fail are listed in the report. Unless the run keeps going it ends with the first
+/// of them; if the plan has some, nothing is begun.
+///
+/// # Errors
+/// What no subject is to blame for: [`Error::NotAStore`], [`Error::Io`] of the store, and
+/// [`Error::Interrupted`].
+pub fn ingest_planned(
+    plan: Plan,
+    out: &Path,
+    options: &IngestOptions,
+    observer: &dyn Observer,
+) -> (IngestReport, Result<()>) {
+    let Plan { subjects, failed, notes } = plan;
+    let mut report = IngestReport { failed, notes, ..IngestReport::default() };
+    let result = ingest_subjects(subjects, out, options, observer, &mut report);
+    (report, result)
+}
+
+fn ingest_subjects(
+    subjects: Vec<PlannedSubject>,
+    out: &Path,
+    options: &IngestOptions,
+    observer: &dyn Observer,
+    report: &mut IngestReport,
+) -> Result<()> {
+    let stops = |report: &IngestReport| !report.failed.is_empty() && !options.keep_going;
+    if subjects.is_empty() || stops(report) {
+        return Ok(());
+    }
     let store = StoreWriter::open(out, options.threads)?;
-    let mut report = IngestReport::default();
-    let present: Vec<bool> = planned.iter().map(|s| store.has_subject(&s.name)).collect();
-    let resumes = present.iter().any(|p| !p);
-    let mut todo = Vec::new();
-    for (subject, present) in planned.iter().zip(present) {
-        match options.if_exists {
-            _ if !present => todo.push(subject),
-            IfExists::Replace => todo.push(subject),
-            IfExists::Skip => report.skipped.push(subject.name.clone()),
-            IfExists::Error if resumes && is_from_same_sources(&store, subject) => {
-                report.skipped.push(subject.name.clone());
+    let todo = outstanding(&store, subjects, options, observer, report)?;
+    if stops(report) {
+        return Ok(());
+    }
+    let bytes = todo.iter().map(|subject| subject.planned.voxel_bytes()).sum();
+    observer.event(Event::Begin { subjects: todo.len(), skipped: report.skipped.len(), bytes });
+    for subject in &todo {
+        match ingest_subject(&store, subject, options, observer) {
+            Ok(stored_bytes) => {
+                let (subject, voxel_bytes) = (&subject.planned, subject.planned.voxel_bytes());
+                report.voxel_bytes += voxel_bytes;
+                report.stored_bytes += stored_bytes;
+                observer.event(Event::Published {
+                    subject: &subject.name,
+                    voxel_bytes,
+                    stored_bytes,
+                });
+                report.written.push(subject.name.clone());
             }
-            IfExists::Error => {
-                let remedy = "replace it, or skip it".to_owned();
-                return Err(Error::Exists { path: out.join(&subject.name), remedy });
+            Err(failure) if ends_the_run(&failure.error, store.path()) => return Err(failure.error),
+            Err(failure) => {
+                observer.event(Event::Failed { subject: &failure.subject });
+                report.failed.push(*failure);
+                if stops(report) {
+                    return Ok(());
+                }
             }
         }
     }
-    let bytes = todo.iter().flat_map(|s| &s.volumes).map(PlannedVolume::voxel_bytes).sum();
-    observer.event(Event::Begin { subjects: todo.len(), skipped: report.skipped.len(), bytes });
-    for subject in todo {
-        let mut writer = store.subject(&subject.name)?;
-        let mut finished = Vec::new();
-        for volume in &subject.volumes {
-            observer.event(Event::Volume { subject: &subject.name, volume: &volume.source.volume });
+    Ok(())
+}
+
+/// Whether an error is no fault of the subject, so that the next would meet it too.
+fn ends_the_run(error: &Error, store: &Path) -> bool {
+    match error {
+        Error::Io { path, .. } => path.starts_with(store),
+        Error::Interrupted | Error::OutOfMemory { .. } => true,
+        _ => false,
+    }
+}
+
+/// Ingests and publishes one subject; returns the bytes of its files.
+fn ingest_subject(
+    store: &StoreWriter,
+    subject: &Outstanding,
+    options: &IngestOptions,
+    observer: &dyn Observer,
+) -> Result<u64, Box<Failure>> {
+    let (planned, current) = (&subject.planned, AtomicUsize::new(0));
+    let whole = || -> Result<u64> {
+        let name = &planned.name;
+        let mut writer =
+            if subject.is_extension { store.extend_subject(name) } else { store.subject(name) }?;
+        writer.set_splits(planned.splits.iter().cloned())?;
+        let mut finished = Vec::with_capacity(planned.volumes.len());
+        for (i, volume) in planned.volumes.iter().enumerate() {
+            current.store(i, Ordering::Relaxed);
+            observer.event(Event::Volume { subject: name, volume: &volume.source.volume });
             finished.push(ingest_volume(&mut writer, volume, options, observer)?);
-            report.voxel_bytes += volume.voxel_bytes();
         }
+        let stored_bytes = finished.iter().map(FinishedVolume::stored_bytes).sum();
         // An observer that asked to stop at the last layer must not see the subject appear.
         check_interrupt(observer)?;
         writer.publish(finished, options.if_exists)?;
-        observer.event(Event::Published { subject: &subject.name });
-        report.written.push(subject.name.clone());
-    }
-    Ok(report)
+        Ok(stored_bytes)
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(whole));
+    let source = &planned.volumes[current.into_inner()].source;
+    outcome
+        .unwrap_or_else(|panic| Err(panicked(source, panic.as_ref())))
+        .map_err(|error| Box::new(Failure::of(source, error)))
 }
 
-/// Whether a published subject came from the planned sources: same volumes, kinds and inputs.
-fn is_from_same_sources(store: &StoreWriter, planned: &PlannedSubject) -> bool {
-    let same = || -> Result<bool> {
-        let subject =
-            Dataset::open(store.path(), &OpenOptions::default())?.subject(&planned.name)?;
-        for volume in &planned.volumes {
-            let found = subject.volume(&volume.source.volume)?;
-            let same_source =
-                found.source().is_some_and(|known| volume.source.input.is_source(known));
-            if !same_source || found.kind() != volume.source.kind {
-                return Ok(false);
-            }
-        }
-        Ok(subject.volumes().len() == planned.volumes.len())
-    };
-    same().unwrap_or(false)
+/// The error of a subject whose reader or encoder broke one of its own rules.
+fn panicked(source: &Source, panic: &(dyn std::any::Any + Send)) -> Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a reason");
+    let message = format!("reading or encoding it panicked ({text}): report it with the file");
+    Error::data(source.input.location(), message)
 }

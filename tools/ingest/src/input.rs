@@ -8,10 +8,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use voxquarry::Result;
-use voxquarry::format::attributes::SourceFile;
+use voxquarry::{Affine, Error, Result};
 
+use crate::digest;
 use crate::nifti;
+use crate::observer::Observer;
 use crate::source::{SourceVolume, VolumeSource, VoxelStream};
 
 /// The place that the voxels of a volume come from.
@@ -50,15 +51,16 @@ impl VolumeInput {
         }
     }
 
-    /// Describes the volume, from a header alone.
+    /// Describes the volume, from a header alone. A stated `affine` takes the place of its own,
+    /// which may be invalid then.
     ///
     /// # Errors
     /// [`voxquarry::Error::Data`] if it is no volume that a store can hold, and
     /// [`voxquarry::Error::Io`].
-    pub fn describe(&self) -> Result<SourceVolume> {
+    pub fn describe(&self, affine: Option<Affine>) -> Result<SourceVolume> {
         match self {
-            Self::File(path) => nifti::probe(path),
-            Self::Voxels(source) => source.describe(),
+            Self::File(path) => nifti::probe_with(path, affine),
+            Self::Voxels(source) => source.describe().map(|volume| stated(volume, affine)),
         }
     }
 
@@ -66,24 +68,40 @@ impl VolumeInput {
     ///
     /// # Errors
     /// As [`VolumeInput::describe`].
-    pub fn open(&self) -> Result<(SourceVolume, Box<dyn VoxelStream>)> {
+    pub fn open(&self, affine: Option<Affine>) -> Result<(SourceVolume, Box<dyn VoxelStream>)> {
         match self {
-            Self::File(path) => nifti::open(path),
-            Self::Voxels(source) => Ok((source.describe()?, source.open()?)),
+            Self::File(path) => nifti::open_with(path, affine),
+            Self::Voxels(source) => Ok((stated(source.describe()?, affine), source.open()?)),
         }
     }
 
-    /// Whether a volume that was stored from `known` came from here: from a file of the same name
-    /// and length, or from the same voxels.
-    pub fn is_source(&self, known: &SourceFile) -> bool {
-        known.name == self.name()
-            && match self {
-                Self::File(path) => {
-                    std::fs::metadata(path).is_ok_and(|file| file.len() == known.bytes)
-                }
-                Self::Voxels(source) => source.has_digest(&known.sha256),
-            }
+    /// Bytes of the file whose digest is recorded; `None` for voxels of the caller.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn file_bytes(&self) -> Result<Option<u64>> {
+        let Self::File(path) = self else { return Ok(None) };
+        let path = nifti::voxel_file(path);
+        let metadata = std::fs::metadata(&path).map_err(Error::io(&path, "cannot read"))?;
+        Ok(Some(metadata.len()))
     }
+
+    /// Whether its bytes have this SHA-256 ([`SourceDigest::sha256`]); a file is read to its end.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Interrupted`] if the observer asked to stop.
+    ///
+    /// [`SourceDigest::sha256`]: crate::source::SourceDigest::sha256
+    pub(crate) fn has_digest(&self, sha256: &str, observer: &dyn Observer) -> Result<bool> {
+        match self {
+            Self::File(path) => Ok(digest::sha256(&nifti::voxel_file(path), observer)? == sha256),
+            Self::Voxels(source) => Ok(source.has_digest(sha256)),
+        }
+    }
+}
+
+fn stated(volume: SourceVolume, affine: Option<Affine>) -> SourceVolume {
+    SourceVolume { affine: affine.unwrap_or(volume.affine), ..volume }
 }
 
 impl From<PathBuf> for VolumeInput {

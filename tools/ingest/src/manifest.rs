@@ -1,8 +1,11 @@
-//! Lists the inputs of an ingest, each a volume of a subject; from arguments or from a CSV table.
+//! Lists the inputs of an ingest, each a volume of a subject, with the splits of the subjects and
+//! the names of the labels.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
+use std::str::FromStr;
 
-use voxquarry::format::attributes::Kind;
+use voxquarry::format::attributes::{Kind, LabelName};
 use voxquarry::format::check_name;
 use voxquarry::{Error, Result};
 
@@ -23,12 +26,62 @@ pub struct Source {
     pub named_in: String,
 }
 
+/// What a table or an option says about a volume.
+///
+/// ```
+/// use voxquarry_ingest::SourceKind;
+///
+/// assert_eq!("labels".parse::<SourceKind>()?, SourceKind::Labels);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// Intensities.
+    Image,
+    /// Integer ids.
+    Labels,
+    /// An image of weights for weighted sampling.
+    Weights,
+}
+
+impl FromStr for SourceKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "image" => Ok(Self::Image),
+            "labels" => Ok(Self::Labels),
+            "weights" => Ok(Self::Weights),
+            other => Err(Error::invalid("kind", format!("{other:?}"), "image, labels or weights")),
+        }
+    }
+}
+
+impl SourceKind {
+    /// The kind in the store, and whether chunk sums are stored for sampling.
+    pub(crate) fn parts(self) -> (Kind, bool) {
+        match self {
+            Self::Image => (Kind::Image, false),
+            Self::Labels => (Kind::Labels, false),
+            Self::Weights => (Kind::Image, true),
+        }
+    }
+}
+
 /// Volumes to ingest, grouped by subject in the order of first appearance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
     subjects: Vec<(String, Vec<Source>)>,
+    /// The place of each subject in `subjects`.
+    places: HashMap<String, usize>,
     /// Subject and volume of each source of weights.
-    weights: Vec<(String, String)>,
+    weights: HashSet<(String, String)>,
+    /// The splits that each subject belongs to.
+    splits: HashMap<String, BTreeSet<String>>,
+    /// The names of the labels of each volume.
+    label_names: BTreeMap<String, Vec<LabelName>>,
+    /// Whether volumes of a subject that lie on different grids become subjects of their own.
+    is_split_by_grid: bool,
 }
 
 impl Manifest {
@@ -40,25 +93,21 @@ impl Manifest {
     /// Adds a source.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for a name that the format does not allow, [`Error::Unsupported`]
-    /// for a volume that the subject has already, and [`Error::NoSuchFile`].
+    /// [`Error::InvalidArgument`] for a name that the format does not allow, and
+    /// [`Error::Unsupported`] for a volume that the subject has already.
     pub fn push(&mut self, source: Source) -> Result<()> {
         let located = |e: Error| located_in(&source.named_in, e);
         check_name("subject", &source.subject).map_err(located)?;
         check_name("volume", &source.volume).map_err(located)?;
-        let known = self.subjects.iter().position(|(name, _)| *name == source.subject);
-        let group = known.unwrap_or_else(|| {
+        let place = *self.places.entry(source.subject.clone()).or_insert_with(|| {
             self.subjects.push((source.subject.clone(), Vec::new()));
             self.subjects.len() - 1
         });
-        let group = &mut self.subjects[group].1;
+        let group = &mut self.subjects[place].1;
         if group.iter().any(|other| other.volume == source.volume) {
             let twice =
                 format!("subject {:?} names volume {:?} twice", source.subject, source.volume);
             return Err(located(Error::unsupported(twice, "give one of them another name")));
-        }
-        if let VolumeInput::File(path) = &source.input {
-            check_present(path, &source.named_in)?;
         }
         group.push(source);
         Ok(())
@@ -72,15 +121,13 @@ impl Manifest {
     pub fn push_weights(&mut self, source: Source) -> Result<()> {
         let names = (source.subject.clone(), source.volume.clone());
         self.push(source)?;
-        self.weights.push(names);
+        self.weights.insert(names);
         Ok(())
     }
 
     /// Whether a source was added as weights.
     pub fn is_weights(&self, source: &Source) -> bool {
-        self.weights
-            .iter()
-            .any(|(subject, volume)| *subject == source.subject && *volume == source.volume)
+        self.weights.contains(&(source.subject.clone(), source.volume.clone()))
     }
 
     /// Adds a file as volume `image` of a subject that is named after it.
@@ -98,54 +145,89 @@ impl Manifest {
         })
     }
 
-    /// Reads a table with the columns `subject,volume,kind,path`. Relative paths start at the
-    /// table's folder.
+    /// Puts a subject into a split, such as `train`.
     ///
     /// # Errors
-    /// [`Error::Io`], and the errors of [`Manifest::push`] with the line of the table.
-    pub fn from_csv(table: &Path) -> Result<Self> {
-        check_present(table, "")?;
-        let file = std::fs::File::open(table).map_err(Error::io(table, "cannot open"))?;
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(file);
-        let wrong = |reason: String| {
-            let columns = "write a CSV table with the columns subject,volume,kind,path";
-            Error::unsupported(format!("{}: {reason}", table.display()), columns)
-        };
-        let headers = reader.headers().map_err(|e| wrong(e.to_string()))?.clone();
-        let column = |name: &str| {
-            let place = headers.iter().position(|h| h.trim_start_matches('\u{feff}') == name);
-            place.ok_or_else(|| wrong(format!("no column {name:?}")))
-        };
-        let [subject, volume, kind, path] =
-            [column("subject")?, column("volume")?, column("kind")?, column("path")?];
-        let folder = table.parent().unwrap_or(Path::new(""));
-        let mut manifest = Self::new();
-        for record in reader.records() {
-            let record = record.map_err(|e| wrong(e.to_string()))?;
-            let line = record.position().map_or(0, csv::Position::line);
-            let named_in = format!("{} line {line}", table.display());
-            let (kind, is_weights) = match &record[kind] {
-                "image" => (Kind::Image, false),
-                "labels" => (Kind::Labels, false),
-                "weights" => (Kind::Image, true),
-                other => {
-                    let (kind, found) = (format!("{named_in}: kind"), format!("{other:?}"));
-                    return Err(Error::invalid(kind, found, "image, labels or weights"));
-                }
-            };
-            let input = folder.join(&record[path]).into();
-            let (subject, volume) = (record[subject].to_owned(), record[volume].to_owned());
-            let source = Source { subject, volume, kind, input, named_in };
+    /// [`Error::InvalidArgument`] for a name that the format does not allow.
+    pub fn add_to_split(&mut self, subject: &str, split: &str) -> Result<()> {
+        check_name("split", split)?;
+        self.splits.entry(subject.to_owned()).or_default().insert(split.to_owned());
+        Ok(())
+    }
+
+    /// The splits that a subject belongs to, sorted.
+    pub fn splits_of(&self, subject: &str) -> Vec<String> {
+        self.splits.get(subject).into_iter().flatten().cloned().collect()
+    }
+
+    /// The names of all splits, sorted.
+    pub(crate) fn split_names(&self) -> Vec<String> {
+        self.splits.values().flatten().cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Names the labels of the volume called `volume`, in all subjects.
+    pub fn set_label_names(&mut self, volume: &str, names: Vec<LabelName>) {
+        if !names.is_empty() {
+            self.label_names.insert(volume.to_owned(), names);
+        }
+    }
+
+    /// The names of the labels of a source; none of an image.
+    pub(crate) fn label_names_of(&self, source: &Source) -> Vec<LabelName> {
+        let names = self.label_names.get(&source.volume);
+        names.filter(|_| source.kind == Kind::Labels).cloned().unwrap_or_default()
+    }
+
+    /// Makes subjects of their own of volumes that lie on different grids.
+    pub(crate) fn split_by_grid(&mut self) {
+        self.is_split_by_grid = true;
+    }
+
+    pub(crate) fn is_split_by_grid(&self) -> bool {
+        self.is_split_by_grid
+    }
+
+    pub(crate) fn has(&self, subject: &str) -> bool {
+        self.places.contains_key(subject)
+    }
+
+    pub(crate) fn has_volume(&self, subject: &str, volume: &str) -> bool {
+        let place = self.places.get(subject);
+        place.is_some_and(|&place| self.subjects[place].1.iter().any(|s| s.volume == volume))
+    }
+
+    /// The names of all volumes, sorted.
+    pub(crate) fn volume_names(&self) -> Vec<String> {
+        let sources = self.subjects.iter().flat_map(|(_, sources)| sources);
+        let names: BTreeSet<_> = sources.map(|source| source.volume.clone()).collect();
+        names.into_iter().collect()
+    }
+
+    /// Sets the kind of all volumes of that name, and returns whether there are some.
+    pub(crate) fn set_kind(&mut self, volume: &str, kind: SourceKind) -> bool {
+        let (kind, is_weights) = kind.parts();
+        let sources = self.subjects.iter_mut().flat_map(|(_, sources)| sources);
+        let mut is_there = false;
+        for source in sources.filter(|source| source.volume == volume) {
+            is_there = true;
+            source.kind = kind;
+            let names = (source.subject.clone(), source.volume.clone());
             if is_weights {
-                manifest.push_weights(source)?;
+                self.weights.insert(names);
             } else {
-                manifest.push(source)?;
+                self.weights.remove(&names);
             }
         }
-        if manifest.subjects.is_empty() {
-            return Err(wrong("the table has no rows".into()));
-        }
-        Ok(manifest)
+        is_there
+    }
+
+    /// Leaves out the subjects that `is_wanted` refuses, by their names and splits.
+    pub(crate) fn retain(&mut self, is_wanted: impl Fn(&str, &BTreeSet<String>) -> bool) {
+        let none = BTreeSet::new();
+        let splits = &self.splits;
+        self.subjects.retain(|(name, _)| is_wanted(name, splits.get(name).unwrap_or(&none)));
+        let names = self.subjects.iter().map(|(name, _)| name.clone());
+        self.places = names.enumerate().map(|(place, name)| (name, place)).collect();
     }
 
     /// The subjects and their sources, in the order of first appearance.
@@ -155,7 +237,7 @@ impl Manifest {
 }
 
 /// Puts the table and line before an error, where there are any.
-fn located_in(named_in: &str, error: Error) -> Error {
+pub(crate) fn located_in(named_in: &str, error: Error) -> Error {
     if named_in.is_empty() {
         return error;
     }
@@ -171,13 +253,19 @@ fn located_in(named_in: &str, error: Error) -> Error {
 }
 
 /// Refuses a missing file. Opening reports every other fault.
-fn check_present(path: &Path, named_in: &str) -> Result<()> {
+pub(crate) fn check_present(path: &Path, named_in: &str) -> Result<()> {
     match path.try_exists() {
         Ok(false) => {
             Err(Error::NoSuchFile { path: path.to_owned(), named_in: named_in.to_owned() })
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a file is an image by its name. Of a pair only the header counts.
+pub(crate) fn is_image(path: &Path) -> bool {
+    let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
+    [".nii", ".nii.gz", ".hdr", ".hdr.gz"].iter().any(|extension| name.ends_with(extension))
 }
 
 /// The name of a subject for a file: the file's name without its image extensions.
@@ -207,41 +295,5 @@ mod tests {
         ] {
             assert_eq!(subject_of(Path::new(name)), stem);
         }
-    }
-
-    #[test]
-    fn tables_are_grouped_by_subject_and_mistakes_name_their_line() {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["a.nii", "b.nii"] {
-            std::fs::write(folder.path().join(name), b"").unwrap();
-        }
-        let table = folder.path().join("t.csv");
-        let parse = |text: &str| {
-            std::fs::write(&table, text).unwrap();
-            Manifest::from_csv(&table)
-        };
-        let rows =
-            "image,a.nii,s1,ct\nimage,b.nii,s2,ct\nlabels, b.nii ,s1,seg\nweights,a.nii,s2,heat\n";
-        let manifest = parse(&format!("kind,path,subject,volume\n{rows}")).unwrap();
-        let names: Vec<_> =
-            manifest.subjects().iter().map(|(n, v)| (n.as_str(), v.len())).collect();
-        assert_eq!(names, [("s1", 2), ("s2", 2)]);
-        let heat = &manifest.subjects()[1].1[1];
-        assert!(manifest.is_weights(heat) && heat.kind == Kind::Image);
-        assert!(!manifest.is_weights(&manifest.subjects()[1].1[0]));
-        assert_eq!(manifest.subjects()[0].1[1].kind, Kind::Labels);
-        let head = "subject,volume,kind,path\n";
-        for (row, words) in [
-            ("s,ct,image,gone.nii\n", ["line 2", "no file"]),
-            ("s,ct,picture,a.nii\n", ["line 2", "kind"]),
-            ("s,ct,image,a.nii\ns,ct,image,b.nii\n", ["line 3", "twice"]),
-            ("../s,ct,image,a.nii\n", ["line 2", "name"]),
-            ("s,ct\n", ["line: 2", "fields"]),
-        ] {
-            let message = parse(&format!("{head}{row}")).unwrap_err().to_string();
-            assert!(words.iter().all(|w| message.contains(w)), "{message}");
-        }
-        assert!(parse("subject,volume,path\n").unwrap_err().to_string().contains("kind"));
-        assert!(parse(head).unwrap_err().to_string().contains("no rows"));
     }
 }

@@ -4,7 +4,26 @@ use voxquarry::{Error, Result};
 
 /// Progress of a run, as told to an [`Observer`].
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Event<'a> {
+    /// The headers of a subject are read.
+    Planning {
+        /// Subjects before it.
+        done: usize,
+        /// Subjects in all.
+        of: usize,
+    },
+    /// The source of a published volume is read to the end, to compare its digest.
+    Comparing {
+        /// Its subject.
+        subject: &'a str,
+        /// Its name.
+        volume: &'a str,
+        /// Bytes of the file.
+        bytes: u64,
+    },
+    /// That many more bytes of the source were compared.
+    Compared(u64),
     /// The plan is made, and encoding begins.
     Begin {
         /// Subjects that will be written.
@@ -25,6 +44,15 @@ pub enum Event<'a> {
     Encoded(u64),
     /// A subject is published.
     Published {
+        /// Its name.
+        subject: &'a str,
+        /// Bytes of its voxels, uncompressed.
+        voxel_bytes: u64,
+        /// Bytes of its files.
+        stored_bytes: u64,
+    },
+    /// A subject could not be ingested; the report has the reason.
+    Failed {
         /// Its name.
         subject: &'a str,
     },

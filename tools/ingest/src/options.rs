@@ -1,7 +1,7 @@
 //! The options of an ingest.
 
 use voxquarry::format::layout::Codec;
-use voxquarry::{IfExists, Size3};
+use voxquarry::{Affine, IfExists, Size3};
 
 /// Options of an ingest.
 ///
@@ -19,6 +19,11 @@ pub struct IngestOptions {
     pub(crate) memory_bytes: u64,
     pub(crate) threads: Option<usize>,
     pub(crate) if_exists: IfExists,
+    pub(crate) is_addition: bool,
+    pub(crate) keep_going: bool,
+    pub(crate) grid_tolerance_mm: Option<f64>,
+    pub(crate) grid_from: Option<String>,
+    pub(crate) affine: Option<Affine>,
 }
 
 impl Default for IngestOptions {
@@ -29,6 +34,11 @@ impl Default for IngestOptions {
             memory_bytes: 1 << 30,
             threads: None,
             if_exists: IfExists::Error,
+            is_addition: false,
+            keep_going: false,
+            grid_tolerance_mm: None,
+            grid_from: None,
+            affine: None,
         }
     }
 }
@@ -66,6 +76,45 @@ impl IngestOptions {
     #[must_use]
     pub fn if_exists(mut self, if_exists: IfExists) -> Self {
         self.if_exists = if_exists;
+        self
+    }
+
+    /// Whether volumes are added to subjects that exist, which keep their other volumes. What to do
+    /// if they exist then concerns the volumes.
+    #[must_use]
+    pub fn add_volumes(mut self, is_addition: bool) -> Self {
+        self.is_addition = is_addition;
+        self
+    }
+
+    /// Whether subjects that fail are listed in the report, and the others ingested; by default the
+    /// first failure ends the run.
+    #[must_use]
+    pub fn keep_going(mut self, keep_going: bool) -> Self {
+        self.keep_going = keep_going;
+        self
+    }
+
+    /// How far voxels of the same index may lie apart in volumes of one subject, in millimetres; by
+    /// default a tenth of the smallest spacing. Volumes within the tolerance get one affine.
+    #[must_use]
+    pub fn grid_tolerance_mm(mut self, mm: impl Into<Option<f64>>) -> Self {
+        self.grid_tolerance_mm = mm.into();
+        self
+    }
+
+    /// The volume whose affine all volumes of its subject get, whatever their headers say; their
+    /// extents have to agree.
+    #[must_use]
+    pub fn grid_from(mut self, volume: impl Into<Option<String>>) -> Self {
+        self.grid_from = volume.into();
+        self
+    }
+
+    /// The affine of all volumes, instead of those of their headers, which need not be valid then.
+    #[must_use]
+    pub fn affine(mut self, affine: impl Into<Option<Affine>>) -> Self {
+        self.affine = affine.into();
         self
     }
 }

@@ -1,19 +1,36 @@
-//! Plans an ingest: reads every header and chooses every layout.
+//! Plans an ingest: reads every header, chooses every layout, and finds all problems at once.
 //!
 //! # Invariants
-//! - The plan's memory is an upper bound of what the run uses.
+//! - No voxel is read, and nothing is written.
+//! - Each subject of a plan can be ingested, as far as headers tell.
 
 use std::path::Path;
 
 use voxquarry::format::array::ArrayLayout;
-use voxquarry::format::attributes::Kind;
+use voxquarry::format::attributes::{Kind, LabelName};
 use voxquarry::format::layout::{self, VolumeShape};
 use voxquarry::{Error, Result};
 
+use crate::grid;
+use crate::input::VolumeInput;
 use crate::labels::describe_labels;
-use crate::manifest::{Manifest, Source};
+use crate::manifest::{Manifest, Source, check_present};
+use crate::observer::{Event, Observer, check_interrupt};
 use crate::options::IngestOptions;
+use crate::report::Failure;
 use crate::source::SourceVolume;
+
+/// The subjects that can be ingested, and those that cannot.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Plan {
+    /// Subjects whose volumes can be ingested, in the manifest's order.
+    pub subjects: Vec<PlannedSubject>,
+    /// All that is wrong with the others.
+    pub failed: Vec<Failure>,
+    /// Sentences about what was decided for the caller, such as a grid that was adopted.
+    pub notes: Vec<String>,
+}
 
 /// A subject of the plan.
 #[derive(Debug)]
@@ -22,14 +39,16 @@ pub struct PlannedSubject {
     pub name: String,
     /// Its volumes.
     pub volumes: Vec<PlannedVolume>,
+    /// The splits that it belongs to.
+    pub splits: Vec<String>,
 }
 
 /// A volume of the plan.
 #[derive(Debug)]
 pub struct PlannedVolume {
-    /// Where it comes from.
+    /// The source file.
     pub source: Source,
-    /// The contents of its header.
+    /// The contents of its header, with the affine that it will have.
     pub header: SourceVolume,
     /// How it will be cut into chunks and shards.
     pub layout: ArrayLayout,
@@ -37,6 +56,29 @@ pub struct PlannedVolume {
     pub memory: layout::IngestMemory,
     /// Whether the sums of its chunks will be stored beside it, for weighted sampling.
     pub is_weights: bool,
+    /// Names of its labels.
+    pub label_names: Vec<LabelName>,
+}
+
+impl Plan {
+    /// The number of subjects that cannot be ingested.
+    pub fn failed_subjects(&self) -> usize {
+        // The failures of one subject follow each other.
+        self.failed.chunk_by(|a, b| a.subject == b.subject).count()
+    }
+
+    /// Upper bound of the memory that the run takes.
+    pub fn peak_memory_bytes(&self) -> u64 {
+        let volumes = self.subjects.iter().flat_map(|subject| &subject.volumes);
+        volumes.map(|volume| volume.memory.bytes).max().unwrap_or(0)
+    }
+}
+
+impl PlannedSubject {
+    /// Bytes of the voxels of all volumes, before compression.
+    pub fn voxel_bytes(&self) -> u64 {
+        self.volumes.iter().map(PlannedVolume::voxel_bytes).sum()
+    }
 }
 
 impl PlannedVolume {
@@ -60,12 +102,11 @@ pub(crate) fn shape_of(header: &SourceVolume) -> VolumeShape {
     }
 }
 
-/// Reads every header and chooses every layout.
+/// Reads every header and chooses every layout. What is wrong with a subject is listed in the plan.
 ///
 /// # Errors
-/// For the first source that cannot be ingested: [`Error::InvalidArgument`],
-/// [`Error::MemoryBudget`], [`Error::Data`], [`Error::Io`].
-pub fn plan(manifest: &Manifest, options: &IngestOptions) -> Result<Vec<PlannedSubject>> {
+/// [`Error::InvalidArgument`] for options that fit no subject, [`Error::Interrupted`].
+pub fn plan(manifest: &Manifest, options: &IngestOptions, observer: &dyn Observer) -> Result<Plan> {
     if options.patch_sizes.is_empty() || options.patch_sizes.iter().flatten().any(|&n| n == 0) {
         return Err(Error::invalid(
             "patch_sizes",
@@ -73,38 +114,101 @@ pub fn plan(manifest: &Manifest, options: &IngestOptions) -> Result<Vec<PlannedS
             "at least one, with at least 1 voxel along each axis",
         ));
     }
-    let volume = |source: &Source| {
-        let header = probe(source)?;
-        let shape = shape_of(&header);
-        let layout =
-            layout::choose(&shape, &options.patch_sizes, options.codec, options.memory_bytes)
-                .map_err(|e| in_file(source.input.location(), e))?;
-        let memory = layout::ingest_memory(&shape, &layout, options.memory_bytes);
-        let is_weights = manifest.is_weights(source);
-        Ok(PlannedVolume { source: source.clone(), header, layout, memory, is_weights })
-    };
-    let subject = |(name, sources): &(String, Vec<Source>)| {
-        let volumes = sources.iter().map(volume).collect::<Result<Vec<_>>>()?;
-        for other in &volumes[1..] {
-            let first = &volumes[0];
-            if first.header.size != other.header.size
-                || !first.header.affine.agrees_with(&other.header.affine, first.header.size)
-            {
-                return Err(Error::data(
-                    other.source.input.location(),
-                    describe_grid_mismatch(first, other),
-                ));
-            }
-        }
-        Ok(PlannedSubject { name: name.clone(), volumes })
-    };
-    manifest.subjects().iter().map(subject).collect()
+    let mut plan = Plan::default();
+    let of = manifest.subjects().len();
+    for (done, (name, sources)) in manifest.subjects().iter().enumerate() {
+        check_interrupt(observer)?;
+        observer.event(Event::Planning { done, of });
+        plan.add(name, sources, manifest, options);
+    }
+    Ok(plan)
 }
 
-/// Describes the volume that a source becomes.
-fn probe(source: &Source) -> Result<SourceVolume> {
-    let header = source.input.describe()?;
-    Ok(if source.kind == Kind::Labels { describe_labels(header) } else { header })
+impl Plan {
+    /// Plans one subject.
+    fn add(
+        &mut self,
+        name: &str,
+        sources: &[Source],
+        manifest: &Manifest,
+        options: &IngestOptions,
+    ) {
+        let known = self.failed.len();
+        let mut volumes = Vec::with_capacity(sources.len());
+        for source in sources {
+            match plan_volume(source, manifest, options) {
+                Ok(volume) => volumes.push(volume),
+                Err(error) => self.failed.push(Failure::of(source, error)),
+            }
+        }
+        // Grids are compared only if all are known: the first may be the one that is missing.
+        if self.failed.len() > known {
+            return;
+        }
+        let splits = manifest.splits_of(name);
+        if !manifest.is_split_by_grid() {
+            self.add_settled(name.to_owned(), volumes, splits, options);
+            return;
+        }
+        for (i, group) in grid::groups(volumes, options).into_iter().enumerate() {
+            // The images of further grids name their subjects.
+            let named = group.iter().find(|volume| volume.source.kind == Kind::Image);
+            let volume = &named.unwrap_or(&group[0]).source.volume;
+            let own = if i == 0 { name.to_owned() } else { format!("{name}_{volume}") };
+            if i > 0 {
+                self.notes.push(format!("{own} is a subject of its own: it lies on another grid"));
+            }
+            self.add_settled(own, group, splits.clone(), options);
+        }
+    }
+
+    /// Adds a subject of volumes that should lie on one grid.
+    fn add_settled(
+        &mut self,
+        name: String,
+        mut volumes: Vec<PlannedVolume>,
+        splits: Vec<String>,
+        options: &IngestOptions,
+    ) {
+        volumes.iter_mut().for_each(|volume| volume.source.subject.clone_from(&name));
+        match grid::settle(&mut volumes, options) {
+            Ok(notes) => {
+                self.notes.extend(notes.into_iter().map(|note| format!("{name}: {note}")));
+                self.subjects.push(PlannedSubject { name, volumes, splits });
+            }
+            Err(mismatches) => {
+                let failure = |(i, error): (usize, Error)| Failure::of(&volumes[i].source, error);
+                self.failed.extend(mismatches.into_iter().map(failure));
+            }
+        }
+    }
+}
+
+impl Failure {
+    /// The failure of one source.
+    pub(crate) fn of(source: &Source, error: Error) -> Self {
+        let Source { subject, volume, input, .. } = source.clone();
+        Self { subject, volume, path: input.location().to_owned(), error }
+    }
+}
+
+fn plan_volume(
+    source: &Source,
+    manifest: &Manifest,
+    options: &IngestOptions,
+) -> Result<PlannedVolume> {
+    if let VolumeInput::File(path) = &source.input {
+        check_present(path, &source.named_in)?;
+    }
+    let header = source.input.describe(options.affine)?;
+    let header = if source.kind == Kind::Labels { describe_labels(header) } else { header };
+    let shape = shape_of(&header);
+    let layout = layout::choose(&shape, &options.patch_sizes, options.codec, options.memory_bytes)
+        .map_err(|e| in_file(source.input.location(), e))?;
+    let memory = layout::ingest_memory(&shape, &layout, options.memory_bytes);
+    let is_weights = manifest.is_weights(source);
+    let (source, label_names) = (source.clone(), manifest.label_names_of(source));
+    Ok(PlannedVolume { source, header, layout, memory, is_weights, label_names })
 }
 
 /// Names the source file in an error about its memory.
@@ -119,16 +223,14 @@ fn in_file(path: &Path, error: Error) -> Error {
     }
 }
 
-fn describe_grid_mismatch(first: &PlannedVolume, other: &PlannedVolume) -> String {
-    let (a, b) = (&first.header, &other.header);
-    let difference = if a.size == b.size {
-        format!("its affine is {:?}, expected {:?}", b.affine.0, a.affine.0)
-    } else {
-        format!("it has {:?} voxels (z, y, x), expected {:?}", b.size, a.size)
-    };
-    let path = first.source.input.location().display();
-    format!(
-        "lies on another grid than {path} of the same subject: {difference}: \
-         resample it, or make it a subject of its own"
-    )
+/// Bytes that are free on the disk of `out`, which need not exist yet.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn free_bytes(out: &Path) -> Result<u64> {
+    let out = std::path::absolute(out).map_err(Error::io(out, "cannot find"))?;
+    let folder = out.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    let disk = rustix::fs::statvfs(folder);
+    let disk = disk.map_err(|e| Error::io(folder, "cannot ask for free space of")(e.into()))?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

@@ -22,6 +22,7 @@ use voxquarry::{
 use crate::input::VolumeInput;
 use crate::manifest::{Manifest, Source};
 use crate::measure::{Patch, Until, read_patches};
+use crate::observer::NoopObserver;
 use crate::options::IngestOptions;
 use crate::plan::{PlannedVolume, plan, shape_of};
 use crate::source::SourceVolume;
@@ -115,8 +116,11 @@ fn plan_one(path: &Path, options: &IngestOptions) -> Result<PlannedVolume> {
     let (subject, volume, input) = (SUBJECT.to_owned(), "image".to_owned(), path.into());
     let mut manifest = Manifest::new();
     manifest.push(Source { subject, volume, kind: Kind::Image, input, named_in: String::new() })?;
-    let mut subjects = plan(&manifest, options)?;
-    Ok(subjects.remove(0).volumes.remove(0))
+    let mut plan = plan(&manifest, options, &NoopObserver)?;
+    match plan.failed.pop() {
+        Some(failure) => Err(failure.error),
+        None => Ok(plan.subjects.remove(0).volumes.remove(0)),
+    }
 }
 
 /// The chosen layout, then its neighbours as far as memory allows, then the other codecs.
@@ -230,7 +234,7 @@ fn sample_region(shape: &VolumeShape, patches: &[Size3]) -> Region {
 
 /// Reads the voxels of the sample from the first channel.
 fn read_sample(path: &Path, sample: &Region) -> Result<Vec<u8>> {
-    let (header, mut stream) = VolumeInput::from(path).open()?;
+    let (header, mut stream) = VolumeInput::from(path).open(None)?;
     let (t, [_, ny, nx]) = (header.dtype.size(), header.size);
     let mut step = vec![0; header.interleaved * ny * nx * t];
     let mut voxels = Vec::with_capacity(sample.len() * t);

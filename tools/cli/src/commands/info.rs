@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use voxquarry::format::attributes::Kind;
+use voxquarry::format::attributes::{Kind, LabelName};
 use voxquarry::{Dataset, Result, Subject, Volume};
 
 use super::StoreItem;
@@ -19,7 +19,11 @@ pub(crate) fn run(args: &InfoArgs) -> Result<ExitCode> {
                     .iter()
                     .map(|name| subject_json(&dataset.subject(name)?))
                     .collect::<Result<Vec<_>>>()?;
-                json(&json!({ "store": dataset.path().to_string_lossy(), "subjects": subjects }));
+                json(&json!({
+                    "store": dataset.path().to_string_lossy(),
+                    "subjects": subjects,
+                    "splits": dataset.splits()?,
+                }));
             } else {
                 dataset_text(&dataset)?;
             }
@@ -47,6 +51,9 @@ fn dataset_text(dataset: &Dataset) -> Result<()> {
         let volumes = subject.volumes().iter().map(describe).collect::<Result<Vec<_>>>()?;
         line(&format!("  {name}: {}", volumes.join(", ")));
     }
+    for (split, subjects) in dataset.splits()? {
+        line(&format!("  split {split}: {} subjects", subjects.len()));
+    }
     Ok(())
 }
 
@@ -56,7 +63,7 @@ fn subject_json(subject: &Subject) -> Result<Value> {
         .iter()
         .map(|name| volume_json(&subject.volume(name)?))
         .collect::<Result<Vec<_>>>()?;
-    Ok(json!({ "subject": subject.name(), "volumes": volumes }))
+    Ok(json!({ "subject": subject.name(), "volumes": volumes, "splits": subject.splits() }))
 }
 
 fn volume_json(volume: &Volume) -> Result<Value> {
@@ -90,6 +97,7 @@ fn volume_json(volume: &Volume) -> Result<Value> {
             .map(|(label, voxels)| json!({ "label": label, "voxels": voxels }))
             .collect();
         info["labels"] = labels.into();
+        info["label_names"] = json!(volume.labels());
     }
     Ok(info)
 }
@@ -140,6 +148,14 @@ fn volume_text(volume: &Volume) -> Result<()> {
             String::new()
         };
         line(&format!("  labels   {}{more}", shown.join(", ")));
+        let named = |label: &LabelName| {
+            let ids: Vec<_> = label.ids.iter().map(ToString::to_string).collect();
+            format!("{}: {}", ids.join("+"), label.name)
+        };
+        let names: Vec<_> = volume.labels().iter().map(named).collect();
+        if !names.is_empty() {
+            line(&format!("  names    {}", names.join(", ")));
+        }
     }
     Ok(())
 }

@@ -28,7 +28,8 @@ mod spec;
 mod voxels;
 mod write;
 
-pub use read::{open, probe};
+pub(crate) use read::voxel_file;
+pub use read::{open, open_with, probe, probe_with};
 pub use spec::ExportSpec;
 pub use write::NiftiWriter;
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Map, Value, json};
-use voxquarry::{Error, Result};
+use voxquarry::{Affine, Error, Result};
 
 use super::fields::{Form, METRES, MICROMETRES, Order, SPACE_UNITS, Version};
 use super::header::Header;
@@ -30,7 +30,15 @@ const SAMPLES_BYTES: usize = 3 << 16;
 /// [`Error::Data`] if the file is not NIfTI, is damaged, or holds voxels that a store cannot;
 /// [`Error::Unsupported`] if the path is not a regular file; [`Error::Io`].
 pub fn probe(path: &Path) -> Result<SourceVolume> {
-    OpenedFile::new(path).map(|opened| opened.volume)
+    probe_with(path, None)
+}
+
+/// As [`probe`]; a stated `affine` takes the place of that of the header, which may be invalid.
+///
+/// # Errors
+/// As [`probe`].
+pub fn probe_with(path: &Path, affine: Option<Affine>) -> Result<SourceVolume> {
+    OpenedFile::new(path, affine).map(|opened| opened.volume)
 }
 
 /// Opens a file for reading its voxels in order. Bytes after the last voxel become metadata.
@@ -38,9 +46,25 @@ pub fn probe(path: &Path) -> Result<SourceVolume> {
 /// # Errors
 /// As [`probe`].
 pub fn open(path: &Path) -> Result<(SourceVolume, Box<dyn VoxelStream>)> {
-    let OpenedFile { volume, header, voxels } = OpenedFile::new(path)?;
+    open_with(path, None)
+}
+
+/// As [`open`]; a stated `affine` takes the place of that of the header, which may be invalid.
+///
+/// # Errors
+/// As [`probe`].
+pub fn open_with(
+    path: &Path,
+    affine: Option<Affine>,
+) -> Result<(SourceVolume, Box<dyn VoxelStream>)> {
+    let OpenedFile { volume, header, voxels } = OpenedFile::new(path, affine)?;
     let stream = NiftiStream { header, input: voxels, samples: Vec::new() };
     Ok((volume, Box::new(stream)))
+}
+
+/// The file of a pair, or the single file, that holds the voxels, and whose digest is recorded.
+pub(crate) fn voxel_file(path: &Path) -> PathBuf {
+    pair_of(path).map_or_else(|| path.to_owned(), |(_, image)| present(image, path))
 }
 
 /// A file whose header was read, and whose voxels are the next bytes.
@@ -51,7 +75,7 @@ struct OpenedFile {
 }
 
 impl OpenedFile {
-    fn new(path: &Path) -> Result<Self> {
+    fn new(path: &Path, affine: Option<Affine>) -> Result<Self> {
         let pair =
             pair_of(path).map(|(header, image)| (present(header, path), present(image, path)));
         let form = if pair.is_some() { Form::Pair } else { Form::Single };
@@ -65,7 +89,7 @@ impl OpenedFile {
         let located = |message: String| Error::data(header_path, message);
         let header = Header::parse(&preamble).map_err(located)?;
         let offset = header.voxels_at(form).map_err(located)?;
-        let affine = header.affine().map_err(located)?;
+        let affine = affine.map_or_else(|| header.affine().map_err(located), Ok)?;
         let needed = offset.saturating_add(header.data_bytes());
         let (voxels, is_whole) = match &pair {
             None => {

@@ -100,8 +100,8 @@ fn resuming_skips_only_subjects_of_the_same_files() {
     let before = tree(&store);
     let manifest = images(&[("a", "ct", &a), ("b", "ct", &b)]);
     let error = ingest(&manifest, &store, &small(), &NoopObserver).unwrap_err();
-    assert!(matches!(&error, Error::Exists { .. }), "{error}");
-    assert!(error.to_string().contains("exists"), "{error}");
+    assert!(matches!(&error, Error::ExistsOtherwise { .. }), "{error}");
+    assert!(error.to_string().contains("the file's bytes: 772, now 892"), "{error}");
     // Another kind, and one volume more.
     let mut labels = Manifest::new();
     labels.push(source("b", "ct", Kind::Image, &b)).unwrap();
@@ -128,11 +128,14 @@ fn existing_subjects_are_refused_skipped_or_replaced() {
     )
     .unwrap();
     let before = tree(&store);
-    let manifest = images(&[("a", "mr", &new_path)]);
+    let manifest = images(&[("a", "ct", &new_path)]);
     let with = |if_exists| small().if_exists(if_exists);
 
     let error = ingest(&manifest, &store, &with(IfExists::Error), &NoopObserver).unwrap_err();
-    assert!(matches!(&error, Error::Exists { path, .. } if path.ends_with("a")), "{error}");
+    assert!(
+        matches!(&error, Error::ExistsOtherwise { path, .. } if path.ends_with("a")),
+        "{error}"
+    );
     assert!(tree(&store) == before);
     let report = ingest(&manifest, &store, &with(IfExists::Skip), &NoopObserver).unwrap();
     assert_eq!((report.skipped, report.written.len()), (vec!["a".to_owned()], 0));
@@ -144,8 +147,8 @@ fn existing_subjects_are_refused_skipped_or_replaced() {
     let report = ingest(&manifest, &store, &with(IfExists::Replace), &NoopObserver).unwrap();
     assert_eq!(report.written, ["a"]);
     assert_eq!(voxels(&reader), old.voxels);
-    assert_eq!(open(&store).subject("a").unwrap().volumes(), ["mr"]);
-    assert_eq!(voxels(&volume(&store, "a", "mr")), new.voxels);
+    assert_eq!(open(&store).subject("a").unwrap().volumes(), ["ct"]);
+    assert_eq!(voxels(&volume(&store, "a", "ct")), new.voxels);
     let others = |tree: Vec<(std::path::PathBuf, Vec<u8>)>| {
         tree.into_iter().filter(|(path, _)| !path.starts_with(store.join("a"))).collect::<Vec<_>>()
     };

@@ -7,9 +7,12 @@
 #[path = "../nifti/build.rs"]
 mod build;
 mod child;
+mod existing;
 mod failures;
 mod flows;
+mod keep_going;
 mod labels;
+mod layouts;
 #[cfg(target_os = "linux")]
 mod memory;
 mod recording;

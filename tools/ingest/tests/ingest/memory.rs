@@ -39,7 +39,7 @@ fn a_run_stays_within_the_planned_memory() {
         let budget = fs::read_to_string(folder.join("budget")).unwrap().parse().unwrap();
         let options = IngestOptions::default().memory_bytes(budget).threads(2);
         let manifest = images(&[("a", "ct", &folder.join("ct.nii"))]);
-        let bound = plan(&manifest, &options).unwrap()[0].volumes[0].memory.bytes;
+        let bound = plan(&manifest, &options, &NoopObserver).unwrap().peak_memory_bytes();
         let report = ingest(&manifest, &folder.join("s.zarr"), &options, &NoopObserver).unwrap();
         let peak = peak_resident_bytes();
         println!("{} bytes of voxels, bound {bound}, peak {peak}", report.voxel_bytes);

@@ -37,7 +37,12 @@ impl Observer for RecordingObserver {
                 self.layers.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            Event::Published { subject } => format!("published {subject}"),
+            Event::Published { subject, .. } => format!("published {subject}"),
+            Event::Failed { subject } => format!("failed {subject}"),
+            Event::Comparing { subject, volume, bytes } => {
+                format!("comparing {subject}/{volume}, {bytes} bytes")
+            }
+            _ => return,
         };
         self.events.lock().unwrap().push(text);
     }

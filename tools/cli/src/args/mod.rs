@@ -1,14 +1,18 @@
 //! Defines the command line and the parsers of its values.
 
+mod ingest;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use voxquarry::format::layout::Codec;
-use voxquarry::{Error, IfExists, Size3};
+use voxquarry::{Error, Size3};
 
 use crate::sampler::SamplerArgs;
+
+pub(crate) use ingest::IngestArgs;
 
 /// Store 3-D medical images for fast reading of patches, in bounded memory.
 #[derive(Parser, Debug)]
@@ -36,7 +40,7 @@ Exit codes: 0 success; 2 wrong arguments; 3 damaged or unsuitable data;
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Convert images to a store, once, for fast patches afterwards.
-    Ingest(IngestArgs),
+    Ingest(Box<IngestArgs>),
     /// Describe a store, a subject or a volume.
     Info(InfoArgs),
     /// Check a whole store: every index, checksum and chunk.
@@ -53,87 +57,6 @@ pub(crate) enum Command {
     PlanLayout(PlanLayoutArgs),
     /// Run every step once on one image, and measure it.
     Demo(DemoArgs),
-}
-
-#[derive(Args, Debug)]
-#[command(after_help = "\
-Each SOURCE becomes volume `image` of a subject named after the file. The format is NIfTI: .nii,
-.nii.gz, .hdr/.img. A subject appears when it is complete. To continue an interrupted run, run the
-same command again.
-
-Example manifest:
-  subject,volume,kind,path
-  case01,ct,image,case01/ct.nii.gz
-  case01,seg,labels,case01/seg.nii.gz")]
-#[allow(clippy::struct_excessive_bools)] // Each is a flag of the command line.
-pub(crate) struct IngestArgs {
-    /// Image files; each becomes a subject of its own.
-    #[arg(
-        required_unless_present_any = ["images", "labels", "weights", "manifest"],
-        conflicts_with_all = ["images", "labels", "weights", "manifest"]
-    )]
-    pub(crate) sources: Vec<PathBuf>,
-    /// The store; created if it does not exist.
-    #[arg(long, short, value_name = "STORE")]
-    pub(crate) out: PathBuf,
-    /// Size of the patches you will read: one number for a cube, or z,y,x. Repeat it to optimise
-    /// the layout for several sizes.
-    #[arg(long, value_name = "P", default_value = "96", value_parser = parse_patch)]
-    pub(crate) patch_size: Vec<Size3>,
-    /// Name of the subject; default: the name of its first file.
-    #[arg(long, conflicts_with = "manifest")]
-    pub(crate) subject: Option<String>,
-    /// An image, such as CT or MR.
-    #[arg(
-        long = "image",
-        value_name = "NAME=PATH",
-        value_parser = parse_named,
-        conflicts_with = "manifest"
-    )]
-    pub(crate) images: Vec<(String, PathBuf)>,
-    /// A label map or mask on the same grid.
-    #[arg(long, value_name = "NAME=PATH", value_parser = parse_named, conflicts_with = "manifest")]
-    pub(crate) labels: Vec<(String, PathBuf)>,
-    /// Weights for weighted sampling on the same grid, finite and not negative.
-    #[arg(long, value_name = "NAME=PATH", value_parser = parse_named, conflicts_with = "manifest")]
-    pub(crate) weights: Vec<(String, PathBuf)>,
-    /// A table of a whole dataset, with the columns subject,volume,kind,path.
-    #[arg(long, value_name = "TABLE.csv")]
-    pub(crate) manifest: Option<PathBuf>,
-    /// Compression: fast (decodes at memory speed), compact (smallest) or none.
-    #[arg(long, default_value = "fast", value_parser = Codec::from_str)]
-    pub(crate) codec: Codec,
-    /// Memory that the run may use, as in 500MB or 2GiB.
-    #[arg(long, default_value = "1GiB", value_parser = parse_bytes)]
-    pub(crate) memory: u64,
-    /// Threads that encode; default: one for each core.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) threads: Option<u16>,
-    /// Replace subjects that exist.
-    #[arg(long, conflicts_with = "skip_existing")]
-    pub(crate) overwrite: bool,
-    /// Skip subjects that exist.
-    #[arg(long)]
-    pub(crate) skip_existing: bool,
-    /// Print the plan and its peak memory, and write nothing.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Print the result as JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Print nothing but errors.
-    #[arg(long, short)]
-    pub(crate) quiet: bool,
-}
-
-impl IngestArgs {
-    pub(crate) fn if_exists(&self) -> IfExists {
-        match (self.overwrite, self.skip_existing) {
-            (true, _) => IfExists::Replace,
-            (_, true) => IfExists::Skip,
-            _ => IfExists::Error,
-        }
-    }
 }
 
 #[derive(Args, Debug)]
@@ -331,16 +254,6 @@ pub(crate) fn parse_patch(text: &str) -> Result<Size3, String> {
         Ok(&[n]) if n > 0 => Ok([n; 3]),
         Ok(&[z, y, x]) if z > 0 && y > 0 && x > 0 => Ok([z, y, x]),
         _ => Err("expected one number or z,y,x, each at least 1, as in 96 or 24,256,256".into()),
-    }
-}
-
-/// Parses a named file: `ct=scan.nii.gz`.
-fn parse_named(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
-            Ok((name.to_owned(), path.into()))
-        }
-        _ => Err("expected NAME=PATH, as in ct=scan.nii.gz".into()),
     }
 }
 

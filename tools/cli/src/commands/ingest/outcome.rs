@@ -1,0 +1,129 @@
+//! What `voxquarry ingest` tells at its end: a summary, the subjects that failed, a report file.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use voxquarry::{Error, Fault, Result};
+use voxquarry_ingest::{Failure, IngestReport};
+
+use crate::args::IngestArgs;
+use crate::output::{bytes, error_line, json, line};
+
+/// Refuses a report whose folder does not exist, before the work.
+pub(super) fn check_writable(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if folder.is_none_or(Path::is_dir) && !path.is_dir() {
+        return Ok(());
+    }
+    Err(Error::invalid("report", path.display(), "a file in a folder that exists"))
+}
+
+/// Prints the outcome of a run and writes the report. The error is that of the run, or of the only
+/// subject that failed.
+pub(super) fn tell(
+    report: IngestReport,
+    result: Result<()>,
+    args: &IngestArgs,
+    took: Duration,
+) -> Result<ExitCode> {
+    if let Some(path) = &args.report {
+        let text = serde_json::to_vec_pretty(&document(&report)).expect("a JSON tree serialises");
+        fs::write(path, text).map_err(Error::io(path, "cannot write"))?;
+    }
+    if !args.quiet && !args.json {
+        report.notes.iter().for_each(|note| error_line(&format!("note: {note}")));
+    }
+    result?;
+    if args.keep_going || report.failed.is_empty() {
+        if args.json {
+            let mut whole = document(&report);
+            whole["store"] = args.out.to_string_lossy().into();
+            whole["written"] = report.written.clone().into();
+            whole["voxel_bytes"] = report.voxel_bytes.into();
+            whole["stored_bytes"] = report.stored_bytes.into();
+            whole["seconds"] = took.as_secs_f64().into();
+            json(&whole);
+        } else if !args.quiet {
+            summary(&report, args, took);
+        }
+    }
+    end(report, args)
+}
+
+/// Prints the failures of a run, and ends the command with their code.
+pub(super) fn end(report: IngestReport, args: &IngestArgs) -> Result<ExitCode> {
+    if args.keep_going && !report.failed.is_empty() {
+        print_failures(&report.failed);
+        return Ok(ExitCode::from(Fault::Data.exit_code()));
+    }
+    if report.failed.len() > 1 {
+        print_failures(&report.failed);
+        let fault = report.all_or_error().map_or_else(|e| e.fault(), |_| Fault::Data);
+        return Ok(ExitCode::from(fault.exit_code()));
+    }
+    report.all_or_error().map(|_| ExitCode::SUCCESS)
+}
+
+/// The report in JSON.
+fn document(report: &IngestReport) -> Value {
+    json!({
+        "done": report.written,
+        "skipped": report.skipped,
+        "failed": failures_json(&report.failed),
+    })
+}
+
+pub(super) fn failures_json(failures: &[Failure]) -> Vec<Value> {
+    let failure = |f: &Failure| {
+        json!({
+            "subject": f.subject,
+            "volume": f.volume,
+            "path": f.path.to_string_lossy(),
+            "error": f.error.to_string(),
+        })
+    };
+    failures.iter().map(failure).collect()
+}
+
+fn summary(report: &IngestReport, args: &IngestArgs, took: Duration) {
+    let (seconds, n) = (took.as_secs_f64(), report.written.len());
+    let subjects = if n == 1 { "subject" } else { "subjects" };
+    let rate = bytes((report.voxel_bytes as f64 / seconds) as u64);
+    line(&format!(
+        "{n} {subjects} in {}: {} of voxels in {seconds:.1} s, {rate}/s",
+        args.out.display(),
+        bytes(report.voxel_bytes),
+    ));
+    let count = |n: usize| format!("{n} {}", if n == 1 { "subject" } else { "subjects" });
+    if n > 0 {
+        let (read, stored) = (report.voxel_bytes, report.stored_bytes);
+        let ratio = read as f64 / stored.max(1) as f64;
+        let bytes = format!("{} in, {} out, ratio {ratio:.2}", bytes(read), bytes(stored));
+        line(&format!("  written  {}: {bytes}", count(n)));
+    }
+    if !report.skipped.is_empty() {
+        let reason = if args.skip_existing { "there by name" } else { "there, as asked for now" };
+        line(&format!("  skipped  {}: {reason}", count(report.skipped.len())));
+    }
+    let failed: BTreeSet<_> = report.failed.iter().map(|failure| &failure.subject).collect();
+    if !failed.is_empty() {
+        line(&format!("  failed   {}: see the list", count(failed.len())));
+    }
+}
+
+/// Prints a table of all failures.
+fn print_failures(failures: &[Failure]) {
+    let n = failures.len();
+    error_line(&format!("error: {n} {}:", if n == 1 { "failure" } else { "failures" }));
+    let width = |text: fn(&Failure) -> &str| {
+        failures.iter().map(|f| text(f).chars().count()).max().unwrap_or(0)
+    };
+    let (subject, volume) = (width(|f| &f.subject), width(|f| &f.volume));
+    for f in failures {
+        error_line(&format!("  {:subject$}  {:volume$}  {}", f.subject, f.volume, f.error));
+    }
+}

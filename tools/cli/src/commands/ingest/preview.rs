@@ -1,0 +1,90 @@
+//! What `voxquarry ingest --dry-run` prints.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use voxquarry::{Dataset, Error, OpenOptions, Result};
+use voxquarry_ingest::{IngestReport, Plan, PlannedSubject, PlannedVolume, free_bytes};
+
+use super::outcome;
+use crate::args::IngestArgs;
+use crate::output::{bytes, error_line, extents, json, line};
+
+/// Prints a plan, with what is wrong with subjects that are not in it. Nothing is written.
+pub(super) fn print(plan: Plan, args: &IngestArgs) -> Result<ExitCode> {
+    let present = present(args)?;
+    let is_present = |subject: &&PlannedSubject| present.binary_search(&subject.name).is_ok();
+    let existing: Vec<_> = plan.subjects.iter().filter(is_present).map(|s| &s.name).collect();
+    // Subjects that exist are skipped or take the place of what they had.
+    let new = plan.subjects.iter().filter(|subject| !is_present(subject));
+    let (needed, free) = (new.map(PlannedSubject::voxel_bytes).sum(), free_bytes(&args.out)?);
+    let peak = plan.peak_memory_bytes();
+    if args.json {
+        let volumes = plan.subjects.iter().flat_map(|s| s.volumes.iter().map(move |v| (s, v)));
+        json(&json!({
+            "volumes": volumes.map(|(s, v)| volume_json(s, v)).collect::<Vec<_>>(),
+            "existing": existing,
+            "peak_memory_bytes": peak,
+            "disk_bytes_at_most": needed,
+            "free_bytes": free,
+            "failed": outcome::failures_json(&plan.failed),
+        }));
+    } else {
+        plan.notes.iter().for_each(|note| error_line(&format!("note: {note}")));
+        for subject in &plan.subjects {
+            let exists = if is_present(&subject) { "; exists" } else { "" };
+            subject.volumes.iter().for_each(|v| line(&describe(&subject.name, v, exists)));
+        }
+        line(&format!(
+            "{} subjects, {} of them exist",
+            plan.subjects.len() + plan.failed_subjects(),
+            existing.len()
+        ));
+        line(&format!("disk: at most {} of {} free", bytes(needed), bytes(free)));
+        line(&format!("peak memory at most {}", bytes(peak)));
+    }
+    if needed > free && !args.quiet {
+        error_line("note: the disk may not suffice: this is the size without compression");
+    }
+    let Plan { failed, .. } = plan;
+    outcome::end(IngestReport::of_failures(failed), args)
+}
+
+/// Names of the subjects in the store, if there is one.
+fn present(args: &IngestArgs) -> Result<Vec<String>> {
+    if !args.out.exists() {
+        return Ok(Vec::new());
+    }
+    match Dataset::open(&args.out, &OpenOptions::default()) {
+        Ok(dataset) => Ok(dataset.subjects().to_vec()),
+        // An empty folder becomes a store.
+        Err(Error::NotAStore { .. }) if is_empty(args) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_empty(args: &IngestArgs) -> bool {
+    std::fs::read_dir(&args.out).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn volume_json(subject: &PlannedSubject, v: &PlannedVolume) -> Value {
+    json!({
+        "subject": subject.name, "volume": v.source.volume, "kind": v.source.kind.name(),
+        "path": v.source.input.location().to_string_lossy(), "shape": v.layout.shape(),
+        "dtype": v.layout.dtype.name(), "chunk": v.layout.chunk, "shard": v.layout.shard,
+        "voxel_bytes": v.voxel_bytes(), "memory_bytes": v.memory.bytes,
+    })
+}
+
+fn describe(subject: &str, v: &PlannedVolume, exists: &str) -> String {
+    format!(
+        "{subject}/{} ({}): {} {}, {}, chunk {}, shard {}{exists}",
+        v.source.volume,
+        v.source.kind.name(),
+        extents(&v.layout.shape()),
+        v.layout.dtype,
+        bytes(v.voxel_bytes()),
+        extents(&v.layout.chunk),
+        extents(&v.layout.shard),
+    )
+}

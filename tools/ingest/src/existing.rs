@@ -1,0 +1,296 @@
+//! Decides about subjects that exist already: done, to be extended, replaced, or in the way.
+//!
+//! # Invariants
+//! - A subject counts as done only if it was made from the same bytes with the same options.
+//! - A source file is read for its digest only if all else agrees.
+//! - Nothing that the store holds is removed without being named by this run.
+
+use std::path::Path;
+
+use voxquarry::{Dataset, Error, IfExists, OpenOptions, Result, StoreWriter, Subject, Volume};
+
+use crate::grid::{Grid, settle_on};
+use crate::observer::{Event, Observer, check_interrupt};
+use crate::options::IngestOptions;
+use crate::plan::{PlannedSubject, PlannedVolume};
+use crate::report::{Failure, IngestReport};
+
+/// A subject that is to be written.
+pub(crate) struct Outstanding {
+    pub(crate) planned: PlannedSubject,
+    /// Whether the volumes of the published subject stay.
+    pub(crate) is_extension: bool,
+}
+
+/// The subjects that have to be written. The report receives those that are done, and those that
+/// are in the way of something else.
+///
+/// # Errors
+/// [`Error::Interrupted`], and those of opening the store.
+pub(crate) fn outstanding(
+    store: &StoreWriter,
+    subjects: Vec<PlannedSubject>,
+    options: &IngestOptions,
+    observer: &dyn Observer,
+    report: &mut IngestReport,
+) -> Result<Vec<Outstanding>> {
+    let known = if subjects.iter().any(|subject| store.has_subject(&subject.name)) {
+        Some(Dataset::open(store.path(), &OpenOptions::default())?)
+    } else {
+        None
+    };
+    let mut todo = Vec::new();
+    for mut planned in subjects {
+        check_interrupt(observer)?;
+        let Some(dataset) = known.as_ref().filter(|_| store.has_subject(&planned.name)) else {
+            todo.push(Outstanding { planned, is_extension: false });
+            continue;
+        };
+        let decide = Decision { dataset, folder: &store.path().join(&planned.name), options };
+        let decided = if options.is_addition {
+            decide.extension(&mut planned, observer, report)?
+        } else {
+            decide.whole(&planned, observer, report)?
+        };
+        match decided {
+            Verdict::Done => {
+                decide.add_splits(store, &planned, report)?;
+                report.skipped.push(planned.name);
+            }
+            Verdict::Write => {
+                todo.push(Outstanding { planned, is_extension: options.is_addition });
+            }
+            Verdict::Refused => {}
+        }
+    }
+    Ok(todo)
+}
+
+enum Verdict {
+    Done,
+    Write,
+    /// The report has the reason.
+    Refused,
+}
+
+/// What a decision depends on.
+struct Decision<'a> {
+    dataset: &'a Dataset,
+    /// The published subject.
+    folder: &'a Path,
+    options: &'a IngestOptions,
+}
+
+impl Decision<'_> {
+    /// Decides about a subject that takes the place of the published one.
+    fn whole(
+        &self,
+        planned: &PlannedSubject,
+        observer: &dyn Observer,
+        report: &mut IngestReport,
+    ) -> Result<Verdict> {
+        let published = self.dataset.subject(&planned.name);
+        let error = match self.options.if_exists {
+            IfExists::Skip => return Ok(Verdict::Done),
+            IfExists::Replace => {
+                // What cannot be opened has nothing to lose.
+                let names = published.map(|s| s.volumes().to_vec()).unwrap_or_default();
+                let comes =
+                    |name: &String| planned.volumes.iter().any(|v| v.source.volume == *name);
+                let volumes: Vec<_> = names.into_iter().filter(|name| !comes(name)).collect();
+                if volumes.is_empty() {
+                    return Ok(Verdict::Write);
+                }
+                Error::WouldRemove { path: self.folder.to_owned(), volumes }
+            }
+            IfExists::Error => {
+                match published.and_then(|s| self.subject_difference(&s, planned, observer)) {
+                    Ok(None) => return Ok(Verdict::Done),
+                    Ok(Some(difference)) => otherwise(self.folder, difference),
+                    Err(Error::Interrupted) => return Err(Error::Interrupted),
+                    Err(error) => otherwise(self.folder, format!("it cannot be compared: {error}")),
+                }
+            }
+        };
+        report.failed.push(self.failure(planned, String::new(), error));
+        Ok(Verdict::Refused)
+    }
+
+    /// Decides which volumes are added to the published subject, and leaves only those in the plan.
+    fn extension(
+        &self,
+        planned: &mut PlannedSubject,
+        observer: &dyn Observer,
+        report: &mut IngestReport,
+    ) -> Result<Verdict> {
+        let published = self.dataset.subject(&planned.name)?;
+        let mut refused = Vec::new();
+        let mut added = Vec::new();
+        for volume in std::mem::take(&mut planned.volumes) {
+            let name = volume.source.volume.clone();
+            let is_there = published.volumes().contains(&name);
+            let difference = match self.options.if_exists {
+                _ if !is_there => None,
+                IfExists::Replace => None,
+                IfExists::Skip => continue,
+                IfExists::Error => {
+                    let open = published.volume(&name);
+                    match open.and_then(|v| self.volume_difference(&v, &volume, observer)) {
+                        Ok(None) => continue,
+                        Ok(Some(difference)) => Some(difference),
+                        Err(Error::Interrupted) => return Err(Error::Interrupted),
+                        Err(error) => Some(format!("it cannot be compared: {error}")),
+                    }
+                }
+            };
+            match difference {
+                None => added.push(volume),
+                Some(difference) => {
+                    refused.push((name.clone(), otherwise(&self.folder.join(name), difference)));
+                }
+            }
+        }
+        planned.volumes = added;
+        let stays = |name: &&String| planned.volumes.iter().all(|v| v.source.volume != **name);
+        if let Some(first) = published.volumes().iter().find(stays) {
+            let first = published.volume(first)?;
+            let grid = Grid {
+                name: first.name().to_owned(),
+                path: first.path().to_owned(),
+                size: first.size(),
+                affine: *first.affine(),
+            };
+            match settle_on(&grid, &mut planned.volumes, self.options) {
+                Ok(notes) => {
+                    report.notes.extend(notes.iter().map(|n| format!("{}: {n}", planned.name)));
+                }
+                Err(mismatches) => {
+                    let named = |(i, error): (usize, Error)| {
+                        (planned.volumes[i].source.volume.clone(), error)
+                    };
+                    refused.extend(mismatches.into_iter().map(named));
+                }
+            }
+        }
+        if refused.is_empty() {
+            return Ok(if planned.volumes.is_empty() { Verdict::Done } else { Verdict::Write });
+        }
+        let failures = refused.into_iter().map(|(name, error)| self.failure(planned, name, error));
+        report.failed.extend(failures);
+        Ok(Verdict::Refused)
+    }
+
+    /// Adds a subject that is done to the splits that it is in now; that needs no voxels.
+    fn add_splits(
+        &self,
+        store: &StoreWriter,
+        planned: &PlannedSubject,
+        report: &mut IngestReport,
+    ) -> Result<()> {
+        let published = self.dataset.subject(&planned.name);
+        let known = published.map(|subject| subject.splits().to_vec()).unwrap_or_default();
+        let new: Vec<_> = planned.splits.iter().filter(|split| !known.contains(split)).collect();
+        if !new.is_empty() {
+            store.add_to_splits(&planned.name, new.iter().copied().cloned())?;
+            report.notes.push(format!("{}: added to the splits {new:?}", planned.name));
+        }
+        Ok(())
+    }
+
+    fn failure(&self, planned: &PlannedSubject, volume: String, error: Error) -> Failure {
+        let (subject, path) = (planned.name.clone(), self.folder.to_owned());
+        Failure { subject, volume, path, error }
+    }
+
+    /// The first difference between a published subject and the one that is planned.
+    fn subject_difference(
+        &self,
+        subject: &Subject,
+        planned: &PlannedSubject,
+        observer: &dyn Observer,
+    ) -> Result<Option<String>> {
+        let mut names: Vec<_> = planned.volumes.iter().map(|v| &v.source.volume).collect();
+        names.sort_unstable();
+        if !subject.volumes().iter().eq(names.iter().copied()) {
+            let found = subject.volumes().join(", ");
+            let asked: Vec<_> = names.iter().map(|n| n.as_str()).collect();
+            return Ok(Some(format!("its volumes are {found}, now {}", asked.join(", "))));
+        }
+        for volume in &planned.volumes {
+            let found = subject.volume(&volume.source.volume)?;
+            if let Some(difference) = self.volume_difference(&found, volume, observer)? {
+                return Ok(Some(format!("{}: {difference}", volume.source.volume)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first difference between a published volume and the one that is planned; the bytes of
+    /// the source come last, because reading them takes time.
+    fn volume_difference(
+        &self,
+        found: &Volume,
+        planned: &PlannedVolume,
+        observer: &dyn Observer,
+    ) -> Result<Option<String>> {
+        let source = &planned.source;
+        let attributes = found.attributes();
+        let Some(file) = found.source() else {
+            return Ok(Some("it was not made from a file".to_owned()));
+        };
+        // The bytes of an array are those of its voxels, which its shape and dtype tell.
+        let bytes = source.input.file_bytes()?.unwrap_or(file.bytes);
+        let name = source.input.name();
+        let pairs = [
+            ("the file", file.name.clone(), name),
+            ("the file's bytes", file.bytes.to_string(), bytes.to_string()),
+            ("the kind", found.kind().name().to_owned(), source.kind.name().to_owned()),
+            ("the codec", attributes.codec.clone(), self.options.codec.name().to_owned()),
+            (
+                "the patch sizes",
+                format!("{:?}", attributes.patch_sizes),
+                format!("{:?}", self.options.patch_sizes),
+            ),
+            ("the dtype", found.dtype().to_string(), planned.layout.dtype.to_string()),
+            (
+                "the affine",
+                format!("{:?}", found.affine().0),
+                format!("{:?}", planned.header.affine.0),
+            ),
+            (
+                "the sums of weights",
+                presence(found.path().join("sums").exists()),
+                // Sums that a sampler computed later make no difference.
+                presence(planned.is_weights || found.path().join("sums").exists()),
+            ),
+        ];
+        if found.labels() != planned.label_names {
+            return Ok(Some("the names of the labels are others".to_owned()));
+        }
+        for (what, found, now) in pairs {
+            if found != now {
+                return Ok(Some(format!("{what}: {found}, now {now}")));
+            }
+        }
+        if planned.header.origin.iter().any(|(key, value)| file.origin.get(key) != Some(value)) {
+            return Ok(Some("the header of its file has changed".to_owned()));
+        }
+        observer.event(Event::Comparing {
+            subject: &source.subject,
+            volume: &source.volume,
+            bytes,
+        });
+        let is_same = source.input.has_digest(&file.sha256, observer)?;
+        Ok((!is_same).then(|| {
+            "the content of its file has changed, at the same length (by SHA-256)".to_owned()
+        }))
+    }
+}
+
+fn otherwise(path: &Path, difference: String) -> Error {
+    Error::ExistsOtherwise { path: path.to_owned(), difference }
+}
+
+fn presence(is_there: bool) -> String {
+    (if is_there { "present" } else { "absent" }).to_owned()
+}

@@ -1,0 +1,338 @@
+//! Finds the images, labels and splits of a data set by its layout.
+//!
+//! Each layout is a file with one function that fills a [`Found`]. What is recognised automatically
+//! is told in a note, and so are the files that match nothing.
+//!
+//! # Invariants
+//! - Nothing is opened but folders, tables and lists; headers are read by the plan.
+//! - A file that a data set lists is never sought outside of its folder.
+
+mod bids;
+mod csv;
+mod folder;
+mod msd;
+mod nnunet;
+mod pattern;
+mod tree;
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde_json::{Map, Value};
+use voxquarry::format::attributes::Kind;
+use voxquarry::{Error, Result};
+
+use crate::manifest::{Manifest, Source, SourceKind, is_image, subject_of};
+use pattern::Template;
+
+/// The layout of a data set.
+///
+/// ```
+/// use voxquarry_ingest::Layout;
+///
+/// assert_eq!("nnunet".parse::<Layout>()?, Layout::Nnunet);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Layout {
+    /// Recognised by the files of a folder.
+    #[default]
+    Auto,
+    /// nnU-Net's raw data: `dataset.json`, `imagesTr`, `labelsTr`, channels `_0000`.
+    Nnunet,
+    /// Medical Segmentation Decathlon: a `dataset.json` that lists `training` and `test`.
+    Msd,
+    /// Brain Imaging Data Structure: folders `sub-*`, `derivatives`.
+    Bids,
+    /// A template, as in `{subject}/{volume}.nii.gz`.
+    Pattern,
+}
+
+impl FromStr for Layout {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Ok(match name {
+            "auto" => Self::Auto,
+            "nnunet" => Self::Nnunet,
+            "msd" => Self::Msd,
+            "bids" => Self::Bids,
+            "pattern" => Self::Pattern,
+            _ => {
+                let expected = "auto, nnunet, msd, bids or pattern";
+                return Err(Error::invalid("layout", format!("{name:?}"), expected));
+            }
+        })
+    }
+}
+
+/// How [`find`] looks for sources.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct FindOptions {
+    /// The layout of folders.
+    pub layout: Layout,
+    /// The template of [`Layout::Pattern`], which it implies.
+    pub pattern: Option<String>,
+    /// Kinds of volumes by their names, where names and layouts say otherwise.
+    pub kinds: Vec<(String, SourceKind)>,
+    /// Splits, and names of subjects with `*`: others are left out. Empty for all.
+    pub subset: Vec<String>,
+    /// The name of the subject, if there is only one file.
+    pub subject: Option<String>,
+}
+
+/// The sources of a data set, and sentences about how they were found.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Found {
+    /// The sources.
+    pub manifest: Manifest,
+    /// What was recognised, and what was ignored.
+    pub notes: Vec<String>,
+}
+
+/// Finds the sources that `paths` name: files, folders, tables (`.csv`, `.tsv`), a `dataset.json`,
+/// and names with `*` and `?`.
+///
+/// # Errors
+/// [`Error::NoSuchFile`], [`Error::InvalidArgument`] for a pattern or subset that matches nothing,
+/// [`Error::Unsupported`] for a folder of no known layout, and the errors of [`Manifest::push`].
+pub fn find(paths: &[PathBuf], options: &FindOptions) -> Result<Found> {
+    let mut found = Found::default();
+    let here = [PathBuf::from(".")];
+    let paths = if paths.is_empty() && options.pattern.is_some() { &here } else { paths };
+    for path in paths {
+        found.add(path, options)?;
+    }
+    found.finish(options)?;
+    Ok(found)
+}
+
+/// As [`find`], for sources that are listed already: applies kinds and subset.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] for a kind or subset that matches nothing.
+pub fn find_in(manifest: Manifest, options: &FindOptions) -> Result<Found> {
+    let mut found = Found { manifest, notes: Vec::new() };
+    found.finish(options)?;
+    Ok(found)
+}
+
+impl Found {
+    /// Applies the options that hold for all sources.
+    fn finish(&mut self, options: &FindOptions) -> Result<()> {
+        for (volume, kind) in &options.kinds {
+            if !self.manifest.set_kind(volume, *kind) {
+                let names = self.manifest.volume_names().join(", ");
+                let expected = format!("a volume that was found: {names}");
+                return Err(Error::invalid("kind", format!("{volume:?}"), expected));
+            }
+        }
+        self.take_subset(&options.subset)
+    }
+
+    /// Adds what one path names.
+    fn add(&mut self, path: &Path, options: &FindOptions) -> Result<()> {
+        if path.is_dir() {
+            return self.add_folder(path, options);
+        }
+        let named = |name: &str| path.file_name().is_some_and(|n| n == name);
+        if named("dataset.json") && path.exists() {
+            let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+            return self.add_folder(folder.unwrap_or(Path::new(".")), options);
+        }
+        if csv::is_table(path) {
+            return self.manifest.extend_from_csv(path);
+        }
+        let text = path.to_string_lossy();
+        if text.contains(['*', '?']) && !path.exists() {
+            return self.add_glob(&text, options);
+        }
+        self.add_file(path, options)
+    }
+
+    fn add_file(&mut self, path: &Path, options: &FindOptions) -> Result<()> {
+        let subject = options.subject.clone().unwrap_or_else(|| subject_of(path));
+        self.manifest.push(source(subject, "image", Kind::Image, path.to_owned()))
+    }
+
+    fn add_glob(&mut self, text: &str, options: &FindOptions) -> Result<()> {
+        let template = Template::parse(text)?;
+        let root = template.fixed_folder();
+        let (below, mut files) = (template.relative(), Vec::new());
+        if root.is_dir() {
+            files = tree::files(&root)?;
+        }
+        files.retain(|path| {
+            let relative = path.strip_prefix(&root).unwrap_or(path);
+            below.matches(relative).is_some() && is_image(path)
+        });
+        if files.is_empty() {
+            let expected = "a pattern that matches image files";
+            return Err(Error::invalid("source", format!("{text:?}"), expected));
+        }
+        folder::add_files(self, &files, options.subject.as_deref())
+    }
+
+    fn add_folder(&mut self, path: &Path, options: &FindOptions) -> Result<()> {
+        if let Some(pattern) = &options.pattern {
+            if !matches!(options.layout, Layout::Auto | Layout::Pattern) {
+                let expected = "no pattern, or the layout pattern";
+                return Err(Error::invalid("pattern", format!("{pattern:?}"), expected));
+            }
+            return pattern::add(self, path, pattern);
+        }
+        let layout = match options.layout {
+            Layout::Auto => recognise(path)?,
+            layout => Some(layout),
+        };
+        let known = self.manifest.subjects().len();
+        let name = match layout {
+            Some(Layout::Nnunet) => {
+                nnunet::add(self, path)?;
+                "an nnU-Net data set"
+            }
+            Some(Layout::Msd) => {
+                msd::add(self, path)?;
+                "a data set of the Medical Segmentation Decathlon"
+            }
+            Some(Layout::Bids) => {
+                bids::add(self, path)?;
+                "a BIDS data set"
+            }
+            Some(Layout::Pattern) => {
+                let expected = "a pattern beside the layout pattern";
+                return Err(Error::invalid("pattern", "none", expected));
+            }
+            Some(Layout::Auto) | None => folder::add(self, path)?,
+        };
+        let n = self.manifest.subjects().len() - known;
+        self.notes.push(format!("{} is {name} of {n} subjects", path.display()));
+        Ok(())
+    }
+
+    /// Says which files were left out, with the first few names.
+    fn ignore(&mut self, files: &[PathBuf], why: &str) {
+        const SHOWN: usize = 3;
+        if files.is_empty() {
+            return;
+        }
+        let mut names: Vec<_> =
+            files.iter().take(SHOWN).map(|path| path.display().to_string()).collect();
+        if files.len() > SHOWN {
+            names.push(format!("… ({} in all)", files.len()));
+        }
+        self.notes.push(format!("ignored, because {why}: {}", names.join(", ")));
+    }
+
+    /// Leaves out the subjects that are in none of the splits and match none of the names.
+    fn take_subset(&mut self, subset: &[String]) -> Result<()> {
+        if subset.is_empty() {
+            return Ok(());
+        }
+        for item in subset {
+            let names = self.manifest.subjects().iter().map(|(name, _)| name.as_str());
+            let is_split = self.manifest.split_names().contains(item);
+            if !is_split && !names.clone().any(|name| pattern::is_like(item, name)) {
+                let few: Vec<_> = names.take(3).collect();
+                let splits = self.manifest.split_names().join(", ");
+                let splits = if splits.is_empty() { "none".to_owned() } else { splits };
+                let expected =
+                    format!("a split ({splits}) or names of subjects, as {}", few.join(", "));
+                return Err(Error::invalid("subset", format!("{item:?}"), expected));
+            }
+        }
+        let before = self.manifest.subjects().len();
+        self.manifest.retain(|name, splits| {
+            subset.iter().any(|item| splits.contains(item) || pattern::is_like(item, name))
+        });
+        let taken = self.manifest.subjects().len();
+        self.notes.push(format!("the subset has {taken} of {before} subjects"));
+        Ok(())
+    }
+}
+
+/// The layout of a folder, if it has a mark of one.
+fn recognise(path: &Path) -> Result<Option<Layout>> {
+    let list = path.join("dataset.json");
+    if list.is_file() {
+        let document = read_json(&list)?;
+        return match () {
+            () if document.contains_key("channel_names")
+                || document.contains_key("file_ending")
+                || document.contains_key("dataset") =>
+            {
+                Ok(Some(Layout::Nnunet))
+            }
+            () if document.contains_key("training") => Ok(Some(Layout::Msd)),
+            () => Err(Error::data(
+                &list,
+                "neither a data set of nnU-Net (channel_names, file_ending) nor one of the \
+                 Medical Segmentation Decathlon (training): state the layout or a pattern",
+            )),
+        };
+    }
+    let is_bids = path.join("dataset_description.json").is_file()
+        || tree::folders(path)?.iter().any(|folder| tree::name(folder).starts_with("sub-"));
+    Ok(is_bids.then_some(Layout::Bids))
+}
+
+/// A source that no table lists.
+fn source(subject: String, volume: &str, kind: Kind, path: PathBuf) -> Source {
+    let (volume, input) = (volume.to_owned(), path.into());
+    Source { subject, volume, kind, input, named_in: String::new() }
+}
+
+/// Whether a volume of this name holds labels, as far as names tell.
+fn kind_of_name(volume: &str) -> Kind {
+    const LABELS: [&str; 11] = [
+        "label",
+        "labels",
+        "seg",
+        "segs",
+        "segmentation",
+        "mask",
+        "masks",
+        "dseg",
+        "gt",
+        "annotation",
+        "annotations",
+    ];
+    let lower = volume.to_lowercase();
+    let mut words = lower.split(|c: char| !c.is_alphanumeric());
+    if words.any(|word| LABELS.contains(&word)) { Kind::Labels } else { Kind::Image }
+}
+
+/// Reads a JSON object.
+///
+/// # Errors
+/// [`Error::NoSuchFile`], [`Error::Io`], and [`Error::Data`] for anything else than an object.
+fn read_json(path: &Path) -> Result<Map<String, Value>> {
+    match serde_json::from_str(&tree::read_text(path)?) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(Error::data(path, "expected a JSON object")),
+        Err(error) => Err(Error::data(path, format!("no JSON: {error}"))),
+    }
+}
+
+/// The file that a data set's list names, below `folder`.
+fn listed(list: &Path, folder: &Path, name: &str) -> Result<PathBuf> {
+    use std::path::Component::{CurDir, Normal};
+    let relative = Path::new(name);
+    let is_inside = relative.components().all(|part| matches!(part, Normal(_) | CurDir));
+    if !is_inside || name.contains('$') {
+        let message = format!(
+            "lists {name:?}: expected a path below the data set's folder, without variables"
+        );
+        return Err(Error::data(list, message));
+    }
+    Ok(folder.components().chain(relative.components().filter(|c| *c != CurDir)).collect())
+}
+
+/// A name of a volume or split made of any text: without separators, and not hidden.
+fn plain_name(text: &str) -> String {
+    let plain = text.trim().replace(['/', '\\'], "_").replace(char::is_control, "_");
+    plain.trim_start_matches(['.', '_']).to_owned()
+}
