@@ -11,8 +11,8 @@ DENY ?= advisories bans licenses sources
 # The release that `make semver` compares with.
 BASELINE ?= $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 
-.PHONY: help demo test test-rust test-python test-readers test-torch check-aarch64 lint format develop bench \
-	bench-rust fuzz docs package deny semver clean
+.PHONY: help demo test test-rust test-python test-readers test-torch models check-aarch64 lint \
+	format develop bench bench-rust fuzz asan valgrind docs package deny semver clean
 
 help:            ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,10 +22,13 @@ demo:            ## Every step once, on a real image, with measurements and a pi
 	"$$($(ENVIRONMENT) demo python/requirements/demo.txt)"/bin/python tools/demo.py \
 		--voxquarry "$(or $(CARGO_TARGET_DIR),target)/release/voxquarry" --dir $(DEMO_DIR)
 
-test: test-rust test-python ## Every test except those that need torch.
+test: test-rust models test-python ## Every test except those that need torch.
 
 test-rust:       ## Rust tests, doc tests and tidy.
 	$(CARGO) test --locked
+
+models:          ## The worker pool, the ring of batches and the caches in every order of threads.
+	$(CARGO) test --locked --package voxquarry --lib --features model model::
 
 test-python:     ## Python tests, with other projects' readers as oracles.
 	environment="$$($(ENVIRONMENT) test python/requirements/test.txt)" && \
@@ -51,7 +54,6 @@ check-aarch64:   ## Compile for aarch64, run the decoder in an emulator; says wh
 
 lint:            ## Check formatting and lints of all Rust and Python code.
 	$(CARGO) fmt --all -- --check
-	$(CARGO) fmt --manifest-path fuzz/Cargo.toml -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 	$(CARGO) clippy --locked --package voxquarry --no-default-features -- --deny warnings
 	environment="$$($(ENVIRONMENT) lint python/requirements/lint.txt)" && \
@@ -60,7 +62,6 @@ lint:            ## Check formatting and lints of all Rust and Python code.
 
 format:          ## Format the Rust and Python code.
 	$(CARGO) fmt --all
-	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 	environment="$$($(ENVIRONMENT) lint python/requirements/lint.txt)" && \
 	"$$environment"/bin/ruff check --fix && \
 	"$$environment"/bin/ruff format
@@ -84,22 +85,24 @@ bench-rust:      ## Criterion benchmarks of the codec and of reading.
 	$(CARGO) bench --locked --package voxquarry
 
 fuzz:            ## Run each fuzz target for FUZZ_SECONDS; needs a C++ compiler.
-	cargo fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
-	for target in hostile_frame roundtrip; do \
-		$(CARGO) fuzz run --sanitizer none $$target -- \
-			-max_total_time=$(FUZZ_SECONDS) -max_len=65536 || exit 1; \
-	done
+	python3 tools/fuzz.py --seconds $(FUZZ_SECONDS)
+
+asan:            ## The tests of unsafe code under AddressSanitizer.
+	CARGO="$(CARGO)" tools/memory_checks.sh asan
+
+valgrind:        ## The tests of unsafe code under valgrind, which has to be installed.
+	CARGO="$(CARGO)" tools/memory_checks.sh valgrind
 
 docs:            ## Build the Rust documentation; warnings are errors.
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --locked --no-deps
 
 package:         ## Package the crates and build each from its archive.
-	$(CARGO) package --locked --workspace --exclude voxquarry-python
+	$(CARGO) package --locked --workspace --exclude voxquarry-python \
+		--exclude voxquarry-fuzz
 
 deny:            ## Check licences, sources and advisories of dependencies.
 	cargo deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny --locked --workspace check $(DENY)
-	$(CARGO) deny --locked --manifest-path fuzz/Cargo.toml check $(DENY)
 
 semver:          ## Check the public Rust API against the last release.
 	@test -n "$(BASELINE)" || { echo "no tag v*: give BASELINE=REVISION" >&2; exit 1; }

@@ -62,12 +62,20 @@ impl Document {
             }
             Err(e) => return Err(Error::io(&path, "cannot read")(e)),
         };
+        Self::parse(path, text).map(Some)
+    }
+
+    /// Parses the bytes of the document at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`] if they hold too many values (§10), or are no JSON object.
+    pub fn parse(path: PathBuf, text: Vec<u8>) -> Result<Self> {
         if !has_few_values(&text) {
             let message = format!("it holds more than {METADATA_VALUES} values");
             return Err(Error::metadata(&path, message));
         }
         match serde_json::from_slice(&text) {
-            Ok(Value::Object(root)) => Ok(Some(Self { path, root, text })),
+            Ok(Value::Object(root)) => Ok(Self { path, root, text }),
             Ok(_) => Err(Error::metadata(&path, "not a JSON object")),
             Err(e) => Err(Error::metadata(&path, format!("not JSON: {e}"))),
         }

@@ -20,7 +20,8 @@ use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use voxquarry::{Error, Result};
 
-const BUFFER_BYTES: usize = 1 << 20;
+/// Enough for the disk; a shorter file needs less.
+const BUFFER_BYTES: u64 = 1 << 20;
 /// The largest ratio of deflate: a match of 258 bytes takes two bits.
 const MAX_EXPANSION: u64 = 1032;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
@@ -57,8 +58,9 @@ impl Input {
             let reason = format!("{} is not a regular file", path.display());
             return Err(Error::unsupported(reason, "name an image file"));
         }
+        let buffer_bytes = metadata.len().clamp(1, BUFFER_BYTES) as usize;
         let hashing = HashingReader { file, sha256: Sha256::new(), bytes: 0 };
-        let mut reader = BufReader::with_capacity(BUFFER_BYTES, hashing);
+        let mut reader = BufReader::with_capacity(buffer_bytes, hashing);
         let start = reader.fill_buf().map_err(Error::io(path, "cannot read"))?;
         let gzip = start.starts_with(&GZIP_MAGIC);
         let body = if gzip {

@@ -1,0 +1,101 @@
+//! The journal of unfinished work, by continuing that work.
+
+use std::cell::LazyCell;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use voxquarry::format::array::{ArrayLayout, ChunkCodec};
+use voxquarry::format::attributes::Kind;
+use voxquarry::{ChunkedVolumeWriter, Dtype, Region, Result, Resume, StoreWriter, VolumeSpec};
+use voxquarry::{Volume, verify};
+
+use crate::input::Input;
+use crate::scratch;
+
+/// Two shards of one chunk.
+const SIZE: [usize; 3] = [4, 4, 8];
+
+/// Work of which one shard is written.
+struct Unfinished {
+    folder: TempDir,
+    /// The name of its folder in a store.
+    name: PathBuf,
+    journal: Vec<u8>,
+}
+
+impl Unfinished {
+    fn new() -> Self {
+        let folder = scratch::folder();
+        let store = folder.path().join("begun");
+        let begun = begin(&store).expect("work can be begun");
+        put(&begun, 0..1).expect("a shard can be written");
+        drop(begun);
+        let mut kept = fs::read_dir(store.join(".voxquarry-partial")).expect("work stays");
+        let kept = kept.next().expect("work stays").expect("the folder can be listed");
+        let journal = fs::read(kept.path().join("journal")).expect("work has a journal");
+        Self { folder, name: Path::new(".voxquarry-partial").join(kept.file_name()), journal }
+    }
+
+    /// Continues the work as a journal of these bytes says.
+    fn resume(&self, journal: &[u8]) -> Result<Volume> {
+        let store = self.store();
+        // The first run finds none.
+        let _ = fs::remove_dir_all(&store);
+        scratch::copy(&self.folder.path().join("begun"), &store);
+        scratch::write(&store.join(&self.name).join("journal"), journal);
+        let begun = begin(&store)?;
+        put(&begun, 0..2)?;
+        begun.publish()
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+}
+
+/// Whatever the journal says, what is published is whole.
+pub(crate) fn run(data: &[u8]) {
+    thread_local! {
+        static UNFINISHED: LazyCell<Unfinished> = LazyCell::new(Unfinished::new);
+    }
+    UNFINISHED.with(|unfinished| {
+        let mut input = Input(data);
+        let journal = if input.byte() & 1 == 0 {
+            input.0.to_vec()
+        } else {
+            let mut journal = unfinished.journal.clone();
+            let edits = input.below(4);
+            input.edit(edits, &mut journal);
+            journal.extend_from_slice(input.0);
+            journal
+        };
+        if unfinished.resume(&journal).is_ok() {
+            let report = verify(&unfinished.store(), &|_| ()).expect("it was published");
+            assert!(report.errors.is_empty(), "{:?}", report.errors);
+        }
+    });
+}
+
+fn begin(store: &Path) -> Result<ChunkedVolumeWriter> {
+    let layout = ArrayLayout {
+        channels: None,
+        size: SIZE,
+        dtype: Dtype::UInt8,
+        chunk: [4; 3],
+        shard: [4, 4, 4],
+        codec: ChunkCodec::Raw,
+    };
+    let spec = VolumeSpec::new("v", Kind::Labels, layout).weight_sums();
+    StoreWriter::open(store, Some(1))?.add_volume("s", spec, &Resume::With(String::new()))
+}
+
+/// Puts some of the chunks.
+fn put(volume: &ChunkedVolumeWriter, chunks: Range<usize>) -> Result<()> {
+    let voxels: Vec<u8> = (0..SIZE.iter().product()).map(|i: usize| (i % 5) as u8).collect();
+    for number in chunks {
+        volume.put_chunk(&Region::whole(SIZE), &[&voxels], number)?;
+    }
+    Ok(())
+}
