@@ -9,9 +9,11 @@
 //! - At most [`REMEMBERED`] visits are remembered.
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use lru::LruCache;
+
+use crate::sys::sync::{Mutex, MutexGuard};
 
 /// The name of a chunk: the id of its array, and its index in the array.
 pub(crate) type ChunkKey = (u64, u64);
@@ -190,5 +192,50 @@ mod tests {
         }
         cache.insert((0, 1), chunk(11));
         assert_eq!(cache.bytes(), 0);
+    }
+}
+
+#[cfg(all(test, feature = "model"))]
+mod model {
+    use loom::thread;
+
+    use super::*;
+    use crate::sys::sync::in_every_order;
+
+    const CHUNK: usize = 8;
+
+    /// Reads a chunk twice, as a reader does: what the cache holds is that chunk, whole.
+    fn read(cache: &LruChunkCache, key: u64) {
+        for _ in 0..2 {
+            match cache.lookup((0, key), CHUNK) {
+                CacheLookup::Hit(chunk) => {
+                    // Others may evict it meanwhile.
+                    thread::yield_now();
+                    assert_eq!(*chunk, [key as u8; CHUNK]);
+                }
+                CacheLookup::Admit => {
+                    let mut chunk = cache.buffer(CHUNK);
+                    Arc::get_mut(&mut chunk).expect("nobody else's").fill(key as u8);
+                    cache.insert((0, key), chunk);
+                }
+                CacheLookup::Pass => {}
+            }
+            assert!(cache.bytes() <= cache.budget_bytes);
+        }
+    }
+
+    #[test]
+    fn readers_see_whole_chunks_and_the_budget_holds() {
+        in_every_order(2, || {
+            let cache = Arc::new(LruChunkCache::new(CHUNK));
+            (0..2).for_each(|key| read(&cache, key));
+            let other = cache.clone();
+            let other = thread::spawn(move || read(&other, 1));
+            read(&cache, 2);
+            other.join().unwrap();
+            let state = cache.state();
+            let bytes: usize = state.chunks.iter().map(|(_, chunk)| chunk.len()).sum();
+            assert_eq!(state.bytes, bytes);
+        });
     }
 }

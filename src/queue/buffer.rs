@@ -7,12 +7,13 @@
 
 use std::ops::Range;
 use std::slice;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use super::batch_layout::BatchLayout;
 use crate::Result;
 use crate::memory::zeroed;
+use crate::sys::sync::{AtomicUsize, Mutex};
 
 /// Memory of one batch: zeroed when new, aligned for every dtype.
 #[derive(Debug)]

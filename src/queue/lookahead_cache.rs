@@ -10,10 +10,11 @@
 //! - The contents of the cache affect the speed of reading, never its result.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::stats::QueueCounters;
 use crate::array::cache::{CacheLookup, ChunkCache, ChunkKey, ReadStats, zeros};
+use crate::sys::sync::{Mutex, MutexGuard};
 
 /// The decoded chunk that is evicted when the cache is full.
 ///
@@ -357,5 +358,53 @@ mod tests {
             matches!(user(0).lookup((0, 1), CHUNK), CacheLookup::Hit(_)),
             "kept for the next epoch"
         );
+    }
+}
+
+#[cfg(all(test, feature = "model"))]
+mod model {
+    use loom::thread;
+
+    use super::*;
+    use crate::sys::sync::in_every_order;
+
+    const CHUNK: usize = 8;
+
+    /// Reads a chunk as a worker does that fills patch `at`.
+    fn read(cache: &LookaheadCache, key: u64, at: u64) {
+        let user = CacheUse { cache, at, counters: &QueueCounters::default() };
+        match user.lookup((0, key), CHUNK) {
+            CacheLookup::Hit(chunk) => {
+                // Others may evict it meanwhile.
+                thread::yield_now();
+                assert_eq!(*chunk, [key as u8; CHUNK]);
+            }
+            CacheLookup::Admit => {
+                let mut chunk = user.buffer(CHUNK);
+                Arc::get_mut(&mut chunk).expect("nobody else's").fill(key as u8);
+                user.insert((0, key), chunk);
+            }
+            CacheLookup::Pass => {}
+        }
+    }
+
+    #[test]
+    fn workers_see_whole_chunks_and_every_use_is_forgotten() {
+        in_every_order(2, || {
+            let cache = Arc::new(LookaheadCache::new(2 * CHUNK, Eviction::Farthest));
+            cache.announce([(0, 1), (0, 2)].into_iter(), 0, CHUNK);
+            let other = cache.clone();
+            let other = thread::spawn(move || {
+                other.announce([(0, 1)].into_iter(), 1, CHUNK);
+                read(&other, 1, 1);
+            });
+            (1..3).for_each(|key| read(&cache, key, 0));
+            other.join().unwrap();
+            let state = cache.state();
+            assert_eq!((state.use_count, state.use_bytes, state.uses.len()), (0, 0, 0));
+            assert_eq!(state.cached.len(), state.ranks.len());
+            let bytes: usize = state.cached.values().map(|chunk| chunk.voxels.len()).sum();
+            assert!(state.bytes == bytes && bytes <= cache.budget_bytes);
+        });
     }
 }

@@ -9,12 +9,13 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::process;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::batch_layout::BatchLayout;
 use super::buffer::{BatchBuffer, PartialBatch, PatchClaim};
 use crate::memory::collected;
+use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::{Error, PatchLocation};
 
 /// Limits the batches that are tracked: a budget could hold millions of tiny ones.
@@ -53,6 +54,8 @@ struct RingState {
 struct RingSlot {
     batch: Arc<PartialBatch>,
     outcomes: Vec<Option<PatchOutcome>>,
+    /// Patches without an outcome. A worker that panics drops its claim and leaves none.
+    awaited: usize,
 }
 
 impl std::fmt::Debug for RingState {
@@ -137,7 +140,7 @@ impl BatchRing {
         let what = || format!("a batch of {patches} patches");
         let outcomes = collected((0..patches).map(|_| None), patches as u64, what)?;
         let batch = Arc::new(PartialBatch::new(self.layout.clone(), patches, buffer));
-        Ok(RingSlot { batch, outcomes })
+        Ok(RingSlot { batch, outcomes, awaited: patches })
     }
 
     /// Records the outcome of a task.
@@ -147,6 +150,7 @@ impl BatchRing {
         let mut state = self.state();
         let slot = (number / self.layout.batch_size as u64 - state.delivered) as usize;
         state.slots[slot].outcomes[index] = Some(outcome);
+        state.slots[slot].awaited -= 1;
         drop(claim);
         if slot == 0 && batch.is_full() {
             self.full.notify_all();
@@ -173,7 +177,8 @@ impl BatchRing {
             if state.delivered * self.layout.batch_size as u64 >= self.patches || state.stopped {
                 return Ok(NextBatch::End);
             }
-            let buffer = state.slots.front().and_then(|slot| slot.batch.take());
+            let first = state.slots.front().filter(|slot| slot.awaited == 0);
+            let buffer = first.and_then(|slot| slot.batch.take());
             if let Some(buffer) = buffer {
                 let slot = state.slots.pop_front().expect("there is a first");
                 state.delivered += 1;
@@ -215,5 +220,125 @@ impl BatchRing {
     pub(super) fn stop_with_panic(&self, payload: Box<dyn Any + Send>) {
         self.state().panic = Some(payload);
         self.stop();
+    }
+}
+
+#[cfg(all(test, feature = "model"))]
+mod model {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use loom::thread::{self, JoinHandle};
+
+    use super::*;
+    use crate::Region;
+    use crate::sys::sync::in_every_order;
+
+    /// A ring with room for `buffers` batches of `batch_size` patches, which have no voxels: a
+    /// patch's outcome says which it is.
+    fn ring(batch_size: usize, patches: u64, buffers: u64) -> Arc<BatchRing> {
+        let layout =
+            BatchLayout { patch_size: [1; 3], batch_size, batch_bytes: 1, arrays: Vec::new() };
+        Arc::new(BatchRing::new(Arc::new(layout), patches, buffers))
+    }
+
+    /// A worker thread: fills patches until there are no more.
+    fn worker(ring: &Arc<BatchRing>) -> JoinHandle<()> {
+        let ring = ring.clone();
+        thread::spawn(move || {
+            while let Some(task) = ring.claim() {
+                let location = location(task.number);
+                ring.finish(task, Ok(location));
+            }
+        })
+    }
+
+    fn location(number: u64) -> PatchLocation {
+        PatchLocation { subject: "s".into(), region: Region::new([number as i64, 0, 0], [1; 3]) }
+    }
+
+    /// The patches of the next batch; `None` after the last. Waits as long as it takes.
+    fn next(ring: &BatchRing) -> Option<Vec<i64>> {
+        match ring.next(Instant::now() + Duration::from_secs(3600)).expect("there is memory") {
+            NextBatch::Ready(buffer, outcomes) => {
+                ring.give_back(buffer);
+                Some(outcomes.into_iter().map(|o| o.expect("a location").region.start[0]).collect())
+            }
+            NextBatch::Pending => panic!("an hour has passed"),
+            NextBatch::End => None,
+        }
+    }
+
+    #[test]
+    fn every_patch_comes_once_and_in_order() {
+        for (batch_size, patches, buffers, workers) in [(1, 3, 1, 1), (2, 3, 3, 1), (1, 2, 3, 2)] {
+            in_every_order(2, move || {
+                let ring = ring(batch_size, patches, buffers);
+                let workers: Vec<_> = (0..workers).map(|_| worker(&ring)).collect();
+                let mut seen = Vec::new();
+                while let Some(batch) = next(&ring) {
+                    assert!(batch.len() <= batch_size);
+                    seen.extend(batch);
+                }
+                assert!(seen.into_iter().eq(0..patches as i64));
+                for worker in workers {
+                    worker.join().unwrap();
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn workers_end_when_the_consumer_stops() {
+        for taken in 0..2 {
+            in_every_order(2, move || {
+                let ring = ring(1, 4, 1);
+                let workers = [worker(&ring), worker(&ring)];
+                for patch in 0..taken {
+                    assert_eq!(next(&ring), Some(vec![patch]));
+                }
+                ring.stop();
+                for worker in workers {
+                    worker.join().unwrap();
+                }
+                assert_eq!(next(&ring), None);
+            });
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_consumer_and_ends_the_others() {
+        in_every_order(2, || {
+            let ring = ring(1, 3, 1);
+            let panicking = ring.clone();
+            let panicking = thread::spawn(move || {
+                if let Some(task) = panicking.claim() {
+                    drop(task);
+                    panicking.stop_with_panic(Box::new("on purpose"));
+                }
+            });
+            let other = worker(&ring);
+            let read = || while next(&ring).is_some() {};
+            let panic = catch_unwind(AssertUnwindSafe(read)).err();
+            // The other worker may have filled every batch before this one began.
+            if let Some(panic) = panic {
+                assert_eq!(panic.downcast_ref::<&str>(), Some(&"on purpose"));
+            }
+            panicking.join().unwrap();
+            other.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn who_does_not_wait_is_told_that_nothing_is_there() {
+        in_every_order(2, || {
+            let ring = ring(1, 1, 1);
+            let worker = worker(&ring);
+            match ring.next(Instant::now()).expect("there is memory") {
+                NextBatch::Pending => assert_eq!(next(&ring), Some(vec![0])),
+                NextBatch::Ready(..) => {}
+                NextBatch::End => panic!("a patch was lost"),
+            }
+            worker.join().unwrap();
+        });
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod fork;
 pub(crate) mod isa;
 mod mmap;
 pub(crate) mod prefetch;
+pub(crate) mod sync;
 pub(crate) mod temp_file;
 pub(crate) mod temp_map;
 mod worker_pool;

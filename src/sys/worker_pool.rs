@@ -12,15 +12,15 @@
 
 use std::any::Any;
 use std::fmt;
-use std::hint;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use rayon::ThreadPool;
+
+use super::sync::{AtomicUsize, Condvar, Mutex, MutexGuard, spin_until};
 
 /// How long an idle thread spins: longer than a loader's own steps between two batches, and too
 /// short to slow a model on the same cores, since spinning threads yield.
@@ -79,14 +79,24 @@ impl WorkerPool {
     ///
     /// Returns when all of them have finished. A worker's panic continues in the caller.
     pub(super) fn run(&self, workers: usize, task: &Task<'_>) {
+        self.queue.run(workers, task, |queue| self.threads.spawn(move || queue.work()));
+    }
+}
+
+impl JobQueue {
+    fn jobs(&self) -> MutexGuard<'_, Vec<SharedJob>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`WorkerPool::run`]; `wake` lets a thread that sleeps [`work`](Self::work).
+    fn run(self: &Arc<Self>, workers: usize, task: &Task<'_>, wake: impl Fn(Arc<Self>)) {
         // SAFETY: only the lifetime changes. Workers reach the task through its job, and
         // `JobGuard` removes that, after the last worker has finished, before this function
         // returns or unwinds: `a_panic_ends_the_job_and_not_the_pool` watches it.
         let extended = unsafe { mem::transmute::<&Task<'_>, &'static Task<'static>>(task) };
-        let guard = self.queue.push(workers, extended);
-        for _ in self.queue.spinning.load(Ordering::Acquire)..workers {
-            let queue = self.queue.clone();
-            self.threads.spawn(move || queue.work());
+        let guard = self.push(workers, extended);
+        for _ in self.spinning.load(Ordering::Acquire)..workers {
+            wake(self.clone());
         }
         task();
         let panic = guard.wait();
@@ -94,12 +104,6 @@ impl WorkerPool {
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
-    }
-}
-
-impl JobQueue {
-    fn jobs(&self) -> MutexGuard<'_, Vec<SharedJob>> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn push(&self, workers: usize, task: &'static Task<'static>) -> JobGuard<'_> {
@@ -132,7 +136,7 @@ impl JobQueue {
                 self.finished.notify_all();
             } else {
                 self.spinning.fetch_add(1, Ordering::Release);
-                let is_new = spin_until(|| self.pushed.load(Ordering::Acquire) != pushed);
+                let is_new = spin_until(SPIN, || self.pushed.load(Ordering::Acquire) != pushed);
                 self.spinning.fetch_sub(1, Ordering::Release);
                 if !is_new {
                     return;
@@ -154,7 +158,7 @@ impl JobGuard<'_> {
         let mut panic = None;
         let is_finished =
             || remove_finished(&mut self.queue.jobs()).map(|found| panic = found).is_some();
-        if spin_until(is_finished) {
+        if spin_until(SPIN, is_finished) {
             return panic;
         }
         let mut jobs = self.queue.jobs();
@@ -174,31 +178,16 @@ impl Drop for JobGuard<'_> {
     }
 }
 
-/// Spins until `condition` holds, at most for [`SPIN`]; returns whether it holds.
-///
-/// Yields to other threads of this core, and spares the core's other hardware thread.
-fn spin_until(mut condition: impl FnMut() -> bool) -> bool {
-    let begun = Instant::now();
-    loop {
-        if condition() {
-            return true;
-        }
-        if begun.elapsed() > SPIN {
-            return false;
-        }
-        thread::yield_now();
-        (0..32).for_each(|_| hint::spin_loop());
-    }
-}
-
 impl fmt::Debug for WorkerPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkerPool").field("threads", &self.threads).finish_non_exhaustive()
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "model")))]
 mod tests {
+    use std::thread;
+
     use rayon::ThreadPoolBuilder;
 
     use super::*;
@@ -295,5 +284,159 @@ mod tests {
             assert!(pool.queue.jobs().is_empty());
         }
         assert_eq!(runs(&pool, 1, 3, || ()), [1; 3]);
+    }
+}
+
+#[cfg(all(test, feature = "model"))]
+mod model {
+    use loom::cell::UnsafeCell;
+    use loom::thread;
+
+    use super::super::sync::in_every_order;
+    use super::*;
+
+    /// Voxels that each thread writes a part of, and a count of the parts; not the caller's memory
+    /// any more once [`JobQueue::run`] has returned.
+    struct Voxels {
+        next: AtomicUsize,
+        parts: Vec<UnsafeCell<usize>>,
+    }
+
+    // SAFETY: loom watches every use of a cell.
+    unsafe impl Sync for Voxels {}
+
+    impl Voxels {
+        fn new(parts: usize) -> Self {
+            let parts = (0..parts).map(|_| UnsafeCell::new(0)).collect();
+            Self { next: AtomicUsize::new(0), parts }
+        }
+
+        fn write(&self) {
+            while let Some(part) = self.parts.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+                // SAFETY: loom panics if another thread uses the cell now.
+                part.with_mut(|count| unsafe { *count += 1 });
+            }
+        }
+
+        /// Reads all parts without a lock, as a caller does with its voxels.
+        fn assert_written_once(&self) {
+            for part in &self.parts {
+                // SAFETY: as above.
+                assert_eq!(part.with(|count| unsafe { *count }), 1);
+            }
+        }
+    }
+
+    /// Runs a job whose workers are threads of the model.
+    fn run(queue: &Arc<JobQueue>, workers: usize, task: &Task<'_>) -> Vec<thread::JoinHandle<()>> {
+        let woken = std::cell::RefCell::new(Vec::new());
+        queue.run(workers, task, |queue| {
+            woken.borrow_mut().push(thread::spawn(move || queue.work()));
+        });
+        woken.into_inner()
+    }
+
+    fn end(queue: &JobQueue, workers: Vec<thread::JoinHandle<()>>) {
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        assert!(queue.jobs().is_empty());
+        assert_eq!(queue.spinning.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn every_part_is_written_once_before_run_returns() {
+        in_every_order(3, || {
+            let queue = Arc::new(JobQueue::default());
+            let voxels = Voxels::new(2);
+            let workers = run(&queue, 1, &|| voxels.write());
+            voxels.assert_written_once();
+            drop(voxels);
+            end(&queue, workers);
+        });
+    }
+
+    #[test]
+    fn a_worker_that_spins_joins_the_next_job_or_sleeps() {
+        in_every_order(2, || {
+            let queue = Arc::new(JobQueue::default());
+            let mut workers = Vec::new();
+            for _ in 0..2 {
+                let voxels = Voxels::new(2);
+                workers.append(&mut run(&queue, 1, &|| voxels.write()));
+                voxels.assert_written_once();
+            }
+            end(&queue, workers);
+        });
+    }
+
+    #[test]
+    fn callers_share_the_queue() {
+        in_every_order(2, || {
+            let queue = Arc::new(JobQueue::default());
+            let other = queue.clone();
+            let other = thread::spawn(move || {
+                let voxels = Voxels::new(1);
+                let workers = run(&other, 0, &|| voxels.write());
+                voxels.assert_written_once();
+                assert!(workers.is_empty());
+            });
+            let voxels = Voxels::new(2);
+            let workers = run(&queue, 1, &|| voxels.write());
+            voxels.assert_written_once();
+            other.join().unwrap();
+            end(&queue, workers);
+        });
+    }
+
+    #[test]
+    fn a_panic_of_a_worker_reaches_the_caller() {
+        // No panic hook prints thousands of them.
+        let panic = || resume_unwind(Box::new("on purpose"));
+        in_every_order(2, move || {
+            let queue = Arc::new(JobQueue::default());
+            let (voxels, caller) = (Voxels::new(1), thread::current().id());
+            let is_joined = AtomicUsize::new(0);
+            let work = || {
+                voxels.write();
+                if thread::current().id() != caller {
+                    is_joined.store(1, Ordering::Relaxed);
+                    panic();
+                }
+            };
+            let handles = std::cell::RefCell::new(Vec::new());
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                queue.run(1, &work, |queue| {
+                    handles.borrow_mut().push(thread::spawn(move || queue.work()));
+                });
+            }));
+            voxels.assert_written_once();
+            assert_eq!(outcome.is_err(), is_joined.load(Ordering::Relaxed) == 1);
+            end(&queue, handles.into_inner());
+        });
+    }
+
+    #[test]
+    fn a_panic_of_the_caller_waits_for_the_workers() {
+        let panic = || resume_unwind(Box::new("on purpose"));
+        in_every_order(2, move || {
+            let queue = Arc::new(JobQueue::default());
+            let (voxels, caller) = (Voxels::new(1), thread::current().id());
+            let handles = std::cell::RefCell::new(Vec::new());
+            let work = || {
+                voxels.write();
+                if thread::current().id() == caller {
+                    panic();
+                }
+            };
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                queue.run(1, &work, |queue| {
+                    handles.borrow_mut().push(thread::spawn(move || queue.work()));
+                });
+            }));
+            assert!(outcome.is_err());
+            voxels.assert_written_once();
+            end(&queue, handles.into_inner());
+        });
     }
 }
