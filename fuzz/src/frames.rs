@@ -70,7 +70,9 @@ fn with_encoder(key: u16, encode: impl FnOnce(&mut Encoder)) {
     // One for each of the parameters, not for each of their spellings.
     let key = u16::from(a & 1) | (u16::from(a >> 1) % 3) << 1 | u16::from(b % 40) << 3;
     ENCODERS.with_borrow_mut(|encoders| {
-        let new = || Encoder::new(parameters, typesize(&[a, b]));
+        // Rows and slices of any length, which the encoder tries as distances of matches.
+        let chunk = [1, usize::from(key % 7), usize::from(key % 53)];
+        let new = || Encoder::new(parameters, typesize(&[a, b])).chunk(chunk);
         encode(encoders.entry(key).or_insert_with(new));
     });
 }

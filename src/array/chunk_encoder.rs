@@ -16,7 +16,9 @@ impl ChunkEncoder {
     pub(crate) fn new(layout: &ArrayLayout) -> Self {
         let encoder = match layout.codec {
             ChunkCodec::Raw => None,
-            ChunkCodec::Blosc(parameters) => Some(Encoder::new(parameters, layout.dtype.size())),
+            ChunkCodec::Blosc(parameters) => {
+                Some(Encoder::new(parameters, layout.dtype.size()).chunk(layout.chunk))
+            }
         };
         Self { voxels: vec![0; layout.chunk_bytes()], encoded: Vec::new(), encoder }
     }

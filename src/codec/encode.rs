@@ -1,133 +1,102 @@
 //! Writes Blosc 1 frames (§6 of the specification).
 //!
-//! A volume is written once and read many times, so the encoder spends time to make decoding fast:
-//! planes that hardly compress are stored, and a reader uses them in place.
+//! A volume is written once and read many times, so frames are made for fast decoding: planes that
+//! hardly compress are stored, and a reader uses them in place.
+
+use std::mem;
 
 use super::header::{HEADER_BYTES, VERSION, VERSION_LZ, flag, splits};
-use super::lz4;
+use super::lz4::{self, MatchFinder};
 use super::planes::PlaneKind;
 use super::shuffle;
+use super::strategy::{EncodeStrategy, Strides};
 use super::zstd::ZstdEncoder;
+use crate::Size3;
 use crate::format::array::{BloscParameters, Compressor, Shuffle};
 use crate::sys::isa::Isa;
 
 /// A stream that does not shrink to this percentage is stored, which costs a reader nothing.
 const STORED_PERCENT: usize = 97;
 
-/// Shortest LZ4 matches that are kept in bit planes; see [`lz4::encode`].
-///
-/// Measured on CT-like int16: ratio 2.80 with 4 (all matches), 2.64 with 16, 2.56 with 24, 2.50
-/// with 48, 2.40 with 96. Patches of 96³ and 128³ are read 7 % faster with 24 than with 16, 8 %
-/// faster with 48 than with 24, and no faster with 96.
-const BITS_MIN_MATCH: usize = 48;
-
-/// As [`BITS_MIN_MATCH`], in byte planes and plain bytes.
-///
-/// Measured on brain MR, uint8, plain, with `LZ4_decompress_safe`: ratio 3.51 at 8.7 GB/s with 4,
-/// 3.38 at 16 with 6, 3.34 at 20 with 8, 3.22 at 22 with 16.
-const BYTES_MIN_MATCH: usize = 8;
-
-/// As [`BITS_MIN_MATCH`], in byte planes of long elements.
-///
-/// Measured on float32, where the trial chooses byte or bit planes: ratio 2.77 with 12, 2.73 with
-/// 16, 2.70 with 20. Patches of 96³ are read 5 % faster with 16 than with 12, 4 % faster with 20.
-const LONG_BYTES_MIN_MATCH: usize = 16;
-
-/// Smallest long element in bytes: most of its byte planes are noise, which is stored and used in
-/// place, and its many bit planes are slow to join.
-const LONG: usize = 4;
-
-/// Plain bytes are preferred to bit planes up to this percentage of their length: they need no
-/// unshuffling.
-const PLAIN_PERCENT: usize = 105;
-
-/// Byte planes are preferred to bit planes only below this percentage of their length: they have
-/// more sequences, which are slower to decode.
-const BYTES_PERCENT: usize = 80;
-
-/// As [`BYTES_PERCENT`], for long elements.
-///
-/// float32 patches of 96³ are read 12 % faster with 105 than with 80, and as fast as without bit
-/// planes.
-const LONG_BYTES_PERCENT: usize = 105;
-
-/// How the elements of a frame are shuffled and compressed.
-#[derive(Clone, Copy)]
-struct EncodeStrategy {
-    shuffle: Shuffle,
-    /// Shortest match of LZ4; Zstandard chooses it for each stream.
-    min_match: usize,
-}
-
-impl EncodeStrategy {
-    /// The strategy for that shuffle of elements of `typesize` bytes.
-    fn of(shuffle: Shuffle, typesize: usize) -> Self {
-        let min_match = match shuffle {
-            Shuffle::Bit => BITS_MIN_MATCH,
-            Shuffle::Byte if typesize >= LONG => LONG_BYTES_MIN_MATCH,
-            Shuffle::None | Shuffle::Byte => BYTES_MIN_MATCH,
-        };
-        Self { shuffle, min_match }
-    }
-}
+/// Bytes of a stream's length, before the stream.
+const LENGTH_BYTES: usize = 4;
 
 /// Encodes frames; one for each thread, since it owns its buffers.
 pub struct Encoder {
     parameters: BloscParameters,
     typesize: usize,
+    strides: Strides,
     shuffled: Vec<u8>,
     stream: Vec<u8>,
-    lz4: Vec<u8>,
-    zstd: Option<ZstdEncoder>,
+    compressor: BlockCompressor,
+    /// The blocks of a trial: the best one so far, and the one being tried.
+    trials: [Vec<u8>; 2],
+}
+
+enum BlockCompressor {
+    Lz4(MatchFinder),
+    Zstd(ZstdEncoder),
 }
 
 impl Encoder {
     /// An encoder of elements of `typesize` bytes.
     pub fn new(parameters: BloscParameters, typesize: usize) -> Self {
-        let zstd = (parameters.compressor == Compressor::Zstd).then(ZstdEncoder::new);
+        let compressor = match parameters.compressor {
+            Compressor::Lz4 => BlockCompressor::Lz4(MatchFinder::new()),
+            Compressor::Zstd => BlockCompressor::Zstd(ZstdEncoder::new()),
+        };
         Self {
             parameters,
             typesize,
+            strides: Strides::default(),
             shuffled: Vec::new(),
             stream: Vec::new(),
-            lz4: Vec::new(),
-            zstd,
+            compressor,
+            trials: Default::default(),
         }
+    }
+
+    /// Tells the encoder the extents of the chunks, `(z, y, x)`: rows and slices resemble the one
+    /// before.
+    #[must_use]
+    pub fn chunk(mut self, chunk: Size3) -> Self {
+        self.strides = Strides { row: chunk[2], plane: chunk[1] * chunk[2] };
+        self
     }
 
     /// Appends the frame of `voxels` (1 to 2³¹ − 1 bytes of whole elements) to `out`.
     pub fn encode(&mut self, voxels: &[u8], out: &mut Vec<u8>) {
-        self.encode_as(EncodeStrategy::of(self.parameters.shuffle, self.typesize), voxels, out);
+        let strategy = EncodeStrategy::of(self.parameters.shuffle, self.typesize);
+        self.encode_as(strategy, voxels, None, out);
     }
 
     /// As [`Encoder::encode`], but where LZ4 and bit planes are asked for, byte planes or plain
     /// bytes are used instead if that suits the middle block better.
-    ///
-    /// With LZ4, noisy values compress best as bit planes. Values that repeat exactly, such as
-    /// labels, are shorter as bytes, and single bytes need no unshuffling.
     pub fn encode_by_trial(&mut self, voxels: &[u8], out: &mut Vec<u8>) {
         let asked = EncodeStrategy::of(self.parameters.shuffle, self.typesize);
         if (self.parameters.compressor, asked.shuffle) != (Compressor::Lz4, Shuffle::Bit) {
-            return self.encode_as(asked, voxels, out);
+            return self.encode_as(asked, voxels, None, out);
         }
-        let (other, percent) = match self.typesize {
-            1 => (Shuffle::None, PLAIN_PERCENT),
-            LONG.. => (Shuffle::Byte, LONG_BYTES_PERCENT),
-            _ => (Shuffle::Byte, BYTES_PERCENT),
-        };
-        let other = EncodeStrategy::of(other, self.typesize);
-        let blocks: Vec<&[u8]> = voxels.chunks(self.block_bytes(voxels)).collect();
-        let middle = blocks[blocks.len() / 2];
-        let begin = out.len();
-        let mut length = |strategy: EncodeStrategy| {
-            let split = splits(strategy.shuffle != Shuffle::Byte, self.typesize, middle.len());
-            self.encode_block(strategy, middle, if split { self.typesize } else { 1 }, out);
-            let length = out.len() - begin;
-            out.truncate(begin);
-            length
-        };
-        let better = length(other) * 100 <= length(asked) * percent;
-        self.encode_as(if better { other } else { asked }, voxels, out);
+        let block_bytes = self.block_bytes(voxels);
+        // A whole one: the last block may be shorter, and of another number of streams.
+        let number = voxels.len() / block_bytes / 2;
+        let block = &voxels[number * block_bytes..][..block_bytes];
+        let [mut best, mut trial] = mem::take(&mut self.trials);
+        best.clear();
+        self.encode_block(asked, block, block_bytes, usize::MAX, &mut best);
+        let mut chosen = asked;
+        for candidate in EncodeStrategy::candidates(self.typesize) {
+            let budget = chosen.budget(best.len(), &candidate, block_bytes, self.typesize);
+            trial.clear();
+            if budget > 0
+                && self.encode_block(candidate.strategy, block, block_bytes, budget, &mut trial)
+            {
+                chosen = candidate.strategy;
+                mem::swap(&mut best, &mut trial);
+            }
+        }
+        self.encode_as(chosen, voxels, Some((number, &best)), out);
+        self.trials = [best, trial];
     }
 
     /// Bytes of a block of `voxels`: whole elements.
@@ -136,12 +105,16 @@ impl Encoder {
         (block_bytes - block_bytes % self.typesize).clamp(self.typesize, voxels.len())
     }
 
-    fn encode_as(&mut self, strategy: EncodeStrategy, voxels: &[u8], out: &mut Vec<u8>) {
+    /// Appends the frame; the block with the number in `known` is encoded already.
+    fn encode_as(
+        &mut self,
+        strategy: EncodeStrategy,
+        voxels: &[u8],
+        known: Option<(usize, &[u8])>,
+        out: &mut Vec<u8>,
+    ) {
         let begin = out.len();
         let (compressor, block_bytes) = (self.parameters.compressor, self.block_bytes(voxels));
-        // Only byte planes are split into streams.
-        let unsplit = strategy.shuffle != Shuffle::Byte;
-        let split = splits(unsplit, self.typesize, block_bytes);
         let format: u8 = match compressor {
             Compressor::Lz4 => 1,
             Compressor::Zstd => 4,
@@ -152,7 +125,7 @@ impl Encoder {
             Shuffle::Byte => flag::SHUFFLE,
             Shuffle::Bit => flag::BITSHUFFLE,
         };
-        if unsplit {
+        if is_unsplit(strategy) {
             flags |= flag::UNSPLIT;
         }
         let table = begin + HEADER_BYTES;
@@ -163,8 +136,12 @@ impl Encoder {
         for (i, block) in voxels.chunks(block_bytes).enumerate() {
             let start = (out.len() - begin) as u32;
             out[table + 4 * i..][..4].copy_from_slice(&start.to_le_bytes());
-            let streams = if split && block.len() == block_bytes { self.typesize } else { 1 };
-            self.encode_block(strategy, block, streams, out);
+            match known {
+                Some((number, bytes)) if number == i => out.extend_from_slice(bytes),
+                _ => {
+                    self.encode_block(strategy, block, block_bytes, usize::MAX, out);
+                }
+            }
         }
         if out.len() - begin >= HEADER_BYTES + voxels.len() {
             out.truncate(table);
@@ -179,31 +156,134 @@ impl Encoder {
         shuffle::split(Isa::detect(), kind, block, &mut self.shuffled, self.typesize);
     }
 
+    /// Appends a block of a frame whose blocks have `block_bytes`. `false`, before its end, if it
+    /// takes more than `budget` bytes.
     fn encode_block(
         &mut self,
         strategy: EncodeStrategy,
         block: &[u8],
-        streams: usize,
+        block_bytes: usize,
+        budget: usize,
         out: &mut Vec<u8>,
-    ) {
+    ) -> bool {
         self.shuffled.resize(block.len(), 0);
         match strategy.shuffle {
             Shuffle::None => self.shuffled.copy_from_slice(block),
             Shuffle::Byte => self.split(PlaneKind::Bytes, block),
             Shuffle::Bit => self.split(PlaneKind::Bits, block),
         }
-        let level = self.parameters.level;
+        let is_split = splits(is_unsplit(strategy), self.typesize, block_bytes);
+        let streams = if is_split && block.len() == block_bytes { self.typesize } else { 1 };
+        let search = strategy.search(self.typesize, self.strides, block.len());
+        let (level, begin) = (self.parameters.level, out.len());
         for stream in self.shuffled.chunks_exact(block.len() / streams) {
-            let limit = stream.len() * STORED_PERCENT / 100;
-            let fits = if let Some(zstd) = &mut self.zstd {
-                zstd.encode(stream, &mut self.stream, level, limit)
-            } else {
-                let min_match = strategy.min_match;
-                lz4::encode(stream, &mut self.stream, &mut self.lz4, level, min_match, limit)
+            let left = budget.saturating_sub(out.len() - begin + LENGTH_BYTES);
+            let limit = left.min(stream.len() * STORED_PERCENT / 100);
+            let fits = match &mut self.compressor {
+                BlockCompressor::Lz4(finder) => {
+                    lz4::encode(stream, &mut self.stream, finder, &search, limit)
+                }
+                BlockCompressor::Zstd(zstd) => zstd.encode(stream, &mut self.stream, level, limit),
             };
             let bytes = if fits { &self.stream[..] } else { stream };
+            if bytes.len() > left {
+                return false;
+            }
             out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
             out.extend_from_slice(bytes);
+        }
+        true
+    }
+}
+
+/// Only byte planes are split into streams.
+fn is_unsplit(strategy: EncodeStrategy) -> bool {
+    strategy.shuffle != Shuffle::Byte
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{DecodeContext, Frame};
+
+    /// Pseudorandom numbers of that many bits.
+    fn noise(bits: u32, mut state: u64) -> impl FnMut() -> u32 {
+        move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> (64 - bits)) as u32
+        }
+    }
+
+    fn encoder(typesize: usize, block_bytes: usize) -> Encoder {
+        let (compressor, shuffle) = (Compressor::Lz4, Shuffle::Bit);
+        let parameters = BloscParameters { compressor, level: 5, shuffle, block_bytes };
+        Encoder::new(parameters, typesize).chunk([32, 32, 32])
+    }
+
+    /// Encodes by trial, compares the decoded voxels, and returns the frame.
+    fn frame_of(encoder: &mut Encoder, voxels: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0xaa; 5];
+        encoder.encode_by_trial(voxels, &mut bytes);
+        bytes.drain(..5);
+        let frame = Frame::parse(&bytes, voxels.len(), encoder.typesize).unwrap();
+        let (mut context, mut found) = (DecodeContext::new(), Vec::new());
+        for i in 0..frame.blocks() {
+            found.extend_from_slice(frame.block(i, &mut context).unwrap().whole());
+        }
+        assert!(found == voxels, "{} bytes", voxels.len());
+        bytes
+    }
+
+    fn shuffle_of(frame: &[u8]) -> Shuffle {
+        match frame[2] & (flag::SHUFFLE | flag::BITSHUFFLE) {
+            0 => Shuffle::None,
+            flag::SHUFFLE => Shuffle::Byte,
+            _ => Shuffle::Bit,
+        }
+    }
+
+    #[test]
+    fn a_trial_chooses_what_suits_the_voxels() {
+        let mut draw = noise(6, 1);
+        let ct: Vec<u8> = (0..32_768)
+            .flat_map(|i| ((i / 1024) as i16 * 5 + draw() as i16).to_le_bytes())
+            .collect();
+        assert_eq!(shuffle_of(&frame_of(&mut encoder(2, 32 << 10), &ct)), Shuffle::Bit);
+
+        // Eight bits, scaled: each element is one of few words.
+        let mut draw = noise(3, 2);
+        let scaled: Vec<u8> = (0..16_384)
+            .flat_map(|i| {
+                let stored = (i / 512 % 32) as u32 * 4 + draw() * u32::from(i % 9 == 0);
+                ((stored as f32 - 37.3) / 11.7).to_le_bytes()
+            })
+            .collect();
+        let frame = frame_of(&mut encoder(4, 32 << 10), &scaled);
+        assert_eq!(shuffle_of(&frame), Shuffle::None);
+        let mut shuffled = Vec::new();
+        let mut encoder = encoder(4, 32 << 10);
+        encoder.encode(&scaled, &mut shuffled);
+        assert!(frame.len() * 3 < shuffled.len() * 2, "{} of {}", frame.len(), shuffled.len());
+    }
+
+    #[test]
+    fn short_last_blocks_and_reused_encoders_change_nothing() {
+        for typesize in [1, 2, 4, 8] {
+            let mut reused = encoder(typesize, 4096);
+            for elements in [1, 2, 17, 511, 512, 513, 1024, 1535, 3000, 9000] {
+                for bits in [1, 3, 8] {
+                    let mut draw = noise(bits, elements as u64);
+                    let voxels: Vec<u8> = (0..elements)
+                        .flat_map(|i| {
+                            let value =
+                                (i as u64 / 40).wrapping_mul(0x0101_0101) + u64::from(draw());
+                            value.to_le_bytes()[..typesize].to_vec()
+                        })
+                        .collect();
+                    let expected = frame_of(&mut encoder(typesize, 4096), &voxels);
+                    assert!(frame_of(&mut reused, &voxels) == expected, "{typesize} {elements}");
+                }
+            }
         }
     }
 }

@@ -35,6 +35,7 @@ mod header;
 mod lz4;
 mod planes;
 mod shuffle;
+mod strategy;
 mod strided;
 mod zstd;
 

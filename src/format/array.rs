@@ -96,7 +96,7 @@ pub struct BloscParameters {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compressor {
-    /// LZ4, encoded by its high-compression variant.
+    /// LZ4.
     Lz4,
     /// Zstandard.
     Zstd,
@@ -265,7 +265,7 @@ impl ArrayLayout {
         let mut codecs = vec![little.clone()];
         if let ChunkCodec::Blosc(blosc) = self.codec {
             let cname = match blosc.compressor {
-                Compressor::Lz4 => "lz4hc",
+                Compressor::Lz4 => "lz4",
                 Compressor::Zstd => "zstd",
             };
             codecs.push(json!({ "name": "blosc", "configuration": {

@@ -19,14 +19,8 @@ const CHUNK_BYTES: [usize; 2] = [32 << 10, 64 << 10];
 const ROW_BYTES: usize = 64;
 const BLOCK_BYTES: usize = 32 << 10;
 const SHARD_BYTES: usize = 64 << 20;
-/// LZ4's level for all voxels but floats that are written once and read often.
+/// What metadata names as the level of LZ4; our encoder has one.
 const LZ4_LEVEL: i32 = 5;
-/// LZ4's level for floats that are written once and read often.
-///
-/// Measured from level 5 to 9. Float32 like CT: ratio 2.689 to 2.707, patches of 96³ 1.03 to 1.06
-/// times as fast, ingest on one thread 114 to 82 MB/s. Brain MR: ratio 5.15 to 5.19, 1.06 times,
-/// 79 to 40 MB/s. For int16, ingest slows down likewise and patches gain 1 %.
-const LZ4_FLOAT_LEVEL: i32 = 9;
 
 /// The aim of compression.
 ///
@@ -194,14 +188,7 @@ pub fn with_chunk(
     codec: Codec,
     memory_bytes: u64,
 ) -> Result<ArrayLayout> {
-    let mut layout = within(volume, chunk, codec, memory_bytes);
-    if let ChunkCodec::Blosc(parameters) = &mut layout.codec
-        && parameters.compressor == Compressor::Lz4
-        && layout.dtype.is_float()
-        && layout.dtype.size() >= size_of::<f32>()
-    {
-        parameters.level = LZ4_FLOAT_LEVEL;
-    }
+    let layout = within(volume, chunk, codec, memory_bytes);
     let needed = ingest_memory(volume, &layout, memory_bytes).bytes;
     if needed > memory_bytes {
         return Err(Error::MemoryBudget {
@@ -214,7 +201,7 @@ pub fn with_chunk(
 }
 
 /// Chooses a layout for a writer that moves to disk what exceeds `memory_bytes`, so that no volume
-/// is too large, and whose caller waits for it, so that speed counts.
+/// is too large.
 pub fn choose_for_spilling(
     volume: &VolumeShape,
     patch_sizes: &[Size3],
@@ -368,21 +355,6 @@ mod tests {
             |memory_bytes| choose(&volume, &[[96; 3]], Codec::Compact, memory_bytes).unwrap().chunk;
         assert_eq!(chunk(8 << 30), [64, 16, 32]);
         assert_eq!(chunk(1 << 30), [32, 32, 32]);
-    }
-
-    #[test]
-    fn floats_get_more_effort_unless_a_caller_waits() {
-        let level = |layout: ArrayLayout| match layout.codec {
-            ChunkCodec::Blosc(parameters) => parameters.level,
-            ChunkCodec::Raw => 0,
-        };
-        for (dtype, once) in [(Dtype::Float32, 9), (Dtype::Float64, 9), (Dtype::Int16, 5)] {
-            let volume = VolumeShape { channels: None, size: [64; 3], dtype, interleaved: 1 };
-            let patches = [[32; 3]];
-            assert_eq!(level(choose(&volume, &patches, Codec::Fast, 1 << 30).unwrap()), once);
-            assert_eq!(level(choose(&volume, &patches, Codec::Compact, 1 << 30).unwrap()), 8);
-            assert_eq!(level(choose_for_spilling(&volume, &patches, Codec::Fast, 1 << 30)), 5);
-        }
     }
 
     #[test]

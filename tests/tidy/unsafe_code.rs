@@ -14,8 +14,9 @@ pub(crate) const UNSAFE_ROOMS: [&str; 24] = [
     "src/array/scatter.rs",
     "src/codec/lz4/copy.rs",
     "src/codec/lz4/decode.rs",
-    "src/codec/lz4/encode.rs",
     "src/codec/lz4/plane_refs.rs",
+    // Calls the LZ4 library, the oracle.
+    "src/codec/lz4/reference.rs",
     "src/codec/planes.rs",
     "src/codec/shuffle/avx2.rs",
     "src/codec/shuffle/avx512.rs",

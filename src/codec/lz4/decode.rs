@@ -144,7 +144,9 @@ fn read_length(source: &[u8], at: &mut usize, nibble: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::lz4::encode::{encode, reference_decode};
+    use crate::codec::lz4::encode::encode;
+    use crate::codec::lz4::matches::{MatchFinder, Search};
+    use crate::codec::lz4::reference::{reference_decode, reference_encode};
 
     /// Bytes with literals, runs, and matches at many distances.
     fn plain(seed: u32, n: usize) -> Vec<u8> {
@@ -180,10 +182,16 @@ mod tests {
         (0..n).map(|_| next()).collect()
     }
 
-    /// Encodes `plain` with a shortest match that depends on the seed.
+    /// Encodes `plain` with the reference library, or with a shortest match that depends on the
+    /// seed.
     fn encoded(plain: &[u8], seed: u32) -> Vec<u8> {
-        let (mut encoded, min_match) = (Vec::new(), 4 + seed as usize % 13);
-        assert!(encode(plain, &mut encoded, &mut Vec::new(), 9, min_match, usize::MAX));
+        if seed.is_multiple_of(2) {
+            return reference_encode(plain);
+        }
+        let (min_match, likely) = (8 + seed as usize % 41, [4, 128, 2048]);
+        let search = Search { min_match, grid: 1, likely, depth: 8, lazy_steps: 1, patience: 6 };
+        let (mut encoded, mut finder) = (Vec::new(), MatchFinder::new());
+        assert!(encode(plain, &mut encoded, &mut finder, &search, usize::MAX));
         encoded
     }
 

@@ -1,88 +1,32 @@
-//! Encodes LZ4 blocks with the reference library, then drops the matches that are slow to decode.
-#![allow(unsafe_code)]
+//! Encodes LZ4 blocks for fast decoding.
 
-use std::os::raw::{c_char, c_int};
-
+use super::matches::{MatchFinder, PIECE, Search};
 use super::{MIN_MATCH, TOKEN_MAX};
 
-/// Lowest level that uses the high-compression search.
-const HIGH_LEVEL: i32 = 3;
-
-/// Encodes `source` at `level` (LZ4HC from 3 on) into `out`, for fast decoding; `false` if it takes
-/// more than `limit` bytes.
-///
-/// `buffer` holds the library's output meanwhile. Decoding time depends on the number of sequences,
-/// not of bytes: each costs a mispredicted branch. So matches shorter than `min_match` become
-/// literals again, which costs a few bytes and saves most of the sequences.
+/// Encodes `source` into `out`; `false` if that takes more than `limit` bytes.
 pub(in crate::codec) fn encode(
     source: &[u8],
     out: &mut Vec<u8>,
-    buffer: &mut Vec<u8>,
-    level: i32,
-    min_match: usize,
+    finder: &mut MatchFinder,
+    search: &Search,
     limit: usize,
 ) -> bool {
-    let bound = source.len() + source.len() / 255 + 16;
-    buffer.resize(bound, 0);
-    let (Ok(from), Ok(to)) = (c_int::try_from(source.len()), c_int::try_from(bound)) else {
-        return false;
-    };
-    // SAFETY: both lengths are the slices' own; the encoder returns 0 if `buffer` is too short.
-    let encoded = unsafe {
-        let (source, buffer) =
-            (source.as_ptr().cast::<c_char>(), buffer.as_mut_ptr().cast::<c_char>());
-        if level < HIGH_LEVEL {
-            lz4_sys::LZ4_compress_default(source, buffer, from, to)
-        } else {
-            lz4_sys::LZ4_compress_HC(source, buffer, from, to, level)
-        }
-    };
-    let Some(n) = usize::try_from(encoded).ok().filter(|&n| n > 0) else { return false };
     out.clear();
-    drop_short_matches(&buffer[..n], source, min_match, out);
-    out.len() <= limit
-}
-
-/// Writes the sequences of `encoded`, which decodes to `source`, without matches shorter than
-/// `min_match`.
-///
-/// A dropped match joins the literals of the next sequence. All other matches keep their positions,
-/// so the format's rules about the end of a block still hold.
-fn drop_short_matches(encoded: &[u8], source: &[u8], min_match: usize, out: &mut Vec<u8>) {
-    let (mut at, mut position, mut literals_begin) = (0, 0, 0);
-    let length = |at: &mut usize, nibble: u8| {
-        let mut length = usize::from(nibble);
-        if length == TOKEN_MAX {
-            loop {
-                let more = encoded[*at];
-                *at += 1;
-                length += usize::from(more);
-                if more != u8::MAX {
-                    break;
-                }
-            }
+    let mut literals_begin = 0;
+    for (number, piece) in source.chunks(PIECE).enumerate() {
+        let piece_begin = number * PIECE;
+        let is_within = finder.search(piece, search, limit, |found| {
+            let begin = piece_begin + found.begin;
+            let offset = (found.offset as u16).to_le_bytes();
+            put_sequence(&source[literals_begin..begin], Some((offset, found.length)), out);
+            literals_begin = begin + found.length;
+        });
+        if !is_within || out.len() > limit {
+            return false;
         }
-        length
-    };
-    loop {
-        let token = encoded[at];
-        at += 1;
-        let literals = length(&mut at, token >> 4);
-        at += literals;
-        position += literals;
-        if at == encoded.len() {
-            put_sequence(&source[literals_begin..position], None, out);
-            return;
-        }
-        let offset = [encoded[at], encoded[at + 1]];
-        at += 2;
-        let matched = length(&mut at, token & 0xf) + MIN_MATCH;
-        if matched >= min_match {
-            put_sequence(&source[literals_begin..position], Some((offset, matched)), out);
-            literals_begin = position + matched;
-        }
-        position += matched;
     }
+    put_sequence(&source[literals_begin..], None, out);
+    out.len() <= limit
 }
 
 /// Appends literals and, except in a block's last sequence, a match: its offset and its length.
@@ -104,18 +48,146 @@ fn put_sequence(literals: &[u8], matched: Option<([u8; 2], usize)>, out: &mut Ve
     }
 }
 
-/// Decodes `source` with the reference library; `None` unless it decodes to `length` bytes.
 #[cfg(test)]
-pub(super) fn reference_decode(source: &[u8], length: usize) -> Option<Vec<u8>> {
-    let mut out = vec![0u8; length];
-    // SAFETY: both lengths are the buffers' own; the function never leaves them.
-    let n = unsafe {
-        lz4_sys::LZ4_decompress_safe(
-            source.as_ptr().cast::<c_char>(),
-            out.as_mut_ptr().cast::<c_char>(),
-            source.len() as c_int,
-            length as c_int,
-        )
-    };
-    (n == length as c_int).then_some(out)
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::codec::lz4::decode::decode;
+    use crate::codec::lz4::reference::reference_decode;
+    use crate::codec::lz4::{PlaneRef, SLACK_BYTES};
+    use crate::sys::isa::Isa;
+
+    /// A part of a source.
+    #[derive(Clone, Debug)]
+    enum Part {
+        Noise(u64, usize),
+        Run(u8, usize),
+        /// Bytes from so far back, and how many.
+        Copy(usize, usize),
+    }
+
+    fn parts() -> impl Strategy<Value = Vec<Part>> {
+        let length = || prop_oneof![1..9usize, 1..70usize, 1..600usize, 1..5000usize];
+        let back =
+            prop_oneof![Just(1usize), Just(4), Just(128), Just(2048), Just(65_535), 1..70_000usize];
+        let part = prop_oneof![
+            (any::<u64>(), length()).prop_map(|(seed, n)| Part::Noise(seed, n)),
+            (0..3u8, length()).prop_map(|(byte, n)| Part::Run(byte, n)),
+            (back, length()).prop_map(|(back, n)| Part::Copy(back, n)),
+        ];
+        prop::collection::vec(part, 0..90)
+    }
+
+    fn source_of(parts: &[Part], end: usize) -> Vec<u8> {
+        let mut source: Vec<u8> = Vec::new();
+        for part in parts {
+            match *part {
+                Part::Noise(mut state, n) => source.extend((0..n).map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    (state >> 56) as u8
+                })),
+                Part::Run(byte, n) => source.extend(std::iter::repeat_n(byte, n)),
+                Part::Copy(back, n) => {
+                    for _ in 0..n {
+                        source.push(source.len().checked_sub(back).map_or(7, |i| source[i]));
+                    }
+                }
+            }
+        }
+        source.truncate(source.len().saturating_sub(end).max(1));
+        if source.is_empty() { vec![0] } else { source }
+    }
+
+    fn searches() -> impl Strategy<Value = Search> {
+        let sizes = (8..50usize, 0..4u32, 0..9usize, 0..5usize, 3..7u32);
+        (sizes, [1..40usize, 1..300, 1..70_000]).prop_map(|(sizes, likely)| {
+            let (min_match, grid, depth, lazy_steps, patience) = sizes;
+            Search { min_match, grid: 1 << grid, likely, depth, lazy_steps, patience }
+        })
+    }
+
+    fn encoded(source: &[u8], finder: &mut MatchFinder, search: &Search) -> Vec<u8> {
+        let mut out = Vec::new();
+        assert!(encode(source, &mut out, finder, search, usize::MAX));
+        out
+    }
+
+    /// Compares both decoders' output with the source, and returns the encoded bytes.
+    fn check(source: &[u8], finder: &mut MatchFinder, search: &Search) -> Vec<u8> {
+        let bytes = encoded(source, finder, search);
+        let length = source.len();
+        let expected = Some(source.to_vec());
+        assert!(reference_decode(&bytes, length) == expected, "the reference, {search:?}");
+        for isa in Isa::all() {
+            let mut out = vec![0xee; length + SLACK_BYTES];
+            let mut refs = [PlaneRef::InOutput];
+            assert!(decode(isa, &bytes, &mut out, length, &mut refs), "{isa:?} {search:?}");
+            assert!(refs[0].bytes(0, length, &bytes, &out) == source, "{isa:?} {search:?}");
+        }
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn both_decoders_return_the_source(
+            parts in parts(), end in 0..20usize, before in parts(), search in searches()
+        ) {
+            let source = source_of(&parts, end);
+            let mut finder = MatchFinder::new();
+            let fresh = check(&source, &mut finder, &search);
+            // Neither what was searched before nor numbers of positions that are used up matter.
+            encoded(&source_of(&before, 0), &mut finder, &search);
+            prop_assert!(encoded(&source, &mut finder, &search) == fresh);
+            finder.exhaust();
+            prop_assert!(encoded(&source, &mut finder, &search) == fresh);
+        }
+
+        #[test]
+        fn a_limit_is_kept_and_refuses_nothing_that_fits(
+            parts in parts(), search in searches(), percent in 1..110usize
+        ) {
+            let source = source_of(&parts, 0);
+            let mut finder = MatchFinder::new();
+            let whole = encoded(&source, &mut finder, &search);
+            let (limit, mut out) = (whole.len() * percent / 100, Vec::new());
+            if encode(&source, &mut out, &mut finder, &search, limit) {
+                prop_assert!(out == whole && out.len() <= limit);
+            }
+            let ample = source.len() + whole.len();
+            prop_assert!(encode(&source, &mut out, &mut finder, &search, ample));
+        }
+    }
+
+    #[test]
+    fn every_short_source_and_every_end_of_a_run_is_encoded() {
+        let likely = [1, 2, 3];
+        let search = Search { min_match: 8, grid: 1, likely, depth: 8, lazy_steps: 1, patience: 6 };
+        let mut finder = MatchFinder::new();
+        for length in 1..200 {
+            for period in 1..20 {
+                let source: Vec<u8> = (0..length).map(|i| (i % period) as u8).collect();
+                check(&source, &mut finder, &search);
+            }
+        }
+        for length in [PIECE - 1, PIECE, PIECE + 1, PIECE + 11, 2 * PIECE + 13] {
+            let bytes = check(&vec![9; length], &mut finder, &search);
+            assert!(bytes.len() < length / 200, "{} bytes for a run of {length}", bytes.len());
+        }
+    }
+
+    #[test]
+    fn constant_planes_are_runs_even_after_equal_planes() {
+        const PLANE: usize = 2048;
+        let likely = [4, 128, PLANE];
+        let search =
+            Search { min_match: 48, grid: 4, likely, depth: 1, lazy_steps: 0, patience: 4 };
+        let noise = source_of(&[Part::Noise(3, PLANE)], 0);
+        let source = [vec![0; 3 * PLANE], noise, vec![0xff; 2 * PLANE]].concat();
+        let bytes = check(&source, &mut MatchFinder::new(), &search);
+        let (mut out, mut refs) = (vec![0; source.len() + SLACK_BYTES], [PlaneRef::InOutput; 6]);
+        assert!(decode(Isa::detect(), &bytes, &mut out, source.len(), &mut refs));
+        assert!(refs[..3].iter().all(|plane| matches!(plane, PlaneRef::Zeros)), "{refs:?}");
+        assert!(refs[4..].iter().all(|plane| matches!(plane, PlaneRef::Ones)), "{refs:?}");
+    }
 }

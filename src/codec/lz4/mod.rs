@@ -1,15 +1,19 @@
-//! Encodes LZ4 blocks with the reference library, and decodes them with a decoder of its own.
+//! Encodes and decodes LZ4 blocks; both are made for fast decoding.
 //!
 //! Not here: LZ4's own frame format; Blosc has its own.
 
 mod copy;
 mod decode;
 mod encode;
+mod matches;
 mod plane_refs;
+#[cfg(test)]
+mod reference;
 
 pub(super) use copy::SLACK_BYTES;
 pub(super) use decode::decode;
 pub(super) use encode::encode;
+pub(super) use matches::{MatchFinder, Search};
 pub(super) use plane_refs::PlaneRef;
 
 /// Shortest match of an LZ4 sequence, in bytes.
