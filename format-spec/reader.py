@@ -121,7 +121,8 @@ class Volume:
             f"{folder}: statistics of {figures['voxels']} voxels, not {self.shape}",
         )
         need(is_count(own.get("shard_files")), f"{folder}: shard_files {own.get('shard_files')!r}")
-        for key in ["shards_crc32c"] + ["summary_crc32c"] * (self.kind == "labels"):
+        has_counts = self.kind == "labels" and "summary_crc32c" in own
+        for key in ["shards_crc32c"] + ["summary_crc32c"] * has_counts:
             need(is_count(own.get(key), 0, U32), f"{folder}: {key} {own.get(key)!r}")
         need(isinstance(own.get("source", {}), dict), f"{folder}: source is not an object")
         self.labels: list[dict[str, Any]] = own.get("labels", [])
@@ -309,6 +310,8 @@ class Volume:
         """For each chunk, in C order of the grid, the voxels of each label but 0: section 8."""
         need(self.kind == "labels", f"{self.folder}: only label maps have counts")
         grid = [-(-n // c) for n, c in zip(self.shape, self.chunk, strict=True)]
+        if "summary_crc32c" not in self.attributes:
+            return self._counted(grid)
         read_node(self.folder / "summary", "group")
         offsets = self._summary("offsets", "uint64", math.prod(grid) + 1)
         labels, counts = self._summary("labels", "int64"), self._summary("counts", "uint32")
@@ -368,6 +371,16 @@ class Volume:
             f"{folder}: a number that is no sum of weights",
         )
         return values.tolist()
+
+    def _counted(self, grid: list[int]) -> list[dict[int, int]]:
+        """The label counts of a label map that has none, from its voxels."""
+        array, found = self.array(), []
+        for at in np.ndindex(*grid):
+            part = tuple(slice(a * c, (a + 1) * c) for a, c in zip(at, self.chunk, strict=True))
+            labels, counts = np.unique(array[part], return_counts=True)
+            pairs = zip(labels.tolist(), counts.tolist(), strict=True)
+            found.append({int(label): count for label, count in pairs if label != 0})
+        return found
 
     def _summary(self, name: str, data_type: str, length: int | None = None) -> np.ndarray:
         """One of the three arrays of a summary."""

@@ -57,6 +57,13 @@ def test_summaries_that_contradict_themselves_are_refused(
     assert "another volume" not in str(refusal.value)
 
 
+def test_label_counts_that_were_left_out_are_those_of_the_voxels(store: Path) -> None:
+    volume = volume_of(store, "labels-i32")
+    stored = volume.label_counts()
+    del volume.attributes["summary_crc32c"]
+    assert volume.label_counts() == stored
+
+
 def test_label_counts_of_another_volume_are_refused(store: Path) -> None:
     volume = volume_of(store, "labels-i32")
     volume.label_counts()

@@ -56,21 +56,41 @@ pub(crate) fn write<T: Pod>(
     attributes: Option<Value>,
     crc32c: u32,
 ) -> Result<u32> {
+    let mut rest = values;
+    write_with(folder, dtype, values.len(), attributes, crc32c, |out: &mut [T]| {
+        let (now, later) = rest.split_at(out.len());
+        out.copy_from_slice(now);
+        rest = later;
+        Ok(())
+    })
+}
+
+/// As [`write`], with `length` values that `fill` yields, some at each call.
+pub(crate) fn write_with<T: Pod>(
+    folder: &Folder,
+    dtype: &str,
+    length: usize,
+    attributes: Option<Value>,
+    mut crc32c: u32,
+    mut fill: impl FnMut(&mut [T]) -> Result<()>,
+) -> Result<u32> {
     let chunks = folder.join("c");
     chunks.create_all().map_err(Error::io(chunks.path(), "cannot create"))?;
-    let mut document = document(dtype, values.len() as u64);
+    let mut document = document(dtype, length as u64);
     let text = if let Some(attributes) = attributes {
         document["attributes"] = attributes;
         document::write_sealed_in(folder, document)?
     } else {
         document::write_in(folder, &document)?
     };
+    crc32c = crc32c::crc32c_append(crc32c, &text);
     let mut plain = vec![T::zeroed(); SUMMARY_CHUNK];
     let mut encoded = vec![0; zstd_safe::compress_bound(SUMMARY_CHUNK * size_of::<T>())];
-    for (i, range) in chunk_ranges(values.len()) {
+    for (i, range) in chunk_ranges(length) {
         // Zarr chunks have one size: the rest of the last one is the fill value.
         plain[range.len()..].fill(T::zeroed());
-        plain[..range.len()].copy_from_slice(&values[range]);
+        fill(&mut plain[..range.len()])?;
+        crc32c = crc32c::crc32c_append(crc32c, bytemuck::cast_slice(&plain[..range.len()]));
         let n = zstd_safe::compress(&mut encoded[..], bytemuck::cast_slice(&plain), ZSTD_LEVEL)
             .expect("the bound suffices");
         let path = chunks.path().join(i.to_string());
@@ -82,8 +102,7 @@ pub(crate) fn write<T: Pod>(
             .map_err(Error::io(&path, "cannot write"))?;
         file.sync_all().map_err(Error::io(&path, "cannot flush"))?;
     }
-    let crc32c = crc32c::crc32c_append(crc32c, &text);
-    Ok(crc32c::crc32c_append(crc32c, bytemuck::cast_slice(values)))
+    Ok(crc32c)
 }
 
 /// Reads the array in `folder` that `document` describes; it has `expected` elements. `what` names

@@ -279,7 +279,9 @@ impl VolumeAttributes {
             shard_files: node.parse("shard_files")?,
             shards_crc32c: node.parse("shards_crc32c")?,
             summary_crc32c: match kind {
-                Kind::Labels => Some(node.parse("summary_crc32c")?),
+                Kind::Labels => {
+                    node.get("summary_crc32c").map(|_| node.parse("summary_crc32c")).transpose()?
+                }
                 Kind::Image => None,
             },
             labels: node.get("labels").map_or(Ok(Vec::new()), |_| node.parse("labels"))?,

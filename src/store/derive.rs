@@ -6,7 +6,6 @@ use super::sidecar::label_counts::{self, LabelCounts};
 use super::sidecar::weight_sums::{self, WeightSums};
 use super::staging::publish_beside;
 use super::volume::Volume;
-use crate::array::labels::count_labels;
 use crate::array::rows::InvalidVoxel;
 use crate::format::attributes::Kind;
 use crate::{Error, Region, Result};
@@ -18,25 +17,14 @@ use crate::{Error, Region, Result};
 pub(crate) fn label_counts(volume: &Volume) -> Result<Arc<LabelCounts>> {
     volume.derived("label counts".into(), || {
         let is_written = volume.kind() == Kind::Labels && volume.folder().has(label_counts::FOLDER);
-        let counts = if is_written { volume.label_counts()? } else { count(volume)? };
+        let counts = if is_written {
+            volume.label_counts()?
+        } else {
+            LabelCounts::count(volume.array(), volume.path())?
+        };
         let bytes = counts.bytes();
         Ok((counts, bytes))
     })
-}
-
-fn count(volume: &Volume) -> Result<LabelCounts> {
-    let array = volume.array();
-    let boxes = array.chunk_boxes()?;
-    let counted = array.map_boxes(&boxes, |i, voxels| {
-        let region = boxes[i].region;
-        count_labels(voxels, volume.dtype(), region.size, region)
-            .map_err(|voxel| Error::data(volume.path(), voxel.message(region.start)))
-    })?;
-    let mut counts = LabelCounts::new();
-    for labels in &counted {
-        counts.push(labels);
-    }
-    Ok(counts)
 }
 
 /// The sum of the weights of each chunk of a volume: read if it has them, else computed and written

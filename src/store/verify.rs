@@ -12,7 +12,6 @@ use super::volume::Volume;
 use crate::array::decode_chunk;
 use crate::array::labels::count_labels;
 use crate::array::shards::OpenShard;
-use crate::format::attributes::Kind;
 use crate::format::grid::{ChunkId, ShardId};
 use crate::sys::file::Access;
 use crate::{Error, Result};
@@ -118,7 +117,9 @@ fn verify_subject(subject: &Subject, progress: &(dyn Fn(&str) + Sync), report: &
 }
 
 fn verify_volume(volume: &Volume, progress: &dyn Fn(), report: &mut VerifyReport) -> Result<()> {
-    let counts = if volume.kind() == Kind::Labels { Some(volume.label_counts()?) } else { None };
+    // Counts that were left out would be counted from the very voxels that they are compared with.
+    let has_counts = volume.attributes().summary_crc32c.is_some();
+    let counts = if has_counts { Some(volume.label_counts()?) } else { None };
     // Sums only save work: damaged ones must not keep the voxels from being verified.
     let sums = volume.weight_sums().unwrap_or_else(|error| {
         report.error(error);

@@ -176,7 +176,8 @@ impl Volume {
         self.0.array.layout()
     }
 
-    /// The voxels of each label in each chunk, read from disk at each call.
+    /// The voxels of each label in each chunk, read from disk at each call; counted if the label
+    /// map has so many labels that no counts were stored.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if this is no label map; [`Error::Metadata`], [`Error::Data`] if the
@@ -186,7 +187,10 @@ impl Volume {
             let reason = format!("volume {:?} is an image, it has no label counts", self.name());
             return Err(Error::unsupported(reason, "store it as labels"));
         }
-        LabelCounts::read(&self.0.folder, self.layout(), self.0.attributes.summary_crc32c)
+        match self.0.attributes.summary_crc32c {
+            None => LabelCounts::count(self.array(), self.path()),
+            stored => LabelCounts::read(&self.0.folder, self.layout(), stored),
+        }
     }
 
     /// Bytes of all its files: shards, sidecars and metadata.

@@ -9,8 +9,8 @@
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::journal::{ChunkLabelCounts, Journal, ShardRecord};
-use super::sidecar::label_counts::LabelCounts;
+use super::journal::{Journal, ShardRecord};
+use super::sidecar::label_counts_writer::LabelCountsWriter;
 use super::sidecar::weight_sums::{self, WeightSums};
 use super::spec::VolumeSpec;
 use super::volume::SHARD_LIST;
@@ -47,6 +47,8 @@ struct ShardStates {
     spec: VolumeSpec,
     /// In C order, channel slowest.
     states: Vec<Mutex<ShardState>>,
+    /// Of a label map.
+    label_counts: Option<LabelCountsWriter>,
     journal: Option<Journal>,
 }
 
@@ -113,11 +115,15 @@ impl VolumeFiles {
         let states = collected((0..count as usize).map(open), count, || {
             format!("a list of {count} shards")
         })?;
+        let label_counts = match spec.kind {
+            Kind::Labels => Some(LabelCountsWriter::new(&folder, layout)?),
+            Kind::Image => None,
+        };
         let journal = match journal {
-            Some(journal) => Some(reopen(journal, layout, &level, &states)?),
+            Some(journal) => Some(reopen(journal, layout, &level, &states, label_counts.as_ref())?),
             None => None,
         };
-        let shards = Arc::new(ShardStates { folder, spec, states, journal });
+        let shards = Arc::new(ShardStates { folder, spec, states, label_counts, journal });
         Ok(Self { shards, encoders: Mutex::default(), flushes: Mutex::default() })
     }
 
@@ -164,7 +170,8 @@ impl VolumeFiles {
             let idle = self.encoders.lock().unwrap_or_else(PoisonError::into_inner).pop();
             idle.unwrap_or_else(|| ChunkEncoder::new(layout))
         };
-        let facts = ChunkFacts::of(self.spec(), encoder.cut(layout, planes, source, id), id)?;
+        let mut facts = ChunkFacts::of(self.spec(), encoder.cut(layout, planes, source, id), id)?;
+        self.shards.take_labels(&mut facts).map_err(ChunkError::Storage)?;
         let bytes = encoder.encode();
         self.encoders.lock().unwrap_or_else(PoisonError::into_inner).push(encoder);
         let statistics = facts.statistics;
@@ -208,7 +215,7 @@ impl VolumeFiles {
         self.flushes.lock().unwrap_or_else(PoisonError::into_inner).finish()?;
         let (folder, spec) = (&self.shards.folder, self.spec());
         let mut merged = RunningStatistics::NONE;
-        let (mut label_counts, mut weights) = (ChunkLabelCounts::new(), Vec::new());
+        let mut weights = Vec::new();
         let mut shard_list = Vec::with_capacity(self.shards.states.len());
         for number in 0..self.shards.states.len() {
             let ShardState::Written(record) = &mut *self.shards.state(number) else {
@@ -216,17 +223,14 @@ impl VolumeFiles {
                 return Err(Error::Incomplete { what, missing: "chunks are missing".to_owned() });
             };
             merged.merge(&record.statistics);
-            label_counts.append(&mut record.label_counts);
             weights.append(&mut record.weight_sums);
             shard_list.push(record.identity);
         }
         let shard_list = ShardList(shard_list);
         let shards_crc32c = shard_list.write(&folder.join(SHARD_LIST))?;
-        let summary_crc32c = if spec.kind == Kind::Labels {
-            let counts = LabelCounts::from_chunks(spec.layout.chunk_count(), label_counts);
-            Some(counts.write(folder)?)
-        } else {
-            None
+        let summary_crc32c = match &self.shards.label_counts {
+            Some(counts) => counts.write()?,
+            None => None,
         };
         let level = document::write_in(&folder.join("0"), &spec.layout.to_json())?;
         let attributes = VolumeAttributes {
@@ -300,13 +304,25 @@ impl ShardRecord {
 }
 
 impl ShardStates {
+    /// Collects a chunk's label counts, and leaves them in `facts` only for the journal.
+    fn take_labels(&self, facts: &mut ChunkFacts) -> Result<()> {
+        if let Some(counts) = &self.label_counts {
+            counts.push(facts.index, &facts.labels)?;
+        }
+        if self.journal.is_none() {
+            facts.labels = Vec::new();
+        }
+        Ok(())
+    }
+
     /// Waits until the disk has a shard, and records it.
-    fn flush(&self, record: ShardRecord, file: Option<UnflushedFile>) -> Result<()> {
+    fn flush(&self, mut record: ShardRecord, file: Option<UnflushedFile>) -> Result<()> {
         file.map_or(Ok(()), UnflushedFile::flush)?;
         if let Some(journal) = &self.journal {
             let noted = journal.append(&record);
             noted.map_err(Error::io(self.folder.path(), "cannot append to the journal of"))?;
         }
+        record.label_counts = Vec::new();
         let number = record.shard;
         *self.state(number) = ShardState::Written(record);
         Ok(())
@@ -323,9 +339,10 @@ fn reopen(
     layout: &ArrayLayout,
     level: &Folder,
     states: &[Mutex<ShardState>],
+    label_counts: Option<&LabelCountsWriter>,
 ) -> Result<Journal> {
     let (journal, records) = Journal::open(folder, name)?;
-    for record in records {
+    for mut record in records {
         let of_another = || {
             let message = "the journal is of another volume: start again";
             Error::data(folder.path().join(name), message)
@@ -335,6 +352,9 @@ fn reopen(
         let slots = layout.shard_chunks().iter().product();
         // A shard whose file was removed, cut off or changed is written again.
         if OpenShard::listed(level, &key, slots, Access::Read, record.identity).is_ok() {
+            for (chunk, labels) in mem::take(&mut record.label_counts) {
+                label_counts.map_or(Ok(()), |counts| counts.push(chunk, &labels))?;
+            }
             *state.lock().unwrap_or_else(PoisonError::into_inner) = ShardState::Written(record);
         }
     }

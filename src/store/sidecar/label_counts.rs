@@ -4,12 +4,15 @@
 //! - Offsets ascend from 0 to the number of entries; labels ascend within a chunk; no count is
 //!   zero.
 
+use std::path::Path;
+
 use bytemuck::Pod;
-use serde_json::json;
 
 use crate::array::array1d;
+use crate::array::handle::ArrayHandle;
+use crate::array::labels::count_labels;
 use crate::format::array::ArrayLayout;
-use crate::format::document::{self, Document};
+use crate::format::document::Document;
 use crate::sys::folder::Folder;
 use crate::{Error, Result};
 
@@ -47,15 +50,20 @@ impl LabelCounts {
         self.offsets.push(self.labels.len() as u64);
     }
 
-    /// The counts of `chunks` chunks, of which those in `listed` (index and counts) have labels.
-    pub(crate) fn from_chunks(chunks: u64, mut listed: Vec<(u64, Vec<(i64, u32)>)>) -> Self {
-        listed.sort_unstable_by_key(|chunk| chunk.0);
-        let mut listed = listed.iter().peekable();
+    /// Counts the labels in all chunks of the `array` of the volume at `volume`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] with the first voxel that is no label; errors of reading the array.
+    pub(crate) fn count(array: &ArrayHandle, volume: &Path) -> Result<Self> {
+        let boxes = array.chunk_boxes()?;
+        let counted = array.map_boxes(&boxes, |i, voxels| {
+            let region = boxes[i].region;
+            count_labels(voxels, array.layout().dtype, region.size, region)
+                .map_err(|voxel| Error::data(volume, voxel.message(region.start)))
+        })?;
         let mut counts = Self::new();
-        for index in 0..chunks {
-            counts.push(listed.next_if(|chunk| chunk.0 == index).map_or(&[][..], |chunk| &chunk.1));
-        }
-        counts
+        counted.iter().for_each(|labels| counts.push(labels));
+        Ok(counts)
     }
 
     /// Bytes that the counts take in memory.
@@ -95,16 +103,6 @@ impl LabelCounts {
         totals.into_iter().collect()
     }
 
-    /// Writes the three arrays into a volume's folder; returns their checksum.
-    pub(crate) fn write(&self, volume: &Folder) -> Result<u32> {
-        let folder = volume.join(FOLDER);
-        folder.create_all().map_err(Error::io(folder.path(), "cannot create"))?;
-        let group = document::write_in(&folder, &document::group(json!({})))?;
-        let crc32c = crc32c::crc32c(&group);
-        let part = |name| folder.join(name);
-        let crc32c = array1d::write(&part("offsets"), "uint64", &self.offsets, None, crc32c)?;
-        let crc32c = array1d::write(&part("labels"), "int64", &self.labels, None, crc32c)?;
-        array1d::write(&part("counts"), "uint32", &self.counts, None, crc32c)
     }
 
     /// Reads and checks the three arrays of a volume with `layout`, whose metadata names `crc32c`.

@@ -188,3 +188,32 @@ fn a_scaled_voxel_that_is_not_a_label_is_refused_with_index_and_value() {
         std::fs::remove_dir_all(&store).unwrap();
     }
 }
+
+/// Their counts would take three times the bytes of the voxels.
+#[test]
+fn label_maps_of_random_numbers_have_no_counts_and_are_counted_when_asked() {
+    let folder = Folder::new();
+    let mut file = Nifti::new(1, false, 8, &[40, 40, 40]);
+    let mut state = 1u32;
+    let mut expected = BTreeMap::new();
+    file.voxels = (0..40 * 40 * 40)
+        .flat_map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let label = (state >> 8) as i32 - (1 << 23);
+            if label != 0 {
+                *expected.entry(i64::from(label)).or_insert(0u64) += 1;
+            }
+            label.to_le_bytes()
+        })
+        .collect();
+    let path = folder.write("seg.nii", &file.single());
+    let store = folder.join("s.zarr");
+    ingest(&labels("a", &path), &store, &small(), &NoopObserver).unwrap();
+    let volume = volume(&store, "a", "seg");
+    assert_eq!(volume.attributes().summary_crc32c, None);
+    assert!(!volume.path().join("summary").exists());
+    assert!(volume.stored_bytes().unwrap() < volume.voxel_bytes() * 5 / 4);
+    let counts = volume.label_counts().unwrap();
+    assert_eq!(counts.totals(), expected.into_iter().collect::<Vec<_>>());
+    assert_sound(&store);
+}
