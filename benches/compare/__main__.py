@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from . import (
+    conversion,
     data,
     extras,
     nnunet,
@@ -43,7 +44,7 @@ COLD_SYSTEMS = (
     systems_blosc2.NnUNetUnmapped,
     systems_files.Memmap,
 )
-PARTS = ("warm", "cold", "extras")
+PARTS = ("warm", "cold", "extras", "conversion")
 COLD_PATCHES = 8
 
 
@@ -219,6 +220,10 @@ class Run:
             volume, patch, self.data, self.arguments.rounds, self.say
         )
 
+    def conversion(self, volume):
+        rows = conversion.race(volume, self.data, self.arguments.rounds, self.say)
+        self.record["conversion"] = {"volume": volume.name, "shape": volume.shape, "rows": rows}
+
     def everything(self):
         arguments = self.arguments
         for name in arguments.dtype:
@@ -236,6 +241,8 @@ class Run:
                 patch for patch in patches if patch in CUBES and "cold" in arguments.part
             ):
                 self.cold(volume, patch)
+            if "conversion" in arguments.part:
+                self.conversion(volume)
             if "extras" in arguments.part:
                 self.extras(volume, (96, 96, 96) if (96, 96, 96) in patches else patches[0])
         self.record["complete"] = True

@@ -69,6 +69,8 @@ def markdown(record):
             *_cold_table(cell),
             "",
         ]
+    if "conversion" in record:
+        lines += ["## Converting a `.nii.gz` on all cores", "", *_conversion_table(record), ""]
     lines += _failures(record)
     return "\n".join(lines)
 
@@ -112,6 +114,14 @@ def _warm_table(cell):
             )
             figures = f"{_rate(rate)} | {rate * cell['patch_bytes'] / 1e6:.0f} | {on_disk}"
             lines.append(f"| {row['name']} | {row['way']} | {figures} | {' | '.join(beside)} |")
+    return lines
+
+
+def _conversion_table(record):
+    lines = ["| system | s | MiB in memory | MB on disk |", "|---|---:|---:|---:|"]
+    for row in record["conversion"]["rows"]:
+        seconds, peak = statistics.median(row["seconds"]), max(row["peak_bytes"]) / 2**20
+        lines.append(f"| {row['name']} | {seconds:.2f} | {peak:.0f} | {row['bytes'] / 1e6:.1f} |")
     return lines
 
 

@@ -21,6 +21,36 @@ RUST_READER = Path(__file__).parent / "zarrs"
 BUILT = Path(__file__).parents[2] / "target" / "zarrs-reader"
 
 
+def create_array(folder, shape, dtype):
+    """Creates the array that all these readers read."""
+    blosc = {
+        "cname": "lz4",
+        "clevel": 5,
+        "shuffle": "shuffle",
+        "typesize": dtype.itemsize,
+        "blocksize": 0,
+    }
+    little = {"name": "bytes", "configuration": {"endian": "little"}}
+    inner = [little, {"name": "blosc", "configuration": blosc}]
+    index = [little, {"name": "crc32c"}]
+    sharding = {"chunk_shape": [CHUNK] * 3, "codecs": inner, "index_codecs": index}
+    metadata = {
+        "shape": shape,
+        "data_type": dtype.name,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [SHARD] * 3}},
+        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+    }
+    kvstore = f"file://{folder}/"
+    spec = {"driver": "zarr3", "kvstore": kvstore, "metadata": metadata, "create": True}
+    return tensorstore.open(spec).result()
+
+
+def open_array(folder):
+    """Opens such an array for reading."""
+    spec = {"driver": "zarr3", "kvstore": f"file://{folder}/"}
+    return tensorstore.open(spec, read=True).result()
+
+
 class SharedArray(System):
     store = "zarr"
 
@@ -29,30 +59,7 @@ class SharedArray(System):
 
     def write(self, folder):
         voxels = self.volume.voxels()
-        blosc = {
-            "cname": "lz4",
-            "clevel": 5,
-            "shuffle": "shuffle",
-            "typesize": voxels.itemsize,
-            "blocksize": 0,
-        }
-        little = {"name": "bytes", "configuration": {"endian": "little"}}
-        inner = [little, {"name": "blosc", "configuration": blosc}]
-        index = [little, {"name": "crc32c"}]
-        sharding = {"chunk_shape": [CHUNK] * 3, "codecs": inner, "index_codecs": index}
-        metadata = {
-            "shape": voxels.shape,
-            "data_type": voxels.dtype.name,
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [SHARD] * 3}},
-            "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-        }
-        spec = {
-            "driver": "zarr3",
-            "kvstore": f"file://{folder}/array/",
-            "metadata": metadata,
-            "create": True,
-        }
-        array = tensorstore.open(spec).result()
+        array = create_array(folder / "array", voxels.shape, voxels.dtype)
         for z in range(0, voxels.shape[0], SHARD):
             part = voxels[z : z + SHARD]
             array[z : z + len(part)].write(part).result()

@@ -51,6 +51,7 @@ def verdicts(record):
             found += _ratio(cell, (FAST, COMPACT), (BLOSC2,), ("1 thread",), "1 thread", 2)
     for cell in record["cold"]:
         found += _cold(cell)
+    found += _conversion(record)
     found += _extras(record)
     return found
 
@@ -113,6 +114,24 @@ def _cold(cell):
         f"cold {cell['volume']} {cell['patch']}: page cache filled / compressed bytes of the chunks"
     )
     return [*found, Verdict(figure, f"{filled:.2f}", "≤ 1.5", filled <= 1.5)]
+
+
+def _conversion(record):
+    if "conversion" not in record:
+        return []
+    rows = {row["name"]: row for row in record["conversion"]["rows"]}
+    found, mine = [], rows[FAST]
+    for other, most in (("tensorstore", 0.65), (BLOSC2, 1 / 3), (NONE, 1.15)):
+        middle, low, high = median_ratio(mine["seconds"], rows[other]["seconds"])
+        shown = f"{middle:.2f} ({low:.2f}–{high:.2f})"
+        figure = f"converting a .nii.gz: time of {FAST} / {other}"
+        found.append(Verdict(figure, shown, f"≤ {most:.2f}", middle <= most))
+    bytes_ratio = rows[BLOSC2]["bytes"] / mine["bytes"]
+    figure = f"converting a .nii.gz: compression ratio, {FAST} / {BLOSC2}"
+    found.append(Verdict(figure, f"{bytes_ratio:.3f}", "≥ 1", bytes_ratio >= 1))
+    peak = max(mine["peak_bytes"]) / 2**20
+    figure = "converting a .nii.gz: memory of the process, Python and numpy included"
+    return [*found, Verdict(figure, f"{peak:.0f} MiB", "≤ 300 MiB", peak <= 300)]
 
 
 def _extras(record):
