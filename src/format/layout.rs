@@ -10,6 +10,7 @@
 //! 0.83; float32 96³ from 32×32×32 0.83. Shorter rows: int16 96³ from 32×32×16 0.89.
 
 use super::array::{ArrayLayout, BloscParameters, ChunkCodec, Compressor, Shuffle};
+use super::attributes::Kind;
 use super::limits::WRITER_SHARD_CHUNKS;
 use crate::{Dtype, Error, Result, Size3};
 
@@ -266,8 +267,28 @@ pub struct IngestMemory {
     pub bytes: u64,
 }
 
-/// Code, stacks, decompressor and file buffers of an ingesting process.
-const CONSTANT_BYTES: u64 = 32 << 20;
+/// The part of [`IngestMemory::bytes`] that volumes share which are written side by side: code,
+/// stacks and buffers of the process.
+pub const SHARED_BYTES: u64 = 28 << 20;
+/// The decompressor and the file buffers of one volume.
+const FILE_BYTES: u64 = 4 << 20;
+
+/// Bounds the memory of each thread that encodes chunks of `layout`, which [`ingest_memory`] leaves
+/// out, because a layout does not depend on the number of threads.
+pub fn encoder_memory(layout: &ArrayLayout, kind: Kind) -> u64 {
+    /// Tables of the encoder: of our LZ4 encoder, of Zstandard.
+    const TABLES: [u64; 2] = [384 << 10, 4 << 20];
+    let voxels = layout.chunk.iter().product::<usize>() as u64;
+    let chunk_bytes = layout.chunk_bytes() as u64;
+    let encoder = match layout.codec {
+        ChunkCodec::Raw => 2 * chunk_bytes,
+        ChunkCodec::Blosc(blosc) => {
+            7 * chunk_bytes + TABLES[usize::from(blosc.compressor == Compressor::Zstd)]
+        }
+    };
+    // A vector of 16 bytes for each run of a label may be half empty.
+    encoder + if kind == Kind::Labels { 32 * voxels } else { 0 }
+}
 
 /// Bounds the memory for writing `layout`, with two raw layers if they fit into a quarter of
 /// `budget_bytes`.
@@ -281,7 +302,7 @@ pub fn ingest_memory(
     let shard = (layout.shard.iter().product::<usize>() * layout.dtype.size()) as u64;
     // The unfinished shards of a slab are kept encoded; a slab of one layer has only one at a time.
     let encoded = if depth == 1 { shard.min(layer) } else { layer * depth as u64 };
-    let total = |layers: u64| layers * layer + encoded + CONSTANT_BYTES;
+    let total = |layers: u64| layers * layer + encoded + SHARED_BYTES + FILE_BYTES;
     let layers = if total(2) <= budget_bytes / 4 { 2 } else { 1 };
     IngestMemory { layers: layers as usize, bytes: total(layers) }
 }

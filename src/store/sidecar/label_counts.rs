@@ -103,8 +103,6 @@ impl LabelCounts {
         totals.into_iter().collect()
     }
 
-    }
-
     /// Reads and checks the three arrays of a volume with `layout`, whose metadata names `crc32c`.
     pub(crate) fn read(volume: &Folder, layout: &ArrayLayout, crc32c: Option<u32>) -> Result<Self> {
         let folder = volume.join(FOLDER);

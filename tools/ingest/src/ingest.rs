@@ -4,9 +4,10 @@
 //! - A subject is published whole or not at all. Subjects published before an error stay.
 //! - A fault of one subject, even a panic, does not reach another.
 
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use voxquarry::{Error, FinishedVolume, Result, StoreWriter};
 
@@ -54,7 +55,7 @@ pub fn ingest_planned(
     options: &IngestOptions,
     observer: &dyn Observer,
 ) -> (IngestReport, Result<()>) {
-    let Plan { subjects, failed, notes } = plan;
+    let Plan { subjects, failed, notes, .. } = plan;
     let mut report = IngestReport { failed, notes, ..IngestReport::default() };
     let result = ingest_subjects(subjects, out, options, observer, &mut report);
     (report, result)
@@ -78,30 +79,65 @@ fn ingest_subjects(
     }
     let bytes = todo.iter().map(|subject| subject.planned.voxel_bytes()).sum();
     observer.event(Event::Begin { subjects: todo.len(), skipped: report.skipped.len(), bytes });
-    for subject in &todo {
-        match ingest_subject(&store, subject, options, observer) {
+    let costs: Vec<u64> = todo.iter().map(|s| s.planned.own_memory_bytes()).collect();
+    let watched = WatchedObserver { observer, stopped: AtomicBool::new(false) };
+    let work = |i: usize| ingest_subject(&store, &todo[i], options, &watched);
+    let (mut outcomes, mut fatal) = (Vec::with_capacity(todo.len()), None);
+    let take = |i: usize, outcome: Result<u64, Box<Failure>>| {
+        let (subject, voxel_bytes) = (&todo[i].planned.name, todo[i].planned.voxel_bytes());
+        match outcome {
+            Err(failure) if ends_the_run(&failure.error, store.path()) => {
+                fatal.get_or_insert(failure.error);
+                return ControlFlow::Break(());
+            }
             Ok(stored_bytes) => {
-                let (subject, voxel_bytes) = (&subject.planned, subject.planned.voxel_bytes());
-                report.voxel_bytes += voxel_bytes;
+                observer.event(Event::Published { subject, voxel_bytes, stored_bytes });
+            }
+            Err(_) => observer.event(Event::Failed { subject }),
+        }
+        let goes_on = outcome.is_ok() || options.keep_going;
+        outcomes.push((i, outcome));
+        if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    options.side_by_side().run(&costs, work, take, || watched.look());
+    // In the manifest's order, whichever was ready first.
+    outcomes.sort_by_key(|(i, _)| *i);
+    for (i, outcome) in outcomes {
+        match outcome {
+            Ok(stored_bytes) => {
+                report.voxel_bytes += todo[i].planned.voxel_bytes();
                 report.stored_bytes += stored_bytes;
-                observer.event(Event::Published {
-                    subject: &subject.name,
-                    voxel_bytes,
-                    stored_bytes,
-                });
-                report.written.push(subject.name.clone());
+                report.written.push(todo[i].planned.name.clone());
             }
-            Err(failure) if ends_the_run(&failure.error, store.path()) => return Err(failure.error),
-            Err(failure) => {
-                observer.event(Event::Failed { subject: &failure.subject });
-                report.failed.push(*failure);
-                if stops(report) {
-                    return Ok(());
-                }
-            }
+            Err(failure) => report.failed.push(*failure),
         }
     }
-    Ok(())
+    fatal.map_or(Ok(()), Err)
+}
+
+/// An observer that is asked on the caller's thread, too: Python handles Ctrl-C only there.
+struct WatchedObserver<'a> {
+    observer: &'a dyn Observer,
+    stopped: AtomicBool,
+}
+
+impl WatchedObserver<'_> {
+    /// Asks whether to stop, for all threads.
+    fn look(&self) {
+        if self.observer.interrupted() {
+            self.stopped.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Observer for WatchedObserver<'_> {
+    fn event(&self, event: Event<'_>) {
+        self.observer.event(event);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed) || self.observer.interrupted()
+    }
 }
 
 /// Whether an error is no fault of the subject, so that the next would meet it too.

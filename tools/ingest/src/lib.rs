@@ -19,6 +19,7 @@ mod grid;
 mod gzip;
 mod ingest;
 mod input;
+mod jobs;
 mod labels;
 mod layout;
 mod manifest;

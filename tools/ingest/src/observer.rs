@@ -58,7 +58,8 @@ pub enum Event<'a> {
     },
 }
 
-/// Receives the events of a run, and can stop it.
+/// Receives the events of a run, and can stop it. Subjects that are ingested side by side call it
+/// from several threads.
 pub trait Observer: Sync {
     /// Receives an event.
     fn event(&self, event: Event<'_>);

@@ -1,7 +1,9 @@
 //! The options of an ingest.
 
-use voxquarry::format::layout::Codec;
+use voxquarry::format::layout::{self, Codec};
 use voxquarry::{Affine, IfExists, Size3};
+
+use crate::jobs::Jobs;
 
 /// Options of an ingest.
 ///
@@ -18,6 +20,7 @@ pub struct IngestOptions {
     pub(crate) codec: Codec,
     pub(crate) memory_bytes: u64,
     pub(crate) threads: Option<usize>,
+    pub(crate) jobs: Option<usize>,
     pub(crate) if_exists: IfExists,
     pub(crate) is_addition: bool,
     pub(crate) keep_going: bool,
@@ -33,6 +36,7 @@ impl Default for IngestOptions {
             codec: Codec::Fast,
             memory_bytes: 1 << 30,
             threads: None,
+            jobs: None,
             if_exists: IfExists::Error,
             is_addition: false,
             keep_going: false,
@@ -69,6 +73,15 @@ impl IngestOptions {
     #[must_use]
     pub fn threads(mut self, threads: impl Into<Option<usize>>) -> Self {
         self.threads = threads.into();
+        self
+    }
+
+    /// Subjects that are ingested side by side, if the memory suffices for them; `None`, the
+    /// default, for two for each thread, and at least four: while some wait for the disk, others
+    /// are encoded.
+    #[must_use]
+    pub fn jobs(mut self, jobs: impl Into<Option<usize>>) -> Self {
+        self.jobs = jobs.into();
         self
     }
 
@@ -116,5 +129,17 @@ impl IngestOptions {
     pub fn affine(mut self, affine: impl Into<Option<Affine>>) -> Self {
         self.affine = affine.into();
         self
+    }
+
+    /// The threads that encode.
+    pub(crate) fn thread_count(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.unwrap_or_else(cores).max(1)
+    }
+
+    /// How many subjects run side by side, and in how much memory beside what they share.
+    pub(crate) fn side_by_side(&self) -> Jobs {
+        let limit = self.jobs.unwrap_or_else(|| (2 * self.thread_count()).max(4)).max(1);
+        Jobs { limit, budget_bytes: self.memory_bytes.saturating_sub(layout::SHARED_BYTES) }
     }
 }

@@ -30,6 +30,7 @@ pub struct Plan {
     pub failed: Vec<Failure>,
     /// Sentences about what was decided for the caller, such as a grid that was adopted.
     pub notes: Vec<String>,
+    peak_memory_bytes: u64,
 }
 
 /// A subject of the plan.
@@ -69,8 +70,7 @@ impl Plan {
 
     /// Upper bound of the memory that the run takes.
     pub fn peak_memory_bytes(&self) -> u64 {
-        let volumes = self.subjects.iter().flat_map(|subject| &subject.volumes);
-        volumes.map(|volume| volume.memory.bytes).max().unwrap_or(0)
+        self.peak_memory_bytes
     }
 }
 
@@ -78,6 +78,13 @@ impl PlannedSubject {
     /// Bytes of the voxels of all volumes, before compression.
     pub fn voxel_bytes(&self) -> u64 {
         self.volumes.iter().map(PlannedVolume::voxel_bytes).sum()
+    }
+
+    /// Upper bound of the memory that it adds to what subjects share: its volumes are written one
+    /// after the other.
+    pub(crate) fn own_memory_bytes(&self) -> u64 {
+        let volumes = self.volumes.iter().map(|volume| volume.memory.bytes);
+        volumes.max().unwrap_or(0).saturating_sub(layout::SHARED_BYTES)
     }
 }
 
@@ -121,6 +128,8 @@ pub fn plan(manifest: &Manifest, options: &IngestOptions, observer: &dyn Observe
         observer.event(Event::Planning { done, of });
         plan.add(name, sources, manifest, options);
     }
+    let costs = plan.subjects.iter().map(PlannedSubject::own_memory_bytes);
+    plan.peak_memory_bytes = layout::SHARED_BYTES + options.side_by_side().peak_bytes(costs);
     Ok(plan)
 }
 
@@ -205,7 +214,19 @@ fn plan_volume(
     let shape = shape_of(&header);
     let layout = layout::choose(&shape, &options.patch_sizes, options.codec, options.memory_bytes)
         .map_err(|e| in_file(source.input.location(), e))?;
-    let memory = layout::ingest_memory(&shape, &layout, options.memory_bytes);
+    let mut memory = layout::ingest_memory(&shape, &layout, options.memory_bytes);
+    let per_thread = layout::encoder_memory(&layout, source.kind);
+    memory.bytes += options.thread_count() as u64 * per_thread;
+    if memory.bytes > options.memory_bytes {
+        return Err(in_file(
+            source.input.location(),
+            Error::MemoryBudget {
+                what: "a layer of chunks of this volume, and what encodes it on all threads".into(),
+                needed_bytes: memory.bytes,
+                allowed_bytes: options.memory_bytes,
+            },
+        ));
+    }
     let is_weights = manifest.is_weights(source);
     let (source, label_names) = (source.clone(), manifest.label_names_of(source));
     Ok(PlannedVolume { source, header, layout, memory, is_weights, label_names })

@@ -17,6 +17,7 @@ mod layouts;
 mod memory;
 mod recording;
 mod roundtrip;
+mod side_by_side;
 mod trial;
 
 use std::path::{Path, PathBuf};
@@ -40,9 +41,10 @@ pub fn images(sources: &[(&str, &str, &Path)]) -> Manifest {
     manifest
 }
 
-/// Options for small files: chunks of 16 voxels a side, so that a volume has many.
+/// Options for small files: chunks of 16 voxels a side, so that a volume has many; one subject
+/// after the other, so that events come in order.
 pub fn small() -> IngestOptions {
-    IngestOptions::default().patch_sizes([[16; 3]]).threads(2)
+    IngestOptions::default().patch_sizes([[16; 3]]).threads(2).jobs(1)
 }
 
 pub fn open(store: &Path) -> Dataset {
