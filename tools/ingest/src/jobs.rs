@@ -43,8 +43,8 @@ impl Jobs {
 
     /// Runs `work` for the index of each of `costs`, in bytes of memory, and passes each result to
     /// `take`, on the caller's thread, until that breaks off. Then no more work is begun, and the
-    /// results of what runs are still taken. While the caller's thread waits, it calls `idle` now
-    /// and then.
+    /// results of what runs are still taken. The caller's thread calls `idle` after each result,
+    /// and now and then while it waits for one.
     pub(crate) fn run<T: Send>(
         self,
         costs: &[u64],
@@ -92,9 +92,10 @@ impl Jobs {
                             changed.notify_all();
                         }
                     }
-                    Err(RecvTimeoutError::Timeout) => idle(),
+                    Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => break,
                 }
+                idle();
             }
         });
     }
