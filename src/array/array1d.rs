@@ -3,11 +3,13 @@
 //! # Invariants
 //! - An array that is read has the expected length, and every checksum was compared.
 
+use std::cell::RefCell;
 use std::io::{ErrorKind, Write};
 use std::ops::Range;
 
 use bytemuck::Pod;
 use serde_json::{Value, json};
+use zstd_safe::{DCtx, InBuffer, OutBuffer, ResetDirective, get_frame_content_size};
 
 use crate::codec::{CHECKSUM_BYTES, checksum, split_checksum};
 use crate::format::document::{self, Document};
@@ -131,7 +133,6 @@ pub(crate) fn read<T: Pod>(
         usize::try_from(expected.unwrap_or(0)).map_err(|_| root.error("shape", "too long"))?;
     let chunks = folder.join("c");
     let mut values = Vec::new();
-    let mut plain = vec![T::zeroed(); SUMMARY_CHUNK];
     for (i, range) in chunk_ranges(length) {
         let path = chunks.path().join(i.to_string());
         let limit = zstd_safe::compress_bound(SUMMARY_CHUNK * size_of::<T>()) + CHECKSUM_BYTES;
@@ -144,21 +145,49 @@ pub(crate) fn read<T: Pod>(
             }
             read => read.map_err(Error::io(&path, "cannot read"))?,
         };
+        reserve(&mut values, range.len(), || format!("{length} elements of {what}"))?;
+        values.resize(range.end, T::zeroed());
         let whole = encoded.len() > CHECKSUM_BYTES && {
             let (payload, expected) = split_checksum(&encoded);
-            let out: &mut [u8] = bytemuck::cast_slice_mut(&mut plain);
             checksum(payload) == expected
-                && zstd_safe::decompress(out, payload)
-                    .is_ok_and(|n| n == SUMMARY_CHUNK * size_of::<T>())
+                && decode(payload, SUMMARY_CHUNK * size_of::<T>(), &mut values[range])
         };
         if !whole {
             let message = format!("{what} are damaged: ingest the volume again");
             return Err(Error::data(&path, message));
         }
-        reserve(&mut values, range.len(), || format!("{length} elements of {what}"))?;
-        values.extend_from_slice(&plain[..range.len()]);
     }
     let crc32c = crc32c::crc32c_append(crc32c, document.text());
     let crc32c = crc32c::crc32c_append(crc32c, bytemuck::cast_slice(&values));
     Ok((values, crc32c))
+}
+
+/// Decodes the first elements of a chunk of `chunk_bytes`, as many as `out` takes; whether they are
+/// there.
+///
+/// The rest of a chunk of few elements is half a megabyte of zeros.
+fn decode<T: Pod>(payload: &[u8], chunk_bytes: usize, out: &mut [T]) -> bool {
+    thread_local! {
+        static DECODER: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+    }
+    // A frame need not say its length.
+    if !get_frame_content_size(payload).is_ok_and(|n| n.is_none_or(|n| n == chunk_bytes as u64)) {
+        return false;
+    }
+    DECODER.with_borrow_mut(|decoder| {
+        let out: &mut [u8] = bytemuck::cast_slice_mut(out);
+        let (length, mut input) = (out.len(), InBuffer::around(payload));
+        let mut output = OutBuffer::around(out);
+        if decoder.reset(ResetDirective::SessionOnly).is_err() {
+            return false;
+        }
+        while output.pos() < length {
+            let before = (input.pos(), output.pos());
+            let decoded = decoder.decompress_stream(&mut output, &mut input);
+            if decoded.is_err() || before == (input.pos(), output.pos()) {
+                return false;
+            }
+        }
+        true
+    })
 }

@@ -250,7 +250,7 @@ fn remove_stale(partial: &Folder) {
     for (name, _) in entries.into_iter().filter(|(_, kind)| *kind == FileType::Directory) {
         let folder = partial.join(&name);
         match folder.open_file(LOCK) {
-            Ok(lock) if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() => {
+            Ok((lock, _)) if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() => {
                 remove_work(&folder, LOCK);
             }
             Ok(_) => {}

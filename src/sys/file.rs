@@ -62,15 +62,14 @@ impl ReadOnlyFile {
         access: Access,
     ) -> Result<Option<Self>> {
         let path = folder.path().join(&name);
-        let file = match folder.open_file(name) {
-            Ok(file) => file,
+        let (file, bytes) = match folder.open_file(name) {
+            Ok(opened) => opened,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
                 return Err(Error::data(path, e.to_string()));
             }
             Err(e) => return Err(Error::io(path, "cannot open")(e)),
         };
-        let bytes = file.metadata().map_err(Error::io(&path, "cannot read the length of"))?.len();
         let map = match access {
             Access::Map => Some(FileMap::new(&file).map_err(Error::io(&path, "cannot map"))?),
             Access::Read => None,

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, linkat, mkdirat, openat, renameat_with,
-    statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, fstat, linkat, mkdirat, openat,
+    renameat_with, statat, unlinkat,
 };
 use rustix::io::{Errno, retry_on_intr};
 
@@ -89,11 +89,12 @@ impl Folder {
         &self.below
     }
 
-    /// Opens a regular file for reading; does not wait for descriptors in use.
+    /// Opens a regular file for reading, and returns its length; does not wait for descriptors in
+    /// use.
     ///
     /// # Errors
     /// Those of the system; [`io::ErrorKind::InvalidInput`] for what is no regular file.
-    pub(crate) fn open_file(&self, name: impl AsRef<Path>) -> io::Result<File> {
+    pub(crate) fn open_file(&self, name: impl AsRef<Path>) -> io::Result<(File, u64)> {
         let path = self.below.join(name);
         // A FIFO would wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
@@ -106,14 +107,16 @@ impl Folder {
     /// As [`Folder::open_file`]; [`io::ErrorKind::InvalidData`] for a longer file.
     pub(crate) fn read_file(&self, name: impl AsRef<Path>, limit: u64) -> io::Result<Vec<u8>> {
         let name = name.as_ref();
-        let file = waiting_for_room(|| self.open_file(name), is_out_of_descriptors)?;
-        let mut bytes = Vec::new();
-        file.take(limit + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > limit {
+        let (mut file, bytes) = waiting_for_room(|| self.open_file(name), is_out_of_descriptors)?;
+        if bytes > limit {
             let message = format!("longer than {limit} bytes");
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
-        Ok(bytes)
+        let mut content = Vec::new();
+        content.try_reserve_exact(bytes as usize).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        content.resize(bytes as usize, 0);
+        file.read_exact(&mut content)?;
+        Ok(content)
     }
 
     /// Creates a file for reading and writing. One that is there is unlinked, not cut: it may have other names.
@@ -141,7 +144,7 @@ impl Folder {
     pub(crate) fn append_file(&self, name: &str) -> io::Result<File> {
         let (parent, name) = self.parent_of(name.as_ref())?;
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK;
-        regular(open_at(parent.as_fd(), name.as_ref(), flags, NEW_FILE)?)
+        Ok(regular(open_at(parent.as_fd(), name.as_ref(), flags, NEW_FILE)?)?.0)
     }
 
     /// The type of what has this name, a link not followed; `None` if there is nothing.
@@ -321,11 +324,11 @@ pub(crate) fn refused(
     }
 }
 
-/// The file, if it is a regular one.
-fn regular(handle: OwnedFd) -> io::Result<File> {
-    let file = File::from(handle);
-    if file.metadata()?.is_file() {
-        Ok(file)
+/// The file and its length, if it is a regular one.
+fn regular(handle: OwnedFd) -> io::Result<(File, u64)> {
+    let stat = fstat(&handle)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+        Ok((File::from(handle), stat.st_size as u64))
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
     }
