@@ -3,7 +3,7 @@
 use serde_json::Value;
 use voxquarry::format::array::{ArrayLayout, ChunkCodec};
 use voxquarry::format::attributes::{VolumeAttributes, check_features, check_version};
-use voxquarry::format::attributes::{parse_subject, subject};
+use voxquarry::format::attributes::{parse_splits, parse_subject, subject};
 use voxquarry::format::document::{Document, group};
 use voxquarry::format::grid::{ChunkId, ShardId};
 use voxquarry::format::limits;
@@ -18,10 +18,11 @@ pub(crate) fn run(data: &[u8]) {
     }
     let Ok(node) = document.voxquarry() else { return };
     let _ = (check_version(&node, "dataset"), check_features(&node, "writer"));
-    if let Ok(volumes) = parse_subject(&node) {
-        let again = parse(&group(subject(&volumes))).expect("it was written by us");
+    if let (Ok(volumes), Ok(splits)) = (parse_subject(&node), parse_splits(&node)) {
+        let again = parse(&group(subject(&volumes, &splits))).expect("it was written by us");
         let node = again.voxquarry().expect("it was written by us");
         assert_eq!(parse_subject(&node).ok(), Some(volumes));
+        assert_eq!(parse_splits(&node).ok(), Some(splits));
     }
     if let Ok(attributes) = VolumeAttributes::parse(&node) {
         let written = group(attributes.to_json("v", false));

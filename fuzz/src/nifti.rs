@@ -38,9 +38,7 @@ pub(crate) fn run(data: &[u8]) {
     assert!(volume.size.iter().all(|&n| n > 0) && volume.affine.validate().is_ok());
     assert!(volume.slope.is_finite() && volume.intercept.is_finite());
     assert!(volume.channels.unwrap_or(1).is_multiple_of(volume.interleaved));
-    let Some(bytes) = voxel_bytes(&volume).filter(|&bytes| bytes <= MAX_VOXEL_BYTES) else {
-        return;
-    };
+    let Some(bytes) = voxel_bytes(&volume) else { return };
     let (at_once, in_steps) = (read(&path, bytes, usize::MAX), read(&path, bytes, 1));
     match (at_once, in_steps) {
         (Ok((voxels, digest)), Ok((same_voxels, same_digest))) => {
@@ -54,9 +52,11 @@ pub(crate) fn run(data: &[u8]) {
     }
 }
 
-fn voxel_bytes(volume: &SourceVolume) -> Option<usize> {
-    let extents = volume.channels.into_iter().chain(volume.size);
-    extents.into_iter().try_fold(volume.dtype.size(), usize::checked_mul)
+/// Bytes of all voxels, unless they are too many to be read.
+pub(crate) fn voxel_bytes(volume: &SourceVolume) -> Option<usize> {
+    let mut extents = volume.channels.into_iter().chain(volume.size);
+    let bytes = extents.try_fold(volume.dtype.size(), usize::checked_mul);
+    bytes.filter(|&bytes| bytes <= MAX_VOXEL_BYTES)
 }
 
 /// All voxels of a file, `steps` z steps at a time.

@@ -1,7 +1,7 @@
 //! The journal of unfinished work: one line for each shard that is on the disk.
 //!
 //! # Invariants
-//! - A line is written after the shard's file was flushed.
+//! - A line is written after the shard's file was flushed. It begins with the checksum of its rest.
 //! - A last line that was cut off is dropped when the journal is opened again.
 
 use std::fs::File;
@@ -44,9 +44,9 @@ impl Journal {
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(Error::io(&path, "cannot read"))?;
         let whole = text.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
-        let damaged = |_| Error::data(&path, "a line of the journal is damaged: start again");
+        let damaged = || Error::data(&path, "a line of the journal is damaged: start again");
         let lines = text[..whole].split(|&b| b == b'\n').filter(|line| !line.is_empty());
-        let records = lines.map(|line| serde_json::from_slice(line).map_err(damaged));
+        let records = lines.map(|line| parse(line).ok_or_else(damaged));
         let records = records.collect::<Result<Vec<ShardRecord>>>()?;
         file.set_len(whole as u64).map_err(Error::io(&path, "cannot cut"))?;
         Ok((Self(Mutex::new(file)), records))
@@ -54,10 +54,50 @@ impl Journal {
 
     /// Appends a record and waits until the disk has it.
     pub(super) fn append(&self, record: &ShardRecord) -> std::io::Result<()> {
-        let mut line = serde_json::to_vec(record).map_err(std::io::Error::other)?;
-        line.push(b'\n');
+        let record = serde_json::to_vec(record).map_err(std::io::Error::other)?;
+        let line = [&seal(&record)[..], &record, b"\n"].concat();
         let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         file.write_all(&line)?;
         file.sync_data()
+    }
+}
+
+/// The checksum of a record, before it in its line.
+fn seal(record: &[u8]) -> [u8; 9] {
+    let text = format!("{:08x} ", crc32c::crc32c(record));
+    text.into_bytes().try_into().expect("eight digits and a space")
+}
+
+/// The record of a line; `None` if it is damaged.
+fn parse(line: &[u8]) -> Option<ShardRecord> {
+    let (found, record) = line.split_first_chunk()?;
+    if *found != seal(record) {
+        return None;
+    }
+    serde_json::from_slice(record).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flipped_bit_of_a_line_is_noticed() {
+        let record = ShardRecord {
+            shard: 3,
+            identity: 1 << 40,
+            statistics: RunningStatistics::NONE,
+            label_counts: vec![(7, vec![(-1, 20)])],
+            weight_sums: vec![(7, 0.5)],
+        };
+        let record = serde_json::to_vec(&record).unwrap();
+        let line = [&seal(&record)[..], &record].concat();
+        assert_eq!(parse(&line).unwrap().label_counts, [(7, vec![(-1, 20)])]);
+        for bit in 0..8 * line.len() {
+            let mut damaged = line.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(parse(&damaged).is_none(), "bit {bit}");
+        }
+        assert!((0..line.len()).all(|cut| parse(&line[..cut]).is_none()));
     }
 }
