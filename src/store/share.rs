@@ -31,7 +31,7 @@ pub(super) fn share_tree(from: &Folder, to: &Folder) -> Result<()> {
 fn copy(from: &Folder, to: &Folder) -> Result<()> {
     let name = from.path().file_name().unwrap_or_default();
     let source = from.above().open_file(name);
-    let mut source = source.map_err(refused(from.path(), "cannot open"))?;
+    let (mut source, _) = source.map_err(refused(from.path(), "cannot open"))?;
     let target = to.above().create_file(to.path().file_name().unwrap_or_default());
     let mut target = target.map_err(refused(to.path(), "cannot create"))?;
     let copied = std::io::copy(&mut source, &mut target).and_then(|_| target.sync_all());
