@@ -6,13 +6,17 @@ ENVIRONMENT = tools/environment.sh
 DEMO_DIR ?= build/demo
 FUZZ_SECONDS ?= 60
 PYTEST_ARGS ?=
+# The campaigns of `make trust`: their length, the seed that repeats them, and other options.
+TRUST_SECONDS ?= 3600
+TRUST_SEED ?= $(shell date +%s)
+TRUST_ARGS ?=
 # Checks of cargo-deny. The advisories need a network: make deny DENY="bans licenses sources".
 DENY ?= advisories bans licenses sources
 # The release that `make semver` compares with.
 BASELINE ?= $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 
-.PHONY: help demo test test-rust test-python test-readers test-torch models check-aarch64 lint \
-	format develop bench bench-rust fuzz asan valgrind docs package deny semver clean
+.PHONY: help demo test test-rust test-python test-trust trust test-readers test-torch models \
+	check-aarch64 lint format develop bench bench-rust fuzz asan valgrind docs package deny semver clean
 
 help:            ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +26,7 @@ demo:            ## Every step once, on a real image, with measurements and a pi
 	"$$($(ENVIRONMENT) demo python/requirements/demo.txt)"/bin/python tools/demo.py \
 		--voxquarry "$(or $(CARGO_TARGET_DIR),target)/release/voxquarry" --dir $(DEMO_DIR)
 
-test: test-rust models test-python ## Every test except those that need torch.
+test: test-rust models test-python test-trust ## Every test except those that need torch.
 
 test-rust:       ## Rust tests, doc tests and tidy.
 	$(CARGO) test --locked
@@ -36,6 +40,21 @@ test-python:     ## Python tests, with other projects' readers as oracles.
 		--manifest-path python/Cargo.toml && \
 	"$$environment"/bin/python -m pytest python/tests $(PYTEST_ARGS) && \
 	"$$environment"/bin/python -m pytest format-spec
+
+# On Linux only: other systems cannot inject faults into system calls.
+test-trust:      ## A few minutes of `make trust`, always the same cases.
+	if [ "$$(uname)" = Linux ]; then \
+		$(MAKE) trust TRUST_SECONDS=100 TRUST_SEED=1; \
+	else \
+		echo "NOT TRIED: make trust needs Linux"; \
+	fi
+
+trust:           ## Damage, kill, fool and starve it for an hour; needs strace.
+	@strace -V >/dev/null || { echo "make trust needs strace: install the package strace" >&2; \
+		exit 1; }
+	$(CARGO) build --locked --package voxquarry-cli --package voxquarry-trust
+	"$(or $(CARGO_TARGET_DIR),target)/debug/voxquarry-trust" --seconds $(TRUST_SECONDS) \
+		--seed $(TRUST_SEED) $(TRUST_ARGS)
 
 test-readers:    ## Tests with dask, xarray, h5py and SimpleITK; installs them once.
 	environment="$$($(ENVIRONMENT) readers python/requirements/readers.txt)" && \
@@ -97,7 +116,7 @@ docs:            ## Build the Rust documentation; warnings are errors.
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --locked --no-deps
 
 package:         ## Package the crates and build each from its archive.
-	$(CARGO) package --locked --workspace --exclude voxquarry-python \
+	$(CARGO) package --locked --workspace --exclude voxquarry-python --exclude voxquarry-trust \
 		--exclude voxquarry-fuzz
 
 deny:            ## Check licences, sources and advisories of dependencies.

@@ -19,6 +19,12 @@ use crate::sys::folder::Folder;
 use crate::{Error, Result};
 
 const ZSTD_LEVEL: i32 = 3;
+/// More than a compressor of these arrays allocates.
+const ZSTD_BYTES: u64 = 4 << 20;
+
+fn no_compressor() -> Error {
+    Error::OutOfMemory { what: "a compressor".into(), bytes: ZSTD_BYTES }
+}
 
 fn chunk_ranges(length: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
     (0..length.div_ceil(SUMMARY_CHUNK))
@@ -93,8 +99,9 @@ pub(crate) fn write_with<T: Pod>(
         plain[range.len()..].fill(T::zeroed());
         fill(&mut plain[..range.len()])?;
         crc32c = crc32c::crc32c_append(crc32c, bytemuck::cast_slice(&plain[..range.len()]));
+        // The bound suffices, so that nothing but memory can be missing.
         let n = zstd_safe::compress(&mut encoded[..], bytemuck::cast_slice(&plain), ZSTD_LEVEL)
-            .expect("the bound suffices");
+            .map_err(|_| no_compressor())?;
         let path = chunks.path().join(i.to_string());
         let mut file =
             chunks.create_file(i.to_string()).map_err(Error::io(&path, "cannot create"))?;

@@ -260,21 +260,22 @@ fn remove_stale(partial: &Folder) {
     }
 }
 
-/// Removes a staging folder, its lock last. If the process is killed meanwhile, the rest is stale
-/// and the next writer removes it.
+/// Removes a staging folder, its lock last. If the process is killed meanwhile, or something cannot
+/// be removed, the lock stays: the rest is stale, and the next writer tries again.
 fn remove_work(folder: &Folder, lock: &str) {
-    remove_content(folder, lock);
-    // Failures are ignored: the next writer tries again.
-    let _ = folder.remove(lock);
-    let _ = folder.remove_empty();
+    if remove_content(folder, lock) {
+        let _ = folder.remove(lock);
+        let _ = folder.remove_empty();
+    }
 }
 
-/// Removes the content of a staging folder but for its lock.
-fn remove_content(folder: &Folder, lock: &str) {
-    let entries = folder.entries().unwrap_or_default();
-    for (name, _) in entries.into_iter().filter(|(name, _)| name != lock) {
-        let _ = folder.remove_tree(name);
-    }
+/// Removes the content of a staging folder but for its lock, as far as it can be removed; whether
+/// all of it was.
+fn remove_content(folder: &Folder, lock: &str) -> bool {
+    let Ok(entries) = folder.entries() else { return false };
+    let content = entries.into_iter().map(|(name, _)| name).filter(|name| name != lock);
+    let kept = content.filter(|name| folder.remove_tree(name).is_err());
+    kept.count() == 0
 }
 
 /// Renames `content` to `target`, which must not exist.
@@ -391,6 +392,21 @@ mod tests {
         assert!(staging.folder.exists() && other.folder.exists());
         drop((staging, other));
         assert!(!store.path().join(PARTIAL_DIR).exists());
+    }
+
+    #[test]
+    fn what_cannot_be_removed_keeps_its_lock_for_the_next_writer() {
+        let store = tempfile::tempdir().unwrap();
+        let staging = StagingDir::create(store.path()).unwrap();
+        let folder = staging.folder.path().to_owned();
+        // Deeper than anything that is removed.
+        let deep = vec!["a"; 100].join("/");
+        fs::create_dir_all(folder.join(&deep)).unwrap();
+        drop(staging);
+        assert!(folder.join(LOCK).exists(), "without it nobody would take the folder for stale");
+        fs::remove_dir_all(folder.join("a/a/a")).unwrap();
+        drop(StagingDir::create(store.path()).unwrap());
+        assert!(!store.path().exists());
     }
 
     #[test]

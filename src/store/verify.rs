@@ -1,5 +1,6 @@
 //! Verifies a store: every document, index, checksum, frame, label count and weight sum.
 
+use std::fs;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -7,11 +8,13 @@ use rayon::prelude::*;
 use super::dataset::{Dataset, Subject};
 use super::options::OpenOptions;
 use super::sidecar::label_counts::LabelCounts;
-use super::sidecar::weight_sums::WeightSums;
+use super::sidecar::weight_sums::{self, WeightSums};
 use super::volume::Volume;
 use crate::array::decode_chunk;
 use crate::array::labels::count_labels;
 use crate::array::shards::OpenShard;
+use crate::format::check_name;
+use crate::format::document::ZARR_JSON;
 use crate::format::grid::{ChunkId, ShardId};
 use crate::sys::file::Access;
 use crate::{Error, Result};
@@ -83,7 +86,35 @@ pub fn verify(path: &Path, progress: &(dyn Fn(&str) + Sync)) -> Result<VerifyRep
             Err(error) => report.error(error),
         }
     }
+    verify_strays(&dataset, &mut report)?;
     Ok(report)
+}
+
+/// Reports what lies among the subjects and is none of them: links and special files, and subjects
+/// that have lost their document, which readers do not see.
+fn verify_strays(dataset: &Dataset, report: &mut VerifyReport) -> Result<()> {
+    let store = dataset.path();
+    for entry in fs::read_dir(store).map_err(Error::io(store, "cannot list"))? {
+        let entry = entry.map_err(Error::io(store, "cannot list"))?;
+        let path = entry.path();
+        let kind = entry.file_type().map_err(Error::io(&path, "cannot read the type of"))?;
+        // No subject can have another name.
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if kind.is_file() || check_name("", &name).is_err() || dataset.subjects().contains(&name) {
+            continue;
+        }
+        let has_document =
+            |entry: fs::DirEntry| entry.path().join(ZARR_JSON).symlink_metadata().is_ok();
+        if !kind.is_dir() {
+            let message = "it is a link or a special file, which no writer made: remove it";
+            report.error(Error::data(&path, message));
+        } else if fs::read_dir(&path).is_ok_and(|entries| entries.flatten().any(has_document)) {
+            let message = "missing, beside volumes: readers do not see this subject; copy or \
+                           ingest it again";
+            report.error(Error::metadata(path.join(ZARR_JSON), message));
+        }
+    }
+    Ok(())
 }
 
 fn verify_subject(subject: &Subject, progress: &(dyn Fn(&str) + Sync), report: &mut VerifyReport) {
@@ -125,6 +156,11 @@ fn verify_volume(volume: &Volume, progress: &dyn Fn(), report: &mut VerifyReport
         report.error(error);
         None
     });
+    let folder = volume.path().join(weight_sums::FOLDER);
+    if !folder.join(ZARR_JSON).exists() && folder.symlink_metadata().is_ok() {
+        let message = "it holds no weight sums that can be used: remove it";
+        report.error(Error::data(folder, message));
+    }
     let sidecars = Sidecars { counts: counts.as_ref(), sums: sums.as_ref() };
     let executor = &volume.array().resources().executor;
     let before = report.shards;

@@ -223,6 +223,9 @@ impl StoreWriter {
             None
         };
         if known.as_ref().is_some_and(|known| known.volumes().contains(&spec.name)) {
+            // Work on it that is kept was published by a process that was killed before it could
+            // remove the rest; nobody can continue it. Another writer that is busy removes its own.
+            let _ = StagingDir::discard_resumable(&self.path, subject, &spec.name);
             let remedy = "choose another name, or remove it first".to_owned();
             return Err(Error::Exists { path: target, remedy });
         }

@@ -319,7 +319,10 @@ pub(crate) fn refused(
 ) -> impl FnOnce(io::Error) -> Error {
     let path = path.as_ref().to_owned();
     move |source| match source.kind() {
-        io::ErrorKind::InvalidInput => Error::data(path, source.to_string()),
+        // The system's own EINVAL says nothing about the file.
+        io::ErrorKind::InvalidInput if source.raw_os_error().is_none() => {
+            Error::data(path, source.to_string())
+        }
         _ => Error::io(path, action)(source),
     }
 }

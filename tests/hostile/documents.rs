@@ -98,10 +98,33 @@ fn a_lost_document_or_folder_is_noticed_by_verify() {
         assert_ne!(victim.verified(), "", "{lost:?} is lost");
         assert_eq!(victim.dataset().subject("grid").unwrap().volumes(), ["labels-i32"]);
     }
+    // A subject without its document is no subject to readers, and a loss to `verify`.
+    let victim = Victim::new("grid", "labels-i32");
+    fs::remove_file(victim.store().join("grid/zarr.json")).unwrap();
+    assert!(victim.verified().contains("grid/zarr.json: missing"), "{}", victim.verified());
     let victim = Victim::new("grid", "labels-i32");
     copy(&victim.volume_dir(), &victim.store().join("grid/unlisted"));
     assert_eq!(victim.dataset().subject("grid").unwrap().volumes(), ["labels-i32"]);
     assert_eq!(victim.verified(), "", "a folder that no writer finished is no volume");
+}
+
+#[test]
+fn what_no_writer_made_is_noticed_by_verify() {
+    let victim = Victim::new("grid", "f32");
+    fs::create_dir(victim.volume_dir().join("sums")).unwrap();
+    assert!(victim.verified().contains("sums: it holds no weight sums"), "{}", victim.verified());
+    fs::remove_dir(victim.volume_dir().join("sums")).unwrap();
+    std::os::unix::fs::symlink("grid", victim.store().join("other")).unwrap();
+    assert_ne!(victim.verified(), "");
+    fs::remove_file(victim.store().join("other")).unwrap();
+    std::os::unix::fs::symlink("nowhere", victim.store().join("other")).unwrap();
+    assert!(victim.verified().contains("other: it is a link"), "{}", victim.verified());
+    fs::remove_file(victim.store().join("other")).unwrap();
+    // Notes, hidden folders and folders without volumes are the user's.
+    fs::write(victim.store().join("notes.txt"), b"mine").unwrap();
+    fs::create_dir_all(victim.store().join(".hidden/a")).unwrap();
+    fs::create_dir(victim.store().join("figures")).unwrap();
+    assert_eq!(victim.verified(), "");
 }
 
 #[test]

@@ -14,14 +14,20 @@ mod remedy;
 mod sampler;
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
+use signal_hook::consts::SIGXFSZ;
 
 use args::{Cli, Command};
 use output::{print_error, print_help};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // A file beyond the limit of `ulimit -f` is an error of its write, as on a full disk; without a
+    // handler the signal would end the process. Nobody reads the flag.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
     let result = match &cli.command {
         Command::Ingest(args) => commands::ingest::run(args),
         Command::Info(args) => commands::info::run(args),

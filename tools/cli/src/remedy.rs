@@ -3,6 +3,8 @@
 //! The library states facts and knows no options; its errors are printed as they are, and the
 //! remedy follows in a line of its own.
 
+use std::io::ErrorKind;
+
 use voxquarry::Error;
 
 use crate::args::Command;
@@ -33,6 +35,15 @@ pub(crate) fn help(error: &Error, command: &Command) -> Option<String> {
         }
         (Error::NotAStore { .. }, Command::Ingest(_)) => "choose a new folder for --out",
         (Error::NotAStore { .. }, _) => "name a store that `voxquarry ingest` has written",
+        (Error::Io { source, .. }, _) => match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                "free some space, and run the same command again"
+            }
+            ErrorKind::FileTooLarge => {
+                "allow larger files (ulimit -f), and run the same command again"
+            }
+            _ => return None,
+        },
         (Error::Interrupted, Command::Ingest(_)) => "run the same command again to continue",
         _ => return None,
     };

@@ -43,7 +43,7 @@ pub struct StagedFile {
 
 /// An old file that was set aside, which is put back on drop.
 #[derive(Debug)]
-pub(crate) struct OldFile {
+struct OldFile {
     /// None: there was no old file, or it is not wanted any more.
     aside: Option<PathBuf>,
     target: PathBuf,
@@ -69,7 +69,7 @@ impl StagedFile {
             match file.try_lock() {
                 // Another writer removed it as stale before it was locked.
                 Err(TryLockError::WouldBlock) => continue,
-                Ok(()) if !temporary.exists() => continue,
+                Ok(()) if is_absent(&temporary)? => continue,
                 // A file system without locks, where no file counts as stale.
                 Ok(()) | Err(TryLockError::Error(_)) => {}
             }
@@ -102,8 +102,22 @@ impl StagedFile {
             .map_err(Error::io(&self.target, "cannot put in place"))
     }
 
+    /// Gives the file its name, and then `last` its own; if that fails and there was no file of
+    /// this name before, it is removed again.
+    pub(crate) fn rename_before(&self, last: &Self) -> Result<()> {
+        let is_new = is_absent(&self.target)?;
+        let old = last.set_old_aside()?;
+        self.rename()?;
+        old.give_up();
+        last.rename().inspect_err(|_| {
+            if is_new {
+                let _ = fs::remove_file(&self.target);
+            }
+        })
+    }
+
     /// Gives an old file of that name another one, until the result is dropped.
-    pub(crate) fn set_old_aside(&self) -> Result<OldFile> {
+    fn set_old_aside(&self) -> Result<OldFile> {
         let target = self.target.clone();
         let kind = match target.symlink_metadata() {
             Ok(metadata) => metadata.file_type(),
@@ -137,7 +151,7 @@ impl Drop for StagedFile {
 
 impl OldFile {
     /// Removes the old file.
-    pub(crate) fn give_up(mut self) {
+    fn give_up(mut self) {
         // Best effort: the next writer of the same file removes it.
         let _ = self.aside.take().map(fs::remove_file);
     }
@@ -193,8 +207,17 @@ fn remove_stale_files(target: &Path) {
     }
 }
 
+/// Whether there is nothing at `path`; not being allowed to look is an error.
+fn is_absent(path: &Path) -> Result<bool> {
+    match path.symlink_metadata() {
+        Ok(_) => Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(Error::io(path, "cannot look at")(e)),
+    }
+}
+
 fn check_absent(target: &Path, if_exists: IfExists) -> Result<()> {
-    if if_exists == IfExists::Replace || target.symlink_metadata().is_err() {
+    if if_exists == IfExists::Replace || is_absent(target)? {
         return Ok(());
     }
     let remedy = "choose another name, or replace it".to_owned();
@@ -227,6 +250,22 @@ mod tests {
         staged.set_old_aside().unwrap().give_up();
         drop(staged);
         assert_eq!(names(folder.path()), [""; 0]);
+    }
+
+    #[test]
+    fn a_file_whose_partner_gets_no_name_is_removed_unless_it_replaced_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let [image, header] = ["a.img", "a.hdr"].map(|name| folder.path().join(name));
+        for old in [false, true] {
+            if old {
+                fs::write(&image, b"old").unwrap();
+            }
+            let (staged, _image) = StagedFile::new(&image, IfExists::Replace).unwrap();
+            let (last, _header) = StagedFile::new(&header, IfExists::Replace).unwrap();
+            fs::remove_file(&last.temporary).unwrap();
+            assert!(staged.rename_before(&last).is_err());
+            assert_eq!(image.exists(), old, "what was replaced cannot come back");
+        }
     }
 
     #[test]

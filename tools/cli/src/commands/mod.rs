@@ -10,10 +10,11 @@ pub(crate) mod preview;
 pub(crate) mod sample;
 pub(crate) mod verify;
 
+use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::path::{Path, PathBuf};
 
 use voxquarry::format::document::ZARR_JSON;
-use voxquarry::{Dataset, OpenOptions, Result, Size3, Subject, Volume};
+use voxquarry::{Dataset, Error, Fault, OpenOptions, Result, Size3, Subject, Volume};
 
 /// The dataset, subject or volume that a path such as `STORE/SUBJECT/VOLUME` names.
 pub(crate) enum StoreItem {
@@ -34,8 +35,19 @@ impl StoreItem {
         let mut names: Vec<String> = Vec::new();
         let mut store = trimmed.as_path();
         loop {
-            let opened = if store.join(ZARR_JSON).is_file() {
-                Dataset::open(store, options).ok()
+            let document = store.join(ZARR_JSON);
+            let exists = match document.symlink_metadata() {
+                Ok(_) => true,
+                Err(e) if matches!(e.kind(), NotFound | NotADirectory) => false,
+                // On a disk that fails it does not count as missing.
+                Err(e) => return Err(Error::io(&document, "cannot look at")(e)),
+            };
+            let opened = if exists {
+                match Dataset::open(store, options) {
+                    // A store on a disk that fails, not the folder of a subject.
+                    Err(error) if error.fault() == Fault::Environment => return Err(error),
+                    opened => opened.ok(),
+                }
             } else {
                 None
             };

@@ -5,9 +5,9 @@ use std::process::Command;
 use crate::workspace::{BINARY, Run, Workspace, labels, nifti, with_store};
 
 /// Runs the command with a limit of `blocks` × 512 bytes for each file, beyond which writes fail as
-/// on a full disk.
+/// on a full disk, and raise a signal that ends a process which does not handle it.
 fn run_limited(workspace: &Workspace, words: &str, blocks: u32) -> Run {
-    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+    let script = format!("ulimit -f {blocks}; exec \"$@\"");
     let mut shell = Command::new("sh");
     shell.args(["-c", &script, "sh", BINARY]).args(words.split_whitespace());
     Run::from(shell.current_dir(workspace.path("")).output().unwrap())
@@ -27,6 +27,7 @@ fn fails_until_there_is_space(workspace: &Workspace, words: &str, place: &str) {
         assert_eq!(run.code, Some(4), "{words}, {blocks} blocks: {run:?}");
         let names_it = |line: &str| line.starts_with("error: ") && line.contains(place);
         assert!(run.err.lines().any(names_it), "{words}, {blocks} blocks: {run:?}");
+        assert!(run.err.contains("help: allow larger files"), "{words}, {blocks} blocks: {run:?}");
         assert_eq!(workspace.names(""), before, "{words}, {blocks} blocks");
     }
     panic!("{words}: every limit was too small");

@@ -172,10 +172,7 @@ impl NiftiWriter {
         self.file.check_absent()?;
         if let Some(header) = &self.header {
             header.check_absent()?;
-            let old = header.set_old_aside()?;
-            self.file.rename()?;
-            old.give_up();
-            header.rename()?;
+            self.file.rename_before(header)?;
         } else {
             self.file.rename()?;
         }

@@ -417,6 +417,8 @@ fn existing_files_are_replaced_only_on_request() {
         writer.write_steps(&[7; 6], 1).unwrap();
         assert!(writer.finish().is_err_and(|e| matches!(e, Error::Io { .. })));
     }
+    // Nor does a new image stay whose header cannot be put in place.
+    assert!(!folder.join("d.img").exists());
     // An image that cannot be put in place leaves the old header where it was.
     fs::create_dir(folder.join("e.img")).unwrap();
     folder.write("e.hdr", b"precious");
