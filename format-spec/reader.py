@@ -469,7 +469,6 @@ class Store:
         )
         return volumes
 
-
     def splits(self) -> dict[str, list[str]]:
         """The subjects of each split: section 3."""
         found: dict[str, list[str]] = {}

@@ -3,7 +3,7 @@
 
 use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyBytes, PyString};
 use voxquarry::{Dtype, Padding, Size3};
 
 use crate::errors::{invalid, raise, unsupported};
@@ -15,6 +15,7 @@ pub(crate) fn size3(value: &Bound<'_, PyAny>, what: &'static str) -> PyResult<Si
 
 /// Voxels along each axis, `least` or more.
 pub(crate) fn voxels3(value: &Bound<'_, PyAny>, what: &'static str, least: i64) -> PyResult<Size3> {
+    refuse_text(value, what)?;
     let voxels = match value.extract::<i64>() {
         Ok(n) => [n; 3],
         Err(_) => value
@@ -27,8 +28,18 @@ pub(crate) fn voxels3(value: &Bound<'_, PyAny>, what: &'static str, least: i64) 
     Ok(voxels.map(|n| n as usize))
 }
 
+/// Refuses texts, which are sequences to Python: `"96"` is no size of 9 and 6.
+fn refuse_text(value: &Bound<'_, PyAny>, what: &'static str) -> PyResult<()> {
+    if value.is_instance_of::<PyString>() || value.is_instance_of::<PyBytes>() {
+        let found = value.repr()?;
+        return Err(invalid(what, found, "an int, or three for (z, y, x), not a text"));
+    }
+    Ok(())
+}
+
 /// One size, or a sequence of sizes: `96`, `(24, 256, 256)`, `[96, (1, 512, 512)]`.
 pub(crate) fn sizes(value: &Bound<'_, PyAny>, what: &'static str) -> PyResult<Vec<Size3>> {
+    refuse_text(value, what)?;
     if let Ok(size) = size3(value, what) {
         return Ok(vec![size]);
     }

@@ -4,10 +4,12 @@
 //! - A pickled dataset holds its path and options, a subject its dataset and name, a volume its
 //!   subject and name. Objects that are pickled together share one cache in the other process, too.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyIterator, PyList, PyType};
 use voxquarry::{Access, Error, OpenOptions, Verify};
 
@@ -57,7 +59,7 @@ pub(crate) fn open(
         .verify(named(&VERIFY, "verify", verify)?)
         .access(named(&ACCESS, "access", access)?)
         .follow_links(follow_links);
-    py.detach(|| voxquarry::Dataset::open(path, &options)).map(Dataset).map_err(raise)
+    py.detach(|| voxquarry::Dataset::open(path, &options)).map(Dataset::new).map_err(raise)
 }
 
 const VERIFY: [(&str, Verify); 3] =
@@ -98,7 +100,13 @@ pub(crate) fn verify(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict
 /// with a cache of its own. Subjects and volumes are pickled as names in their dataset; those that
 /// are pickled together share its cache.
 #[pyclass(frozen, module = "voxquarry")]
-pub(crate) struct Dataset(pub(crate) voxquarry::Dataset);
+pub(crate) struct Dataset(pub(crate) voxquarry::Dataset, PyOnceLock<Py<PyAny>>);
+
+impl Dataset {
+    pub(crate) fn new(dataset: voxquarry::Dataset) -> Self {
+        Self(dataset, PyOnceLock::new())
+    }
+}
 
 #[pymethods]
 impl Dataset {
@@ -125,6 +133,23 @@ impl Dataset {
     #[getter]
     fn path(&self) -> String {
         self.0.path().to_string_lossy().into_owned()
+    }
+
+    /// The names of the subjects in each split, such as ``"train"``; reads the document of every
+    /// subject.
+    #[getter]
+    fn splits(&self, py: Python<'_>) -> PyResult<BTreeMap<String, Vec<String>>> {
+        py.detach(|| self.0.splits()).map_err(raise)
+    }
+
+    /// What :func:`voxquarry.ingest` did, if it returned this dataset; otherwise ``None``.
+    #[getter]
+    fn report(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.1.get(py).map(|report| report.clone_ref(py))
+    }
+
+    fn _set_report(&self, py: Python<'_>, report: Py<PyAny>) {
+        self.1.get_or_init(py, || report);
     }
 
     /// Bytes of decoded chunks that the cache holds now.
@@ -219,7 +244,7 @@ pub(crate) fn open_volume<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let open = || voxquarry::Dataset::open(store, &OpenOptions::default());
     let dataset = py.detach(open).map_err(raise)?;
-    Bound::new(py, Dataset(dataset))?.get_item(subject)?.get_item(volume)
+    Bound::new(py, Dataset::new(dataset))?.get_item(subject)?.get_item(volume)
 }
 
 /// Gives a class the rest of `collections.abc.Mapping`: all that follows from its own `__len__`,

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
-use voxquarry::IfExists;
 use voxquarry::format::attributes::Kind;
+use voxquarry::{Affine, IfExists};
 use voxquarry_ingest::{
-    Event, IngestOptions, Manifest, Observer, Source, VolumeInput, export_observed, subject_of,
+    Event, Failure, FindOptions, IngestOptions, IngestReport, Manifest, Observer, Source,
+    VolumeInput, export_observed, find, find_in, subject_of,
 };
 
 use crate::arguments::{bytes, sizes};
@@ -20,12 +21,56 @@ use crate::voxel_source::{PyVoxels, Raised};
 /// `voxquarry._arrays`.
 type Row<'py> = (Option<String>, String, String, Bound<'py, PyAny>);
 
-/// Converts sources for `voxquarry.ingest`, which opens the store afterwards.
+/// How sources are found and failures are met; the names of the keyword arguments.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct Choices {
+    layout: String,
+    pattern: Option<String>,
+    kinds: Vec<(String, String)>,
+    subset: Vec<String>,
+    add: bool,
+    keep_going: bool,
+    grid_tolerance: Option<f64>,
+    grid_from: Option<String>,
+    affine: Option<[[f64; 4]; 4]>,
+}
+
+impl Choices {
+    fn find_options(&self) -> PyResult<FindOptions> {
+        let mut options = FindOptions::default();
+        options.layout = self.layout.parse().map_err(raise)?;
+        options.pattern.clone_from(&self.pattern);
+        options.subset.clone_from(&self.subset);
+        for (volume, kind) in &self.kinds {
+            options.kinds.push((volume.clone(), kind.parse().map_err(raise)?));
+        }
+        Ok(options)
+    }
+
+    fn apply(&self, options: IngestOptions) -> PyResult<IngestOptions> {
+        let affine = self.affine.map(Affine);
+        if let Some(Err(reason)) = affine.map(|affine| affine.validate()) {
+            return Err(unsupported(reason, "give 4 rows of 4 numbers"));
+        }
+        Ok(options
+            .add_volumes(self.add)
+            .keep_going(self.keep_going)
+            .grid_tolerance_mm(self.grid_tolerance)
+            .grid_from(self.grid_from.clone())
+            .affine(affine))
+    }
+}
+
+/// Done, skipped, failures (subject, volume, path, error) and notes of an ingest.
+type Outcome = (Vec<String>, Vec<String>, Vec<(String, String, String, String)>, Vec<String>);
+
+/// Converts sources for `voxquarry.ingest`, which opens the store afterwards: `paths`, or `rows`.
 #[pyfunction]
 #[allow(clippy::too_many_arguments)] // Python's keywords, checked and bundled here.
 pub(crate) fn ingest(
     py: Python<'_>,
-    table: Option<PathBuf>,
+    paths: Option<Vec<PathBuf>>,
     rows: Vec<Row<'_>>,
     out: PathBuf,
     patch_size: &Bound<'_, PyAny>,
@@ -33,23 +78,36 @@ pub(crate) fn ingest(
     memory_bytes: &Bound<'_, PyAny>,
     threads: Option<usize>,
     existing: &str,
+    choices: Choices,
     progress: Option<Py<PyAny>>,
-) -> PyResult<()> {
+) -> PyResult<Outcome> {
     let raised = Raised::default();
-    let manifest = match table {
-        Some(table) => Manifest::from_csv(&table).map_err(raise)?,
-        None => manifest(rows, &raised)?,
+    let find_options = choices.find_options()?;
+    let found = match paths {
+        Some(paths) => py.detach(|| find(&paths, &find_options)),
+        None => find_in(manifest(rows, &raised)?, &find_options),
     };
+    let found = found.map_err(raise)?;
     let options = IngestOptions::default()
         .patch_sizes(sizes(patch_size, "patch_size")?)
         .codec(codec.parse().map_err(raise)?)
         .memory_bytes(bytes(memory_bytes, "memory_bytes")?)
         .threads(threads)
         .if_exists(self::existing(existing)?);
+    let options = choices.apply(options)?;
     let listener = Listener::new(progress);
-    let result = py.detach(|| voxquarry_ingest::ingest(&manifest, &out, &options, &listener));
+    let run = || voxquarry_ingest::ingest(&found.manifest, &out, &options, &listener);
+    let mut report = None;
+    let result = py.detach(run).map(|done| report = Some(done));
     let remedy = "replace it (overwrite=True) or leave it as it is (skip_existing=True)";
-    listener.end(result.map(drop), remedy).map_err(|error| raised.or_cause(error))
+    listener.end(result, remedy).map_err(|error| raised.or_cause(error))?;
+    let IngestReport { written, skipped, failed, notes, .. } = report.unwrap_or_default();
+    let failure = |failure: Failure| {
+        let path = failure.path.to_string_lossy().into_owned();
+        (failure.subject, failure.volume, path, failure.error.to_string())
+    };
+    let notes = found.notes.into_iter().chain(notes).collect();
+    Ok((written, skipped, failed.into_iter().map(failure).collect(), notes))
 }
 
 fn existing(name: &str) -> PyResult<IfExists> {

@@ -1,5 +1,7 @@
 //! `Volume`, which reads voxels as they are stored, and `ScaledVolume`, which reads real values.
 
+use std::collections::BTreeMap;
+
 use numpy::PyArray2;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -81,6 +83,30 @@ impl Volume {
     #[getter]
     fn kind(&self) -> &'static str {
         self.0.kind().name()
+    }
+
+    /// The names of single labels by their ids, ``{1: "liver"}``; empty if nobody named them.
+    #[getter]
+    fn label_names(&self) -> BTreeMap<i64, String> {
+        let single = self.0.labels().iter().filter(|label| label.ids.len() == 1);
+        single.map(|label| (label.ids[0], label.name.clone())).collect()
+    }
+
+    /// The ids of each name that stands for several labels, ``{"whole tumor": (1, 2, 3)}``.
+    #[getter]
+    fn label_regions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let regions = PyDict::new(py);
+        for label in self.0.labels().iter().filter(|label| label.ids.len() > 1) {
+            regions.set_item(&label.name, PyTuple::new(py, &label.ids)?)?;
+        }
+        Ok(regions)
+    }
+
+    /// The colours of single labels by their ids, ``{1: "#ff0000"}``.
+    #[getter]
+    fn label_colors(&self) -> BTreeMap<i64, String> {
+        let single = self.0.labels().iter().filter(|label| label.ids.len() == 1);
+        single.filter_map(|label| Some((label.ids[0], label.color.clone()?))).collect()
     }
 
     /// Its name in the subject.

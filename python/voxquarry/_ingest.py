@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from . import _native
 from ._arrays import Spacing, Voxels, affine_of, is_voxels, own_affine, voxels_of
-from ._errors import UsageError
-from ._types import Bytes, Codec, Path, Size, VolumeProgress
+from ._errors import DataError, UsageError
+from ._progress import shown
+from ._types import (
+    Bytes,
+    Codec,
+    IngestChoices,
+    Layout,
+    Path,
+    Size,
+    SourceKind,
+    VolumeProgress,
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,28 @@ class Weights:
     path: Any
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A subject that could not be ingested."""
+
+    subject: str
+    #: The volume at fault; empty if it is the whole subject.
+    volume: str
+    path: str
+    error: str
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What :func:`ingest` did; the ``report`` of the dataset that it returns."""
+
+    done: list[str]
+    skipped: list[str]
+    failed: list[Failure]
+    #: What was recognised, ignored or decided for the caller.
+    notes: list[str]
+
+
 # A path, an array, an image, Array(…), Planes(…), Labels(…) or Weights(…).
 Volumes = Mapping[str, Any]
 
@@ -48,14 +80,24 @@ def ingest(
     threads: int | None = None,
     overwrite: bool = False,
     skip_existing: bool = False,
-    progress: VolumeProgress | None = None,
+    add: bool = False,
+    keep_going: bool = False,
+    layout: Layout = "auto",
+    pattern: str | None = None,
+    kinds: Mapping[str, SourceKind] | None = None,
+    subset: str | Sequence[str] = (),
+    grid_tolerance: float | None = None,
+    grid_from: str | None = None,
+    progress: VolumeProgress | bool | None = None,
 ) -> _native.Dataset:
     """Converts images to the store at ``out`` and opens it.
 
     Args:
-        source: A file (subject is its stem, volume ``image``), several files, a manifest
-            ``TABLE.csv`` with the columns ``subject,volume,kind,path`` (kind: image, labels or
-            weights), or ``{"case01": {"ct": path, "seg": Labels(path), "heat": Weights(path)}}``.
+        source: A file (subject is its stem, volume ``image``), the folder of a data set (nnU-Net,
+            Medical Segmentation Decathlon, BIDS, images, or a folder for each subject), a name with
+            ``*``, several of these, a manifest ``TABLE.csv`` with the columns
+            ``subject,volume,kind,path`` (kind: image, labels or weights), or
+            ``{"case01": {"ct": path, "seg": Labels(path), "heat": Weights(path)}}``.
             In a dictionary, an array, an image of nibabel or SimpleITK, :class:`Array` or
             :class:`Planes` can stand for a path. Arrays are read slab by slab, never copied whole.
         out: The store; it is made if it is not there.
@@ -63,6 +105,7 @@ def ingest(
             use.
         spacing: Distance of the voxels of arrays along ``(z, y, x)``, or one number for all.
         affine: 4×4, from voxel index ``(x, y, z)`` to RAS+ millimetres, instead of ``spacing``.
+            For paths it takes the place of wrong headers.
             If neither is given, images have their own affine, arrays that of the first image in
             memory of their subject, or else voxels of 1 mm.
         dims: The axes of arrays, such as ``"czyx"`` or ``"xyz"``; see :class:`Array`.
@@ -70,10 +113,23 @@ def ingest(
             stores voxels as they are.
         memory_bytes: Memory that the run may use, an int or a string such as ``"1GiB"``.
         threads: Threads that encode; all cores by default.
-        overwrite: Replace subjects that are there.
-        skip_existing: Leave subjects that are there.
-        progress: Called with the volume (``"case01/ct"``), the bytes encoded so far and the bytes
-            in all.
+        overwrite: Replace subjects that are there; with ``add``, their volumes of the same names.
+        skip_existing: Leave subjects that are there, by their names alone. Without it they are left
+            if they were made from the same bytes with the same options, and refused otherwise.
+        add: Add volumes to subjects that are there, which keep their others.
+        keep_going: Ingest the subjects that can be ingested; the others are in ``report.failed``.
+        layout: The layout of folders.
+        pattern: Where files lie below ``source``, as in ``"{subject}/{volume}.nii.gz"``.
+        kinds: Kinds of volumes by name, where layout and name say otherwise.
+        subset: A split such as ``"train"``, or names of subjects with ``*``.
+        grid_tolerance: Millimetres that voxels of a subject's volumes may lie apart; a tenth of the
+            smallest spacing by default. Volumes within it get one affine.
+        grid_from: The volume whose affine all volumes of its subject get.
+        progress: ``True`` for a bar, or a function that is called with the volume
+            (``"case01/ct"``), the bytes encoded so far and the bytes in all.
+
+    Returns:
+        The store; its ``report`` has ``done``, ``skipped``, ``failed`` and ``notes``.
 
     Raises:
         UsageError: Arguments that cannot be; a subject that is there.
@@ -93,39 +149,77 @@ def ingest(
         raise UsageError("overwrite and skip_existing exclude each other")
     existing: Literal["refuse", "skip", "overwrite"]
     existing = "overwrite" if overwrite else "skip" if skip_existing else "refuse"
-    table, rows = _sources(source, dims, affine_of(spacing, affine))
-    _native.ingest(
-        table, rows, os.fspath(out), patch_size, codec, memory_bytes, threads, existing, progress
+    source = list(source) if isinstance(source, Iterator) else source
+    stated = None
+    paths = _paths(source)
+    rows: list[_Row] = []
+    if paths is None:
+        rows = _rows(source, dims, affine_of(spacing, affine))
+    elif dims is not None or spacing is not None:
+        raise UsageError("spacing and dims describe arrays, and files have their own")
+    else:
+        stated = affine_of(None, affine)
+    choices: IngestChoices = {
+        "layout": layout,
+        "pattern": pattern,
+        "kinds": [(str(name), str(kind)) for name, kind in (kinds or {}).items()],
+        "subset": [subset] if isinstance(subset, str) else list(subset),
+        "add": add,
+        "keep_going": keep_going,
+        "grid_tolerance": grid_tolerance,
+        "grid_from": grid_from,
+        "affine": stated,
+    }
+    store = os.fsdecode(out)
+    done, skipped, failed, notes = _native.ingest(
+        paths,
+        rows,
+        store,
+        patch_size,
+        codec,
+        memory_bytes,
+        threads,
+        existing,
+        choices,
+        shown(progress),
     )
-    return _native.open(os.fspath(out))
+    report = IngestReport(done, skipped, [Failure(*failure) for failure in failed], notes)
+    if report.failed and not done and not skipped:
+        reasons = "\n".join(f"  {failure.subject}: {failure.error}" for failure in report.failed)
+        raise DataError(f"every subject failed:\n{reasons}")
+    dataset = _native.open(store)
+    dataset._set_report(report)
+    return dataset
 
 
 _Row = tuple[str | None, str, str, str | Voxels]
 
 
-def _sources(
-    source: object, dims: str | None, affine: list[list[float]] | None
-) -> tuple[str | None, list[_Row]]:
-    """A manifest's path, or rows of subject (None: the file's stem), volume, kind and input."""
+def _paths(source: object) -> list[str] | None:
+    """The paths, if there is nothing but paths."""
+    if isinstance(source, str | bytes | os.PathLike):
+        return [os.fsdecode(source)]
+    if isinstance(source, Sequence) and all(
+        isinstance(p, str | bytes | os.PathLike) for p in source
+    ):
+        return [os.fsdecode(path) for path in source] or None
+    return None
+
+
+def _rows(source: object, dims: str | None, affine: list[list[float]] | None) -> list[_Row]:
+    """Subject (None: the file's stem), volume, kind and input of each source."""
     if isinstance(source, Mapping):
         rows: list[_Row] = []
         for subject, volumes in source.items():
             named = volumes if isinstance(volumes, Mapping) else {"image": volumes}
             rows += _subject(str(subject), named, dims, affine)
-        return None, rows
-    if dims is not None or affine is not None:
-        raise UsageError("spacing, affine and dims describe arrays, and files have their own")
-    if isinstance(source, str | os.PathLike):
-        path = os.fspath(source)
-        return (
-            (path, [])
-            if path.lower().endswith(".csv")
-            else (None, [(None, "image", "image", path)])
-        )
+        return rows
     if is_voxels(_unmarked(source)):
         raise UsageError('an array needs the name of its subject: give {"case01": array}')
+    if dims is not None or affine is not None:
+        raise UsageError("spacing, affine and dims describe arrays, and files have their own")
     if isinstance(source, Sequence):
-        return None, [(None, "image", _kind(path), _file(path)) for path in source]
+        return [(None, "image", _kind(path), _file(path)) for path in source]
     raise UsageError(
         f"source is a {type(source).__name__}: expected a path, a list of paths or a dictionary"
     )
@@ -165,8 +259,8 @@ def _unmarked(source: object) -> object:
 
 def _file(source: object) -> str:
     path = _unmarked(source)
-    if isinstance(path, str | os.PathLike):
-        return os.fspath(path)
+    if isinstance(path, str | bytes | os.PathLike):
+        return os.fsdecode(path)
     hint = " (wrap a generator in Planes)" if hasattr(path, "__next__") else ""
     raise UsageError(
         f"{source!r} is no path and no array: expected either, or Labels or Weights of one{hint}"

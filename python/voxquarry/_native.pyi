@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._arrays import Voxels
+from ._ingest import IngestReport
 from ._types import (
     Access,
     Border,
@@ -19,6 +20,7 @@ from ._types import (
     Codec,
     Eviction,
     Finish,
+    IngestChoices,
     Kind,
     Margin,
     NonFinite,
@@ -79,6 +81,15 @@ class Dataset(Mapping[str, Subject]):
     def path(self) -> str:
         """The store's folder, absolute."""
     @property
+    def splits(self) -> dict[str, list[str]]:
+        """The names of the subjects in each split, such as ``"train"``; reads the document of every
+        subject.
+        """
+    @property
+    def report(self) -> IngestReport | None:
+        """What :func:`voxquarry.ingest` did, if it returned this dataset; otherwise ``None``."""
+    def _set_report(self, report: IngestReport) -> None: ...
+    @property
     def cached_bytes(self) -> int:
         """Bytes of decoded chunks that the cache holds now."""
     def __len__(self) -> int: ...
@@ -110,6 +121,15 @@ class Volume:
     Reads give stored values. ``scaled`` reads real values, stored value × ``slope`` +
     ``intercept``.
     """
+    @property
+    def label_names(self) -> dict[int, str]:
+        """The names of single labels by their ids, ``{1: "liver"}``; empty if nobody named them."""
+    @property
+    def label_regions(self) -> dict[str, tuple[int, ...]]:
+        """The ids of each name that stands for several labels, ``{"whole tumor": (1, 2, 3)}``."""
+    @property
+    def label_colors(self) -> dict[int, str]:
+        """The colours of single labels by their ids, ``{1: "#ff0000"}``."""
     @property
     def name(self) -> str:
         """Its name in the subject."""
@@ -1039,7 +1059,7 @@ def export(
     """
 
 def ingest(
-    table: str | None,
+    paths: Sequence[str] | None,
     rows: Sequence[tuple[str | None, str, str, str | Voxels]],
     out: str,
     patch_size: Size | Sequence[Size],
@@ -1047,6 +1067,7 @@ def ingest(
     memory_bytes: Bytes,
     threads: int | None,
     existing: Literal["refuse", "skip", "overwrite"],
+    choices: IngestChoices,
     progress: VolumeProgress | None,
-) -> None:
-    """Converts sources for `voxquarry.ingest`, which opens the store afterwards."""
+) -> tuple[list[str], list[str], list[tuple[str, str, str, str]], list[str]]:
+    """Converts sources for `voxquarry.ingest`, which opens the store afterwards: `paths`, or `rows`."""

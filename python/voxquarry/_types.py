@@ -26,6 +26,8 @@ Verify: TypeAlias = Literal["never", "first", "always"]
 Access: TypeAlias = Literal["map", "read"]
 Codec: TypeAlias = Literal["fast", "compact", "none"]
 Kind: TypeAlias = Literal["image", "labels"]
+SourceKind: TypeAlias = Literal["image", "labels", "weights"]
+Layout: TypeAlias = Literal["nnunet", "msd", "bids", "pattern", "auto"]
 
 Window: TypeAlias = (
     Literal["crop", "average", "hann", "gaussian", "gaussian-nnunet"]
@@ -40,6 +42,20 @@ Finish: TypeAlias = (
 NonFinite: TypeAlias = Literal["keep", "error"]
 #: Called with a volume such as ``"case01/ct"``, the bytes done and the bytes in all.
 VolumeProgress: TypeAlias = Callable[[str, int, int], None]
+
+
+class IngestChoices(TypedDict):
+    """How :func:`voxquarry.ingest` finds sources and meets failures."""
+
+    layout: str
+    pattern: str | None
+    kinds: list[tuple[str, str]]
+    subset: list[str]
+    add: bool
+    keep_going: bool
+    grid_tolerance: float | None
+    grid_from: str | None
+    affine: list[list[float]] | None
 
 
 class InferOptions(TypedDict, total=False):
