@@ -109,7 +109,7 @@ def test_remedies_are_arguments(tmp_path: Path) -> None:
             (0, 0, 0), 9
         ),
         r"overwrite=True.*skip_existing=True": lambda: vq.ingest(
-            {"case01": source(tmp_path)}, tmp_path / "store.zarr"
+            {"case01": source(tmp_path)}, tmp_path / "store.zarr", 8
         ),
     }
     for message, call in calls.items():
