@@ -56,7 +56,7 @@ trust:           ## Damage, kill, fool and starve it for an hour; needs strace.
 	"$(or $(CARGO_TARGET_DIR),target)/debug/voxquarry-trust" --seconds $(TRUST_SECONDS) \
 		--seed $(TRUST_SEED) $(TRUST_ARGS)
 
-test-readers:    ## Tests with dask, xarray, h5py and SimpleITK; installs them once.
+test-readers:    ## Arrays of dask, xarray, SimpleITK; napari and bioio as readers (1 GB).
 	environment="$$($(ENVIRONMENT) readers python/requirements/readers.txt)" && \
 	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
 		--manifest-path python/Cargo.toml && \

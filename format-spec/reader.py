@@ -64,8 +64,10 @@ class Volume:
                 )
         attributes = read_attributes(folder, "volume")
         self._read_level(folder / "0")
-        self._check_ome(attributes.get("ome"))
         own = self.attributes = attributes["voxquarry"]
+        self.unit: str = own.get("unit", "millimeter")
+        need(self.unit in ("meter", "millimeter", "micrometer"), f"{folder}: unit {self.unit!r}")
+        self._check_ome(attributes.get("ome"), self.unit)
         self.kind: str = own.get("kind")
         need(self.kind in ("image", "labels"), f"{folder}: kind {self.kind!r}")
         rows = own.get("affine")
@@ -131,7 +133,7 @@ class Volume:
             f"{folder}: labels {self.labels!r}",
         )
 
-    def _check_ome(self, ome: Any) -> None:
+    def _check_ome(self, ome: Any, unit: Any) -> None:
         """Checks the OME-Zarr metadata: section 4."""
         need(
             isinstance(ome, dict) and ome.get("version") == "0.5",
@@ -142,7 +144,7 @@ class Volume:
             isinstance(scales, list) and len(scales) == 1 and isinstance(scales[0], dict),
             f"{self.folder}: multiscales",
         )
-        axes = [{"name": name, "type": "space", "unit": "millimeter"} for name in "zyx"]
+        axes = [{"name": name, "type": "space", "unit": unit} for name in "zyx"]
         if len(self.shape) == 4:
             axes.insert(0, {"name": "c", "type": "channel"})
         found = scales[0].get("axes")

@@ -579,3 +579,16 @@ def test_raw_chunks_of_another_length_are_refused(store: Path) -> None:
         one_chunk(volume, bytes(length))
         with pytest.raises(reader.Refused, match="bytes, expected 640"):
             volume.array()
+
+
+def test_units_are_read_and_agree_with_the_axes(store: Path) -> None:
+    golden = reader.open_store(V1.with_name("v1-units"))["grid"]
+    assert sorted(golden) == ["labels-i32", "u8"]
+    for name, volume in golden.items():
+        assert volume.unit == "micrometer"
+        assert np.array_equal(volume.array(), GOLDEN["grid"][name])
+    assert volume_of(store, "u8").unit == "millimeter"
+    for unit in ("micrometer", "inch", None, 1):
+        edit(store / "grid/u8", ("attributes", "voxquarry", "unit"), unit)
+        with pytest.raises(reader.Refused):
+            volume_of(store, "u8")

@@ -109,6 +109,64 @@ impl Padding {
     }
 }
 
+/// The unit of an affine's positions.
+///
+/// ```
+/// use voxquarry::LengthUnit;
+///
+/// assert_eq!(LengthUnit::default(), LengthUnit::Millimeter);
+/// assert_eq!(LengthUnit::from_name("micrometer"), Some(LengthUnit::Micrometer));
+/// assert_eq!(LengthUnit::Micrometer.symbol(), "µm");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum LengthUnit {
+    /// m
+    Meter,
+    /// mm
+    #[default]
+    Millimeter,
+    /// µm
+    Micrometer,
+}
+
+impl LengthUnit {
+    const ALL: [Self; 3] = [Self::Meter, Self::Millimeter, Self::Micrometer];
+
+    /// The name in metadata, OME-Zarr's.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Meter => "meter",
+            Self::Millimeter => "millimeter",
+            Self::Micrometer => "micrometer",
+        }
+    }
+
+    /// The unit with that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|unit| unit.name() == name)
+    }
+
+    /// The symbol, for people.
+    pub const fn symbol(self) -> &'static str {
+        match self {
+            Self::Meter => "m",
+            Self::Millimeter => "mm",
+            Self::Micrometer => "µm",
+        }
+    }
+
+    /// Millimetres in one of these.
+    pub const fn millimeters(self) -> f64 {
+        match self {
+            Self::Meter => 1e3,
+            Self::Millimeter => 1.0,
+            Self::Micrometer => 1e-3,
+        }
+    }
+}
+
 /// A 4×4 matrix that maps `(x, y, z, 1)`, the index of a voxel's centre, to RAS+ millimetres.
 ///
 /// # Examples

@@ -80,7 +80,7 @@ pub use aggregate::{
 };
 pub use dtype::{Dtype, Voxel};
 pub use error::{Error, Fault, Result};
-pub use geometry::{Affine, Padding, Region, Size3};
+pub use geometry::{Affine, LengthUnit, Padding, Region, Size3};
 pub use half::{bf16, f16};
 pub use queue::{
     Batch, BatchPoll, Batches, Eviction, Queue, QueueOptions, QueueState, QueueStats, QueueVolume,

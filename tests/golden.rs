@@ -6,7 +6,7 @@ use std::path::Path;
 use voxquarry::format::attributes::Kind;
 use voxquarry::format::limits;
 use voxquarry::verify;
-use voxquarry::{Access, Dataset, Dtype, OpenOptions, Padding, f16};
+use voxquarry::{Access, Dataset, Dtype, LengthUnit, OpenOptions, Padding, f16};
 
 #[path = "golden/voxels.rs"]
 #[allow(unreachable_pub)]
@@ -135,4 +135,27 @@ fn names_of_labels_and_splits_are_those_of_the_readme() {
     let splits = dataset.splits().unwrap();
     assert!(splits.keys().eq(&voxels::splits()) && splits["train"] == ["grid"]);
     assert!(verify(&golden, &|_| ()).unwrap().errors.is_empty());
+}
+
+#[test]
+fn units_and_labels_are_stated_for_other_software() {
+    let golden = store().with_file_name("v1-units");
+    let subject = voxquarry::open(&golden).unwrap().subject("grid").unwrap();
+    for expected in voxels::v1_units() {
+        let volume = subject.volume(expected.name).unwrap();
+        assert_eq!(volume.unit(), LengthUnit::Micrometer);
+        assert_eq!(volume.affine(), &voxels::AFFINE);
+        assert_eq!(volume.spacing_mm(), volume.spacing().map(|distance| distance * 1e-3));
+        let mut bytes = vec![0; volume.voxel_bytes() as usize];
+        let size = volume.size();
+        volume.read_bytes(&[[0; 3]], size, Padding::None, 0..1, &mut bytes).unwrap();
+        assert_eq!(bytes, expected.bytes());
+        let document = std::fs::read(golden.join("grid").join(expected.name).join("zarr.json"));
+        let document: serde_json::Value = serde_json::from_slice(&document.unwrap()).unwrap();
+        let ome = &document["attributes"]["ome"];
+        assert_eq!(ome["multiscales"][0]["axes"][0]["unit"], "micrometer");
+        let source = &ome["image-label"]["source"]["image"];
+        assert_eq!(source.as_str(), (expected.name == "labels-i32").then_some("../u8"));
+        assert_eq!(ome["omero"].is_object(), expected.name == "u8");
+    }
 }

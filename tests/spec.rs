@@ -19,7 +19,7 @@ use voxquarry::format::document::{self, Document, SEAL_KEY};
 use voxquarry::format::index::{index_bytes, tail_bytes};
 use voxquarry::format::layout::Codec;
 use voxquarry::format::{PARTIAL_DIR, VERSION, limits};
-use voxquarry::{Border, Dataset, Dtype, Epoch, OpenOptions, WeightedSampler};
+use voxquarry::{Border, Dataset, Dtype, Epoch, LengthUnit, OpenOptions, WeightedSampler};
 
 const SPEC: &str = include_str!("../format-spec/README.md");
 
@@ -118,7 +118,7 @@ fn version_keys_are_those_of_datasets_and_volumes() {
 #[test]
 fn volume_keys_are_written_and_the_required_ones_missed() {
     let folder = tempfile::tempdir().unwrap();
-    let (group, _) = published(folder.path());
+    let (group, level) = published(folder.path());
     let rows = table("volume keys");
     let required: BTreeSet<_> =
         rows.iter().filter(|r| r[2] != "no").map(|r| quoted(r[0])[0]).collect();
@@ -147,7 +147,10 @@ fn volume_keys_are_written_and_the_required_ones_missed() {
         name: "liver".to_owned(),
         color: Some("#ff0000".to_owned()),
     }];
-    let whole = parsed.to_json("v", true);
+    parsed.unit = Some(LengthUnit::Micrometer);
+    let layout = ArrayLayout::parse(&reopen(&level)).unwrap();
+    let whole = parsed.to_json("v", &layout, None);
+    assert_eq!(whole["ome"]["multiscales"][0]["axes"][1]["unit"], "micrometer");
     let written = keys_of(&whole["voxquarry"]);
     assert_eq!(written, &(&required | &version_keys) | &optional, "of a volume with all keys");
     let source = quoted(row("volume keys", "source")[3]);
@@ -172,6 +175,8 @@ fn volume_words_are_those_of_the_crate() {
     let words = |key: &str| quoted(row("volume keys", key)[3]);
     assert_eq!(words("kind"), [Kind::Image.name(), Kind::Labels.name()]);
     assert_eq!(words("codec"), [Codec::Fast, Codec::Compact, Codec::None].map(Codec::name));
+    let units = [LengthUnit::Meter, LengthUnit::Millimeter, LengthUnit::Micrometer];
+    assert_eq!(words("unit"), units.map(LengthUnit::name));
     let folder = tempfile::tempdir().unwrap();
     let (group, _) = published(folder.path());
     let order = &group["attributes"]["voxquarry"]["affine_index_order"];

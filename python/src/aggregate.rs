@@ -149,7 +149,8 @@ impl Aggregator {
         }
         let default = finish.default_dtype(channels.unwrap_or(1));
         let dtype = dtype.map_or(Ok(default), self::dtype)?;
-        let (size, affine) = space_of(subject)?;
+        let (size, affine, unit) = space_of(subject)?;
+        options = options.unit(unit);
         let grid = &grid.0;
         let aggregator = || -> voxquarry::Result<Box<dyn AnyAggregator>> {
             let grid = grid.grid(size)?;

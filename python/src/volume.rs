@@ -53,14 +53,22 @@ impl Volume {
         py.import("numpy")?.call_method1("dtype", (self.0.dtype().name(),))
     }
 
-    /// Millimetres between voxels along ``(z, y, x)``.
+    /// The unit of ``affine`` and ``spacing``: ``"millimeter"`` unless the source states
+    /// ``"micrometer"`` or ``"meter"``.
+    #[getter]
+    fn unit(&self) -> &'static str {
+        self.0.unit().name()
+    }
+
+    /// Distances between voxels along ``(z, y, x)``, in ``unit``.
     #[getter]
     fn spacing(&self) -> (f64, f64, f64) {
-        let [z, y, x] = self.0.spacing_mm();
+        let [z, y, x] = self.0.spacing();
         (z, y, x)
     }
 
-    /// ``(4, 4)`` float64: voxel index ``(x, y, z, 1)`` to RAS+ millimetres, as nibabel's.
+    /// ``(4, 4)`` float64: voxel index ``(x, y, z, 1)`` to RAS+ positions in ``unit``, as
+    /// nibabel's.
     #[getter]
     fn affine<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
         let rows: Vec<Vec<f64>> = self.0.affine().0.iter().map(|row| row.to_vec()).collect();

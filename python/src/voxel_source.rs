@@ -12,7 +12,7 @@ use numpy::PyReadonlyArray1;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use serde_json::json;
-use voxquarry::{Affine, Dtype, Error, Result};
+use voxquarry::{Affine, Dtype, Error, LengthUnit, Result};
 use voxquarry_ingest::source::{SourceDigest, SourceVolume, VolumeSource, VoxelStream};
 use voxquarry_ingest::{VoxelDigest, digest_of};
 
@@ -85,6 +85,8 @@ impl PyVoxels {
         affine.validate().map_err(|reason| {
             unsupported(format!("{name}: {reason}"), "give a finite and invertible affine")
         })?;
+        let unit: Option<String> = get("unit")?.extract()?;
+        let unit = unit.as_deref().and_then(LengthUnit::from_name);
         let origin = [("format", json!("array")), ("type", json!(type_name))];
         let volume = SourceVolume {
             size: get("size")?.extract()?,
@@ -92,6 +94,7 @@ impl PyVoxels {
             interleaved: get("interleaved")?.extract()?,
             dtype: Dtype::from_name(&dtype).expect("Python names a dtype of the store"),
             affine,
+            unit,
             slope: get("slope")?.extract()?,
             intercept: get("intercept")?.extract()?,
             origin: origin.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),

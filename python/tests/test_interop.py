@@ -6,12 +6,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import tensorstore
 import zarr
 from helpers import NUMBERS, RGB, identical, noise, smooth, write_nifti
 from ome_zarr_models.v05.image import Image
+from ome_zarr_models.v05.image_label import ImageLabel
 
 import voxquarry as vq
 
@@ -113,3 +115,33 @@ def test_models_of_ome_zarr_accept_the_metadata(tmp_path: Path) -> None:
     assert store["plain"]["image"].spacing == (2.5, 0.75, 0.5)
     root = zarr.open_group(tmp_path / "store.zarr", mode="r")
     assert sorted(root.group_keys()) == ["channels", "plain"]
+
+
+@pytest.mark.parametrize(
+    ("stated", "unit"),
+    [("unknown", "millimeter"), ("mm", "millimeter"), ("micron", "micrometer"), ("meter", "meter")],
+)
+def test_the_unit_of_a_file_is_kept(tmp_path: Path, stated: str, unit: str) -> None:
+    def edit(header: nib.Nifti1Header) -> None:
+        header.set_zooms((0.5, 0.75, 2.5))
+        header.set_xyzt_units(stated)
+
+    source = write_nifti(tmp_path / "a.nii", smooth((9, 8, 7)) % 5, edit=edit)
+    volumes = {"a": {"ct": source, "seg": vq.Labels(source)}}
+    subject = vq.ingest(volumes, tmp_path / "s.zarr", patch_size=8)["a"]
+    for name, volume in subject.items():
+        # nibabel's numbers, in the unit that the file states.
+        assert (volume.unit, volume.spacing) == (unit, (2.5, 0.75, 0.5))
+        assert np.array_equal(volume.affine, nib.load(source).affine)
+        group = zarr.open_group(tmp_path / "s.zarr/a" / name, mode="r")
+        (scales,) = Image.from_zarr(group).ome_attributes.multiscales
+        assert [axis.unit for axis in scales.axes] == [unit] * 3
+    label = ImageLabel.from_zarr(zarr.open_group(tmp_path / "s.zarr/a/seg", mode="r"))
+    assert label.ome_attributes.image_label.source.image == "../ct"
+    # Of an image in memory too, whose header is a new one when it is exported.
+    image = vq.ingest({"b": nib.load(source)}, tmp_path / "b.zarr", patch_size=8)["b"]["image"]
+    assert image.unit == unit
+    vq.export(image, tmp_path / "b.nii")
+    written = nib.load(tmp_path / "b.nii")
+    assert np.array_equal(written.affine, nib.load(source).affine)
+    assert written.header.get_xyzt_units()[0] == ("mm" if stated == "unknown" else stated)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -35,6 +35,7 @@ class Array:
             those of xarray, else ``"zyx"`` or ``"czyx"``. Axes of other names must have length 1.
         spacing: Distance of voxels along ``(z, y, x)``, or one number for all.
         affine: 4×4, from voxel index ``(x, y, z)`` to RAS+ positions; instead of ``spacing``.
+        unit: The unit of spacing and affine: ``"millimeter"``, ``"micrometer"`` or ``"meter"``.
 
     Without spacing or affine, images have their own, and an array lies where the other images of
     its subject lie.
@@ -51,8 +52,12 @@ class Array:
         dims: str | None = None,
         spacing: Spacing | None = None,
         affine: Any = None,
+        unit: Literal["meter", "millimeter", "micrometer"] | None = None,
     ) -> None:
+        if unit not in (None, "meter", "millimeter", "micrometer"):
+            raise UsageError(f"unit {unit!r}: expected meter, millimeter or micrometer")
         self.data, self.dims, self.spacing, self.affine = data, dims, spacing, affine
+        self.unit = unit
 
 
 class Planes:
@@ -116,6 +121,7 @@ class Voxels:
     interleaved: int
     dtype: str
     affine: list[list[float]] | None
+    unit: str | None
     slope: float
     intercept: float
     is_rereadable: bool
@@ -145,7 +151,8 @@ def voxels_of(source: Any, dims: str | None, affine: list[list[float]] | None) -
     """Describes ``source``; ``dims`` and ``affine`` hold where it states none of its own."""
     if isinstance(source, Array):
         own = affine_of(source.spacing, source.affine) or affine
-        return voxels_of(source.data, source.dims or dims, own)
+        found = voxels_of(source.data, source.dims or dims, own)
+        return replace(found, unit=source.unit or found.unit)
     if isinstance(source, Planes):
         return _voxels_of_planes(source, affine)
     if _is_nibabel(source):
@@ -208,6 +215,7 @@ def _voxels_of_array(
         interleaved=grid.interleaved,
         dtype=_stored_name(dtype),
         affine=affine,
+        unit=None,
         slope=scaling[0],
         intercept=scaling[1],
         is_rereadable=True,
@@ -295,6 +303,7 @@ def _voxels_of_planes(planes: Planes, affine: list[list[float]] | None) -> Voxel
         interleaved=channels or 1,
         dtype=_stored_name(dtype),
         affine=affine,
+        unit=None,
         slope=1.0,
         intercept=0.0,
         is_rereadable=planes._is_rereadable,
@@ -316,9 +325,12 @@ def _voxels_of_nibabel(image: Any, dims: str | None, affine: list[list[float]] |
         shape = (*shape, 1, 1)[:3] if len(shape) < 3 else (*shape[:3], prod(shape[3:]))
         data = np.reshape(data, shape, "F") if isinstance(data, np.ndarray) else data.reshape(shape)
     name = f"{type(image).__module__.partition('.')[0]}.{type(image).__name__}"
-    return _voxels_of_array(
+    found = _voxels_of_array(
         data, dims or "xyzc"[: len(shape)], affine or own_affine(image), name, scaling
     )
+    units = getattr(image.header, "get_xyzt_units", lambda: ("unknown", "unknown"))()
+    names = {"meter": "meter", "mm": "millimeter", "micron": "micrometer"}
+    return replace(found, unit=names.get(units[0]))
 
 
 def _voxels_of_simpleitk(image: Any, dims: str | None, affine: list[list[float]] | None) -> Voxels:
@@ -333,7 +345,7 @@ def _voxels_of_simpleitk(image: Any, dims: str | None, affine: list[list[float]]
     found = _voxels_of_array(data, dims or names, affine or own_affine(image), "SimpleITK.Image")
     # The view does not keep the image alive.
     keep = found.open
-    return Voxels(**{**vars(found), "open": lambda: (image, keep())[1]})
+    return replace(found, open=lambda: (image, keep())[1])
 
 
 def _simpleitk_affine(image: Any) -> list[list[float]]:

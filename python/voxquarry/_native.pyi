@@ -154,11 +154,18 @@ class Volume:
     def dtype(self) -> np.dtype[Any]:
         """Element type, a ``numpy.dtype``."""
     @property
+    def unit(self) -> Literal["meter", "millimeter", "micrometer"]:
+        """The unit of ``affine`` and ``spacing``: ``"millimeter"`` unless the source states
+        ``"micrometer"`` or ``"meter"``.
+        """
+    @property
     def spacing(self) -> tuple[float, float, float]:
-        """Millimetres between voxels along ``(z, y, x)``."""
+        """Distances between voxels along ``(z, y, x)``, in ``unit``."""
     @property
     def affine(self) -> NDArray[np.float64]:
-        """``(4, 4)`` float64: voxel index ``(x, y, z, 1)`` to RAS+ millimetres, as nibabel's."""
+        """``(4, 4)`` float64: voxel index ``(x, y, z, 1)`` to RAS+ positions in ``unit``, as
+        nibabel's.
+        """
     @property
     def slope(self) -> float:
         """Real value = stored value × slope + intercept."""

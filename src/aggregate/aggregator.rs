@@ -129,6 +129,7 @@ fn volume_spec(
         .codec(codec)
         .patch_sizes(patch_sizes)
         .affine(affine)
+        .unit(options.unit)
         .scaling(slope, intercept)
         .interleaved(interleaved)
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::window::Window;
-use crate::{Dtype, Error, Result, Size3};
+use crate::{Dtype, Error, LengthUnit, Result, Size3};
 
 /// Options of an [`Aggregator`](crate::Aggregator); every setter has the name of its option.
 ///
@@ -28,6 +28,7 @@ pub struct AggregateOptions {
     pub(super) resume: Option<String>,
     pub(super) memory_bytes: u64,
     pub(super) threads: Option<usize>,
+    pub(super) unit: Option<LengthUnit>,
 }
 
 impl Default for AggregateOptions {
@@ -42,6 +43,7 @@ impl Default for AggregateOptions {
             resume: None,
             memory_bytes: 1 << 30,
             threads: None,
+            unit: None,
         }
     }
 }
@@ -110,6 +112,14 @@ impl AggregateOptions {
     #[must_use]
     pub fn threads(mut self, threads: impl Into<Option<usize>>) -> Self {
         self.threads = threads.into();
+        self
+    }
+
+    /// The unit of the affine that [`Aggregator::to_store`](super::Aggregator::to_store) is given;
+    /// `None`, the default: millimetres.
+    #[must_use]
+    pub fn unit(mut self, unit: Option<LengthUnit>) -> Self {
+        self.unit = unit;
         self
     }
 

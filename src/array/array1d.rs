@@ -31,8 +31,8 @@ fn chunk_ranges(length: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
         .map(move |i| (i, i * SUMMARY_CHUNK..((i + 1) * SUMMARY_CHUNK).min(length)))
 }
 
-/// The document of an array of `length` elements.
-fn document(dtype: &str, length: u64) -> Value {
+/// The document of an array of `length` elements along `dimension`.
+fn document(dtype: &str, dimension: &str, length: u64) -> Value {
     json!({
         "zarr_format": 3,
         "node_type": "array",
@@ -49,6 +49,7 @@ fn document(dtype: &str, length: u64) -> Value {
             { "name": "zstd", "configuration": { "level": ZSTD_LEVEL, "checksum": false } },
             { "name": "crc32c" },
         ],
+        "dimension_names": [dimension],
         "attributes": {},
     })
 }
@@ -60,12 +61,13 @@ fn document(dtype: &str, length: u64) -> Value {
 pub(crate) fn write<T: Pod>(
     folder: &Folder,
     dtype: &str,
+    dimension: &str,
     values: &[T],
     attributes: Option<Value>,
     crc32c: u32,
 ) -> Result<u32> {
     let mut rest = values;
-    write_with(folder, dtype, values.len(), attributes, crc32c, |out: &mut [T]| {
+    write_with(folder, (dtype, dimension), values.len(), attributes, crc32c, |out: &mut [T]| {
         let (now, later) = rest.split_at(out.len());
         out.copy_from_slice(now);
         rest = later;
@@ -76,7 +78,7 @@ pub(crate) fn write<T: Pod>(
 /// As [`write`], with `length` values that `fill` yields, some at each call.
 pub(crate) fn write_with<T: Pod>(
     folder: &Folder,
-    dtype: &str,
+    (dtype, dimension): (&str, &str),
     length: usize,
     attributes: Option<Value>,
     mut crc32c: u32,
@@ -84,7 +86,7 @@ pub(crate) fn write_with<T: Pod>(
 ) -> Result<u32> {
     let chunks = folder.join("c");
     chunks.create_all().map_err(Error::io(chunks.path(), "cannot create"))?;
-    let mut document = document(dtype, length as u64);
+    let mut document = document(dtype, dimension, length as u64);
     let text = if let Some(attributes) = attributes {
         document["attributes"] = attributes;
         document::write_sealed_in(folder, document)?

@@ -18,7 +18,7 @@ impl ShardList {
     /// # Errors
     /// [`Error::Io`].
     pub(crate) fn write(&self, folder: &Folder) -> Result<u32> {
-        array1d::write(folder, "uint64", &self.0, None, 0)
+        array1d::write(folder, "uint64", "shard", &self.0, None, 0)
     }
 
     /// Reads the list of `shards` shards in `folder`.

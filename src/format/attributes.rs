@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::array::ArrayLayout;
 use super::document::Node;
-use crate::{Affine, Error, Result, Size3};
+use super::ome;
+use crate::{Affine, Error, LengthUnit, Result, Size3};
 
 /// The version of the format that this crate reads and writes (§3).
 pub const VERSION: u64 = 1;
@@ -125,8 +127,10 @@ pub struct LabelName {
 pub struct VolumeAttributes {
     /// The meaning of the voxels.
     pub kind: Kind,
-    /// Maps voxel centres `(x, y, z)` to RAS+ millimetres.
+    /// Maps voxel centres `(x, y, z)` to RAS+ positions, in `unit`.
     pub affine: Affine,
+    /// The unit that the source states for the affine; millimetres if it states none.
+    pub unit: Option<LengthUnit>,
     /// A real value is the stored value × slope + intercept.
     pub slope: f64,
     /// See `slope`.
@@ -271,6 +275,7 @@ impl VolumeAttributes {
         Ok(Self {
             kind,
             affine,
+            unit: node.get("unit").map(|_| node.parse("unit")).transpose()?,
             slope: slope?,
             intercept: intercept?,
             patch_sizes: node.parse("patch_sizes")?,
@@ -289,13 +294,16 @@ impl VolumeAttributes {
         })
     }
 
-    /// The `attributes` of a volume's group; `has_channels` says whether its array has a channel
-    /// axis.
-    pub fn to_json(&self, name: &str, has_channels: bool) -> Value {
+    /// The `attributes` of the group of volume `name`, whose voxels have `layout`. `image` is the
+    /// image of the subject that a label map belongs to.
+    pub fn to_json(&self, name: &str, layout: &ArrayLayout, image: Option<&str>) -> Value {
         let mut attributes = versioned("volume");
         attributes["kind"] = json!(self.kind);
         attributes["affine"] = json!(self.affine);
         attributes["affine_index_order"] = json!("xyz");
+        if let Some(unit) = self.unit {
+            attributes["unit"] = json!(unit);
+        }
         attributes["slope"] = json!(self.slope);
         attributes["intercept"] = json!(self.intercept);
         attributes["patch_sizes"] = json!(self.patch_sizes);
@@ -312,28 +320,6 @@ impl VolumeAttributes {
         if let Some(source) = &self.source {
             attributes["source"] = json!(source);
         }
-        json!({ "ome": ome(name, has_channels, self.affine.spacing_mm()), "voxquarry": attributes })
+        json!({ "ome": ome::metadata(name, self, layout, image), "voxquarry": attributes })
     }
-}
-
-/// OME-Zarr 0.5 multiscales metadata of one level.
-fn ome(name: &str, has_channels: bool, spacing_mm: [f64; 3]) -> Value {
-    let mut axes: Vec<Value> =
-        ["z", "y", "x"].map(|a| json!({ "name": a, "type": "space", "unit": "millimeter" })).into();
-    let mut scale = spacing_mm.to_vec();
-    if has_channels {
-        axes.insert(0, json!({ "name": "c", "type": "channel" }));
-        scale.insert(0, 1.0);
-    }
-    json!({
-        "version": "0.5",
-        "multiscales": [{
-            "name": name,
-            "axes": axes,
-            "datasets": [{
-                "path": "0",
-                "coordinateTransformations": [{ "type": "scale", "scale": scale }],
-            }],
-        }],
-    })
 }

@@ -3,7 +3,7 @@
 use crate::format::array::ArrayLayout;
 use crate::format::attributes::{Kind, LabelName};
 use crate::format::layout::Codec;
-use crate::{Affine, Error, Result, Size3};
+use crate::{Affine, Error, LengthUnit, Result, Size3};
 
 /// The properties of a volume that is to be written.
 ///
@@ -30,6 +30,9 @@ pub struct VolumeSpec {
     pub(crate) codec: Codec,
     pub(crate) patch_sizes: Vec<Size3>,
     pub(crate) affine: Affine,
+    pub(crate) unit: Option<LengthUnit>,
+    /// The image of the subject that a label map belongs to; the subject's writer knows it.
+    pub(crate) image: Option<String>,
     pub(crate) slope: f64,
     pub(crate) intercept: f64,
     pub(crate) interleaved: usize,
@@ -49,6 +52,8 @@ impl VolumeSpec {
             codec: Codec::Fast,
             patch_sizes: Vec::new(),
             affine: Affine::IDENTITY,
+            unit: None,
+            image: None,
             slope: 1.0,
             intercept: 0.0,
             interleaved: 1,
@@ -75,6 +80,13 @@ impl VolumeSpec {
     #[must_use]
     pub fn affine(mut self, affine: Affine) -> Self {
         self.affine = affine;
+        self
+    }
+
+    /// The unit of the affine's positions, if the source states one; millimetres otherwise.
+    #[must_use]
+    pub fn unit(mut self, unit: Option<LengthUnit>) -> Self {
+        self.unit = unit;
         self
     }
 

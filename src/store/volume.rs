@@ -25,7 +25,7 @@ use crate::format::document::{Document, ZARR_JSON};
 use crate::memory::zeroed;
 use crate::sys::folder::Folder;
 use crate::sys::fork::PerProcess;
-use crate::{Affine, Dtype, Error, Padding, Region, Result, Size3, Voxel};
+use crate::{Affine, Dtype, Error, LengthUnit, Padding, Region, Result, Size3, Voxel};
 
 /// A volume of a subject, opened for reading; clones share everything.
 ///
@@ -118,14 +118,24 @@ impl Volume {
         self.shape().iter().map(|&n| n as u64).product::<u64>() * self.dtype().size() as u64
     }
 
-    /// The affine from voxel centres `(x, y, z)` to RAS+ millimetres.
+    /// The affine from voxel centres `(x, y, z)` to RAS+ positions, in [`unit`](Self::unit).
     pub fn affine(&self) -> &Affine {
         &self.0.attributes.affine
     }
 
+    /// The unit of the affine: millimetres unless the source states another.
+    pub fn unit(&self) -> LengthUnit {
+        self.0.attributes.unit.unwrap_or_default()
+    }
+
+    /// Distances between voxel centres along `(z, y, x)`, in the affine's unit.
+    pub fn spacing(&self) -> [f64; 3] {
+        self.affine().spacing_mm()
+    }
+
     /// Millimetres between voxel centres along `(z, y, x)`.
     pub fn spacing_mm(&self) -> [f64; 3] {
-        self.affine().spacing_mm()
+        self.spacing().map(|distance| distance * self.unit().millimeters())
     }
 
     /// Slope and intercept: real value = stored value × slope + intercept. Reads give stored

@@ -236,6 +236,7 @@ impl VolumeFiles {
         let attributes = VolumeAttributes {
             kind: spec.kind,
             affine: spec.affine,
+            unit: spec.unit,
             slope: spec.slope,
             intercept: spec.intercept,
             patch_sizes: spec.patch_sizes.clone(),
@@ -247,7 +248,7 @@ impl VolumeFiles {
             labels: spec.labels.clone(),
             source,
         };
-        let attributes = attributes.to_json(&spec.name, spec.layout.channels.is_some());
+        let attributes = attributes.to_json(&spec.name, &spec.layout, spec.image.as_deref());
         let group = document::write_in(folder, &document::group(attributes))?;
         let [group_crc32c, level_crc32c] = [group, level].map(|text| crc32c::crc32c(&text));
         let checksums = DocumentChecksums { group_crc32c, level_crc32c };

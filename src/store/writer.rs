@@ -15,7 +15,7 @@ use super::spec::VolumeSpec;
 use super::staged_subject::StagedSubject;
 use super::staging::{IfExists, StagingDir, absolute};
 use super::volume_writer::{FinishedVolume, VolumeWriter};
-use crate::format::attributes::{VolumeList, check_features, check_version};
+use crate::format::attributes::{Kind, VolumeList, check_features, check_version};
 use crate::format::document::{Document, ZARR_JSON};
 use crate::format::{PARTIAL_DIR, check_name};
 use crate::sys::executor::Executor;
@@ -71,6 +71,8 @@ pub struct StoreWriter {
 pub struct SubjectWriter {
     staged: StagedSubject,
     executor: Arc<Executor>,
+    /// The first image, which label maps that are begun later belong to.
+    image: Option<String>,
     /// The first volume's name, extents and affine, which the others share.
     grid: Option<NamedGrid>,
     volumes: Vec<String>,
@@ -198,7 +200,14 @@ impl StoreWriter {
         let staged = StagedSubject::create(name, staging)?;
         let executor = self.executor.clone();
         let volumes = Vec::new();
-        Ok(SubjectWriter { staged, executor, grid: None, volumes, is_extension: false })
+        Ok(SubjectWriter {
+            staged,
+            executor,
+            grid: None,
+            image: None,
+            volumes,
+            is_extension: false,
+        })
     }
 
     /// Begins one volume of a subject that may exist already; if it does not, it is published with
@@ -255,8 +264,12 @@ impl SubjectWriter {
     /// # Errors
     /// [`Error::InvalidArgument`], [`Error::Unsupported`] for names and layouts that are not
     /// allowed, [`Error::Data`] for another grid, [`Error::Io`].
-    pub fn volume(&mut self, spec: VolumeSpec) -> Result<VolumeWriter> {
+    pub fn volume(&mut self, mut spec: VolumeSpec) -> Result<VolumeWriter> {
         let folder = self.admit(&spec)?;
+        match spec.kind {
+            Kind::Image => self.image = self.image.take().or_else(|| Some(spec.name.clone())),
+            Kind::Labels => spec.image.clone_from(&self.image),
+        }
         VolumeWriter::create(folder, spec, self.executor.clone())
     }
 

@@ -187,6 +187,12 @@ pub fn v1() -> Vec<Golden> {
     ]
 }
 
+/// The volumes of the store in micrometres: an image and its label map.
+pub fn v1_units() -> Vec<Golden> {
+    let is_wanted = |golden: &Golden| ["u8", "labels-i32"].contains(&golden.name);
+    v1().into_iter().filter(is_wanted).collect()
+}
+
 /// The volumes of the store with chunk sums.
 pub fn v1_sums() -> Vec<Golden> {
     v1().into_iter().filter(|golden| golden.name == "f32" && golden.subject == "grid").collect()

@@ -73,7 +73,7 @@ impl GridSampler {
         py: Python<'py>,
         subject: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyArray2<i64>>> {
-        let (size, _) = space_of(subject)?;
+        let (size, ..) = space_of(subject)?;
         let starts = || {
             let grid = self.0.grid(size)?;
             let mut starts = Vec::new();

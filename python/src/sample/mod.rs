@@ -10,7 +10,7 @@ mod subjects;
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use voxquarry::{Affine, Border, PatchLocation, Size3};
+use voxquarry::{Affine, Border, LengthUnit, PatchLocation, Size3};
 
 pub(crate) use constrained::ConstrainedSampler;
 pub(crate) use grid::GridSampler;
@@ -45,9 +45,10 @@ fn quoted(py: Python<'_>, name: &str) -> PyResult<String> {
     Ok(PyString::new(py, name).repr()?.to_string())
 }
 
-/// Extents and affine of a subject, of a volume, or of extents alone, with voxels of 1 mm.
-pub(crate) fn space_of(value: &Bound<'_, PyAny>) -> PyResult<(Size3, Affine)> {
-    let space = |volume: &voxquarry::Volume| (volume.size(), *volume.affine());
+/// Extents, affine and its unit of a subject, of a volume, or of extents alone, with voxels of 1 mm.
+pub(crate) fn space_of(value: &Bound<'_, PyAny>) -> PyResult<(Size3, Affine, Option<LengthUnit>)> {
+    let space =
+        |volume: &voxquarry::Volume| (volume.size(), *volume.affine(), volume.attributes().unit);
     if let Ok(volume) = value.cast::<Volume>() {
         return Ok(space(&volume.get().0));
     }
@@ -59,7 +60,7 @@ pub(crate) fn space_of(value: &Bound<'_, PyAny>) -> PyResult<(Size3, Affine)> {
         return value.py().detach(|| subject.first_volume()).map(|v| space(&v)).map_err(raise);
     }
     if value.extract::<[i64; 3]>().is_ok() {
-        return Ok((size3(value, "extents")?, Affine::IDENTITY));
+        return Ok((size3(value, "extents")?, Affine::IDENTITY, None));
     }
     let found = format!("is a {}", value.get_type());
     Err(invalid("subject", found, "a Subject, a Volume or extents (z, y, x)"))

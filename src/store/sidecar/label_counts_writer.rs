@@ -116,7 +116,7 @@ impl LabelCountsWriter {
             offsets.push(offsets[offsets.len() - 1] + u64::from(entries));
         }
         let part = |name| folder.join(name);
-        let crc32c = array1d::write(&part("offsets"), "uint64", &offsets, None, crc32c)?;
+        let crc32c = array1d::write(&part("offsets"), "uint64", "offset", &offsets, None, crc32c)?;
         let labels = |entries| (0, entries * LABEL_BYTES);
         let crc32c = collected.column::<i64>(&part("labels"), "int64", crc32c, labels)?;
         let counts = |entries| (entries * LABEL_BYTES, entries * size_of::<u32>());
@@ -166,7 +166,7 @@ impl Collected {
             }
             Ok(())
         };
-        array1d::write_with(folder, dtype, self.entries as usize, None, crc32c, fill)
+        array1d::write_with(folder, (dtype, "entry"), self.entries as usize, None, crc32c, fill)
     }
 
     fn read(&self, at: u64, out: &mut [u8]) -> Result<()> {

@@ -34,7 +34,7 @@ impl WeightSums {
     /// [`Error::Io`].
     pub(crate) fn write(&self, folder: &Folder, volume: DocumentChecksums) -> Result<()> {
         let attributes = json!({ "voxquarry": attributes(volume, &self.0) });
-        array1d::write(folder, "float64", &self.0, Some(attributes), 0).map(drop)
+        array1d::write(folder, "float64", "chunk", &self.0, Some(attributes), 0).map(drop)
     }
 
     /// Reads and checks the array beside a volume; `None` if there is none.

@@ -41,6 +41,8 @@ pub(crate) fn ingest_volume(
             .codec(options.codec)
             .patch_sizes(options.patch_sizes.clone())
             .affine(planned.header.affine)
+            // A stated affine is in millimetres, whatever the header says.
+            .unit(header.unit.filter(|_| options.affine.is_none()))
             .scaling(header.slope, header.intercept)
             .interleaved(header.interleaved)
             .labels(planned.label_names.clone());

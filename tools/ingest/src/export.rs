@@ -48,6 +48,7 @@ pub fn export_observed(
         channels: volume.channels(),
         dtype: if volume.dtype() == Dtype::Float16 { Dtype::Float32 } else { volume.dtype() },
         affine: *volume.affine(),
+        unit: volume.attributes().unit,
         slope,
         intercept,
         origin,

@@ -151,7 +151,17 @@ where
         let origin = [("format".to_owned(), json!("array"))].into_iter().collect();
         let (dtype, affine) = (<S::Elem as Voxel>::DTYPE, self.affine);
         let (slope, intercept, interleaved) = (1.0, 0.0, 1);
-        Ok(SourceVolume { size, channels, interleaved, dtype, affine, slope, intercept, origin })
+        Ok(SourceVolume {
+            size,
+            channels,
+            interleaved,
+            dtype,
+            affine,
+            unit: None,
+            slope,
+            intercept,
+            origin,
+        })
     }
 
     fn open(&self) -> Result<Box<dyn VoxelStream>> {

@@ -8,7 +8,7 @@
 use std::fmt::Debug;
 
 use serde_json::{Map, Value};
-use voxquarry::{Affine, Dtype, Result, Size3};
+use voxquarry::{Affine, Dtype, LengthUnit, Result, Size3};
 
 /// The description of a source file, from its header.
 #[derive(Clone, Debug)]
@@ -21,8 +21,10 @@ pub struct SourceVolume {
     pub interleaved: usize,
     /// Element type.
     pub dtype: Dtype,
-    /// Voxel centre to RAS+ mm, valid.
+    /// Voxel centre to RAS+ positions in `unit`, valid.
     pub affine: Affine,
+    /// The unit that the source states for its affine; millimetres if it states none.
+    pub unit: Option<LengthUnit>,
     /// Real value = stored value × slope + intercept.
     pub slope: f64,
     /// See [`slope`](Self::slope).

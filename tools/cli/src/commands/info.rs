@@ -76,6 +76,7 @@ fn volume_json(volume: &Volume) -> Result<Value> {
         "dtype": volume.dtype().name(),
         "spacing_mm": volume.spacing_mm(),
         "affine": volume.affine(),
+        "unit": volume.unit().name(),
         "slope": slope,
         "intercept": intercept,
         "chunk": layout.chunk,
@@ -103,11 +104,12 @@ fn volume_json(volume: &Volume) -> Result<Value> {
 }
 
 fn volume_text(volume: &Volume) -> Result<()> {
-    let [z, y, x] = volume.spacing_mm();
+    let [z, y, x] = volume.spacing();
     let (stored, raw) = (volume.stored_bytes()?, volume.voxel_bytes());
     line(&format!("{} ({})", volume.name(), volume.kind().name()));
     line(&format!("  voxels   {} {}, {}", extents(&volume.shape()), volume.dtype(), bytes(raw)));
-    line(&format!("  spacing  {z:.4} × {y:.4} × {x:.4} mm (z, y, x)"));
+    let unit = volume.unit().symbol();
+    line(&format!("  spacing  {z:.4} × {y:.4} × {x:.4} {unit} (z, y, x)"));
     let (slope, intercept) = volume.slope_intercept();
     line(&format!("  scaling  value × {slope} + {intercept}"));
     let (layout, codec) = (volume.layout(), &volume.attributes().codec);

@@ -187,9 +187,11 @@ fn captions(scene: &Scene<'_>, pixels_per_mm: f64) -> Vec<String> {
     let volume = scene.volume;
     let times =
         |shape: &[usize]| shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ");
-    let [z, y, x] = volume.spacing_mm();
+    let [z, y, x] = volume.spacing();
+    // The font has ASCII alone.
+    let unit = volume.unit().symbol().replace('µ', "u");
     let mut first = format!(
-        "{} {}, voxels of {z:.3} x {y:.3} x {x:.3} mm (z, y, x)",
+        "{} {}, voxels of {z:.3} x {y:.3} x {x:.3} {unit} (z, y, x)",
         times(&volume.shape()),
         volume.dtype()
     );

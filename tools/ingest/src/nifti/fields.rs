@@ -5,9 +5,10 @@
 //!
 //! Not here: the meaning of a field and whether its value is valid (`header`).
 
-/// The bits of the units that state the unit of space, and two of their values.
+/// The bits of the units that state the unit of space, and three of their values.
 pub(super) const SPACE_UNITS: u8 = 7;
 pub(super) const METRES: u8 = 1;
+pub(super) const MILLIMETRES: u8 = 2;
 pub(super) const MICROMETRES: u8 = 3;
 
 /// The flag after the header that says whether extensions follow.

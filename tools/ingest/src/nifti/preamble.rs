@@ -5,17 +5,17 @@
 //! - The result parses as a header, with the extents, data type and scaling of the volume.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use voxquarry::{Affine, Error, Result};
+use voxquarry::{Affine, Error, LengthUnit, Result};
 
 use super::datatype::DataType;
-use super::fields::{EXTENSION_FLAG_BYTES, Fields, Form, Order, Version};
+use super::fields::{
+    EXTENSION_FLAG_BYTES, Fields, Form, METRES, MICROMETRES, MILLIMETRES, Order, Version,
+};
 use super::header::Header;
 use super::spec::ExportSpec;
 
 /// The sform code that nibabel writes for an affine without a header: "aligned".
 const ALIGNED: i16 = 2;
-/// Units: millimetres, no unit of time.
-const UNITS_MM: u8 = 2;
 /// Extensions begin and end at multiples of this.
 const EXTENSION_ALIGNMENT: usize = 16;
 
@@ -93,9 +93,18 @@ impl Preamble {
         for (i, value) in spec.affine.0[..3].iter().flatten().enumerate() {
             fields.set_real(at.srow, i, *value);
         }
-        fields.set_units(UNITS_MM);
+        fields.set_units(spec.unit.map_or(MILLIMETRES, units_of));
         fields.set_vox_offset(if form == Form::Pair { 0 } else { version.minimum_offset() });
         Ok(Self { bytes, order: Order::Little, data_type, trailer: Vec::new() })
+    }
+}
+
+/// The units of a header: of space, none of time.
+fn units_of(unit: LengthUnit) -> u8 {
+    match unit {
+        LengthUnit::Meter => METRES,
+        LengthUnit::Micrometer => MICROMETRES,
+        _ => MILLIMETRES,
     }
 }
 

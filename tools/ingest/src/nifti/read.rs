@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Map, Value, json};
-use voxquarry::{Affine, Error, Result};
+use voxquarry::{Affine, Error, LengthUnit, Result};
 
-use super::fields::{Form, METRES, MICROMETRES, Order, SPACE_UNITS, Version};
+use super::fields::{Form, METRES, MICROMETRES, MILLIMETRES, Order, SPACE_UNITS, Version};
 use super::header::Header;
 use super::input::Input;
 use super::{pair_of, voxels};
@@ -123,11 +123,22 @@ impl OpenedFile {
             interleaved: header.data_type.samples,
             dtype: header.data_type.dtype,
             affine,
+            unit: unit_of(&header),
             slope: header.slope,
             intercept: header.intercept,
             origin,
         };
         Ok(Self { volume, header, voxels })
+    }
+}
+
+/// The unit of space that a header states.
+fn unit_of(header: &Header) -> Option<LengthUnit> {
+    match header.units & SPACE_UNITS {
+        METRES => Some(LengthUnit::Meter),
+        MILLIMETRES => Some(LengthUnit::Millimeter),
+        MICROMETRES => Some(LengthUnit::Micrometer),
+        _ => None,
     }
 }
 
@@ -165,7 +176,7 @@ fn origin(header: &Header, form: Form, preamble: &[u8]) -> Map<String, Value> {
     let finite = |v: f64| if v.is_finite() { json!(v) } else { Value::Null };
     let spatial = match header.units & SPACE_UNITS {
         METRES => "meter",
-        2 => "mm",
+        MILLIMETRES => "mm",
         MICROMETRES => "micron",
         _ => "unknown",
     };

@@ -1,7 +1,7 @@
 //! Describes the volume that an export writes.
 
 use serde_json::{Map, Value};
-use voxquarry::{Affine, Dtype, Size3};
+use voxquarry::{Affine, Dtype, LengthUnit, Size3};
 
 /// The volume that a file will hold.
 #[derive(Clone, Debug)]
@@ -12,8 +12,10 @@ pub struct ExportSpec {
     pub channels: Option<usize>,
     /// Element type.
     pub dtype: Dtype,
-    /// Voxel centre to RAS+ mm.
+    /// Voxel centre to RAS+ positions, in `unit`.
     pub affine: Affine,
+    /// The unit that the volume states for its affine; millimetres if it states none.
+    pub unit: Option<LengthUnit>,
     /// Real value = stored value × slope + intercept.
     pub slope: f64,
     /// See [`slope`](Self::slope).

@@ -19,6 +19,7 @@ fn spec(volume: &SourceVolume) -> ExportSpec {
         channels: volume.channels,
         dtype: volume.dtype,
         affine: volume.affine,
+        unit: volume.unit,
         slope: volume.slope,
         intercept: volume.intercept,
         origin: Some(volume.origin.clone()),
@@ -28,7 +29,16 @@ fn spec(volume: &SourceVolume) -> ExportSpec {
 fn bare(size: [usize; 3], channels: Option<usize>, dtype: Dtype) -> ExportSpec {
     let affine =
         Affine([[-0.5, 0., 0., 10.], [0., 2., 0., -20.], [0., 0., 3., 4.], [0., 0., 0., 1.]]);
-    ExportSpec { size, channels, dtype, affine, slope: 1.0, intercept: 0.0, origin: None }
+    ExportSpec {
+        size,
+        channels,
+        dtype,
+        affine,
+        unit: None,
+        slope: 1.0,
+        intercept: 0.0,
+        origin: None,
+    }
 }
 
 /// Writes voxels `(c, z, y, x)`, `steps` at a time.

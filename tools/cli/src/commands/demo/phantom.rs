@@ -30,6 +30,7 @@ pub(super) fn write(image: &Path, labels: &Path) -> Result<()> {
         channels: None,
         dtype: Dtype::UInt8,
         affine,
+        unit: None,
         slope: 1.0,
         intercept: 0.0,
         origin: None,

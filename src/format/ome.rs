@@ -1,0 +1,129 @@
+//! The attributes `ome` of a volume's group: OME-Zarr 0.5 for other software (§4).
+//!
+//! # Invariants
+//! - Nothing here is authoritative: the attributes `voxquarry` hold the affine and the statistics.
+
+use serde_json::{Map, Value, json};
+
+use super::array::ArrayLayout;
+use super::attributes::{Kind, Statistics, VolumeAttributes};
+
+/// The displayed range ends this many standard deviations from the mean, or at an extreme.
+const SHOWN_DEVIATIONS: f64 = 3.0;
+/// The colours of three interleaved channels of one byte, which are those of photographs.
+const RGB: [&str; 3] = ["FF0000", "00FF00", "0000FF"];
+
+/// OME-Zarr 0.5 metadata of one level. `image` is the image of the subject that a label map
+/// belongs to.
+pub(super) fn metadata(
+    name: &str,
+    volume: &VolumeAttributes,
+    layout: &ArrayLayout,
+    image: Option<&str>,
+) -> Value {
+    let unit = volume.unit.unwrap_or_default().name();
+    let mut axes: Vec<Value> =
+        ["z", "y", "x"].map(|a| json!({ "name": a, "type": "space", "unit": unit })).into();
+    let mut scale = volume.affine.spacing_mm().to_vec();
+    if layout.channels.is_some() {
+        axes.insert(0, json!({ "name": "c", "type": "channel" }));
+        scale.insert(0, 1.0);
+    }
+    let mut ome = json!({
+        "version": "0.5",
+        "multiscales": [{
+            "name": name,
+            "type": "none",
+            "axes": axes,
+            "datasets": [{
+                "path": "0",
+                "coordinateTransformations": [{ "type": "scale", "scale": scale }],
+            }],
+        }],
+    });
+    match volume.kind {
+        // The labels of OME-Zarr are integers.
+        Kind::Labels if layout.dtype.is_float() => {}
+        Kind::Labels => {
+            let source = image.map(|image| json!({ "image": format!("../{image}") }));
+            let label = source.map(|source| ("source".to_owned(), source));
+            ome["image-label"] = Value::Object(label.into_iter().collect::<Map<_, _>>());
+        }
+        Kind::Image => {
+            if let Some(window) = window(&volume.statistics) {
+                ome["omero"] = omero(name, layout, &window);
+            }
+        }
+    }
+    ome
+}
+
+/// The range that a viewer shows first: the mean and three standard deviations to both sides, as
+/// far as there are values.
+fn window(statistics: &Statistics) -> Option<Value> {
+    let [min, max] =
+        [&statistics.min, &statistics.max].map(|v| v.as_ref().and_then(|v| v.as_f64()));
+    let (min, max, mean, std) = (min?, max?, statistics.mean?, statistics.std?);
+    let start = (mean - SHOWN_DEVIATIONS * std).max(min);
+    let end = (mean + SHOWN_DEVIATIONS * std).min(max);
+    // Viewers divide by the width of the range.
+    let (max, end) = if end > start { (max, end) } else { (max.max(start + 1.0), start + 1.0) };
+    let is_finite = [min, max, start, end].iter().all(|v| v.is_finite());
+    is_finite.then(|| json!({ "min": min, "max": max, "start": start, "end": end }))
+}
+
+fn omero(name: &str, layout: &ArrayLayout, window: &Value) -> Value {
+    let count = layout.channel_count();
+    let is_rgb = count == RGB.len() && layout.dtype == crate::Dtype::UInt8;
+    let channel = |i: usize| {
+        let label = if layout.channels.is_some() { format!("{name} {i}") } else { name.to_owned() };
+        let color = if is_rgb { RGB[i] } else { "FFFFFF" };
+        json!({ "label": label, "color": color, "active": true, "window": window })
+    };
+    let model = if is_rgb { "color" } else { "greyscale" };
+    let channels: Vec<Value> = (0..count).map(channel).collect();
+    let middle = layout.size[0] / 2;
+    json!({
+        "channels": channels,
+        "rdefs": { "defaultT": 0, "defaultZ": middle, "model": model },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statistics(min: f64, max: f64, mean: f64, std: f64) -> Statistics {
+        let number = serde_json::Number::from_f64;
+        Statistics {
+            voxels: 8,
+            non_finite: 0,
+            min: number(min),
+            max: number(max),
+            mean: Some(mean),
+            std: Some(std),
+        }
+    }
+
+    #[test]
+    fn the_window_lies_within_the_values_and_is_never_empty() {
+        let range = |s: Statistics| {
+            let window = window(&s).unwrap();
+            ["min", "start", "end", "max"].map(|key| window[key].as_f64().unwrap())
+        };
+        assert_eq!(
+            range(statistics(-1024.0, 3000.0, -600.0, 400.0)),
+            [-1024., -1024., 600., 3000.]
+        );
+        assert_eq!(range(statistics(0.0, 9.0, 4.0, 1.0)), [0.0, 1.0, 7.0, 9.0]);
+        assert_eq!(range(statistics(5.0, 5.0, 5.0, 0.0)), [5.0, 5.0, 6.0, 6.0]);
+        let none = Statistics {
+            min: None,
+            max: None,
+            mean: None,
+            std: None,
+            ..statistics(0., 0., 0., 0.)
+        };
+        assert!(window(&none).is_none());
+    }
+}
