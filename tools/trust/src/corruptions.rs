@@ -87,78 +87,89 @@ fn damage(victim: &Victim, random: &mut Random) -> std::io::Result<Damage> {
     loop {
         let (path, bytes) = *random.pick(&files);
         let target = victim.path().join(path);
-        let (kind, detail) = match random.below(100) {
-            0..60 if !bytes.is_empty() => {
-                let bit = random.below(8 * bytes.len());
-                let mut damaged = bytes.to_vec();
-                damaged[bit / 8] ^= 1 << (bit % 8);
-                replace(&target, &damaged)?;
-                ("a flipped bit", format!("bit {bit}"))
-            }
-            60..67 if !bytes.is_empty() => {
-                let (at, mut damaged) = (random.below(bytes.len()), bytes.to_vec());
-                let length = (1 + random.below(64)).min(bytes.len() - at);
-                let zeros = random.percent(50);
-                for byte in &mut damaged[at..at + length] {
-                    *byte = if zeros { 0 } else { random.next() as u8 };
-                }
-                if damaged == bytes {
-                    continue;
-                }
-                replace(&target, &damaged)?;
-                ("overwritten bytes", format!("{length} bytes at {at}, zeros: {zeros}"))
-            }
-            67..74 if !bytes.is_empty() => {
-                let length = random.below(bytes.len());
-                replace(&target, &bytes[..length])?;
-                ("a truncated file", format!("to {length} of {} bytes", bytes.len()))
-            }
-            74..78 => {
-                let extra = vec![*random.pick(&[0, b' ', 0xff]); 1 + random.below(100)];
-                replace(&target, &[bytes, &extra].concat())?;
-                ("an extended file", format!("by {} bytes {:#04x}", extra.len(), extra[0]))
-            }
-            78..80 if !bytes.is_empty() => {
-                replace(&target, b"")?;
-                ("an emptied file", String::new())
-            }
-            80..84 => {
-                fs::remove_file(&target)?;
-                ("a deleted file", String::new())
-            }
+        let done = match random.below(100) {
+            0..80 if bytes.is_empty() => None,
+            share @ 0..80 => damaged(bytes, share, random)
+                .map(|(kind, detail, bytes)| replace(&target, &bytes).map(|()| (kind, detail))),
+            80..84 => Some(fs::remove_file(&target).map(|()| ("a deleted file", String::new()))),
             84..86 => {
-                fs::remove_file(&target)?;
-                fs::create_dir(&target)?;
-                ("a folder in place of a file", String::new())
+                let done = fs::remove_file(&target).and_then(|()| fs::create_dir(&target));
+                Some(done.map(|()| ("a folder in place of a file", String::new())))
             }
-            86..94 => {
-                let others: Vec<_> =
-                    files.iter().filter(|f| role(f.0) == role(path) && f.1 != bytes).collect();
-                if others.is_empty() {
-                    continue;
+            86..94 => exchange(victim, &files, (path, bytes), random),
+            _ => match victim.old.0.get(path) {
+                Some(Node::File(old)) if old != bytes => {
+                    Some(replace(&target, old).map(|()| ("an outdated file", String::new())))
                 }
-                let other = random.pick(&others);
-                replace(&target, other.1)?;
-                if random.percent(50) {
-                    replace(&victim.path().join(other.0), bytes)?;
-                }
-                ("an exchanged file", format!("for {}", other.0.display()))
-            }
-            94.. => {
-                let Some(Node::File(old)) = victim.old.0.get(path) else { continue };
-                if old == bytes {
-                    continue;
-                }
-                replace(&target, old)?;
-                ("an outdated file", String::new())
-            }
-            _ => continue,
+                _ => None,
+            },
         };
+        let Some(done) = done else { continue };
+        let (kind, detail) = done?;
         let is_lost = kind == "a deleted file" && path.components().count() == 2;
         let lost = is_lost.then(|| path.display().to_string());
         let text = format!("{}: {kind} {detail}", path.display());
         return Ok(Damage { kind, text, lost });
     }
+}
+
+/// What a damaged file holds, by a number below 80; `None` if nothing would change.
+fn damaged(
+    bytes: &[u8],
+    share: usize,
+    random: &mut Random,
+) -> Option<(&'static str, String, Vec<u8>)> {
+    let mut damaged = bytes.to_vec();
+    let (kind, detail) = match share {
+        0..60 => {
+            let bit = random.below(8 * bytes.len());
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            ("a flipped bit", format!("bit {bit}"))
+        }
+        60..67 => {
+            let at = random.below(bytes.len());
+            let length = (1 + random.below(64)).min(bytes.len() - at);
+            let zeros = random.percent(50);
+            for byte in &mut damaged[at..at + length] {
+                *byte = if zeros { 0 } else { random.next() as u8 };
+            }
+            ("overwritten bytes", format!("{length} bytes at {at}, zeros: {zeros}"))
+        }
+        67..74 => {
+            damaged.truncate(random.below(bytes.len()));
+            ("a truncated file", format!("to {} of {} bytes", damaged.len(), bytes.len()))
+        }
+        74..78 => {
+            let extra = vec![*random.pick(&[0, b' ', 0xff]); 1 + random.below(100)];
+            damaged.extend_from_slice(&extra);
+            ("an extended file", format!("by {} bytes {:#04x}", extra.len(), extra[0]))
+        }
+        _ => {
+            damaged.clear();
+            ("an emptied file", String::new())
+        }
+    };
+    (damaged != bytes).then_some((kind, detail, damaged))
+}
+
+/// Puts another file of the same role in the place of one, and perhaps that one in its place;
+/// `None` if there is none.
+fn exchange(
+    victim: &Victim,
+    files: &[(&Path, &[u8])],
+    (path, bytes): (&Path, &[u8]),
+    random: &mut Random,
+) -> Option<std::io::Result<(&'static str, String)>> {
+    let others: Vec<_> = files.iter().filter(|f| role(f.0) == role(path) && f.1 != bytes).collect();
+    if others.is_empty() {
+        return None;
+    }
+    let (other, others_bytes) = **random.pick(&others);
+    let is_mutual = random.percent(50);
+    let placed = replace(&victim.path().join(path), others_bytes);
+    let both = placed
+        .and_then(|()| if is_mutual { replace(&victim.path().join(other), bytes) } else { Ok(()) });
+    Some(both.map(|()| ("an exchanged file", format!("for {}", other.display()))))
 }
 
 /// Files of one role have the same form.

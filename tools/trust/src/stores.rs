@@ -1,4 +1,4 @@
-//! Small stores whose voxels a formula gives, in generations that differ in every voxel that counts.
+//! Small stores whose voxels a formula gives, in generations that differ in their voxels.
 
 use std::path::Path;
 
