@@ -91,7 +91,9 @@ def relist_shards(volume: reader.Volume) -> None:
     whole = np.zeros(1 << 16, "<u8")
     whole[: len(listed)] = listed
     (volume.folder / "shards/c/0").write_bytes(sealed(zstd.compress(whole.tobytes())))
-    volume.attributes["shards_crc32c"] = reader.crc32c(reader.covered(volume.folder / "shards", listed))
+    volume.attributes["shards_crc32c"] = reader.crc32c(
+        reader.covered(volume.folder / "shards", listed)
+    )
     volume.attributes["shard_files"] = int((listed != 0).sum())
 
 

@@ -18,7 +18,7 @@ use voxquarry::format::attributes::{self, Kind, VolumeAttributes};
 use voxquarry::format::document::{self, Document, SEAL_KEY};
 use voxquarry::format::index::{index_bytes, tail_bytes};
 use voxquarry::format::layout::Codec;
-use voxquarry::format::{PARTIAL_DIR, VERSION, limits};
+use voxquarry::format::{PARTIAL_DIR, VERSION, limits, ome};
 use voxquarry::{Border, Dataset, Dtype, Epoch, LengthUnit, OpenOptions, WeightedSampler};
 
 const SPEC: &str = include_str!("../format-spec/README.md");
@@ -149,7 +149,7 @@ fn volume_keys_are_written_and_the_required_ones_missed() {
     }];
     parsed.unit = Some(LengthUnit::Micrometer);
     let layout = ArrayLayout::parse(&reopen(&level)).unwrap();
-    let whole = parsed.to_json("v", &layout, None);
+    let whole = ome::group_attributes("v", &parsed, &layout, None);
     assert_eq!(whole["ome"]["multiscales"][0]["axes"][1]["unit"], "micrometer");
     let written = keys_of(&whole["voxquarry"]);
     assert_eq!(written, &(&required | &version_keys) | &optional, "of a volume with all keys");

@@ -37,7 +37,9 @@ use crate::volume::Volume;
 ///     UsageError: No store, or an argument with a value that is not accepted.
 ///     DataError: Damaged metadata, or a store that needs a newer version.
 #[pyfunction]
-#[pyo3(signature = (path, *, cache_bytes=None, threads=None, verify="first", access="map", follow_links=false))]
+#[pyo3(signature = (
+    path, *, cache_bytes=None, threads=None, verify="first", access="map", follow_links=false
+))]
 pub(crate) fn open(
     py: Python<'_>,
     path: PathBuf,

@@ -16,8 +16,9 @@ use pyo3::types::PyType;
 use voxquarry::{Error, Fault};
 
 /// How to do without the memory.
-const LESS_AT_A_TIME: &str = "ask for less at a time: regions of a volume, fewer samples or smaller \
-                              batches; results go into a store with out= (Aggregator, infer)";
+const LESS_AT_A_TIME: &str = "ask for less at a time: regions of a volume, fewer samples or \
+                              smaller batches; results go into a store with out= (Aggregator, \
+                              infer)";
 
 /// For `map_err`: the exception that mirrors an error.
 pub(crate) fn raise(error: Error) -> PyErr {

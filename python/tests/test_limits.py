@@ -6,9 +6,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
-import voxquarry as vq
-
 from helpers import smooth, store_of
+
+import voxquarry as vq
 
 LIMITED = """
 import resource, sys

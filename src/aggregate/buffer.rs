@@ -50,8 +50,8 @@ impl BufferPool {
         self.heap.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Memory for `numbers` numbers, if the limit and the system allow it; idle buffers of other lengths are
-    /// freed for it.
+    /// Memory for `numbers` numbers, if the limit and the system allow it; idle buffers of other
+    /// lengths are freed for it.
     fn take(&self, numbers: usize) -> Option<Vec<f64>> {
         let bytes = (numbers * size_of::<f64>()) as u64;
         let mut heap = self.heap();

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::array::ArrayLayout;
 use super::document::Node;
-use super::ome;
 use crate::{Affine, Error, LengthUnit, Result, Size3};
 
 /// The version of the format that this crate reads and writes (§3).
@@ -294,9 +292,8 @@ impl VolumeAttributes {
         })
     }
 
-    /// The `attributes` of the group of volume `name`, whose voxels have `layout`. `image` is the
-    /// image of the subject that a label map belongs to.
-    pub fn to_json(&self, name: &str, layout: &ArrayLayout, image: Option<&str>) -> Value {
+    /// The object `voxquarry` of the group's attributes.
+    pub fn to_json(&self) -> Value {
         let mut attributes = versioned("volume");
         attributes["kind"] = json!(self.kind);
         attributes["affine"] = json!(self.affine);
@@ -320,6 +317,6 @@ impl VolumeAttributes {
         if let Some(source) = &self.source {
             attributes["source"] = json!(source);
         }
-        json!({ "ome": ome::metadata(name, self, layout, image), "voxquarry": attributes })
+        attributes
     }
 }

@@ -16,7 +16,7 @@ pub mod index;
 pub mod layout;
 pub mod limits;
 mod names;
-mod ome;
+pub mod ome;
 
 pub use attributes::VERSION;
 pub use names::{PARTIAL_DIR, check_name};

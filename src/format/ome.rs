@@ -13,9 +13,19 @@ const SHOWN_DEVIATIONS: f64 = 3.0;
 /// The colours of three interleaved channels of one byte, which are those of photographs.
 const RGB: [&str; 3] = ["FF0000", "00FF00", "0000FF"];
 
-/// OME-Zarr 0.5 metadata of one level. `image` is the image of the subject that a label map
-/// belongs to.
-pub(super) fn metadata(
+/// All `attributes` of the group of volume `name`, whose voxels have `layout`. `image` is the image
+/// of the subject that a label map belongs to.
+pub fn group_attributes(
+    name: &str,
+    volume: &VolumeAttributes,
+    layout: &ArrayLayout,
+    image: Option<&str>,
+) -> Value {
+    json!({ "ome": metadata(name, volume, layout, image), "voxquarry": volume.to_json() })
+}
+
+/// OME-Zarr 0.5 metadata of one level.
+fn metadata(
     name: &str,
     volume: &VolumeAttributes,
     layout: &ArrayLayout,

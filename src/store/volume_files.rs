@@ -28,6 +28,7 @@ use crate::format::attributes::{DocumentChecksums, Kind, SourceFile, VolumeAttri
 use crate::format::document;
 use crate::format::grid::{ChunkId, ShardId, iter_box};
 use crate::format::index::ShardIdentity;
+use crate::format::ome;
 use crate::memory::collected;
 use crate::sys::file::Access;
 use crate::sys::folder::{Folder, refused};
@@ -248,7 +249,8 @@ impl VolumeFiles {
             labels: spec.labels.clone(),
             source,
         };
-        let attributes = attributes.to_json(&spec.name, &spec.layout, spec.image.as_deref());
+        let image = spec.image.as_deref();
+        let attributes = ome::group_attributes(&spec.name, &attributes, &spec.layout, image);
         let group = document::write_in(folder, &document::group(attributes))?;
         let [group_crc32c, level_crc32c] = [group, level].map(|text| crc32c::crc32c(&text));
         let checksums = DocumentChecksums { group_crc32c, level_crc32c };

@@ -119,7 +119,8 @@ impl Folder {
         Ok(content)
     }
 
-    /// Creates a file for reading and writing. One that is there is unlinked, not cut: it may have other names.
+    /// Creates a file for reading and writing. One that is there is unlinked, not cut: it may have
+    /// other names.
     ///
     /// # Errors
     /// Those of the system.

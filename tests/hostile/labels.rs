@@ -103,15 +103,13 @@ fn label_counts_that_lie_are_noticed() {
         }
         offsets.push(labels.len() as u64);
     }
-    let as_bytes = |values: &[u64]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
-    let label_bytes =
-        |values: &[i64]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
-    let count_bytes =
-        |values: &[u32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
+    let as_bytes = bytemuck::cast_slice::<u64, u8>;
+    let label_bytes = bytemuck::cast_slice::<i64, u8>;
+    let count_bytes = bytemuck::cast_slice::<u32, u8>;
     let restore = || {
-        write("offsets", &as_bytes(&offsets));
-        write("labels", &label_bytes(&labels));
-        write("counts", &count_bytes(&counts));
+        write("offsets", as_bytes(&offsets));
+        write("labels", label_bytes(&labels));
+        write("counts", count_bytes(&counts));
         assert_eq!(volume.label_counts().unwrap(), right);
         assert_eq!(victim.verified(), "");
     };
@@ -122,7 +120,7 @@ fn label_counts_that_lie_are_noticed() {
     {
         let mut lying = offsets.clone();
         lying[at] = value;
-        write("offsets", &as_bytes(&lying));
+        write("offsets", as_bytes(&lying));
         assert!(volume.label_counts().is_err(), "offset {at} = {value}");
         assert_ne!(victim.verified(), "");
     }
@@ -130,19 +128,19 @@ fn label_counts_that_lie_are_noticed() {
     for (at, value) in [(0, 0), (1, labels[0]), (0, i64::MAX)] {
         let mut lying = labels.clone();
         lying[at] = value;
-        write("labels", &label_bytes(&lying));
+        write("labels", label_bytes(&lying));
         assert!(volume.label_counts().is_err(), "label {at} = {value}");
     }
     restore();
     for (at, value) in [(0, 0), (0, u32::MAX), (0, 513)] {
         let mut lying = counts.clone();
         lying[at] = value;
-        write("counts", &count_bytes(&lying));
+        write("counts", count_bytes(&lying));
         assert!(volume.label_counts().is_err(), "count {at} = {value}");
     }
     // Lies that fit together are no longer those that the volume names.
     counts[0] -= 1;
-    write("counts", &count_bytes(&counts));
+    write("counts", count_bytes(&counts));
     assert!(volume.label_counts().unwrap_err().to_string().contains("not those"));
     // Lies that the volume names are detected by the voxels.
     let arrays = [("offsets", as_bytes(&offsets)), ("labels", label_bytes(&labels))];

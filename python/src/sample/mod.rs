@@ -45,7 +45,8 @@ fn quoted(py: Python<'_>, name: &str) -> PyResult<String> {
     Ok(PyString::new(py, name).repr()?.to_string())
 }
 
-/// Extents, affine and its unit of a subject, of a volume, or of extents alone, with voxels of 1 mm.
+/// Extents, affine and its unit of a subject, of a volume, or of extents alone, with voxels of
+/// 1 mm.
 pub(crate) fn space_of(value: &Bound<'_, PyAny>) -> PyResult<(Size3, Affine, Option<LengthUnit>)> {
     let space =
         |volume: &voxquarry::Volume| (volume.size(), *volume.affine(), volume.attributes().unit);

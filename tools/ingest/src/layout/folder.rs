@@ -1,8 +1,8 @@
 //! Folders of no named layout: a folder of images, or a folder of subjects.
 //!
 //! In a folder of images each file is a subject with the volume `image`, unless all names end in
-//! nnU-Net's channel (`_0000`). In a folder of folders each folder is a subject, and each file in it
-//! a volume that is named after it, without the subject's name in front.
+//! nnU-Net's channel (`_0000`). In a folder of folders each folder is a subject, and each file in
+//! it a volume that is named after it, without the subject's name in front.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
