@@ -94,7 +94,7 @@ impl EncodeStrategy {
         };
         let usual = Candidate { strategy: Self::of(shuffle, typesize), percent };
         // Values of few kinds, such as scaled integers of eight bits, repeat as whole elements.
-        let unshuffled = (typesize >= LONG).then(|| Candidate {
+        let unshuffled = (typesize >= LONG).then_some(Candidate {
             strategy: Self { shuffle: Shuffle::None, min_match: BYTES_MIN_MATCH },
             percent: SHORT_PERCENT,
         });

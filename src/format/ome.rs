@@ -72,7 +72,7 @@ fn metadata(
 /// far as there are values.
 fn window(statistics: &Statistics) -> Option<Value> {
     let [min, max] =
-        [&statistics.min, &statistics.max].map(|v| v.as_ref().and_then(|v| v.as_f64()));
+        [&statistics.min, &statistics.max].map(|v| v.as_ref().and_then(serde_json::Number::as_f64));
     let (min, max, mean, std) = (min?, max?, statistics.mean?, statistics.std?);
     let start = (mean - SHOWN_DEVIATIONS * std).max(min);
     let end = (mean + SHOWN_DEVIATIONS * std).min(max);

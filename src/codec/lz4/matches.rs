@@ -152,6 +152,7 @@ impl MatchFinder {
     }
 }
 
+#[allow(clippy::unnecessary_box_returns)] // A thread's stack may be smaller than the tables.
 fn zeros<const N: usize>() -> Box<[u32; N]> {
     vec![0; N].into_boxed_slice().try_into().expect("the vector has that length")
 }

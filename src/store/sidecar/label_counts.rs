@@ -62,7 +62,9 @@ impl LabelCounts {
                 .map_err(|voxel| Error::data(volume, voxel.message(region.start)))
         })?;
         let mut counts = Self::new();
-        counted.iter().for_each(|labels| counts.push(labels));
+        for labels in &counted {
+            counts.push(labels);
+        }
         Ok(counts)
     }
 

@@ -90,8 +90,12 @@ impl LabelCountsWriter {
         let at = collected.spilled_bytes + collected.buffer.len() as u64;
         collected.places[chunk as usize] = (at, entries.len() as u32);
         collected.buffer.reserve(entries.len() * ENTRY_BYTES as usize);
-        entries.iter().for_each(|e| collected.buffer.extend_from_slice(&e.0.to_le_bytes()));
-        entries.iter().for_each(|e| collected.buffer.extend_from_slice(&e.1.to_le_bytes()));
+        for (label, _) in entries {
+            collected.buffer.extend_from_slice(&label.to_le_bytes());
+        }
+        for (_, voxels) in entries {
+            collected.buffer.extend_from_slice(&voxels.to_le_bytes());
+        }
         if collected.buffer.len() >= BUFFER_BYTES {
             collected.spill(&self.folder)?;
         }

@@ -179,7 +179,9 @@ impl Plan {
         splits: Vec<String>,
         options: &IngestOptions,
     ) {
-        volumes.iter_mut().for_each(|volume| volume.source.subject.clone_from(&name));
+        for volume in &mut volumes {
+            volume.source.subject.clone_from(&name);
+        }
         match grid::settle(&mut volumes, options) {
             Ok(notes) => {
                 self.notes.extend(notes.into_iter().map(|note| format!("{name}: {note}")));

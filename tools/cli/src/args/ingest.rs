@@ -92,6 +92,10 @@ pub(crate) struct IngestArgs {
     /// Threads that encode; default: one for each core.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) threads: Option<u16>,
+    /// Subjects that are ingested at the same time, if the memory suffices; default: two for each
+    /// thread, at least four.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) jobs: Option<u16>,
     /// Replace subjects that exist; with --add, their volumes of the same names.
     #[arg(long, conflicts_with = "skip_existing")]
     pub(crate) overwrite: bool,

@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use crate::workspace::{Workspace, nifti};
 
 const SUBJECTS: usize = 4;
-const INGEST: &str = "ingest --manifest t.csv --out s.zarr --threads 1";
+const INGEST: &str = "ingest --manifest t.csv --out s.zarr --threads 1 --jobs 1";
 
 /// A workspace with a manifest of large subjects, all from one file of noise.
 fn workspace() -> Workspace {

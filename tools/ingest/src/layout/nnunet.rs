@@ -4,7 +4,7 @@
 //! volume `label`. `imagesTr` is the split `train`, `imagesTs` the split `test`; the folds of
 //! `splits_final.json` are the splits `fold_0_train`, `fold_0_val` and so on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -27,14 +27,13 @@ pub(super) fn add(found: &mut Found, folder: &Path) -> Result<()> {
     let names = label_names(document.get("labels"))
         .map_err(|message| Error::data(&list, format!("labels: {message}")))?;
     found.manifest.set_label_names(LABEL, names);
-    match document.get("dataset") {
-        Some(cases) => add_listed(found, &list, folder, cases, &channels)?,
-        None => {
-            let ending = document.get("file_ending").and_then(Value::as_str).unwrap_or(".nii.gz");
-            for (images, labels, split) in PARTS {
-                let places = [folder.join(images), folder.join(labels)];
-                add_part(found, places, ending, split, &channels)?;
-            }
+    if let Some(cases) = document.get("dataset") {
+        add_listed(found, &list, folder, cases, &channels)?;
+    } else {
+        let ending = document.get("file_ending").and_then(Value::as_str).unwrap_or(".nii.gz");
+        for (images, labels, split) in PARTS {
+            let places = [folder.join(images), folder.join(labels)];
+            add_part(found, places, ending, split, &channels)?;
         }
     }
     add_folds(found, &folder.join("splits_final.json"))
@@ -53,7 +52,9 @@ fn channels(document: &Map<String, Value>) -> Result<BTreeMap<String, String>, S
         channels.insert(format!("{digits:04}"), name);
     }
     if channels.len() == 1 {
-        channels.values_mut().for_each(|name| "image".clone_into(name));
+        for name in channels.values_mut() {
+            "image".clone_into(name);
+        }
         return Ok(channels);
     }
     // Names such as "zscore" may be those of several channels.
@@ -67,7 +68,7 @@ fn channels(document: &Map<String, Value>) -> Result<BTreeMap<String, String>, S
     Ok(channels)
 }
 
-/// The names in `labels`: of one id, or of a region of several.
+/// The names in `labels`, of one id or of a region of several, by ascending ids.
 fn label_names(labels: Option<&Value>) -> Result<Vec<LabelName>, String> {
     let Some(labels) = labels.and_then(Value::as_object) else { return Ok(Vec::new()) };
     let mut names = Vec::new();
@@ -80,6 +81,7 @@ fn label_names(labels: Option<&Value>) -> Result<Vec<LabelName>, String> {
         let ids = ids.ok_or_else(|| format!("{name:?} has no integer, or several"))?;
         names.push(LabelName { ids, name: name.clone(), color: None });
     }
+    names.sort_by(|a, b| a.ids.cmp(&b.ids));
     Ok(names)
 }
 
@@ -91,12 +93,12 @@ fn add_part(
     split: &str,
     channels: &BTreeMap<String, String>,
 ) -> Result<()> {
-    let (mut cases, mut ignored) = (BTreeMap::<String, ()>::new(), Vec::new());
+    let (mut cases, mut ignored) = (BTreeSet::<String>::new(), Vec::new());
     for path in tree::files_in(&images)? {
         let name = tree::name(&path);
         let stem = name.strip_suffix(ending).and_then(|stem| stem.rsplit_once('_'));
         match stem.filter(|(case, digits)| !case.is_empty() && channels.contains_key(*digits)) {
-            Some((case, _)) => drop(cases.insert(case.to_owned(), ())),
+            Some((case, _)) => drop(cases.insert(case.to_owned())),
             None => ignored.push(path),
         }
     }
@@ -110,7 +112,7 @@ fn add_part(
             labels.display()
         ));
     }
-    for case in cases.keys() {
+    for case in &cases {
         for (digits, volume) in channels {
             let path = images.join(format!("{case}_{digits}{ending}"));
             found.manifest.push(source(case.clone(), volume, Kind::Image, path))?;
@@ -124,7 +126,7 @@ fn add_part(
     }
     let without_image = |path: &PathBuf| {
         let name = tree::name(path);
-        name.strip_suffix(ending).is_none_or(|case| !cases.contains_key(case))
+        name.strip_suffix(ending).is_none_or(|case| !cases.contains(case))
     };
     let mut others = tree::files_in(&labels)?;
     others.retain(without_image);

@@ -89,7 +89,7 @@ fn an_nnunet_data_set_has_channels_labels_names_and_splits() {
     assert_eq!((value("BRATS_002", "T1"), value("BRATS_002", "FLAIR")), (11, 21));
     let label = volume(&store, "BRATS_001", "label");
     let names: Vec<_> = label.labels().iter().map(|l| (l.name.as_str(), &l.ids[..])).collect();
-    assert_eq!(names, [("background", &[0][..]), ("core", &[2]), ("whole tumor", &[1, 2])]);
+    assert_eq!(names, [("background", &[0][..]), ("whole tumor", &[1, 2]), ("core", &[2])]);
     assert!(volume(&store, "BRATS_001", "T1").labels().is_empty());
     let splits = splits(&store);
     assert_eq!(splits["train"], ["BRATS_001", "BRATS_002"]);
@@ -284,7 +284,7 @@ fn templates_name_subjects_volumes_kinds_and_splits() {
         options.pattern = Some(pattern.to_owned());
         options
     };
-    let find = |pattern: &str| find(&[root.clone()], &options(pattern)).unwrap();
+    let find = |pattern: &str| find(std::slice::from_ref(&root), &options(pattern)).unwrap();
     let found = find("{split}/{subject}/{subject}_{volume}.nii.gz");
     let expected = ["B_1/seg labels", "B_1/t1 image", "B_2/seg labels", "B_2/t1 image"];
     assert_eq!(sources(&found), expected);
@@ -294,7 +294,7 @@ fn templates_name_subjects_volumes_kinds_and_splits() {
     let mut other = options("train/{subject}/*_{volume}.nii.gz");
     other.kinds = vec![("seg".to_owned(), "image".parse().unwrap())];
     other.subset = vec!["*_2".to_owned()];
-    let found = voxquarry_ingest::find(&[root.clone()], &other).unwrap();
+    let found = voxquarry_ingest::find(std::slice::from_ref(&root), &other).unwrap();
     assert_eq!(sources(&found), ["B_2/seg image", "B_2/t1 image"]);
     for (pattern, words) in [
         ("train/{volume}.nii.gz", "{subject}"),

@@ -46,6 +46,7 @@ fn options(args: &IngestArgs) -> IngestOptions {
         .codec(args.codec)
         .memory_bytes(args.memory)
         .threads(args.threads.map(usize::from))
+        .jobs(args.jobs.map(usize::from))
         .if_exists(args.if_exists())
         .add_volumes(args.add)
         .keep_going(args.keep_going)
