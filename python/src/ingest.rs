@@ -1,8 +1,10 @@
 //! `ingest` and `export`.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, ThreadId};
 
 use pyo3::prelude::*;
 use voxquarry::format::attributes::Kind;
@@ -153,7 +155,10 @@ fn manifest(rows: Vec<Row<'_>>, raised: &Raised) -> PyResult<Manifest> {
 /// Reports progress to Python and checks its signals, so that Ctrl-C stops a run between layers.
 struct Listener {
     progress: Option<Py<PyAny>>,
-    volume: Mutex<String>,
+    /// The volume of a run that has one.
+    volume: String,
+    /// The volume that each thread is at: subjects are ingested side by side.
+    volumes: Mutex<HashMap<ThreadId, String>>,
     done: AtomicU64,
     total: AtomicU64,
     stopped: AtomicBool,
@@ -164,7 +169,8 @@ impl Listener {
     fn new(progress: Option<Py<PyAny>>) -> Self {
         Self {
             progress,
-            volume: Mutex::default(),
+            volume: String::new(),
+            volumes: Mutex::default(),
             done: AtomicU64::new(0),
             total: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
@@ -177,7 +183,7 @@ impl Listener {
         let subject = volume.path().parent().and_then(Path::file_name).unwrap_or_default();
         let label = format!("{}/{}", subject.display(), volume.name());
         let total = AtomicU64::new(volume.voxel_bytes());
-        Self { volume: Mutex::new(label), total, ..Self::new(progress) }
+        Self { volume: label, total, ..Self::new(progress) }
     }
 
     /// The run's result: an exception that Python itself raised comes first; `remedy` is for files
@@ -202,13 +208,16 @@ impl Observer for Listener {
         match event {
             Event::Begin { bytes, .. } => self.total.store(bytes, Ordering::SeqCst),
             Event::Volume { subject, volume } => {
-                *self.volume.lock().expect("no panic while it is held") =
-                    format!("{subject}/{volume}");
+                let mut volumes = self.volumes.lock().expect("no panic while it is held");
+                volumes.insert(thread::current().id(), format!("{subject}/{volume}"));
             }
             Event::Encoded(bytes) => {
                 let done = self.done.fetch_add(bytes, Ordering::SeqCst) + bytes;
                 if let Some(progress) = &self.progress {
-                    let volume = self.volume.lock().expect("no panic while it is held").clone();
+                    let volumes = self.volumes.lock().expect("no panic while it is held");
+                    let volume = volumes.get(&thread::current().id()).unwrap_or(&self.volume);
+                    let volume = volume.clone();
+                    drop(volumes);
                     let total = self.total.load(Ordering::SeqCst);
                     self.keep(Python::attach(|py| {
                         progress.call1(py, (volume, done, total)).map(drop)

@@ -284,12 +284,16 @@ def test_ctrl_c_leaves_nothing_half_written_and_a_rerun_continues(tmp_path: Path
 
     with pytest.raises(KeyboardInterrupt):
         vq.ingest(sources, store, patch_size=16, progress=progress)
-    assert [subject for subject, _, _ in seen][-1] == "case2/image"
-    assert list(vq.open(store)) == ["case0", "case1"]
-    assert vq.verify(store)["subjects"] == 2
+    assert "case2/image" in [volume for volume, _, _ in seen]
+    # Subjects are ingested side by side: others may have been published before.
+    there = {name for name in sources if (store / name).exists()}
+    assert "case2" not in there
+    if there:
+        assert set(vq.open(store)) == there
+        assert vq.verify(store)["subjects"] == len(there)
     seen.clear()
     whole = vq.ingest(sources, store, patch_size=16, progress=lambda *call: seen.append(call))
-    assert {volume for volume, _, _ in seen} == {"case2/image", "case3/image"}
+    assert {volume for volume, _, _ in seen} == {f"{name}/image" for name in sources.keys() - there}
     assert list(whole) == list(sources)
     for n, content in enumerate(whole.values()):
         assert identical(

@@ -115,7 +115,10 @@ def test_thousands_of_iterations_leave_no_file(path: Path) -> None:
 def test_two_iterations_at_once_do_not_disturb_each_other(path: Path) -> None:
     queue = queue_of(path, patches_per_subject=10)
     expected = list(queue)
-    for one, two, three in zip(queue, queue, expected, strict=True):
+    queue.set_epoch(0)
+    first = iter(queue)
+    queue.set_epoch(0)
+    for one, two, three in zip(first, queue, expected, strict=True):
         assert identical(one["ct"], two["ct"]) and identical(one["ct"], three["ct"])
 
 
@@ -140,11 +143,13 @@ def test_a_fork_goes_on_with_threads_of_its_own(path: Path, buffers: int) -> Non
     expected = [batch["ct"].tobytes() for batch in queue]
     # Threads are reading, waiting or holding locks, as it happens: so more than once.
     for _ in range(10):
+        queue.set_epoch(0)
         batches = iter(queue)
         held = next(batches)
 
         def child() -> tuple[list[bytes], list[bytes], int, bytes]:
             rest = [batch["ct"].tobytes() for batch in batches]
+            queue.set_epoch(0)
             again = [batch["ct"].tobytes() for batch in queue]
             patch = queue.dataset["a"]["ct"].read((0, 0, 0), 40)
             return rest, again, has_readers(0), held["ct"].tobytes() + patch.tobytes()

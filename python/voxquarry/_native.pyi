@@ -716,10 +716,11 @@ class GridSampler:
 class Queue:
     """Batches of patches for training, read ahead by threads in an order that is known in advance.
 
-    Each iteration yields the next epoch of dictionaries. Each volume has an array ``(B, C, z, y, x)``,
-    where ``C`` is 1 if the volume has no channels. ``"location"`` is ``(B, 6)`` int64, the first
-    voxel and one past the last, ``(z0, y0, x0, z1, y1, x1)``. ``"subject"`` is a list of ``B``
-    names. Arrays are writable and borrow memory that the queue reuses once nothing refers to them.
+    Each iteration yields the dictionaries of the next epoch. Each volume has an array
+    ``(B, C, z, y, x)``, where ``C`` is 1 if the volume has no channels. ``"location"`` is
+    ``(B, 6)`` int64, the first voxel and one past the last, ``(z0, y0, x0, z1, y1, x1)``.
+    ``"subject"`` is a list of ``B`` names. Arrays are writable and borrow memory that the queue
+    reuses once nothing refers to them.
 
     The batches are a pure function of the arguments and the epoch: they are the same on any number
     of threads, and after a resume. Each iteration takes the next epoch, with other patches, unless

@@ -40,7 +40,8 @@ pub enum Event<'a> {
         /// Its name.
         volume: &'a str,
     },
-    /// That many more bytes of voxels were encoded or exported.
+    /// That many more bytes of voxels were encoded or exported; of the volume that began last on
+    /// the same thread.
     Encoded(u64),
     /// A subject is published.
     Published {
