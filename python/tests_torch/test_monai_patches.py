@@ -185,6 +185,8 @@ def test_crops_in_monais_pipeline(pair: Pair, crop: type, options: dict) -> None
     )
     runs = []
     for workers in (0, 2):
+        # MONAI's loader seeds the transforms from torch, and resets torch to its last seed.
+        torch.manual_seed(workers)
         transform.set_random_state(seed=5)
         dataset = MonaiDataset(vm.subjects(pair.open()), transform)
         if workers == 0:

@@ -13,6 +13,6 @@ def test_examples(examples: Callable[[str], list[CodeType]]) -> None:
     for block in blocks:
         exec(block, names)
     assert names["images"].shape == (4, 1, 16, 16, 16)
-    assert names["state"]["epoch"] == 1
+    assert names["state"]["epoch"] == 2
     assert names["volume"].shape[1:] == names["subjects"][0].spatial_shape
     assert names["batch"]["ct"].shape == (4, 1, 16, 16, 16)
