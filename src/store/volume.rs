@@ -22,6 +22,7 @@ use crate::format::attributes::{
     DocumentChecksums, Kind, LabelName, SourceFile, Statistics, VolumeAttributes,
 };
 use crate::format::document::{Document, ZARR_JSON};
+#[cfg(feature = "ndarray")]
 use crate::memory::zeroed;
 use crate::sys::folder::Folder;
 use crate::sys::fork::PerProcess;
