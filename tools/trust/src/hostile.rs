@@ -8,7 +8,6 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::Command;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
@@ -17,7 +16,7 @@ use crate::Args;
 use crate::campaign::{Campaign, Verdict};
 use crate::random::Random;
 use crate::scenarios::Bench;
-use crate::strace::LIMIT_SECONDS;
+use crate::strace::limited;
 use crate::tree::Tree;
 
 /// Places in the store of [`Bench::common`], and of unfinished work in it.
@@ -192,11 +191,8 @@ impl Campaign for Hostile {
             Tree::read(self.outside.path())
         };
         let outside = setup().map_err(|e| context(format!("cannot lay: {e}")))?;
-        let program = self.bench.command(words);
-        let mut command_line = Command::new("timeout");
-        command_line.args(["--signal=KILL", LIMIT_SECONDS]);
-        command_line.arg(program.get_program()).args(program.get_args());
-        let output = command_line.output().map_err(|e| e.to_string())?;
+        let mut limited = limited(&[], &self.bench.command(words));
+        let output = limited.output().map_err(|e| e.to_string())?;
         let after = Tree::read(self.outside.path()).map_err(|e| e.to_string())?;
         if let Some(difference) = after.difference(&outside) {
             return Err(context(format!("outside of the store {difference}")));

@@ -14,7 +14,7 @@ use crate::campaign::{Campaign, Verdict};
 use crate::outcome::Blow;
 use crate::random::Random;
 use crate::scenarios::{Bench, Effect, SCENARIOS, Scenario};
-use crate::strace::LIMIT_SECONDS;
+use crate::strace::limited;
 use crate::tree::Tree;
 
 /// Mebibytes of address space.
@@ -29,8 +29,8 @@ const FREE_PAGES: &[u32] = &[0, 1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48
 const STRIDE: u64 = 7919;
 /// Options of `unshare`: what is mounted, nobody else sees.
 const NAMESPACE: &[&str] = &["--mount", "--map-root-user"];
-/// A user who owns nothing.
-const NOBODY: &str = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+/// Runs a command as user 65534, which owns no file.
+const NOBODY: &[&str] = &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
 
 #[derive(Clone, Copy, Debug)]
 enum Limit {
@@ -38,7 +38,7 @@ enum Limit {
     Descriptors(u32),
     FileBlocks(u32),
     FreePages(u32),
-    /// The folder belongs to another user, who lets everybody read.
+    /// The command runs as a user who may read the folder and not write it.
     Foreign,
     /// One subject may not be entered.
     Locked,
@@ -80,17 +80,13 @@ impl Limits {
         let mut bench = Bench::new(args)?;
         bench.copy_programs()?;
         let scenarios = bench.scenarios()?;
-        let works = |words: &str| {
-            let mut words = words.split(' ');
-            let mut command = Command::new(words.next().unwrap_or_default());
-            command.args(words).output().is_ok_and(|output| output.status.success())
+        let works = |words: &[&str]| {
+            let run = Command::new(words[0]).args(&words[1..]).output();
+            run.is_ok_and(|output| output.status.success())
         };
         let mount = format!("mount -t tmpfs none {}", bench.path().display());
-        let has_disks = Command::new("unshare")
-            .args([NAMESPACE, &["sh", "-c", &mount]].concat())
-            .output()
-            .is_ok_and(|output| output.status.success());
-        let has_users = works(&format!("{NOBODY} true"));
+        let has_disks = works(&[&["unshare"], NAMESPACE, &["sh", "-c", &mount]].concat());
+        let has_users = works(&[NOBODY, &["true"]].concat());
         let results = tempfile::tempdir_in(args.folder()).map_err(|e| e.to_string())?;
         let everybody = fs::Permissions::from_mode(0o755);
         fs::set_permissions(bench.path(), everybody).map_err(|e| e.to_string())?;
@@ -130,7 +126,8 @@ impl Campaign for Limits {
 impl Limits {
     /// Runs a command after `preparation` in a shell.
     fn shell(&self, scenario: &Scenario, preparation: &str) -> Result<(Verdict, Output), String> {
-        let output = run_script(&format!("{preparation}; exec \"$@\""), &self.bench, scenario)?;
+        let script = format!("{preparation}; exec \"$@\"");
+        let output = run(&["sh", "-c", &script, "sh"], &self.bench, scenario)?;
         // Without memory for its libraries a program does not begin.
         if output.status.code() == Some(127) {
             return Ok((Ok("the program could not be loaded"), output));
@@ -152,7 +149,8 @@ impl Limits {
              mount -o remount,size=$((used + 4 * {pages}))k {folder}; set +e; \
              \"$@\"; code=$?; set -e; cp -a {folder}/. {results}/after; exit $code"
         );
-        let output = run_in_namespace(&script, &self.bench, scenario)?;
+        let around = [&["unshare"], NAMESPACE, &["sh", "-c", &script, "sh"]].concat();
+        let output = run(&around, &self.bench, scenario)?;
         let after = Tree::read(&self.results.path().join("after")).map_err(|e| e.to_string())?;
         // The folder itself was not touched: what the command left is put there, to be judged.
         after.restore(self.bench.path()).map_err(|e| e.to_string())?;
@@ -169,7 +167,7 @@ impl Limits {
         };
         let is_locked = matches!(limit, Limit::Locked);
         mode(if is_locked { 0o700 } else { 0o755 })?;
-        let output = run_as_nobody(&self.bench, scenario);
+        let output = run(NOBODY, &self.bench, scenario);
         mode(0o755)?;
         let output = output?;
         let found = self.bench.tree()?;
@@ -189,27 +187,8 @@ impl Limits {
     }
 }
 
-fn run_script(script: &str, bench: &Bench, scenario: &Scenario) -> Result<Output, String> {
-    let mut shell = Command::new("timeout");
-    shell.args(["--signal=KILL", LIMIT_SECONDS, "sh", "-c", script, "sh"]);
-    finish(shell, bench, scenario)
-}
-
-fn run_in_namespace(script: &str, bench: &Bench, scenario: &Scenario) -> Result<Output, String> {
-    let mut shell = Command::new("timeout");
-    shell.args(["--signal=KILL", LIMIT_SECONDS, "unshare"]);
-    shell.args(NAMESPACE).args(["sh", "-c", script, "sh"]);
-    finish(shell, bench, scenario)
-}
-
-fn run_as_nobody(bench: &Bench, scenario: &Scenario) -> Result<Output, String> {
-    let mut shell = Command::new("timeout");
-    shell.args(["--signal=KILL", LIMIT_SECONDS]).args(NOBODY.split(' '));
-    finish(shell, bench, scenario)
-}
-
-fn finish(mut shell: Command, bench: &Bench, scenario: &Scenario) -> Result<Output, String> {
-    let program = bench.command(scenario.words);
-    shell.arg(program.get_program()).args(program.get_args());
-    shell.output().map_err(|e| format!("timeout: {e}"))
+/// Runs a command of the bench by the command `around`.
+fn run(around: &[&str], bench: &Bench, scenario: &Scenario) -> Result<Output, String> {
+    let output = limited(around, &bench.command(scenario.words)).output();
+    output.map_err(|e| format!("timeout: {e}"))
 }

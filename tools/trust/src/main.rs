@@ -9,6 +9,7 @@
 
 mod blend;
 mod campaign;
+mod campaigns;
 mod corruptions;
 mod faults;
 mod hostile;
@@ -31,7 +32,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 
-use campaign::CAMPAIGNS;
+use campaigns::CAMPAIGNS;
 use watch::Watch;
 
 /// Damages, kills, fools and starves Voxquarry, and compares what it says with the truth.

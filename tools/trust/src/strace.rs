@@ -1,7 +1,6 @@
 //! Runs programs under `strace`, which lists their system calls, lets one fail, or kills at one.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -65,11 +64,16 @@ pub(crate) fn check() -> Result<(), String> {
     }
 }
 
-fn strace(options: &[&OsStr], program: &Command) -> Command {
+/// `program`, run by the command `around` and killed when it hangs.
+pub(crate) fn limited(around: &[&str], program: &Command) -> Command {
     let mut command = Command::new("timeout");
-    command.args(["--signal=KILL", LIMIT_SECONDS, "strace", "-f", "-qq"]);
-    command.args(options).arg("--").arg(program.get_program()).args(program.get_args());
+    command.args(["--signal=KILL", LIMIT_SECONDS]).args(around);
+    command.arg(program.get_program()).args(program.get_args());
     command
+}
+
+fn strace(options: &[&str], program: &Command) -> Command {
+    limited(&[&["strace", "-f", "-qq"], options, &["--"]].concat(), program)
 }
 
 /// Lists the calls of a program that touches files in `folder` only.
@@ -77,7 +81,8 @@ pub(crate) fn list(program: &Command, folder: &Path) -> Result<(Calls, Output), 
     let log = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
     let names: Vec<&str> = TARGETS.iter().map(|target| target.call).collect();
     let trace = format!("trace=?{}", names.join(",?"));
-    let options = [OsStr::new("-e"), trace.as_ref(), "-o".as_ref(), log.path().as_ref()];
+    let path = log.path().to_string_lossy();
+    let options = ["-e", &trace, "-o", &path];
     let output = strace(&options, program).output().map_err(|e| format!("strace: {e}"))?;
     let text = fs::read(log.path()).map_err(|e| e.to_string())?;
     Ok((parse(&String::from_utf8_lossy(&text), &folder.to_string_lossy()), output))
@@ -138,7 +143,7 @@ pub(crate) fn inject(
         Fault::Errors(error) => format!("error={error}:when={number}+"),
     };
     let (trace, inject) = (format!("trace={call}"), format!("inject={call}:{what}"));
-    let options = ["-o", "/dev/null", "-e", &trace, "-e", &inject].map(OsStr::new);
+    let options = ["-o", "/dev/null", "-e", &trace, "-e", &inject];
     strace(&options, program).output().map_err(|e| format!("strace: {e}"))
 }
 

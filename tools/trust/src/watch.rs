@@ -20,7 +20,8 @@ use std::time::Instant;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::Args;
-use crate::campaign::{CAMPAIGNS, Campaign, Entry};
+use crate::campaign::{Campaign, Entry};
+use crate::campaigns::CAMPAIGNS;
 use crate::random::Random;
 
 /// The address space of a child: beyond it, allocations fail.
