@@ -125,6 +125,10 @@ impl Dataset {
         self.0.folder.path()
     }
 
+    pub(super) fn folder(&self) -> &Folder {
+        &self.0.folder
+    }
+
     /// The options that it was opened with.
     pub fn options(&self) -> &OpenOptions {
         &self.0.options

@@ -1,9 +1,10 @@
 //! Verifies a store: every document, index, checksum, frame, label count and weight sum.
 
-use std::fs;
+use std::ffi::OsString;
 use std::path::Path;
 
 use rayon::prelude::*;
+use rustix::fs::FileType;
 
 use super::dataset::{Dataset, Subject};
 use super::options::OpenOptions;
@@ -93,25 +94,23 @@ pub fn verify(path: &Path, progress: &(dyn Fn(&str) + Sync)) -> Result<VerifyRep
 /// Reports what lies among the subjects and is none of them: links and special files, and subjects
 /// that have lost their document, which readers do not see.
 fn verify_strays(dataset: &Dataset, report: &mut VerifyReport) -> Result<()> {
-    let store = dataset.path();
-    for entry in fs::read_dir(store).map_err(Error::io(store, "cannot list"))? {
-        let entry = entry.map_err(Error::io(store, "cannot list"))?;
-        let path = entry.path();
-        let kind = entry.file_type().map_err(Error::io(&path, "cannot read the type of"))?;
+    let store = dataset.folder();
+    for (name, kind) in store.entries().map_err(Error::io(store.path(), "cannot list"))? {
         // No subject can have another name.
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if kind.is_file() || check_name("", &name).is_err() || dataset.subjects().contains(&name) {
+        let Ok(name) = name.into_string() else { continue };
+        let is_known = check_name("", &name).is_err() || dataset.subjects().contains(&name);
+        if kind == FileType::RegularFile || is_known {
             continue;
         }
-        let has_document =
-            |entry: fs::DirEntry| entry.path().join(ZARR_JSON).symlink_metadata().is_ok();
-        if !kind.is_dir() {
+        let folder = store.join(&name);
+        let has_document = |(name, _): (OsString, FileType)| folder.join(name).has(ZARR_JSON);
+        if kind != FileType::Directory {
             let message = "it is a link or a special file, which no writer made: remove it";
-            report.error(Error::data(&path, message));
-        } else if fs::read_dir(&path).is_ok_and(|entries| entries.flatten().any(has_document)) {
+            report.error(Error::data(folder.path(), message));
+        } else if folder.entries().is_ok_and(|entries| entries.into_iter().any(has_document)) {
             let message = "missing, beside volumes: readers do not see this subject; copy or \
                            ingest it again";
-            report.error(Error::metadata(path.join(ZARR_JSON), message));
+            report.error(Error::metadata(folder.path().join(ZARR_JSON), message));
         }
     }
     Ok(())

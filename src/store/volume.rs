@@ -11,7 +11,7 @@ use rustix::fs::FileType;
 
 use super::derived_cache::DerivedCache;
 use super::sidecar::label_counts::LabelCounts;
-use super::sidecar::weight_sums::WeightSums;
+use super::sidecar::weight_sums::{self, WeightSums};
 use crate::array::cache::{ChunkCache, ChunkKey};
 use crate::array::context::ArrayContext;
 use crate::array::handle::ArrayHandle;
@@ -210,6 +210,11 @@ impl Volume {
     /// [`Error::Io`].
     pub fn stored_bytes(&self) -> Result<u64> {
         folder_bytes(&self.0.folder)
+    }
+
+    /// Whether weight sums lie beside it, which ingest or a weighted sampler wrote.
+    pub fn has_weight_sums(&self) -> bool {
+        self.folder().has(weight_sums::FOLDER)
     }
 
     /// Its folder in the store.

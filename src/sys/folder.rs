@@ -74,7 +74,7 @@ impl Folder {
         Self { root: self.root.clone(), below, path }
     }
 
-    /// Its path, for messages and for those who look from outside.
+    /// Its path, for messages and for callers outside of the library.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -197,6 +197,10 @@ impl Folder {
     /// # Errors
     /// Those of the system.
     pub(crate) fn create_all(&self) -> io::Result<()> {
+        // It is there for all shards of a folder but the first.
+        if self.handle(SEARCH).is_ok() {
+            return Ok(());
+        }
         let mut folder = Self { root: self.root.clone(), below: PathBuf::new(), ..self.clone() };
         for name in self.below.components() {
             match mkdirat(folder.handle(SEARCH)?, name.as_os_str(), NEW_FOLDER) {
@@ -214,7 +218,7 @@ impl Folder {
     /// # Errors
     /// Those of the system; [`io::ErrorKind::AlreadyExists`].
     pub(crate) fn create(&self) -> io::Result<()> {
-        let (parent, name) = self.above().parent_of(self.name().as_ref())?;
+        let (parent, name) = self.place()?;
         Ok(mkdirat(parent, name, NEW_FOLDER)?)
     }
 
@@ -245,8 +249,7 @@ impl Folder {
     /// # Errors
     /// Those of the system.
     pub(crate) fn rename(&self, to: &Self, flags: RenameFlags) -> io::Result<()> {
-        let place = |folder: &Self| folder.above().parent_of(folder.name().as_ref());
-        let ((from, name), (to, to_name)) = (place(self)?, place(to)?);
+        let ((from, name), (to, to_name)) = (self.place()?, to.place()?);
         Ok(renameat_with(from, name, to, to_name, flags)?)
     }
 
@@ -255,8 +258,7 @@ impl Folder {
     /// # Errors
     /// Those of the system, of a disk without hard links too.
     pub(crate) fn link(&self, to: &Self) -> io::Result<()> {
-        let place = |folder: &Self| folder.above().parent_of(folder.name().as_ref());
-        let ((from, name), (to, to_name)) = (place(self)?, place(to)?);
+        let ((from, name), (to, to_name)) = (self.place()?, to.place()?);
         Ok(linkat(from, name, to, to_name, AtFlags::empty())?)
     }
 
@@ -277,6 +279,11 @@ impl Folder {
     /// The folder's own name; empty for the root.
     fn name(&self) -> OsString {
         self.below.file_name().map_or_else(OsString::new, OsStr::to_owned)
+    }
+
+    /// A handle of the folder above, and the name in it.
+    fn place(&self) -> io::Result<(OwnedFd, OsString)> {
+        self.above().parent_of(self.name().as_ref())
     }
 
     /// A handle of the folder that holds the last part of `name`, and that part.
