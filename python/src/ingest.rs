@@ -137,13 +137,8 @@ fn manifest(rows: Vec<Row<'_>>, raised: &Raised) -> PyResult<Manifest> {
                 (subject, VolumeInput::Voxels(Arc::new(voxels)))
             }
         };
-        let image_or_labels = if kind == "labels" { Kind::Labels } else { Kind::Image };
-        let source =
-            Source { subject, volume, kind: image_or_labels, input, named_in: String::new() };
-        let pushed = match kind.as_str() {
-            "weights" => manifest.push_weights(source),
-            _ => manifest.push(source),
-        };
+        let source = Source::new(subject, volume, Kind::Image, input);
+        let pushed = kind.parse().and_then(|kind| manifest.push_as(kind, source));
         pushed.map_err(raise)?;
     }
     if manifest.subjects().is_empty() {

@@ -24,6 +24,13 @@ pub(crate) fn json(document: &serde_json::Value) {
     line(&serde_json::to_string_pretty(document).expect("a JSON tree serialises"));
 }
 
+/// Prints what was decided or left out to standard error.
+pub(crate) fn notes(notes: &[String]) {
+    for note in notes {
+        error_line(&format!("note: {note}"));
+    }
+}
+
 /// Prints a line to standard error.
 pub(crate) fn error_line(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");

@@ -13,7 +13,7 @@ use crate::labels::{describe_labels, labels_of};
 use crate::manifest::Source;
 use crate::observer::{Event, Observer, check_interrupt};
 use crate::options::IngestOptions;
-use crate::plan::{PlannedVolume, shape_of};
+use crate::planned::{PlannedVolume, shape_of};
 use crate::source::{SourceVolume, VoxelStream};
 
 /// Writes a planned volume of `subject`, and returns it complete.

@@ -1,15 +1,13 @@
 //! The SHA-256 of a source file, to tell whether a published volume came from it.
 
 use std::fmt::Write;
-use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use voxquarry::{Error, Result};
 
+use crate::files::open_without_waiting;
 use crate::observer::{Event, Observer, check_interrupt};
 
 /// Bytes between two questions to the observer.
@@ -20,10 +18,8 @@ const PIECE_BYTES: usize = 1 << 20;
 /// # Errors
 /// [`Error::Io`], [`Error::Interrupted`].
 pub(crate) fn sha256(path: &Path, observer: &dyn Observer) -> Result<String> {
-    // A pipe that has taken the file's place would wait for a writer.
-    let flags = OFlags::NONBLOCK.bits() as i32;
-    let file = File::options().read(true).custom_flags(flags).open(path);
-    let mut file = file.map_err(Error::io(path, "cannot open"))?;
+    // A pipe may have taken the file's place.
+    let mut file = open_without_waiting(path)?;
     let (mut piece, mut sha256) = (vec![0; PIECE_BYTES], Sha256::new());
     loop {
         check_interrupt(observer)?;
@@ -35,11 +31,16 @@ pub(crate) fn sha256(path: &Path, observer: &dyn Observer) -> Result<String> {
             }
         }
     }
+    Ok(hex(sha256))
+}
+
+/// The digest of all bytes so far, in hexadecimal.
+pub(crate) fn hex(sha256: Sha256) -> String {
     let mut hex = String::with_capacity(64);
     for byte in sha256.finalize() {
         write!(hex, "{byte:02x}").expect("a string takes everything");
     }
-    Ok(hex)
+    hex
 }
 
 #[cfg(test)]

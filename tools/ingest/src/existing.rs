@@ -12,7 +12,7 @@ use voxquarry::{Dataset, Error, IfExists, OpenOptions, Result, StoreWriter, Subj
 use crate::grid::{Grid, settle_on};
 use crate::observer::{Event, Observer, check_interrupt};
 use crate::options::IngestOptions;
-use crate::plan::{PlannedSubject, PlannedVolume};
+use crate::planned::{PlannedSubject, PlannedVolume};
 use crate::report::{Failure, IngestReport};
 
 /// A subject that is to be written.
@@ -104,11 +104,11 @@ impl Decision<'_> {
                 Error::WouldRemove { path: self.folder.to_owned(), volumes }
             }
             IfExists::Error => {
-                match published.and_then(|s| self.subject_difference(&s, planned, observer)) {
-                    Ok(None) => return Ok(Verdict::Done),
-                    Ok(Some(difference)) => otherwise(self.folder, difference),
-                    Err(Error::Interrupted) => return Err(Error::Interrupted),
-                    Err(error) => otherwise(self.folder, format!("it cannot be compared: {error}")),
+                let compared =
+                    published.and_then(|s| self.subject_difference(&s, planned, observer));
+                match or_incomparable(compared)? {
+                    None => return Ok(Verdict::Done),
+                    Some(difference) => otherwise(self.folder, difference),
                 }
             }
         };
@@ -135,11 +135,10 @@ impl Decision<'_> {
                 IfExists::Skip => continue,
                 IfExists::Error => {
                     let open = published.volume(&name);
-                    match open.and_then(|v| self.volume_difference(&v, &volume, observer)) {
-                        Ok(None) => continue,
-                        Ok(Some(difference)) => Some(difference),
-                        Err(Error::Interrupted) => return Err(Error::Interrupted),
-                        Err(error) => Some(format!("it cannot be compared: {error}")),
+                    let compared = open.and_then(|v| self.volume_difference(&v, &volume, observer));
+                    match or_incomparable(compared)? {
+                        None => continue,
+                        difference => difference,
                     }
                 }
             };
@@ -257,12 +256,6 @@ impl Decision<'_> {
                 format!("{:?}", found.affine().0),
                 format!("{:?}", planned.header.affine.0),
             ),
-            (
-                "the sums of weights",
-                presence(found.path().join("sums").exists()),
-                // Sums that a sampler computed later make no difference.
-                presence(planned.is_weights || found.path().join("sums").exists()),
-            ),
         ];
         if found.labels() != planned.label_names {
             return Ok(Some("the names of the labels are others".to_owned()));
@@ -271,6 +264,10 @@ impl Decision<'_> {
             if found != now {
                 return Ok(Some(format!("{what}: {found}, now {now}")));
             }
+        }
+        // Sums that a sampler computed later make no difference.
+        if planned.is_weights && !found.has_weight_sums() {
+            return Ok(Some("the sums of weights: absent, now present".to_owned()));
         }
         if planned.header.origin.iter().any(|(key, value)| file.origin.get(key) != Some(value)) {
             return Ok(Some("the header of its file has changed".to_owned()));
@@ -291,6 +288,14 @@ fn otherwise(path: &Path, difference: String) -> Error {
     Error::ExistsOtherwise { path: path.to_owned(), difference }
 }
 
-fn presence(is_there: bool) -> String {
-    (if is_there { "present" } else { "absent" }).to_owned()
+/// The difference that was found; a subject or volume that cannot be compared is one, too.
+///
+/// # Errors
+/// [`Error::Interrupted`].
+fn or_incomparable(compared: Result<Option<String>>) -> Result<Option<String>> {
+    match compared {
+        Err(Error::Interrupted) => Err(Error::Interrupted),
+        Err(error) => Ok(Some(format!("it cannot be compared: {error}"))),
+        found => found,
+    }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use voxquarry::{Affine, Error, Size3};
 
 use crate::options::IngestOptions;
-use crate::plan::PlannedVolume;
+use crate::planned::PlannedVolume;
 
 /// The tolerance of grids without an option, as a part of the smallest spacing: origins that were
 /// rounded to 0.03 mm pass at a spacing of 1 mm, and what passes moves no voxel visibly.

@@ -16,7 +16,8 @@ use crate::existing::{Outstanding, outstanding};
 use crate::manifest::{Manifest, Source};
 use crate::observer::{Event, Observer, check_interrupt};
 use crate::options::IngestOptions;
-use crate::plan::{Plan, PlannedSubject, plan};
+use crate::plan::{Plan, plan};
+use crate::planned::PlannedSubject;
 use crate::report::{Failure, IngestReport};
 
 /// Ingests what the manifest names into the store at `out`.

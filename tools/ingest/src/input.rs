@@ -11,6 +11,7 @@ use std::sync::Arc;
 use voxquarry::{Affine, Error, Result};
 
 use crate::digest;
+use crate::files::file_name;
 use crate::nifti;
 use crate::observer::Observer;
 use crate::source::{SourceVolume, VolumeSource, VoxelStream};
@@ -44,9 +45,7 @@ impl VolumeInput {
     /// The name that the store keeps: a file's without its folder.
     pub fn name(&self) -> String {
         match self {
-            Self::File(path) => {
-                path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
-            }
+            Self::File(path) => file_name(path),
             Self::Voxels(source) => source.name().to_owned(),
         }
     }

@@ -9,6 +9,7 @@ use voxquarry::format::attributes::{Kind, LabelName};
 use voxquarry::format::check_name;
 use voxquarry::{Error, Result};
 
+use crate::files::file_name;
 use crate::input::VolumeInput;
 
 /// One input that becomes one volume of one subject.
@@ -24,6 +25,19 @@ pub struct Source {
     pub input: VolumeInput,
     /// Where the table lists it, as in `table.csv line 3`; empty for arguments.
     pub named_in: String,
+}
+
+impl Source {
+    /// A source that no table lists.
+    pub fn new(
+        subject: impl Into<String>,
+        volume: impl Into<String>,
+        kind: Kind,
+        input: impl Into<VolumeInput>,
+    ) -> Self {
+        let (subject, volume) = (subject.into(), volume.into());
+        Self { subject, volume, kind, input: input.into(), named_in: String::new() }
+    }
 }
 
 /// What a table or an option says about a volume.
@@ -125,6 +139,16 @@ impl Manifest {
         Ok(())
     }
 
+    /// Adds a source as one of `kind`, which takes the place of its own.
+    ///
+    /// # Errors
+    /// As [`Manifest::push`].
+    pub fn push_as(&mut self, kind: SourceKind, source: Source) -> Result<()> {
+        let (kind, is_weights) = kind.parts();
+        let source = Source { kind, ..source };
+        if is_weights { self.push_weights(source) } else { self.push(source) }
+    }
+
     /// Whether a source was added as weights.
     pub fn is_weights(&self, source: &Source) -> bool {
         self.weights.contains(&(source.subject.clone(), source.volume.clone()))
@@ -135,14 +159,7 @@ impl Manifest {
     /// # Errors
     /// As [`Manifest::push`].
     pub fn push_file(&mut self, path: &Path) -> Result<()> {
-        let (subject, input) = (subject_of(path), path.into());
-        self.push(Source {
-            subject,
-            volume: "image".into(),
-            kind: Kind::Image,
-            input,
-            named_in: String::new(),
-        })
+        self.push(Source::new(subject_of(path), "image", Kind::Image, path))
     }
 
     /// Puts a subject into a split, such as `train`.
@@ -264,13 +281,13 @@ pub(crate) fn check_present(path: &Path, named_in: &str) -> Result<()> {
 
 /// Whether a file is an image by its name. Of a pair only the header counts.
 pub(crate) fn is_image(path: &Path) -> bool {
-    let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let name = file_name(path).to_lowercase();
     [".nii", ".nii.gz", ".hdr", ".hdr.gz"].iter().any(|extension| name.ends_with(extension))
 }
 
 /// The name of a subject for a file: the file's name without its image extensions.
 pub fn subject_of(path: &Path) -> String {
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = file_name(path);
     let stem = |name: &str, extension: &str| {
         let cut = name.len().checked_sub(extension.len())?;
         (cut > 0 && name.is_char_boundary(cut) && name[cut..].eq_ignore_ascii_case(extension))

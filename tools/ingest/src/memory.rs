@@ -6,7 +6,7 @@
 //!
 //! Not here: arrays of Python, which the package `voxquarry-python` reads.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::sync::Arc;
 
 use ndarray::{ArrayBase, Axis, Data, Dimension, IxDyn, RawData};
@@ -14,6 +14,7 @@ use serde_json::{Map, json};
 use sha2::{Digest, Sha256};
 use voxquarry::{Affine, Error, Result, Voxel};
 
+use crate::digest::hex;
 use crate::source::{SourceDigest, SourceVolume, VolumeSource, VoxelStream};
 
 /// Computes the digest of voxels while a stream yields them.
@@ -49,11 +50,7 @@ impl VoxelDigest {
 
     /// The digest of all voxels so far.
     pub fn finish(self) -> SourceDigest {
-        let mut sha256 = String::new();
-        for byte in self.sha256.finalize() {
-            write!(sha256, "{byte:02x}").expect("a string takes all");
-        }
-        SourceDigest { sha256, bytes: self.bytes, origin: Map::new() }
+        SourceDigest { sha256: hex(self.sha256), bytes: self.bytes, origin: Map::new() }
     }
 }
 
@@ -88,13 +85,8 @@ pub fn digest_of(source: &dyn VolumeSource) -> Result<SourceDigest> {
 /// let ct = Array3::<i16>::from_shape_fn((20, 30, 40), |(z, y, x)| (z * 900 + y * 30 + x) as i16);
 /// let array = ArraySource::new("a phantom", ct, Affine::diagonal([3.0, 0.8, 0.8]))?;
 /// let mut manifest = Manifest::new();
-/// manifest.push(Source {
-///     subject: "case01".to_owned(),
-///     volume: "ct".to_owned(),
-///     kind: Kind::Image,
-///     input: VolumeInput::Voxels(Arc::new(array)),
-///     named_in: String::new(),
-/// })?;
+/// let input = VolumeInput::Voxels(Arc::new(array));
+/// manifest.push(Source::new("case01", "ct", Kind::Image, input))?;
 /// # let folder = tempfile::tempdir().unwrap();
 /// let store = folder.path().join("store.zarr");
 /// ingest(&manifest, &store, &IngestOptions::default(), &voxquarry_ingest::NoopObserver)?;

@@ -6,9 +6,8 @@
 
 use std::path::Path;
 
-use voxquarry::format::array::ArrayLayout;
-use voxquarry::format::attributes::{Kind, LabelName};
-use voxquarry::format::layout::{self, VolumeShape};
+use voxquarry::format::attributes::Kind;
+use voxquarry::format::layout;
 use voxquarry::{Error, Result};
 
 use crate::grid;
@@ -17,8 +16,8 @@ use crate::labels::describe_labels;
 use crate::manifest::{Manifest, Source, check_present};
 use crate::observer::{Event, Observer, check_interrupt};
 use crate::options::IngestOptions;
+use crate::planned::{PlannedSubject, PlannedVolume, shape_of};
 use crate::report::Failure;
-use crate::source::SourceVolume;
 
 /// The subjects that can be ingested, and those that cannot.
 #[derive(Debug, Default)]
@@ -33,34 +32,6 @@ pub struct Plan {
     peak_memory_bytes: u64,
 }
 
-/// A subject of the plan.
-#[derive(Debug)]
-pub struct PlannedSubject {
-    /// Its name.
-    pub name: String,
-    /// Its volumes.
-    pub volumes: Vec<PlannedVolume>,
-    /// The splits that it belongs to.
-    pub splits: Vec<String>,
-}
-
-/// A volume of the plan.
-#[derive(Debug)]
-pub struct PlannedVolume {
-    /// The source file.
-    pub source: Source,
-    /// The contents of its header, with the affine that it will have.
-    pub header: SourceVolume,
-    /// How it will be cut into chunks and shards.
-    pub layout: ArrayLayout,
-    /// Upper bound of the memory that writing it takes.
-    pub memory: layout::IngestMemory,
-    /// Whether the sums of its chunks will be stored beside it, for weighted sampling.
-    pub is_weights: bool,
-    /// Names of its labels.
-    pub label_names: Vec<LabelName>,
-}
-
 impl Plan {
     /// The number of subjects that cannot be ingested.
     pub fn failed_subjects(&self) -> usize {
@@ -71,41 +42,6 @@ impl Plan {
     /// Upper bound of the memory that the run takes.
     pub fn peak_memory_bytes(&self) -> u64 {
         self.peak_memory_bytes
-    }
-}
-
-impl PlannedSubject {
-    /// Bytes of the voxels of all volumes, before compression.
-    pub fn voxel_bytes(&self) -> u64 {
-        self.volumes.iter().map(PlannedVolume::voxel_bytes).sum()
-    }
-
-    /// Upper bound of the memory that it adds to what subjects share: its volumes are written one
-    /// after the other.
-    pub(crate) fn own_memory_bytes(&self) -> u64 {
-        let volumes = self.volumes.iter().map(|volume| volume.memory.bytes);
-        volumes.max().unwrap_or(0).saturating_sub(layout::SHARED_BYTES)
-    }
-}
-
-impl PlannedVolume {
-    /// Bytes of its voxels, before compression.
-    pub fn voxel_bytes(&self) -> u64 {
-        self.layout.shape().iter().map(|&n| n as u64).product::<u64>()
-            * self.layout.dtype.size() as u64
-    }
-
-    pub(crate) fn shape(&self) -> VolumeShape {
-        shape_of(&self.header)
-    }
-}
-
-pub(crate) fn shape_of(header: &SourceVolume) -> VolumeShape {
-    VolumeShape {
-        channels: header.channels,
-        size: header.size,
-        dtype: header.dtype,
-        interleaved: header.interleaved,
     }
 }
 

@@ -24,7 +24,8 @@ use crate::manifest::{Manifest, Source};
 use crate::measure::{Patch, Until, read_patches};
 use crate::observer::NoopObserver;
 use crate::options::IngestOptions;
-use crate::plan::{PlannedVolume, plan, shape_of};
+use crate::plan::plan;
+use crate::planned::{PlannedVolume, shape_of};
 use crate::source::SourceVolume;
 
 /// Bytes of the sample: more than a processor's caches hold, and encoded in a moment.
@@ -113,9 +114,8 @@ pub fn trial(path: &Path, options: &IngestOptions) -> Result<Trial> {
 }
 
 fn plan_one(path: &Path, options: &IngestOptions) -> Result<PlannedVolume> {
-    let (subject, volume, input) = (SUBJECT.to_owned(), "image".to_owned(), path.into());
     let mut manifest = Manifest::new();
-    manifest.push(Source { subject, volume, kind: Kind::Image, input, named_in: String::new() })?;
+    manifest.push(Source::new(SUBJECT, "image", Kind::Image, path))?;
     let mut plan = plan(&manifest, options, &NoopObserver)?;
     match plan.failed.pop() {
         Some(failure) => Err(failure.error),

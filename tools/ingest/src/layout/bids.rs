@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use voxquarry::format::attributes::{Kind, LabelName};
 use voxquarry::{Error, Result};
 
-use super::{Found, source, tree};
-use crate::manifest::{is_image, subject_of};
+use super::{Found, tree};
+use crate::files::file_name;
+use crate::manifest::{Source, is_image, subject_of};
 
 const LABELS: [&str; 2] = ["dseg", "mask"];
 
@@ -24,7 +25,7 @@ pub(super) fn add(found: &mut Found, folder: &Path) -> Result<()> {
     let derivatives = folder.join("derivatives");
     if derivatives.is_dir() {
         for pipeline in tree::folders(&derivatives)? {
-            add_tree(found, &pipeline, Some(&tree::name(&pipeline)), &mut ignored)?;
+            add_tree(found, &pipeline, Some(&file_name(&pipeline)), &mut ignored)?;
         }
     }
     if found.manifest.subjects().len() == known {
@@ -44,7 +45,7 @@ fn add_tree(
 ) -> Result<()> {
     let mut tables = label_tables(tree::files_in(root)?);
     for subject in tree::folders(root)? {
-        if !tree::name(&subject).starts_with("sub-") {
+        if !file_name(&subject).starts_with("sub-") {
             continue;
         }
         let files = tree::files(&subject)?;
@@ -61,7 +62,7 @@ fn add_tree(
             if found.manifest.has_volume(&name.subject, &volume) {
                 volume = format!("{}_{volume}", pipeline.unwrap_or("other"));
             }
-            found.manifest.push(source(name.subject, &volume, kind, path))?;
+            found.manifest.push(Source::new(name.subject, &volume, kind, path))?;
             if kind == Kind::Labels
                 && let Some(table) = tables.get(&name.volume)
             {
@@ -108,7 +109,7 @@ impl BidsName {
 /// The tables of label names (`*_dseg.tsv`) among these files, by the volume that they describe.
 fn label_tables(files: Vec<PathBuf>) -> BTreeMap<String, PathBuf> {
     let described = |path: PathBuf| {
-        let name = tree::name(&path);
+        let name = file_name(&path);
         let stem = name.strip_suffix(".tsv")?;
         if stem == "dseg" {
             return Some(("dseg".to_owned(), path));

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use voxquarry::format::attributes::Kind;
 use voxquarry::{Error, Result};
 
 use super::tree;
@@ -80,18 +81,11 @@ impl Manifest {
         let named_in = format!("{} line {line}", table.display());
         let [subject, volume, kind, path] = columns.map(|column| &record[column]);
         let kind = kind.parse::<SourceKind>().map_err(|e| located_in(&named_in, e))?;
-        let (kind, is_weights) = kind.parts();
-        let input = table.parent().unwrap_or(Path::new("")).join(path).into();
-        let (subject, volume) = (subject.to_owned(), volume.to_owned());
-        let source =
-            Source { subject: subject.clone(), volume, kind, input, named_in: named_in.clone() };
-        if is_weights {
-            self.push_weights(source)?;
-        } else {
-            self.push(source)?;
-        }
+        let path = table.parent().unwrap_or(Path::new("")).join(path);
+        let source = Source::new(subject, volume, Kind::Image, path);
+        self.push_as(kind, Source { named_in: named_in.clone(), ..source })?;
         match split {
-            Some(split) => self.add_to_split(&subject, split).map_err(|e| located_in(&named_in, e)),
+            Some(split) => self.add_to_split(subject, split).map_err(|e| located_in(&named_in, e)),
             None => Ok(()),
         }
     }
@@ -99,8 +93,6 @@ impl Manifest {
 
 #[cfg(test)]
 mod tests {
-    use voxquarry::format::attributes::Kind;
-
     use super::*;
 
     #[test]

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use voxquarry::format::attributes::Kind;
 use voxquarry::{Error, Result};
 
-use super::{Found, kind_of_name, source, tree};
-use crate::manifest::{is_image, subject_of};
+use super::{Found, kind_of_name, tree};
+use crate::files::file_name;
+use crate::manifest::{Source, is_image, subject_of};
 
 /// Adds the images of a folder, and returns what it is.
 pub(super) fn add(found: &mut Found, folder: &Path) -> Result<&'static str> {
@@ -25,7 +26,7 @@ pub(super) fn add(found: &mut Found, folder: &Path) -> Result<&'static str> {
         return Ok("a folder of images");
     }
     let is_part =
-        |path: &PathBuf| ["imagesTr", "imagesTs", "labelsTr"].contains(&tree::name(path).as_str());
+        |path: &PathBuf| ["imagesTr", "imagesTs", "labelsTr"].contains(&file_name(path).as_str());
     if folders.iter().any(is_part) {
         let reason = format!("{} has imagesTr or labelsTr, but no dataset.json", folder.display());
         let remedy = "add one, name the folder of images itself, or state a pattern";
@@ -33,7 +34,7 @@ pub(super) fn add(found: &mut Found, folder: &Path) -> Result<&'static str> {
     }
     let known = found.manifest.subjects().len();
     for subject in &folders {
-        let name = tree::name(subject);
+        let name = file_name(subject);
         for path in tree::files(subject)? {
             if !is_image(&path) {
                 others.push(path);
@@ -41,7 +42,7 @@ pub(super) fn add(found: &mut Found, folder: &Path) -> Result<&'static str> {
             }
             let volume = volume_of(&path, subject, &name);
             let kind = kind_of_name(&volume);
-            found.manifest.push(source(name.clone(), &volume, kind, path))?;
+            found.manifest.push(Source::new(name.clone(), &volume, kind, path))?;
         }
     }
     if found.manifest.subjects().len() == known {
@@ -69,7 +70,7 @@ pub(super) fn add_files(found: &mut Found, files: &[PathBuf], subject: Option<&s
     let Some(split) = split.filter(|_| subject.is_none()) else {
         for path in files {
             let subject = subject.map_or_else(|| subject_of(path), str::to_owned);
-            found.manifest.push(source(subject, "image", Kind::Image, path.clone()))?;
+            found.manifest.push(Source::new(subject, "image", Kind::Image, path.clone()))?;
         }
         return Ok(());
     };
@@ -77,7 +78,7 @@ pub(super) fn add_files(found: &mut Found, files: &[PathBuf], subject: Option<&s
     for ((subject, number), path) in split.iter().zip(files) {
         let volume =
             if numbers.len() == 1 { "image".to_owned() } else { format!("image_{number}") };
-        found.manifest.push(source(subject.clone(), &volume, Kind::Image, path.clone()))?;
+        found.manifest.push(Source::new(subject.clone(), &volume, Kind::Image, path.clone()))?;
     }
     found.notes.push("all names end in a number like _0000: it is taken for the channel".into());
     Ok(())

@@ -22,6 +22,7 @@ use serde_json::{Map, Value};
 use voxquarry::format::attributes::Kind;
 use voxquarry::{Error, Result};
 
+use crate::files::file_name;
 use crate::manifest::{Manifest, Source, SourceKind, is_image, subject_of};
 use pattern::Template;
 
@@ -155,7 +156,7 @@ impl Found {
 
     fn add_file(&mut self, path: &Path, options: &FindOptions) -> Result<()> {
         let subject = options.subject.clone().unwrap_or_else(|| subject_of(path));
-        self.manifest.push(source(subject, "image", Kind::Image, path.to_owned()))
+        self.manifest.push(Source::new(subject, "image", Kind::Image, path.to_owned()))
     }
 
     fn add_glob(&mut self, text: &str, options: &FindOptions) -> Result<()> {
@@ -275,14 +276,8 @@ fn recognise(path: &Path) -> Result<Option<Layout>> {
         };
     }
     let is_bids = path.join("dataset_description.json").is_file()
-        || tree::folders(path)?.iter().any(|folder| tree::name(folder).starts_with("sub-"));
+        || tree::folders(path)?.iter().any(|folder| file_name(folder).starts_with("sub-"));
     Ok(is_bids.then_some(Layout::Bids))
-}
-
-/// A source that no table lists.
-fn source(subject: String, volume: &str, kind: Kind, path: PathBuf) -> Source {
-    let (volume, input) = (volume.to_owned(), path.into());
-    Source { subject, volume, kind, input, named_in: String::new() }
 }
 
 /// Whether a volume of this name holds labels, as far as names tell.

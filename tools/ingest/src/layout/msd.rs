@@ -11,8 +11,9 @@ use serde_json::{Map, Value};
 use voxquarry::format::attributes::{Kind, LabelName};
 use voxquarry::{Error, Result};
 
-use super::{Found, listed, read_json, source, tree};
-use crate::manifest::{is_image, subject_of};
+use super::{Found, listed, read_json, tree};
+use crate::files::file_name;
+use crate::manifest::{Source, is_image, subject_of};
 
 const LISTS: [(&str, &str); 3] =
     [("training", "train"), ("validation", "validation"), ("test", "test")];
@@ -104,12 +105,12 @@ impl Case {
         for (i, path) in images.into_iter().enumerate() {
             let volume = if n == 1 { "image".to_owned() } else { format!("image_{i:04}") };
             known.insert(path.clone());
-            found.manifest.push(source(subject.clone(), &volume, Kind::Image, path))?;
+            found.manifest.push(Source::new(subject.clone(), &volume, Kind::Image, path))?;
         }
         if let Some(label) = &self.label {
             let path = listed(list, folder, label)?;
             known.insert(path.clone());
-            found.manifest.push(source(subject.clone(), "label", Kind::Labels, path))?;
+            found.manifest.push(Source::new(subject.clone(), "label", Kind::Labels, path))?;
         }
         if let Some(fold) = self.fold {
             found.manifest.add_to_split(&subject, &format!("fold_{fold}"))?;
@@ -122,7 +123,7 @@ impl Case {
 fn numbered(image: &Path) -> Vec<PathBuf> {
     /// More channels than any scanner records.
     const MOST: usize = 1000;
-    let name = tree::name(image);
+    let name = file_name(image);
     let stem = subject_of(image);
     let ending = name.strip_prefix(&stem).unwrap_or_default();
     let path = |i| image.with_file_name(format!("{stem}_{i:04}{ending}"));

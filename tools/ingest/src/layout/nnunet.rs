@@ -11,7 +11,9 @@ use serde_json::{Map, Value};
 use voxquarry::format::attributes::{Kind, LabelName};
 use voxquarry::{Error, Result};
 
-use super::{Found, listed, plain_name, read_json, source, tree};
+use super::{Found, listed, plain_name, read_json, tree};
+use crate::files::file_name;
+use crate::manifest::Source;
 
 /// The volume of the labels.
 const LABEL: &str = "label";
@@ -95,7 +97,7 @@ fn add_part(
 ) -> Result<()> {
     let (mut cases, mut ignored) = (BTreeSet::<String>::new(), Vec::new());
     for path in tree::files_in(&images)? {
-        let name = tree::name(&path);
+        let name = file_name(&path);
         let stem = name.strip_suffix(ending).and_then(|stem| stem.rsplit_once('_'));
         match stem.filter(|(case, digits)| !case.is_empty() && channels.contains_key(*digits)) {
             Some((case, _)) => drop(cases.insert(case.to_owned())),
@@ -115,17 +117,17 @@ fn add_part(
     for case in &cases {
         for (digits, volume) in channels {
             let path = images.join(format!("{case}_{digits}{ending}"));
-            found.manifest.push(source(case.clone(), volume, Kind::Image, path))?;
+            found.manifest.push(Source::new(case.clone(), volume, Kind::Image, path))?;
         }
         // A missing file is told by the plan, with those of all other cases.
         if has_labels {
             let path = labels.join(format!("{case}{ending}"));
-            found.manifest.push(source(case.clone(), LABEL, Kind::Labels, path))?;
+            found.manifest.push(Source::new(case.clone(), LABEL, Kind::Labels, path))?;
         }
         found.manifest.add_to_split(case, split)?;
     }
     let without_image = |path: &PathBuf| {
-        let name = tree::name(path);
+        let name = file_name(path);
         name.strip_suffix(ending).is_none_or(|case| !cases.contains(case))
     };
     let mut others = tree::files_in(&labels)?;
@@ -154,11 +156,11 @@ fn add_listed(
         let images = images.ok_or_else(|| wrong(case, &format!("expected {n} images")))?;
         for (volume, image) in channels.values().zip(&images) {
             let path = listed(list, folder, image)?;
-            found.manifest.push(source(case.clone(), volume, Kind::Image, path))?;
+            found.manifest.push(Source::new(case.clone(), volume, Kind::Image, path))?;
         }
         if let Some(label) = files.get("label").and_then(Value::as_str) {
             let path = listed(list, folder, label)?;
-            found.manifest.push(source(case.clone(), LABEL, Kind::Labels, path))?;
+            found.manifest.push(Source::new(case.clone(), LABEL, Kind::Labels, path))?;
         }
         found.manifest.add_to_split(case, "train")?;
     }

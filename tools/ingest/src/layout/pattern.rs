@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use voxquarry::{Error, Result};
 
-use super::{Found, kind_of_name, source, tree};
-use crate::manifest::{SourceKind, is_image};
+use super::{Found, kind_of_name, tree};
+use crate::manifest::{Source, is_image};
 
 const NAMES: [&str; 4] = ["subject", "volume", "kind", "split"];
 /// More steps than any sensible template needs for one path.
@@ -36,6 +36,17 @@ enum Piece {
     Name(usize),
 }
 
+impl Piece {
+    /// What one character outside of a name stands for.
+    fn of(c: char) -> Self {
+        match c {
+            '*' => Self::Any,
+            '?' => Self::AnyChar,
+            c => Self::Text(c),
+        }
+    }
+}
+
 /// The texts that the names of a template stand for.
 pub(super) type Captures = [Option<String>; NAMES.len()];
 
@@ -51,8 +62,6 @@ impl Template {
             while let Some(c) = rest.chars().next() {
                 rest = &rest[c.len_utf8()..];
                 pieces.push(match c {
-                    '*' => Piece::Any,
-                    '?' => Piece::AnyChar,
                     '{' => {
                         let (name, after) = rest.split_once('}').unwrap_or((rest, ""));
                         rest = after;
@@ -62,7 +71,7 @@ impl Template {
                             Error::invalid("pattern", format!("{{{name}}}"), names)
                         })?)
                     }
-                    c => Piece::Text(c),
+                    c => Piece::of(c),
                 });
             }
             Ok(Part::One(pieces))
@@ -185,14 +194,9 @@ fn match_pieces(
 
 /// Whether a name matches a text with `*` and `?`.
 pub(super) fn is_like(pattern: &str, name: &str) -> bool {
-    let letters = pattern.chars().map(|c| match c {
-        '*' => Piece::Any,
-        '?' => Piece::AnyChar,
-        c => Piece::Text(c),
-    });
+    let pieces: Vec<_> = pattern.chars().map(Piece::of).collect();
     let name: Vec<char> = name.chars().collect();
     let mut steps = STEPS;
-    let pieces: Vec<_> = letters.collect();
     match_pieces(&pieces, &name, &mut Captures::default(), &mut steps, &mut |_, _| true)
 }
 
@@ -221,15 +225,10 @@ pub(super) fn add(found: &mut Found, root: &Path, pattern: &str) -> Result<()> {
         if let Some(split) = split {
             found.manifest.add_to_split(&subject, &split)?;
         }
-        let (image_or_labels, is_weights) = match kind {
-            Some(kind) => kind.parse::<SourceKind>()?.parts(),
-            None => (kind_of_name(&volume), false),
-        };
-        let source = source(subject, &volume, image_or_labels, path);
-        if is_weights {
-            found.manifest.push_weights(source)?;
-        } else {
-            found.manifest.push(source)?;
+        let source = Source::new(subject, &volume, kind_of_name(&volume), path);
+        match kind {
+            Some(kind) => found.manifest.push_as(kind.parse()?, source)?,
+            None => found.manifest.push(source)?,
         }
     }
     let n = found.manifest.subjects().len() - known;

@@ -69,11 +69,6 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The last part of a path.
-pub(super) fn name(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
 /// Reads a text of bounded length; without a byte order mark.
 ///
 /// # Errors

@@ -9,16 +9,17 @@
 //!
 //! Not here: the meaning of the bytes.
 
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::GzDecoder;
-use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use voxquarry::{Error, Result};
+
+use crate::digest::hex;
+use crate::files::open_without_waiting;
 
 /// Enough for the disk; a shorter file needs less.
 const BUFFER_BYTES: u64 = 1 << 20;
@@ -49,10 +50,7 @@ impl Input {
     /// # Errors
     /// [`Error::Io`], and [`Error::Unsupported`] if it is not a regular file.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        // Has no effect on reading a regular file.
-        let flags = OFlags::NONBLOCK.bits() as i32;
-        let file = File::options().read(true).custom_flags(flags).open(path);
-        let file = file.map_err(Error::io(path, "cannot open"))?;
+        let file = open_without_waiting(path)?;
         let metadata = file.metadata().map_err(Error::io(path, "cannot open"))?;
         if !metadata.is_file() {
             let reason = format!("{} is not a regular file", path.display());
@@ -208,11 +206,7 @@ impl Input {
         // Bytes after the last gzip member are part of the file, and of its digest.
         io::copy(&mut reader, &mut io::sink()).map_err(Error::io(&self.path, "cannot read"))?;
         let HashingReader { sha256, bytes, .. } = reader.into_inner();
-        let mut hex = String::with_capacity(64);
-        for byte in sha256.finalize() {
-            write!(hex, "{byte:02x}").expect("a string takes everything");
-        }
-        Ok(Trailer { bytes: trailer, sha256: hex, file_bytes: bytes })
+        Ok(Trailer { bytes: trailer, sha256: hex(sha256), file_bytes: bytes })
     }
 }
 

@@ -99,13 +99,7 @@ impl Demo {
         let mut manifest = Manifest::new();
         let labels = self.labels.as_ref().map(|path| (LABELS, Kind::Labels, path));
         for (volume, kind, path) in [(IMAGE, Kind::Image, &self.image)].into_iter().chain(labels) {
-            manifest.push(Source {
-                subject: SUBJECT.to_owned(),
-                volume: volume.to_owned(),
-                kind,
-                input: path.clone().into(),
-                named_in: String::new(),
-            })?;
+            manifest.push(Source::new(SUBJECT, volume, kind, path.as_path()))?;
         }
         let started = Instant::now();
         let store = self.folder.store();

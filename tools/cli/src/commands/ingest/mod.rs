@@ -3,19 +3,18 @@
 mod outcome;
 mod preview;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use voxquarry::Result;
 use voxquarry::format::attributes::Kind;
 use voxquarry_ingest::{
-    FindOptions, Found, IngestOptions, Manifest, Source, find, find_in, ingest_planned, plan,
-    subject_of,
+    FindOptions, Found, IngestOptions, Manifest, Source, SourceKind, find, find_in, ingest_planned,
+    plan, subject_of,
 };
 
 use crate::args::IngestArgs;
-use crate::output::error_line;
+use crate::output::notes;
 use crate::progress::{Progress, Show, Unit, catch_interrupts};
 
 pub(crate) fn run(args: &IngestArgs) -> Result<ExitCode> {
@@ -28,7 +27,7 @@ pub(crate) fn run(args: &IngestArgs) -> Result<ExitCode> {
     let show = if args.quiet || args.json { Show::Nothing } else { Show::Progress };
     let progress = Progress::new(show, Unit::Bytes);
     if show == Show::Progress {
-        found.notes.iter().for_each(|note| error_line(&format!("note: {note}")));
+        notes(&found.notes);
     }
     let plan = plan(&found.manifest, &options, &progress)?;
     if args.dry_run {
@@ -70,21 +69,16 @@ fn sources(args: &IngestArgs) -> Result<Found> {
     let Some((_, first)) = named().next() else { return find(&args.sources, &options) };
     // All these volumes belong to one subject, which is named after its first file by default.
     let subject = args.subject.clone().unwrap_or_else(|| subject_of(first));
-    let source = |volume: &String, kind, path: &PathBuf| Source {
-        subject: subject.clone(),
-        volume: volume.clone(),
-        kind,
-        input: path.clone().into(),
-        named_in: String::new(),
-    };
     let mut manifest = Manifest::new();
-    for (named, kind) in [(&args.images, Kind::Image), (&args.labels, Kind::Labels)] {
-        for (name, path) in named {
-            manifest.push(source(name, kind, path))?;
+    for (named, kind) in [
+        (&args.images, SourceKind::Image),
+        (&args.labels, SourceKind::Labels),
+        (&args.weights, SourceKind::Weights),
+    ] {
+        for (volume, path) in named {
+            let source = Source::new(&subject, volume, Kind::Image, path.as_path());
+            manifest.push_as(kind, source)?;
         }
-    }
-    for (name, path) in &args.weights {
-        manifest.push_weights(source(name, Kind::Image, path))?;
     }
     find_in(manifest, &options)
 }

@@ -11,7 +11,7 @@ use voxquarry::{Error, Fault, Result};
 use voxquarry_ingest::{Failure, IngestReport};
 
 use crate::args::IngestArgs;
-use crate::output::{bytes, error_line, json, line};
+use crate::output::{bytes, error_line, json, line, notes};
 
 /// Refuses a report whose folder does not exist, before the work.
 pub(super) fn check_writable(path: &Path) -> Result<()> {
@@ -35,7 +35,7 @@ pub(super) fn tell(
         fs::write(path, text).map_err(Error::io(path, "cannot write"))?;
     }
     if !args.quiet && !args.json {
-        report.notes.iter().for_each(|note| error_line(&format!("note: {note}")));
+        notes(&report.notes);
     }
     result?;
     if args.keep_going || report.failed.is_empty() {
@@ -91,14 +91,14 @@ pub(super) fn failures_json(failures: &[Failure]) -> Vec<Value> {
 
 fn summary(report: &IngestReport, args: &IngestArgs, took: Duration) {
     let (seconds, n) = (took.as_secs_f64(), report.written.len());
-    let subjects = if n == 1 { "subject" } else { "subjects" };
+    let count = |n: usize| format!("{n} {}", if n == 1 { "subject" } else { "subjects" });
     let rate = bytes((report.voxel_bytes as f64 / seconds) as u64);
     line(&format!(
-        "{n} {subjects} in {}: {} of voxels in {seconds:.1} s, {rate}/s",
+        "{} in {}: {} of voxels in {seconds:.1} s, {rate}/s",
+        count(n),
         args.out.display(),
         bytes(report.voxel_bytes),
     ));
-    let count = |n: usize| format!("{n} {}", if n == 1 { "subject" } else { "subjects" });
     if n > 0 {
         let (read, stored) = (report.voxel_bytes, report.stored_bytes);
         let ratio = read as f64 / stored.max(1) as f64;

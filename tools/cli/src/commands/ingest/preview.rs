@@ -8,7 +8,7 @@ use voxquarry_ingest::{IngestReport, Plan, PlannedSubject, PlannedVolume, free_b
 
 use super::outcome;
 use crate::args::IngestArgs;
-use crate::output::{bytes, error_line, extents, json, line};
+use crate::output::{bytes, error_line, extents, json, line, notes};
 
 /// Prints a plan, with what is wrong with subjects that are not in it. Nothing is written.
 pub(super) fn print(plan: Plan, args: &IngestArgs) -> Result<ExitCode> {
@@ -30,7 +30,7 @@ pub(super) fn print(plan: Plan, args: &IngestArgs) -> Result<ExitCode> {
             "failed": outcome::failures_json(&plan.failed),
         }));
     } else {
-        plan.notes.iter().for_each(|note| error_line(&format!("note: {note}")));
+        notes(&plan.notes);
         for subject in &plan.subjects {
             let exists = if is_present(&subject) { "; exists" } else { "" };
             subject.volumes.iter().for_each(|v| line(&describe(&subject.name, v, exists)));
