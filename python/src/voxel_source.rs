@@ -1,8 +1,8 @@
 //! Volumes that Python provides: arrays, images and planes, as `voxquarry._arrays` describes them.
 //!
 //! # Invariants
-//! - Bytes are copied from arrays that Python lends for the duration of a call; no memory of the
-//!   ingest is lent to Python.
+//! - The bytes of each array that Python returns are copied before the call ends; Python never gets
+//!   a reference to memory of the ingest.
 //! - What Python raises is kept, and becomes the cause of the error that the caller sees.
 
 use std::fmt;

@@ -157,7 +157,7 @@ def test_a_state_of_a_finished_epoch_continues_with_the_next(store: vq.Dataset) 
         resumed.load_state_dict(state)
         assert digest(resumed) == first
     assert digest(resumed) == expected[1]
-    # Whoever names the finished epoch gets it again.
+    # An epoch that is chosen is read again, even if it was over.
     resumed = queue_of(store)
     resumed.load_state_dict(after_the_loop)
     resumed.set_epoch(0)

@@ -248,8 +248,8 @@ class _Slabs:
 
     def _take(self, group: int, first: int, last: int) -> np.ndarray[Any, Any]:
         """The planes ``(interleaved, z, y, x)``, in whatever memory order."""
-        grid, index = self._grid, [0] * len(self._data.shape)
-        where: list[Any] = list(index)
+        grid = self._grid
+        where: list[Any] = [0] * len(self._data.shape)
         for axis in grid.kept:
             where[axis] = slice(None)
         where[grid.z] = slice(first, last)
@@ -324,9 +324,8 @@ def _voxels_of_nibabel(image: Any, dims: str | None, affine: list[list[float]] |
         # As a file's: one plane, or all further axes as channels.
         shape = (*shape, 1, 1)[:3] if len(shape) < 3 else (*shape[:3], prod(shape[3:]))
         data = np.reshape(data, shape, "F") if isinstance(data, np.ndarray) else data.reshape(shape)
-    name = f"{type(image).__module__.partition('.')[0]}.{type(image).__name__}"
     found = _voxels_of_array(
-        data, dims or "xyzc"[: len(shape)], affine or own_affine(image), name, scaling
+        data, dims or "xyzc"[: len(shape)], affine or own_affine(image), _type_name(image), scaling
     )
     units = getattr(image.header, "get_xyzt_units", lambda: ("unknown", "unknown"))()
     names = {"meter": "meter", "mm": "millimeter", "micron": "micrometer"}

@@ -193,15 +193,14 @@ def ingest(
 
 
 _Row = tuple[str | None, str, str, str | Voxels]
+_ANY_PATH = str | bytes | os.PathLike
 
 
 def _paths(source: object) -> list[str] | None:
     """The paths, if there is nothing but paths."""
-    if isinstance(source, str | bytes | os.PathLike):
+    if isinstance(source, _ANY_PATH):
         return [os.fsdecode(source)]
-    if isinstance(source, Sequence) and all(
-        isinstance(p, str | bytes | os.PathLike) for p in source
-    ):
+    if isinstance(source, Sequence) and all(isinstance(p, _ANY_PATH) for p in source):
         return [os.fsdecode(path) for path in source] or None
     return None
 
@@ -242,7 +241,7 @@ def _subject(
         else:
             content = _file(source)
         rows.append((subject, str(name), _kind(source), content))
-    if len(arrays) < len(rows) and affine is not None and not arrays:
+    if rows and not arrays and affine is not None:
         raise UsageError(f"subject {subject!r}: spacing and affine describe arrays, not files")
     return rows
 
@@ -259,7 +258,7 @@ def _unmarked(source: object) -> object:
 
 def _file(source: object) -> str:
     path = _unmarked(source)
-    if isinstance(path, str | bytes | os.PathLike):
+    if isinstance(path, _ANY_PATH):
         return os.fsdecode(path)
     hint = " (wrap a generator in Planes)" if hasattr(path, "__next__") else ""
     raise UsageError(

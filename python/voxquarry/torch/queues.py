@@ -114,22 +114,21 @@ class _SharedPlan:
     """Which epoch an iteration reads, in memory that the worker processes of a loader share."""
 
     def __init__(self, start: Mapping[str, int]) -> None:
-        # Epoch and position of an iteration, its number, and the state that they were taken from.
-        self._cells = torch.zeros(5, dtype=torch.int64).share_memory_()
+        # Epoch and position of an iteration, and its number.
+        self._cells = torch.zeros(3, dtype=torch.int64).share_memory_()
         self.write(start, 1)
 
     def write(self, start: Mapping[str, int], number: int) -> None:
         """Iteration ``number`` begins at ``start``, and each later one with the next epoch."""
-        here = [start["epoch"], start["position"]]
-        self._cells[:] = torch.tensor([*here, number, *here])
+        self._cells[:] = torch.tensor([start["epoch"], start["position"], number])
 
     def is_of(self, start: Mapping[str, int]) -> bool:
         """Whether it was written for this start."""
-        return self._cells[3:].tolist() == [start["epoch"], start["position"]]
+        return self._cells[:2].tolist() == [start["epoch"], start["position"]]
 
     def start(self, number: int) -> tuple[int, int]:
         """Epoch and position at which iteration ``number`` begins."""
-        epoch, position, first = self._cells[:3].tolist()
+        epoch, position, first = self._cells.tolist()
         return (epoch, position) if number <= first else (epoch + number - first, 0)
 
 
