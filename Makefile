@@ -66,7 +66,9 @@ test-torch:      ## Tests with torch, TorchIO and MONAI; installs them once (sev
 	environment="$$($(ENVIRONMENT) torch python/requirements/torch.txt)" && \
 	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
 		--manifest-path python/Cargo.toml && \
-	"$$environment"/bin/python -m pytest python/tests_torch
+	"$$environment"/bin/python -m pytest python/tests_torch && \
+	oldest="$$($(ENVIRONMENT) torch-oldest python/requirements/torch-oldest.txt "$$environment")" && \
+	"$$oldest"/bin/python -m pytest python/tests_torch -k "monai or torchio"
 
 check-aarch64:   ## Compile for aarch64, run the decoder in an emulator; says what to install.
 	CARGO="$(CARGO)" tools/check_aarch64.sh

@@ -98,10 +98,14 @@ def test_monais_transforms_follow(pair: Pair) -> None:
         np.testing.assert_allclose(item["ct"].affine, expected.affine, atol=1e-4)
 
 
+@pytest.mark.parametrize("writer", ["NibabelWriter", "ITKWriter"])
 @pytest.mark.parametrize("crops", [False, True])
-def test_monais_writers_save_every_patch(pair: Pair, tmp_path: Path, crops: bool) -> None:
-    """A writer needs what MONAI's loader puts into ``meta`` (MONAI#4894, MONAI#2720). Files are
-    named after the subject; two subjects' files overwrote each other, and so did patches.
+def test_monais_writers_save_every_patch(
+    pair: Pair, tmp_path: Path, crops: bool, writer: str
+) -> None:
+    """A writer needs what MONAI's loader puts into ``meta`` (MONAI#4894, MONAI#2720); with MONAI
+    1.6.1 none could save a single channel. Files are named after the subject; two subjects' files
+    overwrote each other, and so did patches.
     """
     if crops:
         crop = vm.RandCropByPosNegLabeld(["ct"], "seg", PATCH, num_samples=2)
@@ -111,7 +115,6 @@ def test_monais_writers_save_every_patch(pair: Pair, tmp_path: Path, crops: bool
         items = [dataset[n] for n in range(len(dataset))]
     turned = mt.Compose(
         [
-            mt.EnsureChannelFirstd(["ct"]),
             mt.Orientationd(["ct"], axcodes="RAS", labels=None),
             mt.Spacingd(["ct"], (2.0, 2.0, 2.0)),
         ]
@@ -124,6 +127,8 @@ def test_monais_writers_save_every_patch(pair: Pair, tmp_path: Path, crops: bool
             output_postfix="pred",
             print_log=False,
             resample=False,
+            writer=writer,
+            output_dtype=np.int16,
         )
         for item in items:
             save(dict(item) if transform is None else transform(dict(item)))

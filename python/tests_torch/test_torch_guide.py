@@ -1,4 +1,4 @@
-"""The guide's examples run as they stand."""
+"""The guides' examples run as they stand."""
 
 from __future__ import annotations
 
@@ -6,13 +6,22 @@ from collections.abc import Callable
 from types import CodeType
 
 
-def test_examples(examples: Callable[[str], list[CodeType]]) -> None:
-    blocks = examples("pytorch.md")
-    assert len(blocks) == 4
+def run(blocks: list[CodeType], count: int) -> dict[str, object]:
+    assert len(blocks) == count
     names: dict[str, object] = {}
     for block in blocks:
         exec(block, names)
+    return names
+
+
+def test_pytorch(examples: Callable[[str], list[CodeType]]) -> None:
+    names = run(examples("pytorch.md"), 3)
     assert names["images"].shape == (4, 1, 16, 16, 16)
     assert names["state"]["epoch"] == 2
     assert names["volume"].shape[1:] == names["subjects"][0].spatial_shape
+
+
+def test_monai(examples: Callable[[str], list[CodeType]]) -> None:
+    names = run(examples("monai.md"), 2)
     assert names["batch"]["ct"].shape == (4, 1, 16, 16, 16)
+    assert names["item"]["image"].shape == (1, 41, 36, 45)

@@ -3,12 +3,17 @@
 Axes are those of the store, ``(c, z, y, x)``, as everywhere in Voxquarry. The affine of a
 ``MetaTensor`` therefore maps ``(z, y, x)`` indices to RAS+ millimetres, and MONAI's spatial
 transforms (``Orientationd``, ``Spacingd``, ``SaveImaged``) see where the voxels are. Values are
-real ones, as MONAI loads them.
+real ones, as MONAI loads them. Only what ``LoadImaged`` loads by a path has the axes that it has
+from a file, ``(x, y, z)``.
 """
 
-from .._extras import missing
+from .._extras import check_version, missing
 
 try:
+    import monai
+
+    check_version("monai", monai.__version__, "1.6", "2", "monai")
+
     from .crops import (
         RandCropByLabelClassesD,
         RandCropByLabelClassesd,
@@ -19,15 +24,22 @@ try:
         RandWeightedCropD,
         RandWeightedCropd,
         RandWeightedCropDict,
-        subjects,
     )
     from .dataset import Dataset
     from .inference import sliding_window_inference
+    from .loading import LoadImage, LoadImageD, LoadImaged, LoadImageDict, StoreReader
+    from .subjects import LazyVolume, NotLoadedError, datalist, subjects
 except ModuleNotFoundError as error:
     raise missing(error, "monai") from error
 
 __all__ = [
     "Dataset",
+    "LazyVolume",
+    "LoadImage",
+    "LoadImageD",
+    "LoadImageDict",
+    "LoadImaged",
+    "NotLoadedError",
     "RandCropByLabelClassesD",
     "RandCropByLabelClassesDict",
     "RandCropByLabelClassesd",
@@ -37,6 +49,8 @@ __all__ = [
     "RandWeightedCropD",
     "RandWeightedCropDict",
     "RandWeightedCropd",
+    "StoreReader",
+    "datalist",
     "sliding_window_inference",
     "subjects",
 ]

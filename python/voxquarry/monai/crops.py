@@ -12,34 +12,17 @@ import numpy as np
 import torch
 from monai.transforms.utils import fall_back_tuple
 
-from .. import Dataset, LabelSampler, UniformSampler, UsageError, Volume, WeightedSampler
+from .. import LabelSampler, UniformSampler, UsageError, Volume, WeightedSampler
 from .._values import real_range, real_values
 from ..torch.patches import batch_of
 from .dataset import meta_tensor
+from .subjects import unwrapped
 
 Size = tuple[int, ...]
 
 # Tries for a centre with an image value above the threshold, before its class counts as empty.
 _ATTEMPTS = 10_000
 _DRAWN = 100
-
-
-def subjects(dataset: Dataset, volumes: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """The items of a ``monai.data.Dataset`` for the crops of this module: a dictionary of open
-    volumes for each subject. No voxel is read.
-
-    Args:
-        dataset: The store.
-        volumes: Names of the volumes; all of each subject if None.
-
-    Returns:
-        ``{"ct": Volume, "seg": Volume, …, "subject": name}`` for each subject.
-    """
-    named = ((name, dataset[name]) for name in dataset)
-    return [
-        {**{v: subject[v] for v in (volumes or subject)}, "subject": name}
-        for name, subject in named
-    ]
 
 
 class _Cropper(Protocol):
@@ -66,8 +49,8 @@ class _LabelCropper(_ClassCropper, Protocol):
 
 
 class _StoredCrop(mt.Randomizable, mt.MapTransform):
-    """Base of the three crops: reads patches if the deciding image is a ``Volume``, and is MONAI's
-    own transform otherwise.
+    """Base of the three crops: reads patches if the deciding image is a volume of a store, and is
+    MONAI's own transform otherwise.
 
     Volumes that are not among the keys are not in the patches.
     """
@@ -99,13 +82,16 @@ class _StoredCrop(mt.Randomizable, mt.MapTransform):
         )
         locations = torch.from_numpy(np.hstack([starts, starts + size]))
         # No loader can join whole volumes to a batch, and a transform can read none.
-        others = {k: v for k, v in data.items() if k in self.keys or not isinstance(v, Volume)}
+        others = {
+            k: v for k, v in data.items() if k in self.keys or not isinstance(unwrapped(v), Volume)
+        }
         patches: list[dict[Hashable, Any]] = [dict(others) for _ in starts]
         for key in self.key_iterator(dict(data)):
-            values = _read(data[key], starts, size, volume)
+            source = unwrapped(data[key])
+            values = _read(source, starts, size, volume)
             for n, (patch, value) in enumerate(zip(patches, values, strict=True)):
-                if isinstance(data[key], Volume):
-                    value = meta_tensor(value, data[key], locations[n], n)
+                if isinstance(source, Volume):
+                    value = meta_tensor(value, source, locations[n], n)
                 patch[key] = value
         for patch, location in zip(patches, locations, strict=True):
             patch["location"] = location
@@ -142,7 +128,7 @@ class RandCropByPosNegLabeld(_StoredCrop, mt.RandCropByPosNegLabeld):
     def __call__(
         self, data: Mapping[Hashable, Any], lazy: bool | None = None
     ) -> list[dict[Hashable, Any]]:
-        labels = data[self.label_key]
+        labels = unwrapped(data[self.label_key])
         if not isinstance(labels, Volume):
             return super().__call__(data, lazy)
         if unused := {self.fg_indices_key, self.bg_indices_key}.intersection(data):
@@ -166,7 +152,7 @@ class RandCropByPosNegLabeld(_StoredCrop, mt.RandCropByPosNegLabeld):
             for parts in ((1.0, 0.0), (0.0, 1.0))
         ]
         # Only background is held to the threshold.
-        checked = [None, data[self.image_key]]
+        checked = [None, unwrapped(data[self.image_key])]
         weights = [positive, 1 - positive]
         return _above(self.cropper, classes, weights, checked, volume, size, count, seed)
 
@@ -188,7 +174,7 @@ class RandCropByLabelClassesd(_StoredCrop, mt.RandCropByLabelClassesd):
     def __call__(
         self, data: Mapping[Hashable, Any], lazy: bool | None = None
     ) -> list[dict[Hashable, Any]]:
-        labels = data[self.label_key]
+        labels = unwrapped(data[self.label_key])
         if not isinstance(labels, Volume):
             return super().__call__(data, lazy)
         if self.indices_key in data:
@@ -211,7 +197,7 @@ class RandCropByLabelClassesd(_StoredCrop, mt.RandCropByLabelClassesd):
             LabelSampler(size, volume.name, {label: 1.0}, border="pad")
             for label in range(len(ratios))
         ]
-        checked = [data[self.image_key]] * len(classes)
+        checked = [unwrapped(data[self.image_key])] * len(classes)
         return _above(
             self.cropper,
             classes,
@@ -255,7 +241,7 @@ class RandWeightedCropd(_StoredCrop, mt.RandWeightedCropd):
     def __call__(
         self, data: Mapping[Hashable, Any], lazy: bool | None = None
     ) -> list[dict[Hashable, Any]]:
-        weights = data[self.w_key]
+        weights = unwrapped(data[self.w_key])
         if not isinstance(weights, Volume):
             return super().__call__(data, lazy)
         return self._crop_stored(data, weights, allow_smaller=True)

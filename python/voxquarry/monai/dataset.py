@@ -15,6 +15,7 @@ from .. import Volume
 from .._types import Padding
 from .._values import widened
 from ..torch.patches import PatchDataset, Sampler
+from .subjects import name_after_subject, path_of
 
 
 class Dataset(PatchDataset):
@@ -67,8 +68,10 @@ def meta_tensor(
     """A patch ``(c, z, y, x)`` of real values with the affine of its place in ``volume``.
 
     ``meta`` has what MONAI's own loader puts there, for the patch: its writers save patch
-    ``number`` of each subject as a file of its own, named after the subject. It also has
-    ``location`` and ``subject``. The affine maps the patch's ``(z, y, x)`` indices to RAS+
+    ``number`` of each subject as a file of its own, named after the subject. As of a file without
+    channels, ``original_channel_dim`` is NaN if there is one channel; from MONAI 1.6.1 on, writers
+    take anything else for an image with two spatial axes. It also has ``location`` and ``subject``.
+    The affine maps the patch's ``(z, y, x)`` indices to RAS+
     millimetres.
     """
     subject = volume.subject
@@ -77,12 +80,10 @@ def meta_tensor(
     meta = {
         "location": location,
         "subject": subject.name,
-        # MONAI names what it writes after the last part, without ".nii.gz".
-        "filename_or_obj": f"{subject.dataset.path}/{subject.name}/{volume.name}/"
-        f"{subject.name}.nii.gz",
+        "filename_or_obj": name_after_subject(path_of(volume), subject.name),
         "patch_index": number,
         "original_affine": affine.clone(),
-        "original_channel_dim": 0,
+        "original_channel_dim": float("nan") if len(values) == 1 else 0,
         "spatial_shape": np.array(values.shape[1:]),
         "space": "RAS",
     }
