@@ -122,13 +122,8 @@ pub enum Error {
 
     /// A volume without a single voxel that a sampler may choose.
     #[error(
-        "{place}: no voxel {wanted} can be the centre of a patch of {patch_size:?} voxels with the \
-         border rule {border:?}{}",
-        if *border == "exclude" {
-            ": pad the volume, or choose a smaller patch or another border rule"
-        } else {
-            ""
-        }
+        "{place}: no voxel {wanted}{}",
+        nearer(*is_elsewhere, *patch_size, border)
     )]
     NothingToSample {
         /// The volume.
@@ -139,6 +134,23 @@ pub enum Error {
         patch_size: Size3,
         /// The border rule of the sampler: `exclude`, `clamp` or `pad`.
         border: &'static str,
+        /// Whether the volume has such voxels, none of which may be a centre.
+        is_elsewhere: bool,
+    },
+
+    /// Subjects in which a sampler can draw no patch.
+    #[error(
+        "no patch can be drawn in {found}: {}",
+        if *is_every { "sample by labels or weights that they have" }
+        else { "leave them out, or draw their patches anywhere" }
+    )]
+    CannotSample {
+        /// Their number, names and what they lack.
+        found: String,
+        /// Whether these are all subjects.
+        is_every: bool,
+        /// Whether another border rule would do for all of them.
+        is_near_border: bool,
     },
 
     /// Constraints that no attempt of a sampler fulfils.
@@ -457,6 +469,7 @@ impl Error {
             | Self::PatchTooLarge { .. }
             | Self::TooLarge { .. }
             | Self::NothingToSample { .. }
+            | Self::CannotSample { .. }
             | Self::ConstraintsUnmet { .. }
             | Self::Incomplete { .. }
             | Self::NotInGrid { .. }
@@ -552,6 +565,17 @@ fn list_of(errors: &[Error]) -> String {
 
 fn in_table(named_in: &str) -> String {
     if named_in.is_empty() { String::new() } else { format!("{named_in}: ") }
+}
+
+/// Why none of the wanted voxels may be a centre, and what helps.
+fn nearer(is_elsewhere: bool, patch_size: Size3, border: &str) -> String {
+    if !is_elsewhere {
+        return ": sample it by what it has, or leave it out".to_owned();
+    }
+    format!(
+        " can be the centre of a patch of {patch_size:?} voxels with the border rule {border:?}: \
+         pad the volume, or choose a smaller patch or another border rule"
+    )
 }
 
 fn did_you_mean(available: &[String]) -> String {

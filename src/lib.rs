@@ -88,8 +88,8 @@ pub use queue::{
 };
 pub use sample::{
     Balance, Border, ConstrainedSampler, Epoch, Grid, GridSampler, LabelSampler, Margin, OnFailure,
-    Overlap, PatchLocation, PatchScale, Placement, RandomSampler, SubjectSampler, SubjectWeights,
-    UniformSampler, WeightedSampler,
+    OnMissing, Overlap, PatchLocation, PatchScale, Placement, RandomSampler, SubjectSampler,
+    SubjectWeights, UniformSampler, WeightedSampler,
 };
 pub use store::{
     ChunkedVolumeWriter, Dataset, FinishedVolume, IfExists, LabelCounts, OpenOptions, Resume,

@@ -181,7 +181,11 @@ fn every_iteration_is_another_epoch() {
 
 #[test]
 fn a_state_fits_only_its_own_sampler() {
-    let (_folder, dataset) = store(Codec::Fast);
+    let folder = tempfile::tempdir().unwrap();
+    let plain = Plain::new(Some(3), [20, 20, 20], Dtype::UInt8, 1);
+    let path = folder.path().join("s.zarr");
+    common::write(&path, "a", "ct", &plain, Kind::Image, Codec::Fast, PATCH);
+    let dataset = Dataset::open(path, &OpenOptions::default()).unwrap();
     let label = |balance| {
         let sampler = LabelSampler::new(PATCH, "ct").unwrap().border(Border::Pad);
         sampler.balance(balance).unwrap()

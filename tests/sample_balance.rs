@@ -9,8 +9,8 @@ use common::Plain;
 use voxquarry::format::attributes::Kind;
 use voxquarry::format::layout::Codec;
 use voxquarry::{
-    Balance, Border, Dataset, Dtype, Epoch, Error, LabelSampler, OpenOptions, RandomSampler, Size3,
-    Subject, WeightedSampler,
+    Balance, Border, Dataset, Dtype, Epoch, Error, LabelSampler, OnMissing, OpenOptions,
+    RandomSampler, Size3, Subject, WeightedSampler,
 };
 
 /// A volume of small numbers in blocks; several chunks on each axis, cut off at the edges.
@@ -276,5 +276,41 @@ fn bad_weights_are_named() {
         assert_eq!(error.fault(), voxquarry::Fault::Data);
         let message = error.to_string();
         assert!(message.contains("[33, 7, 39]") && message.contains(words), "{message}");
+    }
+}
+
+/// What a subject lacks is known before anything is drawn, and says no more than it has to: labels
+/// of probability 0 are left out (MONAI#6576).
+#[test]
+fn what_a_subject_lacks_is_known() {
+    let world = World::new(None, SIZE, 2, |i| if i == 0 { 9 } else { number(i) });
+    let names = ["case01".to_owned()];
+    let missing =
+        |sampler: RandomSampler, on_missing| sampler.missing(&world.dataset, &names, on_missing);
+    let classes = |classes: &[(i64, f64)]| Balance::Classes(classes.to_vec());
+    let absent = label([4; 3], Border::Exclude, classes(&[(7, 1.0), (1, 0.0)]));
+    let found = missing(absent.clone(), OnMissing::Background).unwrap();
+    assert_eq!(found, [("case01".to_owned(), "no voxel of the label 7".to_owned())]);
+    let error = absent.locations(&world.subject("case01"), 1, Epoch::default(), 0).unwrap_err();
+    assert!(matches!(&error, Error::NothingToSample { is_elsewhere: false, .. }), "{error}");
+    assert!(!error.to_string().contains("pad"), "{error}");
+    for on_missing in [OnMissing::Error, OnMissing::Skip] {
+        let error = missing(absent.clone(), on_missing).unwrap_err();
+        assert!(matches!(&error, Error::CannotSample { is_every: true, .. }), "{error}");
+    }
+    let corner = label([4; 3], Border::Exclude, classes(&[(9, 1.0)]));
+    let error = missing(corner.clone(), OnMissing::Error).unwrap_err();
+    assert!(matches!(&error, Error::CannotSample { is_near_border: true, .. }), "{error}");
+    let error = corner.locations(&world.subject("case01"), 1, Epoch::default(), 0).unwrap_err();
+    assert!(matches!(&error, Error::NothingToSample { is_elsewhere: true, .. }), "{error}");
+    for (border, balance) in [
+        (Border::Clamp, classes(&[(9, 1.0)])),
+        (Border::Exclude, classes(&[(9, 1.0), (1, 1.0)])),
+        (Border::Exclude, Balance::Foreground),
+        (Border::Pad, Balance::PosNeg { pos: 0.0, neg: 1.0 }),
+        (Border::Exclude, Balance::Forced { fraction: 1.0 }),
+    ] {
+        let found = missing(label([4; 3], border, balance.clone()), OnMissing::Error);
+        assert_eq!(found.unwrap(), [], "{border:?} {balance:?}");
     }
 }

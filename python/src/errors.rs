@@ -116,18 +116,9 @@ fn worded(error: &Error) -> String {
              choose a smaller patch, or let it leave the volume (border=\"pad\" of a random \
              sampler, padding=\"reflect\" of a grid)"
         ),
-        Error::NothingToSample { place, wanted, patch_size, border: "exclude" } => {
-            format!(
-                "{place}: no voxel {wanted} can be the centre of a patch of {patch_size:?} voxels \
-                 with border=\"exclude\": pad the volume, choose a smaller patch, or \
-                 border=\"clamp\" or border=\"pad\""
-            )
-        }
-        Error::ConstraintsUnmet { subject, n, attempts } => format!(
-            "sample {n} of subject {subject:?}: none of {attempts} attempts fulfils the \
-             constraints: relax them, allow more attempts, or accept the best \
-             (on_failure=\"best\")"
-        ),
+        Error::CannotSample { .. }
+        | Error::NothingToSample { is_elsewhere: true, .. }
+        | Error::ConstraintsUnmet { .. } => unsampled(error),
         Error::AddedTwice { start } => format!(
             "the patch that begins at {start:?} (z, y, x) was added before: each counts once \
              (replace=True keeps the last)"
@@ -157,6 +148,38 @@ fn worded(error: &Error) -> String {
             "another process, or an unfinished aggregator of this one, is writing this volume (it \
              holds {}): wait for it, call close() on the aggregator, or choose another name",
             lock.display()
+        ),
+        _ => error.to_string(),
+    }
+}
+
+/// The message where a sampler finds no patch, with remedies in Python's terms.
+fn unsampled(error: &Error) -> String {
+    match error {
+        Error::CannotSample { found, is_every, is_near_border } => {
+            let remedy = match (is_every, is_near_border) {
+                (_, true) => {
+                    "pad the volumes, or choose a smaller patch, border=\"clamp\" or border=\"pad\""
+                }
+                (true, _) => "sample by labels or weights that they have",
+                (false, _) => {
+                    "leave them out (on_missing=\"skip\"), or draw their patches anywhere \
+                     (on_missing=\"background\")"
+                }
+            };
+            format!("no patch can be drawn in {found}: {remedy}")
+        }
+        Error::NothingToSample { place, wanted, patch_size, .. } => {
+            format!(
+                "{place}: no voxel {wanted} can be the centre of a patch of {patch_size:?} voxels \
+                 with border=\"exclude\": pad the volume, choose a smaller patch, or \
+                 border=\"clamp\" or border=\"pad\""
+            )
+        }
+        Error::ConstraintsUnmet { subject, n, attempts } => format!(
+            "sample {n} of subject {subject:?}: none of {attempts} attempts fulfils the \
+             constraints: relax them, allow more attempts, or accept the best \
+             (on_failure=\"best\")"
         ),
         _ => error.to_string(),
     }

@@ -16,6 +16,7 @@ mod index;
 mod ingest;
 mod pickle;
 mod queue;
+mod queue_arguments;
 mod real;
 mod sample;
 mod scaled_batch;

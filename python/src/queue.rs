@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyMapping, PyString, PyType};
+use pyo3::types::{PyDict, PyList, PyType};
 use voxquarry::{
-    Batch, BatchPoll, Batches, Error, Eviction, Padding, PatchLocation, QueueOptions, QueueState,
-    Sampler, ShuffleMode,
+    Batch, BatchPoll, Batches, Error, Eviction, PatchLocation, QueueOptions, QueueState, Sampler,
+    ShuffleMode,
 };
 
-use crate::arguments::{bytes, named, natural, padding};
+use crate::arguments::{bytes, named, natural};
 use crate::batch_owner;
 use crate::dataset::Dataset;
 use crate::errors::{invalid, raise, unsupported};
-use crate::sample::{GridSampler, random_sampler};
+use crate::queue_arguments::{self, KEYS, paddings, volume_names};
+use crate::sample::{GridSampler, ON_MISSING, random_sampler};
 use crate::scaled_batch::BatchScales;
 
 /// Batches of patches for training, read ahead by threads in an order that is known in advance.
@@ -58,13 +59,18 @@ use crate::scaled_batch::BatchScales;
 ///     eviction: The decoded chunk that is evicted first: the one with the ``"farthest"`` next use,
 ///         or with the ``"oldest"`` last use.
 ///     threads: Threads that read; by default those of the dataset.
+///     on_missing: What is done with subjects in which the sampler can draw no patch (see
+///         ``missing`` of samplers), known when the queue is made. ``"error"``: they are listed.
+///         ``"skip"``: they are left out. ``"background"``: their patches are drawn anywhere, as by
+///         a ``UniformSampler`` of the same size and border.
 ///     scaled: Give real values, stored value × slope + intercept, of volumes that have a slope or
 ///         an intercept in any subject: as float32, or float64 where that is stored, in arrays of
 ///         their own. Other volumes keep their dtype. ``False`` gives stored values.
 ///
 /// Raises:
 ///     UsageError: An argument outside of what it accepts; a batch larger than ``buffer_bytes``; a
-///         subject or volume that does not exist.
+///         subject or volume that does not exist, or whose dtype or channels differ; subjects in
+///         which no patch can be drawn.
 ///     DataError: Damaged metadata.
 #[pyclass(frozen, module = "voxquarry")]
 pub(crate) struct Queue {
@@ -95,12 +101,13 @@ impl Queue {
             dataset, sampler, volumes=None, patches_per_subject=8, batch_size=4,
             buffer_bytes=None, shuffle="global", seed=0, rank=0, world_size=1, drop_last=false, *,
             subjects=None, padding=None, window_bytes=None, cache_bytes=None,
-            eviction="farthest", threads=None, scaled=true
+            eviction="farthest", threads=None, scaled=true, on_missing="error"
         ),
         text_signature = "(dataset, sampler, volumes=None, patches_per_subject=8, batch_size=4, \
             buffer_bytes='512MiB', shuffle='global', seed=0, rank=0, world_size=1, \
             drop_last=False, *, subjects=None, padding=None, window_bytes='1GiB', \
-            cache_bytes=None, eviction='farthest', threads=None, scaled=True)"
+            cache_bytes=None, eviction='farthest', threads=None, scaled=True, \
+            on_missing='error')"
     )]
     #[allow(clippy::too_many_arguments)] // Python's keywords, checked and bundled here.
     fn new<'py>(
@@ -123,14 +130,16 @@ impl Queue {
         eviction: &str,
         threads: Option<usize>,
         scaled: bool,
+        on_missing: &str,
     ) -> PyResult<Self> {
         let store = &dataset.get().0;
         let patches = match sampler.cast::<GridSampler>() {
             Ok(grid) => Sampler::from(grid.get().0.clone()),
             Err(_) => Sampler::from(random_sampler(sampler)?),
         };
-        let subjects =
-            subjects.map(|value| self::subjects(value, patches_per_subject)).transpose()?;
+        let subjects = subjects
+            .map(|value| queue_arguments::subjects(value, patches_per_subject))
+            .transpose()?;
         let volumes = volume_names(py, store, volumes, subjects.as_deref())?;
         let size = |value: Option<&Bound<'py, PyAny>>, name| {
             value.map(|value| bytes(value, name)).transpose()
@@ -143,7 +152,7 @@ impl Queue {
         let keywords = keywords! {
             py, volumes, patches_per_subject, batch_size, buffer_bytes, shuffle, seed, rank,
             world_size, drop_last, subjects, padding, window_bytes, cache_bytes, eviction,
-            threads, scaled
+            threads, scaled, on_missing
         };
         let paddings = paddings(&volumes, padding, patches.padding())?;
         let subject_names = || subject_names(store, subjects.as_deref());
@@ -160,11 +169,13 @@ impl Queue {
             .world_size(world_size)
             .drop_last(drop_last)
             .cache_bytes(cache_bytes)
-            .threads(threads);
+            .threads(threads)
+            .on_missing(named(&ON_MISSING, "on_missing", on_missing)?);
         let options = set(options, subjects, QueueOptions::subjects);
         let options = set(options, buffer_bytes, QueueOptions::buffer_bytes);
         let options = set(options, window_bytes, QueueOptions::window_bytes);
-        let engine = py.detach(|| voxquarry::Queue::new(store, patches, options)).map_err(raise)?;
+        let engine = py.detach(|| voxquarry::Queue::new(store, patches, options));
+        let engine = engine.map_err(|error| raise_in_patch(py, error))?;
         let (dataset, sampler) = (dataset.clone().unbind(), sampler.clone().unbind());
         let (scales, keywords) = (Arc::new(scales), keywords.unbind());
         Ok(Self { engine, dataset, sampler, volumes, batch_size, scales, keywords })
@@ -304,6 +315,17 @@ impl Queue {
         self.volumes.clone()
     }
 
+    /// The subjects in which the sampler can draw no patch, each with the reason: those that
+    /// ``on_missing`` leaves out, or whose patches are drawn anywhere.
+    #[getter]
+    fn missing<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let missing = PyDict::new(py);
+        for (subject, reason) in self.engine.missing() {
+            missing.set_item(subject, reason)?;
+        }
+        Ok(missing)
+    }
+
     /// Voxels of a patch, ``(z, y, x)``.
     #[getter]
     fn patch_size(&self) -> (usize, usize, usize) {
@@ -372,9 +394,6 @@ fn state_dict(py: Python<'_>, state: QueueState) -> PyResult<Bound<'_, PyDict>> 
     state.set_item("position", position)?;
     Ok(state)
 }
-
-/// The keys of a batch beside its volumes.
-const KEYS: [&str; 2] = ["location", "subject"];
 
 const SHUFFLES: [(&str, ShuffleMode); 3] =
     [("global", ShuffleMode::Global), ("window", ShuffleMode::Window), ("none", ShuffleMode::None)];
@@ -491,88 +510,6 @@ fn set<T>(
         Some(value) => setter(options, value),
         None => options,
     }
-}
-
-/// The names in `value`; without it, the volumes of the first subject.
-fn volume_names(
-    py: Python<'_>,
-    store: &voxquarry::Dataset,
-    value: Option<&Bound<'_, PyAny>>,
-    subjects: Option<&[(String, u64)]>,
-) -> PyResult<Vec<String>> {
-    let volumes = if let Some(value) = value {
-        names(value, "volumes")?
-    } else {
-        let first = match subjects {
-            Some(subjects) => subjects.first().map(|(name, _)| name),
-            None => store.subjects().first(),
-        };
-        let open = || first.map(|name| store.subject(name)).transpose();
-        py.detach(open).map_err(raise)?.map_or(Vec::new(), |s| s.volumes().to_vec())
-    };
-    match volumes.iter().find(|name| KEYS.contains(&name.as_str())) {
-        None => Ok(volumes),
-        Some(name) => Err(unsupported(
-            format!("volume {name:?}: every batch uses that name for something else"),
-            "ingest the volume under another name",
-        )),
-    }
-}
-
-/// One name, or a list of names.
-fn names(value: &Bound<'_, PyAny>, what: &'static str) -> PyResult<Vec<String>> {
-    if let Ok(name) = value.cast::<PyString>() {
-        return Ok(vec![name.to_str()?.to_owned()]);
-    }
-    let listed = || value.try_iter()?.map(|name| name?.extract()).collect::<PyResult<_>>();
-    listed().map_err(|_| invalid(what, value, "a name or a list of names"))
-}
-
-/// Subjects and their numbers of patches, from names, a mapping or pairs.
-fn subjects(value: &Bound<'_, PyAny>, each: u64) -> PyResult<Vec<(String, u64)>> {
-    let error =
-        || invalid("subjects", value, "names, or a mapping from names to numbers of patches");
-    if let Ok(mapping) = value.cast::<PyMapping>() {
-        let pairs = mapping.items()?;
-        return pairs.extract().map_err(|_| error());
-    }
-    if let Ok(pairs) = value.extract::<Vec<(String, u64)>>() {
-        return Ok(pairs);
-    }
-    let names = names(value, "subjects").map_err(|_| error())?;
-    Ok(names.into_iter().map(|name| (name, each)).collect())
-}
-
-/// The padding of each volume; the sampler's own where none is given.
-fn paddings(
-    volumes: &[String],
-    value: Option<&Bound<'_, PyAny>>,
-    default: Padding,
-) -> PyResult<Vec<Padding>> {
-    let mapping = value.and_then(|value| value.cast::<PyMapping>().ok());
-    if let Some(mapping) = mapping {
-        for name in mapping.keys()?.iter() {
-            if !name.extract::<String>().is_ok_and(|name| volumes.contains(&name)) {
-                let name = name.repr()?;
-                return Err(unsupported(
-                    format!("padding names {name}, which is not read"),
-                    "leave it out, or add it to volumes",
-                ));
-            }
-        }
-    }
-    let of = |name: &String| {
-        let own = match mapping {
-            Some(mapping) if mapping.contains(name)? => Some(mapping.get_item(name)?),
-            Some(_) => None,
-            None => value.cloned(),
-        };
-        match own.filter(|value| !value.is_none()) {
-            Some(value) => padding(Some(&value)),
-            None => Ok(default),
-        }
-    };
-    volumes.iter().map(of).collect()
 }
 
 /// The subjects that are read, each once.

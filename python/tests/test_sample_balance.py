@@ -158,10 +158,11 @@ def test_constraints_hold(dataset: vq.Dataset, voxels: dict[str, np.ndarray]) ->
 def test_constraints_that_fail(dataset: vq.Dataset, voxels: dict[str, np.ndarray]) -> None:
     subject, uniform = dataset["a"], vq.UniformSampler(PATCH, "pad")
     limits = {"min_foreground": 1.0, "labels": "seg", "attempts": 3}
+    refusing = vq.ConstrainedSampler(uniform, **limits, on_failure="error")
     with pytest.raises(
         vq.UsageError, match=r"sample \d of subject \"a\": none of 3 attempts .*on_failure=\"best\""
     ):
-        vq.ConstrainedSampler(uniform, **limits).locations(subject, 5)
+        refusing.locations(subject, 5)
     starts = vq.ConstrainedSampler(uniform, **limits, on_failure="best").locations(
         subject, 5, seed=9
     )
@@ -293,7 +294,7 @@ def test_what_a_subject_cannot_give(dataset: vq.Dataset) -> None:
             sampler.locations(subject, 1)
         assert isinstance(caught.value, vq.UsageError)
     for sampler, words in [
-        (vq.LabelSampler(PATCH, "seg", {77: 1, 78: 2}), r"labels \[77, 78\].*pad the volume"),
+        (vq.LabelSampler(PATCH, "seg", {77: 1, 78: 2}), r"labels \[77, 78\]: sample it by what"),
         (vq.LabelSampler((99, 1, 1), "seg"), "larger"),
         (vq.LabelSampler(PATCH, "seg", channel=1), "channel 1"),
         (vq.WeightedSampler(PATCH, "ct", channel=5), "channel 5"),

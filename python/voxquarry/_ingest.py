@@ -193,7 +193,7 @@ def ingest(
 
 
 _Row = tuple[str | None, str, str, str | Voxels]
-_ANY_PATH = str | bytes | os.PathLike
+_ANY_PATH = (str, bytes, os.PathLike)
 
 
 def _paths(source: object) -> list[str] | None:

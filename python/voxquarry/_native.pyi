@@ -25,6 +25,7 @@ from ._types import (
     Margin,
     NonFinite,
     OnFailure,
+    OnMissing,
     Padding,
     Path,
     Placement,
@@ -303,6 +304,32 @@ class UniformSampler:
     @property
     def border(self) -> Border:
         """``"exclude"``, ``"clamp"`` or ``"pad"``."""
+    def missing(
+        self,
+        dataset: Dataset,
+        subjects: Sequence[str] | None = None,
+        on_missing: OnMissing = "background",
+    ) -> dict[str, str]:
+        """Finds the subjects in which no patch can be drawn, because they lack the label map, all
+        labels of a probability above 0, or all weight, or because no patch of them can meet a
+        constraint.
+
+        The label counts and the sums of weights that ingest recorded tell; a volume without them is
+        read once.
+
+        Args:
+            dataset: The store.
+            subjects: Names of the subjects to look at; all if None.
+            on_missing: ``"error"`` refuses such subjects, and ``"skip"`` does if there is no other.
+
+        Returns:
+            The reason for each such subject, by its name.
+
+        Raises:
+            UsageError: As ``on_missing`` says; a patch that is larger than a volume.
+            KeyError: No such subject.
+            DataError: As ``locations``.
+        """
     def locations(
         self, subject: Subject, n: int, seed: int = 0, epoch: int = 0, first: int = 0
     ) -> NDArray[np.int64]:
@@ -375,6 +402,32 @@ class WeightedSampler:
     @property
     def channel(self) -> int:
         """The channel of the volume that holds the weights."""
+    def missing(
+        self,
+        dataset: Dataset,
+        subjects: Sequence[str] | None = None,
+        on_missing: OnMissing = "background",
+    ) -> dict[str, str]:
+        """Finds the subjects in which no patch can be drawn, because they lack the label map, all
+        labels of a probability above 0, or all weight, or because no patch of them can meet a
+        constraint.
+
+        The label counts and the sums of weights that ingest recorded tell; a volume without them is
+        read once.
+
+        Args:
+            dataset: The store.
+            subjects: Names of the subjects to look at; all if None.
+            on_missing: ``"error"`` refuses such subjects, and ``"skip"`` does if there is no other.
+
+        Returns:
+            The reason for each such subject, by its name.
+
+        Raises:
+            UsageError: As ``on_missing`` says; a patch that is larger than a volume.
+            KeyError: No such subject.
+            DataError: As ``locations``.
+        """
     def locations(
         self, subject: Subject, n: int, seed: int = 0, epoch: int = 0, first: int = 0
     ) -> NDArray[np.int64]:
@@ -486,6 +539,32 @@ class LabelSampler:
         Raises:
             UsageError: Labels that no subject has, or a subject without a label map.
         """
+    def missing(
+        self,
+        dataset: Dataset,
+        subjects: Sequence[str] | None = None,
+        on_missing: OnMissing = "background",
+    ) -> dict[str, str]:
+        """Finds the subjects in which no patch can be drawn, because they lack the label map, all
+        labels of a probability above 0, or all weight, or because no patch of them can meet a
+        constraint.
+
+        The label counts and the sums of weights that ingest recorded tell; a volume without them is
+        read once.
+
+        Args:
+            dataset: The store.
+            subjects: Names of the subjects to look at; all if None.
+            on_missing: ``"error"`` refuses such subjects, and ``"skip"`` does if there is no other.
+
+        Returns:
+            The reason for each such subject, by its name.
+
+        Raises:
+            UsageError: As ``on_missing`` says; a patch that is larger than a volume.
+            KeyError: No such subject.
+            DataError: As ``locations``.
+        """
     def locations(
         self, subject: Subject, n: int, seed: int = 0, epoch: int = 0, first: int = 0
     ) -> NDArray[np.int64]:
@@ -540,8 +619,11 @@ class ConstrainedSampler:
             samples in an epoch. A sample then depends on those before it: sample n costs n + 1
             samples, and an epoch has at most 65,536.
         attempts: The largest number of attempts for a sample.
-        on_failure: What is done when all attempts fail: ``"error"``, or ``"best"``: take the
-            attempt whose worst constraint is fulfilled best.
+        on_failure: What is done when all attempts fail. ``"best"``: take the attempt whose worst
+            constraint is fulfilled best. ``"guided"``: make as many attempts again, centred on
+            voxels above 0 of ``labels`` (of ``inside`` without ``min_foreground``), and take the
+            best of all if these fail too; a subject in which no patch can fulfil a constraint, as
+            the label counts show, is refused at once. ``"error"``.
 
     Raises:
         UsageError: Numbers out of range, or a sampler of another kind.
@@ -554,7 +636,7 @@ class ConstrainedSampler:
         inside: str | None = None,
         min_distance: float | None = None,
         attempts: int = 100,
-        on_failure: OnFailure = "error",
+        on_failure: OnFailure = "guided",
     ) -> ConstrainedSampler: ...
     @property
     def patch_size(self) -> tuple[int, int, int]:
@@ -565,6 +647,32 @@ class ConstrainedSampler:
     @property
     def sampler(self) -> _RandomSampler:
         """The sampler that is drawn from."""
+    def missing(
+        self,
+        dataset: Dataset,
+        subjects: Sequence[str] | None = None,
+        on_missing: OnMissing = "background",
+    ) -> dict[str, str]:
+        """Finds the subjects in which no patch can be drawn, because they lack the label map, all
+        labels of a probability above 0, or all weight, or because no patch of them can meet a
+        constraint.
+
+        The label counts and the sums of weights that ingest recorded tell; a volume without them is
+        read once.
+
+        Args:
+            dataset: The store.
+            subjects: Names of the subjects to look at; all if None.
+            on_missing: ``"error"`` refuses such subjects, and ``"skip"`` does if there is no other.
+
+        Returns:
+            The reason for each such subject, by its name.
+
+        Raises:
+            UsageError: As ``on_missing`` says; a patch that is larger than a volume.
+            KeyError: No such subject.
+            DataError: As ``locations``.
+        """
     def locations(
         self, subject: Subject, n: int, seed: int = 0, epoch: int = 0, first: int = 0
     ) -> NDArray[np.int64]:
@@ -754,13 +862,18 @@ class Queue:
         eviction: The decoded chunk that is evicted first: the one with the ``"farthest"`` next use,
             or with the ``"oldest"`` last use.
         threads: Threads that read; by default those of the dataset.
+        on_missing: What is done with subjects in which the sampler can draw no patch (see
+            ``missing`` of samplers), known when the queue is made. ``"error"``: they are listed.
+            ``"skip"``: they are left out. ``"background"``: their patches are drawn anywhere, as by
+            a ``UniformSampler`` of the same size and border.
         scaled: Give real values, stored value × slope + intercept, of volumes that have a slope or
             an intercept in any subject: as float32, or float64 where that is stored, in arrays of
             their own. Other volumes keep their dtype. ``False`` gives stored values.
 
     Raises:
         UsageError: An argument outside of what it accepts; a batch larger than ``buffer_bytes``; a
-            subject or volume that does not exist.
+            subject or volume that does not exist, or whose dtype or channels differ; subjects in
+            which no patch can be drawn.
         DataError: Damaged metadata.
     """
     def __new__(
@@ -784,7 +897,13 @@ class Queue:
         eviction: Eviction = "farthest",
         threads: int | None = None,
         scaled: bool = True,
+        on_missing: OnMissing = "error",
     ) -> Queue: ...
+    @property
+    def missing(self) -> dict[str, str]:
+        """The subjects in which the sampler can draw no patch, each with the reason: those that
+        ``on_missing`` leaves out, or whose patches are drawn anywhere.
+        """
     @property
     def dataset(self) -> Dataset:
         """The dataset that is read."""

@@ -18,7 +18,8 @@ Border: TypeAlias = Literal["exclude", "clamp", "pad"]
 Padding: TypeAlias = float | Literal["edge", "reflect"] | None
 Placement: TypeAlias = Literal["flush", "even"]
 Margin: TypeAlias = Literal["half-overlap", "none"]
-OnFailure: TypeAlias = Literal["error", "best"]
+OnFailure: TypeAlias = Literal["guided", "error", "best"]
+OnMissing: TypeAlias = Literal["error", "skip", "background"]
 
 Shuffle: TypeAlias = Literal["global", "window", "none"]
 Eviction: TypeAlias = Literal["farthest", "oldest"]

@@ -1,9 +1,8 @@
 //! Builds a queue: checks its options, opens subjects and plans the epoch.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread::available_parallelism;
-
-use rayon::prelude::*;
 
 use super::batch_layout::BatchLayout;
 use super::epoch_plan::{EpochPlan, ShuffleMode};
@@ -12,8 +11,8 @@ use super::sampler::Sampler;
 use super::share::RankShare;
 use super::shared::{QueueProgress, QueueSession, QueueShared};
 use super::stats::QueueCounters;
-use super::subject_cache::{OpenSubject, in_subject};
-use crate::sys::executor::Executor;
+use super::survey::{Survey, Surveyor, check_layout};
+use crate::sample::OnMissing;
 use crate::sys::fork::PerProcess;
 use crate::{Dataset, Error, Result, Volume};
 
@@ -29,31 +28,44 @@ pub(super) fn build(
     check(&options)?;
     let threads = threads(dataset, &options)?;
     let listed = listed_subjects(dataset, &options)?;
-    let subjects = Subjects { dataset, listed, volumes: &options.volumes, sampler: &sampler };
-    let first = subjects.listed.first().map(|(name, _)| subjects.open(name)).transpose()?;
-    let volumes = first.as_ref().map_or(&[][..], |first| &first.volumes);
     let share_of = |total| {
         let batch_size = options.batch_size as u64;
         RankShare::new(total, options.rank, options.world_size, batch_size, options.drop_last)
     };
     share_of(0)?;
+    let QueueOptions { volumes, on_missing, .. } = &options;
+    let on_missing = *on_missing;
+    let surveyor = Surveyor { dataset, volumes, sampler: &sampler, on_missing };
+    let survey = surveyor.survey(listed, threads)?;
+    let first = survey.listed.first().and_then(|(name, _)| survey.opened.get(name));
+    let volumes = first.map_or(&[][..], |first| &first.volumes);
     let layout = batch_layout(&sampler, &options, volumes)?;
-    let counts = subjects.patch_counts(threads)?;
+    check_layout(&survey, &layout)?;
     let window_entries = match options.shuffle {
-        ShuffleMode::Window => subjects.window_entries(options.window_bytes)?,
+        ShuffleMode::Window => window_entries(&survey, options.window_bytes),
         ShuffleMode::Global | ShuffleMode::None => 0,
     };
-    let counted = subjects.listed.iter().zip(counts);
-    let counted = counted.map(|((name, _), count)| (Arc::from(name.as_str()), count));
+    let patches = |name| survey.opened.get(name).and_then(|open| open.grid_patches());
+    let counted = survey.listed.iter();
+    let counted = counted.map(|(name, count)| (name.clone(), patches(name).unwrap_or(*count)));
+    let background: HashSet<Arc<str>> = match on_missing {
+        OnMissing::Background => survey.missing.iter().map(|(name, _)| name.clone()).collect(),
+        OnMissing::Error | OnMissing::Skip => HashSet::new(),
+    };
     let plan = EpochPlan::new(counted, options.shuffle, window_entries, options.seed)?;
     let share = share_of(plan.total())?;
     let cache_bytes = options.cache_bytes.unwrap_or(dataset.options().get_cache_bytes());
     let uses_cache = cache_bytes > 0 && volumes.iter().any(Volume::is_worth_caching);
     let padding = |volume: &QueueVolume| volume.padding.unwrap_or(sampler.padding());
+    let paddings = options.volumes.iter().map(padding).collect();
+    let session = QueueSession::new();
+    session.subjects.extend(survey.opened);
     Ok(QueueShared {
         dataset: dataset.clone(),
-        paddings: options.volumes.iter().map(padding).collect(),
+        paddings,
         sampler,
+        missing: survey.missing,
+        background,
         plan: Arc::new(plan),
         share,
         layout: Arc::new(layout),
@@ -63,7 +75,7 @@ pub(super) fn build(
         eviction: options.eviction,
         uses_cache,
         threads,
-        session: PerProcess::new(QueueSession::new()),
+        session: PerProcess::new(session),
         counters: QueueCounters::default(),
         progress: QueueProgress::default(),
     })
@@ -129,43 +141,13 @@ fn batch_layout(
     Ok(layout)
 }
 
-/// The subjects of a queue, to be opened while it is built.
-struct Subjects<'a> {
-    dataset: &'a Dataset,
-    /// Names, and random patches of each.
-    listed: Vec<(String, u64)>,
-    volumes: &'a [QueueVolume],
-    sampler: &'a Sampler,
-}
-
-impl Subjects<'_> {
-    fn open(&self, name: &str) -> Result<OpenSubject> {
-        let opened = OpenSubject::new(self.dataset, name, self.volumes, self.sampler);
-        opened.map_err(|source| in_subject(name, source))
-    }
-
-    /// Patches of each subject in an epoch; a grid is laid over every subject to count them.
-    fn patch_counts(&self, threads: usize) -> Result<Vec<u64>> {
-        match self.sampler {
-            Sampler::Random(_) => Ok(self.listed.iter().map(|(_, count)| *count).collect()),
-            Sampler::Grid(_) => Executor::new(Some(threads)).install(|| {
-                let count =
-                    |(name, _): &(String, u64)| Ok(self.open(name)?.grid_patches().unwrap_or(0));
-                self.listed.par_iter().map(count).collect()
-            })?,
-        }
-    }
-
-    /// Subjects whose voxels take `window_bytes`, estimated from a few of them.
-    fn window_entries(&self, window_bytes: u64) -> Result<usize> {
-        let step = self.listed.len().div_ceil(SIZED_SUBJECTS).max(1);
-        let bytes = |(name, _): &(String, u64)| -> Result<u64> {
-            let volumes = self.open(name)?.volumes;
-            let bytes = |v: &Volume| v.statistics().voxels * v.dtype().size() as u64;
-            Ok(volumes.iter().map(bytes).sum())
-        };
-        let sizes = self.listed.iter().step_by(step).map(bytes).collect::<Result<Vec<u64>>>()?;
-        let mean = sizes.iter().sum::<u64>() / (sizes.len() as u64).max(1);
-        Ok(usize::try_from(window_bytes / mean.max(1)).unwrap_or(usize::MAX))
-    }
+/// Subjects whose voxels take `window_bytes`, estimated from a few of them.
+fn window_entries(survey: &Survey, window_bytes: u64) -> usize {
+    let step = survey.listed.len().div_ceil(SIZED_SUBJECTS).max(1);
+    let opened = survey.listed.iter().step_by(step);
+    let opened = opened.filter_map(|(name, _)| survey.opened.get(name));
+    let bytes = |v: &Volume| v.statistics().voxels * v.dtype().size() as u64;
+    let sizes: Vec<u64> = opened.map(|open| open.volumes.iter().map(bytes).sum()).collect();
+    let mean = sizes.iter().sum::<u64>() / (sizes.len() as u64).max(1);
+    usize::try_from(window_bytes / mean.max(1)).unwrap_or(usize::MAX)
 }

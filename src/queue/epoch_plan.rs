@@ -9,7 +9,7 @@
 //!
 //! Not here: the locations of patches (`sample`), the times at which they are read (`workers`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::ops::Range;
 use std::sync::Arc;
@@ -116,12 +116,13 @@ impl EpochPlan {
 
     /// Identifies the plan and the sampler: two queues with the same digest and seed deliver the
     /// same patches (64-bit FNV-1a of a text of both).
-    pub(super) fn digest(&self, sampler: &Sampler) -> u64 {
+    pub(super) fn digest(&self, sampler: &Sampler, background: &HashSet<Arc<str>>) -> u64 {
         // `Debug` writes every number of a sampler exactly, so different samplers give different
         // texts.
         let mut text = format!("{:?} {} {sampler:?}", self.shuffle, self.block_entries);
         for PlanEntry { subject, count, .. } in &self.entries {
-            write!(text, "/{subject} {count}").expect("writing to a string cannot fail");
+            let mark = if background.contains(subject) { " anywhere" } else { "" };
+            write!(text, "/{subject} {count}{mark}").expect("writing to a string cannot fail");
         }
         let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
         text.bytes().fold(0xcbf2_9ce4_8422_2325, step)

@@ -27,6 +27,7 @@ mod share;
 mod shared;
 mod stats;
 mod subject_cache;
+mod survey;
 mod workers;
 
 use std::sync::Arc;
@@ -94,12 +95,14 @@ pub struct QueueState {
 impl Queue {
     /// Makes a queue over a dataset; reading starts with [`Queue::batches`].
     ///
-    /// This opens the first subject; with a grid sampler it opens all of them to count their
-    /// patches.
+    /// This opens all subjects, and looks at the label counts or sums of weights that the sampler
+    /// needs: what is known not to work is said here, not in the middle of an epoch.
     ///
     /// # Errors
     /// - [`Error::InvalidArgument`]: an option outside of what it accepts, or a batch larger than
     ///   `buffer_bytes`.
+    /// - [`Error::CannotSample`]: subjects in which the sampler can draw no patch; see
+    ///   [`QueueOptions::on_missing`].
     /// - [`Error::NotFound`]: a subject or volume that does not exist.
     /// - The errors of opening a subject.
     pub fn new(
@@ -128,6 +131,12 @@ impl Queue {
     /// Ranks that share each epoch.
     pub fn world_size(&self) -> u64 {
         self.0.share.world_size()
+    }
+
+    /// The subjects in which the sampler can draw no patch, with the reason of each: those that
+    /// [`QueueOptions::on_missing`] leaves out, or whose patches are drawn anywhere.
+    pub fn missing(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.0.missing.iter().map(|(name, reason)| (&**name, reason.as_str()))
     }
 
     /// Voxels of a patch, `(z, y, x)`.
@@ -161,7 +170,7 @@ impl Queue {
 
     fn state_at(&self, at: QueuePosition) -> QueueState {
         let (plan, position) = (&self.0.plan, at.position * self.world_size());
-        let digest = plan.digest(&self.0.sampler);
+        let digest = plan.digest(&self.0.sampler, &self.0.background);
         QueueState { plan: digest, seed: plan.seed(), epoch: at.epoch, position }
     }
 

@@ -3,6 +3,7 @@
 use super::epoch_plan::ShuffleMode;
 use super::lookahead_cache::Eviction;
 use crate::Padding;
+use crate::sample::OnMissing;
 
 /// A volume that a queue reads of every patch.
 ///
@@ -67,6 +68,7 @@ pub struct QueueOptions {
     pub(super) world_size: u64,
     pub(super) drop_last: bool,
     pub(super) threads: Option<usize>,
+    pub(super) on_missing: OnMissing,
 }
 
 impl Default for QueueOptions {
@@ -86,6 +88,7 @@ impl Default for QueueOptions {
             world_size: 1,
             drop_last: false,
             threads: None,
+            on_missing: OnMissing::Error,
         }
     }
 }
@@ -176,6 +179,12 @@ impl QueueOptions {
     /// default.
     pub fn drop_last(mut self, drop_last: bool) -> Self {
         self.drop_last = drop_last;
+        self
+    }
+
+    /// What is done with subjects in which the sampler can draw no patch; by default an error.
+    pub fn on_missing(mut self, on_missing: OnMissing) -> Self {
+        self.on_missing = on_missing;
         self
     }
 

@@ -58,7 +58,8 @@ impl From<GridSampler> for Sampler {
 mod tests {
     use super::*;
     use crate::{
-        Balance, ConstrainedSampler, LabelSampler, Overlap, UniformSampler, WeightedSampler,
+        Balance, ConstrainedSampler, LabelSampler, OnFailure, Overlap, UniformSampler,
+        WeightedSampler,
     };
 
     /// The state of a queue names its sampler by this text: a change of it refuses states that were
@@ -68,6 +69,7 @@ mod tests {
         let size = [4, 5, 6];
         let uniform = UniformSampler::new(size).unwrap();
         let constrained = ConstrainedSampler::new(uniform.clone()).unwrap();
+        let constrained = constrained.on_failure(OnFailure::Error);
         let samplers: [(Sampler, &str); 5] = [
             (
                 uniform.border(Border::Pad).into(),

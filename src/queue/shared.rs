@@ -1,5 +1,6 @@
 //! The state that a queue shares with its iterations and their threads.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -20,6 +21,10 @@ pub(super) struct QueueShared {
     pub(super) dataset: Dataset,
     pub(super) sampler: Sampler,
     pub(super) volumes: Vec<QueueVolume>,
+    /// The subjects in which the sampler can draw no patch, and why.
+    pub(super) missing: Vec<(Arc<str>, String)>,
+    /// Those of them whose patches are drawn anywhere.
+    pub(super) background: HashSet<Arc<str>>,
     /// The padding of each volume.
     pub(super) paddings: Vec<Padding>,
     pub(super) plan: Arc<EpochPlan>,

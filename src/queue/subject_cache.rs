@@ -38,7 +38,11 @@ impl OpenSubject {
         volumes: &[QueueVolume],
         sampler: &Sampler,
     ) -> Result<Self> {
-        let subject = dataset.subject(name)?;
+        Self::of(dataset.subject(name)?, volumes, sampler)
+    }
+
+    /// As [`OpenSubject::new`], of an open subject.
+    pub(super) fn of(subject: Subject, volumes: &[QueueVolume], sampler: &Sampler) -> Result<Self> {
         let open = |volume: &QueueVolume| subject.volume(&volume.name);
         let volumes = volumes.iter().map(open).collect::<Result<Vec<_>>>()?;
         let grid = match sampler {
@@ -58,12 +62,17 @@ impl OpenSubject {
         &self,
         name: &Arc<str>,
         sampler: &Sampler,
+        is_background: bool,
         epoch: Epoch,
         number: u64,
     ) -> Result<PatchLocation> {
         match (sampler, &self.grid) {
             (Sampler::Random(sampler), _) => {
-                let mut locations = sampler.locations(&self.subject, 1, epoch, number)?;
+                let mut locations = if is_background {
+                    sampler.background().locations(&self.subject, 1, epoch, number)?
+                } else {
+                    sampler.locations(&self.subject, 1, epoch, number)?
+                };
                 Ok(locations.pop().expect("one was asked for"))
             }
             (Sampler::Grid(sampler), grid) => {
@@ -77,7 +86,7 @@ impl OpenSubject {
     }
 
     /// Refuses volumes that do not fit into the batch.
-    fn check(&self, layout: &BatchLayout) -> Result<()> {
+    pub(super) fn check(&self, layout: &BatchLayout) -> Result<()> {
         for (volume, array) in self.volumes.iter().zip(&layout.arrays) {
             let (dtype, channels) = (volume.dtype(), volume.layout().channel_count());
             if (dtype, channels) != (array.dtype, array.channels) {
@@ -108,6 +117,14 @@ pub(super) struct SubjectCache(Mutex<LruCache<Arc<str>, Arc<OpenSubject>>>);
 impl SubjectCache {
     pub(super) fn new() -> Self {
         Self(Mutex::new(LruCache::new(MAX_SUBJECTS)))
+    }
+
+    /// Keeps subjects that are open, as many as there is room for.
+    pub(super) fn extend(&self, opened: impl IntoIterator<Item = (Arc<str>, Arc<OpenSubject>)>) {
+        let mut subjects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, open) in opened.into_iter().take(MAX_SUBJECTS.get()) {
+            subjects.put(name, open);
+        }
     }
 
     /// The subject of that name, opened by `open` unless it is open.

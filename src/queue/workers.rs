@@ -189,8 +189,10 @@ impl ReaderShared {
         let entry = &order.plan().entries()[sample.entry];
         let epoch = order.epoch();
         let located = self.open(&entry.subject);
-        let located = located
-            .and_then(|open| open.locate(&entry.subject, &queue.sampler, epoch, sample.number));
+        let located = located.and_then(|open| {
+            let is_background = queue.background.contains(&entry.subject);
+            open.locate(&entry.subject, &queue.sampler, is_background, epoch, sample.number)
+        });
         located.map_err(|source| in_subject(&entry.subject, source))
     }
 

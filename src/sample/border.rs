@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::missing::Lack;
 use crate::{Error, Region, Result, Size3};
 
 /// What a random sampler does with patches that would leave the volume.
@@ -88,14 +89,33 @@ impl Centres {
     }
 
     /// The error for a volume without a single voxel that is `wanted`, as "of the label 3", among
-    /// the centres.
-    pub(super) fn nothing_to_sample(&self, place: &Path, wanted: &str) -> Error {
+    /// the centres; `is_elsewhere` says whether the volume has such a voxel at all.
+    pub(super) fn nothing_to_sample(
+        &self,
+        place: &Path,
+        wanted: &str,
+        is_elsewhere: bool,
+    ) -> Error {
         Error::NothingToSample {
             place: place.display().to_string(),
             wanted: wanted.to_owned(),
             patch_size: self.patch_size,
             border: self.border.name(),
+            is_elsewhere,
         }
+    }
+
+    /// What a volume without a single voxel that is `wanted` among the centres lacks.
+    pub(super) fn lack(&self, wanted: &str, is_elsewhere: bool) -> Lack {
+        if self.border != Border::Exclude || !is_elsewhere {
+            return Lack::new(format!("no voxel {wanted}"));
+        }
+        let reason = format!(
+            "all voxels {wanted} lie so near the border that a patch of {:?} voxels around them \
+             would leave the volume",
+            self.patch_size
+        );
+        Lack { reason, is_near_border: true }
     }
 }
 

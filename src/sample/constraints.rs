@@ -12,11 +12,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::border::{Border, Centres};
 use super::boxes::ProbabilityMap;
 use super::draw::{Draw, independent_starts};
 use super::label::{Class, ClassIndexes, LabelEncoding};
-use super::random::{Epoch, StreamKey};
-use super::volumes::label_map;
+use super::missing::Lack;
+use super::random::{Epoch, RandomStream, StreamKey};
+use super::volumes::{label_map, label_map_if_any, volume_if_any};
 use crate::{Error, Region, Result, Size3, Subject, Volume};
 
 /// Samples of a subject in an epoch that may keep a distance: each is compared with those before.
@@ -28,15 +30,20 @@ const MAX_DISTANT: u64 = 1 << 16;
 /// use voxquarry::{ConstrainedSampler, OnFailure, UniformSampler};
 ///
 /// let sampler = ConstrainedSampler::new(UniformSampler::new([96, 96, 96])?)?;
-/// assert_eq!(sampler.get_on_failure(), OnFailure::Error);
+/// assert_eq!(sampler.get_on_failure(), OnFailure::Guided);
 /// assert_eq!(sampler.on_failure(OnFailure::Best).get_on_failure(), OnFailure::Best);
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnFailure {
-    /// [`Error::ConstraintsUnmet`].
+    /// As many further attempts are centred on voxels above 0: of the label map of `min_foreground`
+    /// if it is given, otherwise of the mask of `inside`. If these fail too, or there is neither,
+    /// the best of all attempts as for [`OnFailure::Best`]. A subject of which the counts show that
+    /// no patch can meet a constraint is an error.
     #[default]
+    Guided,
+    /// [`Error::ConstraintsUnmet`].
     Error,
     /// The attempt whose worst constraint is fulfilled best; the first of equal ones.
     Best,
@@ -52,9 +59,49 @@ pub(super) struct Constraints {
     pub(super) min_distance: Option<f64>,
 }
 
+impl Constraints {
+    /// Why no patch of a subject can meet the constraints; the counts of the chunks show it.
+    pub(super) fn lack(&self, subject: &Subject, patch_size: Size3) -> Result<Option<Lack>> {
+        let voxels = patch_voxels(patch_size);
+        if let Some(fraction) = self.min_foreground {
+            let volume = match label_map_if_any(subject, self.labels.as_deref())? {
+                Ok(volume) => volume,
+                Err(lack) => return Ok(Some(lack)),
+            };
+            let name = volume.name().to_owned();
+            let (least, most) =
+                MinVoxels::foreground(volume, fraction, voxels)?.bounds(patch_size)?;
+            if most < least {
+                return Ok(Some(Lack::new(format!(
+                    "no patch has more than {most} voxels above 0 in {name:?}, min_foreground \
+                     {fraction} asks for {least}"
+                ))));
+            }
+        }
+        if let Some(mask) = &self.inside {
+            let volume = match volume_if_any(subject, mask)? {
+                Ok(volume) => volume,
+                Err(lack) => return Ok(Some(lack)),
+            };
+            let (least, most) = MinVoxels::foreground(volume, 1.0, voxels)?.bounds(patch_size)?;
+            if most < least {
+                let reason = format!("no patch fits inside {mask:?}");
+                return Ok(Some(Lack::new(reason)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn patch_voxels(patch_size: Size3) -> f64 {
+    patch_size.iter().map(|&p| p as f64).product()
+}
+
 /// A constrained sampler bound to one subject.
 pub(super) struct ConstrainedDraw {
     base: Box<dyn Draw>,
+    /// The rule by which a guided attempt stays in the volume.
+    centres: Centres,
     min_voxels: Vec<MinVoxels>,
     min_distance: Option<f64>,
     attempts: u32,
@@ -83,6 +130,22 @@ impl MinVoxels {
         Ok(least >= self.least)
     }
 
+    /// The voxels that a patch needs, and a number that no patch exceeds.
+    fn bounds(&self, patch_size: Size3) -> Result<(u64, u64)> {
+        let most = self.indexes.most_in_patch(&self.volume, &self.classes, patch_size)?;
+        Ok((self.least, most))
+    }
+
+    /// A voxel of the classes; `None` if there is none.
+    fn voxel(&self, random: &mut RandomStream) -> Result<Option<[i64; 3]>> {
+        let index = self.indexes.get(&self.volume, &self.classes)?;
+        if index.len() == 0 {
+            return Ok(None);
+        }
+        let whole = Region::whole(self.volume.size());
+        index.select(&self.volume, &whole, random.below(index.len())).map(Some)
+    }
+
     /// How far the constraint is met, in `0.0..=1.0`.
     fn degree(&self, region: &Region) -> Result<f64> {
         let decided = |least, most| least == most;
@@ -95,12 +158,19 @@ impl ConstrainedDraw {
     /// Constraints on the patches of `base`, which is bound to `subject`.
     pub(super) fn new(
         base: Box<dyn Draw>,
+        border: Border,
         constraints: &Constraints,
         attempts: u32,
         on_failure: OnFailure,
         subject: &Subject,
     ) -> Result<Self> {
-        let voxels = base.patch_size().iter().map(|&p| p as f64).product::<f64>();
+        let voxels = patch_voxels(base.patch_size());
+        if on_failure == OnFailure::Guided
+            && let Some(lack) = constraints.lack(subject, base.patch_size())?
+        {
+            let reason = format!("subject {:?}: {}", subject.name(), lack.reason);
+            return Err(Error::unsupported(reason, "relax the constraints, or leave it out"));
+        }
         let mut min_voxels = Vec::new();
         if let Some(fraction) = constraints.min_foreground {
             let volume = label_map(subject, constraints.labels.as_deref())?;
@@ -110,15 +180,35 @@ impl ConstrainedDraw {
             min_voxels.push(MinVoxels::foreground(subject.volume(mask)?, 1.0, voxels)?);
         }
         let min_distance = constraints.min_distance.filter(|&d| d > 0.0);
-        Ok(Self { base, min_voxels, min_distance, attempts, on_failure })
+        // Any voxel may be the centre of a guided attempt.
+        let border = if border == Border::Pad { Border::Pad } else { Border::Clamp };
+        let centres = Centres::new(subject.size()?, base.patch_size(), border)?;
+        Ok(Self { base, centres, min_voxels, min_distance, attempts, on_failure })
+    }
+
+    /// The start of an attempt, of which those from `attempts` on are guided.
+    fn start_of(&self, key: &StreamKey<'_>, attempt: u32) -> Result<[i64; 3]> {
+        let key = StreamKey { attempt, ..*key };
+        if attempt >= self.attempts
+            && let Some(guide) = self.min_voxels.first()
+            && let Some(centre) = guide.voxel(&mut RandomStream::new(&key))?
+        {
+            return Ok(self.centres.start_of(centre));
+        }
+        self.base.start(&key)
+    }
+
+    /// The attempts that are made before the best is taken.
+    fn all_attempts(&self) -> u32 {
+        let is_guided = self.on_failure == OnFailure::Guided && !self.min_voxels.is_empty();
+        if is_guided { 2 * self.attempts } else { self.attempts }
     }
 
     /// The first attempt that meets all constraints, or the best one.
     fn attempt(&self, key: &StreamKey<'_>, earlier: &EarlierStarts) -> Result<[i64; 3]> {
-        let start_of = |attempt| self.base.start(&StreamKey { attempt, ..*key });
         let region = |start| Region::new(start, self.base.patch_size());
-        for attempt in 0..self.attempts {
-            let start = start_of(attempt)?;
+        for attempt in 0..self.all_attempts() {
+            let start = self.start_of(key, attempt)?;
             let mut is_met = earlier.are_distant(start);
             for constraint in &self.min_voxels {
                 is_met = is_met && constraint.is_met(&region(start))?;
@@ -135,8 +225,8 @@ impl ConstrainedDraw {
             });
         }
         let mut best: Option<(f64, [i64; 3])> = None;
-        for attempt in 0..self.attempts {
-            let start = start_of(attempt)?;
+        for attempt in 0..self.all_attempts() {
+            let start = self.start_of(key, attempt)?;
             let mut degree = earlier.degree(start);
             for constraint in &self.min_voxels {
                 degree = degree.min(constraint.degree(&region(start))?);

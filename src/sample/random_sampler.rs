@@ -4,9 +4,10 @@ use super::border::Border;
 use super::constraints::{ConstrainedDraw, Constraints, OnFailure};
 use super::draw::{Draw, locations_method, probability_map_method};
 use super::label::LabelSampler;
+use super::missing::{Lack, OnMissing};
 use super::uniform::UniformSampler;
 use super::weighted::WeightedSampler;
-use crate::{Error, Result, Size3, Subject};
+use crate::{Dataset, Error, Result, Size3, Subject};
 
 /// Attempts for a sample, unless the caller sets another number.
 const ATTEMPTS: u32 = 100;
@@ -56,6 +57,71 @@ impl RandomSampler {
             Self::Weighted(sampler) => sampler.get_border(),
             Self::Label(sampler) => sampler.get_border(),
             Self::Constrained(sampler) => sampler.base.get_border(),
+        }
+    }
+
+    /// The subjects among `names` in which no patch can be drawn, in their order, each with the
+    /// reason.
+    ///
+    /// The label counts and the sums of weights that ingest recorded tell; a volume without them is
+    /// read once, as at its first sample.
+    ///
+    /// ```
+    /// use voxquarry::{Balance, LabelSampler, OnMissing, RandomSampler};
+    ///
+    /// # let store = "format-spec/golden/v1";
+    /// let dataset = voxquarry::open(store)?;
+    /// let sampler = LabelSampler::new([2, 4, 4], "labels-i32")?;
+    /// let balance = Balance::Classes(vec![(99, 1.0), (2, 0.0)]);
+    /// let sampler = RandomSampler::from(sampler.balance(balance)?);
+    /// let missing = sampler.missing(&dataset, &["grid".into()], OnMissing::Background)?;
+    /// assert_eq!(missing[0].1, "no voxel of the label 99");
+    /// # Ok::<(), voxquarry::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// - [`Error::CannotSample`] for such subjects, as `on_missing` says.
+    /// - [`Error::NotFound`] for a name that is no subject.
+    /// - [`Error::PatchTooLarge`], in [`Error::InSubject`], for a patch that has to fit into the
+    ///   volume and does not.
+    /// - [`Error::InvalidArgument`] for a channel that a volume does not have.
+    /// - Errors of reading the counts and sums.
+    pub fn missing(
+        &self,
+        dataset: &Dataset,
+        names: &[String],
+        on_missing: OnMissing,
+    ) -> Result<Vec<(String, String)>> {
+        let lack = |i: u64| {
+            let name = &names[i as usize];
+            let subject = dataset.subject(name)?;
+            self.lack(&subject).map_err(|source| Error::InSubject {
+                subject: name.clone(),
+                source: Box::new(source),
+            })
+        };
+        let lacks = dataset.in_parallel(0..names.len() as u64, lack)?;
+        let pairs = names.iter().zip(lacks);
+        let lacks: Vec<_> = pairs.filter_map(|(name, lack)| Some((name.clone(), lack?))).collect();
+        on_missing.decide(&lacks, names.len())?;
+        Ok(lacks.into_iter().map(|(name, lack)| (name, lack.reason)).collect())
+    }
+
+    /// A sampler of patches of the same size under the same border rule that needs no label and no
+    /// weight.
+    #[must_use]
+    pub fn background(&self) -> UniformSampler {
+        let sampler = UniformSampler::new(self.patch_size());
+        sampler.expect("a size that was checked").border(self.get_border())
+    }
+
+    /// Why no patch can be drawn in a subject.
+    pub(crate) fn lack(&self, subject: &Subject) -> Result<Option<Lack>> {
+        match self {
+            Self::Uniform(sampler) => sampler.bind(subject).map(|_| None),
+            Self::Weighted(sampler) => sampler.lack(subject),
+            Self::Label(sampler) => sampler.lack(subject),
+            Self::Constrained(sampler) => sampler.lack(subject),
         }
     }
 
@@ -233,10 +299,20 @@ impl ConstrainedSampler {
         self.on_failure
     }
 
+    fn lack(&self, subject: &Subject) -> Result<Option<Lack>> {
+        match self.base.lack(subject)? {
+            None if self.on_failure != OnFailure::Best => {
+                self.constraints.lack(subject, self.base.patch_size())
+            }
+            lack => Ok(lack),
+        }
+    }
+
     fn bind(&self, subject: &Subject) -> Result<Box<dyn Draw>> {
-        let base = self.base.bind(subject)?;
+        let (base, border) = (self.base.bind(subject)?, self.base.get_border());
         let (constraints, attempts) = (&self.constraints, self.attempts);
-        let draw = ConstrainedDraw::new(base, constraints, attempts, self.on_failure, subject)?;
+        let draw =
+            ConstrainedDraw::new(base, border, constraints, attempts, self.on_failure, subject)?;
         Ok(Box::new(draw))
     }
 }

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use super::border::{Border, Centres};
 use super::boxes::{ProbabilityMap, in_chunk};
 use super::draw::{Draw, locations_method, probability_map_method};
+use super::missing::Lack;
 use super::random::{RandomStream, StreamKey};
-use super::volumes::check_channel;
+use super::volumes::{check_channel, volume_if_any};
 use crate::array::boxes::ChunkBox;
 use crate::format::grid::check_patch_size;
 use crate::format::grid::{ChunkId, iter_box};
@@ -102,10 +103,56 @@ impl WeightedSampler {
             Ok((table, bytes))
         })?;
         if table.cumulative.last().is_none_or(|&sum| sum == 0.0) {
-            return Err(centres.nothing_to_sample(volume.path(), "of a weight above 0"));
+            let is_elsewhere = has_weight(&volume, channel)?;
+            return Err(centres.nothing_to_sample(volume.path(), WANTED, is_elsewhere));
         }
         Ok(Box::new(WeightedDraw { centres, volume, table }))
     }
+
+    /// Why no patch can be drawn in a subject.
+    pub(super) fn lack(&self, subject: &Subject) -> Result<Option<Lack>> {
+        let volume = match volume_if_any(subject, &self.weights)? {
+            Ok(volume) => volume,
+            Err(lack) => return Ok(Some(lack)),
+        };
+        check_channel(&volume, self.channel)?;
+        let centres = Centres::new(volume.size(), self.patch_size, self.border)?;
+        let (region, layout) = (centres.region(), volume.layout());
+        let sums = derive::weight_sums(&volume)?;
+        let (mut is_elsewhere, mut cut) = (false, Vec::new());
+        for at in iter_box(layout.chunks_meeting(&Region::whole(volume.size()))) {
+            let index = layout.chunk_index(ChunkId { channel: self.channel, at });
+            if sums.0[index as usize] > 0.0 {
+                is_elsewhere = true;
+                let part = in_chunk(&region, layout, at);
+                if part == layout.chunk_region(at) {
+                    return Ok(None);
+                }
+                if !part.is_empty() {
+                    cut.push(ChunkBox { channel: self.channel, at, region: part });
+                }
+            }
+        }
+        let mut voxels = Vec::new();
+        for chunk in &cut {
+            volume.array().read_box(chunk, &mut voxels)?;
+            if box_sum(&volume, chunk, &voxels)? > 0.0 {
+                return Ok(None);
+            }
+        }
+        Ok(Some(centres.lack(WANTED, is_elsewhere)))
+    }
+}
+
+/// The voxels that may be centres.
+const WANTED: &str = "of a weight above 0";
+
+/// Whether any voxel of a channel has a weight above 0.
+fn has_weight(volume: &Volume, channel: usize) -> Result<bool> {
+    let (layout, sums) = (volume.layout(), derive::weight_sums(volume)?);
+    let mut chunks = iter_box(layout.chunks_meeting(&Region::whole(volume.size())));
+    let sum = |at| sums.0[layout.chunk_index(ChunkId { channel, at }) as usize];
+    Ok(chunks.any(|at| sum(at) > 0.0))
 }
 
 /// A [`WeightedSampler`] bound to one subject.

@@ -26,8 +26,11 @@ use crate::errors::{raise, unsupported};
 ///         samples in an epoch. A sample then depends on those before it: sample n costs n + 1
 ///         samples, and an epoch has at most 65,536.
 ///     attempts: The largest number of attempts for a sample.
-///     on_failure: What is done when all attempts fail: ``"error"``, or ``"best"``: take the
-///         attempt whose worst constraint is fulfilled best.
+///     on_failure: What is done when all attempts fail. ``"best"``: take the attempt whose worst
+///         constraint is fulfilled best. ``"guided"``: make as many attempts again, centred on
+///         voxels above 0 of ``labels`` (of ``inside`` without ``min_foreground``), and take the
+///         best of all if these fail too; a subject in which no patch can fulfil a constraint, as
+///         the label counts show, is refused at once. ``"error"``.
 ///
 /// Raises:
 ///     UsageError: Numbers out of range, or a sampler of another kind.
@@ -43,7 +46,7 @@ impl ConstrainedSampler {
     #[new]
     #[pyo3(signature = (
         sampler, min_foreground=None, labels=None, inside=None, min_distance=None, attempts=100,
-        on_failure="error"
+        on_failure="guided"
     ))]
     #[allow(clippy::too_many_arguments)] // The keywords of Python.
     fn new(
@@ -123,4 +126,5 @@ impl ConstrainedSampler {
 type ConstrainedArguments =
     (Py<PyAny>, Option<f64>, Option<String>, Option<String>, Option<f64>, u32, &'static str);
 
-const ON_FAILURE: [(&str, OnFailure); 2] = [("error", OnFailure::Error), ("best", OnFailure::Best)];
+const ON_FAILURE: [(&str, OnFailure); 3] =
+    [("guided", OnFailure::Guided), ("error", OnFailure::Error), ("best", OnFailure::Best)];

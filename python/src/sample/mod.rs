@@ -15,7 +15,7 @@ use voxquarry::{Affine, Border, LengthUnit, PatchLocation, Size3};
 pub(crate) use constrained::ConstrainedSampler;
 pub(crate) use grid::GridSampler;
 pub(crate) use label::LabelSampler;
-pub(crate) use random::{RandomSampler, UniformSampler, WeightedSampler};
+pub(crate) use random::{ON_MISSING, RandomSampler, UniformSampler, WeightedSampler};
 pub(crate) use scale::Scale;
 pub(crate) use subjects::SubjectSampler;
 

@@ -3,13 +3,17 @@
 use numpy::{PyArray2, PyArray3};
 use pyo3::PyClass;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
-use voxquarry::Epoch;
+use pyo3::types::{PyDict, PyType};
+use voxquarry::{Epoch, OnMissing};
 
 use super::{Triple, border, quoted, starts_array, starts_of};
-use crate::arguments::{natural, size3};
-use crate::dataset::Subject;
+use crate::arguments::{named, natural, size3};
+use crate::dataset::{Dataset, Subject};
 use crate::errors::raise;
+
+/// What is done with subjects in which no patch can be drawn.
+pub(crate) const ON_MISSING: [(&str, OnMissing); 3] =
+    [("error", OnMissing::Error), ("skip", OnMissing::Skip), ("background", OnMissing::Background)];
 
 /// The methods that all random samplers share.
 #[pyclass(frozen, subclass, module = "voxquarry", name = "_RandomSampler")]
@@ -60,6 +64,48 @@ impl RandomSampler {
         let (py, subject) = (subject.py(), &subject.get().0);
         let draw = || self.0.locations(subject, n, Epoch { seed, epoch }, first).map(starts_of);
         starts_array(py, py.detach(draw).map_err(raise)?)
+    }
+
+    /// Finds the subjects in which no patch can be drawn, because they lack the label map, all
+    /// labels of a probability above 0, or all weight, or because no patch of them can meet a
+    /// constraint.
+    ///
+    /// The label counts and the sums of weights that ingest recorded tell; a volume without them is
+    /// read once.
+    ///
+    /// Args:
+    ///     dataset: The store.
+    ///     subjects: Names of the subjects to look at; all if None.
+    ///     on_missing: ``"error"`` refuses such subjects, and ``"skip"`` does if there is no other.
+    ///
+    /// Returns:
+    ///     The reason for each such subject, by its name.
+    ///
+    /// Raises:
+    ///     UsageError: As ``on_missing`` says; a patch that is larger than a volume.
+    ///     KeyError: No such subject.
+    ///     DataError: As ``locations``.
+    #[pyo3(
+        signature = (dataset, subjects=None, on_missing="background"),
+        text_signature = "($self, dataset, subjects=None, on_missing='background')"
+    )]
+    fn missing<'py>(
+        &self,
+        py: Python<'py>,
+        dataset: &Dataset,
+        subjects: Option<Vec<String>>,
+        on_missing: &str,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let on_missing = named(&ON_MISSING, "on_missing", on_missing)?;
+        let find = || {
+            let names = subjects.as_deref().unwrap_or(dataset.0.subjects());
+            self.0.missing(&dataset.0, names, on_missing)
+        };
+        let missing = PyDict::new(py);
+        for (subject, reason) in py.detach(find).map_err(raise)? {
+            missing.set_item(subject, reason)?;
+        }
+        Ok(missing)
     }
 
     /// Computes the probability of each voxel to be the centre of a patch.

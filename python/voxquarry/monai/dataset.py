@@ -12,7 +12,7 @@ from monai.transforms import apply_transform
 
 from .. import Dataset as Store
 from .. import Volume
-from .._types import Padding
+from .._types import OnMissing, Padding
 from .._values import widened
 from ..torch.patches import PatchDataset, Sampler
 from .subjects import name_after_subject, path_of
@@ -26,7 +26,7 @@ class Dataset(PatchDataset):
     "location": (6,), "subject": name}``.
 
     Args:
-        dataset, sampler, volumes, patches_per_subject, seed, padding: As for
+        dataset, sampler, volumes, patches_per_subject, seed, padding, on_missing: As for
             ``voxquarry.torch.PatchDataset``.
         transform: MONAI transforms for each item; one that gives several items makes the item a
             list, as in MONAI.
@@ -44,6 +44,7 @@ class Dataset(PatchDataset):
         seed: int = 0,
         padding: Padding = None,
         transform: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
+        on_missing: OnMissing = "error",
     ) -> None:
         super().__init__(
             dataset,
@@ -52,6 +53,7 @@ class Dataset(PatchDataset):
             patches_per_subject,
             seed=seed,
             padding=padding,
+            on_missing=on_missing,
         )
         self.transform = transform
 

@@ -22,7 +22,7 @@ from .. import (
     Volume,
     WeightedSampler,
 )
-from .._types import Padding
+from .._types import OnMissing, Padding
 from .._values import scaled_volumes
 
 Patch = dict[str, Any]
@@ -63,9 +63,12 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
         scaled: Give real values, stored value × slope + intercept, of volumes that have a slope or
             an intercept in any subject: as float32, or float64 where that is stored. Other volumes
             keep their dtype. ``False`` gives stored values.
+        on_missing: What is done with subjects in which a random sampler can draw no patch, as for
+            ``voxquarry.Queue``.
 
     Raises:
-        UsageError: A subject without one of the volumes; fewer than one patch.
+        UsageError: A subject without one of the volumes, or in which no patch can be drawn; fewer
+            than one patch.
     """
 
     def __init__(
@@ -79,11 +82,18 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
         padding: Padding = None,
         transform: Callable[[Patch], Any] | None = None,
         scaled: bool = True,
+        on_missing: OnMissing = "error",
     ) -> None:
         if patches_per_subject < 1:
             raise UsageError(f"patches_per_subject {patches_per_subject}: expected at least 1")
         self.dataset, self.sampler, self.seed, self.transform = dataset, sampler, seed, transform
         self.subjects = list(dataset)
+        #: The subjects in which the sampler can draw no patch, each with the reason.
+        self.missing: dict[str, str] = {}
+        if not isinstance(sampler, GridSampler):
+            self.missing = sampler.missing(dataset, self.subjects, on_missing)
+        if on_missing == "skip":
+            self.subjects = [name for name in self.subjects if name not in self.missing]
         self.volumes = _names(dataset, self.subjects, volumes)
         self.padding = _padding(sampler) if padding is None else padding
         self._scaled = scaled_volumes(dataset, self.subjects, self.volumes) if scaled else ()
@@ -173,7 +183,10 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
         if isinstance(self.sampler, GridSampler):
             starts = self.sampler.locations(subject)[[place.number for place in places]]
         else:
-            draw = self.sampler.locations
+            sampler = self.sampler
+            if name in self.missing:
+                sampler = UniformSampler(sampler.patch_size, sampler.border)
+            draw = sampler.locations
             starts = np.concatenate(
                 [draw(subject, 1, seed=self.seed, epoch=p.epoch, first=p.number) for p in places]
             )

@@ -95,6 +95,36 @@ class WeightedSampler(RandomSampler, tio.data.WeightedSampler):
         self.probability_map_name = probability_map
         self.cdf = None
 
+    def missing(self, subjects: Sequence[tio.Subject]) -> dict[int, str]:
+        """The numbers of the subjects of a store in which no patch can be drawn, each with the
+        reason; of others nothing is known before they are loaded.
+        """
+        found: dict[int, str] = {}
+        boxes: dict[tuple[int, str], list[tuple[int, Box]]] = {}
+        for number, subject in enumerate(subjects):
+            try:
+                image = self.get_probability_map_image(subject)
+            except (KeyError, RuntimeError):
+                name = self.probability_map_name
+                found[number] = "no label map" if name is None else f"no image {name!r}"
+                continue
+            box = box_of(image)
+            # TorchIO's own error follows where a patch is larger than an image.
+            if box is not None and box.is_whole and (self.patch_size <= box.shape).all():
+                key = (id(box.volume.subject.dataset), box.volume.name)
+                boxes.setdefault(key, []).append((number, box))
+        for alike in boxes.values():
+            usable = [
+                (number, box.volume.subject, sampler)
+                for number, box in alike
+                if (sampler := self._store_sampler(box)) is not None
+            ]
+            names = {number: subject.name for number, subject, _ in usable}
+            for _, subject, sampler in usable[:1]:
+                reasons = sampler.missing(subject.dataset, sorted(set(names.values())))
+                found.update({n: reasons[name] for n, name in names.items() if name in reasons})
+        return dict(sorted(found.items()))
+
     def places(self, subject: tio.Subject) -> Iterator[Place]:
         box = box_of(self.get_probability_map_image(subject))
         sampler = None if box is None or not box.is_whole else self._store_sampler(box)

@@ -1,5 +1,7 @@
 //! The balance between the classes of a label map.
 
+use super::classes::Class;
+use super::encoding::LabelEncoding;
 use crate::{Error, Result};
 
 /// How often each class is at the centre of a patch.
@@ -41,6 +43,37 @@ pub enum Balance {
 }
 
 impl Balance {
+    /// The sets of classes one of which a subject needs, so that a patch can be drawn; empty if it
+    /// needs none.
+    pub(super) fn sought(&self, encoding: LabelEncoding) -> Result<Vec<Vec<Class>>> {
+        match self {
+            Self::Foreground => Ok(vec![encoding.foreground()]),
+            Self::Classes(classes) => {
+                let drawn = classes.iter().filter(|class| class.1 > 0.0);
+                drawn.map(|class| encoding.class(class.0)).collect()
+            }
+            Self::PosNeg { .. } => Ok(vec![encoding.foreground(), encoding.background()]),
+            Self::Forced { .. } => Ok(Vec::new()),
+        }
+    }
+
+    /// The voxels that may be centres, as "of the label 3".
+    pub(super) fn wanted(&self) -> String {
+        match self {
+            Self::Foreground => "of a label above 0".to_owned(),
+            Self::Classes(classes) => {
+                let drawn = classes.iter().filter(|class| class.1 > 0.0).map(|class| class.0);
+                match drawn.collect::<Vec<_>>()[..] {
+                    [label] => format!("of the label {label}"),
+                    ref labels => format!("of the labels {labels:?}"),
+                }
+            }
+            Self::PosNeg { .. } | Self::Forced { .. } => {
+                "of the foreground or the background".to_owned()
+            }
+        }
+    }
+
     /// The balance with its classes in ascending order.
     ///
     /// # Errors

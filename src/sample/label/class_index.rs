@@ -17,6 +17,7 @@ use super::classes::{Class, Membership};
 use crate::array::boxes::ChunkBox;
 use crate::format::array::ArrayLayout;
 use crate::format::grid::{ChunkId, iter_box};
+use crate::memory::zeroed;
 use crate::sample::boxes::in_chunk;
 use crate::store::{LabelCounts, derive};
 use crate::{Error, Region, Result, Size3, Volume};
@@ -53,8 +54,40 @@ impl ClassIndexes {
         labels
     }
 
+    /// Whether any of the sets has a voxel among the centres.
+    pub(super) fn is_any_present(&self, volume: &Volume, sets: &[Vec<Class>]) -> Result<bool> {
+        if self.are_inside(volume, sets).contains(&true) {
+            return Ok(true);
+        }
+        for set in sets {
+            // Only counting shows whether chunks on the border have any.
+            if self.get(volume, set)?.len() > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether any voxel of the volume, a centre or not, is of one of the sets.
+    pub(super) fn is_any_in_volume(&self, volume: &Volume, sets: &[Vec<Class>]) -> bool {
+        let layout = volume.layout();
+        let chunks = || iter_box(layout.chunks_meeting(&Region::whole(layout.size)));
+        let has = |&class: &Class| chunks().any(|at| self.count_in_chunk(layout, class, at) > 0);
+        sets.iter().flatten().any(has)
+    }
+
     /// Which of the sets have a voxel.
     pub(super) fn are_present(&self, volume: &Volume, sets: &[Vec<Class>]) -> Result<Vec<bool>> {
+        let are_inside = self.are_inside(volume, sets).into_iter();
+        let is_present = |(is_inside, set): (bool, &Vec<Class>)| {
+            // Only counting shows whether chunks on the border have any.
+            Ok(is_inside || self.get(volume, set)?.len() > 0)
+        };
+        are_inside.zip(sets).map(is_present).collect()
+    }
+
+    /// Which of the sets have a voxel in a chunk all of whose voxels are centres.
+    fn are_inside(&self, volume: &Volume, sets: &[Vec<Class>]) -> Vec<bool> {
         let mut unseen: HashSet<Class> = sets.iter().flatten().copied().collect();
         let inside = self.chunks_inside(volume.layout());
         for channel in 0..volume.layout().channel_count() {
@@ -77,16 +110,11 @@ impl ClassIndexes {
                 }
             }
         }
-        let is_present = |set: &Vec<Class>| {
-            let is_inside = set.iter().any(|class| !unseen.contains(class));
-            // Only counting shows whether chunks on the border have any.
-            Ok(is_inside || self.get(volume, set)?.len() > 0)
-        };
-        sets.iter().map(is_present).collect()
+        sets.iter().map(|set| set.iter().any(|class| !unseen.contains(class))).collect()
     }
 
     /// The index of some classes; a voxel counts once for each class that it belongs to.
-    pub(super) fn get(&self, volume: &Volume, set: &[Class]) -> Result<Arc<ClassIndex>> {
+    pub(in crate::sample) fn get(&self, volume: &Volume, set: &[Class]) -> Result<Arc<ClassIndex>> {
         let lock = || self.built.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(index) = lock().get(set) {
             return Ok(index.clone());
@@ -137,6 +165,47 @@ impl ClassIndexes {
             most -= bounds.1 - found.min(bounds.1);
         }
         Ok((least, most))
+    }
+
+    /// A bound on the voxels of some classes in any patch: no patch has more, as the counts of the
+    /// chunks that it can meet show.
+    pub(in crate::sample) fn most_in_patch(
+        &self,
+        volume: &Volume,
+        set: &[Class],
+        patch_size: Size3,
+    ) -> Result<u64> {
+        let layout = volume.layout();
+        let grid = layout.chunk_grid();
+        // Chunks that a patch can meet along each axis.
+        let window = [0, 1, 2].map(|a| {
+            let met = (patch_size[a] - 1).div_ceil(layout.chunk[a]) + 1;
+            met.min(grid[a])
+        });
+        let shape = grid.map(|n| n + 1);
+        let index = |[z, y, x]: Size3| (z * shape[1] + y) * shape[2] + x;
+        // Sums over the chunks before each corner of the chunk grid.
+        let corners = shape.iter().product();
+        let mut sums = zeroed::<u64>(corners, || format!("the sums of {corners} chunks"))?;
+        for [z, y, x] in iter_box(grid.map(|n| 0..n)) {
+            let here: u64 = set.iter().map(|&c| self.count_in_chunk(layout, c, [z, y, x])).sum();
+            let before = |dz, dy, dx| sums[index([z + 1 - dz, y + 1 - dy, x + 1 - dx])];
+            let odd = before(1, 0, 0) + before(0, 1, 0) + before(0, 0, 1) + before(1, 1, 1);
+            let even = before(1, 1, 0) + before(1, 0, 1) + before(0, 1, 1);
+            sums[index([z + 1, y + 1, x + 1])] = here + odd - even;
+        }
+        let within = |[z, y, x]: Size3| {
+            let at = |a: bool, b: bool, c: bool| {
+                let [dz, dy, dx] = window;
+                let step = |is, d| if is { d } else { 0 };
+                sums[index([z + step(a, dz), y + step(b, dy), x + step(c, dx)])]
+            };
+            let (t, f) = (true, false);
+            let plus = at(t, t, t) + at(t, f, f) + at(f, t, f) + at(f, f, t);
+            plus - at(t, t, f) - at(t, f, t) - at(f, t, t) - at(f, f, f)
+        };
+        let starts = [0, 1, 2].map(|a| 0..grid[a] - window[a] + 1);
+        Ok(iter_box(starts).map(within).max().unwrap_or(0))
     }
 
     fn build(&self, volume: &Volume, set: &[Class]) -> Result<ClassIndex> {
@@ -207,7 +276,7 @@ impl ClassIndexes {
 }
 
 /// The voxels of some classes, by the chunks that hold them.
-pub(super) struct ClassIndex {
+pub(in crate::sample) struct ClassIndex {
     chunks: Vec<IndexedChunk>,
 }
 
@@ -229,7 +298,7 @@ impl IndexedChunk {
 
 impl ClassIndex {
     /// The number of voxels.
-    pub(super) fn len(&self) -> u64 {
+    pub(in crate::sample) fn len(&self) -> u64 {
         self.chunks.last().map_or(0, |chunk| chunk.end)
     }
 
@@ -251,7 +320,12 @@ impl ClassIndex {
     }
 
     /// Voxel number `k < len()`: chunks in C order, the voxels of each in C order.
-    pub(super) fn select(&self, volume: &Volume, region: &Region, k: u64) -> Result<[i64; 3]> {
+    pub(in crate::sample) fn select(
+        &self,
+        volume: &Volume,
+        region: &Region,
+        k: u64,
+    ) -> Result<[i64; 3]> {
         let i = self.chunks.partition_point(|chunk| chunk.end <= k);
         let (chunk, begin) =
             (&self.chunks[i], i.checked_sub(1).map_or(0, |before| self.chunks[before].end));

@@ -103,22 +103,23 @@ impl ClassChoice {
         indexes: &ClassIndexes,
         centres: &Centres,
     ) -> Result<Self> {
-        let nothing = |wanted: &str| centres.nothing_to_sample(volume.path(), wanted);
+        let nothing = |sets: &[Vec<Class>]| {
+            let is_elsewhere = indexes.is_any_in_volume(volume, sets);
+            centres.nothing_to_sample(volume.path(), &balance.wanted(), is_elsewhere)
+        };
         match balance {
             Balance::Foreground => {
                 let set = encoding.foreground();
                 if indexes.get(volume, &set)?.len() == 0 {
-                    return Err(nothing("of a label above 0"));
+                    return Err(nothing(&[set]));
                 }
                 Ok(Self::Set(set))
             }
             Balance::Classes(classes) => {
                 let set = |&(label, weight): &(i64, f64)| Ok((encoding.class(label)?, weight));
                 let sets = classes.iter().map(set).collect::<Result<_>>()?;
-                Self::weighted(sets, volume, indexes)?.ok_or_else(|| {
-                    let labels: Vec<i64> = classes.iter().map(|class| class.0).collect();
-                    nothing(&format!("of the labels {labels:?}"))
-                })
+                let choice = Self::weighted(sets, volume, indexes)?;
+                choice.map_or_else(|| Err(nothing(&balance.sought(encoding)?)), Ok)
             }
             Balance::PosNeg { pos, neg } => {
                 let (foreground, background) = (encoding.foreground(), encoding.background());
@@ -129,7 +130,7 @@ impl ClassChoice {
                     return Ok(choice);
                 }
                 let choice = Self::weighted(vec![(other, 1.0)], volume, indexes)?;
-                choice.ok_or_else(|| nothing("of the foreground or the background"))
+                choice.map_or_else(|| Err(nothing(&balance.sought(encoding)?)), Ok)
             }
             Balance::Forced { fraction } => {
                 let sets = encoding.foreground_classes(volume, indexes);

@@ -25,7 +25,8 @@ pub(super) use encoding::LabelEncoding;
 use self::label_draw::{ClassChoice, LabelDraw};
 use super::border::{Border, Centres};
 use super::draw::{Draw, locations_method, probability_map_method};
-use super::volumes::label_map;
+use super::missing::Lack;
+use super::volumes::{label_map, label_map_if_any};
 use crate::format::grid::check_patch_size;
 use crate::{Dataset, Error, Region, Result, Size3, Subject};
 
@@ -152,6 +153,22 @@ impl LabelSampler {
     /// How often each class is at the centre of a patch; classes in ascending order.
     pub fn get_balance(&self) -> &Balance {
         &self.balance
+    }
+
+    /// Why no patch can be drawn in a subject.
+    pub(super) fn lack(&self, subject: &Subject) -> Result<Option<Lack>> {
+        let volume = match label_map_if_any(subject, self.labels.as_deref())? {
+            Ok(volume) => volume,
+            Err(lack) => return Ok(Some(lack)),
+        };
+        let centres = Centres::new(volume.size(), self.patch_size, self.border)?;
+        let indexes = ClassIndexes::of(&volume, centres.region())?;
+        let sets = self.balance.sought(LabelEncoding::new(&volume, self.channel)?)?;
+        if sets.is_empty() || indexes.is_any_present(&volume, &sets)? {
+            return Ok(None);
+        }
+        let is_elsewhere = indexes.is_any_in_volume(&volume, &sets);
+        Ok(Some(centres.lack(&self.balance.wanted(), is_elsewhere)))
     }
 
     pub(super) fn bind(&self, subject: &Subject) -> Result<Box<dyn Draw>> {

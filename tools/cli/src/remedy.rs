@@ -72,6 +72,7 @@ mod tests {
                 wanted: "b".into(),
                 patch_size: [1; 3],
                 border: "pad",
+                is_elsewhere: false,
             },
             Error::ConstraintsUnmet { subject: "a".into(), n: 0, attempts: 1 },
             Error::NotAStore { path: path(), reason: "b".into() },
