@@ -181,12 +181,28 @@ def is_name(name: str) -> bool:
 
 
 def list_subjects(folder: Path) -> list[str]:
-    """Sorted names of the subjects in `folder`; anything else is ignored."""
+    """Sorted names of the subjects in `folder`; anything else is ignored.
+
+    A subject that has lost its document is listed: opening it is refused.
+    """
     return sorted(
         e.name
         for e in os.scandir(folder)
-        if is_name(e.name) and os.path.lexists(Path(e.path, "zarr.json"))
+        if is_name(e.name)
+        and (
+            os.path.lexists(Path(e.path, "zarr.json"))
+            or (e.is_dir(follow_symlinks=False) and holds_volumes(Path(e.path)))
+        )
     )
+
+
+def holds_volumes(folder: Path) -> bool:
+    """Whether `folder` holds folders with a document."""
+    with os.scandir(folder) as entries:
+        return any(
+            e.is_dir(follow_symlinks=False) and os.path.lexists(Path(e.path, "zarr.json"))
+            for e in entries
+        )
 
 
 def configuration(entry: Any, name: str, where: str) -> dict[str, Any]:

@@ -341,6 +341,12 @@ def test_every_flipped_bit_is_refused(store: Path) -> None:
             volume.array()
 
 
+def test_a_lost_subject_is_listed(store: Path) -> None:
+    (store / "grid/zarr.json").unlink()
+    with pytest.raises(reader.Refused):
+        read_all(store)
+
+
 def test_a_lost_shard_is_refused(store: Path) -> None:
     volume = volume_of(store, "u8")
     volume.shard_path((1, 0, 0)).unlink()

@@ -13,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use crate::dtype::Dtype;
 use crate::geometry::{Region, Size3};
@@ -419,7 +420,7 @@ pub enum Error {
     },
 
     /// The operating system refused.
-    #[error("{}: {action}: {source}", .path.display())]
+    #[error("{}: {action}: {source}{}", .path.display(), limit_of(.source))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -550,6 +551,24 @@ impl Error {
 /// Whether the process or the system has no descriptor left for one more open file.
 pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// The limit that was met, and what to do about it, if `error` means too many open files.
+fn limit_of(error: &io::Error) -> String {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => {
+            let most = getrlimit(Resource::Nofile).current;
+            let most = most.map_or_else(String::new, |most| format!(" {most}"));
+            format!(
+                ": this process may have{most} files open (ulimit -n), and needs all of them: \
+                 allow more, as with `ulimit -n 1024`, or close some"
+            )
+        }
+        Some(Errno::NFILE) => ": the system's limit of open files (fs.file-max on Linux) is \
+                               reached: close files of other programs, or allow more"
+            .to_owned(),
+        _ => String::new(),
+    }
 }
 
 /// The first errors, and the number of the others.

@@ -69,3 +69,56 @@ def test_links_are_followed_on_request(store: Path, tmp_path: Path) -> None:
         vq.open(linked)["case01"]
     followed = vq.open(linked, follow_links=True)["case01"]["ct"]
     assert (followed[:] == vq.open(store)["case01"]["ct"][:]).all()
+
+
+FEW_FILES = """
+import faulthandler, os, resource, sys
+faulthandler.dump_traceback_later(60, exit=True)
+import numpy as np
+import voxquarry as vq
+store, source, work, spare, call = sys.argv[1:]
+dataset = vq.open(store, threads=2)
+volume = dataset["case01"]["ct"]
+# The folder that is listed is itself open.
+count = len(os.listdir("/proc/self/fd")) - 1 + int(spare)
+resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
+def model(patches):
+    return patches.astype(np.float32)
+try:
+    eval(call)
+except vq.StorageError as error:
+    assert f"this process may have {count} files open (ulimit -n)" in str(error), error
+    assert "allow more" in str(error) and error.errno == 24, error
+    print("refused")
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "is_refused"),
+    [
+        ("[vq.open(store)[name]['ct'] for name in vq.open(store)]", True),
+        ("volume[:]", False),
+        ("vq.WeightedSampler(8, 'ct').locations(dataset['case01'], 9)", False),
+        ("list(vq.Queue(dataset, vq.UniformSampler(8), volumes=['ct'], batch_size=2))", False),
+        ("vq.infer(model, volume, 16)", False),
+        ("vq.infer(model, volume, 16, out=f'{store}/case01/p{spare}', resume='a')", True),
+        ("vq.infer(model, volume, 16, out=f'{work}/new.zarr/a/p{spare}')", True),
+        ("vq.verify(store)", False),
+        ("vq.ingest([source], work + '/a.zarr', patch_size=8)", True),
+        ("vq.export(volume, f'{work}/{spare}.hdr')", True),
+    ],
+)
+def test_few_descriptors_are_an_error_in_time(
+    store: Path, tmp_path: Path, call: str, is_refused: bool
+) -> None:
+    source = tmp_path / "a.nii"
+    vq.export(vq.open(store)["case01"]["ct"], source)
+    refusals = 0
+    for spare in (0, 1, 2, 3, 5, 8, 20):
+        words = [str(store), str(source), str(tmp_path), str(spare), call]
+        child = subprocess.run(
+            [sys.executable, "-c", FEW_FILES, *words], capture_output=True, text=True, check=False
+        )
+        assert child.returncode == 0, (spare, child.stdout, child.stderr)
+        refusals += "refused" in child.stdout
+    assert 0 < refusals < 7 if is_refused else refusals < 3, refusals

@@ -1,6 +1,8 @@
 //! Datasets and subjects. Opening them lists folders; a volume's metadata is read at first use.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
 use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -9,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 use rayon::prelude::*;
+use rustix::fs::FileType;
 
 use super::derived_cache::DerivedCache;
 use super::options::OpenOptions;
@@ -98,7 +101,8 @@ impl Dataset {
             Err(e) => return Err(Error::io(path, "cannot open")(e)),
         };
         let Some(document) = Document::read_in(&folder)? else {
-            let reason = if folder.has(PARTIAL_DIR) {
+            let partial = folder.has(PARTIAL_DIR);
+            let reason = if partial.map_err(Error::io(&path, "cannot look into"))? {
                 "an ingest or inference was interrupted before its first subject was finished: \
                  run it again"
             } else {
@@ -152,8 +156,16 @@ impl Dataset {
         if self.0.subjects.binary_search_by(|s| s.as_str().cmp(name)).is_err() {
             return Err(not_found("subject", name, self.path(), &self.0.subjects));
         }
-        let document = Document::read_in(&self.0.folder.join(name))?
-            .ok_or_else(|| not_found("subject", name, self.path(), &[]))?;
+        let folder = self.0.folder.join(name);
+        let document = match Document::read_in(&folder)? {
+            Some(document) => document,
+            None if holds_volumes(&folder).map_err(Error::io(folder.path(), "cannot list"))? => {
+                let message = "missing, beside volumes: the subject has lost its document; copy \
+                               or ingest it again";
+                return Err(Error::metadata(folder.path().join(ZARR_JSON), message));
+            }
+            None => return Err(not_found("subject", name, self.path(), &[])),
+        };
         let listed = parse_subject(&document.voxquarry()?)?;
         let splits = parse_splits(&document.voxquarry()?)?;
         document.check_seal()?;
@@ -307,16 +319,34 @@ fn not_found(kind: &'static str, name: &str, place: &Path, names: &[String]) -> 
 
 /// Names of the subjects in a store's folder, sorted.
 ///
-/// A subject whose document is no file, or that may not be entered, is listed too: opening it
-/// reports the reason.
+/// A subject whose document is lost or no file, or that may not be entered, is listed too: opening
+/// it reports the reason.
 fn list_subjects(store: &Folder) -> Result<Vec<String>> {
     let entries = store.entries().map_err(Error::io(store.path(), "cannot list"))?;
-    let names = entries.into_iter().filter_map(|(name, _)| name.into_string().ok());
-    let is_subject = |name: &String| {
-        check_name("", name).is_ok()
-            && !store.join(name).kind(ZARR_JSON).is_ok_and(|kind| kind.is_none())
+    let is_subject = |(name, kind): (OsString, FileType)| {
+        let name = name.into_string().ok().filter(|name| check_name("", name).is_ok())?;
+        let folder = store.join(&name);
+        let is_listed = match folder.kind(ZARR_JSON) {
+            Ok(None) => kind == FileType::Directory && holds_volumes(&folder).unwrap_or(true),
+            Ok(Some(_)) | Err(_) => true,
+        };
+        is_listed.then_some(name)
     };
-    let mut names: Vec<String> = names.filter(is_subject).collect();
+    let mut names: Vec<String> = entries.into_iter().filter_map(is_subject).collect();
     names.sort_unstable();
     Ok(names)
+}
+
+/// Whether a folder without a document holds folders with one: then it was a subject.
+fn holds_volumes(folder: &Folder) -> io::Result<bool> {
+    let entries = match folder.entries() {
+        Err(e) if matches!(e.kind(), NotFound | NotADirectory) => return Ok(false),
+        entries => entries?,
+    };
+    for (name, kind) in entries {
+        if kind == FileType::Directory && folder.join(name).has(ZARR_JSON)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

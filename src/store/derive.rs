@@ -16,7 +16,8 @@ use crate::{Error, Region, Result};
 /// [`Error::Data`] with the first voxel that is no label; errors of reading the volume.
 pub(crate) fn label_counts(volume: &Volume) -> Result<Arc<LabelCounts>> {
     volume.derived("label counts".into(), || {
-        let is_written = volume.kind() == Kind::Labels && volume.folder().has(label_counts::FOLDER);
+        let is_written =
+            volume.kind() == Kind::Labels && volume.has_beside(label_counts::FOLDER)?;
         let counts = if is_written {
             volume.label_counts()?
         } else {

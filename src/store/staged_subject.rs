@@ -63,14 +63,14 @@ impl StagedSubject {
     pub(super) fn publish(mut self, volumes: &VolumeList, if_exists: IfExists) -> Result<()> {
         let subject = document::group(self.attributes(volumes));
         document::write_sealed_in(&self.content(), subject)?;
-        if !self.store().has(ZARR_JSON) {
+        if !has_document(self.store())? {
             self.publish_document(attributes::dataset(), self.store())?;
         }
         let (content, target) = (self.content(), self.target());
         staging::sync_tree(&content)?;
         match if_exists {
             IfExists::Error | IfExists::Skip => staging::publish_new(&content, &target)?,
-            IfExists::Replace if target.has(ZARR_JSON) => {
+            IfExists::Replace if has_document(&target)? => {
                 // Nobody may add a volume to the old subject in the meantime.
                 let _lock = staging::lock_folder(&target)?;
                 staging::publish_over(&content, &target)?;
@@ -150,7 +150,7 @@ impl StagedSubject {
     /// [`Error::Exists`] if the subject has such a volume, [`Error::Io`].
     pub(super) fn publish_volume(mut self, name: &str, checksums: DocumentChecksums) -> Result<()> {
         let subject = self.target();
-        if !subject.has(ZARR_JSON) {
+        if !has_document(&subject)? {
             return self
                 .publish(&VolumeList::from([(name.to_owned(), checksums)]), IfExists::Error);
         }
@@ -189,4 +189,10 @@ impl StagedSubject {
         let renamed = staged.rename(&target, RenameFlags::empty());
         renamed.map_err(refused(target.path(), "cannot publish"))
     }
+}
+
+/// Whether a folder of a store has its document, which makes it visible.
+fn has_document(folder: &Folder) -> Result<bool> {
+    let path = folder.path().join(ZARR_JSON);
+    folder.has(ZARR_JSON).map_err(Error::io(path, "cannot look at"))
 }

@@ -92,7 +92,7 @@ impl StagingDir {
         let file = folder.append_file(LOCK).map_err(refused(&lock, "cannot create"))?;
         let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
         match locked {
-            Ok(()) if folder.has(LOCK) => {
+            Ok(()) if folder.has(LOCK).map_err(Error::io(&lock, "cannot look at"))? => {
                 Ok(Self { store, folder, lock: LOCK, is_resumable: false, _lock: file })
             }
             // Another writer took the lock first: to it the folder is stale.
@@ -155,9 +155,13 @@ impl StagingDir {
     /// # Errors
     /// [`Error::Busy`] if another writer holds the folder, [`Error::Io`].
     pub(super) fn discard_resumable(store: &Path, subject: &str, volume: &str) -> Result<()> {
-        let Ok(store) = Folder::open(store, Links::Refuse) else { return Ok(()) };
+        let store = match Folder::open(store, Links::Refuse) {
+            Ok(store) => store,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(Error::io(store, "cannot open")(e)),
+        };
         let folder = store.join(PARTIAL_DIR).join(resumable_name(subject, volume));
-        if folder.exists() {
+        if folder.exists().map_err(Error::io(folder.path(), "cannot look at"))? {
             refuse_links(&folder)?;
             Self::lock_resumable(store, folder)?.release();
         }
@@ -389,7 +393,7 @@ mod tests {
         fs::write(stale.join(LOCK), b"").unwrap();
         let other = StagingDir::create(store.path()).unwrap();
         assert!(!stale.exists());
-        assert!(staging.folder.exists() && other.folder.exists());
+        assert!(staging.folder.exists().unwrap() && other.folder.exists().unwrap());
         drop((staging, other));
         assert!(!store.path().join(PARTIAL_DIR).exists());
     }
@@ -418,7 +422,8 @@ mod tests {
         fs::create_dir_all(&half_removed).unwrap();
         fs::write(half_removed.join(LOCK), b"").unwrap();
         let staging = StagingDir::create(store.path()).unwrap();
-        assert!(!unlocked.exists() && !half_removed.exists() && staging.folder.exists());
+        assert!(!unlocked.exists() && !half_removed.exists());
+        assert!(staging.folder.exists().unwrap());
     }
 
     /// Somebody's folder outside of the store, which nothing may touch.

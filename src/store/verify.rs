@@ -1,6 +1,5 @@
 //! Verifies a store: every document, index, checksum, frame, label count and weight sum.
 
-use std::ffi::OsString;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -18,6 +17,7 @@ use crate::format::check_name;
 use crate::format::document::ZARR_JSON;
 use crate::format::grid::{ChunkId, ShardId};
 use crate::sys::file::Access;
+use crate::sys::folder::Folder;
 use crate::{Error, Result};
 
 /// The result of [`verify`].
@@ -91,26 +91,16 @@ pub fn verify(path: &Path, progress: &(dyn Fn(&str) + Sync)) -> Result<VerifyRep
     Ok(report)
 }
 
-/// Reports what lies among the subjects and is none of them: links and special files, and subjects
-/// that have lost their document, which readers do not see.
+/// Reports what lies among the subjects and is none of them: links and special files.
 fn verify_strays(dataset: &Dataset, report: &mut VerifyReport) -> Result<()> {
     let store = dataset.folder();
     for (name, kind) in store.entries().map_err(Error::io(store.path(), "cannot list"))? {
         // No subject can have another name.
         let Ok(name) = name.into_string() else { continue };
         let is_known = check_name("", &name).is_err() || dataset.subjects().contains(&name);
-        if kind == FileType::RegularFile || is_known {
-            continue;
-        }
-        let folder = store.join(&name);
-        let has_document = |(name, _): (OsString, FileType)| folder.join(name).has(ZARR_JSON);
-        if kind != FileType::Directory {
+        if !matches!(kind, FileType::RegularFile | FileType::Directory) && !is_known {
             let message = "it is a link or a special file, which no writer made: remove it";
-            report.error(Error::data(folder.path(), message));
-        } else if folder.entries().is_ok_and(|entries| entries.into_iter().any(has_document)) {
-            let message = "missing, beside volumes: readers do not see this subject; copy or \
-                           ingest it again";
-            report.error(Error::metadata(folder.path().join(ZARR_JSON), message));
+            report.error(Error::data(store.path().join(&name), message));
         }
     }
     Ok(())
@@ -156,7 +146,9 @@ fn verify_volume(volume: &Volume, progress: &dyn Fn(), report: &mut VerifyReport
         None
     });
     let folder = volume.path().join(weight_sums::FOLDER);
-    if !folder.join(ZARR_JSON).exists() && folder.symlink_metadata().is_ok() {
+    if has(volume.folder(), weight_sums::FOLDER)?
+        && !has(&volume.folder().join(weight_sums::FOLDER), ZARR_JSON)?
+    {
         let message = "it holds no weight sums that can be used: remove it";
         report.error(Error::data(folder, message));
     }
@@ -175,6 +167,12 @@ fn verify_volume(volume: &Volume, progress: &dyn Fn(), report: &mut VerifyReport
         ));
     }
     Ok(())
+}
+
+/// Whether something in `folder` has this name.
+fn has(folder: &Folder, name: impl AsRef<Path>) -> Result<bool> {
+    let path = folder.path().join(&name);
+    folder.has(name).map_err(Error::io(path, "cannot look at"))
 }
 
 fn verify_shard(volume: &Volume, id: ShardId, sidecars: Sidecars<'_>) -> VerifyReport {
@@ -202,11 +200,15 @@ fn verify_shard(volume: &Volume, id: ShardId, sidecars: Sidecars<'_>) -> VerifyR
         if let Err(error) = shard.check_contents() {
             report.error(error);
         }
-    } else if folder.has(&key) {
-        report.error(Error::data(
-            folder.path().join(&key),
-            "the volume lists no file for this shard",
-        ));
+    } else {
+        match has(folder, &key) {
+            Ok(false) => {}
+            Ok(true) => report.error(Error::data(
+                folder.path().join(&key),
+                "the volume lists no file for this shard",
+            )),
+            Err(error) => report.error(error),
+        }
     }
     let chunk_grid = layout.chunk_grid();
     let walk = |slot: usize| -> Result<u64> {

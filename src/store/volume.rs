@@ -213,8 +213,17 @@ impl Volume {
     }
 
     /// Whether weight sums lie beside it, which ingest or a weighted sampler wrote.
-    pub fn has_weight_sums(&self) -> bool {
-        self.folder().has(weight_sums::FOLDER)
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the disk does not say.
+    pub fn has_weight_sums(&self) -> Result<bool> {
+        self.has_beside(weight_sums::FOLDER)
+    }
+
+    /// Whether something of this name lies beside its voxels.
+    pub(super) fn has_beside(&self, name: &str) -> Result<bool> {
+        let has = self.folder().has(name);
+        has.map_err(Error::io(self.path().join(name), "cannot look at"))
     }
 
     /// Its folder in the store.

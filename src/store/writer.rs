@@ -5,8 +5,12 @@
 //! - A published file is never opened for writing.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rustix::fs::FileType;
 
 use super::chunked_writer::ChunkedVolumeWriter;
 use super::dataset::Dataset;
@@ -45,7 +49,7 @@ const JOURNAL: &str = "journal";
 /// }
 /// let finished = volume.finish()?;
 /// subject.publish([finished], IfExists::Error)?;
-/// assert!(store.has_subject("case01"));
+/// assert!(store.has_subject("case01")?);
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
 #[derive(Debug)]
@@ -62,9 +66,9 @@ pub struct StoreWriter {
 /// # let folder = tempfile::tempdir().unwrap();
 /// let store = StoreWriter::open(folder.path().join("store.zarr"), None)?;
 /// let subject = store.subject("case01")?;
-/// assert!(!store.has_subject("case01"), "it is not visible yet");
+/// assert!(!store.has_subject("case01")?, "it is not visible yet");
 /// subject.publish([], IfExists::Error)?;
-/// assert!(store.has_subject("case01"));
+/// assert!(store.has_subject("case01")?);
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
 #[derive(Debug)]
@@ -118,11 +122,14 @@ impl StoreWriter {
                 check_version(&node, "dataset")?;
                 check_features(&node, "writer")?;
             }
-            None if path.exists() => {
-                let entries = Folder::open(&path, Links::Refuse).and_then(|f| f.entries());
-                let is_empty = entries
-                    .is_ok_and(|entries| entries.iter().all(|(name, _)| name == PARTIAL_DIR));
-                if !is_empty {
+            None if exists(&path)? => {
+                let entries = match Folder::open(&path, Links::Refuse).and_then(|f| f.entries()) {
+                    Ok(entries) => Some(entries),
+                    Err(e) if e.kind() == io::ErrorKind::NotADirectory => None,
+                    Err(e) => return Err(Error::io(&path, "cannot list")(e)),
+                };
+                let is_partial = |(name, _): &(OsString, FileType)| name == PARTIAL_DIR;
+                if !entries.is_some_and(|entries| entries.iter().all(is_partial)) {
                     let reason =
                         "it exists and holds something else: choose another path, or remove it"
                             .to_owned();
@@ -143,8 +150,11 @@ impl StoreWriter {
     }
 
     /// Whether a subject of that name is published.
-    pub fn has_subject(&self, name: &str) -> bool {
-        self.path.join(name).join(ZARR_JSON).exists()
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the disk does not say: the subject may be there.
+    pub fn has_subject(&self, name: &str) -> Result<bool> {
+        exists(&self.path.join(name).join(ZARR_JSON))
     }
 
     /// Begins a subject.
@@ -226,7 +236,7 @@ impl StoreWriter {
         check_name("subject", subject)?;
         check_name("volume", &spec.name)?;
         let target = self.path.join(subject).join(&spec.name);
-        let known = if self.has_subject(subject) {
+        let known = if self.has_subject(subject)? {
             Some(Dataset::open(&self.path, &OpenOptions::default())?.subject(subject)?)
         } else {
             None
@@ -336,6 +346,17 @@ impl SubjectWriter {
             check_grid(target.path(), &(name.clone(), volume.size(), *volume.affine()), new)
         };
         self.staged.publish_extended(finished, if_exists, check)
+    }
+}
+
+/// Whether there is something at `path`; a link to nothing counts as something.
+fn exists(path: &Path) -> Result<bool> {
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(false)
+        }
+        Err(e) => Err(Error::io(path, "cannot look at")(e)),
     }
 }
 

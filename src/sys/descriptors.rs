@@ -7,20 +7,33 @@
 //! # Invariants
 //! - Nothing that is in use is closed.
 //! - A file is opened again, and checked again, as at first touch.
+//! - Waiting ends: when no thread has got a descriptor for a while, all waits fail.
 
+use std::cell::Cell;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
 
 use super::fork::PerProcess;
 use crate::error::is_out_of_descriptors;
 
-/// The longest wait for descriptors that other threads use for a read under way.
-const WAIT: Duration = Duration::from_secs(10);
+/// The longest time in which no thread gets a descriptor, while reads under way use some.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The same while no read uses one: what other work has open is closed soon or not at all.
+const BRIEF_PATIENCE: Duration = Duration::from_secs(1);
 const WAIT_STEP: Duration = Duration::from_millis(1);
+
+/// When waiting began without any success since, in milliseconds; 0 while nobody waits.
+static STUCK_SINCE: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// Whether this thread waits already, around what it opens now.
+    static WAITS: Cell<bool> = const { Cell::new(false) };
+}
 
 /// A holder of files that it can open again.
 pub(crate) trait HoldsFiles: Send + Sync {
@@ -78,18 +91,43 @@ pub(crate) fn waiting_for_room<T, E>(
     open: impl Fn() -> Result<T, E>,
     is_exhausted: impl Fn(&E) -> bool,
 ) -> Result<T, E> {
-    let mut waited = Duration::ZERO;
-    loop {
+    // Only the outermost call waits: it runs all that is inside of it again.
+    let is_outermost = !WAITS.replace(true);
+    let result = loop {
         match open() {
-            Err(e) if is_exhausted(&e) && waited < WAIT => {
-                if make_room() == 0 {
-                    thread::sleep(WAIT_STEP);
-                    waited += WAIT_STEP;
+            Err(e) if is_exhausted(&e) => {
+                if make_room() > 0 {
+                    continue;
                 }
+                if !is_outermost || is_stuck() {
+                    break Err(e);
+                }
+                thread::sleep(WAIT_STEP);
             }
-            opened => return opened,
+            opened => break opened,
+        }
+    };
+    if is_outermost {
+        WAITS.set(false);
+        if result.is_ok() && STUCK_SINCE.load(Ordering::Relaxed) != 0 {
+            STUCK_SINCE.store(0, Ordering::Relaxed);
         }
     }
+    result
+}
+
+/// Whether nobody has got a descriptor for too long. Those that ask after that do not wait again.
+fn is_stuck() -> bool {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let now = START.get_or_init(Instant::now).elapsed().as_millis() as u64 + 1;
+    let since = match STUCK_SINCE.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => now,
+        Err(since) => since,
+    };
+    // What is kept after room was made is in use.
+    let in_use = live_holders().iter().any(|holder| holder.kept_files() > 0);
+    let patience = if in_use { PATIENCE } else { BRIEF_PATIENCE };
+    now.saturating_sub(since) >= patience.as_millis() as u64
 }
 
 /// Closes unused files if all holders together keep more than half of the descriptors that the

@@ -149,6 +149,9 @@ impl Folder {
     }
 
     /// The type of what has this name, a link not followed; `None` if there is nothing.
+    ///
+    /// # Errors
+    /// Those of the system: what cannot be looked at may be there.
     pub(crate) fn kind(&self, name: impl AsRef<Path>) -> io::Result<Option<FileType>> {
         match statat(&self.root.handle, self.below.join(name), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
@@ -167,7 +170,10 @@ impl Folder {
     }
 
     /// Whether there is something at its own path.
-    pub(crate) fn exists(&self) -> bool {
+    ///
+    /// # Errors
+    /// As [`Folder::kind`].
+    pub(crate) fn exists(&self) -> io::Result<bool> {
         self.above().has(self.name())
     }
 
@@ -180,8 +186,11 @@ impl Folder {
     }
 
     /// Whether something has this name.
-    pub(crate) fn has(&self, name: impl AsRef<Path>) -> bool {
-        self.kind(name).is_ok_and(|kind| kind.is_some())
+    ///
+    /// # Errors
+    /// As [`Folder::kind`].
+    pub(crate) fn has(&self, name: impl AsRef<Path>) -> io::Result<bool> {
+        Ok(self.kind(name)?.is_some())
     }
 
     /// The names in the folder, and their types, links not followed.
@@ -189,7 +198,7 @@ impl Folder {
     /// # Errors
     /// Those of the system.
     pub(crate) fn entries(&self) -> io::Result<Vec<(OsString, FileType)>> {
-        entries(&self.handle(OFlags::RDONLY)?)
+        entries(&mut Dir::new(self.handle(OFlags::RDONLY)?)?)
     }
 
     /// Creates the folder and those above it, as far as they are missing.
@@ -422,10 +431,10 @@ fn open_by_components(
     Err(Errno::INVAL)
 }
 
-fn entries(folder: impl AsFd) -> io::Result<Vec<(OsString, FileType)>> {
+fn entries(folder: &mut Dir) -> io::Result<Vec<(OsString, FileType)>> {
     use std::os::unix::ffi::OsStrExt;
     let mut found = Vec::new();
-    for entry in Dir::read_from(&folder)? {
+    while let Some(entry) = folder.read() {
         let entry = entry?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if name == "." || name == ".." {
@@ -433,7 +442,7 @@ fn entries(folder: impl AsFd) -> io::Result<Vec<(OsString, FileType)>> {
         }
         let kind = match entry.file_type() {
             // Some file systems list names alone.
-            FileType::Unknown => match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            FileType::Unknown => match statat(folder.fd()?, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => FileType::from_raw_mode(stat.st_mode),
                 Err(Errno::NOENT) => continue,
                 Err(e) => return Err(e.into()),
@@ -451,9 +460,9 @@ fn remove_tree(parent: BorrowedFd<'_>, name: &OsStr, depth: usize) -> io::Result
         removed => return Ok(removed?),
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-    let folder = open_at(parent, name.as_ref(), flags, Mode::empty())?;
-    for (inner, _) in entries(&folder)? {
-        remove_tree(folder.as_fd(), &inner, depth - 1)?;
+    let mut folder = Dir::new(open_at(parent, name.as_ref(), flags, Mode::empty())?)?;
+    for (inner, _) in entries(&mut folder)? {
+        remove_tree(folder.fd()?, &inner, depth - 1)?;
     }
     Ok(unlinkat(parent, name, AtFlags::REMOVEDIR)?)
 }

@@ -10,6 +10,8 @@ use memmap2::MmapMut;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, retry_on_intr};
 
+use super::descriptors::waiting_for_room;
+use crate::error::is_out_of_descriptors;
 use crate::{Error, Result};
 
 /// Zeroed bytes behind an unlinked file. They go when this is dropped, or when the process ends in
@@ -43,11 +45,8 @@ pub(super) fn unlinked_temp_file(folder: &Path) -> Result<(File, PathBuf)> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let path = folder.join(format!(".voxquarry-scratch-{}-{number}", std::process::id()));
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(&path)
+    let create = || OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+    let file = waiting_for_room(create, is_out_of_descriptors)
         .map_err(Error::io(&path, "cannot create"))?;
     fs::remove_file(&path).map_err(Error::io(&path, "cannot unlink"))?;
     Ok((file, path))

@@ -98,10 +98,21 @@ fn a_lost_document_or_folder_is_noticed_by_verify() {
         assert_ne!(victim.verified(), "", "{lost:?} is lost");
         assert_eq!(victim.dataset().subject("grid").unwrap().volumes(), ["labels-i32"]);
     }
-    // A subject without its document is no subject to readers, and a loss to `verify`.
+    // A subject that has lost its document is listed, and opening it says so.
     let victim = Victim::new("grid", "labels-i32");
+    let before = victim.dataset().subjects().to_vec();
     fs::remove_file(victim.store().join("grid/zarr.json")).unwrap();
     assert!(victim.verified().contains("grid/zarr.json: missing"), "{}", victim.verified());
+    let dataset = victim.dataset();
+    assert_eq!(dataset.subjects(), before);
+    let error = dataset.subject("grid").unwrap_err();
+    assert!(matches!(error, Error::Metadata { .. }), "{error}");
+    assert!(error.to_string().contains("grid/zarr.json: missing, beside volumes"), "{error}");
+    // Nothing says that there was a subject where there is nothing.
+    fs::remove_dir_all(victim.store().join("grid")).unwrap();
+    let error = dataset.subject("grid").unwrap_err();
+    assert!(matches!(error, Error::NotFound { .. }), "{error}");
+    assert_eq!(victim.verified(), "");
     let victim = Victim::new("grid", "labels-i32");
     copy(&victim.volume_dir(), &victim.store().join("grid/unlisted"));
     assert_eq!(victim.dataset().subject("grid").unwrap().volumes(), ["labels-i32"]);

@@ -246,7 +246,7 @@ mod tests {
             writer.push(1, &count(10 + more)).unwrap();
             writer.push(0, &[]).unwrap();
             assert_eq!(writer.write().unwrap().is_none(), left_out);
-            assert_eq!(folder.has(FOLDER), !left_out);
+            assert_eq!(folder.has(FOLDER).unwrap(), !left_out);
             let _ = folder.remove_tree(FOLDER);
         }
     }

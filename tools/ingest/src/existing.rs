@@ -7,7 +7,9 @@
 
 use std::path::Path;
 
-use voxquarry::{Dataset, Error, IfExists, OpenOptions, Result, StoreWriter, Subject, Volume};
+use voxquarry::{
+    Dataset, Error, Fault, IfExists, OpenOptions, Result, StoreWriter, Subject, Volume,
+};
 
 use crate::grid::{Grid, settle_on};
 use crate::observer::{Event, Observer, check_interrupt};
@@ -34,15 +36,15 @@ pub(crate) fn outstanding(
     observer: &dyn Observer,
     report: &mut IngestReport,
 ) -> Result<Vec<Outstanding>> {
-    let known = if subjects.iter().any(|subject| store.has_subject(&subject.name)) {
-        Some(Dataset::open(store.path(), &OpenOptions::default())?)
-    } else {
-        None
-    };
+    let mut known = None;
     let mut todo = Vec::new();
     for mut planned in subjects {
         check_interrupt(observer)?;
-        let Some(dataset) = known.as_ref().filter(|_| store.has_subject(&planned.name)) else {
+        if known.is_none() && store.has_subject(&planned.name)? {
+            known = Some(Dataset::open(store.path(), &OpenOptions::default())?);
+        }
+        let is_known = |d: &&Dataset| d.subjects().binary_search(&planned.name).is_ok();
+        let Some(dataset) = known.as_ref().filter(is_known) else {
             todo.push(Outstanding { planned, is_extension: false });
             continue;
         };
@@ -92,23 +94,27 @@ impl Decision<'_> {
         let published = self.dataset.subject(&planned.name);
         let error = match self.options.if_exists {
             IfExists::Skip => return Ok(Verdict::Done),
-            IfExists::Replace => {
-                // What cannot be opened has nothing to lose.
-                let names = published.map(|s| s.volumes().to_vec()).unwrap_or_default();
-                let comes =
-                    |name: &String| planned.volumes.iter().any(|v| v.source.volume == *name);
-                let volumes: Vec<_> = names.into_iter().filter(|name| !comes(name)).collect();
-                if volumes.is_empty() {
-                    return Ok(Verdict::Write);
+            IfExists::Replace => match published {
+                Err(error) if error.fault() == Fault::Environment => error,
+                // What is damaged has nothing to lose.
+                Err(_) => return Ok(Verdict::Write),
+                Ok(published) => {
+                    let comes =
+                        |name: &&String| planned.volumes.iter().any(|v| v.source.volume == **name);
+                    let stay = published.volumes().iter().filter(|name| !comes(name));
+                    let volumes: Vec<_> = stay.cloned().collect();
+                    if volumes.is_empty() {
+                        return Ok(Verdict::Write);
+                    }
+                    Error::WouldRemove { path: self.folder.to_owned(), volumes }
                 }
-                Error::WouldRemove { path: self.folder.to_owned(), volumes }
-            }
+            },
             IfExists::Error => {
                 let compared =
                     published.and_then(|s| self.subject_difference(&s, planned, observer));
-                match or_incomparable(compared)? {
+                match refusal(compared, self.folder)? {
                     None => return Ok(Verdict::Done),
-                    Some(difference) => otherwise(self.folder, difference),
+                    Some(error) => error,
                 }
             }
         };
@@ -129,24 +135,22 @@ impl Decision<'_> {
         for volume in std::mem::take(&mut planned.volumes) {
             let name = volume.source.volume.clone();
             let is_there = published.volumes().contains(&name);
-            let difference = match self.options.if_exists {
+            let refused_by = match self.options.if_exists {
                 _ if !is_there => None,
                 IfExists::Replace => None,
                 IfExists::Skip => continue,
                 IfExists::Error => {
                     let open = published.volume(&name);
                     let compared = open.and_then(|v| self.volume_difference(&v, &volume, observer));
-                    match or_incomparable(compared)? {
+                    match refusal(compared, &self.folder.join(&name))? {
                         None => continue,
-                        difference => difference,
+                        refusal => refusal,
                     }
                 }
             };
-            match difference {
+            match refused_by {
                 None => added.push(volume),
-                Some(difference) => {
-                    refused.push((name.clone(), otherwise(&self.folder.join(name), difference)));
-                }
+                Some(error) => refused.push((name, error)),
             }
         }
         planned.volumes = added;
@@ -266,7 +270,7 @@ impl Decision<'_> {
             }
         }
         // Sums that a sampler computed later make no difference.
-        if planned.is_weights && !found.has_weight_sums() {
+        if planned.is_weights && !found.has_weight_sums()? {
             return Ok(Some("the sums of weights: absent, now present".to_owned()));
         }
         if planned.header.origin.iter().any(|(key, value)| file.origin.get(key) != Some(value)) {
@@ -292,10 +296,12 @@ fn otherwise(path: &Path, difference: String) -> Error {
 ///
 /// # Errors
 /// [`Error::Interrupted`].
-fn or_incomparable(compared: Result<Option<String>>) -> Result<Option<String>> {
+fn refusal(compared: Result<Option<String>>, path: &Path) -> Result<Option<Error>> {
     match compared {
         Err(Error::Interrupted) => Err(Error::Interrupted),
-        Err(error) => Ok(Some(format!("it cannot be compared: {error}"))),
-        found => found,
+        // A disk that fails says nothing about what lies on it.
+        Err(error) if error.fault() == Fault::Environment => Ok(Some(error)),
+        Err(error) => Ok(Some(otherwise(path, format!("it cannot be compared: {error}")))),
+        Ok(difference) => Ok(difference.map(|difference| otherwise(path, difference))),
     }
 }

@@ -1,15 +1,64 @@
-//! What all readers of source files share: their names, and how they are opened.
+//! What all readers of source files share: their names, what they are, and how they are opened.
+//!
+//! # Invariants
+//! - What the disk does not let anybody look at does not count as missing: it is an error.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use voxquarry::{Error, Result};
 
 /// The last part of a path.
 pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Whether there is a folder at `path`, or a link to one.
+///
+/// # Errors
+/// [`Error::Io`] if the disk does not say.
+pub(crate) fn is_folder(path: &Path) -> Result<bool> {
+    Ok(metadata(path)?.is_some_and(|found| found.is_dir()))
+}
+
+/// Whether there is a regular file at `path`, or a link to one.
+///
+/// # Errors
+/// As [`is_folder`].
+pub(crate) fn is_file(path: &Path) -> Result<bool> {
+    Ok(metadata(path)?.is_some_and(|found| found.is_file()))
+}
+
+/// Whether there is something at `path`; a link to nothing is nothing.
+///
+/// # Errors
+/// As [`is_folder`].
+pub(crate) fn exists(path: &Path) -> Result<bool> {
+    Ok(metadata(path)?.is_some())
+}
+
+fn metadata(path: &Path) -> Result<Option<Metadata>> {
+    match path.metadata() {
+        Ok(found) => Ok(Some(found)),
+        Err(e) if names_nothing(&e) => Ok(None),
+        Err(e) => Err(Error::io(path, "cannot look at")(e)),
+    }
+}
+
+/// Whether an error says that nothing has this name, or that nothing can have it.
+fn names_nothing(error: &io::Error) -> bool {
+    let kinds = [
+        ErrorKind::NotFound,
+        ErrorKind::NotADirectory,
+        ErrorKind::InvalidFilename,
+        ErrorKind::InvalidInput,
+    ];
+    // A link to itself.
+    kinds.contains(&error.kind()) || Errno::from_io_error(error) == Some(Errno::LOOP)
 }
 
 /// Opens a file for reading, without waiting for a writer as opening a pipe would.

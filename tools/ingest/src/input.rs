@@ -80,7 +80,7 @@ impl VolumeInput {
     /// [`Error::Io`].
     pub(crate) fn file_bytes(&self) -> Result<Option<u64>> {
         let Self::File(path) = self else { return Ok(None) };
-        let path = nifti::voxel_file(path);
+        let path = nifti::voxel_file(path)?;
         let metadata = std::fs::metadata(&path).map_err(Error::io(&path, "cannot read"))?;
         Ok(Some(metadata.len()))
     }
@@ -93,7 +93,7 @@ impl VolumeInput {
     /// [`SourceDigest::sha256`]: crate::source::SourceDigest::sha256
     pub(crate) fn has_digest(&self, sha256: &str, observer: &dyn Observer) -> Result<bool> {
         match self {
-            Self::File(path) => Ok(digest::sha256(&nifti::voxel_file(path), observer)? == sha256),
+            Self::File(path) => Ok(digest::sha256(&nifti::voxel_file(path)?, observer)? == sha256),
             Self::Voxels(source) => Ok(source.has_digest(sha256)),
         }
     }

@@ -10,6 +10,7 @@ use voxquarry::format::attributes::Kind;
 use voxquarry::format::layout;
 use voxquarry::{Error, Result};
 
+use crate::files::exists;
 use crate::grid;
 use crate::input::VolumeInput;
 use crate::labels::describe_labels;
@@ -188,7 +189,10 @@ fn in_file(path: &Path, error: Error) -> Error {
 /// [`Error::Io`].
 pub fn free_bytes(out: &Path) -> Result<u64> {
     let out = std::path::absolute(out).map_err(Error::io(out, "cannot find"))?;
-    let folder = out.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    let mut folder = &*out;
+    while !exists(folder)? {
+        folder = folder.parent().unwrap_or(Path::new("/"));
+    }
     let disk = rustix::fs::statvfs(folder);
     let disk = disk.map_err(|e| Error::io(folder, "cannot ask for free space of")(e.into()))?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))

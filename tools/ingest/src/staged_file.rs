@@ -73,7 +73,10 @@ impl StagedFile {
                 // A file system without locks, where no file counts as stale.
                 Ok(()) | Err(TryLockError::Error(_)) => {}
             }
-            let lock = file.try_clone().map_err(Error::io(&temporary, "cannot open twice"))?;
+            let lock = file.try_clone().map_err(|e| {
+                let _ = fs::remove_file(&temporary);
+                Error::io(&temporary, "cannot open twice")(e)
+            })?;
             let target = target.to_owned();
             return Ok((Self { temporary, target, if_exists, _lock: lock }, file));
         }
@@ -87,8 +90,11 @@ impl StagedFile {
     pub fn publish(self, file: &File) -> Result<()> {
         file.sync_all().map_err(Error::io(&self.target, "cannot flush"))?;
         self.check_absent()?;
+        // Opened before the rename: a file that has its name is no failure.
+        let folder = folder_of(&self.target);
+        let handle = File::open(folder).map_err(Error::io(folder, "cannot open"))?;
         self.rename()?;
-        flush_folder(&self.target)
+        handle.sync_all().map_err(Error::io(folder, "cannot flush"))
     }
 
     /// Refuses a name that was taken meanwhile.
@@ -132,8 +138,13 @@ impl StagedFile {
         // A file that may be replaced and not read is set aside without a lock.
         let opened = if kind.is_file() { File::open(&target).ok() } else { None };
         let lock = opened.filter(|file| file.try_lock().is_ok());
-        let free = temporary_names(&target).find(|name| name.symlink_metadata().is_err());
-        let aside = free.ok_or_else(|| no_name_left(&target))?;
+        let mut names = temporary_names(&target);
+        let aside = loop {
+            let name = names.next().ok_or_else(|| no_name_left(&target))?;
+            if is_absent(&name)? {
+                break name;
+            }
+        };
         fs::rename(&target, &aside).map_err(Error::io(&target, "cannot set aside"))?;
         let old = OldFile { aside: Some(aside), target, _lock: lock };
         flush_folder(&old.target)?;
@@ -177,8 +188,9 @@ fn temporary_prefix(target: &Path) -> String {
     format!(".{}.partial-", target.file_name().unwrap_or_default().to_string_lossy())
 }
 
-fn temporary_names(target: &Path) -> impl Iterator<Item = PathBuf> {
+fn temporary_names(target: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let (prefix, process) = (temporary_prefix(target), std::process::id());
+    let target = target.to_owned();
     (0..MAX_NAMES).map(move |n| target.with_file_name(format!("{prefix}{process}-{n}")))
 }
 

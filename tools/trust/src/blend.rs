@@ -37,7 +37,7 @@ fn blend(out: &Path, keep: bool, stop: Option<usize>) -> Result<()> {
     let subject = out.parent().unwrap_or(out);
     let store = subject.parent().unwrap_or(subject);
     let writer = StoreWriter::open(store, Some(2))?;
-    let (size, affine) = if writer.has_subject(&name(subject)) {
+    let (size, affine) = if writer.has_subject(&name(subject))? {
         (SIZE, affine(1))
     } else {
         (LARGE, Affine::IDENTITY)

@@ -63,7 +63,7 @@ impl Campaign for Corruptions {
         let access = if random.percent(50) { Access::Map } else { Access::Read };
         let found = observe(&store, access);
         victim.tree.restore(&store).map_err(|e| format!("cannot restore: {e}"))?;
-        if let Some(wrong) = wrong_answer(&found, &victim.expected, done.lost.as_deref()) {
+        if let Some(wrong) = wrong_answer(&found, &victim.expected) {
             return Err(format!("{}: {wrong}", done.text));
         }
         if !noticed {
@@ -77,8 +77,6 @@ impl Campaign for Corruptions {
 struct Damage {
     kind: &'static str,
     text: String,
-    /// The subject whose document was deleted.
-    lost: Option<String>,
 }
 
 /// Damages one file; tries others until something has changed.
@@ -106,10 +104,8 @@ fn damage(victim: &Victim, random: &mut Random) -> std::io::Result<Damage> {
         };
         let Some(done) = done else { continue };
         let (kind, detail) = done?;
-        let is_lost = kind == "a deleted file" && path.components().count() == 2;
-        let lost = is_lost.then(|| path.display().to_string());
         let text = format!("{}: {kind} {detail}", path.display());
-        return Ok(Damage { kind, text, lost });
+        return Ok(Damage { kind, text });
     }
 }
 

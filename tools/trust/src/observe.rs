@@ -88,17 +88,9 @@ fn note<T: Debug, E: ToString>(
 
 /// The first answer that is neither the expected one nor an error.
 ///
-/// A question that was not asked is no wrong answer if what leads to it is an error. To readers a
-/// subject that has lost its document, `lost`, is as one that was removed.
-pub(crate) fn wrong_answer(
-    found: &Observation,
-    expected: &Observation,
-    lost: Option<&str>,
-) -> Option<String> {
+/// A question that was not asked is no wrong answer if what leads to it is an error.
+pub(crate) fn wrong_answer(found: &Observation, expected: &Observation) -> Option<String> {
     for (question, answer) in found {
-        if question.is_empty() && lost.is_some() {
-            continue;
-        }
         match (answer, expected.get(question)) {
             (Ok(found), Some(Ok(expected))) if found != expected => {
                 return Some(format!("{question:?} is {found:.200}, expected {expected:.200}"));

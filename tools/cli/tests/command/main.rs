@@ -8,6 +8,7 @@ mod help;
 mod ingest;
 mod inspect;
 mod interrupt;
+mod limits;
 mod plan_layout;
 mod preview;
 mod sample;

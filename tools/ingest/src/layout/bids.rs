@@ -11,7 +11,7 @@ use voxquarry::format::attributes::{Kind, LabelName};
 use voxquarry::{Error, Result};
 
 use super::{Found, tree};
-use crate::files::file_name;
+use crate::files::{file_name, is_folder};
 use crate::manifest::{Source, is_image, subject_of};
 
 const LABELS: [&str; 2] = ["dseg", "mask"];
@@ -23,7 +23,7 @@ pub(super) fn add(found: &mut Found, folder: &Path) -> Result<()> {
     let mut ignored = Vec::new();
     add_tree(found, folder, None, &mut ignored)?;
     let derivatives = folder.join("derivatives");
-    if derivatives.is_dir() {
+    if is_folder(&derivatives)? {
         for pipeline in tree::folders(&derivatives)? {
             add_tree(found, &pipeline, Some(&file_name(&pipeline)), &mut ignored)?;
         }

@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use voxquarry::format::attributes::Kind;
 use voxquarry::{Error, Result};
 
-use crate::files::file_name;
+use crate::files::{exists, file_name, is_file, is_folder};
 use crate::manifest::{Manifest, Source, SourceKind, is_image, subject_of};
 use pattern::Template;
 
@@ -136,11 +136,11 @@ impl Found {
 
     /// Adds what one path names.
     fn add(&mut self, path: &Path, options: &FindOptions) -> Result<()> {
-        if path.is_dir() {
+        if is_folder(path)? {
             return self.add_folder(path, options);
         }
         let named = |name: &str| path.file_name().is_some_and(|n| n == name);
-        if named("dataset.json") && path.exists() {
+        if named("dataset.json") && exists(path)? {
             let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
             return self.add_folder(folder.unwrap_or(Path::new(".")), options);
         }
@@ -148,7 +148,7 @@ impl Found {
             return self.manifest.extend_from_csv(path);
         }
         let text = path.to_string_lossy();
-        if text.contains(['*', '?']) && !path.exists() {
+        if text.contains(['*', '?']) && !exists(path)? {
             return self.add_glob(&text, options);
         }
         self.add_file(path, options)
@@ -163,7 +163,7 @@ impl Found {
         let template = Template::parse(text)?;
         let root = template.fixed_folder();
         let (below, mut files) = (template.relative(), Vec::new());
-        if root.is_dir() {
+        if is_folder(&root)? {
             files = tree::files(&root)?;
         }
         files.retain(|path| {
@@ -258,7 +258,7 @@ impl Found {
 /// The layout of a folder, if it has a mark of one.
 fn recognise(path: &Path) -> Result<Option<Layout>> {
     let list = path.join("dataset.json");
-    if list.is_file() {
+    if is_file(&list)? {
         let document = read_json(&list)?;
         return match () {
             () if document.contains_key("channel_names")
@@ -275,7 +275,7 @@ fn recognise(path: &Path) -> Result<Option<Layout>> {
             )),
         };
     }
-    let is_bids = path.join("dataset_description.json").is_file()
+    let is_bids = is_file(&path.join("dataset_description.json"))?
         || tree::folders(path)?.iter().any(|folder| file_name(folder).starts_with("sub-"));
     Ok(is_bids.then_some(Layout::Bids))
 }

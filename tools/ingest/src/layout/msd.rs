@@ -12,7 +12,7 @@ use voxquarry::format::attributes::{Kind, LabelName};
 use voxquarry::{Error, Result};
 
 use super::{Found, listed, read_json, tree};
-use crate::files::file_name;
+use crate::files::{exists, file_name};
 use crate::manifest::{Source, is_image, subject_of};
 
 const LISTS: [(&str, &str); 3] =
@@ -95,8 +95,8 @@ impl Case {
         let mut images = images.collect::<Result<Vec<_>>>()?;
         let subject = subject_of(&images[0]);
         // The lists of nnU-Net's first version name cases without the number of the channel.
-        if images.len() == 1 && !images[0].exists() {
-            let numbered = numbered(&images[0]);
+        if images.len() == 1 && !exists(&images[0])? {
+            let numbered = numbered(&images[0])?;
             if !numbered.is_empty() {
                 images = numbered;
             }
@@ -120,12 +120,22 @@ impl Case {
 }
 
 /// The files of the channels `_0000`, `_0001` and so on of a case.
-fn numbered(image: &Path) -> Vec<PathBuf> {
+///
+/// # Errors
+/// [`Error::Io`].
+fn numbered(image: &Path) -> Result<Vec<PathBuf>> {
     /// More channels than any scanner records.
     const MOST: usize = 1000;
     let name = file_name(image);
     let stem = subject_of(image);
     let ending = name.strip_prefix(&stem).unwrap_or_default();
     let path = |i| image.with_file_name(format!("{stem}_{i:04}{ending}"));
-    (0..MOST).map(path).take_while(|path| path.exists()).collect()
+    let mut found = Vec::new();
+    for path in (0..MOST).map(path) {
+        if !exists(&path)? {
+            break;
+        }
+        found.push(path);
+    }
+    Ok(found)
 }

@@ -12,7 +12,7 @@ use voxquarry::format::attributes::{Kind, LabelName};
 use voxquarry::{Error, Result};
 
 use super::{Found, listed, plain_name, read_json, tree};
-use crate::files::file_name;
+use crate::files::{file_name, is_file, is_folder};
 use crate::manifest::Source;
 
 /// The volume of the labels.
@@ -106,7 +106,7 @@ fn add_part(
     }
     let numbers = channels.keys().cloned().collect::<Vec<_>>().join(", _");
     found.ignore(&ignored, &format!("their names do not end in _{numbers} and {ending}"));
-    let has_labels = labels.is_dir();
+    let has_labels = is_folder(&labels)?;
     if !cases.is_empty() && !has_labels {
         found.notes.push(format!(
             "{} has no labels: there is no {}",
@@ -169,7 +169,7 @@ fn add_listed(
 
 /// Adds the folds of nnU-Net's cross-validation, if the file is there.
 fn add_folds(found: &mut Found, path: &Path) -> Result<()> {
-    if !path.is_file() {
+    if !is_file(path)? {
         return Ok(());
     }
     let folds: Vec<BTreeMap<String, Vec<String>>> =

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use voxquarry::{Error, Result};
 
+use crate::files::is_folder;
 use crate::manifest::check_present;
 
 /// More than the levels of any data set; ends a circle of links.
@@ -29,7 +30,7 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 
 fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
     for path in entries(folder)? {
-        if !path.is_dir() {
+        if !is_folder(&path)? {
             found.push(path);
         } else if depth > 0 {
             collect(&path, depth - 1, found)?;
@@ -43,7 +44,13 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> 
 /// # Errors
 /// [`Error::Io`].
 pub(super) fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
-    Ok(entries(folder)?.into_iter().filter(|path| path.is_dir()).collect())
+    let mut found = Vec::new();
+    for path in entries(folder)? {
+        if is_folder(&path)? {
+            found.push(path);
+        }
+    }
+    Ok(found)
 }
 
 /// The files in `folder`, sorted; none if there is no such folder.
@@ -51,10 +58,15 @@ pub(super) fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// [`Error::Io`].
 pub(super) fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    if !folder.is_dir() {
-        return Ok(Vec::new());
+    let mut found = Vec::new();
+    if is_folder(folder)? {
+        for path in entries(folder)? {
+            if !is_folder(&path)? {
+                found.push(path);
+            }
+        }
     }
-    Ok(entries(folder)?.into_iter().filter(|path| !path.is_dir()).collect())
+    Ok(found)
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -16,6 +16,7 @@ use super::fields::{Form, METRES, MICROMETRES, MILLIMETRES, Order, SPACE_UNITS, 
 use super::header::Header;
 use super::input::Input;
 use super::{pair_of, voxels};
+use crate::files::exists;
 use crate::source::{SourceDigest, SourceVolume, VoxelStream};
 
 /// Longer extensions, and more bytes after the voxels, are dropped, so that metadata documents stay
@@ -63,8 +64,11 @@ pub fn open_with(
 }
 
 /// The file of a pair, or the single file, that holds the voxels, and whose digest is recorded.
-pub(crate) fn voxel_file(path: &Path) -> PathBuf {
-    pair_of(path).map_or_else(|| path.to_owned(), |(_, image)| present(image, path))
+///
+/// # Errors
+/// [`Error::Io`].
+pub(crate) fn voxel_file(path: &Path) -> Result<PathBuf> {
+    pair_of(path).map_or_else(|| Ok(path.to_owned()), |(_, image)| present(image, path))
 }
 
 /// A file whose header was read, and whose voxels are the next bytes.
@@ -76,8 +80,10 @@ struct OpenedFile {
 
 impl OpenedFile {
     fn new(path: &Path, affine: Option<Affine>) -> Result<Self> {
-        let pair =
-            pair_of(path).map(|(header, image)| (present(header, path), present(image, path)));
+        let pair = match pair_of(path) {
+            Some((header, image)) => Some((present(header, path)?, present(image, path)?)),
+            None => None,
+        };
         let form = if pair.is_some() { Form::Pair } else { Form::Single };
         let header_path = pair.as_ref().map_or(path, |(header, _)| header);
         let mut input = open_half(header_path, path)?;
@@ -143,9 +149,12 @@ fn unit_of(header: &Header) -> Option<LengthUnit> {
 }
 
 /// The file that exists for a half of a pair: only one of the halves may be gzip.
-fn present(half: PathBuf, named: &Path) -> PathBuf {
-    if half == named || half.exists() {
-        return half;
+///
+/// # Errors
+/// [`Error::Io`] if the disk does not say which exists.
+fn present(half: PathBuf, named: &Path) -> Result<PathBuf> {
+    if half == named || exists(&half)? {
+        return Ok(half);
     }
     let other = match half.extension() {
         Some(e) if e.eq_ignore_ascii_case("gz") => half.with_extension(""),
@@ -155,7 +164,7 @@ fn present(half: PathBuf, named: &Path) -> PathBuf {
             name.into()
         }
     };
-    if other.exists() { other } else { half }
+    Ok(if exists(&other)? { other } else { half })
 }
 
 /// Opens a half of a pair, or a single file. The user names one half; a missing other half is a

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,7 +17,12 @@ use crate::output::{bytes, error_line, json, line, notes};
 /// Refuses a report whose folder does not exist, before the work.
 pub(super) fn check_writable(path: &Path) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if folder.is_none_or(Path::is_dir) && !path.is_dir() {
+    let is_folder = |path: &Path| match path.metadata() {
+        Ok(found) => Ok(found.is_dir()),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Err(e) => Err(Error::io(path, "cannot look at")(e)),
+    };
+    if folder.map_or(Ok(true), is_folder)? && !is_folder(path)? {
         return Ok(());
     }
     Err(Error::invalid("report", path.display(), "a file in a folder that exists"))

@@ -1,5 +1,6 @@
 //! What `voxquarry ingest --dry-run` prints.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -52,19 +53,23 @@ pub(super) fn print(plan: Plan, args: &IngestArgs) -> Result<ExitCode> {
 
 /// Names of the subjects in the store, if there is one.
 fn present(args: &IngestArgs) -> Result<Vec<String>> {
-    if !args.out.exists() {
+    if !args.out.try_exists().map_err(Error::io(&args.out, "cannot look at"))? {
         return Ok(Vec::new());
     }
     match Dataset::open(&args.out, &OpenOptions::default()) {
         Ok(dataset) => Ok(dataset.subjects().to_vec()),
         // An empty folder becomes a store.
-        Err(Error::NotAStore { .. }) if is_empty(args) => Ok(Vec::new()),
+        Err(Error::NotAStore { .. }) if is_empty(args)? => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }
 
-fn is_empty(args: &IngestArgs) -> bool {
-    std::fs::read_dir(&args.out).is_ok_and(|mut entries| entries.next().is_none())
+fn is_empty(args: &IngestArgs) -> Result<bool> {
+    match std::fs::read_dir(&args.out) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(e) if e.kind() == ErrorKind::NotADirectory => Ok(false),
+        Err(e) => Err(Error::io(&args.out, "cannot list")(e)),
+    }
 }
 
 fn volume_json(subject: &PlannedSubject, v: &PlannedVolume) -> Value {

@@ -1,0 +1,145 @@
+//! Few descriptors, and a disk that fails: an error in time that says what to do, and nothing lost.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::workspace::{BINARY, Run, Workspace, labels, nifti, with_store};
+
+/// Far more than any of these commands takes.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Runs the command in a shell with at most `count` open files, and ends it when it hangs.
+fn run_with_files(workspace: &Workspace, words: &str, count: u32) -> Run {
+    let script = format!("ulimit -n {count}; exec \"$@\"");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script, "sh", BINARY]).args(words.split_whitespace());
+    shell.current_dir(workspace.path("")).stdin(Stdio::null());
+    let child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    in_time(child, &format!("{words} with {count} files"))
+}
+
+fn in_time(mut child: Child, what: &str) -> Run {
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > LONGEST {
+            child.kill().unwrap();
+            panic!("{what}: no end: {:?}", Run::from(child.wait_with_output().unwrap()));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Run::from(child.wait_with_output().unwrap())
+}
+
+/// Issue 19: `export` under `ulimit -n 6` waited for ever. Its siblings are the other commands,
+/// other limits, and waits around waits (a shard that waits for its list).
+#[test]
+fn too_few_descriptors_are_an_error_in_time() {
+    let workspace = with_store();
+    workspace.ok("ingest --subject w --weights w=ct.nii.gz --patch-size 8 --out w.zarr --quiet");
+    let sums = workspace.path("w.zarr/w/w/sums");
+    let _ = fs::remove_dir_all(&sums);
+    let before = workspace.names("");
+    let commands = [
+        ("info s.zarr/case", ""),
+        ("verify s.zarr", ""),
+        ("sample s.zarr --sampler label --labels seg --patch-size 4 --count 3", ""),
+        ("sample w.zarr --sampler weighted --weights w --patch-size 4 --count 3", ""),
+        ("preview s.zarr/case case.png", "case.png"),
+        ("export s.zarr/case/ct a.nii", "a.nii"),
+        ("export s.zarr/case/ct b.nii.gz", "b.nii.gz"),
+        ("export s.zarr/case/ct c.hdr", "c.hdr"),
+        ("ingest ct.nii.gz seg.nii --patch-size 8 --quiet --out n.zarr", "n.zarr"),
+    ];
+    let mut refusals = 0;
+    for (words, made) in commands {
+        for count in [4, 5, 6, 7, 8, 9, 10, 12, 15] {
+            let run = run_with_files(&workspace, words, count);
+            let context = format!("{words} with {count} files: {run:?}");
+            match run.code {
+                // The loader had none for the libraries.
+                Some(127) => {}
+                Some(0) => {
+                    assert!(made.is_empty() || workspace.path(made).exists(), "{context}");
+                }
+                Some(4) => {
+                    refusals += 1;
+                    let error = run.err.lines().find(|line| line.starts_with("error: "));
+                    let limit = format!("this process may have {count} files open (ulimit -n)");
+                    assert!(error.is_some_and(|line| line.contains(&limit)), "{context}");
+                    assert!(error.is_some_and(|line| line.contains("allow more")), "{context}");
+                    assert!(made == "n.zarr" || workspace.names("") == before, "{context}");
+                }
+                _ => panic!("{context}"),
+            }
+            for name in workspace.names("").iter().filter(|name| !before.contains(name)) {
+                let path = workspace.path(name);
+                if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+                    .unwrap();
+            }
+            let _ = fs::remove_dir_all(&sums);
+        }
+    }
+    assert!(refusals > commands.len(), "{refusals} refusals");
+}
+
+/// Runs the command on a disk that does not say what is at `place`.
+#[cfg(target_os = "linux")]
+fn run_with_failing_disk(workspace: &Workspace, words: &str, place: &str) -> Run {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-P"]).arg(workspace.path(place));
+    strace.args(["-e", "trace=?statx,?newfstatat,?stat,?lstat"]);
+    strace.args(["-e", "inject=?statx,?newfstatat,?stat,?lstat:error=EIO", "--", BINARY]);
+    let folder = workspace.path("").display().to_string();
+    let folder = folder.trim_end_matches('/');
+    strace.args(words.split_whitespace().map(|word| word.replace('@', folder)));
+    strace.current_dir(workspace.path("")).stdin(Stdio::null());
+    Run::from(strace.output().expect("strace is installed"))
+}
+
+/// Issue 19: EIO in `StoreWriter::has_subject` read as "not there", so that the command said that
+/// the subject exists (exit code 2) where it could not know. Its siblings: what data sets hold
+/// beside their images, halves of pairs, and where a run would write.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_a_disk_does_not_say_is_not_taken_for_absent() {
+    let workspace = with_store();
+    workspace.write("labels.nii", &labels());
+    let image = nifti(&[6, 5, 4], |i| i as i16);
+    for folder in ["d/imagesTr", "d/labelsTr", "f/x", "b/sub-1/anat", "b/derivatives/p/sub-1/anat"]
+    {
+        fs::create_dir_all(workspace.path(folder)).unwrap();
+    }
+    workspace.write("d/imagesTr/a_0000.nii", &image);
+    workspace.write("d/labelsTr/a.nii", &labels());
+    let list = r#"{"channel_names":{"0":"CT"},"labels":{"background":0,"a":1},"numTraining":1,
+        "file_ending":".nii"}"#;
+    workspace.write("d/dataset.json", list.as_bytes());
+    workspace.write("b/sub-1/anat/sub-1_T1w.nii", &image);
+    workspace.write("b/derivatives/p/sub-1/anat/sub-1_T2w.nii", &image);
+    workspace.ok("export s.zarr/case/ct pair.hdr");
+    let before = workspace.names("");
+    let store = "ingest --subject case --image ct=@/ct.nii.gz --patch-size 8 --out @/s.zarr";
+    for (words, place) in [
+        (store, "s.zarr/case/zarr.json"),
+        (&format!("{store} --overwrite"), "s.zarr/case/zarr.json"),
+        ("ingest @/d --patch-size 4 --out @/n.zarr", "d"),
+        ("ingest @/d --patch-size 4 --out @/n.zarr", "d/dataset.json"),
+        ("ingest @/d --patch-size 4 --out @/n.zarr", "d/labelsTr"),
+        ("ingest @/d --patch-size 4 --out @/n.zarr --layout nnunet", "d/labelsTr"),
+        ("ingest @/b --patch-size 4 --out @/n.zarr --layout bids", "b/derivatives"),
+        ("ingest @/f --patch-size 4 --out @/n.zarr", "f/x"),
+        ("ingest @/pair.hdr --patch-size 4 --out @/n.zarr", "pair.img"),
+        ("ingest @/ct.nii.gz --patch-size 8 --dry-run --out @/s.zarr", "s.zarr"),
+        ("export @/s.zarr/case/ct @/new.nii", "new.nii"),
+        ("preview @/s.zarr/case/ct @/new.png", "new.png"),
+    ] {
+        let run = run_with_failing_disk(&workspace, words, place);
+        assert_eq!(run.code, Some(4), "{words} with EIO at {place}: {run:?}");
+        let says = |line: &str| line.starts_with("error: ") && line.contains("(os error 5)");
+        assert!(run.err.lines().any(says), "{words} with EIO at {place}: {run:?}");
+        workspace.ok("verify s.zarr");
+        fs::remove_dir_all(workspace.path("n.zarr")).unwrap_or_default();
+        assert_eq!(workspace.names(""), before, "{words} with EIO at {place}");
+    }
+}
