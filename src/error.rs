@@ -553,22 +553,16 @@ pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// The limit that was met, and what to do about it, if `error` means too many open files.
+/// The limit that was met, and what to do about it, if this process has too many files open.
 fn limit_of(error: &io::Error) -> String {
-    match Errno::from_io_error(error) {
-        Some(Errno::MFILE) => {
-            let most = getrlimit(Resource::Nofile).current;
-            let most = most.map_or_else(String::new, |most| format!(" {most}"));
-            format!(
-                ": this process may have{most} files open (ulimit -n), and needs all of them: \
-                 allow more, as with `ulimit -n 1024`, or close some"
-            )
-        }
-        Some(Errno::NFILE) => ": the system's limit of open files (fs.file-max on Linux) is \
-                               reached: close files of other programs, or allow more"
-            .to_owned(),
-        _ => String::new(),
+    if Errno::from_io_error(error) != Some(Errno::MFILE) {
+        return String::new();
     }
+    let most = getrlimit(Resource::Nofile).current.map_or_else(String::new, |n| format!(" {n}"));
+    format!(
+        ": this process may have{most} files open (ulimit -n), and needs all of them: allow more, \
+         as with `ulimit -n 1024`, or close some"
+    )
 }
 
 /// The first errors, and the number of the others.
