@@ -15,7 +15,7 @@ DENY ?= advisories bans licenses sources
 # The release that `make semver` compares with.
 BASELINE ?= $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 
-.PHONY: help demo test test-rust test-python test-trust trust test-readers test-torch models \
+.PHONY: help demo test test-rust test-python test-trust trust test-readers test-torch test-nnunet models \
 	check-aarch64 lint format develop bench bench-rust fuzz asan valgrind docs package deny semver clean
 
 help:            ## List the targets.
@@ -68,7 +68,16 @@ test-torch:      ## Tests with torch, TorchIO and MONAI; installs them once (sev
 		--manifest-path python/Cargo.toml && \
 	"$$environment"/bin/python -m pytest python/tests_torch && \
 	oldest="$$($(ENVIRONMENT) torch-oldest python/requirements/torch-oldest.txt "$$environment")" && \
-	"$$oldest"/bin/python -m pytest python/tests_torch -k "monai or torchio"
+	"$$oldest"/bin/python -m pytest python/tests_torch -k "monai or torchio" && \
+	second="$$($(ENVIRONMENT) torchio2 python/requirements/torchio2.txt "$$environment")" && \
+	"$$second"/bin/python -m pytest python/tests_torchio2
+
+test-nnunet:     ## nnU-Net's commands on a toy data set in a store; installs it once.
+	base="$$($(ENVIRONMENT) torch python/requirements/torch.txt)" && \
+	environment="$$($(ENVIRONMENT) nnunet python/requirements/nnunet.txt "$$base")" && \
+	VIRTUAL_ENV="$$base" "$$base"/bin/maturin develop --release --locked \
+		--manifest-path python/Cargo.toml && \
+	"$$environment"/bin/python -m pytest python/tests_nnunet
 
 check-aarch64:   ## Compile for aarch64, run the decoder in an emulator; says what to install.
 	CARGO="$(CARGO)" tools/check_aarch64.sh
