@@ -12,10 +12,11 @@ from monai.transforms import apply_transform
 
 from .. import Dataset as Store
 from .. import Volume
+from .._paths import path_of
 from .._types import OnMissing, Padding
 from .._values import widened
 from ..torch.patches import PatchDataset, Sampler
-from .subjects import name_after_subject, path_of
+from .subjects import name_after_subject
 
 
 class Dataset(PatchDataset):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import monai.transforms as mt
@@ -14,9 +12,9 @@ from monai.transforms.io.array import SUPPORTED_READERS
 from monai.utils import ensure_tuple
 
 from .. import UsageError, Volume
-from .. import open as open_store
+from .._paths import is_volume, path_of, volume_at
 from .._values import real_values, widened
-from .subjects import name_after_subject, path_of, unwrapped
+from .subjects import name_after_subject, unwrapped
 
 _SUBJECT = "subject"
 
@@ -38,7 +36,7 @@ class StoreReader(ImageReader):
 
     def verify_suffix(self, filename: Any) -> bool:
         """Whether all paths are volumes of stores."""
-        return all(_is_volume(Path(path)) for path in ensure_tuple(filename))
+        return all(is_volume(path) for path in ensure_tuple(filename))
 
     def read(self, data: Any, **named: Any) -> list[Volume]:
         """Opens the volumes; no voxel is read.
@@ -48,7 +46,7 @@ class StoreReader(ImageReader):
         """
         if named:
             raise UsageError(f"{', '.join(named)}: StoreReader.read takes a path and nothing else")
-        return [_opened(Path(path)) for path in ensure_tuple(data)]
+        return [volume_at(path) for path in ensure_tuple(data)]
 
     def get_data(self, img: Volume | Sequence[Volume]) -> tuple[np.ndarray, dict[str, Any]]:
         """The voxels, and the metadata that MONAI's own readers give. Several volumes are stacked
@@ -146,22 +144,6 @@ class LoadImaged(mt.LoadImaged):
 
 
 LoadImageD = LoadImageDict = LoadImaged
-
-
-def _is_volume(path: Path) -> bool:
-    """Whether a store is two folders up."""
-    document = path.parent.parent / "zarr.json"
-    if not document.is_file():
-        return False
-    try:
-        attributes = json.loads(document.read_text()).get("attributes", {})
-    except (ValueError, AttributeError, OSError):
-        return False
-    return isinstance(attributes, dict) and "voxquarry" in attributes
-
-
-def _opened(path: Path) -> Volume:
-    return open_store(path.parent.parent)[path.parent.name][path.name]
 
 
 SUPPORTED_READERS.setdefault(StoreReader.__name__.lower(), StoreReader)

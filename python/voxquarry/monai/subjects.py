@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import torch
 
 from .. import Dataset, Subject, UsageError, Volume
+from .._paths import path_of
 
 # Keys of items and the volumes that stand there; or volumes under their own names.
 Names = Mapping[str, str] | Sequence[str]
@@ -142,12 +143,6 @@ def datalist(
         | {"subject": subject.name}
         for subject in _chosen(dataset, split)
     ]
-
-
-def path_of(volume: Volume) -> str:
-    """``STORE/SUBJECT/VOLUME``."""
-    subject = volume.subject
-    return f"{subject.dataset.path}/{subject.name}/{volume.name}"
 
 
 def name_after_subject(path: str, subject: str) -> str:

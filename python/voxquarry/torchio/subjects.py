@@ -12,6 +12,7 @@ import torchio as tio
 
 from .. import Subject as StoreSubject
 from .. import UsageError, Volume
+from .._paths import is_volume, path_of, volume_at
 from .._types import Padding
 from .._values import real_values, widened
 
@@ -82,7 +83,15 @@ def moved(affine: np.ndarray, ini: Sequence[int]) -> np.ndarray:
 
 
 class _Stored(tio.Image):
-    """Base of both kinds of images: with a ``Box`` as reader, shape and affine read no voxels."""
+    """Base of both kinds of images: with a ``Box`` as reader, shape and affine read no voxels.
+
+    A path of a volume, ``store.zarr/case01/ct``, has one.
+    """
+
+    def __init__(self, path: Any = None, *arguments: Any, **named: Any) -> None:
+        if isinstance(path, str | Path) and "reader" not in named and is_volume(path):
+            named["reader"] = Box.whole(volume_at(path))
+        super().__init__(path, *arguments, **named)
 
     @property
     def box(self) -> Box | None:
@@ -163,5 +172,4 @@ def subject(
 
 def _image(volume: Volume) -> ScalarImage | LabelMap:
     kind = LabelMap if volume.kind == "labels" else ScalarImage
-    subject = volume.subject
-    return kind(Path(subject.dataset.path, subject.name, volume.name), reader=Box.whole(volume))
+    return kind(Path(path_of(volume)), reader=Box.whole(volume))

@@ -1,0 +1,50 @@
+"""Volumes by their paths, ``STORE/SUBJECT/VOLUME``, for the loaders of other projects."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from ._native import Dataset, Volume
+from ._native import open as open_store
+
+# Stores that stay open between two paths; each has a cache of its own.
+_OPEN_STORES = 4
+
+
+def is_volume(path: Path | str) -> bool:
+    """Whether a store is two folders up, so that the path can be nothing else."""
+    document = Path(path).parent.parent / "zarr.json"
+    if not document.is_file():
+        return False
+    try:
+        attributes = json.loads(document.read_text()).get("attributes", {})
+    except (ValueError, AttributeError, OSError):
+        return False
+    return isinstance(attributes, dict) and "voxquarry" in attributes
+
+
+def volume_at(path: Path | str) -> Volume:
+    """Opens a volume; those of one store share its cache.
+
+    Raises:
+        UsageError: No such store; also a KeyError where a subject or volume is missing.
+    """
+    path = Path(path)
+    store = os.path.abspath(path.parent.parent)
+    # Subjects that were added or replaced changed the folder.
+    changed = os.stat(store).st_mtime_ns if os.path.isdir(store) else 0
+    return _opened(store, changed)[path.parent.name][path.name]
+
+
+@lru_cache(_OPEN_STORES)
+def _opened(store: str, _changed: int) -> Dataset:
+    return open_store(store)
+
+
+def path_of(volume: Volume) -> str:
+    """``STORE/SUBJECT/VOLUME``, with the store's absolute path."""
+    subject = volume.subject
+    return f"{subject.dataset.path}/{subject.name}/{volume.name}"
