@@ -18,7 +18,6 @@ mod pickle;
 mod queue;
 mod queue_arguments;
 mod real;
-mod resample;
 mod sample;
 mod scaled_batch;
 mod volume;

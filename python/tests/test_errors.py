@@ -379,11 +379,11 @@ def test_ingest_lets_other_threads_run(tmp_path: Path) -> None:
     assert after - before > 100
 
 
-@pytest.mark.parametrize("extra", ["torch", "torchio", "monai"])
+@pytest.mark.parametrize("extra", ["torch", "torchio", "monai", "nnunet", "lightning"])
 def test_missing_packages_are_named_with_their_extra(
     monkeypatch: pytest.MonkeyPatch, extra: str
 ) -> None:
-    for package in ("torch", "torchio", "monai"):
+    for package in ("torch", "torchio", "monai", "nnunetv2", "lightning"):
         monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, f"voxquarry.{extra}", raising=False)
     with pytest.raises(

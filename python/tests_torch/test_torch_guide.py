@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import CodeType
 
+import pytest
+
 
 def run(blocks: list[CodeType], count: int) -> dict[str, object]:
     assert len(blocks) == count
@@ -15,10 +17,22 @@ def run(blocks: list[CodeType], count: int) -> dict[str, object]:
 
 
 def test_pytorch(examples: Callable[[str], list[CodeType]]) -> None:
-    names = run(examples("pytorch.md"), 3)
+    names = run(examples("pytorch.md"), 2)
     assert names["images"].shape == (4, 1, 16, 16, 16)
     assert names["state"]["epoch"] == 2
+
+
+def test_torchio(examples: Callable[[str], list[CodeType]]) -> None:
+    names = run(examples("torchio.md"), 1)
+    assert names["images"].shape == (4, 1, 16, 16, 16)
     assert names["volume"].shape[1:] == names["subjects"][0].spatial_shape
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning(examples: Callable[[str], list[CodeType]]) -> None:
+    names = run(examples("lightning.md"), 2)
+    assert names["data"].trainer.current_epoch == 2
+    assert names["batches"].queue.epoch == 1
 
 
 def test_monai(examples: Callable[[str], list[CodeType]]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import repeat
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
 
 from .. import Queue
 from ._iterations import IterationCount
@@ -132,6 +133,25 @@ class _SharedPlan:
         return (epoch, position) if number <= first else (epoch + number - first, 0)
 
 
+class EpochSampler(Sampler[None]):
+    """The ``sampler`` of a loader, for trainers such as Lightning and ignite: they call its
+    ``set_epoch``. The queue itself chooses the patches.
+    """
+
+    def __init__(self, dataset: QueueDataset) -> None:
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator[None]:
+        # What a loader draws from for an iterable dataset.
+        return repeat(None)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch of the next iteration; one that goes on behind a loaded state keeps its
+        position.
+        """
+        self.dataset.set_epoch(epoch)
+
+
 class Loader(DataLoader[Batch]):
     """Batches of a queue: a ``DataLoader`` that can be interrupted; see ``loader``."""
 
@@ -139,6 +159,8 @@ class Loader(DataLoader[Batch]):
 
     def __init__(self, queue: Queue, **options: Any) -> None:
         super().__init__(QueueDataset(queue), batch_size=None, **options)
+        # A loader takes none for an iterable dataset, and refuses another later.
+        object.__setattr__(self, "sampler", EpochSampler(self.dataset))
         self._state = queue.start_state
 
     @property
