@@ -32,6 +32,12 @@ pub(crate) fn zeroed<T: Zeroable>(count: usize, what: impl FnOnce() -> String) -
     })
 }
 
+/// Whether there is memory for so many bytes of what cannot be reserved itself. Another thread may
+/// take it before they are allocated.
+pub(crate) fn has_room(bytes: usize) -> bool {
+    Vec::<u8>::new().try_reserve_exact(bytes).is_ok()
+}
+
 /// The `count` elements of `values`, of `what`.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
-use voxquarry::format::array::{ArrayLayout, ChunkCodec};
+use voxquarry::format::array::{ArrayLayout, BloscParameters, ChunkCodec, Compressor, Shuffle};
 use voxquarry::format::attributes::Kind;
 use voxquarry::{
     Affine, AggregateOptions, Aggregator, Border, Dataset, Dtype, Epoch, Error, GridSampler,
@@ -28,6 +28,8 @@ fn limited(test: &str, resource: Resource, limit: u64, work: impl FnOnce()) {
     let child = Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(CHILD, test)
+        // The GNU allocator reserves nothing in advance, and asks the system for larger blocks.
+        .envs([("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "65536")])
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&child.stdout) + String::from_utf8_lossy(&child.stderr);
@@ -39,8 +41,7 @@ fn voxel(z: usize, y: usize, x: usize) -> u8 {
 }
 
 /// A store with an image and a label map of [`SHARDS`] shards.
-fn store(folder: &Path) {
-    let codec = ChunkCodec::Raw;
+fn store(folder: &Path, codec: ChunkCodec) {
     let layout = ArrayLayout {
         channels: None,
         size: [SIZE; 3],
@@ -84,7 +85,7 @@ fn few_descriptors_are_enough_for_many_shards() {
     limited("few_descriptors_are_enough_for_many_shards", Resource::Nofile, 64, || {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
-        store(&path);
+        store(&path, ChunkCodec::Raw);
         let dataset = Dataset::open(&path, &OpenOptions::default().threads(4)).unwrap();
         for name in ["ct", "seg"] {
             check_whole(&dataset, name);
@@ -140,7 +141,7 @@ fn many_datasets_leave_descriptors_to_others() {
     limited("many_datasets_leave_descriptors_to_others", Resource::Nofile, 1024, || {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
-        store(&path);
+        store(&path, ChunkCodec::Raw);
         let datasets: Vec<_> =
             (0..7).map(|_| Dataset::open(&path, &OpenOptions::default()).unwrap()).collect();
         for _ in 0..2 {
@@ -170,7 +171,7 @@ fn what_memory_cannot_hold_is_an_error() {
     limited("what_memory_cannot_hold_is_an_error", Resource::As, 4 << 30, || {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
-        store(&path);
+        store(&path, ChunkCodec::Raw);
         let dataset = Dataset::open(&path, &OpenOptions::default().threads(2)).unwrap();
         let subject = dataset.subject("s").unwrap();
         let (epoch, many) = (Epoch::default(), 1 << 32);
@@ -204,5 +205,59 @@ fn what_memory_cannot_hold_is_an_error() {
         let queue = Queue::new(&dataset, uniform, options).unwrap();
         refused("batch", queue.batches().and_then(|mut batches| batches.next().unwrap()));
         check_whole(&dataset, "ct");
+    });
+}
+
+/// The bytes of address space that this process has.
+#[cfg(target_os = "linux")]
+fn address_space() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 4096
+}
+
+/// Runs `work` on a new thread, which has no decompressor yet, with hardly any memory left.
+#[cfg(target_os = "linux")]
+fn without_memory<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    // Less than a decompressor takes; small allocations come from what was freed before.
+    const LEFT: u64 = 64 << 10;
+    let all = rustix::process::getrlimit(Resource::As);
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let small: Vec<Vec<u8>> = (0..1000).map(|_| vec![1; 100]).collect();
+            drop(small);
+            let current = Some(address_space() + LEFT);
+            setrlimit(Resource::As, Rlimit { current, ..all }).unwrap();
+            let result = work();
+            setrlimit(Resource::As, all).unwrap();
+            result
+        });
+        thread.join().expect("no panic")
+    })
+}
+
+/// Issue 19: a Zstandard context that could not be made was a panic, in every thread that decodes.
+/// Its siblings: the sidecars of label maps, buffers of blocks, and the encoder.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_decompressor_without_memory_is_an_error() {
+    limited("a_decompressor_without_memory_is_an_error", Resource::As, 4 << 30, || {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let (compressor, shuffle) = (Compressor::Zstd, Shuffle::Byte);
+        let parameters = BloscParameters { compressor, level: 5, shuffle, block_bytes: 1 << 12 };
+        store(&path, ChunkCodec::Blosc(parameters));
+        let options = OpenOptions::default().threads(1);
+        let dataset = Dataset::open(&path, &options).unwrap();
+        let subject = dataset.subject("s").unwrap();
+        let (ct, seg) = (subject.volume("ct").unwrap(), subject.volume("seg").unwrap());
+        let (region, mut out) = (Region::new([0; 3], [8; 3]), vec![9; 512]);
+        for _ in 0..2 {
+            refused("voxels", without_memory(|| ct.read_into(region, &mut out)));
+            refused("label counts", without_memory(|| seg.label_counts()));
+        }
+        ct.read_into(region, &mut out).unwrap();
+        check_region([0; 3], [8; 3], &out);
+        check_whole(&dataset, "seg");
+        assert_eq!(seg.label_counts().unwrap().totals().len(), 4);
     });
 }

@@ -11,10 +11,10 @@ use bytemuck::Pod;
 use serde_json::{Value, json};
 use zstd_safe::{DCtx, InBuffer, OutBuffer, ResetDirective, get_frame_content_size};
 
-use crate::codec::{CHECKSUM_BYTES, checksum, split_checksum};
+use crate::codec::{CHECKSUM_BYTES, checksum, is_out_of_memory, split_checksum};
 use crate::format::document::{self, Document};
 use crate::format::limits::SUMMARY_CHUNK;
-use crate::memory::reserve;
+use crate::memory::{reserve, zeroed};
 use crate::sys::folder::Folder;
 use crate::{Error, Result};
 
@@ -23,7 +23,7 @@ const ZSTD_LEVEL: i32 = 3;
 const ZSTD_BYTES: u64 = 4 << 20;
 
 fn no_compressor() -> Error {
-    Error::OutOfMemory { what: "a compressor".into(), bytes: ZSTD_BYTES }
+    Error::OutOfMemory { what: "Zstandard".into(), bytes: ZSTD_BYTES }
 }
 
 fn chunk_ranges(length: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
@@ -94,8 +94,10 @@ pub(crate) fn write_with<T: Pod>(
         document::write_in(folder, &document)?
     };
     crc32c = crc32c::crc32c_append(crc32c, &text);
-    let mut plain = vec![T::zeroed(); SUMMARY_CHUNK];
-    let mut encoded = vec![0; zstd_safe::compress_bound(SUMMARY_CHUNK * size_of::<T>())];
+    let what = || format!("a part of {}", folder.path().display());
+    let mut plain = zeroed::<T>(SUMMARY_CHUNK, what)?;
+    let bound = zstd_safe::compress_bound(SUMMARY_CHUNK * size_of::<T>());
+    let mut encoded = zeroed::<u8>(bound, what)?;
     for (i, range) in chunk_ranges(length) {
         // Zarr chunks have one size: the rest of the last one is the fill value.
         plain[range.len()..].fill(T::zeroed());
@@ -159,7 +161,7 @@ pub(crate) fn read<T: Pod>(
         let whole = encoded.len() > CHECKSUM_BYTES && {
             let (payload, expected) = split_checksum(&encoded);
             checksum(payload) == expected
-                && decode(payload, SUMMARY_CHUNK * size_of::<T>(), &mut values[range])
+                && decode(payload, SUMMARY_CHUNK * size_of::<T>(), &mut values[range])?
         };
         if !whole {
             let message = format!("{what} are damaged: ingest the volume again");
@@ -175,28 +177,36 @@ pub(crate) fn read<T: Pod>(
 /// there.
 ///
 /// The rest of a chunk of few elements is half a megabyte of zeros.
-fn decode<T: Pod>(payload: &[u8], chunk_bytes: usize, out: &mut [T]) -> bool {
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+fn decode<T: Pod>(payload: &[u8], chunk_bytes: usize, out: &mut [T]) -> Result<bool> {
     thread_local! {
-        static DECODER: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+        static DECODER: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
     }
     // A frame need not say its length.
     if !get_frame_content_size(payload).is_ok_and(|n| n.is_none_or(|n| n == chunk_bytes as u64)) {
-        return false;
+        return Ok(false);
     }
     DECODER.with_borrow_mut(|decoder| {
+        if decoder.is_none() {
+            *decoder = DCtx::try_create();
+        }
+        let decoder = decoder.as_mut().ok_or_else(no_compressor)?;
         let out: &mut [u8] = bytemuck::cast_slice_mut(out);
         let (length, mut input) = (out.len(), InBuffer::around(payload));
         let mut output = OutBuffer::around(out);
         if decoder.reset(ResetDirective::SessionOnly).is_err() {
-            return false;
+            return Ok(false);
         }
         while output.pos() < length {
             let before = (input.pos(), output.pos());
-            let decoded = decoder.decompress_stream(&mut output, &mut input);
-            if decoded.is_err() || before == (input.pos(), output.pos()) {
-                return false;
+            match decoder.decompress_stream(&mut output, &mut input) {
+                Err(code) if is_out_of_memory(code) => return Err(no_compressor()),
+                Ok(_) if before != (input.pos(), output.pos()) => {}
+                _ => return Ok(false),
             }
         }
-        true
+        Ok(true)
     })
 }

@@ -1,9 +1,13 @@
 //! Cuts chunks out of voxels in memory and encodes them.
 
-use crate::Region;
 use crate::codec::{Encoder, checksum};
 use crate::format::array::{ArrayLayout, ChunkCodec};
 use crate::format::grid::ChunkId;
+use crate::memory::{reserve, zeroed};
+use crate::{Error, Region, Result};
+
+/// More than a compressor takes for a block.
+const ENCODER_BYTES: u64 = 8 << 20;
 
 /// Buffers of one thread that cuts out and encodes chunks.
 pub(crate) struct ChunkEncoder {
@@ -13,14 +17,17 @@ pub(crate) struct ChunkEncoder {
 }
 
 impl ChunkEncoder {
-    pub(crate) fn new(layout: &ArrayLayout) -> Self {
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn new(layout: &ArrayLayout) -> Result<Self> {
         let encoder = match layout.codec {
             ChunkCodec::Raw => None,
             ChunkCodec::Blosc(parameters) => {
                 Some(Encoder::new(parameters, layout.dtype.size()).chunk(layout.chunk))
             }
         };
-        Self { voxels: vec![0; layout.chunk_bytes()], encoded: Vec::new(), encoder }
+        let voxels = zeroed(layout.chunk_bytes(), || "the voxels of a chunk".to_owned())?;
+        Ok(Self { voxels, encoded: Vec::new(), encoder })
     }
 
     /// Cuts chunk `id` out of one channel's `planes` of `source`, which holds all of it.
@@ -54,17 +61,30 @@ impl ChunkEncoder {
 
     /// Encodes the chunk that was cut out last, with its checksum; `None` if all its voxels are the
     /// fill value.
-    pub(crate) fn encode(&mut self) -> Option<Vec<u8>> {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn encode(&mut self) -> Result<Option<Vec<u8>>> {
+        let what = || "an encoded chunk".to_owned();
         if self.voxels.iter().all(|&byte| byte == 0) {
-            return None;
+            return Ok(None);
         }
         self.encoded.clear();
+        reserve(&mut self.encoded, self.voxels.len(), what)?;
         match &mut self.encoder {
-            Some(encoder) => encoder.encode_by_trial(&self.voxels, &mut self.encoded),
+            Some(encoder) => {
+                encoder.encode_by_trial(&self.voxels, &mut self.encoded);
+                if encoder.lacks_memory() {
+                    return Err(Error::OutOfMemory { what: what(), bytes: ENCODER_BYTES });
+                }
+            }
             None => self.encoded.extend_from_slice(&self.voxels),
         }
         self.encoded.extend_from_slice(&checksum(&self.encoded).to_le_bytes());
         // A vector that grew may be half empty, and chunks are held until their shard is complete.
-        Some(self.encoded.clone())
+        let mut encoded = Vec::new();
+        reserve(&mut encoded, self.encoded.len(), what)?;
+        encoded.extend_from_slice(&self.encoded);
+        Ok(Some(encoded))
     }
 }

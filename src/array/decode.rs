@@ -8,6 +8,7 @@ use super::shards::{OpenShard, Verify};
 use crate::Result;
 use crate::codec::{DecodeContext, DecodeError, Frame};
 use crate::format::array::{ArrayLayout, ChunkCodec, Compressor};
+use crate::memory::has_room;
 
 thread_local! {
     static BUFFERS: RefCell<(DecodeContext, Vec<u8>)> =
@@ -42,10 +43,14 @@ pub(crate) fn decode_chunk(
             return Ok(None);
         };
         let decoded = if layout.codec == ChunkCodec::Raw {
-            check_raw_length(payload.bytes, layout.chunk_bytes()).map(|()| payload.bytes.into())
+            check_raw_length(payload.bytes, layout.chunk_bytes())
+                .and_then(|()| check_room(layout.chunk_bytes()))
+                .map(|()| payload.bytes.into())
         } else {
-            parse_frame(payload.bytes, layout)
-                .and_then(|frame| decode_whole(&frame, zeros(layout.chunk_bytes()), decoder))
+            parse_frame(payload.bytes, layout).and_then(|frame| {
+                check_room(layout.chunk_bytes())?;
+                decode_whole(&frame, zeros(layout.chunk_bytes()), decoder)
+            })
         };
         decoded.map(Some).map_err(|error| shard.decode_error(slot, payload.offset, error))
     })
@@ -64,6 +69,11 @@ pub(super) fn check_raw_length(bytes: &[u8], expected: usize) -> Result<(), Deco
     } else {
         Err(DecodeError::RawLength { found: bytes.len(), expected })
     }
+}
+
+/// Checks that there is memory for the voxels of a chunk.
+pub(super) fn check_room(bytes: usize) -> Result<(), DecodeError> {
+    has_room(bytes).then_some(()).ok_or(DecodeError::OutOfMemory { bytes })
 }
 
 /// Decodes all elements of a frame into `voxels`, which has their length and no other owner.

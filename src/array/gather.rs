@@ -10,7 +10,9 @@
 use std::ops::Range;
 
 use super::cache::{CacheLookup, ChunkCache, ReadStats};
-use super::decode::{check_raw_length, decode_whole, is_worth_caching, parse_frame, with_buffers};
+use super::decode::{
+    check_raw_length, check_room, decode_whole, is_worth_caching, parse_frame, with_buffers,
+};
 use super::handle::ArrayHandle;
 use super::plan::{PlannedChunk, WaveShards, plan_wave};
 use super::readahead::read_wave_ahead;
@@ -247,6 +249,7 @@ impl GatherRead<'_> {
         }
         let frame = parse_frame(bytes, layout)?;
         if admit {
+            check_room(layout.chunk_bytes())?;
             let buffer = self.cache.buffer(layout.chunk_bytes());
             let voxels = decode_whole(&frame, buffer, decoder)?;
             self.scatter_whole(task, &voxels);

@@ -6,8 +6,11 @@ use super::flush::UnflushedFile;
 use crate::format::array::ArrayLayout;
 use crate::format::grid::ShardId;
 use crate::format::index::{ContentsChecksum, IndexBuilder, ShardIdentity, u32_at};
+use crate::memory::has_room;
 use crate::sys::folder::Folder;
 use crate::{Error, Result};
+
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// An encoded chunk and its slot in its shard.
 pub(crate) struct EncodedChunk {
@@ -65,7 +68,11 @@ fn write_file<'a>(
 ) -> Result<UnflushedFile> {
     let path = folder.path().join(name);
     let file = folder.create_file(name).map_err(Error::io(&path, "cannot create"))?;
-    let mut writer = BufWriter::with_capacity(1 << 20, file);
+    if !has_room(BUFFER_BYTES) {
+        let what = format!("the buffer of {}", path.display());
+        return Err(Error::OutOfMemory { what, bytes: BUFFER_BYTES as u64 });
+    }
+    let mut writer = BufWriter::with_capacity(BUFFER_BYTES, file);
     for part in parts {
         writer.write_all(part).map_err(Error::io(&path, "cannot write"))?;
     }

@@ -211,6 +211,10 @@ impl OpenShard {
 
     /// An error about the chunk in `slot`.
     pub(crate) fn decode_error(&self, slot: usize, offset: u64, error: DecodeError) -> Error {
+        if let DecodeError::OutOfMemory { bytes } = error {
+            let what = format!("a chunk of {}", self.path().display());
+            return Error::OutOfMemory { what, bytes: bytes as u64 };
+        }
         let (path, message) = (self.path().to_owned(), error.to_string());
         Error::ChunkDecode { path, chunk: slot as u64, offset, message }
     }

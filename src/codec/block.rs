@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use super::constant::{self, Pattern};
-use super::context::grown;
 use super::planes::Planes;
 use super::shuffle::{self, GROUP};
 use super::strided::RowsMut;
@@ -55,13 +54,13 @@ impl<'s> Block<'s> {
                 let groups = groups.start..groups.end.min(self.elements.div_ceil(GROUP));
                 let first = groups.start * GROUP;
                 let bytes = ((groups.end * GROUP).min(self.elements) - first) * t;
-                let out = grown(self.joined, bytes);
+                let out = &mut self.joined[..bytes];
                 shuffle::join(Isa::detect(), planes, t, groups, out);
                 &out[(range.start - first) * t..(range.end - first) * t]
             }
             BlockContent::Constant(pattern) => {
                 assert!(range.end <= self.elements, "elements beyond the block");
-                let out = grown(self.joined, range.len() * t);
+                let out = &mut self.joined[..range.len() * t];
                 constant::fill(out, pattern);
                 out
             }

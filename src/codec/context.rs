@@ -1,6 +1,10 @@
 //! Holds the buffers and the Zstandard context that one thread decodes with.
 
 use super::constant::LastConstant;
+use super::error::DecodeError;
+
+/// More than a Zstandard context for decoding takes.
+const ZSTD_BYTES: usize = 256 << 10;
 
 /// The buffers and the Zstandard context of one decoding thread.
 #[derive(Default)]
@@ -29,9 +33,27 @@ impl DecodeContext {
 }
 
 /// The first `bytes` of a buffer, which grows if it is shorter.
-pub(super) fn grown(buffer: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
+///
+/// # Errors
+/// [`DecodeError::OutOfMemory`].
+pub(super) fn grown(buffer: &mut Vec<u8>, bytes: usize) -> Result<&mut [u8], DecodeError> {
     if buffer.len() < bytes {
+        let missing = bytes - buffer.len();
+        buffer.try_reserve(missing).map_err(|_| DecodeError::OutOfMemory { bytes })?;
         buffer.resize(bytes, 0);
     }
-    &mut buffer[..bytes]
+    Ok(&mut buffer[..bytes])
+}
+
+/// The Zstandard context in `place`, made at first use.
+///
+/// # Errors
+/// [`DecodeError::OutOfMemory`].
+pub(super) fn zstd_decoder<'a>(
+    place: &'a mut Option<zstd_safe::DCtx<'static>>,
+) -> Result<&'a mut zstd_safe::DCtx<'static>, DecodeError> {
+    if place.is_none() {
+        *place = zstd_safe::DCtx::try_create();
+    }
+    place.as_mut().ok_or(DecodeError::OutOfMemory { bytes: ZSTD_BYTES })
 }

@@ -99,6 +99,11 @@ impl Encoder {
         self.trials = [best, trial];
     }
 
+    /// Whether the compressor had too little memory, so that frames hold streams as they were.
+    pub fn lacks_memory(&self) -> bool {
+        matches!(&self.compressor, BlockCompressor::Zstd(zstd) if zstd.lacks_memory())
+    }
+
     /// Bytes of a block of `voxels`: whole elements.
     fn block_bytes(&self, voxels: &[u8]) -> usize {
         let block_bytes = self.parameters.block_bytes;

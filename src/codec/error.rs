@@ -7,6 +7,12 @@ use crate::format::array::Compressor;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
+    /// Memory that could not be allocated: the bytes may be in order.
+    #[error("not enough memory to decode it: {bytes} bytes")]
+    OutOfMemory {
+        /// The bytes that were asked for.
+        bytes: usize,
+    },
     /// An uncompressed chunk of a wrong length.
     #[error("{found} bytes, expected {expected}")]
     RawLength {

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::block::{Block, BlockContent};
 use super::constant::BlockLayout;
-use super::context::{DecodeContext, grown};
+use super::context::{DecodeContext, grown, zstd_decoder};
 use super::error::DecodeError;
 use super::header::{HEADER_BYTES, VERSION, VERSION_LZ, flag, splits};
 use super::lz4::{self, PlaneRef};
@@ -124,6 +124,8 @@ impl<'a> Frame<'a> {
         let (length, t) = (range.len(), self.typesize);
         let elements = length / t;
         let DecodeContext { streams: buffer, joined, unsplit, zstd, constant } = context;
+        // What a block lends its elements from.
+        grown(joined, length)?;
         let FrameBody::Blocks { compressor, shuffle, split } = self.body else {
             let content = BlockContent::Plain(&self.bytes[HEADER_BYTES..][range]);
             return Ok(Block::new(content, elements, t, joined));
@@ -147,8 +149,13 @@ impl<'a> Frame<'a> {
             } else {
                 // Our encoder never splits unshuffled bytes, other writers may: the streams are
                 // consecutive parts.
-                *unsplit = planes.iter().collect::<Vec<_>>().concat();
-                unsplit
+                let (mut rest, bytes) = (grown(unsplit, length)?, 0..length);
+                for plane in planes.iter() {
+                    let (out, after) = rest.split_at_mut(plane.len());
+                    out.copy_from_slice(plane);
+                    rest = after;
+                }
+                &unsplit[bytes]
             })
         } else if let Some(pattern) = constant.detect(layout, encoded, &planes) {
             BlockContent::Constant(pattern)
@@ -177,7 +184,7 @@ impl<'a> Frame<'a> {
         let (stream_bytes, plane_bytes) = (layout.length / layout.streams, planes.plane_bytes());
         let mut refs = [PlaneRef::InOutput; MAX_PLANES];
         let refs = &mut refs[..stream_bytes / plane_bytes];
-        let mut rest = grown(buffer, layout.length + lz4::SLACK_BYTES);
+        let mut rest = grown(buffer, layout.length + lz4::SLACK_BYTES)?;
         let begin = u32_at(self.bytes, HEADER_BYTES + 4 * i) as usize;
         let mut at = begin;
         for _ in 0..layout.streams {
@@ -193,8 +200,7 @@ impl<'a> Frame<'a> {
             // slack.
             let is_whole = match compressor {
                 Compressor::Lz4 => lz4::decode(Isa::detect(), stream, rest, stream_bytes, refs),
-                Compressor::Zstd => zstd
-                    .get_or_insert_with(zstd_safe::DCtx::create)
+                Compressor::Zstd => zstd_decoder(zstd)?
                     .decompress(&mut rest[..stream_bytes], stream)
                     .is_ok_and(|n| n == stream_bytes),
             };

@@ -47,3 +47,4 @@ pub use error::DecodeError;
 pub use frame::Frame;
 pub use header::HEADER_BYTES;
 pub(crate) use strided::RowsMut;
+pub(crate) use zstd::is_out_of_memory;

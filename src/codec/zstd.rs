@@ -31,15 +31,30 @@ const DENSE_PERCENT: usize = 12;
 /// Longest block of a Zstandard frame, and so the longest run.
 const BLOCK_BYTES: usize = 128 << 10;
 
+/// Whether the library says by this code that it could not allocate memory.
+pub(crate) fn is_out_of_memory(code: zstd_safe::ErrorCode) -> bool {
+    /// `ZSTD_error_memory_allocation`, which the library returns negated.
+    const MEMORY_ALLOCATION: usize = 64;
+    code == MEMORY_ALLOCATION.wrapping_neg()
+}
+
 /// Encodes Zstandard frames; one for each thread, since it owns its buffers.
 pub(super) struct ZstdEncoder {
-    context: CCtx<'static>,
+    /// Made at first use.
+    context: Option<CCtx<'static>>,
     other: Vec<u8>,
+    /// Whether something was left unencoded for want of memory.
+    lacks_memory: bool,
 }
 
 impl ZstdEncoder {
     pub(super) fn new() -> Self {
-        Self { context: CCtx::create(), other: Vec::new() }
+        Self { context: None, other: Vec::new(), lacks_memory: false }
+    }
+
+    /// Whether a stream was refused for want of memory, not because of its length.
+    pub(super) fn lacks_memory(&self) -> bool {
+        self.lacks_memory
     }
 
     /// Encodes `source` into `out`; `false` if it takes more than `limit` bytes.
@@ -79,13 +94,22 @@ impl ZstdEncoder {
         parameters: &[CParameter],
         limit: usize,
     ) -> bool {
-        let context = &mut self.context;
+        if self.context.is_none() {
+            self.context = CCtx::try_create();
+        }
+        let missing = limit.saturating_sub(out.len());
+        let Some(context) = self.context.as_mut().filter(|_| out.try_reserve(missing).is_ok())
+        else {
+            self.lacks_memory = true;
+            return false;
+        };
         context.reset(ResetDirective::SessionAndParameters).expect("between frames");
         for &parameter in parameters {
             context.set_parameter(parameter).expect("a parameter that Zstandard knows");
         }
         out.resize(limit, 0);
         let encoded = context.compress2(&mut out[..], source);
+        self.lacks_memory |= encoded.is_err_and(is_out_of_memory);
         out.truncate(encoded.unwrap_or(0));
         encoded.is_ok()
     }

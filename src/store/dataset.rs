@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::io::ErrorKind::{NotADirectory, NotFound};
-use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +28,7 @@ use crate::sys::fork::PerProcess;
 use crate::{Error, Result};
 
 /// Volumes whose parsed metadata stays in memory.
-const OPEN_VOLUMES: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+const OPEN_VOLUMES: usize = 4096;
 
 /// By subject and name.
 type OpenVolumes = LruCache<(String, String), Volume>;
@@ -241,7 +240,11 @@ impl Dataset {
         let folder = self.0.folder.join(subject).join(volume);
         let opened =
             Volume::open(folder, volume, listed, self.0.context.clone(), self.0.derived.clone())?;
-        lock().put(key, opened.clone());
+        let mut volumes = lock();
+        volumes.put(key, opened.clone());
+        if volumes.len() > OPEN_VOLUMES {
+            volumes.pop_lru();
+        }
         Ok(opened)
     }
 }
@@ -305,7 +308,8 @@ impl Subject {
 }
 
 fn no_volumes() -> Mutex<OpenVolumes> {
-    Mutex::new(LruCache::new(OPEN_VOLUMES))
+    // A bounded one would reserve its table at once.
+    Mutex::new(LruCache::unbounded())
 }
 
 fn not_found(kind: &'static str, name: &str, place: &Path, names: &[String]) -> Error {

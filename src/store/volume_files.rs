@@ -169,11 +169,11 @@ impl VolumeFiles {
         }
         let mut encoder = {
             let idle = self.encoders.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            idle.unwrap_or_else(|| ChunkEncoder::new(layout))
+            idle.map_or_else(|| ChunkEncoder::new(layout), Ok).map_err(ChunkError::Storage)?
         };
         let mut facts = ChunkFacts::of(self.spec(), encoder.cut(layout, planes, source, id), id)?;
         self.shards.take_labels(&mut facts).map_err(ChunkError::Storage)?;
-        let bytes = encoder.encode();
+        let bytes = encoder.encode().map_err(ChunkError::Storage)?;
         self.encoders.lock().unwrap_or_else(PoisonError::into_inner).push(encoder);
         let statistics = facts.statistics;
         let complete = {

@@ -9,6 +9,7 @@ use std::thread;
 use voxquarry::format::attributes::{Kind, SourceFile};
 use voxquarry::{Error, FinishedVolume, Result, SubjectWriter, VolumeSpec, VolumeWriter};
 
+use crate::files::zeroed;
 use crate::labels::{describe_labels, labels_of};
 use crate::manifest::Source;
 use crate::observer::{Event, Observer, check_interrupt};
@@ -73,7 +74,7 @@ fn copy(
     writer: &mut VolumeWriter,
     observer: &dyn Observer,
 ) -> Result<()> {
-    let mut layer = vec![0; writer.layer_bytes()];
+    let mut layer = zeroed(writer.layer_bytes())?;
     let plane_bytes = layer_plane_bytes(writer);
     while writer.next_planes() > 0 {
         check_interrupt(observer)?;
@@ -102,12 +103,11 @@ fn copy_overlapped(
     // Two buffers in all: one is being filled, the other encoded.
     let (full, filled) = sync_channel::<Result<(usize, Vec<u8>)>>(1);
     let (give_back, empty) = sync_channel::<Vec<u8>>(2);
+    let mut spare = vec![zeroed(layer_bytes)?, zeroed(layer_bytes)?];
     thread::scope(|scope| {
-        scope.spawn(move || {
-            let mut spare = vec![Vec::new(), Vec::new()];
+        let read = move || {
             for planes in schedule {
                 let Some(mut layer) = spare.pop().or_else(|| empty.recv().ok()) else { return };
-                layer.resize(layer_bytes, 0);
                 let read = stream.next_steps(planes, &mut layer[..planes * plane_bytes]);
                 let failed = read.is_err();
                 // The receiver is gone only after an error of its own.
@@ -115,7 +115,10 @@ fn copy_overlapped(
                     return;
                 }
             }
-        });
+        };
+        let named = thread::Builder::new().name("voxquarry-read".into());
+        let path = planned.source.input.location();
+        named.spawn_scoped(scope, read).map_err(Error::io(path, "cannot start a thread for"))?;
         // Moved in, so that an early return drops them and the reader stops waiting for a buffer.
         let (filled, give_back) = (filled, give_back);
         while writer.next_planes() > 0 {

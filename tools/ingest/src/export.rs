@@ -4,6 +4,7 @@ use std::path::Path;
 
 use voxquarry::{Dtype, IfExists, Padding, Result, Volume, f16};
 
+use crate::files::zeroed;
 use crate::nifti::{ExportSpec, NiftiWriter};
 use crate::observer::{Event, NoopObserver, Observer, check_interrupt};
 
@@ -57,7 +58,7 @@ pub fn export_observed(
     let (size, together) = (volume.size(), writer.interleaved());
     let plane_bytes = size[1] * size[2] * volume.dtype().size() * together;
     let depth = slab_depth(volume.layout().chunk[0], plane_bytes).min(size[0]);
-    let (mut slab, mut wide) = (vec![0; depth * plane_bytes], Vec::new());
+    let (mut slab, mut wide) = (zeroed(depth * plane_bytes)?, Vec::new());
     for first in (0..volume.layout().channel_count()).step_by(together) {
         for z in (0..size[0]).step_by(depth) {
             check_interrupt(observer)?;

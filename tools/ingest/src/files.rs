@@ -71,3 +71,24 @@ pub(crate) fn open_without_waiting(path: &Path) -> Result<File> {
     let file = File::options().read(true).custom_flags(flags).open(path);
     file.map_err(Error::io(path, "cannot open"))
 }
+
+/// Checks that there is memory for so many bytes, which something allocates that cannot say that
+/// there is none.
+///
+/// # Errors
+/// [`ErrorKind::OutOfMemory`].
+pub(crate) fn check_room(bytes: usize) -> io::Result<()> {
+    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| ErrorKind::OutOfMemory.into())
+}
+
+/// So many zeros, of voxels on their way.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(crate) fn zeroed(bytes: usize) -> Result<Vec<u8>> {
+    let mut zeros = Vec::new();
+    let lacking = |_| Error::OutOfMemory { what: "a slab of voxels".into(), bytes: bytes as u64 };
+    zeros.try_reserve_exact(bytes).map_err(lacking)?;
+    zeros.resize(bytes, 0);
+    Ok(zeros)
+}

@@ -20,6 +20,8 @@ use std::thread::{Builder, JoinHandle};
 
 use flate2::{Compress, Compression, Crc, FlushCompress};
 
+use crate::files::check_room;
+
 /// Raw bytes of a block: so many that dictionary and flush cost next to nothing, so few that small
 /// files use all threads.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -27,6 +29,8 @@ const BLOCK_BYTES: usize = 1 << 20;
 const DICTIONARY_BYTES: usize = 32 << 10;
 /// Blocks for each thread: one being deflated and one waiting.
 const IN_FLIGHT: usize = 2;
+/// More than a compressor takes.
+const DEFLATE_BYTES: usize = 512 << 10;
 /// Method deflate, no name, no time, unknown system: equal volumes give equal files.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 
@@ -65,7 +69,7 @@ impl<W: Write> GzipWriter<W> {
     /// Those of `inner`.
     pub(crate) fn new(mut inner: W, threads: usize) -> io::Result<Self> {
         inner.write_all(&HEADER)?;
-        let (filling, awaited, idle) = (DeflateBlock::new(), VecDeque::new(), Vec::new());
+        let (filling, awaited, idle) = (DeflateBlock::new()?, VecDeque::new(), Vec::new());
         Ok(Self { inner, filling, awaited, idle, crc: Crc::new(), pool: DeflatePool::new(threads) })
     }
 
@@ -108,7 +112,7 @@ impl<W: Write> GzipWriter<W> {
         if self.awaited.len() == self.pool.limit * IN_FLIGHT {
             self.collect()?;
         }
-        let mut next = self.idle.pop().unwrap_or_else(DeflateBlock::new);
+        let mut next = self.idle.pop().map_or_else(DeflateBlock::new, Ok)?;
         next.begin_after(&self.filling);
         let block = std::mem::replace(&mut self.filling, next);
         let (done, result) = sync_channel(1);
@@ -129,9 +133,11 @@ impl<W: Write> GzipWriter<W> {
 }
 
 impl DeflateBlock {
-    fn new() -> Self {
-        let raw = Vec::with_capacity(DICTIONARY_BYTES + BLOCK_BYTES);
-        Self { raw, dictionary_bytes: 0, deflated: Vec::new(), crc: Crc::new() }
+    fn new() -> io::Result<Self> {
+        let mut raw = Vec::new();
+        raw.try_reserve_exact(DICTIONARY_BYTES + BLOCK_BYTES)
+            .map_err(|_| io::ErrorKind::OutOfMemory)?;
+        Ok(Self { raw, dictionary_bytes: 0, deflated: Vec::new(), crc: Crc::new() })
     }
 
     fn begin_after(&mut self, last: &DeflateBlock) {
@@ -153,7 +159,8 @@ impl DeflateBlock {
         loop {
             // A literal takes at most 9 bits, so one turn suffices. The loop guards against a full
             // buffer.
-            self.deflated.reserve(own.len() + own.len() / 8 + 1024);
+            let bound = own.len() + own.len() / 8 + 1024;
+            self.deflated.try_reserve(bound).map_err(|_| io::ErrorKind::OutOfMemory)?;
             let rest = &own[compress.total_in() as usize..];
             compress.compress_vec(rest, &mut self.deflated, end)?;
             if self.deflated.len() < self.deflated.capacity() {
@@ -208,12 +215,17 @@ impl Drop for DeflatePool {
 fn work(waiting: &Mutex<Receiver<DeflateJob>>) {
     // Level 6. Level 4 is 20 % faster, but label maps grow by 20 %; above 6, images shrink by less
     // than 1 %.
-    let mut compress = Compress::new(Compression::default(), false);
+    let mut compress = None;
     loop {
         // One thread waits for the next block with the lock held, the others wait for the lock.
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(DeflateJob { mut block, end, done }) = next else { return };
-        let deflated = block.deflate(&mut compress, end);
+        // The compressor itself panics without memory.
+        let room = if compress.is_none() { check_room(DEFLATE_BYTES) } else { Ok(()) };
+        let deflated = room.and_then(|()| {
+            let new = || Compress::new(Compression::default(), false);
+            block.deflate(compress.get_or_insert_with(new), end)
+        });
         // The receiver is gone if the writer was dropped.
         let _ = done.send(deflated.map(|()| block));
     }

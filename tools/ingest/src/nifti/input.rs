@@ -19,12 +19,14 @@ use sha2::{Digest, Sha256};
 use voxquarry::{Error, Result};
 
 use crate::digest::hex;
-use crate::files::open_without_waiting;
+use crate::files::{check_room, open_without_waiting};
 
 /// Enough for the disk; a shorter file needs less.
 const BUFFER_BYTES: u64 = 1 << 20;
 /// The largest ratio of deflate: a match of 258 bytes takes two bits.
 const MAX_EXPANSION: u64 = 1032;
+/// More than a decompressor takes.
+const INFLATE_BYTES: usize = 128 << 10;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// A file that is read from its first byte to its last.
@@ -57,12 +59,14 @@ impl Input {
             return Err(Error::unsupported(reason, "name an image file"));
         }
         let buffer_bytes = metadata.len().clamp(1, BUFFER_BYTES) as usize;
+        check_room(buffer_bytes).map_err(Error::io(path, "cannot open"))?;
         let hashing = HashingReader { file, sha256: Sha256::new(), bytes: 0 };
         let mut reader = BufReader::with_capacity(buffer_bytes, hashing);
         let start = reader.fill_buf().map_err(Error::io(path, "cannot read"))?;
         let gzip = start.starts_with(&GZIP_MAGIC);
         let body = if gzip {
-            InputBody::Gzip(Box::new(GzipMembers::new(reader)))
+            let members = GzipMembers::new(reader);
+            InputBody::Gzip(Box::new(members.map_err(Error::io(path, "cannot unpack"))?))
         } else {
             InputBody::Plain(reader)
         };
@@ -248,14 +252,20 @@ enum GzipMember {
 }
 
 impl GzipMember {
-    fn of(reader: BufReader<HashingReader>) -> Self {
-        Self::Within(Box::new(GzDecoder::new(reader)))
+    /// The decoder of a member, or the reader and an error where there is no memory for one.
+    fn of(reader: BufReader<HashingReader>) -> (Self, io::Result<()>) {
+        // The decoder itself panics.
+        match check_room(INFLATE_BYTES) {
+            Ok(()) => (Self::Within(Box::new(GzDecoder::new(reader))), Ok(())),
+            lacking => (Self::Ended(reader), lacking),
+        }
     }
 }
 
 impl GzipMembers {
-    fn new(reader: BufReader<HashingReader>) -> Self {
-        Self { state: Some(GzipMember::of(reader)) }
+    fn new(reader: BufReader<HashingReader>) -> io::Result<Self> {
+        let (state, room) = GzipMember::of(reader);
+        room.map(|()| Self { state: Some(state) })
     }
 
     fn into_reader(self) -> BufReader<HashingReader> {
@@ -285,11 +295,12 @@ impl Read for GzipMembers {
             let mut reader = decoder.into_inner();
             let follows = member_follows(&mut reader);
             // The state is valid again before an error returns.
-            self.state = Some(match follows {
+            let (state, room) = match follows {
                 Ok(true) => GzipMember::of(reader),
-                _ => GzipMember::Ended(reader),
-            });
-            follows?;
+                _ => (GzipMember::Ended(reader), Ok(())),
+            };
+            self.state = Some(state);
+            follows.and(room)?;
         }
     }
 }

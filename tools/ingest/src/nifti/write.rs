@@ -16,6 +16,7 @@ use super::fields::{Form, Order};
 use super::preamble::Preamble;
 use super::spec::ExportSpec;
 use super::{pair_of, voxels};
+use crate::files::check_room;
 use crate::gzip::GzipWriter;
 use crate::staged_file::{StagedFile, flush_folder};
 
@@ -183,6 +184,7 @@ impl NiftiWriter {
 impl OutputBody {
     /// Compresses if `gzip_threads` is given.
     fn new(file: File, gzip_threads: Option<usize>) -> io::Result<Self> {
+        check_room(BUFFER_BYTES)?;
         let writer = BufWriter::with_capacity(BUFFER_BYTES, file);
         Ok(match gzip_threads {
             Some(threads) => Self::Gzip(GzipWriter::new(writer, threads)?),
