@@ -373,3 +373,43 @@ fn check_grid(path: &Path, first: &NamedGrid, other: &NamedGrid) -> Result<()> {
     );
     Err(Error::data(path, message))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Dtype;
+    use crate::format::layout::{self, Codec, VolumeShape};
+
+    /// Issue 19: a volume writer that was dropped unfinished left its volume out of the subject
+    /// without a word. Its siblings: writers of planes and of chunks, one layer short or untouched.
+    #[test]
+    fn a_volume_that_was_begun_is_not_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = StoreWriter::open(folder.path().join("store"), Some(1)).unwrap();
+        let size = [16, 8, 8];
+        let shape = VolumeShape { channels: None, size, dtype: Dtype::UInt8, interleaved: 1 };
+        let layout = layout::choose(&shape, &[[8; 3]], Codec::None, 64 << 20).unwrap();
+        let spec = |name| VolumeSpec::new(name, Kind::Image, layout.clone());
+        for layers in [0, 1] {
+            let mut subject = store.subject("s").unwrap();
+            let mut whole = subject.volume(spec("whole")).unwrap();
+            while whole.next_planes() > 0 {
+                whole.write_layer(&vec![1; whole.next_planes() * 64]).unwrap();
+            }
+            let whole = whole.finish().unwrap();
+            let mut part = subject.volume(spec("part")).unwrap();
+            for _ in 0..layers {
+                part.write_layer(&vec![1; part.next_planes() * 64]).unwrap();
+            }
+            drop(part);
+            let error = subject.publish([whole], IfExists::Error).unwrap_err();
+            assert!(
+                matches!(&error, Error::Incomplete { missing, .. } if missing.contains("part"))
+            );
+            assert!(!store.has_subject("s").unwrap());
+        }
+        let chunks = store.add_volume("s", spec("chunks"), &Resume::Never).unwrap();
+        drop(chunks);
+        assert!(!store.has_subject("s").unwrap() && !store.path().exists());
+    }
+}
