@@ -68,6 +68,7 @@ pub mod format;
 mod geometry;
 mod memory;
 mod queue;
+mod resample;
 mod sample;
 mod store;
 mod sys;
@@ -86,15 +87,16 @@ pub use queue::{
     Batch, BatchPoll, Batches, Eviction, Queue, QueueOptions, QueueState, QueueStats, QueueVolume,
     Sampler, ShuffleMode,
 };
+pub use resample::{Displacement, Order, Warp};
 pub use sample::{
     Balance, Border, ConstrainedSampler, Epoch, Grid, GridSampler, LabelSampler, Margin, OnFailure,
     OnMissing, Overlap, PatchLocation, PatchScale, Placement, RandomSampler, SubjectSampler,
     SubjectWeights, UniformSampler, WeightedSampler,
 };
 pub use store::{
-    ChunkedVolumeWriter, Dataset, FinishedVolume, IfExists, LabelCounts, OpenOptions, Resume,
-    StoreWriter, Subject, SubjectWriter, Verify, VerifyReport, Volume, VolumeSpec, VolumeWriter,
-    open, verify,
+    ChunkedVolumeWriter, Dataset, FinishedVolume, IfExists, LabelCounts, OpenOptions, Orientation,
+    ResampledVolume, Resume, StoreWriter, Subject, SubjectWriter, Verify, VerifyReport, Volume,
+    VolumeSpec, VolumeWriter, open, verify,
 };
 pub use sys::file::Access;
 

@@ -18,6 +18,7 @@ mod pickle;
 mod queue;
 mod queue_arguments;
 mod real;
+mod resample;
 mod sample;
 mod scaled_batch;
 mod volume;

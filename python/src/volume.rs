@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use numpy::PyArray2;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
-use voxquarry::Dtype;
 use voxquarry::format::attributes::Kind;
+use voxquarry::{Dtype, Order, Padding};
 
 use crate::arguments::{dtype, start};
 use crate::errors::{invalid, raise};
 use crate::pickle::{Reduced, getitem};
+use crate::resample::{Resampled, border, order};
 use crate::voxels::{Reader, RealDtype, Values};
 
 /// A volume, opened for reading.
@@ -201,6 +202,83 @@ impl Volume {
         padding: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.reader().batch(starts, size, out, padding)
+    }
+
+    /// Reads a patch that is turned, scaled or bent: only the chunks that its voxels touch.
+    ///
+    /// ``docs/resampling.md`` defines every value.
+    ///
+    /// Args:
+    ///     matrix: ``(3, 4)``, or ``(4, 4)`` with the last row 0 0 0 1: maps the index
+    ///         ``(z, y, x, 1)`` of a voxel of the patch to an index ``(z, y, x)`` in the volume, in
+    ///         voxels, from the centre of the first one.
+    ///     patch_size: An int for a cube, or ``(z, y, x)``.
+    ///     order: 0 for the nearest voxel, 1 for trilinear, 3 for cubic (Keys, a = -0.5). Labels
+    ///         take 0 alone.
+    ///     padding: What lies outside: a number, ``"edge"``, ``"reflect"``, or ``None`` (an error).
+    ///     dtype: ``None`` is float32 for images and the volume's own for labels. Float types hold
+    ///         real values, stored value × ``slope`` + ``intercept``, and so does the padding; an
+    ///         image's own integer type holds stored values, rounded.
+    ///     out: C-contiguous array of that dtype and the result's shape; it is filled and returned.
+    ///     displacement: ``(3, kz, ky, kx)`` numbers that are added to the index, in voxels of the
+    ///         volume along z, y, x; knot ``k`` of ``n`` lies at index ``k * size / (n - 1)`` of
+    ///         the patch, and it is trilinear between knots.
+    ///
+    /// Returns:
+    ///     ``(z, y, x)`` or ``(c, z, y, x)`` voxels.
+    ///
+    /// Raises:
+    ///     UsageError: An argument with a value that is not accepted; ``out`` is untouched.
+    ///     DataError: Damaged chunks.
+    #[pyo3(
+        signature = (matrix, patch_size, order=Order::Linear, padding=Padding::Constant(0.0),
+                     dtype=None, out=None, displacement=None),
+        text_signature = "($self, matrix, patch_size, order=1, padding=0, dtype=None, out=None, \
+                          displacement=None)"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    fn read_affine<'py>(
+        &self,
+        matrix: &Bound<'py, PyAny>,
+        patch_size: &Bound<'py, PyAny>,
+        #[pyo3(from_py_with = order)] order: Order,
+        #[pyo3(from_py_with = border)] padding: Padding,
+        dtype: Option<&Bound<'py, PyAny>>,
+        out: Option<&Bound<'py, PyAny>>,
+        displacement: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Resampled { volume: &self.0, patch_size, order, padding, dtype, out }
+            .patch(matrix, displacement)
+    }
+
+    /// Reads one patch for each of ``matrices``, as ``read_affine``; threads share the patches.
+    ///
+    /// Args:
+    ///     matrices: ``(n, 3, 4)`` or ``(n, 4, 4)``.
+    ///     displacements: ``(n, 3, kz, ky, kx)``.
+    ///     patch_size, order, padding, dtype, out: As for ``read_affine``.
+    ///
+    /// Returns:
+    ///     ``(n, z, y, x)`` or ``(n, c, z, y, x)`` voxels.
+    #[pyo3(
+        signature = (matrices, patch_size, order=Order::Linear, padding=Padding::Constant(0.0),
+                     dtype=None, out=None, displacements=None),
+        text_signature = "($self, matrices, patch_size, order=1, padding=0, dtype=None, out=None, \
+                          displacements=None)"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    fn read_affine_batch<'py>(
+        &self,
+        matrices: &Bound<'py, PyAny>,
+        patch_size: &Bound<'py, PyAny>,
+        #[pyo3(from_py_with = order)] order: Order,
+        #[pyo3(from_py_with = border)] padding: Padding,
+        dtype: Option<&Bound<'py, PyAny>>,
+        out: Option<&Bound<'py, PyAny>>,
+        displacements: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Resampled { volume: &self.0, patch_size, order, padding, dtype, out }
+            .batch(matrices, displacements)
     }
 
     /// numpy basic indexing: ints, slices with any step, ``...``; only what is asked for is read.

@@ -163,47 +163,54 @@ impl Reader<'_> {
         let volume = self.volume;
         // Fails before an array of impossible size is made.
         volume.voxels_in(request.size, request.starts.len()).map_err(raise)?;
+        let target = Target { shape: request.shape.clone(), dtype: self.dtype() };
         let is_stored = volume.slope_intercept() == (1.0, 0.0) && volume.dtype() == self.dtype();
         match self.values {
             Values::Real(RealDtype::Float32) if !is_stored => {
-                self.fill::<f32>(py, request, out, |real| read_real(volume, request, real))
+                fill::<f32>(py, &target, out, |real| read_real(volume, request, real))
             }
             Values::Real(RealDtype::Float64) if !is_stored => {
-                self.fill::<f64>(py, request, out, |real| read_real(volume, request, real))
+                fill::<f64>(py, &target, out, |real| read_real(volume, request, real))
             }
-            _ => with_voxel!(volume.dtype(), T => self.fill::<T>(py, request, out, |voxels| {
+            _ => with_voxel!(volume.dtype(), T => fill::<T>(py, &target, out, |voxels| {
                 read_stored(volume, request, request.padding, voxels)
             })),
         }
     }
+}
 
-    fn fill<'py, T: Voxel + Element>(
-        &self,
-        py: Python<'py>,
-        request: &Request<'_>,
-        out: Option<&Bound<'py, PyAny>>,
-        read: impl FnOnce(&mut [T]) -> Result<()> + Send,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let array: Bound<'py, PyArrayDyn<T>> = match out {
-            Some(out) => {
-                out.cast::<PyArrayDyn<T>>().map_err(|_| self.wrong_out(out, request))?.clone()
-            }
-            None => zeros(py, &request.shape)?,
-        };
-        if array.shape() != request.shape || !array.is_c_contiguous() {
-            return Err(self.wrong_out(array.as_any(), request));
-        }
-        let mut writable = array.try_readwrite().map_err(|_| {
-            unsupported("out is read-only, or borrowed elsewhere", "give an array of your own")
-        })?;
-        let voxels =
-            writable.as_slice_mut().map_err(|_| self.wrong_out(array.as_any(), request))?;
-        py.detach(|| read(voxels)).map_err(raise)?;
-        drop(writable);
-        Ok(array.into_any())
+/// The shape and the type of the array that a read fills.
+pub(crate) struct Target {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) dtype: Dtype,
+}
+
+/// Reads into `out`, or a new array, with the GIL released.
+pub(crate) fn fill<'py, T: Voxel + Element>(
+    py: Python<'py>,
+    target: &Target,
+    out: Option<&Bound<'py, PyAny>>,
+    read: impl FnOnce(&mut [T]) -> Result<()> + Send,
+) -> PyResult<Bound<'py, PyAny>> {
+    let array: Bound<'py, PyArrayDyn<T>> = match out {
+        Some(out) => out.cast::<PyArrayDyn<T>>().map_err(|_| target.refuse(out))?.clone(),
+        None => zeros(py, &target.shape)?,
+    };
+    if array.shape() != target.shape || !array.is_c_contiguous() {
+        return Err(target.refuse(array.as_any()));
     }
+    let mut writable = array.try_readwrite().map_err(|_| {
+        unsupported("out is read-only, or borrowed elsewhere", "give an array of your own")
+    })?;
+    let voxels = writable.as_slice_mut().map_err(|_| target.refuse(array.as_any()))?;
+    py.detach(|| read(voxels)).map_err(raise)?;
+    drop(writable);
+    Ok(array.into_any())
+}
 
-    fn wrong_out(&self, out: &Bound<'_, PyAny>, request: &Request<'_>) -> PyErr {
+impl Target {
+    /// The error of an `out` that is something else.
+    fn refuse(&self, out: &Bound<'_, PyAny>) -> PyErr {
         let found = match out.cast::<PyUntypedArray>() {
             Ok(array) => {
                 let order = if array.is_c_contiguous() { "" } else { ", not C-contiguous" };
@@ -211,7 +218,7 @@ impl Reader<'_> {
             }
             Err(_) => format!("a {}", out.get_type()),
         };
-        let expected = format!("a C-contiguous {} of shape {:?}", self.dtype(), request.shape);
+        let expected = format!("a C-contiguous {} of shape {:?}", self.dtype, self.shape);
         invalid("out", format!("is {found}"), expected)
     }
 }

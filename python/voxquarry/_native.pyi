@@ -224,6 +224,63 @@ class Volume:
         Returns:
             ``(n, z, y, x)`` or ``(n, c, z, y, x)`` voxels.
         """
+    def read_affine(
+        self,
+        matrix: ArrayLike,
+        patch_size: Size,
+        order: Literal[0, 1, 3] = 1,
+        padding: Padding = 0,
+        dtype: DTypeLike | None = None,
+        out: NDArray[Any] | None = None,
+        displacement: ArrayLike | None = None,
+    ) -> NDArray[Any]:
+        """Reads a patch that is turned, scaled or bent: only the chunks that its voxels touch.
+
+        ``docs/resampling.md`` defines every value.
+
+        Args:
+            matrix: ``(3, 4)``, or ``(4, 4)`` with the last row 0 0 0 1: maps the index
+                ``(z, y, x, 1)`` of a voxel of the patch to an index ``(z, y, x)`` in the volume, in
+                voxels, from the centre of the first one.
+            patch_size: An int for a cube, or ``(z, y, x)``.
+            order: 0 for the nearest voxel, 1 for trilinear, 3 for cubic (Keys, a = -0.5). Labels
+                take 0 alone.
+            padding: What lies outside: a number, ``"edge"``, ``"reflect"``, or ``None`` (an error).
+            dtype: ``None`` is float32 for images and the volume's own for labels. Float types hold
+                real values, stored value × ``slope`` + ``intercept``, and so does the padding; an
+                image's own integer type holds stored values, rounded.
+            out: C-contiguous array of that dtype and the result's shape; it is filled and returned.
+            displacement: ``(3, kz, ky, kx)`` numbers that are added to the index, in voxels of the
+                volume along z, y, x; knot ``k`` of ``n`` lies at index ``k * size / (n - 1)`` of
+                the patch, and it is trilinear between knots.
+
+        Returns:
+            ``(z, y, x)`` or ``(c, z, y, x)`` voxels.
+
+        Raises:
+            UsageError: An argument with a value that is not accepted; ``out`` is untouched.
+            DataError: Damaged chunks.
+        """
+    def read_affine_batch(
+        self,
+        matrices: ArrayLike,
+        patch_size: Size,
+        order: Literal[0, 1, 3] = 1,
+        padding: Padding = 0,
+        dtype: DTypeLike | None = None,
+        out: NDArray[Any] | None = None,
+        displacements: ArrayLike | None = None,
+    ) -> NDArray[Any]:
+        """Reads one patch for each of ``matrices``, as ``read_affine``; threads share the patches.
+
+        Args:
+            matrices: ``(n, 3, 4)`` or ``(n, 4, 4)``.
+            displacements: ``(n, 3, kz, ky, kx)``.
+            patch_size, order, padding, dtype, out: As for ``read_affine``.
+
+        Returns:
+            ``(n, z, y, x)`` or ``(n, c, z, y, x)`` voxels.
+        """
     def __len__(self) -> int: ...
     def __getitem__(self, index: _Index | tuple[_Index, ...], /) -> Any: ...
     def __array__(

@@ -21,7 +21,7 @@ use super::shards::OpenShard;
 use crate::codec::{Block, DecodeContext, DecodeError, Frame};
 use crate::format::array::{ArrayLayout, ChunkCodec};
 use crate::format::grid::{ChunkId, iter_box};
-use crate::memory::reserve;
+use crate::memory::{collected, reserve};
 use crate::sys::executor::Executor;
 use crate::sys::prefetch::prefetch_second;
 use crate::{Region, Result, Size3};
@@ -97,8 +97,6 @@ pub(super) fn gather(
     context: ReadContext<'_>,
 ) -> Result<()> {
     let layout = array.layout();
-    let executor =
-        context.executor.filter(|executor| out.len() >= PARALLEL_BYTES && executor.threads() > 1);
     let mut pairs: Vec<(Size3, usize)> = Vec::new();
     for (patch, region) in regions.iter().enumerate() {
         let inside = region.clip(layout.size);
@@ -114,24 +112,53 @@ pub(super) fn gather(
     }
     let output = OutputView::new(out, size, layout.dtype.size());
     let read = GatherRead { array, cache: context.cache, regions, channels, pairs, output };
-    let mut chunks = read.chunks().peekable();
-    loop {
-        let (mut planned, shards) = plan_wave(array, &mut chunks)?;
-        if planned.is_empty() {
-            return Ok(());
-        }
-        read_wave_ahead(&mut planned, &shards);
-        match executor {
-            Some(executor) => {
-                let parts: Vec<&[PlannedChunk]> = planned.chunks(PART_CHUNKS).collect();
-                executor.share(parts.len(), || (), |(), part| read.run(parts[part], &shards))?;
-            }
-            None => read.run(&planned, &shards)?,
-        }
-    }
+    read.finish(context.executor)
+}
+
+/// Fills `out`, the box `region` of one channel, with the voxels of the chunks at `cells`, which
+/// meet it; the rest of `out` stays as it is.
+pub(crate) fn gather_cells(
+    array: &ArrayHandle,
+    region: Region,
+    cells: &[Size3],
+    channel: usize,
+    out: &mut [u8],
+    context: ReadContext<'_>,
+) -> Result<()> {
+    let what = || format!("a list of {} chunks", cells.len());
+    let pairs = collected(cells.iter().map(|&at| (at, 0)), cells.len() as u64, what)?;
+    let output = OutputView::new(out, region.size, array.layout().dtype.size());
+    let (regions, channels) = (&[region][..], channel..channel + 1);
+    let read = GatherRead { array, cache: context.cache, regions, channels, pairs, output };
+    read.finish(context.executor)
 }
 
 impl GatherRead<'_> {
+    /// Fills the output, on several threads if they pay.
+    fn finish(&self, executor: Option<&Executor>) -> Result<()> {
+        let executor = executor
+            .filter(|executor| self.output.len() >= PARALLEL_BYTES && executor.threads() > 1);
+        let mut chunks = self.chunks().peekable();
+        loop {
+            let (mut planned, shards) = plan_wave(self.array, &mut chunks)?;
+            if planned.is_empty() {
+                return Ok(());
+            }
+            read_wave_ahead(&mut planned, &shards);
+            match executor {
+                Some(executor) => {
+                    let parts: Vec<&[PlannedChunk]> = planned.chunks(PART_CHUNKS).collect();
+                    executor.share(
+                        parts.len(),
+                        || (),
+                        |(), part| self.run(parts[part], &shards),
+                    )?;
+                }
+                None => self.run(&planned, &shards)?,
+            }
+        }
+    }
+
     /// The wanted chunks, each with its range of pairs.
     fn chunks(&self) -> impl Iterator<Item = (ChunkId, Range<usize>)> + '_ {
         self.channels.clone().flat_map(|channel| {

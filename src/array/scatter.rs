@@ -78,6 +78,11 @@ impl<'a> OutputView<'a> {
         }
     }
 
+    /// Its bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes
+    }
+
     /// The offset of the placement's first voxel in the output. Checks that all rows of the
     /// placement lie in the output.
     fn first_byte(&self, place: &ChunkPlacement) -> usize {

@@ -24,9 +24,10 @@ use crate::format::attributes::{
 use crate::format::document::{Document, ZARR_JSON};
 #[cfg(feature = "ndarray")]
 use crate::memory::zeroed;
+use crate::resample::{ResampledRead, Resampling, StoredValues};
 use crate::sys::folder::Folder;
 use crate::sys::fork::PerProcess;
-use crate::{Affine, Dtype, Error, LengthUnit, Padding, Region, Result, Size3, Voxel};
+use crate::{Affine, Dtype, Error, LengthUnit, Order, Padding, Region, Result, Size3, Voxel, Warp};
 
 /// A volume of a subject, opened for reading; clones share everything.
 ///
@@ -377,6 +378,88 @@ impl Volume {
         let resources = self.0.array.resources();
         let context = ReadContext { cache: &resources.cache, executor: Some(&resources.executor) };
         read_patches(&self.0.array, starts, size, padding, channels, out, context)
+    }
+
+    /// Reads one resampled patch of `size` for each of `warps` into `out`: patches, then channels,
+    /// z, y, x, in C order.
+    ///
+    /// Float types receive real values, stored value × slope + intercept, and so does the constant
+    /// of `padding`. The volume's own integer type receives stored values, rounded half to even;
+    /// labels have their own type and [`Order::Nearest`] alone. Only chunks that hold a voxel with
+    /// a weight are decoded. `docs/resampling.md` defines every value.
+    ///
+    /// ```
+    /// use voxquarry::{Order, Padding, Warp};
+    ///
+    /// # let store = "format-spec/golden/v1";
+    /// let volume = voxquarry::open(store)?.subject("grid")?.volume("f32")?;
+    /// // Turned by 90 degrees about z, and half a voxel to the right.
+    /// let warp = Warp::new([[1., 0., 0., 0.], [0., 0., 1., 0.], [0., 1., 0., 0.5]])?;
+    /// let mut patch = vec![0f32; 4 * 4 * 4];
+    /// volume.read_affine_into(&[warp], [4; 3], Order::Linear, Padding::Edge, &mut patch)?;
+    /// # assert!(patch.iter().all(|v| v.is_finite()));
+    /// # Ok::<(), voxquarry::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// - [`Error::InvalidArgument`], [`Error::BufferLength`], [`Error::TooLarge`], and, with
+    ///   [`Padding::None`], [`Error::OutOfBounds`]: `out` is untouched.
+    /// - [`Error::ChunkChecksum`], [`Error::ChunkDecode`], [`Error::ShardIndex`], [`Error::Io`],
+    ///   [`Error::OutOfMemory`]: `out` is unspecified.
+    pub fn read_affine_into<T: Voxel>(
+        &self,
+        warps: &[Warp],
+        size: Size3,
+        order: Order,
+        padding: Padding,
+        out: &mut [T],
+    ) -> Result<()> {
+        let out = bytemuck::cast_slice_mut(out);
+        self.read_affine_bytes(warps, size, order, padding, Some(T::DTYPE), out)
+    }
+
+    /// As [`Volume::read_affine_into`] for bytes of the type [`Volume::affine_dtype`]: for callers
+    /// that know the dtype at run time. The bytes are aligned for the type.
+    ///
+    /// # Errors
+    /// As [`Volume::read_affine_into`].
+    pub fn read_affine_bytes(
+        &self,
+        warps: &[Warp],
+        size: Size3,
+        order: Order,
+        padding: Padding,
+        dtype: Option<Dtype>,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let resources = self.0.array.resources();
+        let context = ReadContext { cache: &resources.cache, executor: Some(&resources.executor) };
+        let read = ResampledRead {
+            array: &self.0.array,
+            stored: self.stored_values(),
+            resampling: Resampling { order, padding, dtype },
+            size,
+            channels: 0..self.layout().channel_count(),
+        };
+        read.read(warps, out, context)
+    }
+
+    /// The type of resampled patches: `dtype` if it is given, otherwise float32 for images and the
+    /// volume's own type for labels.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a type that this volume is not resampled to.
+    pub fn affine_dtype(&self, dtype: Option<Dtype>) -> Result<Dtype> {
+        let resampling = Resampling { order: Order::Nearest, padding: Padding::None, dtype };
+        resampling.patch_dtype(&self.stored_values())
+    }
+
+    fn stored_values(&self) -> StoredValues {
+        StoredValues {
+            dtype: self.dtype(),
+            are_labels: self.kind() == Kind::Labels,
+            slope_intercept: self.slope_intercept(),
+        }
     }
 
     /// Reads one patch, all channels, on the caller's thread alone, by way of `cache`.

@@ -49,6 +49,19 @@ impl Plain {
     }
 }
 
+/// Publishes the volume `v` of the subject `s`, with slope and intercept.
+pub(crate) fn write_scaled(
+    store: &Path,
+    plain: &Plain,
+    kind: Kind,
+    codec: Codec,
+    patch: Size3,
+    (slope, intercept): (f64, f64),
+) {
+    let scaled = |spec: VolumeSpec| spec.scaling(slope, intercept);
+    write_with(store, ("s", "v"), plain, kind, codec, patch, scaled);
+}
+
 /// Publishes one volume of one subject.
 pub(crate) fn write(
     store: &Path,
@@ -58,6 +71,18 @@ pub(crate) fn write(
     kind: Kind,
     codec: Codec,
     patch: Size3,
+) {
+    write_with(store, (subject, name), plain, kind, codec, patch, |spec| spec);
+}
+
+fn write_with(
+    store: &Path,
+    (subject, name): (&str, &str),
+    plain: &Plain,
+    kind: Kind,
+    codec: Codec,
+    patch: Size3,
+    change: impl FnOnce(VolumeSpec) -> VolumeSpec,
 ) {
     let shape = VolumeShape {
         channels: plain.channels,
@@ -70,6 +95,7 @@ pub(crate) fn write(
         .codec(codec)
         .patch_sizes(vec![patch])
         .affine(Affine::diagonal([2.0, 1.0, 0.5]));
+    let spec = change(spec);
     let mut subject = StoreWriter::open(store, Some(2)).unwrap().subject(subject).unwrap();
     let mut volume = subject.volume(spec).unwrap();
     let mut rest = &plain.bytes[..];

@@ -6,14 +6,16 @@ use super::tree::Findings;
 
 /// What each room of `src/` may import, besides itself. Layers point down, siblings do not know
 /// each other.
-pub(crate) const MAY_IMPORT: [(&str, &[&str]); 9] = [
+pub(crate) const MAY_IMPORT: [(&str, &[&str]); 10] = [
     ("ground", &[]),
     ("sys", &["ground"]),
     ("format", &["ground", "sys"]),
     // A frame is decoded as `format::array` describes it; the description has to exist once.
     ("codec", &["ground", "sys", "format"]),
     ("array", &["ground", "sys", "format", "codec"]),
-    ("store", &["ground", "sys", "format", "codec", "array"]),
+    // It finds chunks by their grid (`format`), and shares patches among threads (`sys`).
+    ("resample", &["ground", "sys", "format", "array"]),
+    ("store", &["ground", "sys", "format", "codec", "array", "resample"]),
     // Sampling depends on a subject's size, and for classes or weights on facts about its chunks.
     ("sample", &["ground", "format", "array", "store"]),
     ("queue", &["ground", "sys", "array", "store", "sample"]),
