@@ -7,6 +7,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
+from ._errors import UsageError
 from ._native import Dataset, Volume
 from ._native import open as open_store
 
@@ -14,16 +15,22 @@ from ._native import open as open_store
 _OPEN_STORES = 4
 
 
-def is_volume(path: Path | str) -> bool:
-    """Whether a store is two folders up, so that the path can be nothing else."""
-    document = Path(path).parent.parent / "zarr.json"
+def is_store(path: Path | str) -> bool:
+    """Whether a folder is a store."""
+    document = Path(path) / "zarr.json"
     if not document.is_file():
         return False
     try:
         attributes = json.loads(document.read_text()).get("attributes", {})
     except (ValueError, AttributeError, OSError):
         return False
-    return isinstance(attributes, dict) and "voxquarry" in attributes
+    node = attributes.get("voxquarry", {}) if isinstance(attributes, dict) else {}
+    return isinstance(node, dict) and node.get("node") == "dataset"
+
+
+def is_volume(path: Path | str) -> bool:
+    """Whether a store is two folders up, so that the path can be nothing else."""
+    return is_store(Path(path).parent.parent)
 
 
 def volume_at(path: Path | str) -> Volume:
@@ -37,6 +44,24 @@ def volume_at(path: Path | str) -> Volume:
     # Subjects that were added or replaced changed the folder.
     changed = os.stat(store).st_mtime_ns if os.path.isdir(store) else 0
     return _opened(store, changed)[path.parent.name][path.name]
+
+
+def volumes_at(path: Path | str) -> list[Volume]:
+    """All volumes of ``STORE/SUBJECT``, or the one of ``STORE/SUBJECT/VOLUME``.
+
+    Raises:
+        UsageError: A path of neither; also a KeyError where a subject or volume is missing.
+    """
+    path = Path(path)
+    if is_volume(path):
+        return [volume_at(path)]
+    if is_store(path.parent):
+        return list(open_store(path.parent)[path.name].values())
+    if is_store(path):
+        names = list(open_store(path))
+        some = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        raise UsageError(f"{path}: expected a subject of the store, {path}/NAME; it has: {some}")
+    raise UsageError(f"{path}: expected STORE/SUBJECT or STORE/SUBJECT/VOLUME")
 
 
 @lru_cache(_OPEN_STORES)
