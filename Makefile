@@ -109,7 +109,8 @@ bench:           ## Compare with other systems; takes hours, writes benches/resu
 	environment="$$($(ENVIRONMENT) torch python/requirements/torch.txt)" && \
 	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
 		--manifest-path python/Cargo.toml && \
-	"$$environment"/bin/python -m benches.training $(TRAINING_ARGS)
+	"$$environment"/bin/python -m benches.training $(TRAINING_ARGS) && \
+	"$$environment"/bin/python -m benches.augment $(AUGMENT_ARGS)
 
 bench-rust:      ## Criterion benchmarks of the codec and of reading.
 	$(CARGO) bench --locked --package voxquarry

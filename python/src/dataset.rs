@@ -160,6 +160,18 @@ impl Dataset {
         self.0.cached_bytes()
     }
 
+    /// The data set at another spacing and in another orientation: a mapping to its subjects, each
+    /// as ``Volume.at`` reads it.
+    #[pyo3(signature = (spacing=None, orientation=None))]
+    fn at<'py>(
+        slf: &Bound<'py, Self>,
+        spacing: Option<&Bound<'py, PyAny>>,
+        orientation: Option<String>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let views = slf.py().import("voxquarry._resampled")?;
+        views.call_method1("ResampledDataset", (slf, spacing, orientation))
+    }
+
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py, (OsString,)>> {
         let open_options = self.0.options();
         let options = PyDict::new(py);
@@ -223,6 +235,18 @@ impl Subject {
     #[getter]
     fn size(&self) -> PyResult<(usize, usize, usize)> {
         self.0.size().map(|[z, y, x]| (z, y, x)).map_err(raise)
+    }
+
+    /// The subject at another spacing and in another orientation: a mapping to its volumes, each as
+    /// ``Volume.at`` reads it.
+    #[pyo3(signature = (spacing=None, orientation=None))]
+    fn at<'py>(
+        slf: &Bound<'py, Self>,
+        spacing: Option<&Bound<'py, PyAny>>,
+        orientation: Option<String>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let views = slf.py().import("voxquarry._resampled")?;
+        views.call_method1("ResampledSubject", (slf, spacing, orientation))
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py, (Py<Dataset>, String)>> {

@@ -19,6 +19,7 @@ mod queue;
 mod queue_arguments;
 mod real;
 mod resample;
+mod resampled;
 mod sample;
 mod scaled_batch;
 mod volume;
@@ -34,6 +35,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<dataset::Subject>()?;
     m.add_class::<volume::Volume>()?;
     m.add_class::<volume::ScaledVolume>()?;
+    m.add_class::<resampled::ResampledVolume>()?;
     dataset::complete_mapping(&m.py().get_type::<dataset::Dataset>())?;
     dataset::complete_mapping(&m.py().get_type::<dataset::Subject>())?;
     m.add_class::<sample::UniformSampler>()?;

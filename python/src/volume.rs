@@ -12,6 +12,7 @@ use crate::arguments::{dtype, start};
 use crate::errors::{invalid, raise};
 use crate::pickle::{Reduced, getitem};
 use crate::resample::{Resampled, border, order};
+use crate::resampled::ResampledVolume;
 use crate::voxels::{Reader, RealDtype, Values};
 
 /// A volume, opened for reading.
@@ -279,6 +280,28 @@ impl Volume {
     ) -> PyResult<Bound<'py, PyAny>> {
         Resampled { volume: &self.0, patch_size, order, padding, dtype, out }
             .batch(matrices, displacements)
+    }
+
+    /// The volume at another spacing and in another orientation, resampled as it is read.
+    ///
+    /// Args:
+    ///     spacing: A number, or three for the ``(z, y, x)`` of the result, in ``unit``; ``None``
+    ///         leaves it as it is.
+    ///     orientation: The directions in which the axes ``(x, y, z)`` ascend, as nibabel's codes:
+    ///         ``"RAS"``; ``None`` leaves them as they are.
+    ///
+    /// Returns:
+    ///     A ``ResampledVolume``.
+    ///
+    /// Raises:
+    ///     UsageError: A spacing that is not above 0, or an unknown orientation.
+    #[pyo3(signature = (spacing=None, orientation=None))]
+    fn at(
+        slf: &Bound<'_, Self>,
+        spacing: Option<&Bound<'_, PyAny>>,
+        orientation: Option<String>,
+    ) -> PyResult<ResampledVolume> {
+        ResampledVolume::new(slf, spacing, orientation)
     }
 
     /// numpy basic indexing: ints, slices with any step, ``...``; only what is asked for is read.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 
@@ -144,3 +145,43 @@ def test_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     guide = Path(__file__).parents[2] / "docs/resampling.md"
     (example,) = re.findall(r"```python\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
     exec(compile(example, str(guide), "exec"), {})
+
+
+def test_views_at_another_spacing(dataset: vq.Dataset) -> None:
+    subject = dataset["case"]
+    ct = subject["ct"]
+    view = dataset.at(spacing=(4, 2, 2), orientation="LAS")["case"]["ct"]
+    assert (view.shape, view.dtype, view.spacing) == ((13, 14, 15), np.float32, (4, 2, 2))
+    # x is mirrored, so the first voxel lies between the last two.
+    stored = ct.scaled[:][:, :, ::-1]
+    means = stored.reshape(13, 2, 14, 2, 15, 2).mean((1, 3, 5))
+    np.testing.assert_allclose(view.read((0, 0, 0), view.shape), means, atol=1e-2)
+    assert nib.aff2axcodes(view.affine) == ("L", "A", "S")
+    first = np.linalg.inv(ct.affine) @ view.affine @ [0, 0, 0, 1]
+    np.testing.assert_allclose(first, [28.5, 0.5, 0.5, 1], atol=1e-12)
+    again = pickle.loads(pickle.dumps(view))
+    starts = [(0, 1, 2), (3, 4, 5)]
+    batch = view.read_batch(starts, 8)
+    np.testing.assert_array_equal(again.read_batch(starts, 8), batch)
+    np.testing.assert_array_equal(view.read((3, 4, 5), 8), batch[1])
+    with pytest.raises(vq.UsageError, match="choose a padding"):
+        view.read((10, 0, 0), 8)
+    assert (view.read((20, 0, 0), 8, padding=3) == 3).all()
+
+
+def test_views_of_subjects_and_labels(dataset: vq.Dataset) -> None:
+    subject = dataset["case"].at(orientation="RAS")
+    assert list(subject) == list(dataset["case"]) and len(subject) == 3 and "seg" in subject
+    seg = subject["seg"]
+    assert seg.dtype == np.uint8 and seg.kind == "labels" and seg.volume.name == seg.name
+    np.testing.assert_array_equal(seg.read((0, 0, 0), seg.shape), dataset["case"]["seg"][:])
+    with pytest.raises(vq.UsageError, match="nearest"):
+        seg.read((0, 0, 0), 8, order=1)
+    assert subject["mr"].read((1, 2, 3), 4).shape == (3, 4, 4, 4)
+    assert "LAS" in repr(dataset["case"]["ct"].at(1, "LAS"))
+    for spacing in (0, (1, -1, 1), (1, 1), "fine", float("nan"), float("inf")):
+        with pytest.raises(vq.UsageError, match="spacing"):
+            dataset["case"]["ct"].at(spacing)
+    for orientation in ("", "RAX", "RRS", "RASL"):
+        with pytest.raises(vq.UsageError, match="orientation"):
+            dataset.at(orientation=orientation)["case"]["ct"]

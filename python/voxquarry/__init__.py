@@ -26,6 +26,7 @@ from ._native import (
     GridSampler,
     LabelSampler,
     Queue,
+    ResampledVolume,
     Scale,
     ScaledVolume,
     Subject,
@@ -38,6 +39,7 @@ from ._native import (
     open,
     verify,
 )
+from ._resampled import ResampledDataset, ResampledSubject
 
 __all__ = [
     "Aggregator",
@@ -55,6 +57,9 @@ __all__ = [
     "PathNotFoundError",
     "Planes",
     "Queue",
+    "ResampledDataset",
+    "ResampledSubject",
+    "ResampledVolume",
     "Scale",
     "ScaledVolume",
     "StorageError",

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._arrays import Voxels
 from ._ingest import IngestReport
+from ._resampled import ResampledDataset, ResampledSubject
 from ._types import (
     Access,
     Border,
@@ -93,6 +94,12 @@ class Dataset(Mapping[str, Subject]):
     @property
     def cached_bytes(self) -> int:
         """Bytes of decoded chunks that the cache holds now."""
+    def at(
+        self, spacing: float | Sequence[float] | None = None, orientation: str | None = None
+    ) -> ResampledDataset:
+        """The data set at another spacing and in another orientation: a mapping to its subjects, each
+        as ``Volume.at`` reads it.
+        """
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[str]: ...
     def __contains__(self, name: object, /) -> bool: ...
@@ -110,6 +117,12 @@ class Subject(Mapping[str, Volume]):
     @property
     def size(self) -> tuple[int, int, int]:
         """Extents in ``(z, y, x)`` that all its volumes share."""
+    def at(
+        self, spacing: float | Sequence[float] | None = None, orientation: str | None = None
+    ) -> ResampledSubject:
+        """The subject at another spacing and in another orientation: a mapping to its volumes, each as
+        ``Volume.at`` reads it.
+        """
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[str]: ...
     def __contains__(self, name: object, /) -> bool: ...
@@ -223,6 +236,23 @@ class Volume:
 
         Returns:
             ``(n, z, y, x)`` or ``(n, c, z, y, x)`` voxels.
+        """
+    def at(
+        self, spacing: float | Sequence[float] | None = None, orientation: str | None = None
+    ) -> ResampledVolume:
+        """The volume at another spacing and in another orientation, resampled as it is read.
+
+        Args:
+            spacing: A number, or three for the ``(z, y, x)`` of the result, in ``unit``; ``None``
+                leaves it as it is.
+            orientation: The directions in which the axes ``(x, y, z)`` ascend, as nibabel's codes:
+                ``"RAS"``; ``None`` leaves them as they are.
+
+        Returns:
+            A ``ResampledVolume``.
+
+        Raises:
+            UsageError: A spacing that is not above 0, or an unknown orientation.
         """
     def read_affine(
         self,
@@ -338,6 +368,77 @@ class ScaledVolume:
     def __array__(
         self, dtype: DTypeLike | None = None, copy: bool | None = None
     ) -> NDArray[Any]: ...
+
+@final
+class ResampledVolume:
+    """A volume as it would be at another spacing or orientation; nothing is stored.
+
+    ``Volume.at`` makes it. Axes are exchanged, mirrored and scaled, never turned; the outer faces
+    at the begin of each axis stay in place. Images are read as float32, real values, and labels in
+    their own type; ``docs/resampling.md`` defines the values.
+    """
+    @property
+    def volume(self) -> Volume:
+        """The volume that is read."""
+    @property
+    def name(self) -> str:
+        """Its name in the subject."""
+    @property
+    def kind(self) -> Kind:
+        """``"image"`` or ``"labels"``."""
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extents as numpy shows them: ``(z, y, x)`` or ``(c, z, y, x)``."""
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type of what is read, a ``numpy.dtype``."""
+    @property
+    def unit(self) -> Literal["meter", "millimeter", "micrometer"]:
+        """The unit of ``affine`` and ``spacing``, the volume's."""
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distances between voxels along ``(z, y, x)``, in ``unit``."""
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """``(4, 4)`` float64: voxel index ``(x, y, z, 1)`` to RAS+ positions in ``unit``."""
+    def read(
+        self,
+        start: _Start,
+        size: Size,
+        out: NDArray[Any] | None = None,
+        padding: Padding = None,
+        order: Literal[0, 1, 3] | None = None,
+    ) -> NDArray[Any]:
+        """Reads the patch of ``size`` that begins at ``start``.
+
+        Args:
+            start: First voxel, ``(z, y, x)``; may be negative where a padding is given.
+            size: An int for a cube, or ``(z, y, x)``.
+            out: C-contiguous array of ``dtype`` and the result's shape; it is filled and returned.
+            padding: What lies outside: ``None`` (an error), a number, ``"edge"`` or ``"reflect"``.
+            order: As for ``Volume.read_affine``; ``None`` is 1 for images and 0 for labels.
+
+        Returns:
+            ``(z, y, x)`` or ``(c, z, y, x)`` voxels.
+
+        Raises:
+            UsageError: An argument with a value that is not accepted; ``out`` is untouched.
+            DataError: Damaged chunks.
+        """
+    def read_batch(
+        self,
+        starts: ArrayLike | Sequence[_Start],
+        size: Size,
+        out: NDArray[Any] | None = None,
+        padding: Padding = None,
+        order: Literal[0, 1, 3] | None = None,
+    ) -> NDArray[Any]:
+        """Reads one patch of ``size`` for each of ``starts``, ``(n, 3)``; else as ``read``.
+
+        Returns:
+            ``(n, z, y, x)`` or ``(n, c, z, y, x)`` voxels.
+        """
+    def __len__(self) -> int: ...
 
 @final
 class UniformSampler:

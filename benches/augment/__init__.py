@@ -1,0 +1,1 @@
+"""Turned patches: Voxquarry beside other libraries."""
