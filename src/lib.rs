@@ -76,8 +76,8 @@ mod sys;
 #[cfg(feature = "ndarray")]
 pub use aggregate::ArraySink;
 pub use aggregate::{
-    AggregateOptions, Aggregator, Duplicates, Finish, NonFinite, OutputScale, PatchDtype,
-    PatchValue, Sink, StoreSink, Window,
+    AggregateOptions, Aggregator, Duplicates, Finish, Merge, NanPlace, NonFinite, OutputScale,
+    PatchDtype, PatchValue, Sink, StoreSink, VoxelMask, Window,
 };
 pub use dtype::{Dtype, Voxel};
 pub use error::{Error, Fault, Result};
@@ -94,9 +94,9 @@ pub use sample::{
     SubjectWeights, UniformSampler, WeightedSampler,
 };
 pub use store::{
-    ChunkedVolumeWriter, Dataset, FinishedVolume, IfExists, LabelCounts, OpenOptions, Orientation,
-    ResampledVolume, Resume, StoreWriter, Subject, SubjectWriter, Verify, VerifyReport, Volume,
-    VolumeSpec, VolumeWriter, open, verify,
+    Channels, ChunkedVolumeWriter, Dataset, FinishedVolume, IfExists, LabelCounts, OpenOptions,
+    Orientation, RealVoxel, ResampledVolume, Resume, StoreWriter, Subject, SubjectWriter, Verify,
+    VerifyReport, Volume, VolumeSpec, VolumeWriter, open, verify,
 };
 pub use sys::file::Access;
 

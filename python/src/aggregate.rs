@@ -1,20 +1,23 @@
 //! `Aggregator`: patches of predictions come in, one array or volume comes out.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use numpy::ndarray::{Array4, Axis};
 use numpy::{
     Element, PyArray, PyArray2, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods,
 };
+use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use voxquarry::{
-    AggregateOptions, ArraySink, Dtype, Duplicates, Finish, NonFinite, OutputScale, PatchDtype,
-    Sink, Size3, StoreWriter, Voxel, Window, with_voxel,
+    AggregateOptions, ArraySink, Dtype, Duplicates, Finish, NanPlace, PatchDtype, Sink, Size3,
+    StoreWriter, Voxel, with_voxel,
 };
 
-use crate::arguments::{bytes, dtype, start, starts};
+use crate::arguments::{bytes, dtype, named, start, starts};
+use crate::blend_arguments::{self, MERGES, non_finite};
 use crate::dataset::open_volume;
 use crate::errors::{invalid, raise, unsupported};
 use crate::sample::{GridSampler, space_of, starts_array};
@@ -59,8 +62,8 @@ use crate::sample::{GridSampler, space_of, starts_array};
 ///     scale: Voxels of the patches to be added for each voxel of the grid: a number, or three
 ///         ``(z, y, x)``; each a whole number or one divided by one (``0.5``: the model halves the
 ///         resolution). The result has that resolution; starts remain those of the grid.
-///     nonfinite: ``"keep"`` blends NaN and infinite values like any other, ``"error"`` refuses the
-///         patch.
+///     nonfinite: ``"keep"`` blends NaN and infinite values like any other. ``"warn"`` does too,
+///         and one warning says where the first NaN is. ``"error"`` refuses the patch.
 ///     resume: With ``out``: unfinished work stays when the process ends, however it ends, and an
 ///         aggregator with the same arguments continues it: ``needed`` lists the patches that are
 ///         still to be computed. A text instead of ``True``, such as the model's name, is one more
@@ -70,6 +73,14 @@ use crate::sample::{GridSampler, space_of, starts_array};
 ///         added in the grid's order, bit for bit. All patches are stored as they were added, in
 ///         memory up to ``memory_bytes`` and on the disk beyond it, and ``finish`` blends them:
 ///         with half an overlap they are eight times the result. Not with ``resume``.
+///     merge: How the values of overlapping patches become one: ``"mean"``, weighted by the window;
+///         ``"max"`` or ``"min"``, whatever the window; ``"vote"``: the class with the greatest sum
+///         of the window's weights, the smallest of equal ones. Votes are whole numbers up to
+///         2**24; with ``finish="argmax"`` each patch votes for its largest channel.
+///     mask: A boolean array ``(z, y, x)`` of the grid's volume: the voxels that are predicted.
+///         Patches without any of them are not missing.
+///     skipped: ``(n, 3)`` starts of patches that never come.
+///     outside: The value of voxels that are not predicted, as the result shows it.
 ///
 /// Raises:
 ///     UsageError: Invalid arguments; ``"crop"`` of an odd overlap; a volume that exists;
@@ -83,6 +94,8 @@ pub(crate) struct Aggregator {
     shape: Vec<usize>,
     channels: Option<usize>,
     dtype: Dtype,
+    /// Whether the first NaN was told.
+    has_warned: AtomicBool,
 }
 
 /// Whether patches can be added. A state without an aggregator has released its unfinished work,
@@ -100,11 +113,12 @@ impl Aggregator {
     #[pyo3(
         signature = (
             grid, subject, channels=Some(1), dtype=None, window=None, out=None, memory_bytes=None,
-            finish=None, threads=None, scale=None, nonfinite="keep", resume=None, replace=false
+            finish=None, threads=None, scale=None, nonfinite="keep", resume=None, replace=false,
+            merge="mean", mask=None, skipped=None, outside=0.0
         ),
         text_signature = "(grid, subject, channels=1, dtype='float32', window='hann', out=None, \
             memory_bytes='1GiB', finish='none', threads=None, scale=1, nonfinite='keep', \
-            resume=False, replace=False)"
+            resume=False, replace=False, merge='mean', mask=None, skipped=None, outside=0.0)"
     )]
     #[allow(clippy::too_many_arguments)] // Python's keywords, checked and bundled here.
     fn new(
@@ -122,12 +136,16 @@ impl Aggregator {
         nonfinite: &str,
         resume: Option<&Bound<'_, PyAny>>,
         replace: bool,
+        merge: &str,
+        mask: Option<&Bound<'_, PyAny>>,
+        skipped: Option<&Bound<'_, PyAny>>,
+        outside: f64,
     ) -> PyResult<Self> {
         if threads == Some(0) {
             return Err(invalid("threads", 0, "None or at least 1"));
         }
-        let finish = finish.map_or(Ok(Finish::None), self::finish)?;
-        let resume = resume.map_or(Ok(None), self::resume)?;
+        let finish = finish.map_or(Ok(Finish::None), blend_arguments::finish)?;
+        let resume = resume.map_or(Ok(None), blend_arguments::resume)?;
         if resume.is_some() && out.is_none() {
             return Err(unsupported("resume: an array ends with its process", "give an out"));
         }
@@ -137,23 +155,26 @@ impl Aggregator {
             .finish(finish)
             .non_finite(non_finite(nonfinite)?)
             .duplicates(if replace { Duplicates::Replace } else { Duplicates::Error })
-            .resume(resume);
+            .resume(resume)
+            .merge(named(&MERGES, "merge", merge)?)
+            .mask(mask.map(blend_arguments::mask).transpose()?)
+            .skipped(skipped.map_or(Ok(Vec::new()), starts)?)
+            .outside(outside);
         if let Some(value) = window {
-            options = options.window(self::window(value)?);
+            options = options.window(blend_arguments::window(value)?);
         }
         if let Some(value) = memory_bytes {
             options = options.memory_bytes(bytes(value, "memory_bytes")?);
         }
         if let Some(value) = scale {
-            options = options.scale(self::scale(value)?);
+            options = options.scale(blend_arguments::scale(value)?);
         }
         let default = finish.default_dtype(channels.unwrap_or(1));
         let dtype = dtype.map_or(Ok(default), self::dtype)?;
         let (size, affine, unit) = space_of(subject)?;
         options = options.unit(unit);
-        let grid = &grid.0;
         let aggregator = || -> voxquarry::Result<Box<dyn AnyAggregator>> {
-            let grid = grid.grid(size)?;
+            let grid = grid.0.grid(size)?;
             let Some(out) = &out else {
                 return with_voxel!(dtype, T => {
                     Ok(Box::new(voxquarry::Aggregator::<ArraySink<T>>::to_array(grid, &options)?))
@@ -168,15 +189,15 @@ impl Aggregator {
         let aggregator = py.detach(aggregator).map_err(raise)?;
         let (patch_size, shape) = (aggregator.patch_size(), aggregator.shape());
         let state = RwLock::new(AggregatorState::Running(aggregator));
-        Ok(Self { state, patch_size, shape, channels, dtype })
+        Ok(Self { state, patch_size, shape, channels, dtype, has_warned: AtomicBool::new(false) })
     }
 
     /// Adds patches.
     ///
     /// Args:
     ///     patches: ``(n, c, z, y, x)`` voxels, or ``(c, z, y, x)`` for one patch; with one channel
-    ///         the axis ``c`` may be left out. Any dtype of a volume, or bfloat16; numpy arrays and
-    ///         CPU tensors, which are read in place if they are C-contiguous.
+    ///         the axis ``c`` may be left out. Any dtype of a volume, bool or bfloat16; numpy
+    ///         arrays and CPU tensors, which are read in place if they are C-contiguous.
     ///     starts: Where the patches begin: ``(n, 3)`` integers ``(z, y, x)`` as the grid gave
     ///         them, or three for one patch.
     ///
@@ -328,7 +349,25 @@ impl Aggregator {
                 added
             })
         };
-        patches.py().detach(add).map_err(raise)
+        patches.py().detach(add).map_err(raise)?;
+        self.warn_of_nan(patches.py())
+    }
+
+    /// Says once where the first NaN is.
+    fn warn_of_nan(&self, py: Python<'_>) -> PyResult<()> {
+        let found = py.detach(|| self.with(|aggregator| aggregator.first_nan())).map_err(raise)?;
+        let Some(NanPlace { start, index, channel }) = found else { return Ok(()) };
+        if self.has_warned.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let message = format!(
+            "the patch that begins at {start:?} (z, y, x) has NaN at {index:?} of channel \
+             {channel}; it is kept, as others may be (nonfinite=\"keep\" is silent, \"error\" \
+             refuses)"
+        );
+        let warnings = py.import("warnings")?;
+        warnings.call_method1("warn", (message, py.get_type::<PyRuntimeWarning>(), 2))?;
+        Ok(())
     }
 }
 
@@ -341,6 +380,7 @@ trait AnyAggregator: Send + Sync {
     fn shape(&self) -> Vec<usize>;
     fn has(&self, start: [i64; 3]) -> bool;
     fn has_failed(&self) -> bool;
+    fn first_nan(&self) -> Option<NanPlace>;
     fn check_complete(&self) -> voxquarry::Result<()>;
     fn finish(self: Box<Self>, py: Python<'_>, channels: bool) -> PyResult<Bound<'_, PyAny>>;
 }
@@ -372,6 +412,10 @@ impl<S: Sink<Finished: IntoPython>> AnyAggregator for voxquarry::Aggregator<S> {
 
     fn has_failed(&self) -> bool {
         voxquarry::Aggregator::has_failed(self)
+    }
+
+    fn first_nan(&self) -> Option<NanPlace> {
+        voxquarry::Aggregator::first_nan(self)
     }
 
     fn check_complete(&self) -> voxquarry::Result<()> {
@@ -425,25 +469,6 @@ impl AggregatorState {
     }
 }
 
-/// A name, a Gaussian with its sigmas, or three arrays of weights.
-fn window(value: &Bound<'_, PyAny>) -> PyResult<Window> {
-    if let Ok(name) = value.extract::<String>() {
-        return Window::from_name(&name).map_err(raise);
-    }
-    if let Ok((name, sigmas)) = value.extract::<(String, Bound<'_, PyAny>)>()
-        && name == "gaussian"
-    {
-        let sigmas = sigmas.extract().or_else(|_| sigmas.extract().map(|sigma| [sigma; 3]));
-        return sigmas.map(Window::GaussianOf).map_err(|_| {
-            invalid("window", "gaussian", "a sigma as part of the patch, or three (z, y, x)")
-        });
-    }
-    value.extract().map(Window::Custom).map_err(|_| {
-        let expected = "a name, (\"gaussian\", sigma), or three arrays of weights (z, y, x)";
-        invalid("window", format!("is a {}", value.get_type()), expected)
-    })
-}
-
 /// Store, subject and volume of `STORE/SUBJECT/VOLUME`.
 fn split(out: &Path) -> voxquarry::Result<(&Path, (&str, &str))> {
     let parts = || {
@@ -455,77 +480,6 @@ fn split(out: &Path) -> voxquarry::Result<(&Path, (&str, &str))> {
         let expected = "\"STORE/SUBJECT/VOLUME\", such as \"pred.zarr/case01/pred\"";
         voxquarry::Error::invalid("out", format!("{:?}", out.display()), expected)
     })
-}
-
-/// A name, or a name with its numbers.
-fn finish(value: &Bound<'_, PyAny>) -> PyResult<Finish> {
-    let refused = || {
-        let expected = "\"none\", \"argmax\", \"softmax+argmax\", \"threshold\", \
-                        (\"threshold\", t) or (\"quantize\", slope, intercept)";
-        invalid("finish", value, expected)
-    };
-    let name = match value.extract::<String>() {
-        Ok(name) => name,
-        Err(_) => value.get_item(0).and_then(|name| name.extract()).map_err(|_| refused())?,
-    };
-    if let Ok((_, slope, intercept)) = value.extract::<(String, f64, f64)>()
-        && name == "quantize"
-    {
-        return Ok(Finish::Quantize { slope, intercept });
-    }
-    if let Ok((_, at)) = value.extract::<(String, f64)>()
-        && name == "threshold"
-    {
-        return Ok(Finish::Threshold(at));
-    }
-    match (name.as_str(), value.extract::<String>().is_ok()) {
-        ("none", true) => Ok(Finish::None),
-        ("argmax", true) => Ok(Finish::Argmax),
-        ("softmax+argmax", true) => Ok(Finish::SoftmaxArgmax),
-        ("threshold", true) => Ok(Finish::Threshold(0.5)),
-        _ => Err(refused()),
-    }
-}
-
-/// A number for all axes, or one for each: whole, or one divided by a whole number.
-fn scale(value: &Bound<'_, PyAny>) -> PyResult<OutputScale> {
-    /// More than any model changes the resolution by; up to here 1 / n determines n.
-    const LARGEST: f64 = 1024.0;
-    let axes = match value.extract::<f64>() {
-        Ok(all) => [all; 3],
-        Err(_) => value
-            .extract::<[f64; 3]>()
-            .map_err(|_| invalid("scale", value, "a number, or three for (z, y, x)"))?,
-    };
-    let mut scale = OutputScale::default();
-    for (axis, ratio) in axes.into_iter().enumerate() {
-        let (up, down) = if ratio >= 1.0 { (ratio, 1.0) } else { (1.0, (1.0 / ratio).round()) };
-        let near = (ratio * down - up).abs() <= 1e-6;
-        if !(near && up.fract() == 0.0 && (1.0..=LARGEST).contains(&(up * down))) {
-            let expected = "a whole number from 1 to 1024, or one divided by one, such as 2 or 0.5";
-            return Err(invalid("scale", ratio, expected));
-        }
-        (scale.up[axis], scale.down[axis]) = (up as usize, down as usize);
-    }
-    Ok(scale)
-}
-
-fn non_finite(name: &str) -> PyResult<NonFinite> {
-    match name {
-        "keep" => Ok(NonFinite::Keep),
-        "error" => Ok(NonFinite::Error),
-        _ => Err(invalid("nonfinite", format!("{name:?}"), "keep or error")),
-    }
-}
-
-/// Whether to resume, or a text that has to be the same.
-fn resume(value: &Bound<'_, PyAny>) -> PyResult<Option<String>> {
-    match (value.extract::<bool>(), value.extract::<String>()) {
-        (Ok(resumes), _) => Ok(resumes.then(String::new)),
-        (_, Ok(note)) => Ok(Some(note)),
-        _ if value.is_none() => Ok(None),
-        _ => Err(invalid("resume", value, "True, False or a text")),
-    }
 }
 
 /// Converts patches to a C-contiguous array in the machine's byte order, without a copy if they are
@@ -549,6 +503,11 @@ fn native<'py>(patches: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyUntypedArr
         let bits = numpy.call_method1("ascontiguousarray", (array,))?;
         let bits = bits.call_method1("view", ("uint16",))?;
         return Ok((bits.cast_into::<PyUntypedArray>()?, true));
+    }
+    if name(&array).is_ok_and(|name| name == "bool") {
+        let bytes = numpy.call_method1("ascontiguousarray", (array,))?;
+        let bytes = bytes.call_method1("view", ("uint8",))?;
+        return Ok((bytes.cast_into::<PyUntypedArray>()?, false));
     }
     let native = array.getattr("dtype")?.call_method1("newbyteorder", ("=",))?;
     let array = numpy.call_method1("ascontiguousarray", (array, native))?;

@@ -3,8 +3,8 @@
 
 use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
-use voxquarry::{Dtype, Padding, Size3};
+use pyo3::types::{PyBool, PyBytes, PyString};
+use voxquarry::{Channels, Dtype, Padding, Size3};
 
 use crate::errors::{invalid, raise, unsupported};
 
@@ -159,4 +159,19 @@ pub(crate) fn starts(value: &Bound<'_, PyAny>) -> PyResult<Vec<[i64; 3]>> {
         .call_method0("tolist")?
         .extract()
         .map_err(|_| refused())
+}
+
+/// Channels by number: an int, or several, each once.
+pub(crate) fn channels(value: &Bound<'_, PyAny>) -> PyResult<Channels> {
+    let refused = || invalid("channels", value, "the number of a channel, or a list of them");
+    if value.is_instance_of::<PyString>() || value.is_instance_of::<PyBool>() {
+        return Err(refused());
+    }
+    let numbers = if let Ok(number) = value.extract::<usize>() {
+        vec![number]
+    } else {
+        let numbers = value.try_iter().map_err(|_| refused())?;
+        numbers.map(|number| number?.extract()).collect::<PyResult<_>>().map_err(|_| refused())?
+    };
+    Channels::new(numbers).map_err(raise)
 }

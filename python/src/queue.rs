@@ -1,6 +1,6 @@
 //! `Queue`: an iterable of batches, whose arrays borrow the queue's memory.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use numpy::{PyArray1, PyArrayMethods};
@@ -15,9 +15,8 @@ use crate::arguments::{bytes, named, natural};
 use crate::batch_owner;
 use crate::dataset::Dataset;
 use crate::errors::{invalid, raise, unsupported};
-use crate::queue_arguments::{self, KEYS, paddings, volume_names};
+use crate::queue_arguments::{self, KEYS, paddings, queue_volumes, volume_names};
 use crate::sample::{GridSampler, ON_MISSING, random_sampler};
-use crate::scaled_batch::BatchScales;
 
 /// Batches of patches for training, read ahead by threads in an order that is known in advance.
 ///
@@ -63,9 +62,11 @@ use crate::scaled_batch::BatchScales;
 ///         ``missing`` of samplers), known when the queue is made. ``"error"``: they are listed.
 ///         ``"skip"``: they are left out. ``"background"``: their patches are drawn anywhere, as by
 ///         a ``UniformSampler`` of the same size and border.
+///     channels: The channels to read, an int or a list, in this order; or a mapping from volumes
+///         to these. By default all. No other is decoded.
 ///     scaled: Give real values, stored value × slope + intercept, of volumes that have a slope or
-///         an intercept in any subject: as float32, or float64 where that is stored, in arrays of
-///         their own. Other volumes keep their dtype. ``False`` gives stored values.
+///         an intercept in any subject: as float32, or float64 where that is stored. Other volumes
+///         keep their dtype. ``False`` gives stored values.
 ///
 /// Raises:
 ///     UsageError: An argument outside of what it accepts; a batch larger than ``buffer_bytes``; a
@@ -79,7 +80,6 @@ pub(crate) struct Queue {
     sampler: Py<PyAny>,
     volumes: Vec<String>,
     batch_size: usize,
-    scales: Arc<BatchScales>,
     /// Every other argument, for pickling.
     keywords: Py<PyDict>,
 }
@@ -101,13 +101,14 @@ impl Queue {
             dataset, sampler, volumes=None, patches_per_subject=8, batch_size=4,
             buffer_bytes=None, shuffle="global", seed=0, rank=0, world_size=1, drop_last=false, *,
             subjects=None, padding=None, window_bytes=None, cache_bytes=None,
-            eviction="farthest", threads=None, scaled=true, on_missing="error"
+            eviction="farthest", threads=None, scaled=true, on_missing="error",
+            channels=None
         ),
         text_signature = "(dataset, sampler, volumes=None, patches_per_subject=8, batch_size=4, \
             buffer_bytes='512MiB', shuffle='global', seed=0, rank=0, world_size=1, \
             drop_last=False, *, subjects=None, padding=None, window_bytes='1GiB', \
             cache_bytes=None, eviction='farthest', threads=None, scaled=True, \
-            on_missing='error')"
+            on_missing='error', channels=None)"
     )]
     #[allow(clippy::too_many_arguments)] // Python's keywords, checked and bundled here.
     fn new<'py>(
@@ -131,6 +132,7 @@ impl Queue {
         threads: Option<usize>,
         scaled: bool,
         on_missing: &str,
+        channels: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Self> {
         let store = &dataset.get().0;
         let patches = match sampler.cast::<GridSampler>() {
@@ -152,14 +154,12 @@ impl Queue {
         let keywords = keywords! {
             py, volumes, patches_per_subject, batch_size, buffer_bytes, shuffle, seed, rank,
             world_size, drop_last, subjects, padding, window_bytes, cache_bytes, eviction,
-            threads, scaled, on_missing
+            threads, scaled, on_missing, channels
         };
         let paddings = paddings(&volumes, padding, patches.padding())?;
-        let subject_names = || subject_names(store, subjects.as_deref());
-        let open = || BatchScales::open(store, &subject_names(), &volumes, &paddings);
-        let scales = if scaled { py.detach(open) } else { BatchScales::default() };
         let options = QueueOptions::default()
-            .volumes(scales.padded(&volumes, &paddings))
+            .volumes(queue_volumes(&volumes, &paddings, channels)?)
+            .scaled(scaled)
             .patches_per_subject(patches_per_subject)
             .batch_size(batch_size)
             .eviction(named(&EVICTIONS, "eviction", eviction)?)
@@ -177,8 +177,8 @@ impl Queue {
         let engine = py.detach(|| voxquarry::Queue::new(store, patches, options));
         let engine = engine.map_err(|error| raise_in_patch(py, error))?;
         let (dataset, sampler) = (dataset.clone().unbind(), sampler.clone().unbind());
-        let (scales, keywords) = (Arc::new(scales), keywords.unbind());
-        Ok(Self { engine, dataset, sampler, volumes, batch_size, scales, keywords })
+        let keywords = keywords.unbind();
+        Ok(Self { engine, dataset, sampler, volumes, batch_size, keywords })
     }
 
     /// Batches of an epoch on this rank.
@@ -406,7 +406,6 @@ pub(crate) struct QueueIterator {
     /// `None` only during the drop.
     batches: Mutex<Option<Batches>>,
     volumes: Vec<String>,
-    scales: Arc<BatchScales>,
 }
 
 #[pymethods]
@@ -445,8 +444,7 @@ impl Drop for QueueIterator {
 
 impl Queue {
     fn iterator(&self, batches: Batches) -> QueueIterator {
-        let (volumes, scales) = (self.volumes.clone(), self.scales.clone());
-        QueueIterator { batches: Mutex::new(Some(batches)), volumes, scales }
+        QueueIterator { batches: Mutex::new(Some(batches)), volumes: self.volumes.clone() }
     }
 }
 
@@ -457,11 +455,8 @@ impl QueueIterator {
         let corners = PyArray1::from_vec(py, corners).reshape([locations.len(), 6])?;
         let subjects = PyList::new(py, locations.iter().map(|location| &*location.subject))?;
         let dictionary = PyDict::new(py);
-        let real = |volume| self.scales.array(py, &batch, volume);
-        let real = (0..self.volumes.len()).map(real).collect::<PyResult<Vec<_>>>()?;
-        let stored = batch_owner::arrays(py, batch)?;
-        for ((name, real), stored) in self.volumes.iter().zip(real).zip(stored) {
-            dictionary.set_item(name, real.unwrap_or(stored))?;
+        for (name, array) in self.volumes.iter().zip(batch_owner::arrays(py, batch)?) {
+            dictionary.set_item(name, array)?;
         }
         let [location, subject] = KEYS;
         dictionary.set_item(location, corners)?;
@@ -510,13 +505,4 @@ fn set<T>(
         Some(value) => setter(options, value),
         None => options,
     }
-}
-
-/// The subjects that are read, each once.
-fn subject_names(store: &voxquarry::Dataset, subjects: Option<&[(String, u64)]>) -> Vec<String> {
-    let Some(subjects) = subjects else { return store.subjects().to_vec() };
-    let mut names: Vec<String> = subjects.iter().map(|(name, _)| name.clone()).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
 }

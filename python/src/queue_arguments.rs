@@ -2,9 +2,9 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyMapping, PyString};
-use voxquarry::Padding;
+use voxquarry::{Padding, QueueVolume};
 
-use crate::arguments::padding;
+use crate::arguments::{channels, padding};
 use crate::errors::{invalid, raise, unsupported};
 
 /// The keys of a batch beside its volumes.
@@ -68,15 +68,7 @@ pub(crate) fn paddings(
 ) -> PyResult<Vec<Padding>> {
     let mapping = value.and_then(|value| value.cast::<PyMapping>().ok());
     if let Some(mapping) = mapping {
-        for name in mapping.keys()?.iter() {
-            if !name.extract::<String>().is_ok_and(|name| volumes.contains(&name)) {
-                let name = name.repr()?;
-                return Err(unsupported(
-                    format!("padding names {name}, which is not read"),
-                    "leave it out, or add it to volumes",
-                ));
-            }
-        }
+        refuse_unread(mapping, volumes, "padding names")?;
     }
     let of = |name: &String| {
         let own = match mapping {
@@ -90,4 +82,42 @@ pub(crate) fn paddings(
         }
     };
     volumes.iter().map(of).collect()
+}
+
+/// The volumes as the queue reads them; `chosen` are the channels, of all volumes or by volume.
+pub(crate) fn queue_volumes(
+    names: &[String],
+    paddings: &[Padding],
+    chosen: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Vec<QueueVolume>> {
+    let mapping = chosen.and_then(|chosen| chosen.cast::<PyMapping>().ok());
+    if let Some(mapping) = mapping {
+        refuse_unread(mapping, names, "channels name")?;
+    }
+    let volume = |(name, &padding): (&String, &Padding)| {
+        let own = match mapping {
+            Some(mapping) if mapping.contains(name)? => Some(mapping.get_item(name)?),
+            Some(_) => None,
+            None => chosen.cloned(),
+        };
+        let volume = QueueVolume::new(name).padding(padding);
+        Ok(match own.filter(|own| !own.is_none()) {
+            Some(own) => volume.channels(channels(&own)?),
+            None => volume,
+        })
+    };
+    names.iter().zip(paddings).map(volume).collect()
+}
+
+/// Refuses a mapping that names a volume that is not read; `what` begins the message.
+fn refuse_unread(mapping: &Bound<'_, PyMapping>, names: &[String], what: &str) -> PyResult<()> {
+    for name in mapping.keys()?.iter() {
+        if !name.extract::<String>().is_ok_and(|name| names.contains(&name)) {
+            return Err(unsupported(
+                format!("{what} {}, which is not read", name.repr()?),
+                "leave it out, or add it to volumes",
+            ));
+        }
+    }
+    Ok(())
 }

@@ -167,22 +167,29 @@ impl Volume {
     ///         returned.
     ///     padding: What lies outside: ``None`` (an error), a number, ``"edge"`` or ``"reflect"``
     ///         (numpy's).
+    ///     channels: The channels to read, an int or a list, in this order; no other is decoded.
+    ///     scaled: Give real values, as ``volume.scaled`` does; a number as ``padding`` is one,
+    ///         too. By default stored values.
     ///
     /// Returns:
-    ///     ``(z, y, x)`` or ``(c, z, y, x)`` voxels.
+    ///     ``(z, y, x)`` or ``(c, z, y, x)`` voxels; always ``(c, z, y, x)`` if ``channels`` are
+    ///     given.
     ///
     /// Raises:
     ///     UsageError: An argument with a value that is not accepted; ``out`` is untouched.
     ///     DataError: Damaged chunks.
-    #[pyo3(signature = (start, size, out=None, padding=None))]
+    #[pyo3(signature = (start, size, out=None, padding=None, channels=None, scaled=false))]
+    #[allow(clippy::too_many_arguments)] // The keywords of Python.
     fn read<'py>(
         &self,
         #[pyo3(from_py_with = start)] start: [i64; 3],
         size: &Bound<'py, PyAny>,
         out: Option<&Bound<'py, PyAny>>,
         padding: Option<&Bound<'py, PyAny>>,
+        channels: Option<&Bound<'py, PyAny>>,
+        scaled: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.reader().patch(start, size, out, padding)
+        self.reader_of(scaled).patch(start, size, out, padding, channels)
     }
 
     /// Reads one patch of ``size`` for each of ``starts``. A chunk is decoded once for all patches
@@ -190,19 +197,23 @@ impl Volume {
     ///
     /// Args:
     ///     starts: ``(n, 3)`` integers, ``(z, y, x)``.
-    ///     size, out, padding: As for ``read``.
+    ///     size, out, padding, channels, scaled: As for ``read``.
     ///
     /// Returns:
-    ///     ``(n, z, y, x)`` or ``(n, c, z, y, x)`` voxels.
-    #[pyo3(signature = (starts, size, out=None, padding=None))]
+    ///     ``(n, z, y, x)`` or ``(n, c, z, y, x)`` voxels; always ``(n, c, z, y, x)`` if
+    ///     ``channels`` are given.
+    #[pyo3(signature = (starts, size, out=None, padding=None, channels=None, scaled=false))]
+    #[allow(clippy::too_many_arguments)] // The keywords of Python.
     fn read_batch<'py>(
         &self,
         starts: &Bound<'py, PyAny>,
         size: &Bound<'py, PyAny>,
         out: Option<&Bound<'py, PyAny>>,
         padding: Option<&Bound<'py, PyAny>>,
+        channels: Option<&Bound<'py, PyAny>>,
+        scaled: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.reader().batch(starts, size, out, padding)
+        self.reader_of(scaled).batch(starts, size, out, padding, channels)
     }
 
     /// Reads a patch that is turned, scaled or bent: only the chunks that its voxels touch.
@@ -341,6 +352,12 @@ impl Volume {
     fn reader(&self) -> Reader<'_> {
         Reader { volume: &self.0, values: Values::Stored }
     }
+
+    /// Reads real values if `scaled`.
+    fn reader_of(&self, scaled: bool) -> Reader<'_> {
+        let real = Values::Real(RealDtype::of(self.0.dtype()));
+        Reader { volume: &self.0, values: if scaled { real } else { Values::Stored } }
+    }
 }
 
 /// A volume whose reads give real values, stored value × ``slope`` + ``intercept``.
@@ -405,27 +422,29 @@ impl ScaledVolume {
     }
 
     /// Reads one patch, as ``Volume.read``; a number as ``padding`` is a real value.
-    #[pyo3(signature = (start, size, out=None, padding=None))]
+    #[pyo3(signature = (start, size, out=None, padding=None, channels=None))]
     fn read<'py>(
         &self,
         #[pyo3(from_py_with = start)] start: [i64; 3],
         size: &Bound<'py, PyAny>,
         out: Option<&Bound<'py, PyAny>>,
         padding: Option<&Bound<'py, PyAny>>,
+        channels: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.reader().patch(start, size, out, padding)
+        self.reader().patch(start, size, out, padding, channels)
     }
 
     /// Reads several patches, as ``Volume.read_batch``; a number as ``padding`` is a real value.
-    #[pyo3(signature = (starts, size, out=None, padding=None))]
+    #[pyo3(signature = (starts, size, out=None, padding=None, channels=None))]
     fn read_batch<'py>(
         &self,
         starts: &Bound<'py, PyAny>,
         size: &Bound<'py, PyAny>,
         out: Option<&Bound<'py, PyAny>>,
         padding: Option<&Bound<'py, PyAny>>,
+        channels: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.reader().batch(starts, size, out, padding)
+        self.reader().batch(starts, size, out, padding, channels)
     }
 
     /// numpy basic indexing, as for ``Volume``.

@@ -1,17 +1,13 @@
 //! Reads voxels into numpy arrays: new ones, or the caller's `out`.
-//!
-//! # Invariants
-//! - Real values are computed in double precision and rounded once, as ITK and nibabel do.
 
 use numpy::{Element, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyEllipsis, PyTuple};
-use voxquarry::{Dtype, Error, Padding, Result, Size3, Volume, Voxel, with_voxel};
+use voxquarry::{Channels, Dtype, Padding, RealVoxel, Result, Size3, Volume, Voxel, with_voxel};
 
-use crate::arguments::{padding, size3, starts};
+use crate::arguments::{channels, padding, size3, starts};
 use crate::errors::{allocation, invalid, raise, unsupported};
 use crate::index::{Axis, basic_index};
-use crate::real::{Real, fill_outside, scale};
 
 /// What the elements of an array are.
 #[derive(Clone, Copy, PartialEq)]
@@ -32,7 +28,7 @@ pub(crate) enum RealDtype {
 impl RealDtype {
     /// The type that has room for the real values of a volume of `stored` voxels.
     pub(crate) fn of(stored: Dtype) -> Self {
-        if stored == Dtype::Float64 { Self::Float64 } else { Self::Float32 }
+        if stored.real() == Dtype::Float64 { Self::Float64 } else { Self::Float32 }
     }
 
     pub(crate) fn dtype(self) -> Dtype {
@@ -54,7 +50,7 @@ struct Request<'a> {
     starts: &'a [[i64; 3]],
     size: Size3,
     padding: Padding,
-    channels: std::ops::Range<usize>,
+    channels: Channels,
     /// Shape of the resulting array; its product is what is read.
     shape: Vec<usize>,
 }
@@ -75,8 +71,9 @@ impl Reader<'_> {
         size: &Bound<'py, PyAny>,
         out: Option<&Bound<'py, PyAny>>,
         padding: Option<&Bound<'py, PyAny>>,
+        channels: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.patches(&[start], &[], size, out, padding)
+        self.patches(&[start], &[], size, out, padding, channels)
     }
 
     /// Reads a patch for each of several starts, `(n, [c,] z, y, x)`.
@@ -86,9 +83,10 @@ impl Reader<'_> {
         size: &Bound<'py, PyAny>,
         out: Option<&Bound<'py, PyAny>>,
         padding: Option<&Bound<'py, PyAny>>,
+        channels: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let starts = self::starts(starts)?;
-        self.patches(&starts, &[starts.len()], size, out, padding)
+        self.patches(&starts, &[starts.len()], size, out, padding, channels)
     }
 
     fn patches<'py>(
@@ -98,11 +96,15 @@ impl Reader<'_> {
         size: &Bound<'py, PyAny>,
         out: Option<&Bound<'py, PyAny>>,
         pad: Option<&Bound<'py, PyAny>>,
+        chosen: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = size.py();
         let (size, padding) = (size3(size, "size")?, padding(pad)?);
-        let shape = lead.iter().copied().chain(self.volume.channels()).chain(size).collect();
-        let channels = 0..self.volume.layout().channel_count();
+        let chosen = chosen.map(channels).transpose()?;
+        let axis = chosen.as_ref().map_or(self.volume.channels(), |chosen| Some(chosen.len()));
+        let shape = lead.iter().copied().chain(axis).chain(size).collect();
+        let all = || Channels::from(0..self.volume.layout().channel_count());
+        let channels = chosen.unwrap_or_else(all);
         self.read(py, &Request { starts, size, padding, channels, shape }, out)
     }
 
@@ -121,6 +123,7 @@ impl Reader<'_> {
         let size = [0, 1, 2].map(|a| spatial[a].span());
         let channels =
             axes.first().filter(|_| axes.len() == 4).map_or(0..1, |c| c.low()..c.low() + c.span());
+        let channels = Channels::from(channels);
         let shape = axes.iter().map(Axis::span).collect();
         let request = Request { starts: &[start], size, padding: Padding::None, channels, shape };
         let voxels = self.read(py, &request, None)?;
@@ -162,7 +165,7 @@ impl Reader<'_> {
     ) -> PyResult<Bound<'py, PyAny>> {
         let volume = self.volume;
         // Fails before an array of impossible size is made.
-        volume.voxels_in(request.size, request.starts.len()).map_err(raise)?;
+        voxels_in(volume, request).map_err(raise)?;
         let target = Target { shape: request.shape.clone(), dtype: self.dtype() };
         let is_stored = volume.slope_intercept() == (1.0, 0.0) && volume.dtype() == self.dtype();
         match self.values {
@@ -173,7 +176,9 @@ impl Reader<'_> {
                 fill::<f64>(py, &target, out, |real| read_real(volume, request, real))
             }
             _ => with_voxel!(volume.dtype(), T => fill::<T>(py, &target, out, |voxels| {
-                read_stored(volume, request, request.padding, voxels)
+                let Request { starts, size, padding, channels, .. } = request;
+                let bytes = bytemuck::cast_slice_mut(voxels);
+                volume.read_bytes(starts, *size, *padding, channels, bytes)
             })),
         }
     }
@@ -238,41 +243,18 @@ pub(crate) fn zeros<'py, T: Voxel + Element>(
     Ok(array.map_err(|raised| allocation(py, raised))?.cast_into::<PyArrayDyn<T>>()?)
 }
 
-fn read_stored<T: Voxel>(
-    volume: &Volume,
-    request: &Request<'_>,
-    padding: Padding,
-    voxels: &mut [T],
-) -> Result<()> {
-    let Request { starts, size, channels, .. } = request;
-    let bytes = bytemuck::cast_slice_mut(voxels);
-    volume.read_bytes(starts, *size, padding, channels.clone(), bytes)
+fn read_real<F: RealVoxel>(volume: &Volume, request: &Request<'_>, real: &mut [F]) -> Result<()> {
+    let Request { starts, size, padding, channels, .. } = request;
+    volume.read_real_into(starts, *size, *padding, channels, real)
 }
 
-fn read_real<F: Real>(volume: &Volume, request: &Request<'_>, real: &mut [F]) -> Result<()> {
-    with_voxel!(volume.dtype(), T => {
-        let mut stored = Vec::<T>::new();
-        let missing = |_| {
-            let what = format!("a copy of {} voxels", real.len());
-            Error::OutOfMemory { what, bytes: size_of_val(real) as u64 }
-        };
-        stored.try_reserve_exact(real.len()).map_err(missing)?;
-        stored.resize(real.len(), T::default());
-        // A constant is a real value, which the stored type may not have.
-        let padding = match request.padding {
-            Padding::Constant(_) => Padding::Constant(0.0),
-            other => other,
-        };
-        read_stored(volume, request, padding, &mut stored)?;
-        scale(&stored, volume.slope_intercept(), real);
-    });
-    if let Padding::Constant(value) = request.padding
-        && !request.starts.is_empty()
-    {
-        let patches = real.chunks_exact_mut(real.len() / request.starts.len());
-        for (patch, &start) in patches.zip(request.starts) {
-            fill_outside(patch, start, request.size, volume.size(), F::of(value));
-        }
+/// Checks that what is read can be counted and addressed.
+fn voxels_in(volume: &Volume, request: &Request<'_>) -> Result<()> {
+    let Request { starts, size, channels, .. } = request;
+    let factors = [channels.len(), starts.len(), size_of::<f64>()];
+    let bytes = size.iter().copied().chain(factors).try_fold(1usize, usize::checked_mul);
+    if bytes.is_some_and(|bytes| isize::try_from(bytes).is_ok()) {
+        return Ok(());
     }
-    Ok(())
+    volume.voxels_in(*size, starts.len()).map(|_| ())
 }

@@ -106,3 +106,21 @@ def test_autocast(volume: vq.Volume) -> None:
 def test_axes_that_are_none(volume: vq.Volume, axes: tuple[int, ...]) -> None:
     with pytest.raises(vq.UsageError, match="mirror_axes"):
         vt.infer(network(), volume, PATCH, mirror_axes=axes)
+
+
+def test_a_list_of_heads(volume: vq.Volume) -> None:
+    """Deep supervision answers with a list, which was taken for the patches (MONAI#4299)."""
+
+    def heads(patches: torch.Tensor) -> list[torch.Tensor]:
+        return [patches, patches.repeat(1, 2, 1, 1, 1), -patches]
+
+    for axes in ((), (0, 2)):
+        found = vt.infer(heads, volume, 8, 4, batch_size=3, mirror_axes=axes)
+        assert [len(answer) for answer in found] == [1, 2, 1]
+        assert np.allclose(found[0][0], volume[...], rtol=1e-5)
+        assert np.allclose(found[2], -found[0], rtol=1e-5)
+    with pytest.raises(vq.UsageError, match="classes have no mean"):
+        vt.infer(lambda p: p.long(), volume, 8, 4, mirror_axes=(0,))
+    for options in ({"merge": "vote"}, {"window": "crop"}):
+        chosen = vt.infer(lambda p: p[:, 0] > 0, volume, 8, 4, **options)
+        assert chosen.dtype == np.uint8 and np.array_equal(chosen, volume[...] > 0)

@@ -18,12 +18,14 @@ from ._types import (
     Access,
     Border,
     Bytes,
+    Channels,
     Codec,
     Eviction,
     Finish,
     IngestChoices,
     Kind,
     Margin,
+    Merge,
     NonFinite,
     OnFailure,
     OnMissing,
@@ -201,7 +203,13 @@ class Volume:
     def scaled(self) -> ScaledVolume:
         """The volume as real values: a ``ScaledVolume``."""
     def read(
-        self, start: _Start, size: Size, out: NDArray[Any] | None = None, padding: Padding = None
+        self,
+        start: _Start,
+        size: Size,
+        out: NDArray[Any] | None = None,
+        padding: Padding = None,
+        channels: Channels | None = None,
+        scaled: bool = False,
     ) -> NDArray[Any]:
         """Reads the patch of ``size`` that begins at ``start``.
 
@@ -212,9 +220,13 @@ class Volume:
                 returned.
             padding: What lies outside: ``None`` (an error), a number, ``"edge"`` or ``"reflect"``
                 (numpy's).
+            channels: The channels to read, an int or a list, in this order; no other is decoded.
+            scaled: Give real values, as ``volume.scaled`` does; a number as ``padding`` is one,
+                too. By default stored values.
 
         Returns:
-            ``(z, y, x)`` or ``(c, z, y, x)`` voxels.
+            ``(z, y, x)`` or ``(c, z, y, x)`` voxels; always ``(c, z, y, x)`` if ``channels`` are
+            given.
 
         Raises:
             UsageError: An argument with a value that is not accepted; ``out`` is untouched.
@@ -226,16 +238,19 @@ class Volume:
         size: Size,
         out: NDArray[Any] | None = None,
         padding: Padding = None,
+        channels: Channels | None = None,
+        scaled: bool = False,
     ) -> NDArray[Any]:
         """Reads one patch of ``size`` for each of ``starts``. A chunk is decoded once for all patches
         that it overlaps.
 
         Args:
             starts: ``(n, 3)`` integers, ``(z, y, x)``.
-            size, out, padding: As for ``read``.
+            size, out, padding, channels, scaled: As for ``read``.
 
         Returns:
-            ``(n, z, y, x)`` or ``(n, c, z, y, x)`` voxels.
+            ``(n, z, y, x)`` or ``(n, c, z, y, x)`` voxels; always ``(n, c, z, y, x)`` if
+            ``channels`` are given.
         """
     def at(
         self, spacing: float | Sequence[float] | None = None, orientation: str | None = None
@@ -352,7 +367,12 @@ class ScaledVolume:
     def astype(self, dtype: DTypeLike) -> ScaledVolume:
         """The same volume, read as float32 or float64."""
     def read(
-        self, start: _Start, size: Size, out: NDArray[Any] | None = None, padding: Padding = None
+        self,
+        start: _Start,
+        size: Size,
+        out: NDArray[Any] | None = None,
+        padding: Padding = None,
+        channels: Channels | None = None,
     ) -> NDArray[Any]:
         """Reads one patch, as ``Volume.read``; a number as ``padding`` is a real value."""
     def read_batch(
@@ -361,6 +381,7 @@ class ScaledVolume:
         size: Size,
         out: NDArray[Any] | None = None,
         padding: Padding = None,
+        channels: Channels | None = None,
     ) -> NDArray[Any]:
         """Reads several patches, as ``Volume.read_batch``; a number as ``padding`` is a real value."""
     def __len__(self) -> int: ...
@@ -1024,9 +1045,11 @@ class Queue:
             ``missing`` of samplers), known when the queue is made. ``"error"``: they are listed.
             ``"skip"``: they are left out. ``"background"``: their patches are drawn anywhere, as by
             a ``UniformSampler`` of the same size and border.
+        channels: The channels to read, an int or a list, in this order; or a mapping from volumes
+            to these. By default all. No other is decoded.
         scaled: Give real values, stored value × slope + intercept, of volumes that have a slope or
-            an intercept in any subject: as float32, or float64 where that is stored, in arrays of
-            their own. Other volumes keep their dtype. ``False`` gives stored values.
+            an intercept in any subject: as float32, or float64 where that is stored. Other volumes
+            keep their dtype. ``False`` gives stored values.
 
     Raises:
         UsageError: An argument outside of what it accepts; a batch larger than ``buffer_bytes``; a
@@ -1056,6 +1079,7 @@ class Queue:
         threads: int | None = None,
         scaled: bool = True,
         on_missing: OnMissing = "error",
+        channels: Channels | Mapping[str, Channels] | None = None,
     ) -> Queue: ...
     @property
     def missing(self) -> dict[str, str]:
@@ -1188,8 +1212,8 @@ class Aggregator:
         scale: Voxels of the patches to be added for each voxel of the grid: a number, or three
             ``(z, y, x)``; each a whole number or one divided by one (``0.5``: the model halves the
             resolution). The result has that resolution; starts remain those of the grid.
-        nonfinite: ``"keep"`` blends NaN and infinite values like any other, ``"error"`` refuses the
-            patch.
+        nonfinite: ``"keep"`` blends NaN and infinite values like any other. ``"warn"`` does too,
+            and one warning says where the first NaN is. ``"error"`` refuses the patch.
         resume: With ``out``: unfinished work stays when the process ends, however it ends, and an
             aggregator with the same arguments continues it: ``needed`` lists the patches that are
             still to be computed. A text instead of ``True``, such as the model's name, is one more
@@ -1199,6 +1223,14 @@ class Aggregator:
             added in the grid's order, bit for bit. All patches are stored as they were added, in
             memory up to ``memory_bytes`` and on the disk beyond it, and ``finish`` blends them:
             with half an overlap they are eight times the result. Not with ``resume``.
+        merge: How the values of overlapping patches become one: ``"mean"``, weighted by the window;
+            ``"max"`` or ``"min"``, whatever the window; ``"vote"``: the class with the greatest sum
+            of the window's weights, the smallest of equal ones. Votes are whole numbers up to
+            2**24; with ``finish="argmax"`` each patch votes for its largest channel.
+        mask: A boolean array ``(z, y, x)`` of the grid's volume: the voxels that are predicted.
+            Patches without any of them are not missing.
+        skipped: ``(n, 3)`` starts of patches that never come.
+        outside: The value of voxels that are not predicted, as the result shows it.
 
     Raises:
         UsageError: Invalid arguments; ``"crop"`` of an odd overlap; a volume that exists;
@@ -1220,6 +1252,10 @@ class Aggregator:
         nonfinite: NonFinite = "keep",
         resume: bool | str = False,
         replace: bool = False,
+        merge: Merge = "mean",
+        mask: ArrayLike | None = None,
+        skipped: ArrayLike | None = None,
+        outside: float = 0.0,
     ) -> Aggregator: ...
     @property
     def missing(self) -> int:
@@ -1232,8 +1268,8 @@ class Aggregator:
 
         Args:
             patches: ``(n, c, z, y, x)`` voxels, or ``(c, z, y, x)`` for one patch; with one channel
-                the axis ``c`` may be left out. Any dtype of a volume, or bfloat16; numpy arrays and
-                CPU tensors, which are read in place if they are C-contiguous.
+                the axis ``c`` may be left out. Any dtype of a volume, bool or bfloat16; numpy
+                arrays and CPU tensors, which are read in place if they are C-contiguous.
             starts: Where the patches begin: ``(n, 3)`` integers ``(z, y, x)`` as the grid gave
                 them, or three for one patch.
 

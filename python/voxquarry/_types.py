@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, TypeAlias, TypedDict
+from typing import Any, Literal, SupportsIndex, TypeAlias, TypedDict
 
 from numpy.typing import ArrayLike, DTypeLike
 
@@ -15,6 +15,8 @@ Size: TypeAlias = int | Sequence[int]
 Bytes: TypeAlias = int | str
 
 Border: TypeAlias = Literal["exclude", "clamp", "pad"]
+#: The number of a channel, or several, each once.
+Channels: TypeAlias = SupportsIndex | Sequence[SupportsIndex]
 Padding: TypeAlias = float | Literal["edge", "reflect"] | None
 Placement: TypeAlias = Literal["flush", "even"]
 Margin: TypeAlias = Literal["half-overlap", "none"]
@@ -40,7 +42,12 @@ Finish: TypeAlias = (
     | tuple[Literal["threshold"], float]
     | tuple[Literal["quantize"], float, float]
 )
-NonFinite: TypeAlias = Literal["keep", "error"]
+NonFinite: TypeAlias = Literal["keep", "warn", "error"]
+#: The name of a prediction, or its number.
+Head: TypeAlias = str | int
+#: A number for all axes, or ``(z, y, x)``.
+Scale: TypeAlias = float | Sequence[float]
+Merge: TypeAlias = Literal["mean", "max", "min", "vote"]
 #: Called with a volume such as ``"case01/ct"``, the bytes done and the bytes in all.
 VolumeProgress: TypeAlias = Callable[[str, int, int], None]
 
@@ -62,8 +69,14 @@ class IngestChoices(TypedDict):
 class InferOptions(TypedDict, total=False):
     """The keyword arguments of :func:`voxquarry.infer` that other functions pass on to it."""
 
-    dtype: DTypeLike | Mapping[str, DTypeLike] | None
-    finish: Finish | Mapping[str, Finish]
+    dtype: DTypeLike | Mapping[Head, DTypeLike] | None
+    finish: Finish | Mapping[Head, Finish]
+    merge: Merge | Mapping[Head, Merge]
+    mask: Any
+    outside: float
+    scale: Scale | Mapping[Head, Scale] | None
+    valid: bool | int | Sequence[int] | None
+    channels: Channels | None
     padding: Padding
     placement: Placement
     margin: Margin

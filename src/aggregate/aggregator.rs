@@ -1,13 +1,14 @@
 //! The aggregator: takes the patches of a grid and gives the blended result.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use half::bf16;
 use serde_json::json;
 
+use super::accumulate::MOST_CLASSES;
 use super::engine::{BlendEngine, EnginePlan, TILE_PLANES};
-use super::options::{AggregateOptions, Duplicates, Finish, NonFinite};
+use super::options::{AggregateOptions, Duplicates, Finish, Merge, NonFinite};
 use super::patch::Patch;
 use super::plan::BlendPlan;
 use super::replace::LatestPatches;
@@ -61,8 +62,31 @@ pub struct Aggregator<S> {
     engine: BlendEngine<S>,
     tracker: Mutex<PatchTracker>,
     non_finite: NonFinite,
+    first_nan: OnceLock<NanPlace>,
     /// Patches that may be replaced until the end; `None`: each is blended when it is added.
     latest: Option<LatestPatches>,
+}
+
+/// Where a patch has a NaN.
+///
+/// ```
+/// use voxquarry::{AggregateOptions, Aggregator, ArraySink, GridSampler, NonFinite};
+///
+/// let grid = GridSampler::new([1, 1, 2], 0)?.grid([1, 1, 2])?;
+/// let options = AggregateOptions::default().non_finite(NonFinite::Report);
+/// let aggregator = Aggregator::<ArraySink<f32>>::to_array(grid, &options)?;
+/// aggregator.add(&[0.0, f32::NAN], &[[0, 0, 0]])?;
+/// assert_eq!(aggregator.first_nan().unwrap().index, [0, 0, 1]);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NanPlace {
+    /// First voxel of the patch, `(z, y, x)`.
+    pub start: [i64; 3],
+    /// Index in the patch, `(z, y, x)`.
+    pub index: Size3,
+    /// The channel.
+    pub channel: usize,
 }
 
 /// The compression level of results: the quick search, because a slow one would keep the model
@@ -124,7 +148,9 @@ fn volume_spec(
     };
     let is_labels = channels.is_none()
         && !plan.dtype.is_float()
-        && (plan.finish.is_argmax() || matches!(plan.finish, Finish::Threshold(_)));
+        && (plan.finish.is_argmax()
+            || plan.merge == Merge::Vote
+            || matches!(plan.finish, Finish::Threshold(_)));
     VolumeSpec::new(name, if is_labels { Kind::Labels } else { Kind::Image }, layout)
         .codec(codec)
         .patch_sizes(patch_sizes)
@@ -139,7 +165,7 @@ fn volume_spec(
 fn resume_arguments(plan: &BlendPlan, spec: &VolumeSpec, subject: &str, note: &str) -> String {
     let grid = &plan.grid;
     let starts = [0, 1, 2].map(|a| grid.axis_starts(a));
-    json!({
+    let mut arguments = json!({
         "subject": subject,
         "volume": spec.name,
         "size": grid.size(),
@@ -154,8 +180,14 @@ fn resume_arguments(plan: &BlendPlan, spec: &VolumeSpec, subject: &str, note: &s
         "affine": spec.affine,
         "layout": spec.layout.to_json(),
         "note": note,
-    })
-    .to_string()
+    });
+    if plan.merge != Merge::Mean {
+        arguments["merge"] = plan.merge.name().into();
+    }
+    if let Some(outside) = &plan.outside {
+        arguments["mask"] = outside.identity().into();
+    }
+    arguments.to_string()
 }
 
 impl<S: Sink> Aggregator<S> {
@@ -169,6 +201,7 @@ impl<S: Sink> Aggregator<S> {
             latest: replaces.then(|| LatestPatches::new(engine.buffers().clone())),
             tracker: Mutex::new(tracker),
             non_finite: options.non_finite,
+            first_nan: OnceLock::new(),
             engine,
         })
     }
@@ -215,16 +248,21 @@ impl<S: Sink> Aggregator<S> {
             let expected = expected.unwrap_or(usize::MAX);
             return Err(Error::BufferLength { found: patches.len(), expected });
         }
-        if self.non_finite == NonFinite::Error {
-            self.check_finite(patches, starts)?;
+        match self.non_finite {
+            NonFinite::Keep => {}
+            NonFinite::Report => self.report_nan(patches, starts),
+            NonFinite::Error => self.check_finite(patches, starts)?,
         }
+        self.check_classes(patches)?;
         if let Some(latest) = &self.latest {
             return self.store(latest, patches, starts);
         }
         let indices = self.mark_added(starts)?;
+        let plan = self.engine.plan();
         let patches: Vec<Patch<'_, T>> = patches
             .chunks_exact(patch_len)
             .zip(indices)
+            .filter(|(_, index)| !plan.is_skipped(*index))
             .map(|(values, index)| Patch { values, index })
             .collect();
         self.engine.blend(&patches)
@@ -318,17 +356,50 @@ impl<S: Sink> Aggregator<S> {
         let Some(at) = patches.iter().position(|value| !value.to_f64().is_finite()) else {
             return Ok(());
         };
+        let NanPlace { start, index, channel } = self.place_of(at, starts);
+        Err(Error::NonFinite { start, index, channel, value: patches[at].to_f64() })
+    }
+
+    /// The first NaN that a patch had, with [`NonFinite::Report`].
+    pub fn first_nan(&self) -> Option<NanPlace> {
+        self.first_nan.get().copied()
+    }
+
+    fn report_nan<T: PatchValue>(&self, patches: &[T], starts: &[[i64; 3]]) {
+        if self.first_nan.get().is_none()
+            && let Some(at) = patches.iter().position(|value| value.to_f64().is_nan())
+        {
+            // Another thread may have found one meanwhile.
+            let _ = self.first_nan.set(self.place_of(at, starts));
+        }
+    }
+
+    /// Checks that votes are whole numbers that are kept exactly.
+    fn check_classes<T: PatchValue>(&self, patches: &[T]) -> Result<()> {
+        let plan = self.engine.plan();
+        if plan.merge != Merge::Vote || plan.finish.is_argmax() {
+            return Ok(());
+        }
+        let is_class = |v: f64| v.is_nan() || (v.fract() == 0.0 && v.abs() <= MOST_CLASSES);
+        match patches.iter().map(|value| value.to_f64()).find(|&value| !is_class(value)) {
+            None => Ok(()),
+            Some(value) => {
+                let expected = "classes to vote for, whole numbers up to 2²⁴; of scores, vote for \
+                                the channel with the largest (argmax)";
+                Err(Error::invalid("patches: value", value, expected))
+            }
+        }
+    }
+
+    /// Where element `at` of patches lies.
+    fn place_of(&self, at: usize, starts: &[[i64; 3]]) -> NanPlace {
         let plan = self.engine.plan();
         let ([_, ny, nx], patch_len) = (plan.target.patch_size(), plan.patch_len());
         let (patch, inside) = (at / patch_len, at % patch_len);
         let channel_len = patch_len / plan.channel_count();
         let (channel, voxel) = (inside / channel_len, inside % channel_len);
-        Err(Error::NonFinite {
-            start: starts[patch],
-            index: [voxel / (ny * nx), voxel / nx % ny, voxel % nx],
-            channel,
-            value: patches[at].to_f64(),
-        })
+        let index = [voxel / (ny * nx), voxel / nx % ny, voxel % nx];
+        NanPlace { start: starts[patch], index, channel }
     }
 
     /// Indices of the patches that begin at `starts`, on each axis of the grid.
@@ -360,9 +431,13 @@ impl<S: Sink> Aggregator<S> {
         patches: &[T],
         starts: &[[i64; 3]],
     ) -> Result<()> {
-        let numbers = self.indices(starts)?.into_iter().map(|at| self.grid().number_of(at));
-        let patch_len = self.engine.plan().patch_len();
-        let patches: BTreeMap<usize, &[T]> = numbers.zip(patches.chunks_exact(patch_len)).collect();
+        let indices = self.indices(starts)?.into_iter();
+        let (plan, grid) = (self.engine.plan(), self.grid());
+        let patches: BTreeMap<usize, &[T]> = indices
+            .zip(patches.chunks_exact(plan.patch_len()))
+            .filter(|(at, _)| !plan.is_skipped(*at))
+            .map(|(at, patch)| (grid.number_of(at), patch))
+            .collect();
         latest.put(&patches)?;
         let mut tracker = self.tracker();
         for number in patches.into_keys() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::accumulate::{Accumulator, AccumulatorKind, RowScratch};
+use super::accumulate::{AccumulatorKind, RowScratch};
 use super::box_grid::BoxGrid;
 use super::buffer::{BufferPool, PooledBuffer};
 use super::options::AggregateOptions;
@@ -52,7 +52,7 @@ impl EnginePlan {
     pub(super) fn new(plan: BlendPlan, least: Size3) -> Self {
         let plan = Arc::new(plan);
         let accumulator = AccumulatorKind::choose(&plan);
-        let voxel_bytes = plan.channel_count() * accumulator.voxel_bytes();
+        let voxel_bytes = accumulator.tile_voxel_bytes(plan.channel_count());
         let tile_size = plan.tile_size(least, voxel_bytes, TILE_BYTES);
         Self { plan, accumulator, tile_size }
     }
@@ -71,13 +71,29 @@ impl<S: Sink> BlendEngine<S> {
             if sink.has(&region) { 0 } else { region.len() }
         };
         let missing_voxels = box_grid.for_each(missing_voxels)?;
-        let missing_patches = tile_grid.patch_counts(&plan.axes)?;
+        let mut missing_patches = tile_grid.patch_counts(&plan.axes)?;
+        for &number in plan.outside.iter().flat_map(|outside| &outside.numbers) {
+            let index = plan.grid.indices_of(plan.grid.start(number)).expect("a start of the grid");
+            for tile in iter_box(tile_grid.met_by(&plan.axes, index)) {
+                missing_patches[tile_grid.number(tile)] -= 1;
+            }
+        }
         let tiles = tile_grid.for_each(|number| {
             let its_box = box_grid.containing(tile_grid.region(number).start);
             let missing = if missing_voxels[its_box] == 0 { 0 } else { missing_patches[number] };
             Mutex::new(Tile::new(missing))
         })?;
-        let boxes = box_grid.for_each(|n| Mutex::new(SinkBox::new(missing_voxels[n])))?;
+        let mut empty = vec![Vec::new(); box_grid.len()];
+        for number in (0..tile_grid.len()).filter(|&n| missing_patches[n] == 0) {
+            let region = tile_grid.region(number);
+            let its_box = box_grid.containing(region.start);
+            if missing_voxels[its_box] > 0 {
+                empty[its_box].push(region);
+            }
+        }
+        let new_box =
+            |n: usize| Mutex::new(SinkBox::new(missing_voxels[n], std::mem::take(&mut empty[n])));
+        let boxes = box_grid.for_each(new_box)?;
         let buffers = BufferPool::new(options.memory_bytes, sink.scratch_folder());
         Ok(Self {
             context: TileContext { plan, accumulator, buffers },
@@ -107,11 +123,14 @@ impl<S: Sink> BlendEngine<S> {
     /// Numbers of the patches that count only for complete tiles.
     pub(super) fn unneeded_patches(&self) -> Vec<usize> {
         let complete: Vec<bool> = self.tiles.iter().map(|tile| lock(tile).is_complete()).collect();
-        if !complete.contains(&true) {
+        let plan = self.plan();
+        if !complete.contains(&true) && plan.skips_nothing() {
             return Vec::new();
         }
-        let plan = self.plan();
         let is_unneeded = |&number: &usize| {
+            if plan.outside.as_ref().is_some_and(|outside| outside.is_skipped(number)) {
+                return true;
+            }
             let start = plan.grid.start(number);
             let index = plan.grid.indices_of(start).expect("a start of the grid");
             let mut tiles = iter_box(self.tile_grid.met_by(&plan.axes, index));
@@ -162,13 +181,13 @@ impl<S: Sink> BlendEngine<S> {
         let Some(tile) = added else { return Ok(None) };
         let number = self.box_grid.containing(region.start);
         let box_region = self.box_grid.region(number);
-        let added = lock(&self.boxes[number]).add_tile(
-            &self.context,
-            &box_region,
-            &region,
-            tile,
-            scratch,
-        )?;
+        let context = &self.context;
+        let mut sink_box = lock(&self.boxes[number]);
+        let mut added = sink_box.add_tile(context, &box_region, &region, tile, scratch)?;
+        if sink_box.has_only_empty_tiles() {
+            added = sink_box.add_empty_tiles(context, &box_region, scratch)?;
+        }
+        drop(sink_box);
         let Some(mut slabs) = added else { return Ok(None) };
         if self.sink.parts(&box_region) > 1 {
             return Ok(Some((box_region, slabs)));
@@ -194,11 +213,28 @@ impl<S: Sink> BlendEngine<S> {
         self.executor.share(parts.len(), || (), |(), n| put(n))
     }
 
+    /// Hands the boxes that no patch counts for to the sink.
+    fn put_empty_boxes(&self) -> Result<()> {
+        let is_empty = |&n: &usize| lock(&self.boxes[n]).has_only_empty_tiles();
+        let numbers: Vec<usize> = (0..self.box_grid.len()).filter(is_empty).collect();
+        let put = |scratch: &mut RowScratch, n: usize| {
+            let region = self.box_grid.region(numbers[n]);
+            let mut sink_box = lock(&self.boxes[numbers[n]]);
+            let slabs = sink_box.add_empty_tiles(&self.context, &region, scratch)?;
+            drop(sink_box);
+            let mut slabs = slabs.unwrap_or_default();
+            let slabs = bytes_of(&mut slabs);
+            (0..self.sink.parts(&region)).try_for_each(|part| self.sink.put(&region, &slabs, part))
+        };
+        self.executor.share(numbers.len(), RowScratch::default, put)
+    }
+
     /// Finishes the sink.
     ///
     /// # Errors
     /// [`crate::Error::Io`] if the sink fails.
     pub(super) fn finish(self) -> Result<S::Finished> {
+        self.put_empty_boxes()?;
         self.sink.finish()
     }
 }

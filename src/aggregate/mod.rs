@@ -24,6 +24,7 @@ mod box_grid;
 mod buffer;
 mod coverage;
 mod engine;
+mod mask;
 mod options;
 mod patch;
 mod plan;
@@ -32,12 +33,14 @@ mod sink;
 mod tile;
 mod tracker;
 mod value;
+mod voxel_mask;
 mod window;
 
-pub use aggregator::Aggregator;
+pub use aggregator::{Aggregator, NanPlace};
 #[cfg(feature = "ndarray")]
 pub use array_sink::ArraySink;
-pub use options::{AggregateOptions, Duplicates, Finish, NonFinite, OutputScale};
+pub use options::{AggregateOptions, Duplicates, Finish, Merge, NonFinite, OutputScale};
 pub use sink::{Sink, StoreSink};
 pub use value::{PatchDtype, PatchValue};
+pub use voxel_mask::VoxelMask;
 pub use window::Window;

@@ -1,7 +1,9 @@
 //! Options of an aggregator: how patches are blended, and what happens to blended voxels.
 
 use std::fmt;
+use std::sync::Arc;
 
+use super::voxel_mask::VoxelMask;
 use super::window::Window;
 use crate::{Dtype, Error, LengthUnit, Result, Size3};
 
@@ -29,6 +31,10 @@ pub struct AggregateOptions {
     pub(super) memory_bytes: u64,
     pub(super) threads: Option<usize>,
     pub(super) unit: Option<LengthUnit>,
+    pub(super) merge: Merge,
+    pub(super) mask: Option<Arc<VoxelMask>>,
+    pub(super) skipped: Vec<[i64; 3]>,
+    pub(super) outside: f64,
 }
 
 impl Default for AggregateOptions {
@@ -44,6 +50,10 @@ impl Default for AggregateOptions {
             memory_bytes: 1 << 30,
             threads: None,
             unit: None,
+            merge: Merge::default(),
+            mask: None,
+            skipped: Vec::new(),
+            outside: 0.0,
         }
     }
 }
@@ -115,6 +125,37 @@ impl AggregateOptions {
         self
     }
 
+    /// How the values of overlapping patches become one; their weighted mean by default.
+    #[must_use]
+    pub fn merge(mut self, merge: Merge) -> Self {
+        self.merge = merge;
+        self
+    }
+
+    /// The voxels of the grid's volume that are predicted; by default all. Patches without a voxel
+    /// of it are not missing, and what lies outside gets the value of
+    /// [`AggregateOptions::outside`].
+    #[must_use]
+    pub fn mask(mut self, mask: impl Into<Option<Arc<VoxelMask>>>) -> Self {
+        self.mask = mask.into();
+        self
+    }
+
+    /// Starts of patches that never come; voxels for which no other patch counts get the value of
+    /// [`AggregateOptions::outside`]. By default none.
+    #[must_use]
+    pub fn skipped(mut self, starts: Vec<[i64; 3]>) -> Self {
+        self.skipped = starts;
+        self
+    }
+
+    /// The value of voxels that are not predicted, as the result shows it; 0 by default.
+    #[must_use]
+    pub fn outside(mut self, value: f64) -> Self {
+        self.outside = value;
+        self
+    }
+
     /// The unit of the affine that [`Aggregator::to_store`](super::Aggregator::to_store) is given;
     /// `None`, the default: millimetres.
     #[must_use]
@@ -133,6 +174,59 @@ impl AggregateOptions {
             ));
         }
         Ok(())
+    }
+}
+
+/// How the values of overlapping patches become one.
+///
+/// ```
+/// use voxquarry::{AggregateOptions, Aggregator, ArraySink, GridSampler, Merge};
+///
+/// let grid = GridSampler::new([1, 1, 2], [0, 0, 1])?.grid([1, 1, 3])?;
+/// let options = AggregateOptions::default().merge(Merge::Max);
+/// let aggregator = Aggregator::<ArraySink<f32>>::to_array(grid, &options)?;
+/// aggregator.add(&[1f32, 2.0, 5.0, 0.0], &[[0, 0, 0], [0, 0, 1]])?;
+/// assert_eq!(aggregator.finish()?.into_raw_vec_and_offset().0, [1.0, 5.0, 0.0]);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Merge {
+    /// Their mean, weighted by the window.
+    #[default]
+    Mean,
+    /// The largest; NaN counts as largest. The window's weights do not matter.
+    Max,
+    /// The smallest; NaN counts as smallest. The window's weights do not matter.
+    Min,
+    /// The class that has the greatest sum of the window's weights, the smallest of equal ones.
+    /// Values are numbers of classes, up to 2²⁴; with [`Finish::Argmax`] each patch votes for the
+    /// channel with its largest value.
+    Vote,
+}
+
+impl Merge {
+    /// The name of the rule, in lower case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::Max => "max",
+            Self::Min => "min",
+            Self::Vote => "vote",
+        }
+    }
+
+    /// Checks that votes are neither compared with a threshold nor divided into steps.
+    pub(super) fn check(self, finish: Finish) -> Result<()> {
+        match finish {
+            Finish::Threshold(_) | Finish::Quantize { .. } if self == Self::Vote => {
+                Err(Error::unsupported(
+                    format!("finish {finish} of a vote, whose result are classes"),
+                    "leave out the finish, or take the argmax of scores",
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -285,6 +379,8 @@ pub enum NonFinite {
     /// They are blended like any other value.
     #[default]
     Keep,
+    /// As `Keep`, and [`Aggregator::first_nan`](crate::Aggregator::first_nan) names the first NaN.
+    Report,
     /// The patch is refused with [`Error::NonFinite`].
     Error,
 }

@@ -107,6 +107,11 @@ impl<'a, T: PatchValue> PatchRow<'a, T> {
         self.profile.len()
     }
 
+    /// The row in one plane of the tile, of which a channel may have several.
+    pub(super) fn plane<'t, V: Pod>(&self, plane: usize, tile: &'t mut [V]) -> &'t mut [V] {
+        &mut tile[self.to + plane * self.tile_channel..][..self.len()]
+    }
+
     /// The row's elements in channel `c` and the voxels of the tile that they belong to; asks for
     /// the memory of both a few rows ahead.
     #[inline]

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::coverage::AxisCoverage;
-use super::options::{AggregateOptions, Finish};
+use super::mask::Outside;
+use super::options::{AggregateOptions, Finish, Merge};
 use super::window::{Window, WindowWeights};
 use crate::sample::Grid;
 use crate::sys::isa::Isa;
@@ -19,6 +20,8 @@ pub(super) struct BlendPlan {
     pub(super) channels: Option<usize>,
     pub(super) dtype: Dtype,
     pub(super) finish: Finish,
+    pub(super) merge: Merge,
+    pub(super) outside: Option<Outside>,
     pub(super) window: Window,
     pub(super) weights: WindowWeights,
     pub(super) axes: [AxisCoverage; 3],
@@ -46,7 +49,22 @@ impl BlendPlan {
         let axes = [axis(0)?, axis(1)?, axis(2)?];
         let window = options.window.clone();
         let isa = Isa::detect();
-        let plan = Self { grid, target, channels, dtype, finish, window, weights, axes, isa };
+        let merge = options.merge;
+        merge.check(finish)?;
+        let outside = Outside::new(options, &grid, &target, dtype)?;
+        let plan = Self {
+            grid,
+            target,
+            channels,
+            dtype,
+            finish,
+            merge,
+            outside,
+            window,
+            weights,
+            axes,
+            isa,
+        };
         let extents =
             plan.target.size().into_iter().chain([plan.channel_count(), size_of::<f64>()]);
         extents
@@ -69,6 +87,17 @@ impl BlendPlan {
     /// Elements of one patch, all channels.
     pub(super) fn patch_len(&self) -> usize {
         self.channel_count() * self.target.patch_size().iter().product::<usize>()
+    }
+
+    /// Whether every patch of the grid comes.
+    pub(super) fn skips_nothing(&self) -> bool {
+        self.outside.as_ref().is_none_or(|outside| outside.numbers.is_empty())
+    }
+
+    /// Whether the patch at an index of the grid never comes.
+    pub(super) fn is_skipped(&self, index: Size3) -> bool {
+        let number = || self.grid.number_of(index);
+        self.outside.as_ref().is_some_and(|outside| outside.is_skipped(number()))
     }
 
     /// Whether each voxel of the result comes from one patch alone.

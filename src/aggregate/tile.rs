@@ -54,7 +54,7 @@ impl Tile {
         let accumulated = match &mut self.accumulated {
             Some(accumulated) => accumulated,
             none => {
-                let bytes = region.len() * plan.channel_count() * accumulator.voxel_bytes();
+                let bytes = region.len() * accumulator.tile_voxel_bytes(plan.channel_count());
                 let mut new = PooledBuffer::new(bytes, buffers)?;
                 accumulator.clear(new.bytes());
                 none.insert(new)
@@ -74,11 +74,36 @@ pub(super) struct SinkBox {
     /// By first plane: complete tiles that hold the result's voxels; otherwise one slab of the
     /// whole box, allocated for its first tile, which all tiles are converted into.
     slabs: BTreeMap<i64, PooledBuffer>,
+    /// Its tiles that no patch counts for, filled after all others.
+    empty: Vec<Region>,
 }
 
 impl SinkBox {
-    pub(super) fn new(missing: usize) -> Self {
-        Self { missing, slabs: BTreeMap::new() }
+    pub(super) fn new(missing: usize, empty: Vec<Region>) -> Self {
+        Self { missing, slabs: BTreeMap::new(), empty }
+    }
+
+    /// Whether all that is missing are tiles that no patch counts for, of which there are some.
+    pub(super) fn has_only_empty_tiles(&self) -> bool {
+        self.missing > 0 && self.missing == self.empty.iter().map(Region::len).sum::<usize>()
+    }
+
+    /// Fills the tiles that no patch counts for, and returns the box's slabs.
+    pub(super) fn add_empty_tiles(
+        &mut self,
+        context: &TileContext,
+        box_region: &Region,
+        scratch: &mut RowScratch,
+    ) -> Result<Option<Vec<PooledBuffer>>> {
+        let mut slabs = None;
+        for region in std::mem::take(&mut self.empty) {
+            let TileContext { plan, accumulator, buffers } = context;
+            let bytes = region.len() * accumulator.tile_voxel_bytes(plan.channel_count());
+            let mut tile = PooledBuffer::new(bytes, buffers)?;
+            accumulator.clear(tile.bytes());
+            slabs = self.add_tile(context, box_region, &region, tile, scratch)?;
+        }
+        Ok(slabs)
     }
 
     /// Takes the complete tile over `region`; returns the box's slabs when it was the last one.
@@ -100,11 +125,21 @@ impl SinkBox {
                 self.slabs.entry(box_region.start[0]).or_insert(slab)
             };
             converter.convert(region, tile.bytes(), box_region, slab.bytes(), scratch);
+            fill_outside(plan, region, box_region, slab.bytes());
         } else {
+            fill_outside(plan, region, region, tile.bytes());
             self.slabs.insert(region.start[0], tile);
         }
         self.missing -= region.len();
         let is_complete = self.missing == 0;
         Ok(is_complete.then(|| std::mem::take(&mut self.slabs).into_values().collect()))
+    }
+}
+
+/// Writes the stated value over the voxels of `region` that are not predicted.
+fn fill_outside(plan: &BlendPlan, region: &Region, out_region: &Region, out: &mut [u8]) {
+    if let Some(outside) = &plan.outside {
+        let channels = plan.out_channels().unwrap_or(1);
+        outside.fill((&plan.axes, &plan.grid), region, (out_region, channels), out);
     }
 }

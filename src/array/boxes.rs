@@ -6,6 +6,7 @@
 
 use rayon::prelude::*;
 
+use super::channels::Channels;
 use super::gather::ReadContext;
 use super::handle::ArrayHandle;
 use super::padded::read_patches;
@@ -47,7 +48,7 @@ impl ArrayHandle {
     pub(crate) fn read_box(&self, wanted: &ChunkBox, voxels: &mut Vec<u8>) -> Result<()> {
         let region = &wanted.region;
         voxels.resize(region.len() * self.layout().dtype.size(), 0);
-        let channels = wanted.channel..wanted.channel + 1;
+        let channels = &Channels::from(wanted.channel..wanted.channel + 1);
         let resources = self.resources();
         let context = ReadContext { cache: &resources.cache, executor: Some(&resources.executor) };
         let starts = [region.start];

@@ -10,6 +10,7 @@
 use std::ops::Range;
 
 use super::cache::{CacheLookup, ChunkCache, ReadStats};
+use super::channels::Channels;
 use super::decode::{
     check_raw_length, check_room, decode_whole, is_worth_caching, parse_frame, with_buffers,
 };
@@ -78,7 +79,7 @@ struct GatherRead<'a> {
     array: &'a ArrayHandle,
     cache: &'a dyn ChunkCache,
     regions: &'a [Region],
-    channels: Range<usize>,
+    channels: &'a Channels,
     /// Every (cell of the chunk grid, patch) that meet, grouped by the cell.
     pairs: Vec<(Size3, usize)>,
     output: OutputView<'a>,
@@ -92,7 +93,7 @@ pub(super) fn gather(
     array: &ArrayHandle,
     regions: &[Region],
     size: Size3,
-    channels: Range<usize>,
+    channels: &Channels,
     out: &mut [u8],
     context: ReadContext<'_>,
 ) -> Result<()> {
@@ -128,7 +129,7 @@ pub(crate) fn gather_cells(
     let what = || format!("a list of {} chunks", cells.len());
     let pairs = collected(cells.iter().map(|&at| (at, 0)), cells.len() as u64, what)?;
     let output = OutputView::new(out, region.size, array.layout().dtype.size());
-    let (regions, channels) = (&[region][..], channel..channel + 1);
+    let (regions, channels) = (&[region][..], &Channels::from(channel..channel + 1));
     let read = GatherRead { array, cache: context.cache, regions, channels, pairs, output };
     read.finish(context.executor)
 }
@@ -161,7 +162,7 @@ impl GatherRead<'_> {
 
     /// The wanted chunks, each with its range of pairs.
     fn chunks(&self) -> impl Iterator<Item = (ChunkId, Range<usize>)> + '_ {
-        self.channels.clone().flat_map(|channel| {
+        self.channels.ascending().flat_map(|channel| {
             let mut begin = 0;
             self.pairs.chunk_by(|a, b| a.0 == b.0).map(move |group| {
                 let pairs = begin..begin + group.len();
@@ -204,11 +205,11 @@ impl GatherRead<'_> {
     /// Lists the destinations of a chunk's voxels.
     fn place(&self, planned: &PlannedChunk, placements: &mut Vec<ChunkPlacement>) {
         let covers = self.array.layout().chunk_region(planned.chunk.at);
+        let place = self.channels.place(planned.chunk.channel);
         let pairs = self.pairs[planned.pairs.clone()].iter();
         placements.clear();
         placements.extend(pairs.filter_map(|&(_, patch)| {
-            let box_index =
-                patch * self.channels.len() + planned.chunk.channel - self.channels.start;
+            let box_index = patch * self.channels.len() + place;
             ChunkPlacement::new(&covers, &self.regions[patch], box_index)
         }));
     }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::cache::ChunkKey;
+use super::channels::Channels;
 use super::context::{ArrayContext, Resources};
 use super::shard_list::ShardList;
 use super::shards::{OpenShard, Verify};
@@ -70,15 +71,20 @@ impl ArrayHandle {
         (self.id, self.layout.chunk_index(chunk))
     }
 
-    /// The chunks of all channels that meet `region`.
-    pub(crate) fn chunks_meeting(&self, region: &Region) -> impl Iterator<Item = ChunkId> + use<> {
+    /// The chunks of some channels that meet `region`.
+    pub(crate) fn chunks_meeting<'a>(
+        &self,
+        region: &Region,
+        channels: &'a Channels,
+    ) -> impl Iterator<Item = ChunkId> + use<'a> {
         let inside = region.clip(self.layout.size);
         let cells = if inside.is_empty() {
             [const { 0..0 }; 3]
         } else {
             self.layout.chunks_meeting(&inside)
         };
-        (0..self.layout.channel_count())
+        channels
+            .ascending()
             .flat_map(move |channel| iter_box(cells.clone()).map(move |at| ChunkId { channel, at }))
     }
 

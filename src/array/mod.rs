@@ -14,6 +14,7 @@
 pub(crate) mod array1d;
 pub(crate) mod boxes;
 pub(crate) mod cache;
+pub(crate) mod channels;
 mod chunk_encoder;
 pub(crate) mod context;
 mod decode;

@@ -1,7 +1,6 @@
 //! Reads patches that may leave the array.
 
-use std::ops::Range;
-
+use super::channels::Channels;
 use super::gather::{ReadContext, gather};
 use super::handle::ArrayHandle;
 use crate::format::grid::check_patch_size;
@@ -21,16 +20,13 @@ pub(crate) fn read_patches(
     starts: &[[i64; 3]],
     size: Size3,
     padding: Padding,
-    channels: Range<usize>,
+    channels: &Channels,
     out: &mut [u8],
     context: ReadContext<'_>,
 ) -> Result<()> {
     check_patch_size(size)?;
     let layout = array.layout();
-    if channels.is_empty() || channels.end > layout.channel_count() {
-        let expected = format!("a range inside of 0..{}", layout.channel_count());
-        return Err(Error::invalid("channels", format!("{channels:?}"), expected));
-    }
+    channels.check(layout.channel_count())?;
     let t = layout.dtype.size();
     let patch_voxels =
         array.voxel_count(size, starts.len())? / layout.channel_count() * channels.len();
@@ -66,7 +62,7 @@ pub(crate) fn read_patches(
             gather(array, &regions, size, channels, out, context)
         }
         Padding::Edge | Padding::Reflect => patches.try_for_each(|(region, patch)| {
-            read_mirrored(array, region, padding, channels.clone(), patch, context)
+            read_mirrored(array, region, padding, channels, patch, context)
         }),
     }
 }
@@ -77,7 +73,7 @@ fn read_mirrored(
     array: &ArrayHandle,
     region: &Region,
     padding: Padding,
-    channels: Range<usize>,
+    channels: &Channels,
     out: &mut [u8],
     context: ReadContext<'_>,
 ) -> Result<()> {
@@ -101,7 +97,7 @@ fn read_mirrored(
     let t = array.layout().dtype.size();
     let inside = Region::new(start, size);
     let mut voxels = zeroed(inside.len() * channels.len() * t, what)?;
-    gather(array, &[inside], size, channels.clone(), &mut voxels, context)?;
+    gather(array, &[inside], size, channels, &mut voxels, context)?;
     for a in 0..3 {
         for i in &mut sources[a] {
             *i -= start[a] as usize;

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::cache::ChunkKey;
+use super::channels::Channels;
 use super::handle::ArrayHandle;
 use super::plan::{PlannedChunk, WaveShards, plan_wave};
 use super::shards::OpenShard;
@@ -22,9 +23,10 @@ const GAP_BYTES: u64 = 8 << 10;
 pub(crate) fn read_region_ahead(
     array: &ArrayHandle,
     region: &Region,
+    channels: &Channels,
     wanted: impl Fn(ChunkKey) -> bool,
 ) -> Result<()> {
-    let chunks = array.chunks_meeting(region);
+    let chunks = array.chunks_meeting(region, channels);
     let chunks = chunks.filter(|&id| wanted(array.chunk_key(id)));
     let mut chunks = chunks.map(|id| (id, 0..0)).peekable();
     loop {

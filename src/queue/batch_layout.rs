@@ -5,19 +5,104 @@
 
 use std::ops::Range;
 
-use crate::{Dtype, Error, Result, Size3, Volume};
+use crate::{Channels, Dtype, Error, Result, Size3, Volume};
 
 /// The arrays of a batch begin at cache lines.
 const ALIGN_BYTES: usize = 64;
+
+/// What is known of a volume of a subject before it is read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct VolumeFacts {
+    pub(super) dtype: Dtype,
+    pub(super) channels: usize,
+    pub(super) slope_intercept: (f64, f64),
+    /// Bytes of all its voxels.
+    pub(super) voxel_bytes: u64,
+}
+
+impl VolumeFacts {
+    pub(super) fn of(volume: &Volume) -> Self {
+        Self {
+            dtype: volume.dtype(),
+            channels: volume.layout().channel_count(),
+            slope_intercept: volume.slope_intercept(),
+            voxel_bytes: volume.statistics().voxels * volume.dtype().size() as u64,
+        }
+    }
+
+    /// Whether real values differ from stored ones.
+    pub(super) fn is_scaled(&self) -> bool {
+        self.slope_intercept != (1.0, 0.0)
+    }
+}
+
+/// The values of a volume in all batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BatchValues {
+    Stored,
+    /// Real ones, which are the stored ones in every subject.
+    RealAsStored,
+    /// Real ones, of which some subject's differ.
+    Real,
+}
 
 /// One volume of every patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BatchArray {
     pub(super) name: String,
     pub(super) dtype: Dtype,
+    /// Channels of the array.
     pub(super) channels: usize,
+    /// Those that are read, if not all are.
+    selected: Option<Channels>,
+    pub(super) values: BatchValues,
     patch_bytes: usize,
     offset: usize,
+}
+
+impl BatchArray {
+    /// The array of volume `name` like that of `facts`; its place in a batch is not settled yet.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a channel that the volume does not have.
+    pub(super) fn new(
+        name: &str,
+        facts: &VolumeFacts,
+        selected: Option<Channels>,
+        values: BatchValues,
+    ) -> Result<Self> {
+        if let Some(selected) = &selected {
+            selected.check(facts.channels)?;
+        }
+        let channels = selected.as_ref().map_or(facts.channels, Channels::len);
+        let is_real = values == BatchValues::Real;
+        let dtype = if is_real { facts.dtype.real() } else { facts.dtype };
+        let name = name.to_owned();
+        Ok(Self { name, dtype, channels, selected, values, patch_bytes: 0, offset: 0 })
+    }
+
+    /// Refuses a volume that does not fit into the array.
+    pub(super) fn check(&self, facts: &VolumeFacts) -> Result<()> {
+        let Self { name, dtype, channels, values, .. } = self;
+        let found = Self::new(name, facts, self.selected.clone(), *values)?;
+        let refused = |reason| {
+            Err(Error::unsupported(reason, "leave the subject out, or make a queue for each"))
+        };
+        if (found.dtype, found.channels) != (*dtype, *channels) {
+            return refused(format!(
+                "volume {name:?} is {} with {} channels, that of the queue's first subject is \
+                 {dtype} with {channels}, and one batch cannot hold both",
+                facts.dtype, facts.channels
+            ));
+        }
+        if *values == BatchValues::RealAsStored && facts.is_scaled() {
+            return refused(format!(
+                "volume {name:?} has a slope or an intercept, which no subject had when the queue \
+                 was made"
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// The arrays of a batch.
@@ -30,29 +115,30 @@ pub(super) struct BatchLayout {
 }
 
 impl BatchLayout {
-    /// The layout of `batch_size` patches of `volumes`.
+    /// The layout of `batch_size` patches in `arrays`, whose places it settles.
     ///
     /// # Errors
     /// [`Error::TooLarge`] if a batch exceeds the address space.
-    pub(super) fn new(patch_size: Size3, batch_size: usize, volumes: &[Volume]) -> Result<Self> {
-        let mut layout = Self { patch_size, batch_size, batch_bytes: 0, arrays: Vec::new() };
-        for volume in volumes {
-            let dtype = volume.dtype();
-            let batch_bytes = volume.voxels_in(patch_size, batch_size)? * dtype.size();
-            let end = layout.batch_bytes.checked_add(batch_bytes);
+    pub(super) fn new(
+        patch_size: Size3,
+        batch_size: usize,
+        mut arrays: Vec<BatchArray>,
+    ) -> Result<Self> {
+        let too_large = || Error::TooLarge { what: format!("a batch of {batch_size} patches") };
+        let mut batch_bytes = 0usize;
+        for array in &mut arrays {
+            let factors = [array.channels, array.dtype.size()];
+            let patch_bytes =
+                patch_size.into_iter().chain(factors).try_fold(1usize, usize::checked_mul);
+            let patch_bytes = patch_bytes.ok_or_else(too_large)?;
+            array.patch_bytes = patch_bytes;
+            array.offset = batch_bytes;
+            let end = patch_bytes.checked_mul(batch_size);
+            let end = end.and_then(|bytes| batch_bytes.checked_add(bytes));
             let end = end.and_then(|end| end.checked_next_multiple_of(ALIGN_BYTES));
-            layout.arrays.push(BatchArray {
-                name: volume.name().to_owned(),
-                dtype,
-                channels: volume.layout().channel_count(),
-                patch_bytes: batch_bytes / batch_size,
-                offset: layout.batch_bytes,
-            });
-            layout.batch_bytes = end.filter(|&n| isize::try_from(n).is_ok()).ok_or_else(|| {
-                Error::TooLarge { what: format!("a batch of {batch_size} patches") }
-            })?;
+            batch_bytes = end.filter(|&n| isize::try_from(n).is_ok()).ok_or_else(too_large)?;
         }
-        Ok(layout)
+        Ok(Self { patch_size, batch_size, batch_bytes, arrays })
     }
 
     /// The bytes of one patch of one volume.

@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use super::batch_layout::BatchLayout;
+use super::batch_layout::{BatchArray, BatchLayout};
 use super::epoch_plan::{EpochPlan, ShuffleMode};
 use super::options::{QueueOptions, QueueVolume};
 use super::sampler::Sampler;
 use super::share::RankShare;
 use super::shared::{QueueProgress, QueueSession, QueueShared};
 use super::stats::QueueCounters;
-use super::survey::{Survey, Surveyor, check_layout};
+use super::survey::{SubjectFacts, Survey, Surveyor};
 use crate::sample::OnMissing;
 use crate::sys::fork::PerProcess;
 use crate::{Dataset, Error, Result, Volume};
@@ -37,15 +37,13 @@ pub(super) fn build(
     let on_missing = *on_missing;
     let surveyor = Surveyor { dataset, volumes, sampler: &sampler, on_missing };
     let survey = surveyor.survey(listed, threads)?;
-    let first = survey.listed.first().and_then(|(name, _)| survey.opened.get(name));
-    let volumes = first.map_or(&[][..], |first| &first.volumes);
-    let layout = batch_layout(&sampler, &options, volumes)?;
-    check_layout(&survey, &layout)?;
+    let arrays = survey.arrays(volumes, options.scaled)?;
+    let layout = batch_layout(&sampler, &options, arrays)?;
     let window_entries = match options.shuffle {
         ShuffleMode::Window => window_entries(&survey, options.window_bytes),
         ShuffleMode::Global | ShuffleMode::None => 0,
     };
-    let patches = |name| survey.opened.get(name).and_then(|open| open.grid_patches());
+    let patches = |name| survey.facts.get(name).and_then(|facts| facts.grid_patches);
     let counted = survey.listed.iter();
     let counted = counted.map(|(name, count)| (name.clone(), patches(name).unwrap_or(*count)));
     let background: HashSet<Arc<str>> = match on_missing {
@@ -55,7 +53,8 @@ pub(super) fn build(
     let plan = EpochPlan::new(counted, options.shuffle, window_entries, options.seed)?;
     let share = share_of(plan.total())?;
     let cache_bytes = options.cache_bytes.unwrap_or(dataset.options().get_cache_bytes());
-    let uses_cache = cache_bytes > 0 && volumes.iter().any(Volume::is_worth_caching);
+    let mut opened = survey.opened.iter().flat_map(|(_, open)| &open.volumes);
+    let uses_cache = cache_bytes > 0 && opened.any(Volume::is_worth_caching);
     let padding = |volume: &QueueVolume| volume.padding.unwrap_or(sampler.padding());
     let paddings = options.volumes.iter().map(padding).collect();
     let session = QueueSession::new();
@@ -126,10 +125,10 @@ fn listed_subjects(dataset: &Dataset, options: &QueueOptions) -> Result<Vec<(Str
 fn batch_layout(
     sampler: &Sampler,
     options: &QueueOptions,
-    volumes: &[Volume],
+    arrays: Vec<BatchArray>,
 ) -> Result<BatchLayout> {
     let QueueOptions { batch_size, buffer_bytes, .. } = *options;
-    let layout = BatchLayout::new(sampler.patch_size(), batch_size, volumes)?;
+    let layout = BatchLayout::new(sampler.patch_size(), batch_size, arrays)?;
     if layout.batch_bytes as u64 > buffer_bytes {
         let expected = format!(
             "at least the {} bytes of one batch of {batch_size} patches: allow more, or make \
@@ -144,10 +143,10 @@ fn batch_layout(
 /// Subjects whose voxels take `window_bytes`, estimated from a few of them.
 fn window_entries(survey: &Survey, window_bytes: u64) -> usize {
     let step = survey.listed.len().div_ceil(SIZED_SUBJECTS).max(1);
-    let opened = survey.listed.iter().step_by(step);
-    let opened = opened.filter_map(|(name, _)| survey.opened.get(name));
-    let bytes = |v: &Volume| v.statistics().voxels * v.dtype().size() as u64;
-    let sizes: Vec<u64> = opened.map(|open| open.volumes.iter().map(bytes).sum()).collect();
+    let sized = survey.listed.iter().step_by(step);
+    let sized = sized.filter_map(|(name, _)| survey.facts.get(name));
+    let bytes = |facts: &SubjectFacts| facts.volumes.iter().map(|v| v.voxel_bytes).sum();
+    let sizes: Vec<u64> = sized.map(bytes).collect();
     let mean = sizes.iter().sum::<u64>() / (sizes.len() as u64).max(1);
     usize::try_from(window_bytes / mean.max(1)).unwrap_or(usize::MAX)
 }

@@ -2,8 +2,8 @@
 
 use super::epoch_plan::ShuffleMode;
 use super::lookahead_cache::Eviction;
-use crate::Padding;
 use crate::sample::OnMissing;
+use crate::{Channels, Padding};
 
 /// A volume that a queue reads of every patch.
 ///
@@ -19,19 +19,29 @@ use crate::sample::OnMissing;
 pub struct QueueVolume {
     pub(super) name: String,
     pub(super) padding: Option<Padding>,
+    pub(super) channels: Option<Channels>,
 }
 
 impl QueueVolume {
     /// The volume of that name, padded as the sampler asks (see
     /// [`Sampler::padding`](crate::Sampler::padding)).
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), padding: None }
+        Self { name: name.into(), padding: None, channels: None }
     }
 
     /// Pads patches that leave this volume with `padding`.
     #[must_use]
     pub fn padding(mut self, padding: Padding) -> Self {
         self.padding = Some(padding);
+        self
+    }
+}
+
+impl QueueVolume {
+    /// Reads these channels alone, in this order; by default all of them. No other is decoded.
+    #[must_use]
+    pub fn channels(mut self, channels: Channels) -> Self {
+        self.channels = Some(channels);
         self
     }
 }
@@ -69,6 +79,7 @@ pub struct QueueOptions {
     pub(super) drop_last: bool,
     pub(super) threads: Option<usize>,
     pub(super) on_missing: OnMissing,
+    pub(super) scaled: bool,
 }
 
 impl Default for QueueOptions {
@@ -89,13 +100,14 @@ impl Default for QueueOptions {
             drop_last: false,
             threads: None,
             on_missing: OnMissing::Error,
+            scaled: false,
         }
     }
 }
 
 impl QueueOptions {
     /// The volumes that are read of every patch, at least one; each has the same dtype and number
-    /// of channels in all subjects.
+    /// of channels in all subjects, as far as they are read.
     pub fn volumes<V: Into<QueueVolume>>(mut self, volumes: impl IntoIterator<Item = V>) -> Self {
         self.volumes = volumes.into_iter().map(Into::into).collect();
         self
@@ -185,6 +197,14 @@ impl QueueOptions {
     /// What is done with subjects in which the sampler can draw no patch; by default an error.
     pub fn on_missing(mut self, on_missing: OnMissing) -> Self {
         self.on_missing = on_missing;
+        self
+    }
+
+    /// Whether batches have real values, stored value × slope + intercept, of the volumes that have
+    /// a slope or an intercept in any subject: as `f32`, or `f64` where that is stored. A constant
+    /// padding is a real value then. By default they have stored values.
+    pub fn scaled(mut self, scaled: bool) -> Self {
+        self.scaled = scaled;
         self
     }
 

@@ -9,20 +9,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 
-use super::batch_layout::BatchLayout;
+use super::batch_layout::{BatchLayout, VolumeFacts};
 use super::options::QueueVolume;
 use super::sampler::Sampler;
 use crate::sample::{Epoch, Grid};
-use crate::{Dataset, Error, PatchLocation, Region, Result, Subject, Volume};
+use crate::{Channels, Dataset, Error, PatchLocation, Region, Result, Subject, Volume};
 
 /// An open subject takes a few kilobytes of metadata.
-const MAX_SUBJECTS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+pub(super) const MAX_SUBJECTS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 /// A subject and those of its volumes that the queue reads.
 #[derive(Debug)]
 pub(super) struct OpenSubject {
     pub(super) subject: Subject,
     pub(super) volumes: Vec<Volume>,
+    /// The channels that are read of each.
+    pub(super) channels: Vec<Channels>,
     /// Its grid, if the sampler is one.
     grid: Option<Grid>,
 }
@@ -44,12 +46,16 @@ impl OpenSubject {
     /// As [`OpenSubject::new`], of an open subject.
     pub(super) fn of(subject: Subject, volumes: &[QueueVolume], sampler: &Sampler) -> Result<Self> {
         let open = |volume: &QueueVolume| subject.volume(&volume.name);
+        let selected = volumes;
         let volumes = volumes.iter().map(open).collect::<Result<Vec<_>>>()?;
         let grid = match sampler {
             Sampler::Grid(sampler) => Some(sampler.grid(subject.size()?)?),
             Sampler::Random(_) => None,
         };
-        Ok(Self { subject, volumes, grid })
+        let all = |volume: &Volume| Channels::from(0..volume.layout().channel_count());
+        let selected = selected.iter().zip(&volumes);
+        let channels = selected.map(|(own, v)| own.channels.clone().unwrap_or_else(|| all(v)));
+        Ok(Self { channels: channels.collect(), subject, volumes, grid })
     }
 
     /// Patches of its grid.
@@ -85,23 +91,9 @@ impl OpenSubject {
         }
     }
 
-    /// Refuses volumes that do not fit into the batch.
-    pub(super) fn check(&self, layout: &BatchLayout) -> Result<()> {
-        for (volume, array) in self.volumes.iter().zip(&layout.arrays) {
-            let (dtype, channels) = (volume.dtype(), volume.layout().channel_count());
-            if (dtype, channels) != (array.dtype, array.channels) {
-                let reason = format!(
-                    "volume {:?} is {dtype} with {channels} channels, that of the queue's first \
-                     subject is {} with {}, and one batch cannot hold both",
-                    volume.name(),
-                    array.dtype,
-                    array.channels,
-                );
-                let remedy = "leave the subject out, or make a queue for each";
-                return Err(Error::unsupported(reason, remedy));
-            }
-        }
-        Ok(())
+    /// What is known of its volumes.
+    pub(super) fn facts(&self) -> Vec<VolumeFacts> {
+        self.volumes.iter().map(VolumeFacts::of).collect()
     }
 }
 
@@ -145,7 +137,9 @@ impl SubjectCache {
         // Opened outside the lock, so that other subjects can be opened meanwhile. Two threads may
         // open the same one; the cache keeps the first.
         let opened = open()?;
-        opened.check(layout)?;
+        for (volume, array) in opened.volumes.iter().zip(&layout.arrays) {
+            array.check(&VolumeFacts::of(volume))?;
+        }
         Ok(lock().get_or_insert(name.clone(), || Arc::new(opened)).clone())
     }
 }

@@ -4,16 +4,18 @@
 //! # Invariants
 //! - No voxel is read, except where a volume has no label counts or sums of weights.
 //! - Damage is not an error here: the patch that meets it reports it.
+//! - At most [`MAX_SUBJECTS`] stay open; of the others a few numbers are kept.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::batch_layout::BatchLayout;
+use super::batch_layout::{BatchArray, BatchValues, VolumeFacts};
 use super::options::QueueVolume;
 use super::sampler::Sampler;
-use super::subject_cache::{OpenSubject, in_subject};
+use super::subject_cache::{MAX_SUBJECTS, OpenSubject, in_subject};
 use crate::sample::{Lack, OnMissing};
 use crate::sys::executor::Executor;
 use crate::{Dataset, Error, Fault, Result};
@@ -22,7 +24,10 @@ use crate::{Dataset, Error, Fault, Result};
 pub(super) struct Survey {
     /// Names and patches of the subjects that are read, in the order of the options.
     pub(super) listed: Vec<(Arc<str>, u64)>,
-    pub(super) opened: HashMap<Arc<str>, Arc<OpenSubject>>,
+    /// What is known of the subjects that can be opened.
+    pub(super) facts: HashMap<Arc<str>, SubjectFacts>,
+    /// Those that stay open.
+    pub(super) opened: Vec<(Arc<str>, Arc<OpenSubject>)>,
     /// Subjects in which the sampler can draw no patch, and why.
     pub(super) missing: Vec<(Arc<str>, String)>,
 }
@@ -35,10 +40,18 @@ pub(super) struct Surveyor<'a> {
     pub(super) on_missing: OnMissing,
 }
 
-/// What is known of one subject.
+/// What is known of a subject that is read.
+pub(super) struct SubjectFacts {
+    pub(super) volumes: Vec<VolumeFacts>,
+    /// Patches of its grid, if the sampler is one.
+    pub(super) grid_patches: Option<u64>,
+}
+
+/// What was found out about one subject.
 struct Finding {
     lack: Option<Lack>,
-    opened: Result<Arc<OpenSubject>>,
+    facts: Result<SubjectFacts>,
+    opened: Option<Arc<OpenSubject>>,
 }
 
 impl Surveyor<'_> {
@@ -62,10 +75,11 @@ impl Surveyor<'_> {
             }
             named.push((name, count));
         }
+        let kept = AtomicUsize::new(0);
         let findings: Vec<Finding> = if threads == 1 || names.len() < 2 {
-            names.iter().map(|name| self.find(name)).collect()
+            names.iter().map(|name| self.find(name, &kept)).collect()
         } else {
-            let find_all = || names.par_iter().map(|name| self.find(name)).collect();
+            let find_all = || names.par_iter().map(|name| self.find(name, &kept)).collect();
             Executor::new(Some(threads)).install(find_all)?
         };
         let lacks = names
@@ -78,66 +92,87 @@ impl Surveyor<'_> {
             named.retain(|(name, _)| findings[numbers[name]].lack.is_none());
         }
         let missing = lacks.into_iter().map(|(name, lack)| (name.into(), lack.reason)).collect();
-        let opened = self.opened(&names, findings)?;
-        Ok(Survey { listed: named, opened, missing })
+        let (facts, opened) = (HashMap::new(), Vec::new());
+        let mut survey = Survey { listed: named, facts, opened, missing };
+        self.take(&names, findings, &mut survey)?;
+        Ok(survey)
     }
 
-    fn find(&self, name: &Arc<str>) -> Finding {
+    fn find(&self, name: &str, kept: &AtomicUsize) -> Finding {
         let subject = match self.dataset.subject(name) {
             Ok(subject) => subject,
-            Err(error) => return Finding { lack: None, opened: Err(error) },
+            Err(error) => return Finding { lack: None, facts: Err(error), opened: None },
         };
         let lack = match self.sampler {
             Sampler::Random(sampler) => sampler.lack(&subject),
             Sampler::Grid(_) => Ok(None),
         };
-        match lack {
-            Err(error) => Finding { lack: None, opened: Err(error) },
-            Ok(lack) => {
-                let opened = OpenSubject::of(subject, self.volumes, self.sampler).map(Arc::new);
-                Finding { lack, opened }
+        let lack = match lack {
+            Ok(lack) => lack,
+            Err(error) => return Finding { lack: None, facts: Err(error), opened: None },
+        };
+        match OpenSubject::of(subject, self.volumes, self.sampler) {
+            Ok(open) => {
+                let facts =
+                    SubjectFacts { volumes: open.facts(), grid_patches: open.grid_patches() };
+                let is_kept = kept.fetch_add(1, Ordering::Relaxed) < MAX_SUBJECTS.get();
+                Finding { lack, facts: Ok(facts), opened: is_kept.then(|| Arc::new(open)) }
             }
+            Err(error) => Finding { lack, facts: Err(error), opened: None },
         }
     }
 
-    /// The subjects that can be opened; the errors of others that the caller can remedy.
-    fn opened(
-        &self,
-        names: &[Arc<str>],
-        findings: Vec<Finding>,
-    ) -> Result<HashMap<Arc<str>, Arc<OpenSubject>>> {
+    /// Takes the facts of the subjects that are read; the errors of others that the caller can
+    /// remedy.
+    fn take(&self, names: &[Arc<str>], findings: Vec<Finding>, survey: &mut Survey) -> Result<()> {
         let is_skipped =
             |finding: &Finding| finding.lack.is_some() && self.on_missing == OnMissing::Skip;
         let read = names.iter().zip(findings).filter(|(_, finding)| !is_skipped(finding));
-        let (mut opened, mut errors) = (HashMap::new(), Vec::new());
+        let mut errors = Vec::new();
         for (i, (name, finding)) in read.enumerate() {
             let is_needed = i == 0 || matches!(self.sampler, Sampler::Grid(_));
-            match finding.opened {
-                Ok(subject) => drop(opened.insert(name.clone(), subject)),
+            match finding.facts {
+                Ok(facts) => drop(survey.facts.insert(name.clone(), facts)),
                 Err(error) if is_needed || error.fault() == Fault::Caller => {
                     errors.push(in_subject(name, error));
                 }
                 Err(_) => {}
             }
+            survey.opened.extend(finding.opened.map(|open| (name.clone(), open)));
         }
-        all_or_errors(opened, errors)
+        all_or_errors((), errors)
     }
 }
 
-/// Checks that the volumes of all subjects fit into one batch.
-///
-/// # Errors
-/// [`Error::Unsupported`], in [`Error::InSubject`].
-pub(super) fn check_layout(survey: &Survey, layout: &BatchLayout) -> Result<()> {
-    let mut errors = Vec::new();
-    let mut checked: Vec<&Arc<str>> = survey.opened.keys().collect();
-    checked.sort_unstable();
-    for name in checked {
-        if let Err(error) = survey.opened[name].check(layout) {
-            errors.push(in_subject(name, error));
+impl Survey {
+    /// The arrays of a batch of `volumes`, which all subjects fit into.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] or [`Error::InvalidArgument`], in [`Error::InSubject`].
+    pub(super) fn arrays(&self, volumes: &[QueueVolume], scaled: bool) -> Result<Vec<BatchArray>> {
+        let first = self.listed.iter().find_map(|(name, _)| Some((name, self.facts.get(name)?)));
+        let Some((first, facts)) = first else { return Ok(Vec::new()) };
+        let values = |i: usize| match self.facts.values().any(|s| s.volumes[i].is_scaled()) {
+            _ if !scaled => BatchValues::Stored,
+            true => BatchValues::Real,
+            false => BatchValues::RealAsStored,
+        };
+        let array = |(i, volume): (usize, &QueueVolume)| {
+            BatchArray::new(&volume.name, &facts.volumes[i], volume.channels.clone(), values(i))
+        };
+        let arrays = volumes.iter().enumerate().map(array).collect::<Result<Vec<_>>>();
+        let arrays = arrays.map_err(|error| in_subject(first, error))?;
+        let mut names: Vec<&Arc<str>> = self.facts.keys().collect();
+        names.sort_unstable();
+        let mut errors = Vec::new();
+        for name in names {
+            let mut pairs = arrays.iter().zip(&self.facts[name].volumes);
+            if let Err(error) = pairs.try_for_each(|(array, facts)| array.check(facts)) {
+                errors.push(in_subject(name, error));
+            }
         }
+        all_or_errors(arrays, errors)
     }
-    all_or_errors((), errors)
 }
 
 /// `found` unless there are errors.

@@ -13,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
+use super::batch_layout::BatchValues;
 use super::epoch_plan::EpochOrder;
 use super::lookahead_cache::{CacheUse, LookaheadCache};
 use super::ring::{BatchRing, PatchOutcome, PatchTask};
@@ -167,10 +168,11 @@ impl ReaderShared {
 
     fn work(&self) {
         let read_all = || {
+            let mut stored = Vec::new();
             while let Some(mut task) = self.ring.claim() {
                 let outcome = self.locate_in_turn(task.number).and_then(|location| {
                     self.look_ahead(task.number);
-                    self.read(&mut task, &location).map(|()| location)
+                    self.read(&mut task, &location, &mut stored).map(|()| location)
                 });
                 self.ring.finish(task, outcome);
             }
@@ -270,35 +272,53 @@ impl ReaderShared {
     /// Requests the chunks of a patch from the disk; errors are left to the patch's own turn.
     fn read_ahead(&self, location: &PatchLocation) {
         let Ok(open) = self.open(&location.subject) else { return };
-        for volume in &open.volumes {
+        for (volume, channels) in open.volumes.iter().zip(&open.channels) {
             let cached = volume.is_worth_caching();
             let wanted = |key| !(cached && self.chunks.holds(key));
-            let _ = volume.read_ahead(&location.region, wanted);
+            let _ = volume.read_ahead(&location.region, channels, wanted);
         }
     }
 
     fn announce(&self, location: &PatchLocation, number: u64) {
         let Ok(open) = self.open(&location.subject) else { return };
-        for volume in open.volumes.iter().filter(|volume| volume.is_worth_caching()) {
-            let keys = volume.chunks_meeting(&location.region);
+        for (volume, channels) in open.volumes.iter().zip(&open.channels) {
+            if !volume.is_worth_caching() {
+                continue;
+            }
+            let keys = volume.chunks_meeting(&location.region, channels);
             self.chunks.announce(keys, number, volume.layout().chunk_bytes());
         }
     }
 
     fn withdraw(&self, open: &OpenSubject, location: &PatchLocation, number: u64) {
-        for volume in open.volumes.iter().filter(|volume| volume.is_worth_caching()) {
-            let keys = volume.chunks_meeting(&location.region);
+        for (volume, channels) in open.volumes.iter().zip(&open.channels) {
+            if !volume.is_worth_caching() {
+                continue;
+            }
+            let keys = volume.chunks_meeting(&location.region, channels);
             self.chunks.withdraw(keys, number, volume.layout().chunk_bytes());
         }
     }
 
-    fn read(&self, task: &mut PatchTask, location: &PatchLocation) -> Result<()> {
+    /// Reads a patch into its place; `stored` holds what is stored of real values meanwhile.
+    fn read(
+        &self,
+        task: &mut PatchTask,
+        location: &PatchLocation,
+        stored: &mut Vec<u64>,
+    ) -> Result<()> {
         let (queue, number, started) = (&self.queue, task.number, Instant::now());
         let open = self.open(&location.subject).map_err(|e| in_subject(&location.subject, e))?;
         let cache = CacheUse { cache: &self.chunks, at: number, counters: &queue.counters };
         for (i, (volume, padding)) in open.volumes.iter().zip(&queue.paddings).enumerate() {
-            let out = task.claim.bytes(i);
-            let read = volume.read_cached(&location.region, *padding, out, &cache);
+            let (out, region) = (task.claim.bytes(i), &location.region);
+            let (array, channels) = (&queue.layout.arrays[i], &open.channels[i]);
+            let read = if array.values == BatchValues::Real {
+                let out = (array.dtype, out);
+                volume.read_real_cached(region, *padding, channels, out, stored, &cache)
+            } else {
+                volume.read_cached(region, *padding, channels, out, &cache)
+            };
             if let Err(source) = read {
                 self.withdraw(&open, location, number);
                 return Err(Error::InPatch {

@@ -1,7 +1,6 @@
 //! An open volume: its properties, and reading its voxels.
 
 use std::any::Any;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use super::derived_cache::DerivedCache;
 use super::sidecar::label_counts::LabelCounts;
 use super::sidecar::weight_sums::{self, WeightSums};
 use crate::array::cache::{ChunkCache, ChunkKey};
+use crate::array::channels::Channels;
 use crate::array::context::ArrayContext;
 use crate::array::handle::ArrayHandle;
 use crate::array::weights::WeightFunction;
@@ -261,10 +261,14 @@ impl Volume {
         self.0.derived.get(DerivedCache::new).get_or_compute(self.0.array.id(), name, compute)
     }
 
-    /// The names of the chunks of all channels that meet `region`.
-    pub(crate) fn chunks_meeting(&self, region: &Region) -> impl Iterator<Item = ChunkKey> + '_ {
+    /// The names of the chunks of some channels that meet `region`.
+    pub(crate) fn chunks_meeting<'a>(
+        &'a self,
+        region: &Region,
+        channels: &'a Channels,
+    ) -> impl Iterator<Item = ChunkKey> + 'a {
         let array = &self.0.array;
-        array.chunks_meeting(region).map(move |chunk| array.chunk_key(chunk))
+        array.chunks_meeting(region, channels).map(move |chunk| array.chunk_key(chunk))
     }
 
     /// Whether a cache of this volume's decoded chunks saves time.
@@ -272,14 +276,15 @@ impl Volume {
         is_worth_caching(self.layout().codec)
     }
 
-    /// Begins to read the chunks that meet `region` and that `wanted` selects into memory; does not
-    /// wait for them.
+    /// Begins to read the chunks of some channels that meet `region` and that `wanted` selects into
+    /// memory; does not wait for them.
     pub(crate) fn read_ahead(
         &self,
         region: &Region,
+        channels: &Channels,
         wanted: impl Fn(ChunkKey) -> bool,
     ) -> Result<()> {
-        read_region_ahead(&self.0.array, region, wanted)
+        read_region_ahead(&self.0.array, region, channels, wanted)
     }
 
     /// The number of voxels in `patches` patches of `size`, over all channels.
@@ -362,8 +367,8 @@ impl Volume {
             .expect("the array holds as many voxels as were counted"))
     }
 
-    /// As [`Volume::read_batch_into`] for bytes and a range of channels: for callers that know the
-    /// dtype at run time.
+    /// As [`Volume::read_batch_into`] for bytes and some channels, of which no other is read: for
+    /// callers that know the dtype at run time.
     ///
     /// # Errors
     /// As [`Volume::read_into`].
@@ -372,12 +377,12 @@ impl Volume {
         starts: &[[i64; 3]],
         size: Size3,
         padding: Padding,
-        channels: Range<usize>,
+        channels: impl Into<Channels>,
         out: &mut [u8],
     ) -> Result<()> {
         let resources = self.0.array.resources();
         let context = ReadContext { cache: &resources.cache, executor: Some(&resources.executor) };
-        read_patches(&self.0.array, starts, size, padding, channels, out, context)
+        read_patches(&self.0.array, starts, size, padding, &channels.into(), out, context)
     }
 
     /// Reads one resampled patch of `size` for each of `warps` into `out`: patches, then channels,
@@ -462,15 +467,15 @@ impl Volume {
         }
     }
 
-    /// Reads one patch, all channels, on the caller's thread alone, by way of `cache`.
+    /// Reads one patch on the caller's thread alone, by way of `cache`.
     pub(crate) fn read_cached(
         &self,
         region: &Region,
         padding: Padding,
+        channels: &Channels,
         out: &mut [u8],
         cache: &dyn ChunkCache,
     ) -> Result<()> {
-        let channels = 0..self.layout().channel_count();
         let context = ReadContext { cache, executor: None };
         let starts = [region.start];
         read_patches(&self.0.array, &starts, region.size, padding, channels, out, context)

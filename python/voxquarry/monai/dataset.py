@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,22 +13,22 @@ from monai.transforms import apply_transform
 from .. import Dataset as Store
 from .. import Volume
 from .._paths import path_of
-from .._types import OnMissing, Padding
+from .._types import Channels, OnMissing, Padding
 from .._values import widened
 from ..torch.patches import PatchDataset, Sampler
 from .subjects import name_after_subject
 
 
 class Dataset(PatchDataset):
-    """``voxquarry.torch.PatchDataset`` whose volumes are ``MetaTensor``: always real values, with
-    the patch's affine, and its location in ``meta``.
+    """``voxquarry.torch.PatchDataset`` whose volumes are ``MetaTensor``, with the patch's affine,
+    and its location in ``meta``.
 
     An item is a dictionary, for MONAI's dictionary transforms: ``{"ct": MetaTensor (c, z, y, x), …,
     "location": (6,), "subject": name}``.
 
     Args:
-        dataset, sampler, volumes, patches_per_subject, seed, padding, on_missing: As for
-            ``voxquarry.torch.PatchDataset``.
+        dataset, sampler, volumes, patches_per_subject, seed, padding, scaled, on_missing, channels:
+            As for ``voxquarry.torch.PatchDataset``.
         transform: MONAI transforms for each item; one that gives several items makes the item a
             list, as in MONAI.
     """
@@ -45,7 +45,9 @@ class Dataset(PatchDataset):
         seed: int = 0,
         padding: Padding = None,
         transform: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
+        scaled: bool = True,
         on_missing: OnMissing = "error",
+        channels: Channels | Mapping[str, Channels] | None = None,
     ) -> None:
         super().__init__(
             dataset,
@@ -54,7 +56,9 @@ class Dataset(PatchDataset):
             patches_per_subject,
             seed=seed,
             padding=padding,
+            scaled=scaled,
             on_missing=on_missing,
+            channels=channels,
         )
         self.transform = transform
 
@@ -68,7 +72,7 @@ class Dataset(PatchDataset):
 def meta_tensor(
     patch: torch.Tensor, volume: Volume, location: torch.Tensor, number: int
 ) -> MetaTensor:
-    """A patch ``(c, z, y, x)`` of real values with the affine of its place in ``volume``.
+    """A patch ``(c, z, y, x)`` with the affine of its place in ``volume``.
 
     ``meta`` has what MONAI's own loader puts there, for the patch: its writers save patch
     ``number`` of each subject as a file of its own, named after the subject. As of a file without

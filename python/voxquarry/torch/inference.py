@@ -11,7 +11,7 @@ import torch
 
 from .. import ScaledVolume, UsageError, Volume
 from .. import infer as infer_arrays
-from .._types import InferOptions, Path, Size, Window
+from .._types import Head, InferOptions, Path, Size, Window
 
 Answers = Any
 
@@ -21,9 +21,9 @@ def infer(
     volume: Volume | ScaledVolume,
     patch_size: Size,
     overlap: float | Sequence[int] = 0.5,
-    out: Path | Mapping[str, Path] | None = None,
+    out: Path | Sequence[Path] | Mapping[Head, Path] | None = None,
     batch_size: int = 4,
-    window: Window | Mapping[str, Window] = "hann",
+    window: Window | Mapping[Head, Window] = "hann",
     progress: bool | Callable[[int, int], None] = False,
     *,
     device: torch.device | str | None = None,
@@ -39,7 +39,7 @@ def infer(
 
     Args:
         model: Called with ``(n, c, z, y, x)``; answers ``(n, k, z, y, x)`` or ``(n, z, y, x)``, or
-            a dict of them, on any device. It is neither moved nor set to ``eval()``.
+            a dict, list or tuple of them, on any device. It is neither moved nor set to ``eval()``.
         volume, patch_size, overlap, out, batch_size, window, progress: As for
             :func:`voxquarry.infer`.
         device: Where patches are sent; by default where the model's first parameter is, or the CPU.
@@ -102,6 +102,8 @@ def _casting(device: torch.device, autocast: torch.dtype | bool) -> torch.autoca
 def _each(answers: Answers, change: Callable[[torch.Tensor], torch.Tensor]) -> Answers:
     if isinstance(answers, Mapping):
         return {name: change(answer) for name, answer in answers.items()}
+    if isinstance(answers, list | tuple):
+        return [change(answer) for answer in answers]
     return change(answers)
 
 
@@ -115,5 +117,12 @@ def _sum(total: Answers, answers: Answers) -> Answers:
         return answers
     if isinstance(answers, Mapping):
         return {name: _sum(total[name], answer) for name, answer in answers.items()}
+    if isinstance(answers, list | tuple):
+        return [_sum(one, answer) for one, answer in zip(total, answers, strict=True)]
+    if not answers.is_floating_point():
+        raise UsageError(
+            f"mirror_axes: the answers are {answers.dtype}, and classes have no mean: answer scores"
+            ' and take finish="argmax"'
+        )
     wide = total if total.dtype in (torch.float32, torch.float64) else total.float()
     return wide.add_(answers)

@@ -22,7 +22,7 @@ from .. import (
     Volume,
     WeightedSampler,
 )
-from .._types import OnMissing, Padding
+from .._types import Channels, OnMissing, Padding
 from .._values import scaled_volumes
 
 Patch = dict[str, Any]
@@ -65,6 +65,8 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
             keep their dtype. ``False`` gives stored values.
         on_missing: What is done with subjects in which a random sampler can draw no patch, as for
             ``voxquarry.Queue``.
+        channels: The channels to read, an int or a list, or a mapping from volumes to these, as for
+            ``voxquarry.Queue``.
 
     Raises:
         UsageError: A subject without one of the volumes, or in which no patch can be drawn; fewer
@@ -83,6 +85,7 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
         transform: Callable[[Patch], Any] | None = None,
         scaled: bool = True,
         on_missing: OnMissing = "error",
+        channels: Channels | Mapping[str, Channels] | None = None,
     ) -> None:
         if patches_per_subject < 1:
             raise UsageError(f"patches_per_subject {patches_per_subject}: expected at least 1")
@@ -96,6 +99,7 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
             self.subjects = [name for name in self.subjects if name not in self.missing]
         self.volumes = _names(dataset, self.subjects, volumes)
         self.padding = _padding(sampler) if padding is None else padding
+        self._channels = _channels(channels, self.volumes)
         self._scaled = scaled_volumes(dataset, self.subjects, self.volumes) if scaled else ()
         self._ends = np.array(
             list(accumulate(self._count(name, patches_per_subject) for name in self.subjects)),
@@ -193,7 +197,8 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
         ends = starts + np.array(self.sampler.patch_size)
         for volume in self.volumes:
             source = subject[volume].scaled if volume in self._scaled else subject[volume]
-            batch = batch_of(source, starts, self.sampler.patch_size, self.padding)
+            chosen = self._channels.get(volume)
+            batch = batch_of(source, starts, self.sampler.patch_size, self.padding, chosen)
             for item, patch in zip(items, batch, strict=True):
                 item[volume] = patch
         for item, location in zip(items, torch.from_numpy(np.hstack([starts, ends])), strict=True):
@@ -205,9 +210,12 @@ def batch_of(
     starts: np.ndarray,
     size: Sequence[int],
     padding: Padding = None,
+    channels: Channels | None = None,
 ) -> torch.Tensor:
     """Patches as a tensor ``(n, c, z, y, x)`` over the memory that they were read into."""
-    batch = torch.from_numpy(volume.read_batch(starts, size, padding=padding))
+    chosen: dict[str, Any] = {} if channels is None else {"channels": channels}
+    voxels = volume.read_batch(starts, size, padding=padding, **chosen)
+    batch = torch.from_numpy(voxels)
     return batch if batch.ndim == 5 else batch[:, None]
 
 
@@ -229,6 +237,21 @@ def _names(
                     f"subject {subject!r} has no volume {name!r}; it has: {', '.join(there)}"
                 )
     return names
+
+
+def _channels(
+    channels: Channels | Mapping[str, Channels] | None, volumes: list[str]
+) -> dict[str, Channels]:
+    """The channels of each volume of which not all are read."""
+    if channels is None:
+        return {}
+    if not isinstance(channels, Mapping):
+        return dict.fromkeys(volumes, channels)
+    if unread := set(channels).difference(volumes):
+        raise UsageError(
+            f"channels name {unread.pop()!r}, which is not read: leave it out, or add it to volumes"
+        )
+    return dict(channels)
 
 
 def _padding(sampler: Sampler) -> Padding:

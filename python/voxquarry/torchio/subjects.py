@@ -25,14 +25,21 @@ class Box:
     """
 
     def __init__(
-        self, volume: Volume, ini: Sequence[int], shape: Sequence[int], padding: Padding = None
+        self,
+        volume: Volume,
+        ini: Sequence[int],
+        shape: Sequence[int],
+        padding: Padding = None,
+        *,
+        scaled: bool = True,
     ) -> None:
         self.volume, self.ini, self.shape, self.padding = volume, ini, shape, padding
+        self.scaled = scaled
 
     @classmethod
-    def whole(cls, volume: Volume) -> Box:
+    def whole(cls, volume: Volume, *, scaled: bool = True) -> Box:
         z, y, x = volume.shape[-3:]
-        return cls(volume, (0, 0, 0), (x, y, z))
+        return cls(volume, (0, 0, 0), (x, y, z), scaled=scaled)
 
     @property
     def is_whole(self) -> bool:
@@ -51,17 +58,18 @@ class Box:
     def part(self, ini: Iterable[int], shape: Iterable[int]) -> Box:
         """The box at ``ini`` in this one."""
         start = tuple(int(a + b) for a, b in zip(self.ini, ini, strict=True))
-        return Box(self.volume, start, tuple(map(int, shape)), self.padding)
+        size = tuple(map(int, shape))
+        return Box(self.volume, start, size, self.padding, scaled=self.scaled)
 
     def padded(self, border: Iterable[int], padding: float | Literal["edge", "reflect"]) -> Box:
         """This box with ``border`` more voxels on both sides of each axis."""
         start = tuple(int(a - b) for a, b in zip(self.ini, border, strict=True))
         shape = tuple(int(n + 2 * b) for n, b in zip(self.shape, border, strict=True))
-        return Box(self.volume, start, shape, padding)
+        return Box(self.volume, start, shape, padding, scaled=self.scaled)
 
     def read(self) -> torch.Tensor:
-        """Real values ``(c, i, j, k)``, a transposed view of what was read."""
-        volume = real_values(self.volume)
+        """Values ``(c, i, j, k)``, a transposed view of what was read."""
+        volume = real_values(self.volume) if self.scaled else self.volume
         voxels = widened(volume.read(self.ini[::-1], self.shape[::-1], padding=self.padding))
         return torch.from_numpy(voxels.reshape(self.channels, *self.shape[::-1])).permute(
             0, 3, 2, 1
@@ -147,7 +155,11 @@ class Subject(tio.Subject):
 
 
 def subject(
-    stored: StoreSubject, volumes: Sequence[str] | None = None, **attributes: object
+    stored: StoreSubject,
+    volumes: Sequence[str] | None = None,
+    *,
+    scaled: bool = True,
+    **attributes: object,
 ) -> Subject:
     """A lazy TorchIO subject over a subject of a store, such as ``subject(ds["case01"])``.
 
@@ -157,6 +169,7 @@ def subject(
     Args:
         stored: The subject in the store.
         volumes: Names of the volumes it has; all if None.
+        scaled: Give real values, stored value × slope + intercept. ``False`` gives stored values.
         attributes: Items that the subject carries beside its images, as in ``torchio.Subject``;
             ``name`` is the subject's own unless given.
 
@@ -166,10 +179,10 @@ def subject(
     names = list(stored) if volumes is None else list(volumes)
     if clash := set(names).intersection(attributes):
         raise UsageError(f"attribute {clash.pop()!r}: a volume of the subject has that name")
-    images = {name: _image(stored[name]) for name in names}
+    images = {name: _image(stored[name], scaled) for name in names}
     return Subject({"name": stored.name, **attributes, **images})
 
 
-def _image(volume: Volume) -> ScalarImage | LabelMap:
+def _image(volume: Volume, scaled: bool) -> ScalarImage | LabelMap:
     kind = LabelMap if volume.kind == "labels" else ScalarImage
-    return kind(Path(path_of(volume)), reader=Box.whole(volume))
+    return kind(Path(path_of(volume)), reader=Box.whole(volume, scaled=scaled))

@@ -135,8 +135,8 @@ impl TileConverter for ArgmaxAccumulator {
 }
 
 /// Softmax over the channels of one row of a patch: `exp(v − max) / Σ exp(v − max)`, into `out`,
-/// channel after channel.
-fn softmax<T: PatchValue>(
+/// channel after channel. Infinite values have the limit; NaN makes all channels NaN.
+pub(super) fn softmax<T: PatchValue>(
     values: &[T],
     channel_len: usize,
     from: usize,
@@ -153,7 +153,9 @@ fn softmax<T: PatchValue>(
         let largest = at.clone().fold(f32::NEG_INFINITY, |max, i| max.max(out[i]));
         let mut sum = 0.0;
         for i in at.clone() {
-            out[i] = (out[i] - largest).exp();
+            // Channels that are infinite alike share what there is; their difference would be NaN.
+            let shifted = if out[i] == largest { 0.0 } else { out[i] - largest };
+            out[i] = shifted.exp();
             sum += out[i];
         }
         at.for_each(|i| out[i] /= sum);

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use super::accumulator::{Accumulator, RowScratch, TileConverter};
 use super::argmax::ArgmaxAccumulator;
 use super::crop::CropAccumulator;
+use super::extreme::ExtremeAccumulator;
 use super::mean::MeanAccumulator;
 use super::sum::SumAccumulator;
+use super::vote::VoteAccumulator;
 use crate::aggregate::coverage::AxisCoverage;
-use crate::aggregate::options::Finish;
+use crate::aggregate::options::{Finish, Merge};
 use crate::aggregate::patch::Patch;
 use crate::aggregate::plan::BlendPlan;
 use crate::aggregate::tracker::PatchSet;
@@ -22,6 +24,8 @@ pub(in crate::aggregate) enum AccumulatorKind {
     Mean(MeanAccumulator),
     Sum(SumAccumulator),
     Argmax(ArgmaxAccumulator),
+    Extreme(ExtremeAccumulator),
+    Vote(VoteAccumulator),
 }
 
 /// Most patches of a voxel for which means are kept: a mean is rounded once for each.
@@ -34,11 +38,27 @@ impl AccumulatorKind {
     /// The kind that holds least memory without rounding more than the result's dtype does.
     pub(in crate::aggregate) fn choose(plan: &Arc<BlendPlan>) -> Self {
         let shared = plan.clone();
+        match plan.merge {
+            Merge::Mean => {}
+            Merge::Max => return Self::Extreme(ExtremeAccumulator::new(shared, true)),
+            Merge::Min => return Self::Extreme(ExtremeAccumulator::new(shared, false)),
+            Merge::Vote => return Self::Vote(VoteAccumulator::new(shared)),
+        }
         match plan.finish {
             Finish::Argmax | Finish::SoftmaxArgmax => Self::Argmax(ArgmaxAccumulator::new(shared)),
             Finish::None if plan.is_crop() => Self::Crop(CropAccumulator::new(shared)),
             Finish::None if can_be_means(plan) => Self::Mean(MeanAccumulator::new(shared)),
             _ => Self::Sum(SumAccumulator::new(shared)),
+        }
+    }
+}
+
+impl AccumulatorKind {
+    /// Bytes of one voxel of a tile, over all `channels` of a patch.
+    pub(in crate::aggregate) fn tile_voxel_bytes(&self, channels: usize) -> usize {
+        match self {
+            Self::Vote(votes) => votes.tile_voxel_bytes(),
+            _ => channels * self.voxel_bytes(),
         }
     }
 }
@@ -54,6 +74,7 @@ fn can_be_means(plan: &BlendPlan) -> bool {
     let weights = &plan.weights;
     matches!(plan.dtype, Dtype::Float16 | Dtype::Float32)
         && weights.floor == 0.0
+        && plan.skips_nothing()
         && most <= MOST_AVERAGED
         && weights.profiles.iter().map(least_quotient).product::<f64>() >= LEAST_QUOTIENT
 }
@@ -66,6 +87,8 @@ macro_rules! dispatch {
             AccumulatorKind::Mean($accumulator) => $call,
             AccumulatorKind::Sum($accumulator) => $call,
             AccumulatorKind::Argmax($accumulator) => $call,
+            AccumulatorKind::Extreme($accumulator) => $call,
+            AccumulatorKind::Vote($accumulator) => $call,
         }
     };
 }
@@ -111,6 +134,8 @@ mod tests {
             AccumulatorKind::Mean(_) => "mean",
             AccumulatorKind::Sum(_) => "sum",
             AccumulatorKind::Argmax(_) => "argmax",
+            AccumulatorKind::Extreme(_) => "extreme",
+            AccumulatorKind::Vote(_) => "vote",
         }
     }
 

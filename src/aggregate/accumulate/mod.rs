@@ -13,10 +13,13 @@
 mod accumulator;
 mod argmax;
 mod crop;
+mod extreme;
 mod kernels;
 mod kind;
 mod mean;
 mod sum;
+mod vote;
 
 pub(super) use accumulator::{Accumulator, RowScratch};
 pub(super) use kind::AccumulatorKind;
+pub(super) use vote::MOST_CLASSES;

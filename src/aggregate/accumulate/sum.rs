@@ -59,13 +59,14 @@ impl SumAccumulator {
             totals.resize(x.len(), 1.0);
             return;
         }
-        if weights.floor == 0.0 {
+        if weights.floor == 0.0 && self.plan.skips_nothing() {
             // The sum over a product grid is the product of the axes' sums.
             let outer = az.sums[z] * ay.sums[y];
             totals.extend(ax.sums[x].iter().map(|inner| outer * inner));
             return;
         }
-        // A window with a floor is no product, so the few patches over the row are summed.
+        // A window with a floor is no product, and a grid without some patches is none either: so
+        // the few patches over the row are summed.
         totals.resize(x.len(), 0.0);
         let [wz, wy, wx] = &weights.profiles;
         for pz in az.patches_at(z) {
@@ -73,6 +74,9 @@ impl SumAccumulator {
                 let outer = wz[(z as i64 - az.starts[pz]) as usize]
                     * wy[(y as i64 - ay.starts[py]) as usize];
                 for px in ax.patches_meeting(&x) {
+                    if self.plan.is_skipped([pz, py, px]) {
+                        continue;
+                    }
                     let used = ax.used[px].start.max(x.start)..ax.used[px].end.min(x.end);
                     let profile = &wx[(used.start as i64 - ax.starts[px]) as usize..];
                     let row = &mut totals[used.start - x.start..used.end - x.start];
