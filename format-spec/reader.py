@@ -124,7 +124,8 @@ class Volume:
         )
         need(is_count(own.get("shard_files")), f"{folder}: shard_files {own.get('shard_files')!r}")
         has_counts = self.kind == "labels" and "summary_crc32c" in own
-        for key in ["shards_crc32c"] + ["summary_crc32c"] * has_counts:
+        optional = ["summary_crc32c"] * has_counts + ["nifti_crc32c"] * ("nifti_crc32c" in own)
+        for key in ["shards_crc32c", *optional]:
             need(is_count(own.get(key), 0, U32), f"{folder}: {key} {own.get(key)!r}")
         need(isinstance(own.get("source", {}), dict), f"{folder}: source is not an object")
         self.labels: list[dict[str, Any]] = own.get("labels", [])
@@ -373,6 +374,17 @@ class Volume:
             f"{folder}: a number that is no sum of weights",
         )
         return values.tolist()
+
+    def nifti_header(self) -> bytes | None:
+        """The NIfTI-2 header beside the levels, None if there is none: section 8."""
+        if "nifti_crc32c" not in self.attributes:
+            return None
+        header = self._vector(self.folder / "nifti", "uint8", 540)
+        need(
+            crc32c(covered(self.folder / "nifti", header)) == self.attributes["nifti_crc32c"],
+            f"{self.folder}: the NIfTI header is another one",
+        )
+        return header.tobytes()
 
     def _counted(self, grid: list[int]) -> list[dict[int, int]]:
         """The label counts of a label map that has none, from its voxels."""

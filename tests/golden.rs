@@ -159,3 +159,14 @@ fn units_and_labels_are_stated_for_other_software() {
         assert_eq!(ome["omero"].is_object(), expected.name == "u8");
     }
 }
+
+#[test]
+fn a_nifti_header_is_stated_for_other_software() {
+    let golden = store().with_file_name("v1-nifti");
+    let subject = voxquarry::open(&golden).unwrap().subject("grid").unwrap();
+    for (name, has_header) in [("i16", true), ("labels-i32", true), ("f16", false)] {
+        let volume = subject.volume(name).unwrap();
+        assert_eq!(volume.attributes().nifti_crc32c.is_some(), has_header, "{name}");
+    }
+    assert!(verify(&golden, &|_| ()).unwrap().errors.is_empty());
+}

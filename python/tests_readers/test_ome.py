@@ -8,6 +8,7 @@ import bioio_ome_zarr
 import dask.array as da
 import napari_ome_zarr
 import ngff_zarr
+import niizarr
 import numpy as np
 import pytest
 import xarray as xr
@@ -122,3 +123,15 @@ def test_iohub(store: Path) -> None:
     with open_ome_zarr(store / "case01/two", mode="r", layout="fov") as position:
         assert np.array_equal(np.asarray(position["0"]), TWO)
         assert tuple(position.scale)[-3:] == SPACING
+
+
+def test_nifti_zarr(store: Path) -> None:
+    subject = vq.open(store)["case01"]
+    for name, voxels in (("ct", CT), ("seg", SEG), ("two", TWO)):
+        image = niizarr.zarr2nii(str(store / "case01" / name))
+        found = np.asarray(image.dataobj)
+        # NIfTI has time on its fourth axis and channels on its fifth.
+        found = found if voxels.ndim == 3 else found[..., 0, :]
+        assert np.array_equal(found, voxels.T)
+        assert np.array_equal(image.affine, subject[name].affine)
+        assert image.header.get_xyzt_units()[0] == "micron"

@@ -145,6 +145,8 @@ pub struct VolumeAttributes {
     pub shards_crc32c: u32,
     /// The crc32c of the label counts' values (§8); only of label maps.
     pub summary_crc32c: Option<u32>,
+    /// The crc32c of the NIfTI header (§8); `None` if there is none.
+    pub nifti_crc32c: Option<u32>,
     /// Names of labels, for users; only of label maps.
     pub labels: Vec<LabelName>,
     /// The file that the volume was converted from.
@@ -287,6 +289,10 @@ impl VolumeAttributes {
                 }
                 Kind::Image => None,
             },
+            nifti_crc32c: node
+                .get("nifti_crc32c")
+                .map(|_| node.parse("nifti_crc32c"))
+                .transpose()?,
             labels: node.get("labels").map_or(Ok(Vec::new()), |_| node.parse("labels"))?,
             source: node.get("source").map(|_| node.parse("source")).transpose()?,
         })
@@ -310,6 +316,9 @@ impl VolumeAttributes {
         attributes["shards_crc32c"] = json!(self.shards_crc32c);
         if let Some(crc32c) = self.summary_crc32c {
             attributes["summary_crc32c"] = json!(crc32c);
+        }
+        if let Some(crc32c) = self.nifti_crc32c {
+            attributes["nifti_crc32c"] = json!(crc32c);
         }
         if !self.labels.is_empty() {
             attributes["labels"] = json!(self.labels);

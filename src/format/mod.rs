@@ -16,6 +16,7 @@ pub mod index;
 pub mod layout;
 pub mod limits;
 mod names;
+pub(crate) mod nifti;
 pub mod ome;
 
 pub use attributes::VERSION;

@@ -3,13 +3,17 @@
 //! # Invariants
 //! - Nothing here is authoritative: the attributes `voxquarry` hold the affine and the statistics.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
 
 use super::array::ArrayLayout;
-use super::attributes::{Kind, Statistics, VolumeAttributes};
+use super::attributes::{Kind, LabelName, Statistics, VolumeAttributes};
 
 /// The displayed range ends this many standard deviations from the mean, or at an extreme.
 const SHOWN_DEVIATIONS: f64 = 3.0;
+/// More named ids than this are not repeated for other software.
+const MOST_NAMED: usize = 4096;
 /// The colours of three interleaved channels of one byte, which are those of photographs.
 const RGB: [&str; 3] = ["FF0000", "00FF00", "0000FF"];
 
@@ -55,9 +59,7 @@ fn metadata(
         // The labels of OME-Zarr are integers.
         Kind::Labels if layout.dtype.is_float() => {}
         Kind::Labels => {
-            let source = image.map(|image| json!({ "image": format!("../{image}") }));
-            let label = source.map(|source| ("source".to_owned(), source));
-            ome["image-label"] = Value::Object(label.into_iter().collect::<Map<_, _>>());
+            ome["image-label"] = image_label(&volume.labels, image);
         }
         Kind::Image => {
             if let Some(window) = window(&volume.statistics) {
@@ -66,6 +68,53 @@ fn metadata(
         }
     }
     ome
+}
+
+/// What other software needs to know about a label map: its image, and its names and colours.
+fn image_label(labels: &[LabelName], image: Option<&str>) -> Value {
+    let named = named(labels);
+    let properties: Vec<Value> = (named.iter())
+        .map(|(id, label)| json!({ "label-value": id, "name": label.name }))
+        .collect();
+    let colors: Vec<Value> = (named.iter())
+        .filter_map(|(id, label)| Some(json!({ "label-value": id, "rgba": rgba(label)? })))
+        .collect();
+    let mut image_label = json!({});
+    if let Some(image) = image {
+        image_label["source"] = json!({ "image": format!("../{image}") });
+    }
+    for (key, entries) in [("properties", properties), ("colors", colors)] {
+        if !entries.is_empty() {
+            image_label[key] = entries.into();
+        }
+    }
+    image_label
+}
+
+/// The name of each id, of those that have one: the name with the fewest ids, so that a region of
+/// several labels does not hide theirs. None if there are too many to repeat them.
+fn named(labels: &[LabelName]) -> BTreeMap<i64, &LabelName> {
+    let mut named: BTreeMap<i64, &LabelName> = BTreeMap::new();
+    if labels.iter().map(|label| label.ids.len()).sum::<usize>() > MOST_NAMED {
+        return named;
+    }
+    for label in labels {
+        for &id in &label.ids {
+            let known = named.entry(id).or_insert(label);
+            if label.ids.len() < known.ids.len() {
+                *known = label;
+            }
+        }
+    }
+    named
+}
+
+/// The colour of a label, if it is written as `#rrggbb`.
+fn rgba(label: &LabelName) -> Option<[u8; 4]> {
+    let digits = label.color.as_deref()?.strip_prefix('#')?;
+    let is_color = digits.len() == 6 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let [_, r, g, b] = u32::from_str_radix(digits, 16).ok().filter(|_| is_color)?.to_be_bytes();
+    Some([r, g, b, 255])
 }
 
 /// The range that a viewer shows first: the mean and three standard deviations to both sides, as
@@ -113,6 +162,40 @@ mod tests {
             mean: Some(mean),
             std: Some(std),
         }
+    }
+
+    #[test]
+    fn an_id_has_the_name_of_the_smallest_region_and_its_colour() {
+        let label = |ids: &[i64], name: &str, color: Option<&str>| LabelName {
+            ids: ids.to_vec(),
+            name: name.to_owned(),
+            color: color.map(str::to_owned),
+        };
+        let labels = [
+            label(&[1, 2, -3], "organ", Some("#0000FF")),
+            label(&[2], "tumour", Some("#ff8000")),
+            label(&[7], "cyst", Some("#+12345")),
+        ];
+        let value = |id: i64, key: &str, value: Value| json!({ "label-value": id, key: value });
+        assert_eq!(
+            image_label(&labels, Some("ct")),
+            json!({
+                "source": { "image": "../ct" },
+                "properties": [
+                    value(-3, "name", "organ".into()),
+                    value(1, "name", "organ".into()),
+                    value(2, "name", "tumour".into()),
+                    value(7, "name", "cyst".into()),
+                ],
+                "colors": [
+                    value(-3, "rgba", json!([0, 0, 255, 255])),
+                    value(1, "rgba", json!([0, 0, 255, 255])),
+                    value(2, "rgba", json!([255, 128, 0, 255])),
+                ],
+            })
+        );
+        let many: Vec<i64> = (0..5000).collect();
+        assert_eq!(image_label(&[label(&many, "many", None)], None), json!({}));
     }
 
     #[test]

@@ -145,6 +145,9 @@ fn verify_volume(volume: &Volume, progress: &dyn Fn(), report: &mut VerifyReport
         report.error(error);
         None
     });
+    if let Err(error) = volume.check_nifti_header() {
+        report.error(error);
+    }
     let folder = volume.path().join(weight_sums::FOLDER);
     if has(volume.folder(), weight_sums::FOLDER)?
         && !has(&volume.folder().join(weight_sums::FOLDER), ZARR_JSON)?

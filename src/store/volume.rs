@@ -10,6 +10,7 @@ use rustix::fs::FileType;
 
 use super::derived_cache::DerivedCache;
 use super::sidecar::label_counts::LabelCounts;
+use super::sidecar::nifti_header;
 use super::sidecar::weight_sums::{self, WeightSums};
 use crate::array::cache::{ChunkCache, ChunkKey};
 use crate::array::channels::Channels;
@@ -235,6 +236,11 @@ impl Volume {
     /// The weight sums beside it, if there are some.
     pub(super) fn weight_sums(&self) -> Result<Option<WeightSums>> {
         WeightSums::read(&self.0.folder, self.0.checksums, self.layout())
+    }
+
+    /// Checks the NIfTI header beside it.
+    pub(super) fn check_nifti_header(&self) -> Result<()> {
+        nifti_header::check(&self.0.folder, self.attributes())
     }
 
     /// The checksums of its documents.

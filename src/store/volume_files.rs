@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::journal::{Journal, ShardRecord};
 use super::sidecar::label_counts_writer::LabelCountsWriter;
+use super::sidecar::nifti_header;
 use super::sidecar::weight_sums::{self, WeightSums};
 use super::spec::VolumeSpec;
 use super::volume::SHARD_LIST;
@@ -234,7 +235,7 @@ impl VolumeFiles {
             None => None,
         };
         let level = document::write_in(&folder.join("0"), &spec.layout.to_json())?;
-        let attributes = VolumeAttributes {
+        let mut attributes = VolumeAttributes {
             kind: spec.kind,
             affine: spec.affine,
             unit: spec.unit,
@@ -246,9 +247,11 @@ impl VolumeFiles {
             shard_files: shard_list.0.iter().filter(|&&identity| identity != 0).count() as u64,
             shards_crc32c,
             summary_crc32c,
+            nifti_crc32c: None,
             labels: spec.labels.clone(),
             source,
         };
+        attributes.nifti_crc32c = nifti_header::write(folder, &attributes, &spec.layout)?;
         let image = spec.image.as_deref();
         let attributes = ome::group_attributes(&spec.name, &attributes, &spec.layout, image);
         let group = document::write_in(folder, &document::group(attributes))?;

@@ -2,4 +2,5 @@
 
 pub(crate) mod label_counts;
 pub(crate) mod label_counts_writer;
+pub(crate) mod nifti_header;
 pub(crate) mod weight_sums;
