@@ -108,10 +108,10 @@ def opened(source):
     """The shape, the data type, and a function that reads the next planes, of a `.nii.gz`."""
     import nibabel
 
-    header = nibabel.load(source).header
-    shape, dtype = header.get_data_shape()[::-1], header.get_data_dtype()
+    stored = nibabel.load(source).dataobj
+    shape, dtype = stored.shape[::-1], stored.dtype
     with gzip.open(source) as stream:
-        stream.read(int(header["vox_offset"]))
+        stream.read(stored.offset)
 
         def read(count):
             voxels = np.empty((count, *shape[1:]), dtype)

@@ -95,7 +95,9 @@ impl Encoder {
                 mem::swap(&mut best, &mut trial);
             }
         }
-        self.encode_as(chosen, voxels, Some((number, &best)), out);
+        let thorough = chosen.thorough();
+        let known = (thorough == chosen).then_some((number, &best[..]));
+        self.encode_as(thorough, voxels, known, out);
         self.trials = [best, trial];
     }
 

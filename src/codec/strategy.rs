@@ -59,6 +59,8 @@ pub(super) struct EncodeStrategy {
     pub(super) shuffle: Shuffle,
     /// Shortest match of LZ4; Zstandard chooses it for each stream.
     min_match: usize,
+    /// Whether LZ4 searches for the longest matches of bytes, which takes three times as long.
+    is_thorough: bool,
 }
 
 /// A strategy of a trial.
@@ -85,7 +87,13 @@ impl EncodeStrategy {
             Shuffle::Byte if typesize >= LONG => LONG_BYTES_MIN_MATCH,
             Shuffle::None | Shuffle::Byte => BYTES_MIN_MATCH,
         };
-        Self { shuffle, min_match }
+        Self { shuffle, min_match, is_thorough: false }
+    }
+
+    /// The strategy for a whole frame, once a trial has chosen it.
+    pub(super) fn thorough(self) -> Self {
+        let is_fast = self.shuffle == Shuffle::Bit && self.min_match == BITS_MIN_MATCH;
+        Self { is_thorough: !is_fast, ..self }
     }
 
     /// What a trial compares bit planes with, in this order.
@@ -98,11 +106,11 @@ impl EncodeStrategy {
         let usual = Candidate { strategy: Self::of(shuffle, typesize), percent };
         // Values of few kinds, such as scaled integers of eight bits, repeat as whole elements.
         let unshuffled = (typesize >= LONG).then_some(Candidate {
-            strategy: Self { shuffle: Shuffle::None, min_match: SHORT_MIN_MATCH },
+            strategy: Self { min_match: SHORT_MIN_MATCH, ..Self::of(Shuffle::None, typesize) },
             percent: SHORT_PERCENT,
         });
         let short_bits = Candidate {
-            strategy: Self { shuffle: Shuffle::Bit, min_match: SHORT_MIN_MATCH },
+            strategy: Self { min_match: SHORT_MIN_MATCH, ..Self::of(Shuffle::Bit, typesize) },
             percent: SHORT_PERCENT,
         };
         [Some(usual), unshuffled, Some(short_bits)].into_iter().flatten()
@@ -143,7 +151,8 @@ impl EncodeStrategy {
         let (grid, depth, lazy_steps, patience) = match self.shuffle {
             Shuffle::Bit if self.min_match == BITS_MIN_MATCH => (4, 1, 0, 4),
             Shuffle::None if is_long => (typesize, 4, 0, 5),
-            _ => (1, 32, 6, 6),
+            _ if self.is_thorough => (1, 32, 6, 6),
+            _ => (1, 8, 1, 6),
         };
         let likely = likely.map(|offset| offset.max(1));
         Search { min_match: self.min_match, grid, likely, depth, lazy_steps, patience }

@@ -210,16 +210,18 @@ impl Folder {
         if self.handle(SEARCH).is_ok() {
             return Ok(());
         }
-        let mut folder = Self { root: self.root.clone(), below: PathBuf::new(), ..self.clone() };
-        for name in self.below.components() {
-            match mkdirat(folder.handle(SEARCH)?, name.as_os_str(), NEW_FOLDER) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(e) => return Err(e.into()),
+        let is_there = |e: &io::Error| e.kind() == io::ErrorKind::AlreadyExists;
+        match self.create() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !self.below.as_os_str().is_empty() => {
+                self.above().create_all()?;
+                // Another thread may have created it meanwhile.
+                self.create().or_else(|e| if is_there(&e) { Ok(()) } else { Err(e) })?;
             }
-            folder.below.push(name);
+            Err(e) if !is_there(&e) => return Err(e),
+            _ => {}
         }
         // What is there may be something else.
-        folder.handle(SEARCH).map(drop)
+        self.handle(SEARCH).map(drop)
     }
 
     /// Creates the folder in one that is there.
