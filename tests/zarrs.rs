@@ -98,7 +98,7 @@ fn groups_and_label_counts() {
     let node = Node::open(&store, "/s/v").unwrap();
     let mut children: Vec<_> = node.children().iter().map(|n| n.path().as_str()).collect();
     children.sort_unstable();
-    assert_eq!(children, ["/s/v/0", "/s/v/shards", "/s/v/summary"]);
+    assert_eq!(children, ["/s/v/0", "/s/v/nifti", "/s/v/shards", "/s/v/summary"]);
 
     let summary = |name: &str| open(folder.path(), &format!("/s/v/summary/{name}"));
     let [offsets, labels, counts] = ["offsets", "labels", "counts"].map(summary);
