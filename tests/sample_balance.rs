@@ -290,7 +290,7 @@ fn what_a_subject_lacks_is_known() {
     let classes = |classes: &[(i64, f64)]| Balance::Classes(classes.to_vec());
     let absent = label([4; 3], Border::Exclude, classes(&[(7, 1.0), (1, 0.0)]));
     let found = missing(absent.clone(), OnMissing::Background).unwrap();
-    assert_eq!(found, [("case01".to_owned(), "no voxel of the label 7".to_owned())]);
+    assert_eq!(found, [("case01".to_owned(), "no voxel of the labels [7]".to_owned())]);
     let error = absent.locations(&world.subject("case01"), 1, Epoch::default(), 0).unwrap_err();
     assert!(matches!(&error, Error::NothingToSample { is_elsewhere: false, .. }), "{error}");
     assert!(!error.to_string().contains("pad"), "{error}");

@@ -9,7 +9,6 @@ use voxquarry::{Dtype, Order, Orientation, with_voxel};
 use crate::arguments::{padding, size3, start, starts};
 use crate::errors::{invalid, raise};
 use crate::resample::order;
-use crate::volume::Volume;
 use crate::voxels::{Target, fill};
 
 /// A volume as it would be at another spacing or orientation; nothing is stored.
@@ -20,20 +19,21 @@ use crate::voxels::{Target, fill};
 #[pyclass(frozen, module = "voxquarry")]
 pub(crate) struct ResampledVolume {
     view: voxquarry::ResampledVolume,
-    volume: Py<Volume>,
+    /// The `Volume` in Python.
+    volume: Py<PyAny>,
     asked: (Option<[f64; 3]>, Option<String>),
 }
 
 impl ResampledVolume {
     pub(crate) fn new(
-        volume: &Bound<'_, Volume>,
+        (volume, of): (&voxquarry::Volume, Py<PyAny>),
         spacing: Option<&Bound<'_, PyAny>>,
         orientation: Option<String>,
     ) -> PyResult<Self> {
         let spacing = spacing.map(spacing_of).transpose()?;
         let parsed = orientation.as_deref().map(str::parse::<Orientation>).transpose();
-        let view = volume.get().0.at(spacing, parsed.map_err(raise)?).map_err(raise)?;
-        Ok(Self { view, volume: volume.clone().unbind(), asked: (spacing, orientation) })
+        let view = volume.at(spacing, parsed.map_err(raise)?).map_err(raise)?;
+        Ok(Self { view, volume: of, asked: (spacing, orientation) })
     }
 
     fn element(&self) -> PyResult<Dtype> {
@@ -68,7 +68,7 @@ impl ResampledVolume {
 impl ResampledVolume {
     /// The volume that is read.
     #[getter]
-    fn volume(&self, py: Python<'_>) -> Py<Volume> {
+    fn volume(&self, py: Python<'_>) -> Py<PyAny> {
         self.volume.clone_ref(py)
     }
 
@@ -168,7 +168,7 @@ impl ResampledVolume {
     fn __reduce__<'py>(
         &self,
         py: Python<'py>,
-    ) -> PyResult<(Bound<'py, PyAny>, (Py<Volume>, Option<[f64; 3]>, Option<String>))> {
+    ) -> PyResult<(Bound<'py, PyAny>, (Py<PyAny>, Option<[f64; 3]>, Option<String>))> {
         let (spacing, orientation) = self.asked.clone();
         let at = py.import("voxquarry._resampled")?.getattr("at")?;
         Ok((at, (self.volume(py), spacing, orientation)))

@@ -312,7 +312,8 @@ impl Volume {
         spacing: Option<&Bound<'_, PyAny>>,
         orientation: Option<String>,
     ) -> PyResult<ResampledVolume> {
-        ResampledVolume::new(slf, spacing, orientation)
+        let of = slf.clone().into_any().unbind();
+        ResampledVolume::new((&slf.get().0, of), spacing, orientation)
     }
 
     /// numpy basic indexing: ints, slices with any step, ``...``; only what is asked for is read.

@@ -59,7 +59,7 @@ def test_one_call_is_reading_asking_and_adding(
 def test_several_answers_of_several_resolutions(volume: vq.Volume, tmp_path: Path) -> None:
     def several(patches: np.ndarray) -> dict[str, np.ndarray]:
         return {
-            "same": patches[:, 0].astype("f4"),
+            "same": patches[:, 0],
             "half": patches[:, :, ::2, ::2, ::2].astype("f4"),
         }
 
@@ -112,7 +112,7 @@ def test_a_run_over_a_replaced_volume_is_not_continued(tmp_path: Path) -> None:
         dies.calls -= 1
         if dies.calls < 0:
             raise Killed
-        return patches.astype("f4")
+        return patches
 
     out = tmp_path / "out.zarr" / "case" / "pred"
     old, dies.calls = ingest(smooth(SIZE[::-1])), 20
@@ -121,8 +121,8 @@ def test_a_run_over_a_replaced_volume_is_not_continued(tmp_path: Path) -> None:
     new = ingest(smooth(SIZE[::-1]) + 7)
     assert new.content_id != old.content_id and len(new.content_id) == 16
     with pytest.raises(vq.UsageError, match=old.content_id):
-        vq.infer(lambda patches: patches.astype("f4"), new, 8, 4, out=out)
-    found = vq.infer(lambda patches: patches.astype("f4"), new, 8, 4, out=out, resume=False)
+        vq.infer(lambda patches: patches, new, 8, 4, out=out)
+    found = vq.infer(lambda patches: patches, new, 8, 4, out=out, resume=False)
     np.testing.assert_allclose(found[0], new[...], atol=0.01)
 
 

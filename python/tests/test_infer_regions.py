@@ -314,6 +314,20 @@ def test_classes_are_not_blended_as_numbers(subject: vq.Subject) -> None:
     assert len(np.unique(blended)) > 2
 
 
+def test_numbers_of_the_patches_own_type_are_blended(subject: vq.Subject) -> None:
+    ct = subject["ct"]
+    assert ct.dtype == np.int16
+    assert np.array_equal(vq.infer(lambda p: p, ct, 8, 4)[0], ct[...])
+    # A filter, with more values than there are classes.
+    assert np.array_equal(vq.infer(lambda p: p + np.int16(3), ct, 8, 4)[0], ct[...] + 3)
+
+    def coarse(patches: np.ndarray) -> np.ndarray:
+        return (patches > patches.mean()).astype(np.int16)
+
+    with pytest.raises(vq.UsageError, match="argmax.*crop.*vote"):
+        vq.infer(coarse, ct, 8, 4)
+
+
 def test_booleans_are_answers(subject: vq.Subject) -> None:
     def above(patches: np.ndarray) -> np.ndarray:
         return patches[:, 0] > 100

@@ -38,13 +38,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> vq.Dataset:
 
 
 SAMPLERS = [
-    (vq.LabelSampler(PATCH, "seg", {1: 1.0, 2: 0.0, 7: 0.0}), "no voxel of the label 1"),
+    (vq.LabelSampler(PATCH, "seg", {1: 1.0, 2: 0.0, 7: 0.0}), "no voxel of the labels [1]"),
     (vq.LabelSampler(PATCH, "seg", {2: 1.0}), None),
     (vq.LabelSampler(PATCH, "seg"), "label above 0 lie so near the border"),
     (vq.WeightedSampler(PATCH, "map"), "no voxel of a weight above 0"),
     (
         vq.ConstrainedSampler(vq.LabelSampler(PATCH, "seg", {1: 1.0}), min_foreground=0.01),
-        "no voxel of the label 1",
+        "no voxel of the labels [1]",
     ),
     (
         vq.ConstrainedSampler(vq.UniformSampler(PATCH), min_foreground=0.01, labels="seg"),
@@ -86,7 +86,7 @@ def test_a_subject_without_the_label_is_told_when_the_queue_is_made(
 def test_skip_leaves_the_subject_out(store: vq.Dataset) -> None:
     sampler = vq.LabelSampler(PATCH, "seg", {1: 1.0})
     queue = queue_of(store, sampler, on_missing="skip")
-    assert queue.missing == {"s03": "no voxel of the label 1"}
+    assert queue.missing == {"s03": "no voxel of the labels [1]"}
     for _ in range(3):
         names = [batch["subject"][0] for batch in queue]
         assert sorted(names) == sorted([name for name in NAMES if name != "s03"] * 10)
@@ -124,7 +124,7 @@ def test_nothing_is_left(store: vq.Dataset) -> None:
         with pytest.raises(vq.UsageError, match="sample by labels or weights that they have"):
             queue_of(store, sampler, on_missing=on_missing)
     assert len(queue_of(store, sampler, on_missing="background")) == 60
-    with pytest.raises(vq.UsageError, match="no voxel of the label 9: sample it by what it has"):
+    with pytest.raises(vq.UsageError, match=r"no voxel of the labels \[9\]: sample it by what it has"):
         sampler.locations(store["s00"], 1)
     with pytest.raises(vq.UsageError, match='"error", "skip" or "background"'):
         queue_of(store, sampler, on_missing="ignore")

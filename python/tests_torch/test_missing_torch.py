@@ -44,7 +44,7 @@ def test_map_style_datasets(store: vq.Dataset, make: type) -> None:
     """One subject without the label ended the training (MONAI#6576)."""
     load = monai.data.DataLoader if make is vm.Dataset else DataLoader
     sampler = vq.LabelSampler(PATCH, "seg", {1: 1.0})
-    with pytest.raises(vq.UsageError, match=r"1 of 4 subjects \(b: no voxel of the label 1\)"):
+    with pytest.raises(vq.UsageError, match=r"1 of 4 subjects \(b: no voxel of the labels \[1\]\)"):
         make(store, sampler, ["ct"], 3)
     skipping = make(store, sampler, ["ct"], 3, on_missing="skip")
     assert list(skipping.missing) == ["b"]
@@ -65,7 +65,7 @@ def test_the_loader_of_a_queue(store: vq.Dataset) -> None:
 def test_torchios_queue(store: vq.Dataset) -> None:
     subjects = tio.SubjectsDataset([vt.subject(store[name]) for name in NAMES])
     sampler = vt.LabelSampler(PATCH, "seg", {1: 1.0})
-    with pytest.raises(vq.UsageError, match=r"1 of 4 subjects \(b: no voxel of the label 1\)"):
+    with pytest.raises(vq.UsageError, match=r"1 of 4 subjects \(b: no voxel of the labels \[1\]\)"):
         vt.Queue(subjects, 8, 3, sampler)
     skipping = vt.Queue(subjects, 9, 3, sampler, on_missing="skip")
     assert Counter(skipping[0].name for _ in range(len(skipping))) == {"a": 3, "c": 3, "d": 3}

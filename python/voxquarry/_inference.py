@@ -36,6 +36,8 @@ from ._values import real_values
 # Batches that are read before the model needs them, and batches that wait to be blended.
 _AHEAD = 2
 _BEHIND = 2
+# More than a segmentation has: integers of more values are numbers.
+_MOST_CLASSES = 128
 
 
 def infer(
@@ -270,7 +272,10 @@ class _Run:
             predictions = self._predict(patches[: len(first)])
             shapes = {name: _shape_of(answer, len(first)) for name, answer in predictions.items()}
         for name, prediction in predictions.items():
-            self.aggregators[name] = self._aggregator(name, prediction, shapes[name], skipped)
+            whole = _whole_dtype(prediction)
+            if whole is not None and _is_number(prediction, patches[: len(first)]):
+                whole = None
+            self.aggregators[name] = self._aggregator(name, whole, shapes[name], skipped)
         needed = {tuple(start) for a in self.aggregators.values() for start in a.needed().tolist()}
         is_needed = np.array([tuple(start) in needed for start in starts.tolist()])
         if not is_needed[: len(first)].all():
@@ -342,21 +347,24 @@ class _Run:
         self.buffers.give(patches)
 
     def _aggregator(
-        self, name: Head | None, prediction: Any, shape: tuple[int, ...], skipped: np.ndarray
+        self, name: Head | None, classes: str | None, shape: tuple[int, ...], skipped: np.ndarray
     ) -> _native.Aggregator:
-        """The aggregator of a head, whose first predictions are of ``shape``."""
+        """The aggregator of a head, whose first predictions are of ``shape``.
+
+        ``classes`` is their type if they may be classes.
+        """
         window, finish, merge = (_of(v, name) for v in (self.window, self.finish, self.merge))
         dtype = _of(self.dtype, name)
-        if finish == "none" and (whole := _whole_dtype(prediction)) is not None:
+        if finish == "none" and classes is not None:
             is_number = dtype is not None and np.dtype(dtype).kind == "f"
             if merge == "mean" and not is_number and window != "crop":
                 raise UsageError(
-                    f"{_head(name)} has {prediction.dtype} voxels, and a mean would make numbers of"
+                    f"{_head(name)} has {classes} voxels, and a mean would make numbers of"
                     ' classes: blend scores (finish="argmax"), keep one patch a voxel'
                     ' (window="crop") or let patches vote (merge="vote"); if they are numbers, ask'
                     ' for dtype="float32"'
                 )
-            dtype = whole if dtype is None else dtype
+            dtype = classes if dtype is None else dtype
         return _native.Aggregator(
             self.grid,
             self.volume,
@@ -446,6 +454,20 @@ def _whole_dtype(prediction: Any) -> str | None:
     if name == "bool":
         return "uint8"
     return name if name.startswith(("int", "uint")) else None
+
+
+def _is_number(answer: Any, patches: np.ndarray) -> bool:
+    """Whether integers are numbers, as of a filter, and no classes.
+
+    They are if they have the type of the patches, and are the patches themselves or have more
+    values than a segmentation has classes.
+    """
+    values = np.asarray(answer.detach().cpu() if hasattr(answer, "detach") else answer)
+    if values.dtype != patches.dtype:
+        return False
+    if np.array_equal(values.ravel(), patches.ravel()):
+        return True
+    return values.itemsize > 1 and len(np.unique(values)) > _MOST_CLASSES
 
 
 def _head(name: Head | None) -> str:

@@ -75,7 +75,7 @@ impl RandomSampler {
     /// let balance = Balance::Classes(vec![(99, 1.0), (2, 0.0)]);
     /// let sampler = RandomSampler::from(sampler.balance(balance)?);
     /// let missing = sampler.missing(&dataset, &["grid".into()], OnMissing::Background)?;
-    /// assert_eq!(missing[0].1, "no voxel of the label 99");
+    /// assert_eq!(missing[0].1, "no voxel of the labels [99]");
     /// # Ok::<(), voxquarry::Error>(())
     /// ```
     ///

@@ -57,16 +57,13 @@ impl Balance {
         }
     }
 
-    /// The voxels that may be centres, as "of the label 3".
+    /// The voxels that may be centres, as "of the labels [3]".
     pub(super) fn wanted(&self) -> String {
         match self {
             Self::Foreground => "of a label above 0".to_owned(),
             Self::Classes(classes) => {
                 let drawn = classes.iter().filter(|class| class.1 > 0.0).map(|class| class.0);
-                match drawn.collect::<Vec<_>>()[..] {
-                    [label] => format!("of the label {label}"),
-                    ref labels => format!("of the labels {labels:?}"),
-                }
+                format!("of the labels {:?}", drawn.collect::<Vec<_>>())
             }
             Self::PosNeg { .. } | Self::Forced { .. } => {
                 "of the foreground or the background".to_owned()

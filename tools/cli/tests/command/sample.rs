@@ -81,7 +81,7 @@ fn invalid_arguments_are_refused() {
     workspace.fails(
         "sample s.zarr --sampler label --probabilities 7=1 --patch-size 4",
         2,
-        &["the label 7"],
+        &["[7]"],
     );
     workspace.fails("sample s.zarr --min-foreground 2 --patch-size 4", 2, &["2"]);
     for words in
