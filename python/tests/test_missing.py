@@ -124,7 +124,9 @@ def test_nothing_is_left(store: vq.Dataset) -> None:
         with pytest.raises(vq.UsageError, match="sample by labels or weights that they have"):
             queue_of(store, sampler, on_missing=on_missing)
     assert len(queue_of(store, sampler, on_missing="background")) == 60
-    with pytest.raises(vq.UsageError, match=r"no voxel of the labels \[9\]: sample it by what it has"):
+    with pytest.raises(
+        vq.UsageError, match=r"no voxel of the labels \[9\]: sample it by what it has"
+    ):
         sampler.locations(store["s00"], 1)
     with pytest.raises(vq.UsageError, match='"error", "skip" or "background"'):
         queue_of(store, sampler, on_missing="ignore")
