@@ -88,8 +88,8 @@ impl Centres {
         })
     }
 
-    /// The error for a volume without a single voxel that is `wanted`, as "of the labels [3]", among
-    /// the centres; `is_elsewhere` says whether the volume has such a voxel at all.
+    /// The error for a volume without a single voxel that is `wanted`, as "of the labels [3]",
+    /// among the centres; `is_elsewhere` says whether the volume has such a voxel at all.
     pub(super) fn nothing_to_sample(
         &self,
         place: &Path,
