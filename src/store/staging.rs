@@ -358,14 +358,15 @@ pub(super) fn lock_folder(folder: &Folder) -> Result<File> {
         let handle = folder.as_file().map_err(refused(folder.path(), "cannot open"))?;
         let locked = retry_on_intr(|| flock(&handle, FlockOperation::LockExclusive));
         locked.map_err(|e| Error::io(folder.path(), "cannot lock")(e.into()))?;
+        let identity = |file: &File| file.metadata().map(|found| (found.dev(), found.ino()));
+        let held = identity(&handle).map_err(Error::io(folder.path(), "cannot look at"))?;
         // While this writer waited, another may have put a new folder in the place.
-        let identity = |file: File| file.metadata().map(|found| (found.dev(), found.ino()));
-        let there = folder.as_file().and_then(identity);
-        let held = handle.metadata().map(|found| (found.dev(), found.ino()));
-        if let (Ok(held), Ok(there)) = (held, there)
-            && held == there
-        {
-            return Ok(handle);
+        match folder.as_file().and_then(|file| identity(&file)) {
+            Ok(there) if there == held => return Ok(handle),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(refused(folder.path(), "cannot open")(e));
+            }
+            _ => {}
         }
     }
     Err(Error::Busy { lock: folder.path().to_owned() })
