@@ -15,8 +15,9 @@ DENY ?= advisories bans licenses sources
 # The release that `make semver` compares with.
 BASELINE ?= $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 
-.PHONY: help demo test test-rust test-python test-trust trust test-readers test-torch test-nnunet models \
-	check-aarch64 lint format develop bench bench-rust fuzz asan valgrind docs package deny semver clean
+.PHONY: help demo test test-rust test-python test-trust trust test-readers test-torch \
+	test-nnunet models check-aarch64 lint format develop bench bench-rust fuzz asan valgrind \
+	docs package deny semver clean
 
 help:            ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
