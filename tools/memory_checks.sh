@@ -13,7 +13,7 @@ cargo=${CARGO:-cargo}
 target=$(rustc -vV | sed -n 's/^host: //p')
 out=${CARGO_TARGET_DIR:-$PWD/target}
 # Each test of the library that reads, writes, decodes, shares or lends memory.
-tests='--test blosc --test golden --test read --test queue --test aggregate'
+tests='--test blosc --test golden --test read --test queue --test aggregate --test resample'
 export PROPTEST_CASES=${PROPTEST_CASES:-16}
 
 case ${1:-} in
@@ -38,7 +38,8 @@ valgrind)
     runner='valgrind --quiet --error-exitcode=1 --leak-check=no --fair-sched=yes'
     name=$(echo "$target" | tr 'a-z-' 'A-Z_')
     export "CARGO_TARGET_${name}_RUNNER=$runner"
-    "$cargo" test --locked --package voxquarry --lib -- codec:: sys:: array:: queue:: aggregate::
+    "$cargo" test --locked --package voxquarry --lib -- \
+        codec:: sys:: array:: queue:: aggregate:: resample::
     "$cargo" test --locked --package voxquarry --test golden --test blosc
     ;;
 *)
