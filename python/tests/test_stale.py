@@ -186,7 +186,7 @@ def test_schedules_of_readers_and_a_writer(
             begun.pop(rng.randrange(len(begun)))()
     for step in begun:
         step()
-    # Who opens now reads what is there now.
+    # A dataset that is opened now has what is there now.
     dataset = vq.open(place.path)
     assert list(dataset) == sorted(place.generations)
     for name, generation in place.generations.items():

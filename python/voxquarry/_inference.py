@@ -94,7 +94,9 @@ def infer(
         finish: As for :class:`Aggregator`. ``dtype``, ``finish``, ``window``, ``merge`` and
             ``scale`` may be dicts with a value for each head, by its name or its number.
         merge: ``"mean"``, ``"max"``, ``"min"`` or ``"vote"``, as for :class:`Aggregator`. Integers
-            and booleans, which may be classes, have no mean unless ``dtype`` is a float.
+            and booleans, which may be classes, have no mean unless ``dtype`` is a float. Integers
+            of the patches' own type are taken for numbers if they are the patches themselves, or
+            have more than 128 values.
         mask: What is predicted: a volume or an array ``(z, y, x)`` on the same grid, where it is
             not 0; a box ``(z0, y0, x0, z1, y1, x1)``; or a function that is called with the box of
             each patch, and whose answer says whether it is wanted. Other patches are neither read
@@ -259,18 +261,11 @@ class _Run:
         """Runs the model on the first batch, which shows the shape of the results, and creates the
         aggregators. Returns the starts that are left and how many patches are done.
         """
-        starts, skipped = self._starts()
-        first = starts[: self.batch_size]
-        patches = self._read(first)
-        predictions = self._predict(patches[: len(first)])
-        shapes = {name: _shape_of(answer, len(first)) for name, answer in predictions.items()}
+        starts, skipped, patches, predictions, shapes = self._try()
         if margins := margins_shown(shapes, self.patch_size, self.scale, self.valid, self.margins):
             self._set_margins(margins)
-            starts, skipped = self._starts()
-            first = starts[: self.batch_size]
-            patches = self._read(first)
-            predictions = self._predict(patches[: len(first)])
-            shapes = {name: _shape_of(answer, len(first)) for name, answer in predictions.items()}
+            starts, skipped, patches, predictions, shapes = self._try()
+        first = starts[: self.batch_size]
         for name, prediction in predictions.items():
             whole = _whole_dtype(prediction)
             if whole is not None and _is_number(prediction, patches[: len(first)]):
@@ -282,6 +277,25 @@ class _Run:
             return starts[is_needed], 0
         self._blend(predictions, first, patches)
         return starts[len(first) :][is_needed[len(first) :]], len(first)
+
+    def _try(
+        self,
+    ) -> tuple[
+        np.ndarray,
+        np.ndarray,
+        np.ndarray,
+        dict[Head | None, Any],
+        dict[Head | None, tuple[int, ...]],
+    ]:
+        """The starts of the grid, wanted ones and others, and the patches, predictions and their
+        shapes of the first batch.
+        """
+        starts, skipped = self._starts()
+        first = starts[: self.batch_size]
+        patches = self._read(first)
+        predictions = self._predict(patches[: len(first)])
+        shapes = {name: _shape_of(answer, len(first)) for name, answer in predictions.items()}
+        return starts, skipped, patches, predictions, shapes
 
     def _predict(self, patches: np.ndarray) -> dict[Head | None, Any]:
         return _named(self.model(patches if patches.ndim == 5 else patches[:, None]))

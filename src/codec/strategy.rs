@@ -59,7 +59,7 @@ pub(super) struct EncodeStrategy {
     pub(super) shuffle: Shuffle,
     /// Shortest match of LZ4; Zstandard chooses it for each stream.
     min_match: usize,
-    /// Whether LZ4 searches for the longest matches of bytes, which takes three times as long.
+    /// Whether LZ4 looks at many candidates for the longest matches of bytes: too slow for trials.
     is_thorough: bool,
 }
 
