@@ -14,7 +14,9 @@ version=$("$python" -c '
 import sys
 assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"
 print("%d.%d" % sys.version_info[:2])')
-key=$( (echo "$version"; cat "$requirements"; echo "$base" | sed '/^$/d') | cksum | cut -d' ' -f1)
+# Also follows the .pth files of the base, as that of a package that was installed editable.
+pth=${base:+"import site; site.addsitedir('$base/lib/python$version/site-packages')"}
+key=$( (echo "$version"; cat "$requirements"; echo "$pth" | sed '/^$/d') | cksum | cut -d' ' -f1)
 folder="${XDG_CACHE_HOME:-$HOME/.cache}/voxquarry/$name-$version-$key"
 if [ ! -e "$folder/ready" ]; then
     rm -rf "$folder"
@@ -22,7 +24,7 @@ if [ ! -e "$folder/ready" ]; then
     "$python" -m venv "$folder" >&2
     if [ -n "$base" ]; then
         packages=$(cd "$folder"/lib/python3*/site-packages && pwd)
-        echo "$base/lib/python$version/site-packages" > "$packages/base.pth"
+        echo "$pth" > "$packages/base.pth"
     fi
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" >&2
     touch "$folder/ready"
