@@ -129,7 +129,7 @@ fn manifest(rows: Vec<Row<'_>>, raised: &Raised) -> PyResult<Manifest> {
     for (subject, volume, kind, input) in rows {
         let (subject, input) = match (subject, input.extract::<PathBuf>()) {
             (subject, Ok(path)) => {
-                (subject.unwrap_or_else(|| subject_of(&path)), VolumeInput::File(path))
+                (subject.unwrap_or_else(|| subject_of(&path)), VolumeInput::from(path))
             }
             (subject, Err(_)) => {
                 let subject = subject.expect("arrays come with their subject");

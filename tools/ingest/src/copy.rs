@@ -43,7 +43,7 @@ pub(crate) fn ingest_volume(
             .patch_sizes(options.patch_sizes.clone())
             .affine(planned.header.affine)
             // A stated affine is in millimetres, whatever the header says.
-            .unit(header.unit.filter(|_| options.affine.is_none()))
+            .unit(header.unit.filter(|_| options.stated.affine.is_none()))
             .scaling(header.slope, header.intercept)
             .interleaved(header.interleaved)
             .labels(planned.label_names.clone());
@@ -142,7 +142,9 @@ fn layer_plane_bytes(writer: &VolumeWriter) -> usize {
 
 /// Opens a source for reading the voxels that it becomes.
 fn open(source: &Source, options: &IngestOptions) -> Result<(SourceVolume, Box<dyn VoxelStream>)> {
-    let (header, voxels) = source.input.open(options.affine)?;
+    let opened = source.input.open(&options.stated)?;
+    let header = opened.volume().clone();
+    let voxels = opened.stream()?;
     if source.kind != Kind::Labels {
         return Ok((header, voxels));
     }

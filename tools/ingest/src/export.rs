@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use voxquarry::{Dtype, IfExists, Padding, Result, Volume, f16};
+use voxquarry::{IfExists, Padding, Result, Volume, f16};
 
 use crate::files::zeroed;
-use crate::nifti::{ExportSpec, NiftiWriter};
+use crate::formats::{ExportSpec, export_format};
 use crate::observer::{Event, NoopObserver, Observer, check_interrupt};
 
 /// Upper bound of the bytes of a slab; a single plane may have more.
@@ -42,19 +42,20 @@ pub fn export_observed(
     if_exists: IfExists,
     observer: &dyn Observer,
 ) -> Result<()> {
+    let format = export_format(out)?;
     let (slope, intercept) = volume.slope_intercept();
     let origin = volume.source().map(|s| s.origin.clone());
     let spec = ExportSpec {
         size: volume.size(),
         channels: volume.channels(),
-        dtype: if volume.dtype() == Dtype::Float16 { Dtype::Float32 } else { volume.dtype() },
+        dtype: format.stored_dtype(volume.dtype()),
         affine: *volume.affine(),
         unit: volume.attributes().unit,
         slope,
         intercept,
         origin,
     };
-    let mut writer = NiftiWriter::create(out, &spec, if_exists, volume.threads())?;
+    let mut writer = format.create(out, &spec, if_exists, volume.threads())?;
     let (size, together) = (volume.size(), writer.interleaved());
     let plane_bytes = size[1] * size[2] * volume.dtype().size() * together;
     let depth = slab_depth(volume.layout().chunk[0], plane_bytes).min(size[0]);

@@ -1,18 +1,18 @@
-//! Where the voxels of a volume come from: a file of some format, or the caller's memory.
+//! Where the voxels of a volume come from: files of some format, or the caller's memory.
 //!
 //! # Invariants
-//! - The rest of the ingest knows no format: it describes and opens an [`VolumeInput`].
+//! - The rest of the ingest knows no format: it opens a [`VolumeInput`].
 //!
 //! Not here: the formats; how files are named in a [`Manifest`](crate::Manifest).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use voxquarry::{Affine, Error, Result};
+use voxquarry::{Error, Result};
 
 use crate::digest;
-use crate::files::file_name;
-use crate::nifti;
+use crate::formats::{self, OpenedVolume, Place, Stated};
+use crate::memory::digest_of_opened;
 use crate::observer::Observer;
 use crate::source::{SourceVolume, VolumeSource, VoxelStream};
 
@@ -27,17 +27,17 @@ use crate::source::{SourceVolume, VolumeSource, VoxelStream};
 /// ```
 #[derive(Clone, Debug)]
 pub enum VolumeInput {
-    /// A file, whose content tells its format.
-    File(PathBuf),
+    /// Files, whose content tells their format.
+    Place(Place),
     /// Voxels that the caller provides.
     Voxels(Arc<dyn VolumeSource>),
 }
 
 impl VolumeInput {
-    /// The file if it is one, otherwise the name of the voxels; for messages.
+    /// The file or folder if it is one, otherwise the name of the voxels; for messages.
     pub fn location(&self) -> &Path {
         match self {
-            Self::File(path) => path,
+            Self::Place(place) => place.path(),
             Self::Voxels(source) => Path::new(source.name()),
         }
     }
@@ -45,73 +45,104 @@ impl VolumeInput {
     /// The name that the store keeps: a file's without its folder.
     pub fn name(&self) -> String {
         match self {
-            Self::File(path) => file_name(path),
+            Self::Place(place) => place.name(),
             Self::Voxels(source) => source.name().to_owned(),
         }
     }
 
-    /// Describes the volume, from a header alone. A stated `affine` takes the place of its own,
-    /// which may be invalid then.
+    /// Reads and checks the headers. What the caller states takes the place of what they say, which
+    /// may be invalid then.
     ///
     /// # Errors
     /// [`voxquarry::Error::Data`] if it is no volume that a store can hold, and
     /// [`voxquarry::Error::Io`].
-    pub fn describe(&self, affine: Option<Affine>) -> Result<SourceVolume> {
+    pub fn open(&self, stated: &Stated) -> Result<Box<dyn OpenedVolume>> {
         match self {
-            Self::File(path) => nifti::probe_with(path, affine),
-            Self::Voxels(source) => source.describe().map(|volume| stated(volume, affine)),
+            Self::Place(place) => formats::open(place, stated),
+            Self::Voxels(source) => {
+                let volume = source.describe()?;
+                let affine = stated.affine.unwrap_or(volume.affine);
+                let volume = SourceVolume { affine, ..volume };
+                Ok(Box::new(OpenedVoxels { source: source.clone(), volume }))
+            }
         }
     }
 
-    /// Opens the voxels for reading them in order.
-    ///
-    /// # Errors
-    /// As [`VolumeInput::describe`].
-    pub fn open(&self, affine: Option<Affine>) -> Result<(SourceVolume, Box<dyn VoxelStream>)> {
-        match self {
-            Self::File(path) => nifti::open_with(path, affine),
-            Self::Voxels(source) => Ok((stated(source.describe()?, affine), source.open()?)),
-        }
-    }
-
-    /// Bytes of the file whose digest is recorded; `None` for voxels of the caller.
+    /// Bytes of the files whose digest is recorded; `None` where the digest is that of the voxels.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub(crate) fn file_bytes(&self) -> Result<Option<u64>> {
-        let Self::File(path) = self else { return Ok(None) };
-        let path = nifti::voxel_file(path)?;
-        let metadata = std::fs::metadata(&path).map_err(Error::io(&path, "cannot read"))?;
-        Ok(Some(metadata.len()))
+        let Some(files) = self.digested_files()? else { return Ok(None) };
+        let mut bytes = 0;
+        for path in files {
+            bytes += path.metadata().map_err(Error::io(&path, "cannot read"))?.len();
+        }
+        Ok(Some(bytes))
     }
 
-    /// Whether its bytes have this SHA-256 ([`SourceDigest::sha256`]); a file is read to its end.
+    /// Whether its bytes have this SHA-256 ([`SourceDigest::sha256`]); files are read to the end.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Interrupted`] if the observer asked to stop.
     ///
     /// [`SourceDigest::sha256`]: crate::source::SourceDigest::sha256
     pub(crate) fn has_digest(&self, sha256: &str, observer: &dyn Observer) -> Result<bool> {
+        match (self.digested_files()?, self) {
+            (Some(files), _) => Ok(digest::sha256_of(&files, observer)? == sha256),
+            (None, Self::Voxels(source)) => Ok(source.has_digest(sha256)),
+            (None, Self::Place(_)) => {
+                let opened = self.open(&Stated::default())?;
+                Ok(digest_of_opened(opened)?.sha256 == sha256)
+            }
+        }
+    }
+
+    fn digested_files(&self) -> Result<Option<Vec<PathBuf>>> {
         match self {
-            Self::File(path) => Ok(digest::sha256(&nifti::voxel_file(path)?, observer)? == sha256),
-            Self::Voxels(source) => Ok(source.has_digest(sha256)),
+            Self::Place(place) => formats::digested_files(place),
+            Self::Voxels(_) => Ok(None),
         }
     }
 }
 
-fn stated(volume: SourceVolume, affine: Option<Affine>) -> SourceVolume {
-    SourceVolume { affine: affine.unwrap_or(volume.affine), ..volume }
+/// Voxels of the caller, and their description.
+struct OpenedVoxels {
+    source: Arc<dyn VolumeSource>,
+    volume: SourceVolume,
+}
+
+impl OpenedVolume for OpenedVoxels {
+    fn volume(&self) -> &SourceVolume {
+        &self.volume
+    }
+
+    fn stream(self: Box<Self>) -> Result<Box<dyn VoxelStream>> {
+        self.source.open()
+    }
 }
 
 impl From<PathBuf> for VolumeInput {
+    /// A file or folder; `FILE::MEMBER` is one volume of several in an image file.
     fn from(path: PathBuf) -> Self {
-        Self::File(path)
+        let member = path.to_str().and_then(|text| text.rsplit_once("::"));
+        let member = member.filter(|(file, _)| formats::is_image(Path::new(file)));
+        Self::Place(match member {
+            Some((file, member)) => Place::Member { path: file.into(), member: member.to_owned() },
+            None => Place::File(path),
+        })
     }
 }
 
 impl From<&Path> for VolumeInput {
     fn from(path: &Path) -> Self {
-        Self::File(path.to_owned())
+        path.to_owned().into()
+    }
+}
+
+impl From<Place> for VolumeInput {
+    fn from(place: Place) -> Self {
+        Self::Place(place)
     }
 }
 
@@ -119,7 +150,7 @@ impl PartialEq for VolumeInput {
     /// Files are equal by their paths, voxels if they are the same object.
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::File(a), Self::File(b)) => a == b,
+            (Self::Place(a), Self::Place(b)) => a == b,
             (Self::Voxels(a), Self::Voxels(b)) => Arc::ptr_eq(a, b),
             _ => false,
         }

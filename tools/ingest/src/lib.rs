@@ -1,9 +1,8 @@
 //! Converts image files to stores, and volumes back to image files.
 //!
 //! The way in is `VolumeInput -> VoxelStream -> layers -> VolumeWriter -> shards`; [`export`] is
-//! the way back. A format is a module that yields a [`source::SourceVolume`] and a
-//! [`source::VoxelStream`], and knows no store. NIfTI is the only one so far, so [`VolumeInput`]
-//! and [`export()`] call [`nifti`] directly.
+//! the way back. A format is a module of `formats` that yields a [`source::SourceVolume`] and a
+//! [`source::VoxelStream`], and knows no store; the rest knows no format.
 //!
 //! # Invariants
 //! - Every header is read before the first voxel is encoded, so that a run which cannot succeed
@@ -16,6 +15,7 @@ mod digest;
 mod existing;
 mod export;
 mod files;
+mod formats;
 mod grid;
 mod gzip;
 mod ingest;
@@ -26,7 +26,6 @@ mod layout;
 mod manifest;
 pub mod measure;
 mod memory;
-pub mod nifti;
 mod observer;
 mod options;
 mod plan;
@@ -38,6 +37,7 @@ pub mod trial;
 
 pub use bytes::parse_bytes;
 pub use export::{export, export_observed};
+pub use formats::{OpenedVolume, Place, Stated, nifti};
 pub use ingest::{ingest, ingest_planned};
 pub use input::VolumeInput;
 pub use layout::{FindOptions, Found, Layout, find, find_in};

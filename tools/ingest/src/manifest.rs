@@ -10,6 +10,7 @@ use voxquarry::format::check_name;
 use voxquarry::{Error, Result};
 
 use crate::files::file_name;
+use crate::formats;
 use crate::input::VolumeInput;
 
 /// One input that becomes one volume of one subject.
@@ -279,22 +280,9 @@ pub(crate) fn check_present(path: &Path, named_in: &str) -> Result<()> {
     }
 }
 
-/// Whether a file is an image by its name. Of a pair only the header counts.
-pub(crate) fn is_image(path: &Path) -> bool {
-    let name = file_name(path).to_lowercase();
-    [".nii", ".nii.gz", ".hdr", ".hdr.gz"].iter().any(|extension| name.ends_with(extension))
-}
-
-/// The name of a subject for a file: the file's name without its image extensions.
+/// The name of a subject for a file: the file's name without the ending of its format.
 pub fn subject_of(path: &Path) -> String {
-    let name = file_name(path);
-    let stem = |name: &str, extension: &str| {
-        let cut = name.len().checked_sub(extension.len())?;
-        (cut > 0 && name.is_char_boundary(cut) && name[cut..].eq_ignore_ascii_case(extension))
-            .then(|| name[..cut].to_owned())
-    };
-    let bare = stem(&name, ".gz").unwrap_or(name);
-    [".nii", ".hdr", ".img"].iter().find_map(|e| stem(&bare, e)).unwrap_or(bare)
+    formats::stem(&file_name(path)).to_owned()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use voxquarry::{Affine, Error, Result, Voxel};
 
 use crate::digest::hex;
+use crate::formats::OpenedVolume;
 use crate::source::{SourceDigest, SourceVolume, VolumeSource, VoxelStream};
 
 /// Computes the digest of voxels while a stream yields them.
@@ -59,11 +60,27 @@ impl VoxelDigest {
 /// # Errors
 /// Those of its voxels.
 pub fn digest_of(source: &dyn VolumeSource) -> Result<SourceDigest> {
-    let SourceVolume { size: [z, y, x], channels, interleaved, dtype, .. } = source.describe()?;
-    let mut stream = source.open()?;
+    digest_of_stream(&source.describe()?, source.open()?, source.name())
+}
+
+/// The digest of all voxels of an opened volume.
+///
+/// # Errors
+/// Those of its voxels.
+pub(crate) fn digest_of_opened(opened: Box<dyn OpenedVolume>) -> Result<SourceDigest> {
+    let volume = opened.volume().clone();
+    digest_of_stream(&volume, opened.stream()?, "a source")
+}
+
+fn digest_of_stream(
+    volume: &SourceVolume,
+    mut stream: Box<dyn VoxelStream>,
+    name: &str,
+) -> Result<SourceDigest> {
+    let &SourceVolume { size: [z, y, x], channels, interleaved, dtype, .. } = volume;
     let mut step = Vec::new();
     let bytes = interleaved * y * x * dtype.size();
-    let what = || format!("a plane of {}", source.name());
+    let what = || format!("a plane of {name}");
     let missing = |_| Error::OutOfMemory { what: what(), bytes: bytes as u64 };
     step.try_reserve_exact(bytes).map_err(missing)?;
     step.resize(bytes, 0);

@@ -3,6 +3,7 @@
 use voxquarry::format::layout::{self, Codec};
 use voxquarry::{Affine, IfExists, Size3};
 
+use crate::formats::Stated;
 use crate::jobs::Jobs;
 
 /// Options of an ingest.
@@ -26,7 +27,7 @@ pub struct IngestOptions {
     pub(crate) keep_going: bool,
     pub(crate) grid_tolerance_mm: Option<f64>,
     pub(crate) grid_from: Option<String>,
-    pub(crate) affine: Option<Affine>,
+    pub(crate) stated: Stated,
 }
 
 impl Default for IngestOptions {
@@ -42,7 +43,7 @@ impl Default for IngestOptions {
             keep_going: false,
             grid_tolerance_mm: None,
             grid_from: None,
-            affine: None,
+            stated: Stated::default(),
         }
     }
 }
@@ -127,7 +128,7 @@ impl IngestOptions {
     /// The affine of all volumes, instead of those of their headers, which need not be valid then.
     #[must_use]
     pub fn affine(mut self, affine: impl Into<Option<Affine>>) -> Self {
-        self.affine = affine.into();
+        self.stated.affine = affine.into();
         self
     }
 

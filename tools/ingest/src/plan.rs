@@ -121,7 +121,12 @@ impl Plan {
         }
         match grid::settle(&mut volumes, options) {
             Ok(notes) => {
-                self.notes.extend(notes.into_iter().map(|note| format!("{name}: {note}")));
+                let read = volumes.iter().flat_map(|volume| {
+                    let of = &volume.source.volume;
+                    volume.notes.iter().map(move |note| format!("{of}: {note}"))
+                });
+                let notes = notes.into_iter().chain(read);
+                self.notes.extend(notes.map(|note| format!("{name}: {note}")));
                 self.subjects.push(PlannedSubject { name, volumes, splits });
             }
             Err(mismatches) => {
@@ -145,17 +150,20 @@ fn plan_volume(
     manifest: &Manifest,
     options: &IngestOptions,
 ) -> Result<PlannedVolume> {
-    if let VolumeInput::File(path) = &source.input {
-        check_present(path, &source.named_in)?;
+    if let VolumeInput::Place(place) = &source.input {
+        check_present(place.path(), &source.named_in)?;
     }
-    let header = source.input.describe(options.affine)?;
+    let opened = source.input.open(&options.stated)?;
+    let header = opened.volume().clone();
     let header = if source.kind == Kind::Labels { describe_labels(header) } else { header };
     let shape = shape_of(&header);
     let layout = layout::choose(&shape, &options.patch_sizes, options.codec, options.memory_bytes)
         .map_err(|e| in_file(source.input.location(), e))?;
-    let mut memory = layout::ingest_memory(&shape, &layout, options.memory_bytes);
-    let per_thread = layout::encoder_memory(&layout, source.kind);
-    memory.bytes += options.thread_count() as u64 * per_thread;
+    let beside = options.thread_count() as u64 * layout::encoder_memory(&layout, source.kind)
+        + opened.working_bytes(layout.chunk[0].min(shape.size[0]));
+    let left = options.memory_bytes.saturating_sub(beside);
+    let mut memory = layout::ingest_memory(&shape, &layout, left);
+    memory.bytes = memory.bytes.saturating_add(beside);
     if memory.bytes > options.memory_bytes {
         return Err(in_file(
             source.input.location(),
@@ -168,7 +176,8 @@ fn plan_volume(
     }
     let is_weights = manifest.is_weights(source);
     let (source, label_names) = (source.clone(), manifest.label_names_of(source));
-    Ok(PlannedVolume { source, header, layout, memory, is_weights, label_names })
+    let notes = opened.notes();
+    Ok(PlannedVolume { source, header, layout, memory, is_weights, label_names, notes })
 }
 
 /// Names the source file in an error about its memory.

@@ -33,6 +33,8 @@ pub struct PlannedVolume {
     pub is_weights: bool,
     /// Names of its labels.
     pub label_names: Vec<LabelName>,
+    /// Sentences about what its format decided.
+    pub notes: Vec<String>,
 }
 
 impl PlannedSubject {

@@ -19,6 +19,7 @@ use voxquarry::{
     UniformSampler, VolumeSpec,
 };
 
+use crate::formats::Stated;
 use crate::input::VolumeInput;
 use crate::manifest::{Manifest, Source};
 use crate::measure::{Patch, Until, read_patches};
@@ -234,7 +235,9 @@ fn sample_region(shape: &VolumeShape, patches: &[Size3]) -> Region {
 
 /// Reads the voxels of the sample from the first channel.
 fn read_sample(path: &Path, sample: &Region) -> Result<Vec<u8>> {
-    let (header, mut stream) = VolumeInput::from(path).open(None)?;
+    let opened = VolumeInput::from(path).open(&Stated::default())?;
+    let header = opened.volume().clone();
+    let mut stream = opened.stream()?;
     let (t, [_, ny, nx]) = (header.dtype.size(), header.size);
     let mut step = vec![0; header.interleaved * ny * nx * t];
     let mut voxels = Vec::with_capacity(sample.len() * t);

@@ -12,7 +12,8 @@ use voxquarry::{Error, Result};
 
 use super::{Found, tree};
 use crate::files::{file_name, is_folder};
-use crate::manifest::{Source, is_image, subject_of};
+use crate::formats::is_image;
+use crate::manifest::{Source, subject_of};
 
 const LABELS: [&str; 2] = ["dseg", "mask"];
 

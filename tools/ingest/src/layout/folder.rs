@@ -12,7 +12,8 @@ use voxquarry::{Error, Result};
 
 use super::{Found, kind_of_name, tree};
 use crate::files::file_name;
-use crate::manifest::{Source, is_image, subject_of};
+use crate::formats::{is_image, is_image_folder};
+use crate::manifest::{Source, subject_of};
 
 /// Adds the images of a folder, and returns what it is.
 pub(super) fn add(found: &mut Found, folder: &Path) -> Result<&'static str> {
@@ -36,18 +37,18 @@ pub(super) fn add(found: &mut Found, folder: &Path) -> Result<&'static str> {
     for subject in &folders {
         let name = file_name(subject);
         for path in tree::files(subject)? {
-            if !is_image(&path) {
+            if !is_image(&path) && !is_image_folder(&path)? {
                 others.push(path);
                 continue;
             }
             let volume = volume_of(&path, subject, &name);
             let kind = kind_of_name(&volume);
-            found.manifest.push(Source::new(name.clone(), &volume, kind, path))?;
+            found.add_image(&name, &volume, kind, path)?;
         }
     }
     if found.manifest.subjects().len() == known {
         let reason = format!("{} holds no image", folder.display());
-        let remedy = "name a folder with .nii, .nii.gz or .hdr/.img files, or state its layout";
+        let remedy = "name a folder of image files, or state its layout";
         return Err(Error::unsupported(reason, remedy));
     }
     found.note_kinds();
@@ -70,7 +71,7 @@ pub(super) fn add_files(found: &mut Found, files: &[PathBuf], subject: Option<&s
     let Some(split) = split.filter(|_| subject.is_none()) else {
         for path in files {
             let subject = subject.map_or_else(|| subject_of(path), str::to_owned);
-            found.manifest.push(Source::new(subject, "image", Kind::Image, path.clone()))?;
+            found.add_image(&subject, "image", Kind::Image, path.clone())?;
         }
         return Ok(());
     };

@@ -23,7 +23,9 @@ use voxquarry::format::attributes::Kind;
 use voxquarry::{Error, Result};
 
 use crate::files::{exists, file_name, is_file, is_folder};
-use crate::manifest::{Manifest, Source, SourceKind, is_image, subject_of};
+use crate::formats::{FoundVolume, Place, is_image, is_image_folder, volumes_in};
+use crate::input::VolumeInput;
+use crate::manifest::{Manifest, Source, SourceKind, subject_of};
 use pattern::Template;
 
 /// The layout of a data set.
@@ -136,7 +138,7 @@ impl Found {
 
     /// Adds what one path names.
     fn add(&mut self, path: &Path, options: &FindOptions) -> Result<()> {
-        if is_folder(path)? {
+        if is_folder(path)? && !is_image_folder(path)? {
             return self.add_folder(path, options);
         }
         let named = |name: &str| path.file_name().is_some_and(|n| n == name);
@@ -155,8 +157,32 @@ impl Found {
     }
 
     fn add_file(&mut self, path: &Path, options: &FindOptions) -> Result<()> {
-        let subject = options.subject.clone().unwrap_or_else(|| subject_of(path));
-        self.manifest.push(Source::new(subject, "image", Kind::Image, path.to_owned()))
+        let input = VolumeInput::from(path);
+        let subject = options.subject.clone().unwrap_or_else(|| subject_of(input.location()));
+        self.add_image(&subject, "image", Kind::Image, input)
+    }
+
+    /// Adds an image to a subject. If it is one volume it gets the name `volume`; several have
+    /// names of their own.
+    fn add_image(
+        &mut self,
+        subject: &str,
+        volume: &str,
+        kind: Kind,
+        input: impl Into<VolumeInput>,
+    ) -> Result<()> {
+        let input = input.into();
+        let VolumeInput::Place(Place::File(path)) = &input else {
+            return self.manifest.push(Source::new(subject, volume, kind, input));
+        };
+        for FoundVolume { name, kind: stated, place } in volumes_in(path)? {
+            let name = name.map(|name| plain_name(&name)).filter(|name| !name.is_empty());
+            let by_name = name.as_ref().map(|name| kind_of_name(name));
+            let kind = stated.or(by_name).unwrap_or(kind);
+            let name = name.as_deref().unwrap_or(volume);
+            self.manifest.push(Source::new(subject, name, kind, place))?;
+        }
+        Ok(())
     }
 
     fn add_glob(&mut self, text: &str, options: &FindOptions) -> Result<()> {

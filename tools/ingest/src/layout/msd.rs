@@ -13,7 +13,8 @@ use voxquarry::{Error, Result};
 
 use super::{Found, listed, read_json, tree};
 use crate::files::{exists, file_name};
-use crate::manifest::{Source, is_image, subject_of};
+use crate::formats::is_image;
+use crate::manifest::{Source, subject_of};
 
 const LISTS: [(&str, &str); 3] =
     [("training", "train"), ("validation", "validation"), ("test", "test")];

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use voxquarry::{Error, Result};
 
 use super::{Found, kind_of_name, tree};
-use crate::manifest::{Source, is_image};
+use crate::formats::is_image;
+use crate::manifest::Source;
 
 const NAMES: [&str; 4] = ["subject", "volume", "kind", "split"];
 /// More steps than any sensible template needs for one path.

@@ -2,6 +2,7 @@
 //!
 //! # Invariants
 //! - Hidden files (`.`) are left out, as macOS leaves `._*` in archives.
+//! - A folder that is an image counts as a file.
 //! - Links are followed, as data sets under version control are made of them, to a bounded depth.
 
 use std::fs;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use voxquarry::{Error, Result};
 
 use crate::files::is_folder;
+use crate::formats::is_image_folder;
 use crate::manifest::check_present;
 
 /// More than the levels of any data set; ends a circle of links.
@@ -30,7 +32,7 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 
 fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
     for path in entries(folder)? {
-        if !is_folder(&path)? {
+        if is_leaf(&path)? {
             found.push(path);
         } else if depth > 0 {
             collect(&path, depth - 1, found)?;
@@ -46,7 +48,7 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> 
 pub(super) fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for path in entries(folder)? {
-        if is_folder(&path)? {
+        if !is_leaf(&path)? {
             found.push(path);
         }
     }
@@ -61,12 +63,17 @@ pub(super) fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     if is_folder(folder)? {
         for path in entries(folder)? {
-            if !is_folder(&path)? {
+            if is_leaf(&path)? {
                 found.push(path);
             }
         }
     }
     Ok(found)
+}
+
+/// Whether a path is no folder, or a folder that is an image.
+fn is_leaf(path: &Path) -> Result<bool> {
+    Ok(!is_folder(path)? || is_image_folder(path)?)
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {

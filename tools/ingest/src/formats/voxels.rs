@@ -4,7 +4,7 @@
 //! Not here: reading and writing the bytes (`input`, `write`).
 
 /// Reverses the bytes of each element of `width` bytes, in place.
-pub(super) fn swap(bytes: &mut [u8], width: usize) {
+pub(crate) fn swap(bytes: &mut [u8], width: usize) {
     match width {
         2 => swap_each::<2>(bytes),
         4 => swap_each::<4>(bytes),
@@ -18,7 +18,7 @@ fn swap_each<const N: usize>(bytes: &mut [u8]) {
 }
 
 /// Splits voxels of `planes.len()` samples: sample `i` of each voxel goes to `planes[i]`.
-pub(super) fn split(voxels: &[u8], planes: &mut [&mut [u8]]) {
+pub(crate) fn split(voxels: &[u8], planes: &mut [&mut [u8]]) {
     match planes {
         [r, g, b] => split_each([r, g, b], voxels),
         [r, g, b, a] => split_each([r, g, b, a], voxels),
@@ -35,7 +35,7 @@ fn split_each<const N: usize>(mut planes: [&mut [u8]; N], voxels: &[u8]) {
 }
 
 /// Interleaves planes, the inverse of [`split`].
-pub(super) fn join(planes: &[&[u8]], voxels: &mut [u8]) {
+pub(crate) fn join(planes: &[&[u8]], voxels: &mut [u8]) {
     match *planes {
         [r, g, b] => join_each([r, g, b], voxels),
         [r, g, b, a] => join_each([r, g, b, a], voxels),

@@ -4,8 +4,8 @@
 //! # Invariants
 //! - Memory is two buffers, whatever the file claims. Gzip is decoded directly into the caller's
 //!   buffer.
-//! - The checksum of a gzip member is compared at its end, and [`Input::finish`] reads to the end
-//!   of every member.
+//! - The checksum of a gzip member is compared at its end, and [`ByteInput::finish`] reads to the
+//!   end of every member.
 //!
 //! Not here: the meaning of the bytes.
 
@@ -27,31 +27,31 @@ const BUFFER_BYTES: u64 = 1 << 20;
 const MAX_EXPANSION: u64 = 1032;
 /// More than a decompressor takes.
 const INFLATE_BYTES: usize = 128 << 10;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+pub(crate) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// A file that is read from its first byte to its last.
-pub(super) struct Input {
+pub(crate) struct ByteInput {
     path: PathBuf,
     file_bytes: u64,
     /// Bytes returned so far, after decompression.
     position: u64,
-    /// Bytes that the file must yield; 0 before [`Input::expect`].
+    /// Bytes that the file must yield; 0 before [`ByteInput::expect`].
     expected: u64,
-    body: InputBody,
+    body: ByteBody,
 }
 
-enum InputBody {
+enum ByteBody {
     Plain(BufReader<HashingReader>),
     Gzip(Box<GzipMembers>),
 }
 
-impl Input {
+impl ByteInput {
     /// Opens a regular file without waiting, as opening a pipe would. Its first bytes decide
     /// whether it is gzip, not its name.
     ///
     /// # Errors
     /// [`Error::Io`], and [`Error::Unsupported`] if it is not a regular file.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = open_without_waiting(path)?;
         let metadata = file.metadata().map_err(Error::io(path, "cannot open"))?;
         if !metadata.is_file() {
@@ -66,9 +66,9 @@ impl Input {
         let gzip = start.starts_with(&GZIP_MAGIC);
         let body = if gzip {
             let members = GzipMembers::new(reader);
-            InputBody::Gzip(Box::new(members.map_err(Error::io(path, "cannot unpack"))?))
+            ByteBody::Gzip(Box::new(members.map_err(Error::io(path, "cannot unpack"))?))
         } else {
-            InputBody::Plain(reader)
+            ByteBody::Plain(reader)
         };
         let path = path.to_owned();
         Ok(Self { path, file_bytes: metadata.len(), position: 0, expected: 0, body })
@@ -78,15 +78,15 @@ impl Input {
     ///
     /// # Errors
     /// [`Error::Data`] with both numbers.
-    pub(super) fn expect(&mut self, bytes: u64) -> Result<()> {
+    pub(crate) fn expect(&mut self, bytes: u64) -> Result<()> {
         self.expected = bytes;
         let found = self.file_bytes;
         match self.body {
-            InputBody::Plain(_) if found < bytes => {
+            ByteBody::Plain(_) if found < bytes => {
                 Err(self
                     .damaged(format!("the file has {found} bytes, its header promises {bytes}")))
             }
-            InputBody::Gzip(_) if found.saturating_mul(MAX_EXPANSION) < bytes => {
+            ByteBody::Gzip(_) if found.saturating_mul(MAX_EXPANSION) < bytes => {
                 Err(self.damaged(format!(
                     "{found} bytes of gzip cannot hold the {bytes} bytes that its header promises"
                 )))
@@ -103,7 +103,7 @@ impl Input {
         use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
         match (&self.body, error.kind()) {
             (_, UnexpectedEof) => self.cut_short(),
-            (InputBody::Gzip(_), InvalidData | InvalidInput) => self.damaged(format!(
+            (ByteBody::Gzip(_), InvalidData | InvalidInput) => self.damaged(format!(
                 "the gzip stream is damaged after byte {} of its decompressed {} ({error})",
                 self.position, self.expected
             )),
@@ -113,7 +113,7 @@ impl Input {
 
     fn cut_short(&self) -> Error {
         let (found, expected) = (self.position, self.expected);
-        let is_gzip = matches!(self.body, InputBody::Gzip(_));
+        let is_gzip = matches!(self.body, ByteBody::Gzip(_));
         let stream = if is_gzip { "gzip stream" } else { "file" };
         self.damaged(match expected {
             0 => format!("the {stream} ends after {found} bytes"),
@@ -128,8 +128,8 @@ impl Input {
     fn read(&mut self, out: &mut [u8]) -> Result<usize> {
         loop {
             let result = match &mut self.body {
-                InputBody::Plain(reader) => reader.read(out),
-                InputBody::Gzip(members) => members.read(out),
+                ByteBody::Plain(reader) => reader.read(out),
+                ByteBody::Gzip(members) => members.read(out),
             };
             match result {
                 Ok(n) => {
@@ -146,7 +146,7 @@ impl Input {
     ///
     /// # Errors
     /// [`Error::Data`] if the file is too short or damaged, and [`Error::Io`].
-    pub(super) fn read_exact(&mut self, out: &mut [u8]) -> Result<()> {
+    pub(crate) fn read_exact(&mut self, out: &mut [u8]) -> Result<()> {
         let mut filled = 0;
         while filled < out.len() {
             match self.read(&mut out[filled..])? {
@@ -160,8 +160,8 @@ impl Input {
     /// Appends to `out` until it has `bytes` bytes or the file ends.
     ///
     /// # Errors
-    /// As [`Input::read_exact`].
-    pub(super) fn read_up_to(&mut self, out: &mut Vec<u8>, bytes: usize) -> Result<()> {
+    /// As [`ByteInput::read_exact`].
+    pub(crate) fn read_up_to(&mut self, out: &mut Vec<u8>, bytes: usize) -> Result<()> {
         let mut piece = [0; 4096];
         while out.len() < bytes {
             let want = piece.len().min(bytes - out.len());
@@ -176,8 +176,8 @@ impl Input {
     /// Skips to byte `offset`, which was not passed yet.
     ///
     /// # Errors
-    /// As [`Input::read_exact`].
-    pub(super) fn skip_to(&mut self, offset: u64) -> Result<()> {
+    /// As [`ByteInput::read_exact`].
+    pub(crate) fn skip_to(&mut self, offset: u64) -> Result<()> {
         let mut piece = vec![0; 1 << 16];
         while self.position < offset {
             let want = (offset - self.position).min(piece.len() as u64) as usize;
@@ -190,8 +190,8 @@ impl Input {
     /// that were not read before, if they are at most `max_bytes`.
     ///
     /// # Errors
-    /// As [`Input::read_exact`].
-    pub(super) fn finish(mut self, max_bytes: usize) -> Result<Trailer> {
+    /// As [`ByteInput::read_exact`].
+    pub(crate) fn finish(mut self, max_bytes: usize) -> Result<Trailer> {
         let (mut piece, mut trailer) = (vec![0; 1 << 16], Some(Vec::new()));
         loop {
             let count = self.read(&mut piece)?;
@@ -204,8 +204,8 @@ impl Input {
             }
         }
         let mut reader = match self.body {
-            InputBody::Plain(reader) => reader,
-            InputBody::Gzip(members) => members.into_reader(),
+            ByteBody::Plain(reader) => reader,
+            ByteBody::Gzip(members) => members.into_reader(),
         };
         // Bytes after the last gzip member are part of the file, and of its digest.
         io::copy(&mut reader, &mut io::sink()).map_err(Error::io(&self.path, "cannot read"))?;
@@ -215,13 +215,13 @@ impl Input {
 }
 
 /// The end of a file.
-pub(super) struct Trailer {
+pub(crate) struct Trailer {
     /// The bytes that were not read before; `None` if they are too many.
-    pub(super) bytes: Option<Vec<u8>>,
+    pub(crate) bytes: Option<Vec<u8>>,
     /// SHA-256 of the bytes on disk, in hexadecimal.
-    pub(super) sha256: String,
+    pub(crate) sha256: String,
     /// Length of the file on disk.
-    pub(super) file_bytes: u64,
+    pub(crate) file_bytes: u64,
 }
 
 /// A file that hashes its bytes as they are read.

@@ -12,7 +12,7 @@ use super::fields::{
     EXTENSION_FLAG_BYTES, Fields, Form, METRES, MICROMETRES, MILLIMETRES, Order, Version,
 };
 use super::header::Header;
-use super::spec::ExportSpec;
+use crate::formats::ExportSpec;
 
 /// The sform code that nibabel writes for an affine without a header: "aligned".
 const ALIGNED: i16 = 2;

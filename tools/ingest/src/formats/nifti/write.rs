@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use voxquarry::{Dtype, Error, IfExists, Result};
 
 use super::fields::{Form, Order};
+use super::pair_of;
 use super::preamble::Preamble;
-use super::spec::ExportSpec;
-use super::{pair_of, voxels};
 use crate::files::check_room;
+use crate::formats::{ExportSpec, VolumeExport, voxels};
 use crate::gzip::GzipWriter;
 use crate::staged_file::{StagedFile, flush_folder};
 
@@ -178,6 +178,20 @@ impl NiftiWriter {
             self.file.rename()?;
         }
         flush_folder(&self.path)
+    }
+}
+
+impl VolumeExport for NiftiWriter {
+    fn interleaved(&self) -> usize {
+        self.interleaved()
+    }
+
+    fn write_steps(&mut self, planes: &[u8], steps: usize) -> Result<()> {
+        self.write_steps(planes, steps)
+    }
+
+    fn finish(self: Box<Self>) -> Result<()> {
+        (*self).finish()
     }
 }
 

@@ -14,9 +14,10 @@ use voxquarry::{Affine, Error, LengthUnit, Result};
 
 use super::fields::{Form, METRES, MICROMETRES, MILLIMETRES, Order, SPACE_UNITS, Version};
 use super::header::Header;
-use super::input::Input;
-use super::{pair_of, voxels};
+use super::pair_of;
 use crate::files::exists;
+use crate::formats::byte_input::ByteInput;
+use crate::formats::{OpenedVolume, voxels};
 use crate::source::{SourceDigest, SourceVolume, VoxelStream};
 
 /// Longer extensions, and more bytes after the voxels, are dropped, so that metadata documents stay
@@ -31,15 +32,7 @@ const SAMPLES_BYTES: usize = 3 << 16;
 /// [`Error::Data`] if the file is not NIfTI, is damaged, or holds voxels that a store cannot;
 /// [`Error::Unsupported`] if the path is not a regular file; [`Error::Io`].
 pub fn probe(path: &Path) -> Result<SourceVolume> {
-    probe_with(path, None)
-}
-
-/// As [`probe`]; a stated `affine` takes the place of that of the header, which may be invalid.
-///
-/// # Errors
-/// As [`probe`].
-pub fn probe_with(path: &Path, affine: Option<Affine>) -> Result<SourceVolume> {
-    OpenedFile::new(path, affine).map(|opened| opened.volume)
+    OpenedFile::new(path, None).map(|opened| opened.volume)
 }
 
 /// Opens a file for reading its voxels in order. Bytes after the last voxel become metadata.
@@ -47,39 +40,28 @@ pub fn probe_with(path: &Path, affine: Option<Affine>) -> Result<SourceVolume> {
 /// # Errors
 /// As [`probe`].
 pub fn open(path: &Path) -> Result<(SourceVolume, Box<dyn VoxelStream>)> {
-    open_with(path, None)
-}
-
-/// As [`open`]; a stated `affine` takes the place of that of the header, which may be invalid.
-///
-/// # Errors
-/// As [`probe`].
-pub fn open_with(
-    path: &Path,
-    affine: Option<Affine>,
-) -> Result<(SourceVolume, Box<dyn VoxelStream>)> {
-    let OpenedFile { volume, header, voxels } = OpenedFile::new(path, affine)?;
-    let stream = NiftiStream { header, input: voxels, samples: Vec::new() };
-    Ok((volume, Box::new(stream)))
+    let opened = OpenedFile::new(path, None)?;
+    Ok((opened.volume.clone(), Box::new(opened).stream()?))
 }
 
 /// The file of a pair, or the single file, that holds the voxels, and whose digest is recorded.
 ///
 /// # Errors
 /// [`Error::Io`].
-pub(crate) fn voxel_file(path: &Path) -> Result<PathBuf> {
+pub(super) fn voxel_file(path: &Path) -> Result<PathBuf> {
     pair_of(path).map_or_else(|| Ok(path.to_owned()), |(_, image)| present(image, path))
 }
 
 /// A file whose header was read, and whose voxels are the next bytes.
-struct OpenedFile {
+pub(super) struct OpenedFile {
     volume: SourceVolume,
     header: Header,
-    voxels: Input,
+    voxels: ByteInput,
 }
 
 impl OpenedFile {
-    fn new(path: &Path, affine: Option<Affine>) -> Result<Self> {
+    /// Reads a header. A stated `affine` takes the place of its own, which may be invalid then.
+    pub(super) fn new(path: &Path, affine: Option<Affine>) -> Result<Self> {
         let pair = match pair_of(path) {
             Some((header, image)) => Some((present(header, path)?, present(image, path)?)),
             None => None,
@@ -138,6 +120,16 @@ impl OpenedFile {
     }
 }
 
+impl OpenedVolume for OpenedFile {
+    fn volume(&self) -> &SourceVolume {
+        &self.volume
+    }
+
+    fn stream(self: Box<Self>) -> Result<Box<dyn VoxelStream>> {
+        Ok(Box::new(NiftiStream { header: self.header, input: self.voxels, samples: Vec::new() }))
+    }
+}
+
 /// The unit of space that a header states.
 fn unit_of(header: &Header) -> Option<LengthUnit> {
     match header.units & SPACE_UNITS {
@@ -169,8 +161,8 @@ fn present(half: PathBuf, named: &Path) -> Result<PathBuf> {
 
 /// Opens a half of a pair, or a single file. The user names one half; a missing other half is a
 /// fault of the data.
-fn open_half(half: &Path, named: &Path) -> Result<Input> {
-    Input::open(half).map_err(|error| match error {
+fn open_half(half: &Path, named: &Path) -> Result<ByteInput> {
+    ByteInput::open(half).map_err(|error| match error {
         Error::Io { source, .. } if half != named && source.kind() == ErrorKind::NotFound => {
             let remedy = "copy both files of the pair";
             Error::data(half, format!("missing beside {}: {remedy}", named.display()))
@@ -221,7 +213,7 @@ fn origin(header: &Header, form: Form, preamble: &[u8]) -> Map<String, Value> {
 
 struct NiftiStream {
     header: Header,
-    input: Input,
+    input: ByteInput,
     /// A piece of interleaved samples, for RGB and RGBA.
     samples: Vec<u8>,
 }

@@ -5,7 +5,7 @@
 //! order. Axes 4 to 7 become channels, and so do the samples of RGB and RGBA voxels.
 //!
 //! `fields` locates the numbers of a header, `header` interprets them, `affine` computes where
-//! voxels lie. `input` and `voxels` move bytes. `read` and `write` (with `preamble`) combine them.
+//! voxels lie. `read` and `write` (with `preamble`) combine them.
 //!
 //! # Invariants
 //! - The bytes of a file can neither cause a panic nor decide how much memory is allocated.
@@ -21,20 +21,73 @@ mod datatype;
 mod extended;
 mod fields;
 mod header;
-mod input;
 mod preamble;
 mod read;
-mod spec;
-mod voxels;
 mod write;
 
-pub(crate) use read::voxel_file;
-pub use read::{open, open_with, probe, probe_with};
-pub use spec::ExportSpec;
+pub use super::ExportSpec;
+pub use read::{open, probe};
 pub use write::NiftiWriter;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+
+use voxquarry::{Dtype, IfExists, Result};
+
+use super::{ExportFormat, Format, OpenedVolume, Place, Stated, VolumeExport};
+use fields::Version;
+use read::{OpenedFile, voxel_file};
+
+/// NIfTI-1 and NIfTI-2.
+pub(super) struct Nifti;
+
+impl Format for Nifti {
+    fn name(&self) -> &'static str {
+        "NIfTI"
+    }
+
+    fn endings(&self) -> &'static [&'static str] {
+        &[".nii", ".nii.gz", ".hdr", ".hdr.gz"]
+    }
+
+    fn companion_endings(&self) -> &'static [&'static str] {
+        &[".img", ".img.gz"]
+    }
+
+    fn recognises(&self, path: &Path, head: &[u8]) -> bool {
+        // The bytes of a pair's voxels tell nothing.
+        Version::of(head).is_some() || pair_of(path).is_some()
+    }
+
+    fn open(&self, place: &Place, stated: &Stated) -> Result<Box<dyn OpenedVolume>> {
+        Ok(Box::new(OpenedFile::new(place.path(), stated.affine)?))
+    }
+
+    fn digested_files(&self, place: &Place) -> Result<Option<Vec<PathBuf>>> {
+        Ok(Some(vec![voxel_file(place.path())?]))
+    }
+
+    fn export(&self) -> Option<&dyn ExportFormat> {
+        Some(self)
+    }
+}
+
+impl ExportFormat for Nifti {
+    fn stored_dtype(&self, dtype: Dtype) -> Dtype {
+        // NIfTI has no float16.
+        if dtype == Dtype::Float16 { Dtype::Float32 } else { dtype }
+    }
+
+    fn create(
+        &self,
+        out: &Path,
+        spec: &ExportSpec,
+        if_exists: IfExists,
+        threads: usize,
+    ) -> Result<Box<dyn VolumeExport>> {
+        Ok(Box::new(NiftiWriter::create(out, spec, if_exists, threads)?))
+    }
+}
 
 /// The header and image files of a pair, from the path of either; `None` for a single file.
 fn pair_of(path: &Path) -> Option<(PathBuf, PathBuf)> {
