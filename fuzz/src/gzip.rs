@@ -7,10 +7,11 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tempfile::TempDir;
+use voxquarry_ingest::VolumeInput;
 use voxquarry_ingest::nifti::probe;
 
 use crate::input::Input;
-use crate::{nifti, scratch};
+use crate::{image, scratch};
 
 /// The number of members, the level, changes, zeros between members, and the voxels.
 pub(crate) fn run(data: &[u8]) {
@@ -40,8 +41,10 @@ pub(crate) fn run(data: &[u8]) {
     Input(changes).edit(edits, &mut packed);
     scratch::write(&path, &packed);
     // The header may be damaged, which only the checksum at the end tells.
-    let read = probe(&path).map(|volume| nifti::voxel_bytes(&volume));
-    match read.and_then(|bytes| bytes.map(|n| nifti::read(&path, n, 1)).transpose()) {
+    let read = probe(&path).map(|volume| image::voxel_bytes(&volume));
+    match read
+        .and_then(|bytes| bytes.map(|n| image::read(&VolumeInput::from(&*path), n, 1)).transpose())
+    {
         Ok(None) => assert!(edits > 0, "a volume of other voxels"),
         Ok(Some((found, digest))) => {
             assert!(found == voxels, "other voxels than were packed");

@@ -9,6 +9,7 @@
 mod document;
 mod frames;
 mod gzip;
+mod image;
 mod input;
 mod journal;
 mod manifest;
@@ -23,12 +24,13 @@ mod sparse;
 pub type Target = fn(&[u8]);
 
 /// The targets by their names, which are the folders of their seeds.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("document", document::run),
     ("frame", frames::raw),
     ("frame_edits", frames::edited),
     ("frame_roundtrip", frames::roundtrip),
     ("gzip", gzip::run),
+    ("hdf5", image::hdf5),
     ("journal", journal::run),
     ("manifest", manifest::run),
     ("nifti", nifti::run),
@@ -36,6 +38,8 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("shard_index", shard_index::run),
     ("sidecar", sidecar::run),
     ("sparse", sparse::run),
+    ("tiff", image::tiff),
+    ("zarr", image::zarr),
 ];
 
 /// The target called `name`.

@@ -192,7 +192,7 @@ impl Iterator for Batches {
 
     fn next(&mut self) -> Option<Self::Item> {
         /// A batch ends the wait at once; a timeout only repeats it.
-        const TIMEOUT: Duration = Duration::from_secs(3600);
+        const TIMEOUT: Duration = Duration::from_hours(1);
         loop {
             match self.poll(TIMEOUT) {
                 Ok(BatchPoll::Ready(batch)) => return Some(Ok(batch)),

@@ -95,8 +95,10 @@ pub struct Manifest {
     splits: HashMap<String, BTreeSet<String>>,
     /// The names of the labels of each volume.
     label_names: BTreeMap<String, Vec<LabelName>>,
-    /// Whether volumes of a subject that lie on different grids become subjects of their own.
-    is_split_by_grid: bool,
+    /// Whether volumes of each subject that lie on different grids become subjects of their own.
+    are_split_by_grid: bool,
+    /// The subjects of which that holds, if not of all.
+    split_by_grid: BTreeSet<String>,
 }
 
 impl Manifest {
@@ -198,11 +200,16 @@ impl Manifest {
 
     /// Makes subjects of their own of volumes that lie on different grids.
     pub(crate) fn split_by_grid(&mut self) {
-        self.is_split_by_grid = true;
+        self.are_split_by_grid = true;
     }
 
-    pub(crate) fn is_split_by_grid(&self) -> bool {
-        self.is_split_by_grid
+    /// As [`split_by_grid`](Self::split_by_grid), for the volumes of one subject.
+    pub(crate) fn split_subject_by_grid(&mut self, subject: &str) {
+        self.split_by_grid.insert(subject.to_owned());
+    }
+
+    pub(crate) fn is_split_by_grid(&self, subject: &str) -> bool {
+        self.are_split_by_grid || self.split_by_grid.contains(subject)
     }
 
     pub(crate) fn has(&self, subject: &str) -> bool {

@@ -92,7 +92,7 @@ impl Plan {
             return;
         }
         let splits = manifest.splits_of(name);
-        if !manifest.is_split_by_grid() {
+        if !manifest.is_split_by_grid(name) {
             self.add_settled(name.to_owned(), volumes, splits, options);
             return;
         }

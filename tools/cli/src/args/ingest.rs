@@ -19,7 +19,7 @@ dataset.json; a table; or names with * and ? in quotes. The layout of a folder i
   bids     folders sub-*; volumes T1w, acq-high_bold, …; labels in derivatives
   pattern  a template of {subject}, {volume}, {kind}, {split} and *
   others   a folder of images, or a folder for each subject
-What was recognised and what was ignored is told. The format is NIfTI: .nii, .nii.gz, .hdr/.img.
+What was recognised and what was ignored is told. Formats: NIfTI, TIFF, HDF5, Zarr.
 
 A subject appears when it is complete. To continue an interrupted run, run the same command again:
 subjects that were made from the same files (by SHA-256) with the same options are skipped.

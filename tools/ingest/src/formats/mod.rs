@@ -13,10 +13,19 @@
 //!
 //! Not here: data sets of many files (`layout`), which ask by name which files are images.
 
+#[cfg(any(feature = "hdf5", feature = "zarr"))]
+mod axes;
 mod byte_input;
 mod export_spec;
+#[cfg(feature = "hdf5")]
+mod hdf5;
 pub mod nifti;
+mod slabs;
+mod spacing;
+mod tiff;
 mod voxels;
+#[cfg(feature = "zarr")]
+mod zarr;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -34,7 +43,14 @@ pub use export_spec::ExportSpec;
 const HEAD_BYTES: usize = 1024;
 
 /// All formats. Where several recognise a file, the first has it.
-const FORMATS: [&dyn Format; 1] = [&nifti::Nifti];
+const FORMATS: &[&dyn Format] = &[
+    &nifti::Nifti,
+    #[cfg(feature = "hdf5")]
+    &hdf5::Hdf5,
+    &tiff::Tiff,
+    #[cfg(feature = "zarr")]
+    &zarr::Zarr,
+];
 
 /// Where the voxels of one volume are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -221,6 +237,28 @@ pub(crate) fn open(place: &Place, stated: &Stated) -> Result<Box<dyn OpenedVolum
     format_of(place.path())?.open(place, stated)
 }
 
+/// The only volume of a file that may hold several.
+///
+/// # Errors
+/// [`Error::Data`] if it holds none, [`Error::Unsupported`] with their names if it holds several.
+fn only_one(path: &Path, mut members: Vec<String>) -> Result<String> {
+    const SHOWN: usize = 10;
+    if members.len() == 1 {
+        return Ok(members.remove(0));
+    }
+    let names: Vec<_> =
+        members.iter().take(SHOWN).map(|name| format!("{}::{name}", path.display())).collect();
+    if names.is_empty() {
+        return Err(Error::data(
+            path,
+            "it holds no volume: expected an array of three or four axes",
+        ));
+    }
+    let more = if members.len() > SHOWN { ", …" } else { "" };
+    let reason = format!("{} holds {} volumes", path.display(), members.len());
+    Err(Error::unsupported(reason, format!("name one of them: {}{more}", names.join(", "))))
+}
+
 /// The files whose bytes are the volume's digest; `None` if its digest is that of its voxels.
 ///
 /// # Errors
@@ -229,14 +267,18 @@ pub(crate) fn digested_files(place: &Place) -> Result<Option<Vec<PathBuf>>> {
     format_of(place.path())?.digested_files(place)
 }
 
-/// The volumes in a file, or in a folder that is one image. A file that no format recognises is one
-/// volume, which opening refuses.
+/// The volumes in a file, or in a folder that is one image. A file that holds none, or that no
+/// format recognises, is one volume, which opening refuses.
 ///
 /// # Errors
 /// As [`Format::volumes`].
 pub(crate) fn volumes_in(path: &Path) -> Result<Vec<FoundVolume>> {
     match format_of(path) {
-        Ok(format) => format.volumes(path),
+        Ok(format) => {
+            let found = format.volumes(path)?;
+            // Opening says why there is none.
+            Ok(if found.is_empty() { vec![alone(path)] } else { found })
+        }
         Err(_) if !exists(path)? => Ok(vec![alone(path)]),
         Err(error @ Error::Io { .. }) => Err(error),
         Err(_) => Ok(vec![alone(path)]),
@@ -259,7 +301,7 @@ pub(crate) fn is_image(path: &Path) -> bool {
 /// # Errors
 /// [`Error::Io`].
 pub(crate) fn is_image_folder(folder: &Path) -> Result<bool> {
-    for format in FORMATS {
+    for &format in FORMATS {
         if format.recognises_folder(folder)? {
             return Ok(true);
         }
@@ -273,7 +315,7 @@ pub(crate) fn stem(name: &str) -> &str {
 }
 
 fn stem_and_format(name: &str) -> Option<(&str, &'static dyn Format)> {
-    let fitting = FORMATS.into_iter().flat_map(|format| {
+    let fitting = FORMATS.iter().copied().flat_map(|format| {
         let endings = format.endings().iter().chain(format.companion_endings());
         endings.filter_map(move |ending| Some((without(name, ending)?, format)))
     });
@@ -294,7 +336,7 @@ fn without<'a>(name: &'a str, ending: &str) -> Option<&'a str> {
 fn format_of(path: &Path) -> Result<&'static dyn Format> {
     if is_folder(path)? {
         for is_it in [<dyn Format>::recognises_folder, <dyn Format>::admits_folder] {
-            for format in FORMATS {
+            for &format in FORMATS {
                 if is_it(format, path)? {
                     return Ok(format);
                 }
@@ -304,7 +346,7 @@ fn format_of(path: &Path) -> Result<&'static dyn Format> {
         return Err(Error::unsupported(reason, format!("name a file ({})", names())));
     }
     let head = read_head(path)?;
-    if let Some(format) = FORMATS.into_iter().find(|format| format.recognises(path, &head)) {
+    if let Some(format) = FORMATS.iter().copied().find(|format| format.recognises(path, &head)) {
         return Ok(format);
     }
     if let Some((_, format)) = stem_and_format(&file_name(path)) {
@@ -316,7 +358,7 @@ fn format_of(path: &Path) -> Result<&'static dyn Format> {
 
 /// The names of all formats.
 fn names() -> String {
-    FORMATS.map(Format::name).join(", ")
+    FORMATS.iter().map(|format| format.name()).collect::<Vec<_>>().join(", ")
 }
 
 /// The first bytes of a file, after decompression if it is gzip; fewer where the file is short or
@@ -349,7 +391,7 @@ pub(crate) fn export_format(out: &Path) -> Result<&'static dyn ExportFormat> {
     let name = file_name(out);
     let named = stem_and_format(&name);
     named.and_then(|(_, format)| format.export()).ok_or_else(|| {
-        let writable = FORMATS.into_iter().filter(|format| format.export().is_some());
+        let writable = FORMATS.iter().copied().filter(|format| format.export().is_some());
         let endings: Vec<_> = writable.flat_map(Format::endings).copied().collect();
         let expected = format!("a name that ends in {}", endings.join(", "));
         Error::invalid("file", out.display(), expected)

@@ -26,6 +26,17 @@ pub(crate) fn split(voxels: &[u8], planes: &mut [&mut [u8]]) {
     }
 }
 
+/// Splits voxels of `planes.len()` samples of `size` bytes each, as [`split`] does for bytes.
+pub(crate) fn split_elements(voxels: &[u8], size: usize, planes: &mut [&mut [u8]]) {
+    let samples = planes.len();
+    for (channel, plane) in planes.iter_mut().enumerate() {
+        let elements = voxels.chunks_exact(size).skip(channel).step_by(samples);
+        for (to, from) in plane.chunks_exact_mut(size).zip(elements) {
+            to.copy_from_slice(from);
+        }
+    }
+}
+
 fn split_each<const N: usize>(mut planes: [&mut [u8]; N], voxels: &[u8]) {
     for (i, voxel) in voxels.as_chunks::<N>().0.iter().enumerate() {
         for (plane, &sample) in planes.iter_mut().zip(voxel) {

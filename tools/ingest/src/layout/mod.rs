@@ -175,7 +175,12 @@ impl Found {
         let VolumeInput::Place(Place::File(path)) = &input else {
             return self.manifest.push(Source::new(subject, volume, kind, input));
         };
-        for FoundVolume { name, kind: stated, place } in volumes_in(path)? {
+        let found = volumes_in(path)?;
+        if found.len() > 1 {
+            // What lies in one file need not lie on one grid.
+            self.manifest.split_subject_by_grid(subject);
+        }
+        for FoundVolume { name, kind: stated, place } in found {
             let name = name.map(|name| plain_name(&name)).filter(|name| !name.is_empty());
             let by_name = name.as_ref().map(|name| kind_of_name(name));
             let kind = stated.or(by_name).unwrap_or(kind);

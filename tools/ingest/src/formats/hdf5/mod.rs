@@ -1,0 +1,170 @@
+//! Reads data sets of HDF5 files, as h5py and programs of microscopy write them.
+//!
+//! A data set of three axes is a volume `(z, y, x)`, one of four has channels in front or, if its
+//! attributes say so, at the end. Axes of one element count as absent.
+//!
+//! `find` lists the data sets, `attributes` interprets what is said about them.
+//!
+//! # Invariants
+//! - No other file is read, but those that a virtual data set names below its file's folder.
+//!
+//! Not here: the bytes of HDF5, which the crate `rust-hdf5` reads.
+
+mod attributes;
+mod find;
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use rust_hdf5::H5Dataset;
+use serde_json::{Map, json};
+use voxquarry::{Dtype, Error, Result};
+
+use super::axes::Axes;
+use super::slabs::{PlaneSource, Slabs, slab_bytes};
+use super::{Format, FoundVolume, OpenedVolume, Place, Stated, voxels};
+use crate::files::zeroed;
+use crate::source::{SourceVolume, VoxelStream};
+
+/// The signature, at byte 0 or behind a block of the user's.
+const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
+
+/// HDF5.
+pub(super) struct Hdf5;
+
+impl Format for Hdf5 {
+    fn name(&self) -> &'static str {
+        "HDF5"
+    }
+
+    fn endings(&self) -> &'static [&'static str] {
+        &[".h5", ".hdf5", ".hdf", ".he5", ".ims"]
+    }
+
+    fn recognises(&self, _path: &Path, head: &[u8]) -> bool {
+        [0, 512].iter().any(|&at| head.get(at..).is_some_and(|head| head.starts_with(SIGNATURE)))
+    }
+
+    fn volumes(&self, path: &Path) -> Result<Vec<FoundVolume>> {
+        let members = find::volumes(path)?;
+        let several = members.len() > 1;
+        let found = members.into_iter().map(|member| FoundVolume {
+            name: several.then(|| member.trim_start_matches('/').replace('/', "_")),
+            kind: None,
+            place: Place::Member { path: path.to_owned(), member },
+        });
+        Ok(found.collect())
+    }
+
+    fn open(&self, place: &Place, stated: &Stated) -> Result<Box<dyn OpenedVolume>> {
+        let path = place.path();
+        let member = match place {
+            Place::Member { member, .. } => member.clone(),
+            Place::File(_) => super::only_one(path, find::volumes(path)?)?,
+        };
+        let dataset = find::dataset(path, &member)?;
+        Ok(Box::new(OpenedDataset::new(path, &member, dataset, stated)?))
+    }
+
+    fn digested_files(&self, _place: &Place) -> Result<Option<Vec<PathBuf>>> {
+        Ok(None)
+    }
+}
+
+/// A data set whose description was read.
+struct OpenedDataset {
+    path: PathBuf,
+    dataset: H5Dataset,
+    axes: Axes,
+    volume: SourceVolume,
+    notes: Vec<String>,
+}
+
+impl OpenedDataset {
+    fn new(path: &Path, member: &str, dataset: H5Dataset, stated: &Stated) -> Result<Self> {
+        let located = |message: String| Error::data(path, format!("{member}: {message}"));
+        let dtype = find::dtype(&dataset).map_err(located)?;
+        let axes = attributes::axes_of(&dataset).map_err(located)?;
+        let mut notes = axes.notes();
+        let (affine, unit) = attributes::geometry(&dataset, &axes, &mut notes);
+        let origin = [("format", json!("hdf5")), ("dataset", json!(member))];
+        let volume = SourceVolume {
+            size: axes.size(),
+            channels: axes.channels(),
+            interleaved: axes.interleaved(),
+            dtype,
+            affine: stated.affine.unwrap_or(affine),
+            unit,
+            slope: 1.0,
+            intercept: 0.0,
+            origin: origin.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<Map<_, _>>(),
+        };
+        Ok(Self { path: path.to_owned(), dataset, axes, volume, notes })
+    }
+
+    /// Planes that one row of chunks holds.
+    fn natural(&self) -> usize {
+        let chunk = self.dataset.chunk_dims();
+        let z = self.axes.space()[0];
+        chunk.zip(z).and_then(|(chunk, z)| chunk.get(z).copied()).unwrap_or(1)
+    }
+}
+
+impl OpenedVolume for OpenedDataset {
+    fn volume(&self) -> &SourceVolume {
+        &self.volume
+    }
+
+    fn working_bytes(&self, steps: usize) -> u64 {
+        let size = self.dataset.element_size() as u64;
+        let chunk = self.dataset.chunk_dims().unwrap_or_default();
+        let chunk = chunk.iter().fold(size, |bytes, &n| bytes.saturating_mul(n as u64));
+        // Interleaved channels are split out of a copy.
+        let copied = if self.volume.interleaved == 1 { 0 } else { steps.max(self.natural()) };
+        let [_, y, x] = self.volume.size;
+        let copied = (copied * self.volume.interleaved * y * x) as u64 * size;
+        // A chunk is unpacked beside its packed bytes.
+        slab_bytes(&self.volume, self.natural()) + copied + chunk.saturating_mul(2)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+
+    fn stream(self: Box<Self>) -> Result<Box<dyn VoxelStream>> {
+        let natural = self.natural();
+        let volume = self.volume.clone();
+        let source = Planes { dtype: volume.dtype, opened: *self };
+        Ok(Box::new(Slabs::new(source, &volume, natural)))
+    }
+}
+
+/// The planes of a data set.
+struct Planes {
+    opened: OpenedDataset,
+    dtype: Dtype,
+}
+
+impl PlaneSource for Planes {
+    fn read(&mut self, group: usize, z: Range<usize>, out: &mut [u8]) -> Result<()> {
+        let axes = &self.opened.axes;
+        let (starts, counts) = axes.slice(group, &z);
+        let interleaved = axes.interleaved();
+        if interleaved == 1 {
+            return self.slice(&starts, &counts, out);
+        }
+        let mut mixed = zeroed(out.len())?;
+        self.slice(&starts, &counts, &mut mixed)?;
+        let plane = out.len() / interleaved;
+        let mut planes: Vec<_> = out.chunks_exact_mut(plane).collect();
+        voxels::split_elements(&mixed, self.dtype.size(), &mut planes);
+        Ok(())
+    }
+}
+
+impl Planes {
+    fn slice(&self, starts: &[usize], counts: &[usize], out: &mut [u8]) -> Result<()> {
+        find::read_slice(&self.opened.dataset, self.dtype, starts, counts, out)
+            .map_err(|message| Error::data(&self.opened.path, message))
+    }
+}

@@ -1,0 +1,239 @@
+//! Reads arrays of Zarr, version 2 and 3, and images and labels of OME-Zarr.
+//!
+//! `node` reads the documents of a hierarchy, `find` lists the volumes in it.
+//!
+//! # Invariants
+//! - No file outside of the hierarchy's folder is read.
+//!
+//! Not here: the bytes of chunks, which the crate `zarrs` decodes; levels of pyramids but the first.
+
+mod find;
+mod node;
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Map, json};
+use voxquarry::{Affine, Dtype, Error, Result};
+
+use zarrs::array::{Array, ArrayBytes, ArraySubset, CodecOptions};
+use zarrs::filesystem::FilesystemStore;
+use zarrs::plugin::{ExtensionName, ZarrVersion};
+use zarrs::storage::ReadableStorageTraits;
+
+use super::slabs::{PlaneSource, Slabs, slab_bytes};
+use super::{Format, FoundVolume, OpenedVolume, Place, Stated, voxels};
+use crate::source::{SourceVolume, VoxelStream};
+use find::ZarrVolume;
+
+/// Chunks whose files are looked for; of arrays with more nobody waits for it.
+const CHUNKS_LOOKED_FOR: u64 = 20_000;
+
+/// Zarr and OME-Zarr.
+pub(super) struct Zarr;
+
+impl Format for Zarr {
+    fn name(&self) -> &'static str {
+        "Zarr"
+    }
+
+    fn endings(&self) -> &'static [&'static str] {
+        &[".zarr", ".ome.zarr"]
+    }
+
+    fn recognises(&self, _path: &Path, _head: &[u8]) -> bool {
+        false
+    }
+
+    fn recognises_folder(&self, folder: &Path) -> Result<bool> {
+        node::is_node(folder)
+    }
+
+    fn volumes(&self, path: &Path) -> Result<Vec<FoundVolume>> {
+        let volumes = find::volumes(path)?;
+        // An image and its labels, or arrays by their names.
+        let several = volumes.len() > 1;
+        let found = volumes.into_iter().map(|ZarrVolume { member, kind, .. }| FoundVolume {
+            name: several.then(|| match member.as_str() {
+                "" => "image".to_owned(),
+                member => member.strip_prefix("labels/").unwrap_or(member).replace('/', "_"),
+            }),
+            kind,
+            place: Place::Member { path: path.to_owned(), member },
+        });
+        Ok(found.collect())
+    }
+
+    fn open(&self, place: &Place, stated: &Stated) -> Result<Box<dyn OpenedVolume>> {
+        let path = place.path();
+        let volume = match place {
+            Place::Member { member, .. } => find::volume(path, member)?,
+            Place::File(_) => {
+                let members = find::volumes(path)?.into_iter().map(|volume| volume.member);
+                find::volume(path, &super::only_one(path, members.collect())?)?
+            }
+        };
+        Ok(Box::new(OpenedArray::new(volume, stated)?))
+    }
+
+    fn digested_files(&self, _place: &Place) -> Result<Option<Vec<PathBuf>>> {
+        Ok(None)
+    }
+}
+
+type ForeignArray = Array<dyn ReadableStorageTraits>;
+
+/// An array whose metadata were read.
+struct OpenedArray {
+    array: ForeignArray,
+    found: ZarrVolume,
+    volume: SourceVolume,
+    /// Extents of what is decoded at a time.
+    chunk: Vec<usize>,
+    notes: Vec<String>,
+}
+
+impl OpenedArray {
+    fn new(found: ZarrVolume, stated: &Stated) -> Result<Self> {
+        let folder = &found.array;
+        let located = |reason: String| Error::data(folder, reason);
+        let store = FilesystemStore::new(folder).map_err(|e| located(e.to_string()))?;
+        let store: Arc<dyn ReadableStorageTraits> = Arc::new(store);
+        let array = Array::open(store, "/").map_err(|error| {
+            let reason = format!("{}: {error}", folder.display());
+            Error::unsupported(reason, "save it with other codecs, as with zarr.copy in Python")
+        })?;
+        let name = array.data_type().name(ZarrVersion::V3);
+        let name = name.unwrap_or_default();
+        // Booleans are bytes of 0 and 1.
+        let dtype = Dtype::from_name(if name == "bool" { "uint8" } else { &name });
+        let dtype = dtype.ok_or_else(|| {
+            located(format!("its elements are {name:?}: expected integers, floats or booleans"))
+        })?;
+        let chunk = chunk_of(&array).map_err(located)?;
+        let mut notes = found.notes.clone();
+        notes.extend(found.axes.notes());
+        notes.extend(absent_chunks(&array));
+        if found.affine.is_none() {
+            notes.push("the size of its voxels is not stated, 1 mm is assumed".to_owned());
+        }
+        let affine = found.affine.map(|(affine, _)| affine);
+        let origin = [("format", json!("zarr")), ("array", json!(found.member))];
+        let axes = &found.axes;
+        let volume = SourceVolume {
+            size: axes.size(),
+            channels: axes.channels(),
+            interleaved: axes.interleaved(),
+            dtype,
+            affine: stated.affine.or(affine).unwrap_or(Affine::IDENTITY),
+            unit: found.affine.map(|(_, unit)| unit),
+            slope: 1.0,
+            intercept: 0.0,
+            origin: origin.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<Map<_, _>>(),
+        };
+        Ok(Self { array, found, volume, chunk, notes })
+    }
+
+    /// Planes that one row of chunks holds.
+    fn natural(&self) -> usize {
+        self.found.axes.space()[0].map_or(1, |z| self.chunk[z])
+    }
+}
+
+/// The extents of a chunk, or of the chunks in a shard.
+fn chunk_of(array: &ForeignArray) -> Result<Vec<usize>, String> {
+    use zarrs::array::ArrayShardedExt;
+    if let Some(inner) = array.subchunk_shape() {
+        return Ok(inner.iter().map(|n| n.get() as usize).collect());
+    }
+    let origin = vec![0; array.dimensionality()];
+    array.chunk_shape_usize(&origin).map_err(|error| error.to_string())
+}
+
+/// Says how many chunks have no file; they are read as the fill value, as Zarr has it.
+fn absent_chunks(array: &ForeignArray) -> Option<String> {
+    let grid = array.chunk_grid_shape();
+    let all = grid.iter().try_fold(1u64, |n, &count| n.checked_mul(count))?;
+    if all > CHUNKS_LOOKED_FOR {
+        return None;
+    }
+    let store = array.storage();
+    let absent = (0..all).filter(|&i| {
+        let mut rest = i;
+        let mut at: Vec<u64> = grid
+            .iter()
+            .rev()
+            .map(|&n| {
+                let index = rest % n;
+                rest /= n;
+                index
+            })
+            .collect();
+        at.reverse();
+        matches!(store.size_key(&array.chunk_key(&at)), Ok(None))
+    });
+    let absent = absent.count();
+    (absent > 0).then(|| {
+        format!("{absent} of its {all} chunks have no file: they hold the fill value, or are lost")
+    })
+}
+
+impl OpenedVolume for OpenedArray {
+    fn volume(&self) -> &SourceVolume {
+        &self.volume
+    }
+
+    fn working_bytes(&self, steps: usize) -> u64 {
+        let size = self.volume.dtype.size() as u64;
+        let chunk = self.chunk.iter().fold(size, |bytes, &n| bytes.saturating_mul(n as u64));
+        let [_, y, x] = self.volume.size;
+        let plane = (self.volume.interleaved * y * x) as u64 * size;
+        // The crate returns planes in an array of its own, and decodes a chunk in some steps.
+        let read = (steps.max(self.natural()) as u64).saturating_mul(plane);
+        let decoding = chunk.saturating_mul(4);
+        slab_bytes(&self.volume, self.natural()).saturating_add(read).saturating_add(decoding)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+
+    fn stream(self: Box<Self>) -> Result<Box<dyn VoxelStream>> {
+        let (natural, volume) = (self.natural(), self.volume.clone());
+        // The threads of the ingest encode meanwhile; rayon's global pool stays unused.
+        let options = CodecOptions::default().with_concurrent_target(1);
+        Ok(Box::new(Slabs::new(Planes { opened: *self, options }, &volume, natural)))
+    }
+}
+
+/// The planes of an array.
+struct Planes {
+    opened: OpenedArray,
+    options: CodecOptions,
+}
+
+impl PlaneSource for Planes {
+    fn read(&mut self, group: usize, z: Range<usize>, out: &mut [u8]) -> Result<()> {
+        let OpenedArray { array, found, volume, .. } = &self.opened;
+        let located = |reason: String| Error::data(&found.array, reason);
+        let (starts, counts) = found.axes.slice(group, &z);
+        let wide = |numbers: Vec<usize>| numbers.into_iter().map(|n| n as u64).collect();
+        let part = ArraySubset::new_with_start_shape(wide(starts), wide(counts));
+        let part = part.map_err(|error| located(error.to_string()))?;
+        let read = array.retrieve_array_subset_opt::<ArrayBytes<'_>>(&part, &self.options);
+        let bytes = read.and_then(|bytes| Ok(bytes.into_fixed()?));
+        let bytes = bytes.map_err(|error| located(error.to_string()))?;
+        if bytes.len() != out.len() {
+            return Err(located(format!("{} bytes of {} were decoded", bytes.len(), out.len())));
+        }
+        if volume.interleaved == 1 {
+            out.copy_from_slice(&bytes);
+            return Ok(());
+        }
+        let plane = out.len() / volume.interleaved;
+        let mut planes: Vec<_> = out.chunks_exact_mut(plane).collect();
+        voxels::split_elements(&bytes, volume.dtype.size(), &mut planes);
+        Ok(())
+    }
+}
