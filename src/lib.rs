@@ -76,8 +76,8 @@ mod sys;
 #[cfg(feature = "ndarray")]
 pub use aggregate::ArraySink;
 pub use aggregate::{
-    AggregateOptions, Aggregator, Duplicates, Finish, Merge, NanPlace, NonFinite, OutputScale,
-    PatchDtype, PatchValue, Sink, StoreSink, VoxelMask, Window,
+    AggregateOptions, Aggregator, AxisWeights, Duplicates, Finish, Merge, NanPlace, NonFinite,
+    OutputScale, PatchDtype, PatchValue, Sink, StoreSink, VoxelMask, Window,
 };
 pub use dtype::{Dtype, Voxel};
 pub use error::{Error, Fault, Result};

@@ -1,24 +1,24 @@
 //! `Aggregator`: patches of predictions come in, one array or volume comes out.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use numpy::ndarray::{Array4, Axis};
 use numpy::{
-    Element, PyArray, PyArray2, PyArrayDyn, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods,
+    Element, PyArray2, PyArrayDescr, PyArrayDyn, PyArrayMethods, PyUntypedArray,
+    PyUntypedArrayMethods,
 };
 use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use voxquarry::{
-    AggregateOptions, ArraySink, Dtype, Duplicates, Finish, NanPlace, PatchDtype, Sink, Size3,
-    StoreWriter, Voxel, with_voxel,
+    AggregateOptions, ArraySink, AxisWeights, Dtype, Duplicates, Finish, NanPlace, PatchDtype,
+    Region, Size3, StoreWriter, Voxel, with_voxel,
 };
 
+use crate::any_aggregator::{AnyAggregator, split};
 use crate::arguments::{bytes, dtype, named, start, starts};
 use crate::blend_arguments::{self, MERGES, non_finite};
-use crate::dataset::open_volume;
 use crate::errors::{invalid, raise, unsupported};
 use crate::sample::{GridSampler, space_of, starts_array};
 
@@ -97,6 +97,9 @@ pub(crate) struct Aggregator {
     /// Whether the first NaN was told.
     has_warned: AtomicBool,
 }
+
+/// Starts, used voxels and weights along one axis.
+type AxisTuple = (Vec<i64>, Vec<(usize, usize)>, Vec<f64>);
 
 /// Whether patches can be added. A state without an aggregator has released its unfinished work,
 /// however long Python keeps the object: a notebook keeps the last traceback and its objects.
@@ -250,6 +253,61 @@ impl Aggregator {
         py.detach(|| self.with(|aggregator| aggregator.has(start))).map_err(raise)
     }
 
+    /// Takes finished voxels that were blended elsewhere, as on a GPU.
+    ///
+    /// Patches all of whose voxels are finished then are no longer missing. What an earlier run has
+    /// written is left alone, and what ``mask`` excludes becomes ``outside``.
+    ///
+    /// Args:
+    ///     voxels: ``(c, z, y, x)``, or ``(z, y, x)`` where the result has no channel axis: of the
+    ///         result's dtype, C-contiguous, and whole boxes of ``box_size``, cut off at the
+    ///         result's end.
+    ///     start: Where they begin in the result, ``(z, y, x)``.
+    ///
+    /// Raises:
+    ///     UsageError: Another shape, dtype or place, or an aggregator with ``replace``: nothing is
+    ///         taken.
+    ///     StorageError: As for ``add``.
+    fn put(&self, voxels: &Bound<'_, PyAny>, start: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (voxels, _) = native(voxels)?;
+        let (start, found) = (self::start(start)?, dtype(voxels.dtype().as_any())?);
+        let lead = self.shape.len() - 3;
+        let size: Option<Size3> = voxels.shape().get(lead..).and_then(|s| s.try_into().ok());
+        let (Some(size), true) = (size, voxels.shape().starts_with(&self.shape[..lead])) else {
+            let expected = format!("boxes of the result's {:?}", self.shape);
+            return Err(invalid("voxels", format!("of shape {:?}", voxels.shape()), expected));
+        };
+        if found != self.dtype {
+            return Err(invalid("voxels", format!("of {found}"), self.dtype.name()));
+        }
+        let region = Region::new(start, size);
+        with_voxel!(found, T => self.put_typed::<T>(&voxels, &region))
+    }
+
+    /// Extents ``(z, y, x)`` of the boxes that ``put`` takes.
+    #[getter]
+    fn box_size(&self, py: Python<'_>) -> PyResult<(usize, usize, usize)> {
+        let [z, y, x] = py.detach(|| self.with(|a| a.box_size())).map_err(raise)?;
+        Ok((z, y, x))
+    }
+
+    /// How patches count along each axis ``(z, y, x)`` of the result, for blending elsewhere.
+    ///
+    /// Returns:
+    ///     Three tuples and a number. Each tuple has the first voxel of each patch, which may lie
+    ///     outside of the result; the range ``(start, end)`` of the voxels that each patch counts
+    ///     for; and the weight of each voxel of a patch. A voxel's weight is the product over the
+    ///     axes, and at least the number.
+    fn axis_weights(&self, py: Python<'_>) -> PyResult<(Vec<AxisTuple>, f64)> {
+        let weights = py.detach(|| self.with(|a| a.axis_weights())).map_err(raise)?;
+        let (axes, least) = weights.map_err(raise)?;
+        let tuple = |axis: AxisWeights| {
+            let used = axis.used.into_iter().map(|used| (used.start, used.end)).collect();
+            (axis.starts, used, axis.weights)
+        };
+        Ok((axes.into_iter().map(tuple).collect(), least))
+    }
+
     /// Completes and returns the result; the aggregator takes no patches afterwards.
     ///
     /// Returns:
@@ -283,6 +341,12 @@ impl Aggregator {
     #[getter]
     fn shape<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         PyTuple::new(py, &self.shape)
+    }
+
+    /// Element type of the result, a ``numpy.dtype``.
+    #[getter]
+    fn dtype<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArrayDescr>> {
+        PyArrayDescr::new(py, self.dtype.name())
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
@@ -339,18 +403,35 @@ impl Aggregator {
             || unsupported("patches: the array is being written to", "add it once that is done");
         let array = patches.cast::<PyArrayDyn<T>>()?.try_readonly().map_err(|_| borrowed())?;
         let bytes = bytemuck::cast_slice(array.as_slice()?);
-        let add = || {
-            let added = self
-                .with(|aggregator| (aggregator.add(dtype, bytes, starts), aggregator.has_failed()));
-            added.and_then(|(added, has_failed)| {
-                if has_failed {
-                    self.end(AggregatorState::Failed);
-                }
-                added
-            })
-        };
+        let add = || self.call(|aggregator| aggregator.add(dtype, bytes, starts));
         patches.py().detach(add).map_err(raise)?;
         self.warn_of_nan(patches.py())
+    }
+
+    fn put_typed<T: Voxel + Element>(
+        &self,
+        voxels: &Bound<'_, PyUntypedArray>,
+        region: &Region,
+    ) -> PyResult<()> {
+        let borrowed =
+            || unsupported("voxels: the array is being written to", "put it once that is done");
+        let array = voxels.cast::<PyArrayDyn<T>>()?.try_readonly().map_err(|_| borrowed())?;
+        let bytes = bytemuck::cast_slice(array.as_slice()?);
+        let put = || self.call(|aggregator| aggregator.put(region, bytes));
+        voxels.py().detach(put).map_err(raise)
+    }
+
+    /// Calls the aggregator, and drops it if it cannot be completed any more.
+    fn call(
+        &self,
+        call: impl FnOnce(&dyn AnyAggregator) -> voxquarry::Result<()>,
+    ) -> voxquarry::Result<()> {
+        let (called, has_failed) =
+            self.with(|aggregator| (call(aggregator), aggregator.has_failed()))?;
+        if has_failed {
+            self.end(AggregatorState::Failed);
+        }
+        called
     }
 
     /// Says once where the first NaN is.
@@ -371,85 +452,6 @@ impl Aggregator {
     }
 }
 
-/// An aggregator of the library, whatever its dtype and sink.
-trait AnyAggregator: Send + Sync {
-    fn add(&self, dtype: PatchDtype, patches: &[u8], starts: &[[i64; 3]]) -> voxquarry::Result<()>;
-    fn missing(&self) -> usize;
-    fn needed(&self) -> voxquarry::Result<Vec<[i64; 3]>>;
-    fn patch_size(&self) -> Size3;
-    fn shape(&self) -> Vec<usize>;
-    fn has(&self, start: [i64; 3]) -> bool;
-    fn has_failed(&self) -> bool;
-    fn first_nan(&self) -> Option<NanPlace>;
-    fn check_complete(&self) -> voxquarry::Result<()>;
-    fn finish(self: Box<Self>, py: Python<'_>, channels: bool) -> PyResult<Bound<'_, PyAny>>;
-}
-
-impl<S: Sink<Finished: IntoPython>> AnyAggregator for voxquarry::Aggregator<S> {
-    fn add(&self, dtype: PatchDtype, patches: &[u8], starts: &[[i64; 3]]) -> voxquarry::Result<()> {
-        self.add_bytes(dtype, patches, starts)
-    }
-
-    fn missing(&self) -> usize {
-        voxquarry::Aggregator::missing(self)
-    }
-
-    fn needed(&self) -> voxquarry::Result<Vec<[i64; 3]>> {
-        voxquarry::Aggregator::needed(self)
-    }
-
-    fn patch_size(&self) -> Size3 {
-        voxquarry::Aggregator::patch_size(self)
-    }
-
-    fn shape(&self) -> Vec<usize> {
-        self.out_channels().into_iter().chain(self.size()).collect()
-    }
-
-    fn has(&self, start: [i64; 3]) -> bool {
-        voxquarry::Aggregator::has(self, start)
-    }
-
-    fn has_failed(&self) -> bool {
-        voxquarry::Aggregator::has_failed(self)
-    }
-
-    fn first_nan(&self) -> Option<NanPlace> {
-        voxquarry::Aggregator::first_nan(self)
-    }
-
-    fn check_complete(&self) -> voxquarry::Result<()> {
-        voxquarry::Aggregator::check_complete(self)
-    }
-
-    fn finish(self: Box<Self>, py: Python<'_>, channels: bool) -> PyResult<Bound<'_, PyAny>> {
-        py.detach(|| voxquarry::Aggregator::finish(*self)).map_err(raise)?.hand_over(py, channels)
-    }
-}
-
-/// A result that becomes a Python object.
-trait IntoPython: Send {
-    fn hand_over(self, py: Python<'_>, channels: bool) -> PyResult<Bound<'_, PyAny>>;
-}
-
-impl<T: Voxel + Element> IntoPython for Array4<T> {
-    /// The array becomes numpy's without a copy.
-    fn hand_over(self, py: Python<'_>, channels: bool) -> PyResult<Bound<'_, PyAny>> {
-        Ok(if channels {
-            PyArray::from_owned_array(py, self).into_any()
-        } else {
-            PyArray::from_owned_array(py, self.index_axis_move(Axis(0), 0)).into_any()
-        })
-    }
-}
-
-impl IntoPython for voxquarry::Volume {
-    fn hand_over(self, py: Python<'_>, _: bool) -> PyResult<Bound<'_, PyAny>> {
-        let (store, place) = split(self.path()).map_err(raise)?;
-        open_volume(py, store, place)
-    }
-}
-
 impl AggregatorState {
     fn aggregator(&self) -> voxquarry::Result<&dyn AnyAggregator> {
         match self {
@@ -467,19 +469,6 @@ impl AggregatorState {
             }
         }
     }
-}
-
-/// Store, subject and volume of `STORE/SUBJECT/VOLUME`.
-fn split(out: &Path) -> voxquarry::Result<(&Path, (&str, &str))> {
-    let parts = || {
-        let subject = out.parent()?;
-        let store = subject.parent().filter(|store| !store.as_os_str().is_empty())?;
-        Some((store, (subject.file_name()?.to_str()?, out.file_name()?.to_str()?)))
-    };
-    parts().ok_or_else(|| {
-        let expected = "\"STORE/SUBJECT/VOLUME\", such as \"pred.zarr/case01/pred\"";
-        voxquarry::Error::invalid("out", format!("{:?}", out.display()), expected)
-    })
 }
 
 /// Converts patches to a C-contiguous array in the machine's byte order, without a copy if they are

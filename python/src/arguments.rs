@@ -64,6 +64,12 @@ pub(crate) fn natural(value: &Bound<'_, PyAny>) -> PyResult<u64> {
     })
 }
 
+/// Bytes as an int or a string with a unit, such as ``"1GiB"``.
+#[pyfunction]
+pub(crate) fn byte_count(value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    bytes(value, "bytes")
+}
+
 /// Bytes as an int or a string with a unit.
 pub(crate) fn bytes(value: &Bound<'_, PyAny>, what: &'static str) -> PyResult<u64> {
     if let Ok(n) = value.extract::<u64>() {

@@ -8,6 +8,7 @@
 #![allow(clippy::doc_markdown, clippy::needless_pass_by_value)]
 
 mod aggregate;
+mod any_aggregator;
 mod arguments;
 mod batch_owner;
 mod blend_arguments;
@@ -46,6 +47,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<sample::GridSampler>()?;
     m.add_class::<queue::Queue>()?;
     m.add_class::<aggregate::Aggregator>()?;
+    m.add_function(wrap_pyfunction!(arguments::byte_count, m)?)?;
     m.add_function(wrap_pyfunction!(dataset::open, m)?)?;
     m.add_function(wrap_pyfunction!(dataset::verify, m)?)?;
     m.add_function(wrap_pyfunction!(ingest::ingest, m)?)?;

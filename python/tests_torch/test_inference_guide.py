@@ -12,7 +12,7 @@ from conftest import Pair
 
 def test_examples(pair: Pair, examples: Callable[[str], list[CodeType]]) -> None:
     blocks = examples("inference.md")
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     names: dict[str, Any] = {}
     for block in blocks[:4]:
         exec(block, names)
@@ -23,5 +23,9 @@ def test_examples(pair: Pair, examples: Callable[[str], list[CodeType]]) -> None
     assert names["labels"].kind == "labels"
     assert np.array_equal(names["again"][...], names["probabilities"])
     assert names["scores"].shape == (2, *voxels.shape)
+    scores = names["scores"].argmax(0)
     exec(blocks[4], names)
+    # The scores were computed in bfloat16, and mirrored.
+    assert (names["labels"] == scores).mean() > 0.9
+    exec(blocks[5], names)
     assert names["scores"].shape == (1, 2, *voxels.shape)

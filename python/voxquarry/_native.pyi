@@ -1263,6 +1263,40 @@ class Aggregator:
     @property
     def shape(self) -> tuple[int, ...]:
         """Extents of the result, ``(z, y, x)`` or ``(c, z, y, x)``."""
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type of the result, a ``numpy.dtype``."""
+    @property
+    def box_size(self) -> tuple[int, int, int]:
+        """Extents ``(z, y, x)`` of the boxes that ``put`` takes."""
+    def put(self, voxels: ArrayLike, start: _Start) -> None:
+        """Takes finished voxels that were blended elsewhere, as on a GPU.
+
+        Patches all of whose voxels are finished then are no longer missing. What an earlier run has
+        written is left alone, and what ``mask`` excludes becomes ``outside``.
+
+        Args:
+            voxels: ``(c, z, y, x)``, or ``(z, y, x)`` where the result has no channel axis: of the
+                result's dtype, C-contiguous, and whole boxes of ``box_size``, cut off at the
+                result's end.
+            start: Where they begin in the result, ``(z, y, x)``.
+
+        Raises:
+            UsageError: Another shape, dtype or place, or an aggregator with ``replace``: nothing is
+                taken.
+            StorageError: As for ``add``.
+        """
+    def axis_weights(
+        self,
+    ) -> tuple[list[tuple[list[int], list[tuple[int, int]], list[float]]], float]:
+        """How patches count along each axis ``(z, y, x)`` of the result, for blending elsewhere.
+
+        Returns:
+            Three tuples and a number. Each tuple has the first voxel of each patch, which may lie
+            outside of the result; the range ``(start, end)`` of the voxels that each patch counts
+            for; and the weight of each voxel of a patch. A voxel's weight is the product over the
+            axes, and at least the number.
+        """
     def add(self, patches: ArrayLike, starts: _Start | Sequence[_Start]) -> None:
         """Adds patches.
 
@@ -1308,6 +1342,9 @@ class Aggregator:
         an aggregator with the same arguments continues it; otherwise it is removed. A finished
         result is not affected.
         """
+
+def byte_count(value: Bytes) -> int:
+    """Bytes as an int or a string with a unit, such as ``"1GiB"``."""
 
 def open(
     path: Path,

@@ -59,7 +59,7 @@ use crate::{Affine, Dtype, Error, Result, Size3, with_voxel};
 /// ```
 #[derive(Debug)]
 pub struct Aggregator<S> {
-    engine: BlendEngine<S>,
+    pub(super) engine: BlendEngine<S>,
     tracker: Mutex<PatchTracker>,
     non_finite: NonFinite,
     first_nan: OnceLock<NanPlace>,
@@ -340,11 +340,15 @@ impl<S: Sink> Aggregator<S> {
         self.engine.finish()
     }
 
-    fn tracker(&self) -> MutexGuard<'_, PatchTracker> {
+    pub(super) fn duplicates(&self) -> Duplicates {
+        if self.latest.is_some() { Duplicates::Replace } else { Duplicates::Error }
+    }
+
+    pub(super) fn tracker(&self) -> MutexGuard<'_, PatchTracker> {
         self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn check_failed(&self) -> Result<()> {
+    pub(super) fn check_failed(&self) -> Result<()> {
         if !self.has_failed() {
             return Ok(());
         }

@@ -25,7 +25,6 @@ impl BoxGrid {
     }
 
     /// Extents of a whole box.
-    #[cfg(feature = "ndarray")]
     pub(super) fn box_size(&self) -> Size3 {
         self.box_size
     }
@@ -62,7 +61,7 @@ impl BoxGrid {
     }
 
     /// Indices on `axis` of the boxes that contain any of `voxels`.
-    fn meeting(&self, axis: usize, voxels: &Range<usize>) -> Range<usize> {
+    pub(super) fn meeting(&self, axis: usize, voxels: &Range<usize>) -> Range<usize> {
         if voxels.is_empty() {
             return 0..0;
         }

@@ -11,7 +11,7 @@ use super::options::AggregateOptions;
 use super::patch::Patch;
 use super::plan::BlendPlan;
 use super::sink::Sink;
-use super::tile::{SinkBox, Tile, TileContext};
+use super::tile::{SinkBox, Tile, TileContext, fill_outside};
 use super::value::PatchValue;
 use crate::format::grid::iter_box;
 use crate::sys::executor::Executor;
@@ -211,6 +211,64 @@ impl<S: Sink> BlendEngine<S> {
             self.sink.put(region, slabs, part)
         };
         self.executor.share(parts.len(), || (), |(), n| put(n))
+    }
+
+    pub(super) fn box_grid(&self) -> &BoxGrid {
+        &self.box_grid
+    }
+
+    /// Whether all tiles that the patch at an index of the grid counts for are complete.
+    pub(super) fn is_complete(&self, index: Size3) -> bool {
+        let mut tiles = iter_box(self.tile_grid.met_by(&self.plan().axes, index));
+        tiles.all(|tile| lock(&self.tiles[self.tile_grid.number(tile)]).is_complete())
+    }
+
+    /// Hands finished voxels of a region of whole boxes to the sink, except boxes that it has.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`], and [`crate::Error::Io`] if the sink fails; the engine has
+    /// failed then.
+    pub(super) fn put_finished(&self, region: &Region, voxels: &[u8]) -> Result<()> {
+        let range = |a: usize| region.start[a] as usize..region.end(a) as usize;
+        let boxes = [0, 1, 2].map(|a| self.box_grid.meeting(a, &range(a)));
+        let numbers: Vec<usize> = iter_box(boxes).map(|at| self.box_grid.number(at)).collect();
+        let put = |n: usize| self.put_box(numbers[n], region, voxels);
+        let put = self.executor.share(numbers.len(), || (), |(), n| put(n));
+        if put.is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        put
+    }
+
+    /// Hands the box of a number, of which `voxels` over `given` have the content, to the sink.
+    fn put_box(&self, number: usize, given: &Region, voxels: &[u8]) -> Result<()> {
+        let region = self.box_grid.region(number);
+        if !lock(&self.boxes[number]).complete() {
+            return Ok(());
+        }
+        let plan = self.plan();
+        let (channels, size) = (plan.out_channels().unwrap_or(1), plan.dtype.size());
+        let bytes = channels * region.len() * size;
+        let mut slab = PooledBuffer::new(bytes, &self.context.buffers)?;
+        let mut rows = slab.bytes().chunks_exact_mut(region.size[2] * size);
+        let [dz, dy, dx] = [0, 1, 2].map(|a| (region.start[a] - given.start[a]) as usize);
+        let ([nz, ny, nx], [given_nz, given_ny, given_nx]) = (region.size, given.size);
+        for c in 0..channels {
+            for (z, y) in (0..nz).flat_map(|z| (0..ny).map(move |y| (z, y))) {
+                let row = ((c * given_nz + dz + z) * given_ny + dy + y) * given_nx + dx;
+                let to = rows.next().expect("a box has all its rows");
+                to.copy_from_slice(&voxels[row * size..(row + nx) * size]);
+            }
+        }
+        fill_outside(plan, &region, &region, slab.bytes());
+        for part in 0..self.sink.parts(&region) {
+            self.sink.put(&region, &[&*slab.bytes()], part)?;
+        }
+        let range = |a: usize| region.start[a] as usize..region.end(a) as usize;
+        for tile in iter_box([0, 1, 2].map(|a| self.tile_grid.meeting(a, &range(a)))) {
+            lock(&self.tiles[self.tile_grid.number(tile)]).complete();
+        }
+        Ok(())
     }
 
     /// Hands the boxes that no patch counts for to the sink.

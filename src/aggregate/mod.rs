@@ -24,6 +24,7 @@ mod box_grid;
 mod buffer;
 mod coverage;
 mod engine;
+mod finished;
 mod mask;
 mod options;
 mod patch;
@@ -39,6 +40,7 @@ mod window;
 pub use aggregator::{Aggregator, NanPlace};
 #[cfg(feature = "ndarray")]
 pub use array_sink::ArraySink;
+pub use finished::AxisWeights;
 pub use options::{AggregateOptions, Duplicates, Finish, Merge, NonFinite, OutputScale};
 pub use sink::{Sink, StoreSink};
 pub use value::{PatchDtype, PatchValue};

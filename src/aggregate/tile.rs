@@ -39,6 +39,11 @@ impl Tile {
         self.missing == 0
     }
 
+    /// Drops what was accumulated: the tile's voxels came from elsewhere.
+    pub(super) fn complete(&mut self) {
+        (self.missing, self.accumulated) = (0, None);
+    }
+
     /// Adds patches to the tile over `region`; returns what was accumulated when it is complete.
     pub(super) fn add<T: PatchValue>(
         &mut self,
@@ -81,6 +86,14 @@ pub(super) struct SinkBox {
 impl SinkBox {
     pub(super) fn new(missing: usize, empty: Vec<Region>) -> Self {
         Self { missing, slabs: BTreeMap::new(), empty }
+    }
+
+    /// Drops what it has, because the whole box came from elsewhere. Returns whether it was
+    /// incomplete.
+    pub(super) fn complete(&mut self) -> bool {
+        self.slabs.clear();
+        self.empty.clear();
+        std::mem::take(&mut self.missing) > 0
     }
 
     /// Whether all that is missing are tiles that no patch counts for, of which there are some.
@@ -137,7 +150,7 @@ impl SinkBox {
 }
 
 /// Writes the stated value over the voxels of `region` that are not predicted.
-fn fill_outside(plan: &BlendPlan, region: &Region, out_region: &Region, out: &mut [u8]) {
+pub(super) fn fill_outside(plan: &BlendPlan, region: &Region, out_region: &Region, out: &mut [u8]) {
     if let Some(outside) = &plan.outside {
         let channels = plan.out_channels().unwrap_or(1);
         outside.fill((&plan.axes, &plan.grid), region, (out_region, channels), out);

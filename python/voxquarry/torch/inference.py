@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
-import numpy as np
 import torch
 
 from .. import ScaledVolume, UsageError, Volume
 from .. import infer as infer_arrays
-from .._types import Head, InferOptions, Path, Size, Window
+from .._native import byte_count
+from .._types import Bytes, Head, InferOptions, Path, Size, Window
+from ._stage import TorchStage, each
 
 Answers = Any
 
@@ -30,12 +31,16 @@ def infer(
     autocast: torch.dtype | bool = False,
     mirror_axes: Sequence[int] = (),
     input_dtype: torch.dtype | None = torch.float32,
+    blend: Literal["auto", "device", "host"] = "auto",
+    device_memory_bytes: Bytes | None = None,
     **options: Unpack[InferOptions],
 ) -> Any:
     """Slides ``model`` over ``volume`` as :func:`voxquarry.infer` does, with tensors and without
     gradients.
 
-    On the CPU neither the patches nor the answers are copied between torch and Voxquarry.
+    On the CPU neither the patches nor the answers are copied between torch and Voxquarry. On a GPU
+    the answers stay there: overlapping patches are blended in a slab of planes as deep as a patch,
+    and only finished voxels go home, with ``finish="argmax"`` one byte each.
 
     Args:
         model: Called with ``(n, c, z, y, x)``; answers ``(n, k, z, y, x)`` or ``(n, z, y, x)``, or
@@ -48,8 +53,19 @@ def infer(
             of axes to mirror the patch along, and the answers, mirrored back, are averaged in
             float32 (float64 if they are): 2, 4 or 8 times the work.
         input_dtype: What patches are converted to; ``None`` leaves what was read.
-        options: ``scaled``, ``dtype``, ``finish``, ``padding``, ``memory_bytes`` and whatever else
-            :func:`voxquarry.infer` takes by name.
+        blend: Where answers are blended: on the ``"device"``, on the ``"host"``, or ``"auto"``: on
+            a CUDA device. The results differ by the rounding of float32. What a device cannot
+            blend, or has no memory for, is blended on the host, and one warning says so:
+            ``merge="vote"``, answers that are no floats of up to 32 bits, results of 64 bits or
+            uint32, and over 32 patches for a voxel.
+        device_memory_bytes: Memory on the device for blending, an int or a string such as
+            ``"1GiB"``; by default half of what is free there. It takes 4 bytes for each voxel and
+            channel of a layer of patches, and 200 MiB.
+        options: All other arguments of :func:`voxquarry.infer`, by name: ``dtype``, ``finish`` and
+            ``merge`` say what overlapping answers become; ``mask`` and ``outside`` which part of
+            the volume is predicted, and what the rest is; ``scale`` and ``valid`` how large answers
+            are beside patches; ``channels``, ``scaled``, ``padding``, ``placement`` and ``margin``
+            what patches are read; ``memory_bytes``, ``threads``, ``nonfinite`` and ``resume``.
 
     Returns:
         As :func:`voxquarry.infer`: an array or the volume at ``out``, or a dict of them.
@@ -63,7 +79,25 @@ def infer(
         raise UsageError(
             f"mirror_axes {tuple(axes)}: expected some of 0, 1 and 2 (z, y, x), each once"
         )
+    if blend not in ("auto", "device", "host"):
+        raise UsageError(f"blend {blend!r}: expected 'auto', 'device' or 'host'")
     target = _device_of(model) if device is None else torch.device(device)
+    memory = None if device_memory_bytes is None else byte_count(device_memory_bytes)
+    stage = TorchStage(
+        _answering(model, axes, target, autocast), target, input_dtype, blend, memory
+    )
+    return infer_arrays(
+        stage, volume, patch_size, overlap, out, batch_size, window, progress, **options
+    )
+
+
+def _answering(
+    model: Callable[[torch.Tensor], Answers],
+    axes: list[int],
+    device: torch.device,
+    autocast: torch.dtype | bool,
+) -> Callable[[torch.Tensor], Answers]:
+    """The model without gradients, averaged over all choices of axes to mirror along."""
     # The empty choice comes last: a model that changes its input changes none that is still to be
     # mirrored.
     choices = [
@@ -72,21 +106,18 @@ def infer(
         for some in combinations(axes, count)
     ]
 
-    def answer(patches: np.ndarray) -> Answers:
-        given = torch.from_numpy(patches).to(target, input_dtype)
-        with torch.inference_mode(), _casting(target, autocast):
+    def answer(given: torch.Tensor) -> Answers:
+        with torch.inference_mode(), _casting(device, autocast):
             answers: Answers = None
             for choice in choices:
                 answers = _sum(
                     answers, _mirrored(model(given.flip(choice) if choice else given), choice)
                 )
             if len(choices) > 1:
-                answers = _each(answers, lambda total: total.div_(len(choices)))
-            return _each(answers, torch.Tensor.cpu)
+                answers = each(answers, lambda total: total.div_(len(choices)))
+            return answers
 
-    return infer_arrays(
-        answer, volume, patch_size, overlap, out, batch_size, window, progress, **options
-    )
+    return answer
 
 
 def _device_of(model: Any) -> torch.device:
@@ -99,16 +130,8 @@ def _casting(device: torch.device, autocast: torch.dtype | bool) -> torch.autoca
     return torch.autocast(device.type, dtype=dtype, enabled=autocast is not False)
 
 
-def _each(answers: Answers, change: Callable[[torch.Tensor], torch.Tensor]) -> Answers:
-    if isinstance(answers, Mapping):
-        return {name: change(answer) for name, answer in answers.items()}
-    if isinstance(answers, list | tuple):
-        return [change(answer) for answer in answers]
-    return change(answers)
-
-
 def _mirrored(answers: Answers, axes: list[int]) -> Answers:
-    return _each(answers, lambda answer: answer.flip(axes)) if axes else answers
+    return each(answers, lambda answer: answer.flip(axes)) if axes else answers
 
 
 def _sum(total: Answers, answers: Answers) -> Answers:
