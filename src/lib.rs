@@ -60,6 +60,7 @@ compile_error!(
 
 mod aggregate;
 mod array;
+mod augment;
 #[doc(hidden)] // Public for fuzzing and benchmarks; nothing in it is stable.
 pub mod codec;
 mod dtype;
@@ -79,6 +80,7 @@ pub use aggregate::{
     AggregateOptions, Aggregator, AxisWeights, Duplicates, Finish, Merge, NanPlace, NonFinite,
     OutputScale, PatchDtype, PatchValue, Sink, StoreSink, VoxelMask, Window,
 };
+pub use augment::{Augment, AugmentPart, Normalization};
 pub use dtype::{Dtype, Voxel};
 pub use error::{Error, Fault, Result};
 pub use geometry::{Affine, LengthUnit, Padding, Region, Size3};

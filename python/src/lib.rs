@@ -10,6 +10,7 @@
 mod aggregate;
 mod any_aggregator;
 mod arguments;
+mod augment;
 mod batch_owner;
 mod blend_arguments;
 mod dataset;
@@ -45,6 +46,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<sample::SubjectSampler>()?;
     m.add_class::<sample::Scale>()?;
     m.add_class::<sample::GridSampler>()?;
+    m.add_class::<augment::Augment>()?;
     m.add_class::<queue::Queue>()?;
     m.add_class::<aggregate::Aggregator>()?;
     m.add_function(wrap_pyfunction!(arguments::byte_count, m)?)?;

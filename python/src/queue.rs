@@ -11,11 +11,14 @@ use voxquarry::{
     ShuffleMode,
 };
 
-use crate::arguments::{bytes, named, natural};
+use crate::arguments::{dtype as dtype_of, named, natural};
+use crate::augment::Augment;
 use crate::batch_owner;
 use crate::dataset::Dataset;
 use crate::errors::{invalid, raise, unsupported};
-use crate::queue_arguments::{self, KEYS, paddings, queue_volumes, volume_names};
+use crate::queue_arguments::{
+    self, KEYS, TRANSFORM, VolumeChoices, augmentation, size, volume_names,
+};
 use crate::sample::{GridSampler, ON_MISSING, random_sampler};
 
 /// Batches of patches for training, read ahead by threads in an order that is known in advance.
@@ -23,7 +26,11 @@ use crate::sample::{GridSampler, ON_MISSING, random_sampler};
 /// Each iteration yields the dictionaries of the next epoch. Each volume has an array
 /// ``(B, C, z, y, x)``, where ``C`` is 1 if the volume has no channels. ``"location"`` is
 /// ``(B, 6)`` int64, the first voxel and one past the last, ``(z0, y0, x0, z1, y1, x1)``.
-/// ``"subject"`` is a list of ``B`` names. Arrays are writable and borrow memory that the queue
+/// ``"subject"`` is a list of ``B`` names. A queue with
+/// ``augment`` has ``"transform"``, too, ``(B, 4, 4)`` float64: the map of a voxel's index in the
+/// patch, ``(z, y, x, 1)``, to its RAS+ position, without elastic displacements; ``"location"`` is
+/// then what the sampler chose, and the middle of the patch is the middle of that box, unless a
+/// translation moved it. Arrays are writable and borrow memory that the queue
 /// reuses once nothing refers to them.
 ///
 /// The batches are a pure function of the arguments and the epoch: they are the same on any number
@@ -67,6 +74,14 @@ use crate::sample::{GridSampler, ON_MISSING, random_sampler};
 ///     scaled: Give real values, stored value × slope + intercept, of volumes that have a slope or
 ///         an intercept in any subject: as float32, or float64 where that is stored. Other volumes
 ///         keep their dtype. ``False`` gives stored values.
+///     augment: Random changes of every patch, ``voxquarry.Augment``. Where it may turn a patch out
+///         of a volume that has no padding, images are padded with the least value of the volume,
+///         labels with 0.
+///     dtype: ``"float32"`` or ``"float16"``: the type of all images. By default images that are
+///         augmented or normalized are float32. Labels keep their type.
+///     normalize: What images become before they are augmented: ``"zscore"``, with the mean and the
+///         standard deviation of the volume, which the store holds; or a window ``(low, high)``,
+///         whose ends become 0 and 1 and limit the values; or a mapping from volumes to these.
 ///
 /// Raises:
 ///     UsageError: An argument outside of what it accepts; a batch larger than ``buffer_bytes``; a
@@ -102,13 +117,13 @@ impl Queue {
             buffer_bytes=None, shuffle="global", seed=0, rank=0, world_size=1, drop_last=false, *,
             subjects=None, padding=None, window_bytes=None, cache_bytes=None,
             eviction="farthest", threads=None, scaled=true, on_missing="error",
-            channels=None
+            channels=None, augment=None, dtype=None, normalize=None
         ),
         text_signature = "(dataset, sampler, volumes=None, patches_per_subject=8, batch_size=4, \
             buffer_bytes='512MiB', shuffle='global', seed=0, rank=0, world_size=1, \
             drop_last=False, *, subjects=None, padding=None, window_bytes='1GiB', \
             cache_bytes=None, eviction='farthest', threads=None, scaled=True, \
-            on_missing='error', channels=None)"
+            on_missing='error', channels=None, augment=None, dtype=None, normalize=None)"
     )]
     #[allow(clippy::too_many_arguments)] // Python's keywords, checked and bundled here.
     fn new<'py>(
@@ -133,19 +148,18 @@ impl Queue {
         scaled: bool,
         on_missing: &str,
         channels: Option<&Bound<'py, PyAny>>,
+        augment: Option<&Bound<'py, Augment>>,
+        dtype: Option<&Bound<'py, PyAny>>,
+        normalize: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Self> {
         let store = &dataset.get().0;
         let patches = match sampler.cast::<GridSampler>() {
             Ok(grid) => Sampler::from(grid.get().0.clone()),
             Err(_) => Sampler::from(random_sampler(sampler)?),
         };
-        let subjects = subjects
-            .map(|value| queue_arguments::subjects(value, patches_per_subject))
-            .transpose()?;
+        let subjects = subjects.map(|value| queue_arguments::subjects(value, patches_per_subject));
+        let subjects = subjects.transpose()?;
         let volumes = volume_names(py, store, volumes, subjects.as_deref())?;
-        let size = |value: Option<&Bound<'py, PyAny>>, name| {
-            value.map(|value| bytes(value, name)).transpose()
-        };
         let memory = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let batch_size = memory(batch_size);
         let buffer_bytes = size(buffer_bytes, "buffer_bytes")?;
@@ -154,11 +168,11 @@ impl Queue {
         let keywords = keywords! {
             py, volumes, patches_per_subject, batch_size, buffer_bytes, shuffle, seed, rank,
             world_size, drop_last, subjects, padding, window_bytes, cache_bytes, eviction,
-            threads, scaled, on_missing, channels
+            threads, scaled, on_missing, channels, augment, dtype, normalize
         };
-        let paddings = paddings(&volumes, padding, patches.padding())?;
+        let choices = VolumeChoices { padding, channels, normalize };
         let options = QueueOptions::default()
-            .volumes(queue_volumes(&volumes, &paddings, channels)?)
+            .volumes(choices.queue_volumes(&volumes)?)
             .scaled(scaled)
             .patches_per_subject(patches_per_subject)
             .batch_size(batch_size)
@@ -174,11 +188,13 @@ impl Queue {
         let options = set(options, subjects, QueueOptions::subjects);
         let options = set(options, buffer_bytes, QueueOptions::buffer_bytes);
         let options = set(options, window_bytes, QueueOptions::window_bytes);
+        let options = set(options, dtype.map(dtype_of).transpose()?, QueueOptions::dtype);
+        let options = set(options, choices.normalization()?, QueueOptions::normalize);
+        let options = set(options, augmentation(augment, &volumes)?, QueueOptions::augment);
         let engine = py.detach(|| voxquarry::Queue::new(store, patches, options));
         let engine = engine.map_err(|error| raise_in_patch(py, error))?;
         let (dataset, sampler) = (dataset.clone().unbind(), sampler.clone().unbind());
-        let keywords = keywords.unbind();
-        Ok(Self { engine, dataset, sampler, volumes, batch_size, keywords })
+        Ok(Self { engine, dataset, sampler, volumes, batch_size, keywords: keywords.unbind() })
     }
 
     /// Batches of an epoch on this rank.
@@ -453,6 +469,10 @@ impl QueueIterator {
         let locations = batch.locations();
         let corners: Vec<i64> = locations.iter().flat_map(corners).collect();
         let corners = PyArray1::from_vec(py, corners).reshape([locations.len(), 6])?;
+        let transforms: Vec<f64> = batch.transforms().iter().flatten().flatten().copied().collect();
+        let transforms = (!transforms.is_empty())
+            .then(|| PyArray1::from_vec(py, transforms).reshape([locations.len(), 4, 4]))
+            .transpose()?;
         let subjects = PyList::new(py, locations.iter().map(|location| &*location.subject))?;
         let dictionary = PyDict::new(py);
         for (name, array) in self.volumes.iter().zip(batch_owner::arrays(py, batch)?) {
@@ -461,6 +481,9 @@ impl QueueIterator {
         let [location, subject] = KEYS;
         dictionary.set_item(location, corners)?;
         dictionary.set_item(subject, subjects)?;
+        if let Some(transforms) = transforms {
+            dictionary.set_item(TRANSFORM, transforms)?;
+        }
         Ok(dictionary)
     }
 }

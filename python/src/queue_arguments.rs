@@ -2,13 +2,17 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyMapping, PyString};
-use voxquarry::{Padding, QueueVolume};
+use voxquarry::{Normalization, QueueVolume};
 
-use crate::arguments::{channels, padding};
+use crate::arguments::{bytes, channels, padding};
+use crate::augment::Augment;
 use crate::errors::{invalid, raise, unsupported};
 
 /// The keys of a batch beside its volumes.
 pub(crate) const KEYS: [&str; 2] = ["location", "subject"];
+
+/// The key of an augmented batch's transforms.
+pub(crate) const TRANSFORM: &str = "transform";
 
 /// The names in `value`; without it, the volumes of the first subject.
 pub(crate) fn volume_names(
@@ -60,57 +64,90 @@ pub(crate) fn subjects(value: &Bound<'_, PyAny>, each: u64) -> PyResult<Vec<(Str
     Ok(names.into_iter().map(|name| (name, each)).collect())
 }
 
-/// The padding of each volume; the sampler's own where none is given.
-pub(crate) fn paddings(
-    volumes: &[String],
-    value: Option<&Bound<'_, PyAny>>,
-    default: Padding,
-) -> PyResult<Vec<Padding>> {
-    let mapping = value.and_then(|value| value.cast::<PyMapping>().ok());
-    if let Some(mapping) = mapping {
-        refuse_unread(mapping, volumes, "padding names")?;
-    }
-    let of = |name: &String| {
-        let own = match mapping {
-            Some(mapping) if mapping.contains(name)? => Some(mapping.get_item(name)?),
-            Some(_) => None,
-            None => value.cloned(),
-        };
-        match own.filter(|value| !value.is_none()) {
-            Some(value) => padding(Some(&value)),
-            None => Ok(default),
-        }
-    };
-    volumes.iter().map(of).collect()
+/// What is chosen for all volumes, or by volume.
+pub(crate) struct VolumeChoices<'a, 'py> {
+    pub(crate) padding: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) channels: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) normalize: Option<&'a Bound<'py, PyAny>>,
 }
 
-/// The volumes as the queue reads them; `chosen` are the channels, of all volumes or by volume.
-pub(crate) fn queue_volumes(
-    names: &[String],
-    paddings: &[Padding],
-    chosen: Option<&Bound<'_, PyAny>>,
-) -> PyResult<Vec<QueueVolume>> {
-    let mapping = chosen.and_then(|chosen| chosen.cast::<PyMapping>().ok());
-    if let Some(mapping) = mapping {
-        refuse_unread(mapping, names, "channels name")?;
-    }
-    let volume = |(name, &padding): (&String, &Padding)| {
-        let own = match mapping {
-            Some(mapping) if mapping.contains(name)? => Some(mapping.get_item(name)?),
-            Some(_) => None,
-            None => chosen.cloned(),
+impl VolumeChoices<'_, '_> {
+    /// The volumes as the queue reads them.
+    pub(crate) fn queue_volumes(&self, names: &[String]) -> PyResult<Vec<QueueVolume>> {
+        refuse_unread(self.padding, names, "padding names")?;
+        refuse_unread(self.channels, names, "channels name")?;
+        refuse_unread(self.normalize, names, "normalize names")?;
+        let volume = |name: &String| {
+            let mut volume = QueueVolume::new(name);
+            if let Some(own) = own(self.padding, name)? {
+                volume = volume.padding(padding(Some(&own))?);
+            }
+            if let Some(own) = own(self.channels, name)? {
+                volume = volume.channels(channels(&own)?);
+            }
+            if let Some(own) = own(self.normalize.filter(|value| is_mapping(value)), name)? {
+                volume = volume.normalize(normalization(&own)?);
+            }
+            Ok(volume)
         };
-        let volume = QueueVolume::new(name).padding(padding);
-        Ok(match own.filter(|own| !own.is_none()) {
-            Some(own) => volume.channels(channels(&own)?),
-            None => volume,
-        })
+        names.iter().map(volume).collect()
+    }
+
+    /// The normalisation of all images, unless each volume has its own.
+    pub(crate) fn normalization(&self) -> PyResult<Option<Normalization>> {
+        self.normalize.filter(|value| !is_mapping(value)).map(normalization).transpose()
+    }
+}
+
+fn is_mapping(value: &Bound<'_, PyAny>) -> bool {
+    value.cast::<PyMapping>().is_ok()
+}
+
+/// What is chosen for a volume, if anything is.
+fn own<'py>(
+    chosen: Option<&Bound<'py, PyAny>>,
+    name: &String,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let Some(chosen) = chosen else { return Ok(None) };
+    let own = match chosen.cast::<PyMapping>() {
+        Ok(mapping) if mapping.contains(name)? => mapping.get_item(name)?,
+        Ok(_) => return Ok(None),
+        Err(_) => chosen.clone(),
     };
-    names.iter().zip(paddings).map(volume).collect()
+    Ok((!own.is_none()).then_some(own))
+}
+
+/// `"zscore"` or a window.
+fn normalization(value: &Bound<'_, PyAny>) -> PyResult<Normalization> {
+    let is_zscore = value.cast::<PyString>().is_ok_and(|text| text == "zscore");
+    let window = value.extract::<(f64, f64)>().map(|(low, high)| Normalization::Window(low, high));
+    let found = if is_zscore { Some(Normalization::ZScore) } else { window.ok() };
+    let expected = "\"zscore\", two numbers, or a mapping from volumes to these";
+    found.ok_or_else(|| invalid("normalize", value, expected))
+}
+
+/// The augmentation of a queue over `volumes`.
+pub(crate) fn augmentation(
+    augment: Option<&Bound<'_, Augment>>,
+    volumes: &[String],
+) -> PyResult<Option<voxquarry::Augment>> {
+    if augment.is_some() && volumes.iter().any(|name| name == TRANSFORM) {
+        return Err(unsupported(
+            format!("volume {TRANSFORM:?}: augmented batches use that name for something else"),
+            "ingest the volume under another name",
+        ));
+    }
+    Ok(augment.map(|augment| augment.get().inner.clone()))
+}
+
+/// A number of bytes, if there is one.
+pub(crate) fn size(value: Option<&Bound<'_, PyAny>>, name: &'static str) -> PyResult<Option<u64>> {
+    value.map(|value| bytes(value, name)).transpose()
 }
 
 /// Refuses a mapping that names a volume that is not read; `what` begins the message.
-fn refuse_unread(mapping: &Bound<'_, PyMapping>, names: &[String], what: &str) -> PyResult<()> {
+fn refuse_unread(value: Option<&Bound<'_, PyAny>>, names: &[String], what: &str) -> PyResult<()> {
+    let Some(Ok(mapping)) = value.map(|value| value.cast::<PyMapping>()) else { return Ok(()) };
     for name in mapping.keys()?.iter() {
         if !name.extract::<String>().is_ok_and(|name| names.contains(&name)) {
             return Err(unsupported(

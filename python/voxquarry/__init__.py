@@ -21,6 +21,7 @@ from ._inference import infer
 from ._ingest import Labels, Weights, ingest
 from ._native import (
     Aggregator,
+    Augment,
     ConstrainedSampler,
     Dataset,
     GridSampler,
@@ -44,6 +45,7 @@ from ._resampled import ResampledDataset, ResampledSubject
 __all__ = [
     "Aggregator",
     "Array",
+    "Augment",
     "ConstrainedSampler",
     "DataError",
     "Dataset",

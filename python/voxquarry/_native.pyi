@@ -27,11 +27,14 @@ from ._types import (
     Margin,
     Merge,
     NonFinite,
+    Normalize,
     OnFailure,
     OnMissing,
     Padding,
     Path,
     Placement,
+    Range,
+    Ranges,
     Shuffle,
     Size,
     Verify,
@@ -1000,13 +1003,153 @@ class GridSampler:
         """
 
 @final
+class Augment:
+    """Random changes of the patches of a queue; a part that is not given changes nothing.
+
+    The spatial parts of a patch become one map, the same for all its volumes, so that any number of
+    them costs one interpolation: linear for images unless ``order`` says otherwise, the nearest
+    voxel for labels. The parts from ``noise`` on change the values of images, each channel by
+    itself, after they are normalized, in the order in which they are listed here. Everything is a
+    pure function of the queue's seed, the epoch, the subject and the number of the patch.
+    ``docs/augmentation.md`` defines each part.
+
+    A range is a pair, from the lowest to the greatest number. Parts with axes take one for all, or
+    three for ``(z, y, x)``.
+
+    Args:
+        rotation_degrees: Turn about each axis in millimetres, to whatever side: a number for
+            ``(-number, number)``, or a range.
+        scale: Range of the magnification: at 2 all things look twice as large.
+        per_axis: Whether each axis has a scale of its own.
+        flip: Mirror each axis in half of the patches: ``True`` for all, or the axes, 0 for z, 1 for
+            y, 2 for x.
+        translation: Shift in voxels, as for ``rotation_degrees``.
+        elastic: The farthest displacement of a knot along each axis, in voxels: a number, or a
+            range that it is drawn from.
+        elastic_knots: Voxels from knot to knot.
+        shear: What an axis moves along each other one, as a factor below 0.5, as for
+            ``rotation_degrees``.
+        p: The probability of each part: a number for all, or a mapping from their names
+            (``"rotation"`` for ``rotation_degrees``); others have 1. Parts are drawn independently.
+        noise: Standard deviation of Gaussian noise: a range, or a number for ``(0, number)``.
+        blur: Standard deviation of a Gaussian filter in voxels, as for ``noise``.
+        brightness: Range of a factor of all values.
+        shift: What is added to all values: a number for ``(-number, number)``, or a range.
+        contrast: Range of a factor of the distances to the mean; values stay between the patch's
+            least and greatest one.
+        low_resolution: Range of the part of the voxels along each axis that are kept and
+            interpolated between.
+        inverted_gamma: As ``gamma``, of the negative.
+        gamma: Range of the exponent of a curve between the patch's least and greatest value; mean
+            and standard deviation are restored.
+        order: Interpolation of images, 0, 1 or 3 as for ``Volume.read_affine``.
+
+    Raises:
+        UsageError: A range that descends or that the part does not allow, an unknown name or axis.
+
+    >>> augment = vq.Augment(rotation_degrees=30, scale=(0.7, 1.4), flip=True, noise=0.1)
+    >>> queue = vq.Queue(ds, sampler, augment=augment, normalize="zscore")
+    """
+    def __new__(
+        cls,
+        *,
+        rotation_degrees: Ranges | None = None,
+        scale: Ranges | None = None,
+        per_axis: bool = False,
+        flip: bool | int | Sequence[int] = False,
+        translation: Ranges | None = None,
+        elastic: Range | None = None,
+        elastic_knots: int = 16,
+        shear: Ranges | None = None,
+        p: float | Mapping[str, float] = 1.0,
+        noise: Range | None = None,
+        blur: Ranges | None = None,
+        brightness: Range | None = None,
+        shift: Range | None = None,
+        contrast: Range | None = None,
+        low_resolution: Range | None = None,
+        inverted_gamma: Range | None = None,
+        gamma: Range | None = None,
+        order: int = 1,
+    ) -> Augment: ...
+    @staticmethod
+    def nnunet() -> Augment:
+        """staticmethod(function) -> method
+
+        Convert a function to be a static method.
+
+        A static method does not receive an implicit first argument.
+        To declare a static method, use this idiom:
+
+             class C:
+                 @staticmethod
+                 def f(arg1, arg2, argN):
+                     ...
+
+        It can be called either on the class (e.g. C.f()) or on an instance
+        (e.g. C().f()). Both the class and the instance are ignored, and
+        neither is passed implicitly as the first argument to the method.
+
+        Static methods in Python are similar to those found in Java or C++.
+        For a more advanced concept, see the classmethod builtin.
+        """
+    @staticmethod
+    def torchio() -> Augment:
+        """staticmethod(function) -> method
+
+        Convert a function to be a static method.
+
+        A static method does not receive an implicit first argument.
+        To declare a static method, use this idiom:
+
+             class C:
+                 @staticmethod
+                 def f(arg1, arg2, argN):
+                     ...
+
+        It can be called either on the class (e.g. C.f()) or on an instance
+        (e.g. C().f()). Both the class and the instance are ignored, and
+        neither is passed implicitly as the first argument to the method.
+
+        Static methods in Python are similar to those found in Java or C++.
+        For a more advanced concept, see the classmethod builtin.
+        """
+    @staticmethod
+    def monai() -> Augment:
+        """staticmethod(function) -> method
+
+        Convert a function to be a static method.
+
+        A static method does not receive an implicit first argument.
+        To declare a static method, use this idiom:
+
+             class C:
+                 @staticmethod
+                 def f(arg1, arg2, argN):
+                     ...
+
+        It can be called either on the class (e.g. C.f()) or on an instance
+        (e.g. C().f()). Both the class and the instance are ignored, and
+        neither is passed implicitly as the first argument to the method.
+
+        Static methods in Python are similar to those found in Java or C++.
+        For a more advanced concept, see the classmethod builtin.
+        """
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
 class Queue:
     """Batches of patches for training, read ahead by threads in an order that is known in advance.
 
     Each iteration yields the dictionaries of the next epoch. Each volume has an array
     ``(B, C, z, y, x)``, where ``C`` is 1 if the volume has no channels. ``"location"`` is
     ``(B, 6)`` int64, the first voxel and one past the last, ``(z0, y0, x0, z1, y1, x1)``.
-    ``"subject"`` is a list of ``B`` names. Arrays are writable and borrow memory that the queue
+    ``"subject"`` is a list of ``B`` names. A queue with
+    ``augment`` has ``"transform"``, too, ``(B, 4, 4)`` float64: the map of a voxel's index in the
+    patch, ``(z, y, x, 1)``, to its RAS+ position, without elastic displacements; ``"location"`` is
+    then what the sampler chose, and the middle of the patch is the middle of that box, unless a
+    translation moved it. Arrays are writable and borrow memory that the queue
     reuses once nothing refers to them.
 
     The batches are a pure function of the arguments and the epoch: they are the same on any number
@@ -1050,6 +1193,14 @@ class Queue:
         scaled: Give real values, stored value × slope + intercept, of volumes that have a slope or
             an intercept in any subject: as float32, or float64 where that is stored. Other volumes
             keep their dtype. ``False`` gives stored values.
+        augment: Random changes of every patch, ``voxquarry.Augment``. Where it may turn a patch out
+            of a volume that has no padding, images are padded with the least value of the volume,
+            labels with 0.
+        dtype: ``"float32"`` or ``"float16"``: the type of all images. By default images that are
+            augmented or normalized are float32. Labels keep their type.
+        normalize: What images become before they are augmented: ``"zscore"``, with the mean and the
+            standard deviation of the volume, which the store holds; or a window ``(low, high)``,
+            whose ends become 0 and 1 and limit the values; or a mapping from volumes to these.
 
     Raises:
         UsageError: An argument outside of what it accepts; a batch larger than ``buffer_bytes``; a
@@ -1080,6 +1231,9 @@ class Queue:
         scaled: bool = True,
         on_missing: OnMissing = "error",
         channels: Channels | Mapping[str, Channels] | None = None,
+        augment: Augment | None = None,
+        dtype: DTypeLike | None = None,
+        normalize: Normalize | Mapping[str, Normalize] | None = None,
     ) -> Queue: ...
     @property
     def missing(self) -> dict[str, str]:

@@ -42,6 +42,12 @@ Finish: TypeAlias = (
     | tuple[Literal["threshold"], float]
     | tuple[Literal["quantize"], float, float]
 )
+#: ``"zscore"``, or a window whose ends become 0 and 1.
+Normalize: TypeAlias = Literal["zscore"] | tuple[float, float]
+#: A number, or the lowest and the greatest one.
+Range: TypeAlias = float | tuple[float, float]
+#: One range for all axes, or three for ``(z, y, x)``.
+Ranges: TypeAlias = Range | Sequence[Range]
 NonFinite: TypeAlias = Literal["keep", "warn", "error"]
 #: The name of a prediction, or its number.
 Head: TypeAlias = str | int

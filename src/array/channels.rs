@@ -74,8 +74,15 @@ impl Channels {
         self.places.iter().map(|&(channel, _)| channel)
     }
 
+    /// The channels in the order of the output.
+    pub(crate) fn in_order(&self) -> Vec<usize> {
+        let mut channels = vec![0; self.places.len()];
+        self.places.iter().for_each(|&(channel, place)| channels[place] = channel);
+        channels
+    }
+
     /// The place of one of the channels in the output.
-    pub(super) fn place(&self, channel: usize) -> usize {
+    pub(crate) fn place(&self, channel: usize) -> usize {
         // Of consecutive channels, as nearly always, the index is known.
         let first = self.places.first().map_or(0, |first| first.0);
         match self.places.get(channel.wrapping_sub(first)) {

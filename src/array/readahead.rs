@@ -7,27 +7,25 @@
 use std::ops::Range;
 
 use super::cache::ChunkKey;
-use super::channels::Channels;
 use super::handle::ArrayHandle;
 use super::plan::{PlannedChunk, WaveShards, plan_wave};
 use super::shards::OpenShard;
-use crate::{Region, Result};
+use crate::Result;
+use crate::format::grid::ChunkId;
 
 /// Gaps up to this size are read along: a request of their own would cost more.
 const GAP_BYTES: u64 = 8 << 10;
 
-/// Begins to read the chunks that meet `region` and that `wanted` selects; does not wait for them.
+/// Begins to read those of `chunks` that `wanted` selects; does not wait for them.
 ///
 /// # Errors
 /// Those of opening a shard.
-pub(crate) fn read_region_ahead(
+pub(crate) fn read_chunks_ahead(
     array: &ArrayHandle,
-    region: &Region,
-    channels: &Channels,
+    chunks: impl IntoIterator<Item = ChunkId>,
     wanted: impl Fn(ChunkKey) -> bool,
 ) -> Result<()> {
-    let chunks = array.chunks_meeting(region, channels);
-    let chunks = chunks.filter(|&id| wanted(array.chunk_key(id)));
+    let chunks = chunks.into_iter().filter(|&id| wanted(array.chunk_key(id)));
     let mut chunks = chunks.map(|id| (id, 0..0)).peekable();
     loop {
         let (mut planned, shards) = plan_wave(array, &mut chunks)?;

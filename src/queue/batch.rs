@@ -7,7 +7,7 @@ use ndarray::ArrayView5;
 
 use super::batch_layout::BatchLayout;
 use super::buffer::BatchBuffer;
-use super::ring::{BatchRing, PatchOutcome};
+use super::ring::{BatchRing, PatchOutcome, ReadPatch};
 use crate::{Dtype, Error, PatchLocation, Result, Voxel};
 
 /// Patches of a queue: for each volume an array `(patches, c, z, y, x)`.
@@ -35,6 +35,7 @@ pub struct Batch {
     layout: Arc<BatchLayout>,
     ring: Arc<BatchRing>,
     locations: Vec<PatchLocation>,
+    transforms: Vec<[[f64; 4]; 4]>,
 }
 
 impl Batch {
@@ -49,8 +50,18 @@ impl Batch {
         outcomes: Vec<PatchOutcome>,
     ) -> Result<Self> {
         let (layout, ring) = (layout.clone(), ring.clone());
-        let mut batch = Self { buffer: Some(buffer), layout, ring, locations: Vec::new() };
-        batch.locations = outcomes.into_iter().collect::<Result<Vec<_>>>()?;
+        let mut batch = Self {
+            buffer: Some(buffer),
+            layout,
+            ring,
+            locations: Vec::new(),
+            transforms: Vec::new(),
+        };
+        for outcome in outcomes {
+            let ReadPatch { location, transform } = outcome?;
+            batch.locations.push(location);
+            batch.transforms.extend(transform);
+        }
         Ok(batch)
     }
 
@@ -64,9 +75,17 @@ impl Batch {
         self.locations.is_empty()
     }
 
-    /// The location of each patch.
+    /// The location of each patch, as the sampler chose it: an augmentation turns the patch about
+    /// the middle of its region.
     pub fn locations(&self) -> &[PatchLocation] {
         &self.locations
+    }
+
+    /// For each patch of an augmented queue, the map of `(z, y, x, 1)`, the index of a voxel, to
+    /// its RAS+ position in the unit of the first volume's affine, with the last row `0 0 0 1`;
+    /// elastic displacements are left out. Without an augmentation there is none.
+    pub fn transforms(&self) -> &[[[f64; 4]; 4]] {
+        &self.transforms
     }
 
     /// Names of the volumes, in the order of the queue's options.

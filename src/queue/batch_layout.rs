@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use crate::format::attributes::Kind;
 use crate::{Channels, Dtype, Error, Result, Size3, Volume};
 
 /// The arrays of a batch begin at cache lines.
@@ -13,6 +14,7 @@ const ALIGN_BYTES: usize = 64;
 /// What is known of a volume of a subject before it is read.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct VolumeFacts {
+    pub(super) kind: Kind,
     pub(super) dtype: Dtype,
     pub(super) channels: usize,
     pub(super) slope_intercept: (f64, f64),
@@ -23,6 +25,7 @@ pub(super) struct VolumeFacts {
 impl VolumeFacts {
     pub(super) fn of(volume: &Volume) -> Self {
         Self {
+            kind: volume.kind(),
             dtype: volume.dtype(),
             channels: volume.layout().channel_count(),
             slope_intercept: volume.slope_intercept(),
@@ -44,6 +47,8 @@ pub(super) enum BatchValues {
     RealAsStored,
     /// Real ones, of which some subject's differ.
     Real,
+    /// Those of images that are resampled, normalised or changed, in this type.
+    Float(Dtype),
 }
 
 /// One volume of every patch.
@@ -75,8 +80,11 @@ impl BatchArray {
             selected.check(facts.channels)?;
         }
         let channels = selected.as_ref().map_or(facts.channels, Channels::len);
-        let is_real = values == BatchValues::Real;
-        let dtype = if is_real { facts.dtype.real() } else { facts.dtype };
+        let dtype = match values {
+            BatchValues::Stored | BatchValues::RealAsStored => facts.dtype,
+            BatchValues::Real => facts.dtype.real(),
+            BatchValues::Float(dtype) => dtype,
+        };
         let name = name.to_owned();
         Ok(Self { name, dtype, channels, selected, values, patch_bytes: 0, offset: 0 })
     }
@@ -88,6 +96,12 @@ impl BatchArray {
         let refused = |reason| {
             Err(Error::unsupported(reason, "leave the subject out, or make a queue for each"))
         };
+        let is_float = matches!(values, BatchValues::Float(_));
+        if is_float && facts.kind == Kind::Labels {
+            return refused(format!(
+                "volume {name:?} has labels, that of the queue's first subject is an image"
+            ));
+        }
         if (found.dtype, found.channels) != (*dtype, *channels) {
             return refused(format!(
                 "volume {name:?} is {} with {} channels, that of the queue's first subject is \

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use super::batch_layout::{BatchArray, BatchLayout};
+use super::changes::PatchChanges;
 use super::epoch_plan::{EpochPlan, ShuffleMode};
-use super::options::{QueueOptions, QueueVolume};
+use super::options::QueueOptions;
 use super::sampler::Sampler;
 use super::share::RankShare;
 use super::shared::{QueueProgress, QueueSession, QueueShared};
@@ -35,9 +36,10 @@ pub(super) fn build(
     share_of(0)?;
     let QueueOptions { volumes, on_missing, .. } = &options;
     let on_missing = *on_missing;
-    let surveyor = Surveyor { dataset, volumes, sampler: &sampler, on_missing };
+    let changes = PatchChanges::new(&options)?;
+    let surveyor = Surveyor { dataset, volumes, sampler: &sampler, changes: &changes, on_missing };
     let survey = surveyor.survey(listed, threads)?;
-    let arrays = survey.arrays(volumes, options.scaled)?;
+    let arrays = survey.arrays(volumes, &changes)?;
     let layout = batch_layout(&sampler, &options, arrays)?;
     let window_entries = match options.shuffle {
         ShuffleMode::Window => window_entries(&survey, options.window_bytes),
@@ -55,13 +57,11 @@ pub(super) fn build(
     let cache_bytes = options.cache_bytes.unwrap_or(dataset.options().get_cache_bytes());
     let mut opened = survey.opened.iter().flat_map(|(_, open)| &open.volumes);
     let uses_cache = cache_bytes > 0 && opened.any(Volume::is_worth_caching);
-    let padding = |volume: &QueueVolume| volume.padding.unwrap_or(sampler.padding());
-    let paddings = options.volumes.iter().map(padding).collect();
     let session = QueueSession::new();
     session.subjects.extend(survey.opened);
     Ok(QueueShared {
         dataset: dataset.clone(),
-        paddings,
+        changes,
         sampler,
         missing: survey.missing,
         background,

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::permutation::Permutation;
 use super::sampler::Sampler;
 use crate::sample::Epoch;
-use crate::{Error, Result};
+use crate::{Augment, Error, Result};
 
 /// The order of the patches of an epoch.
 ///
@@ -114,15 +114,24 @@ impl EpochPlan {
         self.seed
     }
 
-    /// Identifies the plan and the sampler: two queues with the same digest and seed deliver the
-    /// same patches (64-bit FNV-1a of a text of both).
-    pub(super) fn digest(&self, sampler: &Sampler, background: &HashSet<Arc<str>>) -> u64 {
+    /// Identifies the plan, the sampler and the augmentation: two queues with the same digest and
+    /// seed deliver the same patches (64-bit FNV-1a of a text of all).
+    pub(super) fn digest(
+        &self,
+        sampler: &Sampler,
+        background: &HashSet<Arc<str>>,
+        augment: Option<&Augment>,
+    ) -> u64 {
         // `Debug` writes every number of a sampler exactly, so different samplers give different
         // texts.
         let mut text = format!("{:?} {} {sampler:?}", self.shuffle, self.block_entries);
         for PlanEntry { subject, count, .. } in &self.entries {
             let mark = if background.contains(subject) { " anywhere" } else { "" };
             write!(text, "/{subject} {count}{mark}").expect("writing to a string cannot fail");
+        }
+        if let Some(augment) = augment {
+            // No subject has such a name.
+            write!(text, "//{augment:?}").expect("writing to a string cannot fail");
         }
         let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
         text.bytes().fold(0xcbf2_9ce4_8422_2325, step)

@@ -17,9 +17,11 @@ mod batch_layout;
 mod batches;
 mod buffer;
 mod build;
+mod changes;
 mod epoch_plan;
 mod lookahead_cache;
 mod options;
+mod patch_reader;
 mod permutation;
 mod ring;
 mod sampler;
@@ -82,7 +84,7 @@ pub struct Queue(Arc<QueueShared>);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueState {
-    /// A digest of the order of the patches and of the sampler.
+    /// A digest of the order of the patches, of the sampler and of the augmentation.
     pub plan: u64,
     /// The queue's seed.
     pub seed: u64,
@@ -170,7 +172,8 @@ impl Queue {
 
     fn state_at(&self, at: QueuePosition) -> QueueState {
         let (plan, position) = (&self.0.plan, at.position * self.world_size());
-        let digest = plan.digest(&self.0.sampler, &self.0.background);
+        let augment = self.0.changes.augment.as_ref();
+        let digest = plan.digest(&self.0.sampler, &self.0.background, augment);
         QueueState { plan: digest, seed: plan.seed(), epoch: at.epoch, position }
     }
 
@@ -200,7 +203,7 @@ impl Queue {
                      plan {:016x}, seed {})",
                     state.plan, state.seed, own.plan, own.seed
                 ),
-                "make the queue with the same dataset, sampler, order and seed",
+                "make the queue with the same dataset, sampler, order, seed and augmentation",
             ));
         }
         if !state.position.is_multiple_of(world_size) {

@@ -3,7 +3,7 @@
 use super::epoch_plan::ShuffleMode;
 use super::lookahead_cache::Eviction;
 use crate::sample::OnMissing;
-use crate::{Channels, Padding};
+use crate::{Augment, Channels, Dtype, Normalization, Padding};
 
 /// A volume that a queue reads of every patch.
 ///
@@ -20,13 +20,14 @@ pub struct QueueVolume {
     pub(super) name: String,
     pub(super) padding: Option<Padding>,
     pub(super) channels: Option<Channels>,
+    pub(super) normalization: Option<Normalization>,
 }
 
 impl QueueVolume {
     /// The volume of that name, padded as the sampler asks (see
     /// [`Sampler::padding`](crate::Sampler::padding)).
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), padding: None, channels: None }
+        Self { name: name.into(), padding: None, channels: None, normalization: None }
     }
 
     /// Pads patches that leave this volume with `padding`.
@@ -42,6 +43,14 @@ impl QueueVolume {
     #[must_use]
     pub fn channels(mut self, channels: Channels) -> Self {
         self.channels = Some(channels);
+        self
+    }
+
+    /// Normalises this volume, which is an image, in this way; by default as
+    /// [`QueueOptions::normalize`] says.
+    #[must_use]
+    pub fn normalize(mut self, normalization: Normalization) -> Self {
+        self.normalization = Some(normalization);
         self
     }
 }
@@ -80,6 +89,9 @@ pub struct QueueOptions {
     pub(super) threads: Option<usize>,
     pub(super) on_missing: OnMissing,
     pub(super) scaled: bool,
+    pub(super) augment: Option<Augment>,
+    pub(super) normalization: Option<Normalization>,
+    pub(super) dtype: Option<Dtype>,
 }
 
 impl Default for QueueOptions {
@@ -101,6 +113,9 @@ impl Default for QueueOptions {
             threads: None,
             on_missing: OnMissing::Error,
             scaled: false,
+            augment: None,
+            normalization: None,
+            dtype: None,
         }
     }
 }
@@ -205,6 +220,29 @@ impl QueueOptions {
     /// padding is a real value then. By default they have stored values.
     pub fn scaled(mut self, scaled: bool) -> Self {
         self.scaled = scaled;
+        self
+    }
+
+    /// Random changes of every patch; by default none. Images become floats, see
+    /// [`QueueOptions::dtype`]. Where a spatial change may leave a volume that has no padding, an
+    /// image is padded with its least value, and labels with 0.
+    pub fn augment(mut self, augment: Augment) -> Self {
+        self.augment = Some(augment);
+        self
+    }
+
+    /// Normalises every image, before its values are augmented. Images become floats, see
+    /// [`QueueOptions::dtype`].
+    pub fn normalize(mut self, normalization: Normalization) -> Self {
+        self.normalization = Some(normalization);
+        self
+    }
+
+    /// The type of all images, `f32` or `f16`. By default images that are augmented or normalised
+    /// are `f32`, and others keep their type or, with [`QueueOptions::scaled`], that of their real
+    /// values. Labels keep theirs.
+    pub fn dtype(mut self, dtype: Dtype) -> Self {
+        self.dtype = Some(dtype);
         self
     }
 

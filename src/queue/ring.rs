@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::batch_layout::BatchLayout;
 use super::buffer::{BatchBuffer, PartialBatch, PatchClaim};
+use super::patch_reader::PatchTransform;
 use crate::memory::collected;
 use crate::sys::sync::{Condvar, Mutex, MutexGuard};
 use crate::{Error, PatchLocation};
@@ -21,8 +22,15 @@ use crate::{Error, PatchLocation};
 /// Limits the batches that are tracked: a budget could hold millions of tiny ones.
 const MAX_SLOTS: usize = 1024;
 
-/// The location of a patch that was read, or the reason why it was not.
-pub(super) type PatchOutcome = Result<PatchLocation, Error>;
+/// A patch that was read.
+#[derive(Debug)]
+pub(super) struct ReadPatch {
+    pub(super) location: PatchLocation,
+    pub(super) transform: Option<PatchTransform>,
+}
+
+/// A patch that was read, or the reason why it was not.
+pub(super) type PatchOutcome = Result<ReadPatch, Error>;
 
 /// The batches of one iteration.
 #[derive(Debug)]
@@ -252,8 +260,9 @@ mod model {
         })
     }
 
-    fn location(number: u64) -> PatchLocation {
-        PatchLocation { subject: "s".into(), region: Region::new([number as i64, 0, 0], [1; 3]) }
+    fn location(number: u64) -> ReadPatch {
+        let region = Region::new([number as i64, 0, 0], [1; 3]);
+        ReadPatch { location: PatchLocation { subject: "s".into(), region }, transform: None }
     }
 
     /// The patches of the next batch; `None` after the last. Waits as long as it takes.
@@ -261,7 +270,12 @@ mod model {
         match ring.next(Instant::now() + Duration::from_secs(3600)).expect("there is memory") {
             NextBatch::Ready(buffer, outcomes) => {
                 ring.give_back(buffer);
-                Some(outcomes.into_iter().map(|o| o.expect("a location").region.start[0]).collect())
+                Some(
+                    outcomes
+                        .into_iter()
+                        .map(|o| o.expect("a location").location.region.start[0])
+                        .collect(),
+                )
             }
             NextBatch::Pending => panic!("an hour has passed"),
             NextBatch::End => None,

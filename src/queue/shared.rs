@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::batch_layout::BatchLayout;
+use super::changes::PatchChanges;
 use super::epoch_plan::EpochPlan;
 use super::lookahead_cache::{Eviction, LookaheadCache};
 use super::options::QueueVolume;
@@ -12,8 +13,8 @@ use super::sampler::Sampler;
 use super::share::RankShare;
 use super::stats::QueueCounters;
 use super::subject_cache::SubjectCache;
+use crate::Dataset;
 use crate::sys::fork::PerProcess;
-use crate::{Dataset, Padding};
 
 /// Everything that a queue was built with, its progress and its caches.
 #[derive(Debug)]
@@ -25,8 +26,7 @@ pub(super) struct QueueShared {
     pub(super) missing: Vec<(Arc<str>, String)>,
     /// Those of them whose patches are drawn anywhere.
     pub(super) background: HashSet<Arc<str>>,
-    /// The padding of each volume.
-    pub(super) paddings: Vec<Padding>,
+    pub(super) changes: PatchChanges,
     pub(super) plan: Arc<EpochPlan>,
     pub(super) share: RankShare,
     pub(super) layout: Arc<BatchLayout>,

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lru::LruCache;
 
 use super::batch_layout::{BatchLayout, VolumeFacts};
+use super::changes::{PatchChanges, VolumeReading};
 use super::options::QueueVolume;
 use super::sampler::Sampler;
 use crate::sample::{Epoch, Grid};
@@ -25,6 +26,10 @@ pub(super) struct OpenSubject {
     pub(super) volumes: Vec<Volume>,
     /// The channels that are read of each.
     pub(super) channels: Vec<Channels>,
+    /// How each is read.
+    pub(super) readings: Vec<VolumeReading>,
+    /// Whether the values of each are changed.
+    pub(super) is_float: Vec<bool>,
     /// Its grid, if the sampler is one.
     grid: Option<Grid>,
 }
@@ -39,23 +44,34 @@ impl OpenSubject {
         name: &str,
         volumes: &[QueueVolume],
         sampler: &Sampler,
+        changes: &PatchChanges,
     ) -> Result<Self> {
-        Self::of(dataset.subject(name)?, volumes, sampler)
+        Self::of(dataset.subject(name)?, volumes, sampler, changes)
     }
 
     /// As [`OpenSubject::new`], of an open subject.
-    pub(super) fn of(subject: Subject, volumes: &[QueueVolume], sampler: &Sampler) -> Result<Self> {
+    pub(super) fn of(
+        subject: Subject,
+        wanted: &[QueueVolume],
+        sampler: &Sampler,
+        changes: &PatchChanges,
+    ) -> Result<Self> {
         let open = |volume: &QueueVolume| subject.volume(&volume.name);
-        let selected = volumes;
-        let volumes = volumes.iter().map(open).collect::<Result<Vec<_>>>()?;
+        let volumes = wanted.iter().map(open).collect::<Result<Vec<_>>>()?;
+        let reading = |(wanted, volume)| changes.reading(wanted, volume, sampler.padding());
+        let readings = wanted.iter().zip(&volumes).map(reading).collect::<Result<Vec<_>>>()?;
+        let is_float = |(wanted, volume): (&QueueVolume, &Volume)| {
+            changes.float_dtype(wanted, volume.kind()).is_some()
+        };
+        let is_float = wanted.iter().zip(&volumes).map(is_float).collect();
         let grid = match sampler {
             Sampler::Grid(sampler) => Some(sampler.grid(subject.size()?)?),
             Sampler::Random(_) => None,
         };
         let all = |volume: &Volume| Channels::from(0..volume.layout().channel_count());
-        let selected = selected.iter().zip(&volumes);
-        let channels = selected.map(|(own, v)| own.channels.clone().unwrap_or_else(|| all(v)));
-        Ok(Self { channels: channels.collect(), subject, volumes, grid })
+        let channels = wanted.iter().zip(&volumes);
+        let channels = channels.map(|(own, v)| own.channels.clone().unwrap_or_else(|| all(v)));
+        Ok(Self { channels: channels.collect(), subject, volumes, readings, is_float, grid })
     }
 
     /// Patches of its grid.

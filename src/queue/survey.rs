@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 
 use super::batch_layout::{BatchArray, BatchValues, VolumeFacts};
+use super::changes::PatchChanges;
 use super::options::QueueVolume;
 use super::sampler::Sampler;
 use super::subject_cache::{MAX_SUBJECTS, OpenSubject, in_subject};
@@ -37,6 +38,7 @@ pub(super) struct Surveyor<'a> {
     pub(super) dataset: &'a Dataset,
     pub(super) volumes: &'a [QueueVolume],
     pub(super) sampler: &'a Sampler,
+    pub(super) changes: &'a PatchChanges,
     pub(super) on_missing: OnMissing,
 }
 
@@ -111,7 +113,7 @@ impl Surveyor<'_> {
             Ok(lack) => lack,
             Err(error) => return Finding { lack: None, facts: Err(error), opened: None },
         };
-        match OpenSubject::of(subject, self.volumes, self.sampler) {
+        match OpenSubject::of(subject, self.volumes, self.sampler, self.changes) {
             Ok(open) => {
                 let facts =
                     SubjectFacts { volumes: open.facts(), grid_patches: open.grid_patches() };
@@ -149,13 +151,26 @@ impl Survey {
     ///
     /// # Errors
     /// [`Error::Unsupported`] or [`Error::InvalidArgument`], in [`Error::InSubject`].
-    pub(super) fn arrays(&self, volumes: &[QueueVolume], scaled: bool) -> Result<Vec<BatchArray>> {
+    pub(super) fn arrays(
+        &self,
+        volumes: &[QueueVolume],
+        changes: &PatchChanges,
+    ) -> Result<Vec<BatchArray>> {
         let first = self.listed.iter().find_map(|(name, _)| Some((name, self.facts.get(name)?)));
         let Some((first, facts)) = first else { return Ok(Vec::new()) };
-        let values = |i: usize| match self.facts.values().any(|s| s.volumes[i].is_scaled()) {
-            _ if !scaled => BatchValues::Stored,
-            true => BatchValues::Real,
-            false => BatchValues::RealAsStored,
+        let values = |i: usize| {
+            if let Some(dtype) = changes.float_dtype(&volumes[i], facts.volumes[i].kind) {
+                return BatchValues::Float(dtype);
+            }
+            if !changes.is_scaled {
+                BatchValues::Stored
+            } else if self.facts.values().any(|s| s.volumes[i].is_scaled())
+                && !changes.are_spatial()
+            {
+                BatchValues::Real
+            } else {
+                BatchValues::RealAsStored
+            }
         };
         let array = |(i, volume): (usize, &QueueVolume)| {
             BatchArray::new(&volume.name, &facts.volumes[i], volume.channels.clone(), values(i))

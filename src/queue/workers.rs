@@ -13,15 +13,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
-use super::batch_layout::BatchValues;
 use super::epoch_plan::EpochOrder;
 use super::lookahead_cache::{CacheUse, LookaheadCache};
-use super::ring::{BatchRing, PatchOutcome, PatchTask};
+use super::patch_reader::{PatchReader, PatchTransform, PlannedPatch, ReadScratch};
+use super::ring::{BatchRing, PatchTask, ReadPatch};
 use super::share::WorkerShare;
 use super::shared::QueueShared;
 use super::stats::add_time;
 use super::subject_cache::{OpenSubject, in_subject};
-use crate::{Error, PatchLocation, Result};
+use crate::{Error, Result};
 
 /// Patches that are located ahead for each patch that is read, so that looking ahead delays no
 /// batch.
@@ -73,7 +73,7 @@ struct Lookahead {
     /// The next patch whose chunks are requested from the disk.
     read_ahead: u64,
     /// Located patches that are not read yet.
-    located: HashMap<u64, PatchOutcome>,
+    located: HashMap<u64, Result<PlannedPatch>>,
     /// Patches that a thread is locating ahead of their turn.
     pending: HashSet<u64>,
 }
@@ -82,7 +82,7 @@ struct Lookahead {
 #[derive(Debug)]
 enum LocationStatus {
     /// It is known.
-    Located(PatchOutcome),
+    Located(Result<PlannedPatch>),
     /// Another thread is locating it.
     Pending,
     /// No thread is locating it or will: the caller has to.
@@ -168,11 +168,12 @@ impl ReaderShared {
 
     fn work(&self) {
         let read_all = || {
-            let mut stored = Vec::new();
+            let mut scratch = ReadScratch::default();
             while let Some(mut task) = self.ring.claim() {
-                let outcome = self.locate_in_turn(task.number).and_then(|location| {
+                let outcome = self.locate_in_turn(task.number).and_then(|planned| {
                     self.look_ahead(task.number);
-                    self.read(&mut task, &location, &mut stored).map(|()| location)
+                    let transform = self.read(&mut task, &planned, &mut scratch)?;
+                    Ok(ReadPatch { location: planned.location, transform })
                 });
                 self.ring.finish(task, outcome);
             }
@@ -184,7 +185,7 @@ impl ReaderShared {
     }
 
     /// The location of a patch, opening its subject if need be.
-    fn locate(&self, number: u64) -> PatchOutcome {
+    fn locate(&self, number: u64) -> Result<PlannedPatch> {
         let queue = &self.queue;
         let ReadSchedule { order, share, first, .. } = &self.schedule;
         let sample = order.sample(share.position(first + number));
@@ -195,18 +196,22 @@ impl ReaderShared {
             let is_background = queue.background.contains(&entry.subject);
             open.locate(&entry.subject, &queue.sampler, is_background, epoch, sample.number)
         });
-        located.map_err(|source| in_subject(&entry.subject, source))
+        let located = located.map_err(|source| in_subject(&entry.subject, source));
+        Ok(PlannedPatch { location: located?, number: sample.number })
     }
 
     fn open(&self, name: &Arc<str>) -> Result<Arc<OpenSubject>> {
         let queue = &self.queue;
-        let open = || OpenSubject::new(&queue.dataset, name, &queue.volumes, &queue.sampler);
+        let open = || {
+            let QueueShared { dataset, volumes, sampler, changes, .. } = &**queue;
+            OpenSubject::new(dataset, name, volumes, sampler, changes)
+        };
         queue.session().subjects.get_or_open(name, &queue.layout, open)
     }
 
     /// The location of the next patch to read: known, awaited from another thread, or found
     /// here.
-    fn locate_in_turn(&self, number: u64) -> PatchOutcome {
+    fn locate_in_turn(&self, number: u64) -> Result<PlannedPatch> {
         let mut lookahead = self.lookahead();
         loop {
             match lookahead.begin_turn(number) {
@@ -269,68 +274,64 @@ impl ReaderShared {
         }
     }
 
+    /// The open subject of a patch, and the epoch.
+    fn reader_of<R>(
+        &self,
+        planned: &PlannedPatch,
+        work: impl FnOnce(&PatchReader<'_>) -> R,
+    ) -> Result<R> {
+        let name = &planned.location.subject;
+        let open = self.open(name).map_err(|e| in_subject(name, e))?;
+        let epoch = self.schedule.order.epoch();
+        let reader = PatchReader::new(&self.queue.changes, &open, planned, epoch);
+        Ok(work(&reader.map_err(|e| in_subject(name, e))?))
+    }
+
     /// Requests the chunks of a patch from the disk; errors are left to the patch's own turn.
-    fn read_ahead(&self, location: &PatchLocation) {
-        let Ok(open) = self.open(&location.subject) else { return };
-        for (volume, channels) in open.volumes.iter().zip(&open.channels) {
-            let cached = volume.is_worth_caching();
-            let wanted = |key| !(cached && self.chunks.holds(key));
-            let _ = volume.read_ahead(&location.region, channels, wanted);
-        }
+    fn read_ahead(&self, planned: &PlannedPatch) {
+        let _ = self.reader_of(planned, |reader| reader.read_ahead(&self.chunks));
     }
 
-    fn announce(&self, location: &PatchLocation, number: u64) {
-        let Ok(open) = self.open(&location.subject) else { return };
-        for (volume, channels) in open.volumes.iter().zip(&open.channels) {
-            if !volume.is_worth_caching() {
-                continue;
+    fn announce(&self, planned: &PlannedPatch, number: u64) {
+        let _ = self.reader_of(planned, |reader| {
+            for (volume, keys) in reader.cached_chunks() {
+                self.chunks.announce(keys.into_iter(), number, volume.layout().chunk_bytes());
             }
-            let keys = volume.chunks_meeting(&location.region, channels);
-            self.chunks.announce(keys, number, volume.layout().chunk_bytes());
+        });
+    }
+
+    fn withdraw(&self, reader: &PatchReader<'_>, number: u64) {
+        for (volume, keys) in reader.cached_chunks() {
+            self.chunks.withdraw(keys.into_iter(), number, volume.layout().chunk_bytes());
         }
     }
 
-    fn withdraw(&self, open: &OpenSubject, location: &PatchLocation, number: u64) {
-        for (volume, channels) in open.volumes.iter().zip(&open.channels) {
-            if !volume.is_worth_caching() {
-                continue;
-            }
-            let keys = volume.chunks_meeting(&location.region, channels);
-            self.chunks.withdraw(keys, number, volume.layout().chunk_bytes());
-        }
-    }
-
-    /// Reads a patch into its place; `stored` holds what is stored of real values meanwhile.
+    /// Reads a patch into its place.
     fn read(
         &self,
         task: &mut PatchTask,
-        location: &PatchLocation,
-        stored: &mut Vec<u64>,
-    ) -> Result<()> {
+        planned: &PlannedPatch,
+        scratch: &mut ReadScratch,
+    ) -> Result<Option<PatchTransform>> {
         let (queue, number, started) = (&self.queue, task.number, Instant::now());
-        let open = self.open(&location.subject).map_err(|e| in_subject(&location.subject, e))?;
         let cache = CacheUse { cache: &self.chunks, at: number, counters: &queue.counters };
-        for (i, (volume, padding)) in open.volumes.iter().zip(&queue.paddings).enumerate() {
-            let (out, region) = (task.claim.bytes(i), &location.region);
-            let (array, channels) = (&queue.layout.arrays[i], &open.channels[i]);
-            let read = if array.values == BatchValues::Real {
-                let out = (array.dtype, out);
-                volume.read_real_cached(region, *padding, channels, out, stored, &cache)
-            } else {
-                volume.read_cached(region, *padding, channels, out, &cache)
-            };
-            if let Err(source) = read {
-                self.withdraw(&open, location, number);
-                return Err(Error::InPatch {
-                    subject: location.subject.to_string(),
-                    volume: volume.name().to_owned(),
-                    region: location.region,
-                    source: Box::new(source),
-                });
+        let transform = self.reader_of(planned, |reader| {
+            for (i, array) in queue.layout.arrays.iter().enumerate() {
+                let read = reader.read(i, array, task.claim.bytes(i), scratch, &cache);
+                if let Err(source) = read {
+                    self.withdraw(reader, number);
+                    return Err(Error::InPatch {
+                        subject: planned.location.subject.to_string(),
+                        volume: array.name.clone(),
+                        region: planned.location.region,
+                        source: Box::new(source),
+                    });
+                }
             }
-        }
+            Ok(reader.transform())
+        })??;
         add_time(&queue.counters.read_nanoseconds, started.elapsed());
-        Ok(())
+        Ok(transform)
     }
 }
 

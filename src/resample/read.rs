@@ -22,9 +22,10 @@ use super::rows::Rows;
 use super::source::{SLACK, Source, Taps};
 use super::values::{RowValues, Values};
 use super::warp::{Order, Warp};
+use crate::array::channels::Channels;
 use crate::array::handle::ArrayHandle;
 use crate::array::{ReadContext, gather_cells};
-use crate::format::grid::check_patch_size;
+use crate::format::grid::{ChunkId, check_patch_size};
 use crate::memory::zeroed;
 use crate::sys::executor::Executor;
 use crate::{Error, Region, Result, Size3, Voxel, f16};
@@ -48,7 +49,7 @@ pub(crate) struct ResampledRead<'a> {
     pub(crate) stored: StoredValues,
     pub(crate) resampling: Resampling,
     pub(crate) size: Size3,
-    pub(crate) channels: Range<usize>,
+    pub(crate) channels: Channels,
 }
 
 impl ResampledRead<'_> {
@@ -102,14 +103,28 @@ impl ResampledRead<'_> {
         }
     }
 
+    /// The chunks that hold a voxel with a weight of the patch of `warp`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`], [`Error::OutOfMemory`].
+    pub(crate) fn chunks(&self, warp: &Warp) -> Result<Vec<ChunkId>> {
+        warp.check(self.size)?;
+        let method = self.resampling.method(&self.stored)?;
+        let (reach, part) = (self.reach(warp, &method), self.size.map(|n| 0..n));
+        let Some(touched) = reach.touched(&part) else { return Ok(Vec::new()) };
+        let cells = reach.cells(&part, &touched, self.array.layout().chunk)?;
+        let all = self
+            .channels
+            .ascending()
+            .flat_map(|channel| cells.iter().map(move |&at| ChunkId { channel, at }));
+        Ok(all.collect())
+    }
+
     /// Checks all arguments.
     fn check(&self, warps: &[Warp], out: &[u8]) -> Result<Method> {
         check_patch_size(self.size)?;
         let layout = self.array.layout();
-        if self.channels.is_empty() || self.channels.end > layout.channel_count() {
-            let expected = format!("a range inside of 0..{}", layout.channel_count());
-            return Err(Error::invalid("channels", format!("{:?}", self.channels), expected));
-        }
+        self.channels.check(layout.channel_count())?;
         let method = self.resampling.method(&self.stored)?;
         let voxel_bytes = method.finish.dtype.size();
         let voxels = self.array.voxel_count(self.size, warps.len())? / layout.channel_count()
@@ -195,8 +210,9 @@ impl ResampledPatch<'_> {
         let channel_bytes = out.len() / self.read.channels.len();
         let [nz, ny, _] = self.read.size;
         let whole = ResampledPart { z: 0..nz, y: 0..ny, blocks: 0..self.rows.blocks().len() };
-        for (channel, out) in self.read.channels.clone().zip(out.chunks_exact_mut(channel_bytes)) {
-            self.read_part(&whole, channel, out)?;
+        for channel in self.read.channels.ascending() {
+            let first = self.read.channels.place(channel) * channel_bytes;
+            self.read_part(&whole, channel, &mut out[first..first + channel_bytes])?;
         }
         Ok(())
     }

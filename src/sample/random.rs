@@ -69,8 +69,13 @@ impl RandomStream {
         self.0.next_u64()
     }
 
+    /// Fills `words` with the next ones.
+    pub(crate) fn fill(&mut self, words: &mut [u64]) {
+        self.0.fill_bytes(bytemuck::cast_slice_mut(words));
+    }
+
     /// A number in `0.0 .. 1.0`, a multiple of 2⁻⁵³.
-    pub(super) fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         (self.word() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 

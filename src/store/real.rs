@@ -54,7 +54,8 @@ impl Volume {
         channels: impl Into<Channels>,
         out: &mut [F],
     ) -> Result<()> {
-        let (wanted, mut stored) = (RealRead { starts, size, padding }, Vec::new());
+        let (scale, mut stored) = (self.slope_intercept(), Vec::new());
+        let wanted = RealRead { starts, size, padding, scale };
         wanted.fill(self, out, &mut stored, |padding, out| {
             self.read_bytes(starts, size, padding, channels, out)
         })
@@ -64,14 +65,13 @@ impl Volume {
     /// `stored` holds the stored values meanwhile, and grows.
     pub(crate) fn read_real_cached(
         &self,
-        region: &Region,
-        padding: Padding,
-        channels: &Channels,
+        patch: &RealPatch<'_>,
         (dtype, out): (Dtype, &mut [u8]),
         stored: &mut Vec<u64>,
         cache: &dyn ChunkCache,
     ) -> Result<()> {
-        let wanted = RealRead { starts: &[region.start], size: region.size, padding };
+        let RealPatch { region, padding, channels, scale } = *patch;
+        let wanted = RealRead { starts: &[region.start], size: region.size, padding, scale };
         let read =
             |padding, out: &mut [u8]| self.read_cached(region, padding, channels, out, cache);
         if dtype == Dtype::Float64 {
@@ -82,12 +82,23 @@ impl Volume {
     }
 }
 
+/// One patch that is read as real values.
+#[derive(Clone, Copy)]
+pub(crate) struct RealPatch<'a> {
+    pub(crate) region: &'a Region,
+    pub(crate) padding: Padding,
+    pub(crate) channels: &'a Channels,
+    /// Slope and intercept.
+    pub(crate) scale: (f64, f64),
+}
+
 /// What is read of a volume.
 #[derive(Clone, Copy)]
 struct RealRead<'a> {
     starts: &'a [[i64; 3]],
     size: Size3,
     padding: Padding,
+    scale: (f64, f64),
 }
 
 impl RealRead<'_> {
@@ -103,7 +114,7 @@ impl RealRead<'_> {
         stored: &mut Vec<u64>,
         read: impl FnOnce(Padding, &mut [u8]) -> Result<()>,
     ) -> Result<()> {
-        let (dtype, scale) = (volume.dtype(), volume.slope_intercept());
+        let (dtype, scale) = (volume.dtype(), self.scale);
         if dtype == F::DTYPE && scale == (1.0, 0.0) {
             return read(self.padding, bytemuck::cast_slice_mut(out));
         }

@@ -17,7 +17,7 @@ use crate::array::channels::Channels;
 use crate::array::context::ArrayContext;
 use crate::array::handle::ArrayHandle;
 use crate::array::weights::WeightFunction;
-use crate::array::{ReadContext, is_worth_caching, read_patches, read_region_ahead};
+use crate::array::{ReadContext, is_worth_caching, read_chunks_ahead, read_patches};
 use crate::format::array::ArrayLayout;
 use crate::format::attributes::{
     DocumentChecksums, Kind, LabelName, SourceFile, Statistics, VolumeAttributes,
@@ -290,7 +290,7 @@ impl Volume {
         channels: &Channels,
         wanted: impl Fn(ChunkKey) -> bool,
     ) -> Result<()> {
-        read_region_ahead(&self.0.array, region, channels, wanted)
+        read_chunks_ahead(self.array(), self.array().chunks_meeting(region, channels), wanted)
     }
 
     /// The number of voxels in `patches` patches of `size`, over all channels.
@@ -450,7 +450,7 @@ impl Volume {
             stored: self.stored_values(),
             resampling: Resampling { order, padding, dtype },
             size,
-            channels: 0..self.layout().channel_count(),
+            channels: Channels::from(0..self.layout().channel_count()),
         };
         read.read(warps, out, context)
     }
@@ -465,7 +465,7 @@ impl Volume {
         resampling.patch_dtype(&self.stored_values())
     }
 
-    fn stored_values(&self) -> StoredValues {
+    pub(super) fn stored_values(&self) -> StoredValues {
         StoredValues {
             dtype: self.dtype(),
             are_labels: self.kind() == Kind::Labels,

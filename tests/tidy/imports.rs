@@ -6,7 +6,7 @@ use super::tree::Findings;
 
 /// What each room of `src/` may import, besides itself. Layers point down, siblings do not know
 /// each other.
-pub(crate) const MAY_IMPORT: [(&str, &[&str]); 10] = [
+pub(crate) const MAY_IMPORT: [(&str, &[&str]); 11] = [
     ("ground", &[]),
     ("sys", &["ground"]),
     ("format", &["ground", "sys"]),
@@ -18,7 +18,9 @@ pub(crate) const MAY_IMPORT: [(&str, &[&str]); 10] = [
     ("store", &["ground", "sys", "format", "codec", "array", "resample"]),
     // Sampling depends on a subject's size, and for classes or weights on facts about its chunks.
     ("sample", &["ground", "format", "array", "store"]),
-    ("queue", &["ground", "sys", "array", "store", "sample"]),
+    // It draws from the streams of samples, and makes maps that patches are resampled by.
+    ("augment", &["ground", "sys", "format", "resample", "sample"]),
+    ("queue", &["ground", "sys", "format", "array", "resample", "store", "sample", "augment"]),
     // It chooses its output's layout (`format`), and spills into temporary files (`sys`).
     ("aggregate", &["ground", "sys", "format", "store", "sample"]),
 ];

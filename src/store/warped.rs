@@ -1,0 +1,73 @@
+//! Resampled reads of one patch on the caller's thread, for queues.
+
+use super::volume::Volume;
+use crate::array::cache::{ChunkCache, ChunkKey};
+use crate::array::channels::Channels;
+use crate::array::{ReadContext, read_chunks_ahead};
+use crate::resample::{ResampledRead, Resampling, StoredValues};
+use crate::{Dtype, Order, Padding, Result, Size3, Warp};
+
+/// How one patch is resampled.
+pub(crate) struct WarpedRead<'a> {
+    pub(crate) warp: &'a Warp,
+    pub(crate) size: Size3,
+    pub(crate) order: Order,
+    pub(crate) padding: Padding,
+    pub(crate) dtype: Option<Dtype>,
+    /// Whether the patch has real values, not stored ones.
+    pub(crate) is_scaled: bool,
+    pub(crate) channels: &'a Channels,
+}
+
+impl WarpedRead<'_> {
+    fn of<'a>(&self, volume: &'a Volume) -> ResampledRead<'a> {
+        let Self { order, padding, dtype, .. } = *self;
+        let own = volume.stored_values();
+        let stored =
+            if self.is_scaled { own } else { StoredValues { slope_intercept: (1.0, 0.0), ..own } };
+        ResampledRead {
+            array: volume.array(),
+            stored,
+            resampling: Resampling { order, padding, dtype },
+            size: self.size,
+            channels: self.channels.clone(),
+        }
+    }
+}
+
+impl Volume {
+    /// Reads a patch on the caller's thread alone, by way of `cache`, into the bytes of `out`.
+    ///
+    /// # Errors
+    /// As [`Volume::read_affine_into`].
+    pub(crate) fn read_warped(
+        &self,
+        read: &WarpedRead<'_>,
+        out: &mut [u8],
+        cache: &dyn ChunkCache,
+    ) -> Result<()> {
+        let context = ReadContext { cache, executor: None };
+        read.of(self).read(std::slice::from_ref(read.warp), out, context)
+    }
+
+    /// The names of the chunks that a resampled patch needs.
+    ///
+    /// # Errors
+    /// As [`Volume::read_affine_into`].
+    pub(crate) fn chunks_of(&self, read: &WarpedRead<'_>) -> Result<Vec<ChunkKey>> {
+        let chunks = read.of(self).chunks(read.warp)?;
+        Ok(chunks.into_iter().map(|chunk| self.array().chunk_key(chunk)).collect())
+    }
+
+    /// Begins to read those of them that `wanted` selects into memory; does not wait for them.
+    ///
+    /// # Errors
+    /// As [`Volume::read_affine_into`].
+    pub(crate) fn read_warped_ahead(
+        &self,
+        read: &WarpedRead<'_>,
+        wanted: impl Fn(ChunkKey) -> bool,
+    ) -> Result<()> {
+        read_chunks_ahead(self.array(), read.of(self).chunks(read.warp)?, wanted)
+    }
+}
