@@ -129,6 +129,18 @@ impl Axes {
         self.axes.iter().map(part).unzip()
     }
 
+    /// A number for each axis of the array: one of those for `(c, z, y, x)`, or `single`.
+    pub(crate) fn each(&self, [c, z, y, x]: [usize; 4], single: usize) -> Vec<usize> {
+        let number = |&(axis, _): &(Axis, usize)| match axis {
+            Axis::Single => single,
+            Axis::Channel => c,
+            Axis::Z => z,
+            Axis::Y => y,
+            Axis::X => x,
+        };
+        self.axes.iter().map(number).collect()
+    }
+
     /// Says how axes without names were taken.
     pub(crate) fn notes(&self) -> Vec<String> {
         let has_channels = self.channels().is_some() && !self.are_named;

@@ -15,6 +15,8 @@
 
 #[cfg(any(feature = "hdf5", feature = "zarr"))]
 mod axes;
+#[cfg(any(feature = "hdf5", feature = "zarr"))]
+mod boxes;
 mod byte_input;
 mod export_spec;
 #[cfg(feature = "hdf5")]

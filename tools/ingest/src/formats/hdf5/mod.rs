@@ -13,7 +13,6 @@
 mod attributes;
 mod find;
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use rust_hdf5::H5Dataset;
@@ -21,9 +20,9 @@ use serde_json::{Map, json};
 use voxquarry::{Dtype, Error, Result};
 
 use super::axes::Axes;
-use super::slabs::{PlaneSource, Slabs, slab_bytes};
-use super::{Format, FoundVolume, OpenedVolume, Place, Stated, voxels};
-use crate::files::zeroed;
+use super::boxes::{BoxSource, Boxes};
+use super::slabs::{Slabs, slab_bytes};
+use super::{Format, FoundVolume, OpenedVolume, Place, Stated};
 use crate::source::{SourceVolume, VoxelStream};
 
 /// The signature, at byte 0 or behind a block of the user's.
@@ -102,11 +101,16 @@ impl OpenedDataset {
         Ok(Self { path: path.to_owned(), dataset, axes, volume, notes })
     }
 
+    /// Extents of what is read at a time: a chunk, or a plane.
+    fn chunk(&self) -> Vec<usize> {
+        let chunk = self.dataset.chunk_dims().filter(|chunk| chunk.len() == self.axes.count());
+        let [_, y, x] = self.volume.size;
+        chunk.unwrap_or_else(|| self.axes.each([self.volume.interleaved, 1, y, x], 1))
+    }
+
     /// Planes that one row of chunks holds.
     fn natural(&self) -> usize {
-        let chunk = self.dataset.chunk_dims();
-        let z = self.axes.space()[0];
-        chunk.zip(z).and_then(|(chunk, z)| chunk.get(z).copied()).unwrap_or(1)
+        self.axes.space()[0].map_or(1, |z| self.chunk()[z])
     }
 }
 
@@ -115,16 +119,11 @@ impl OpenedVolume for OpenedDataset {
         &self.volume
     }
 
-    fn working_bytes(&self, steps: usize) -> u64 {
+    fn working_bytes(&self, _steps: usize) -> u64 {
         let size = self.dataset.element_size() as u64;
-        let chunk = self.dataset.chunk_dims().unwrap_or_default();
-        let chunk = chunk.iter().fold(size, |bytes, &n| bytes.saturating_mul(n as u64));
-        // Interleaved channels are split out of a copy.
-        let copied = if self.volume.interleaved == 1 { 0 } else { steps.max(self.natural()) };
-        let [_, y, x] = self.volume.size;
-        let copied = (copied * self.volume.interleaved * y * x) as u64 * size;
-        // A chunk is unpacked beside its packed bytes.
-        slab_bytes(&self.volume, self.natural()) + copied + chunk.saturating_mul(2)
+        let chunk = self.chunk().iter().fold(size, |bytes, &n| bytes.saturating_mul(n as u64));
+        // A chunk as it is packed, after each of some filters, and as a box.
+        slab_bytes(&self.volume, self.natural()).saturating_add(chunk.saturating_mul(4))
     }
 
     fn notes(&self) -> Vec<String> {
@@ -132,39 +131,24 @@ impl OpenedVolume for OpenedDataset {
     }
 
     fn stream(self: Box<Self>) -> Result<Box<dyn VoxelStream>> {
-        let natural = self.natural();
-        let volume = self.volume.clone();
-        let source = Planes { dtype: volume.dtype, opened: *self };
-        Ok(Box::new(Slabs::new(source, &volume, natural)))
+        let (natural, chunk, volume) = (self.natural(), self.chunk(), self.volume.clone());
+        let (axes, size) = (self.axes, volume.dtype.size());
+        let source = Elements { path: self.path, dataset: self.dataset, dtype: volume.dtype };
+        let planes = Boxes::new(source, axes, chunk, size);
+        Ok(Box::new(Slabs::new(planes, &volume, natural)))
     }
 }
 
-/// The planes of a data set.
-struct Planes {
-    opened: OpenedDataset,
+/// The elements of a data set.
+struct Elements {
+    path: PathBuf,
+    dataset: H5Dataset,
     dtype: Dtype,
 }
 
-impl PlaneSource for Planes {
-    fn read(&mut self, group: usize, z: Range<usize>, out: &mut [u8]) -> Result<()> {
-        let axes = &self.opened.axes;
-        let (starts, counts) = axes.slice(group, &z);
-        let interleaved = axes.interleaved();
-        if interleaved == 1 {
-            return self.slice(&starts, &counts, out);
-        }
-        let mut mixed = zeroed(out.len())?;
-        self.slice(&starts, &counts, &mut mixed)?;
-        let plane = out.len() / interleaved;
-        let mut planes: Vec<_> = out.chunks_exact_mut(plane).collect();
-        voxels::split_elements(&mixed, self.dtype.size(), &mut planes);
-        Ok(())
-    }
-}
-
-impl Planes {
-    fn slice(&self, starts: &[usize], counts: &[usize], out: &mut [u8]) -> Result<()> {
-        find::read_slice(&self.opened.dataset, self.dtype, starts, counts, out)
-            .map_err(|message| Error::data(&self.opened.path, message))
+impl BoxSource for Elements {
+    fn read(&mut self, starts: &[usize], counts: &[usize], out: &mut [u8]) -> Result<()> {
+        find::read_slice(&self.dataset, self.dtype, starts, counts, out)
+            .map_err(|message| Error::data(&self.path, message))
     }
 }

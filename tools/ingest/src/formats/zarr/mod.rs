@@ -10,7 +10,6 @@
 mod find;
 mod node;
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,8 +21,9 @@ use zarrs::filesystem::FilesystemStore;
 use zarrs::plugin::{ExtensionName, ZarrVersion};
 use zarrs::storage::ReadableStorageTraits;
 
-use super::slabs::{PlaneSource, Slabs, slab_bytes};
-use super::{Format, FoundVolume, OpenedVolume, Place, Stated, voxels};
+use super::boxes::{BoxSource, Boxes};
+use super::slabs::{Slabs, slab_bytes};
+use super::{Format, FoundVolume, OpenedVolume, Place, Stated};
 use crate::source::{SourceVolume, VoxelStream};
 use find::ZarrVolume;
 
@@ -184,15 +184,11 @@ impl OpenedVolume for OpenedArray {
         &self.volume
     }
 
-    fn working_bytes(&self, steps: usize) -> u64 {
+    fn working_bytes(&self, _steps: usize) -> u64 {
         let size = self.volume.dtype.size() as u64;
         let chunk = self.chunk.iter().fold(size, |bytes, &n| bytes.saturating_mul(n as u64));
-        let [_, y, x] = self.volume.size;
-        let plane = (self.volume.interleaved * y * x) as u64 * size;
-        // The crate returns planes in an array of its own, and decodes a chunk in some steps.
-        let read = (steps.max(self.natural()) as u64).saturating_mul(plane);
-        let decoding = chunk.saturating_mul(4);
-        slab_bytes(&self.volume, self.natural()).saturating_add(read).saturating_add(decoding)
+        // A chunk as it is packed, after each of some codecs, and as a box.
+        slab_bytes(&self.volume, self.natural()).saturating_add(chunk.saturating_mul(5))
     }
 
     fn notes(&self) -> Vec<String> {
@@ -203,37 +199,33 @@ impl OpenedVolume for OpenedArray {
         let (natural, volume) = (self.natural(), self.volume.clone());
         // The threads of the ingest encode meanwhile; rayon's global pool stays unused.
         let options = CodecOptions::default().with_concurrent_target(1);
-        Ok(Box::new(Slabs::new(Planes { opened: *self, options }, &volume, natural)))
+        let Self { array, found: ZarrVolume { array: folder, axes, .. }, chunk, .. } = *self;
+        let size = volume.dtype.size();
+        let planes = Boxes::new(Elements { array, folder, options }, axes, chunk, size);
+        Ok(Box::new(Slabs::new(planes, &volume, natural)))
     }
 }
 
-/// The planes of an array.
-struct Planes {
-    opened: OpenedArray,
+/// The elements of an array.
+struct Elements {
+    array: ForeignArray,
+    folder: PathBuf,
     options: CodecOptions,
 }
 
-impl PlaneSource for Planes {
-    fn read(&mut self, group: usize, z: Range<usize>, out: &mut [u8]) -> Result<()> {
-        let OpenedArray { array, found, volume, .. } = &self.opened;
-        let located = |reason: String| Error::data(&found.array, reason);
-        let (starts, counts) = found.axes.slice(group, &z);
-        let wide = |numbers: Vec<usize>| numbers.into_iter().map(|n| n as u64).collect();
+impl BoxSource for Elements {
+    fn read(&mut self, starts: &[usize], counts: &[usize], out: &mut [u8]) -> Result<()> {
+        let located = |reason: String| Error::data(&self.folder, reason);
+        let wide = |numbers: &[usize]| numbers.iter().map(|&n| n as u64).collect();
         let part = ArraySubset::new_with_start_shape(wide(starts), wide(counts));
         let part = part.map_err(|error| located(error.to_string()))?;
-        let read = array.retrieve_array_subset_opt::<ArrayBytes<'_>>(&part, &self.options);
+        let read = self.array.retrieve_array_subset_opt::<ArrayBytes<'_>>(&part, &self.options);
         let bytes = read.and_then(|bytes| Ok(bytes.into_fixed()?));
         let bytes = bytes.map_err(|error| located(error.to_string()))?;
         if bytes.len() != out.len() {
             return Err(located(format!("{} bytes of {} were decoded", bytes.len(), out.len())));
         }
-        if volume.interleaved == 1 {
-            out.copy_from_slice(&bytes);
-            return Ok(());
-        }
-        let plane = out.len() / volume.interleaved;
-        let mut planes: Vec<_> = out.chunks_exact_mut(plane).collect();
-        voxels::split_elements(&bytes, volume.dtype.size(), &mut planes);
+        out.copy_from_slice(&bytes);
         Ok(())
     }
 }
