@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -221,6 +222,40 @@ def test_several_images_and_pyramids(tmp_path: Path) -> None:
     ds = ingest(tmp_path / "b.tif", tmp_path)
     assert np.array_equal(ds["b"]["image"][...], data)
     assert any("1 pages of another size" in note for note in ds.report.notes)
+
+
+@pytest.mark.parametrize("ending", ["tif", "png"])
+@pytest.mark.parametrize("shape", [(12, 20, 30), (12, 20, 30, 3)])
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_folders_of_planes(
+    tmp_path: Path, dtype: str, shape: tuple[int, ...], ending: str
+) -> None:
+    data = voxels(dtype, shape)
+    folder = tmp_path / "em"
+    folder.mkdir()
+    for z, plane in enumerate(data):
+        if ending == "tif":
+            photometric = "rgb" if len(shape) == 4 else "minisblack"
+            write(folder / f"z{z}.tif", plane, photometric=photometric, metadata=None)
+        else:
+            (folder / f"z{z}.png").write_bytes(imagecodecs.png_encode(plane))
+    wanted = np.moveaxis(data, -1, 0) if len(shape) == 4 else data
+    ds = ingest(folder, tmp_path)
+    assert np.array_equal(ds["em"]["image"][...], wanted)
+    assert any("12 files are its planes, from z0" in note for note in ds.report.notes)
+    subject = ingest({"named": {"em": folder}}, tmp_path)["named"]
+    assert np.array_equal(subject["em"][...], wanted)
+    write(folder / "z12.tif", np.zeros((9, 30), dtype), photometric="minisblack", metadata=None)
+    with pytest.raises(vq.DataError, match="z12.tif: this plane is"):
+        ingest({"other": {"em": folder}}, tmp_path)
+
+
+def test_folders_of_stacks_are_folders_of_images(tmp_path: Path) -> None:
+    folder = tmp_path / "stacks"
+    folder.mkdir()
+    for name in ("one", "two"):
+        write(folder / f"{name}.tif", voxels(), photometric="minisblack")
+    assert list(ingest(folder, tmp_path)) == ["one", "two"]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ mod export_spec;
 #[cfg(feature = "hdf5")]
 mod hdf5;
 pub mod nifti;
+mod planes;
 mod slabs;
 mod spacing;
 mod tiff;
@@ -50,6 +51,7 @@ const FORMATS: &[&dyn Format] = &[
     #[cfg(feature = "hdf5")]
     &hdf5::Hdf5,
     &tiff::Tiff,
+    &planes::Planes,
     #[cfg(feature = "zarr")]
     &zarr::Zarr,
 ];

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use voxquarry::Result;
+use voxquarry::{Dtype, Result};
 
 use crate::files::zeroed;
 use crate::memory::VoxelDigest;
@@ -14,6 +14,15 @@ use crate::source::{SourceDigest, SourceVolume, VoxelStream};
 
 /// Upper bound of the bytes of planes that are kept because the source stores them together.
 const SLAB_BYTES: usize = 64 << 20;
+
+/// What a plane is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PlaneShape {
+    /// `(y, x)`.
+    pub(crate) size: [usize; 2],
+    pub(crate) samples: usize,
+    pub(crate) dtype: Dtype,
+}
 
 /// A source whose planes can be read in any order.
 pub(crate) trait PlaneSource: Send {
@@ -130,7 +139,7 @@ impl<S: PlaneSource> VoxelStream for Slabs<S> {
 #[cfg(test)]
 mod tests {
     use serde_json::Map;
-    use voxquarry::{Affine, Dtype};
+    use voxquarry::Affine;
 
     use super::*;
 

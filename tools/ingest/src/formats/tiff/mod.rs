@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, json};
 use voxquarry::{Affine, Error, Result};
 
-use super::slabs::{PlaneSource, Slabs};
+use super::slabs::{PlaneShape, PlaneSource, Slabs};
 use super::{Format, FoundVolume, OpenedVolume, Place, Stated};
 use crate::source::{SourceVolume, VoxelStream};
 use decode::Decoder;
@@ -226,8 +226,7 @@ impl OpenedVolume for OpenedStack {
     }
 
     fn working_bytes(&self, _steps: usize) -> u64 {
-        // A segment, its packed bytes, and what a decoder of JPEG takes.
-        (self.pages.layout.segment_bytes() as u64).saturating_mul(5).saturating_add(1 << 20)
+        self.pages.layout.working_bytes()
     }
 
     fn notes(&self) -> Vec<String> {
@@ -276,6 +275,42 @@ impl PlaneSource for Planes {
             self.decoder.read(&pages.file, page, &mut planes)?;
         }
         Ok(())
+    }
+}
+
+/// A file of one page, for folders of planes.
+pub(super) struct TiffPlane(Pages);
+
+impl TiffPlane {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if it has several pages, and those of TIFF files.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let pages = Pages::of(path)?;
+        match pages.pages.len() {
+            1 => Ok(Self(pages)),
+            n => Err(pages
+                .file
+                .damaged(format!("it has {n} pages: expected one plane in each file"))),
+        }
+    }
+
+    pub(super) fn shape(&self) -> PlaneShape {
+        let PageLayout { width, height, samples, dtype, .. } = self.0.layout;
+        PlaneShape { size: [height, width], samples, dtype }
+    }
+
+    pub(super) fn working_bytes(&self) -> u64 {
+        self.0.layout.working_bytes()
+    }
+
+    /// Reads the page: sample `i` goes to `planes[i]`.
+    ///
+    /// # Errors
+    /// As [`Decoder::read`].
+    pub(super) fn read(self, planes: &mut [&mut [u8]]) -> Result<()> {
+        Decoder::new(self.0.layout).read(&self.0.file, self.0.pages[0], planes)
     }
 }
 

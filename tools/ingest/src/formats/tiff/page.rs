@@ -127,6 +127,12 @@ impl PageLayout {
         self.row_bytes().saturating_mul(self.segment[1])
     }
 
+    /// Upper bound of the memory that unpacking takes.
+    pub(super) fn working_bytes(&self) -> u64 {
+        // A segment, its packed bytes, and what a decoder of JPEG takes.
+        (self.segment_bytes() as u64).saturating_mul(5).saturating_add(1 << 20)
+    }
+
     /// Segments along x and y.
     pub(super) fn grid(&self) -> [usize; 2] {
         [self.width.div_ceil(self.segment[0]), self.height.div_ceil(self.segment[1])]
