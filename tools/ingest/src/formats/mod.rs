@@ -51,7 +51,7 @@ const FORMATS: &[&dyn Format] = &[
     #[cfg(feature = "hdf5")]
     &hdf5::Hdf5,
     &tiff::Tiff,
-    &planes::Planes,
+    &planes::PlaneFolder,
     #[cfg(feature = "zarr")]
     &zarr::Zarr,
 ];

@@ -22,9 +22,9 @@ use crate::files::{file_name, is_folder, open_without_waiting, zeroed};
 use crate::source::{SourceVolume, VoxelStream};
 
 /// Folders of planes.
-pub(super) struct Planes;
+pub(super) struct PlaneFolder;
 
-impl Format for Planes {
+impl Format for PlaneFolder {
     fn name(&self) -> &'static str {
         "a folder of TIFF or PNG planes"
     }

@@ -3,7 +3,8 @@
 use voxquarry::{Affine, LengthUnit};
 
 /// The length that a unit's name stands for, and its factor: lengths × factor are in that unit.
-/// Names in any case, as microscopes and their programs write them; `None` for others, such as `pixel`.
+/// Names in any case, as microscopes and their programs write them; `None` for others, such as
+/// `pixel`.
 pub(crate) fn unit_of(name: &str) -> Option<(LengthUnit, f64)> {
     use LengthUnit::{Meter, Micrometer, Millimeter};
     let name = name.trim().trim_end_matches('\0').to_lowercase();

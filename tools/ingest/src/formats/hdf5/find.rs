@@ -55,8 +55,8 @@ fn walk(
 /// Opens a data set by its path in the file.
 ///
 /// # Errors
-/// [`Error::Data`] if it is not there or cannot be read, [`Error::Unsupported`] if its voxels lie in
-/// other files, [`Error::Io`].
+/// [`Error::Data`] if it is not there or cannot be read, [`Error::Unsupported`] if its voxels lie
+/// in other files, [`Error::Io`].
 pub(super) fn dataset(path: &Path, member: &str) -> Result<H5Dataset> {
     let file = open(path)?;
     let name = member.trim_matches('/');

@@ -133,20 +133,20 @@ impl OpenedVolume for OpenedDataset {
     fn stream(self: Box<Self>) -> Result<Box<dyn VoxelStream>> {
         let (natural, chunk, volume) = (self.natural(), self.chunk(), self.volume.clone());
         let (axes, size) = (self.axes, volume.dtype.size());
-        let source = Elements { path: self.path, dataset: self.dataset, dtype: volume.dtype };
+        let source = Hdf5Elements { path: self.path, dataset: self.dataset, dtype: volume.dtype };
         let planes = Boxes::new(source, axes, chunk, size);
         Ok(Box::new(Slabs::new(planes, &volume, natural)))
     }
 }
 
 /// The elements of a data set.
-struct Elements {
+struct Hdf5Elements {
     path: PathBuf,
     dataset: H5Dataset,
     dtype: Dtype,
 }
 
-impl BoxSource for Elements {
+impl BoxSource for Hdf5Elements {
     fn read(&mut self, starts: &[usize], counts: &[usize], out: &mut [u8]) -> Result<()> {
         find::read_slice(&self.dataset, self.dtype, starts, counts, out)
             .map_err(|message| Error::data(&self.path, message))

@@ -1,8 +1,8 @@
 //! Reads TIFF and BigTIFF: stacks of pages in one file, ImageJ's hyperstacks, OME-TIFF of one or
 //! several files.
 //!
-//! Pages become planes. Samples of a pixel, such as RGB, and channels with pages of their own become
-//! channels. Values are those that are stored, also where 0 means white.
+//! Pages become planes. Samples of a pixel, such as RGB, and channels with pages of their own
+//! become channels. Values are those that are stored, also where 0 means white.
 //!
 //! `ifd` finds the pages of a file, `page` interprets one, `stack` says which plane a page is,
 //! `decode` unpacks it.
@@ -235,7 +235,7 @@ impl OpenedVolume for OpenedStack {
 
     fn stream(self: Box<Self>) -> Result<Box<dyn VoxelStream>> {
         let volume = self.volume.clone();
-        let source = Planes {
+        let source = TiffPlanes {
             depth: volume.size[0],
             decoder: Decoder::new(self.pages.layout.clone()),
             main: self.pages,
@@ -247,7 +247,7 @@ impl OpenedVolume for OpenedStack {
 }
 
 /// The planes of a stack.
-struct Planes {
+struct TiffPlanes {
     main: Pages,
     /// The file beside it that was read last.
     beside: Option<(String, Pages)>,
@@ -256,7 +256,7 @@ struct Planes {
     decoder: Decoder,
 }
 
-impl PlaneSource for Planes {
+impl PlaneSource for TiffPlanes {
     fn read(&mut self, group: usize, z: Range<usize>, out: &mut [u8]) -> Result<()> {
         let (steps, samples) = (z.len(), self.main.layout.samples);
         let plane = out.len() / steps / samples;

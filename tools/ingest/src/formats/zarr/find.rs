@@ -1,4 +1,5 @@
-//! The volumes of a Zarr hierarchy: those of OME-Zarr by its metadata, other arrays by their shapes.
+//! The volumes of a Zarr hierarchy: those of OME-Zarr by its metadata, other arrays by their
+//! shapes.
 
 use std::path::{Component, Path, PathBuf};
 

@@ -5,7 +5,7 @@
 //! # Invariants
 //! - No file outside of the hierarchy's folder is read.
 //!
-//! Not here: the bytes of chunks, which the crate `zarrs` decodes; levels of pyramids but the first.
+//! Not here: the bytes of chunks, which the crate `zarrs` decodes; the smaller levels of pyramids.
 
 mod find;
 mod node;
@@ -201,19 +201,19 @@ impl OpenedVolume for OpenedArray {
         let options = CodecOptions::default().with_concurrent_target(1);
         let Self { array, found: ZarrVolume { array: folder, axes, .. }, chunk, .. } = *self;
         let size = volume.dtype.size();
-        let planes = Boxes::new(Elements { array, folder, options }, axes, chunk, size);
+        let planes = Boxes::new(ZarrElements { array, folder, options }, axes, chunk, size);
         Ok(Box::new(Slabs::new(planes, &volume, natural)))
     }
 }
 
 /// The elements of an array.
-struct Elements {
+struct ZarrElements {
     array: ForeignArray,
     folder: PathBuf,
     options: CodecOptions,
 }
 
-impl BoxSource for Elements {
+impl BoxSource for ZarrElements {
     fn read(&mut self, starts: &[usize], counts: &[usize], out: &mut [u8]) -> Result<()> {
         let located = |reason: String| Error::data(&self.folder, reason);
         let wide = |numbers: &[usize]| numbers.iter().map(|&n| n as u64).collect();
