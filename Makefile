@@ -112,6 +112,10 @@ bench:           ## Compare with other systems; takes hours, writes benches/resu
 		--manifest-path python/Cargo.toml && \
 	"$$environment"/bin/python -m benches.training $(TRAINING_ARGS) && \
 	"$$environment"/bin/python -m benches.augment $(AUGMENT_ARGS)
+	environment="$$($(ENVIRONMENT) test python/requirements/test.txt)" && \
+	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
+		--manifest-path python/Cargo.toml && \
+	"$$environment"/bin/python -m benches.formats
 
 bench-rust:      ## Criterion benchmarks of the codec and of reading.
 	$(CARGO) bench --locked --package voxquarry

@@ -81,9 +81,7 @@ def test_colours(tmp_path: Path, dtype: str, options: dict[str, Any], planar: st
     """Three samples, in one plane or in three (of which other readers take the first)."""
     data = voxels(dtype, (5, 37, 50, 3))
     stored = data if planar == "contig" else np.moveaxis(data, -1, 1)
-    path = write(
-        tmp_path / "a.tif", stored, photometric="rgb", planarconfig=planar, **options
-    )
+    path = write(tmp_path / "a.tif", stored, photometric="rgb", planarconfig=planar, **options)
     assert np.array_equal(ingest(path, tmp_path)["a"]["image"][...], np.moveaxis(data, -1, 0))
 
 
@@ -123,7 +121,11 @@ def test_hyperstacks_of_imagej(tmp_path: Path, order: str) -> None:
     metadata = {"axes": "ZCYX", "spacing": 2.5, "unit": "um"}
     resolution = (1 / 0.25, 1 / 0.5)
     path = write(
-        tmp_path / "a.tif", data, imagej=True, resolution=resolution, metadata=metadata,
+        tmp_path / "a.tif",
+        data,
+        imagej=True,
+        resolution=resolution,
+        metadata=metadata,
         byteorder=order,
     )
     volume = ingest(path, tmp_path)["a"]["image"]
@@ -160,9 +162,7 @@ def test_one_page_for_a_whole_stack(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("ome", [False, True])
-def test_axes(
-    tmp_path: Path, axes: str, shape: tuple[int, ...], expected: str, ome: bool
-) -> None:
+def test_axes(tmp_path: Path, axes: str, shape: tuple[int, ...], expected: str, ome: bool) -> None:
     data = voxels("u2", shape)
     metadata: dict[str, Any] = {"axes": axes}
     if ome:
@@ -176,6 +176,16 @@ def test_axes(
     if ome:
         assert subject["image"].unit == "micrometer"
         assert np.allclose(subject["image"].spacing, (2.0, 0.5, 0.25))
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 20, 30), (6, 2, 20, 30)])
+def test_axes_without_names(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    data = voxels("u2", shape)
+    path = write(tmp_path / "a.tif", data, photometric="minisblack")
+    ds = ingest(path, tmp_path)
+    wanted = data if shape[0] == 2 else np.moveaxis(data, 1, 0)
+    assert np.array_equal(ds["a"]["image"][...], wanted)
+    assert any("2 is taken for channels" in note for note in ds.report.notes)
 
 
 def test_ome_in_several_files(tmp_path: Path) -> None:
@@ -227,9 +237,7 @@ def test_several_images_and_pyramids(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", ["tif", "png"])
 @pytest.mark.parametrize("shape", [(12, 20, 30), (12, 20, 30, 3)])
 @pytest.mark.parametrize("dtype", ["u1", "u2"])
-def test_folders_of_planes(
-    tmp_path: Path, dtype: str, shape: tuple[int, ...], ending: str
-) -> None:
+def test_folders_of_planes(tmp_path: Path, dtype: str, shape: tuple[int, ...], ending: str) -> None:
     data = voxels(dtype, shape)
     folder = tmp_path / "em"
     folder.mkdir()

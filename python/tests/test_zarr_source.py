@@ -146,8 +146,15 @@ def test_ome_images_and_labels(tmp_path: Path, version: str) -> None:
     old = version == "0.4"
     zarr.open_group(path / "labels", mode="w", zarr_format=2 if old else 3)
     label = {"image-label": {"version": version}}
-    ome(path / "labels" / "cells", {"0": labels}, "zyx", (2.0, 0.5, 0.25), (10.0, 20.0, 30.0),
-        version, **label)
+    ome(
+        path / "labels" / "cells",
+        {"0": labels},
+        "zyx",
+        (2.0, 0.5, 0.25),
+        (10.0, 20.0, 30.0),
+        version,
+        **label,
+    )
     subject = ingest(path, tmp_path)["a"]
     assert {name: subject[name].kind for name in subject} == {"image": "image", "cells": "labels"}
     assert np.array_equal(subject["image"][...], data[0])

@@ -144,15 +144,7 @@ fn by_axes(outer: &[usize], named: Option<&str>) -> Result<Stack, String> {
     let letters: Vec<char> = if let Some(named) = named {
         named.chars().take(outer.len()).collect()
     } else {
-        let mut left = outer.iter().filter(|&&n| n > 1).count();
-        if left == 2 {
-            notes.push("its first axis is taken for channels, its second for planes".to_owned());
-        }
-        let letter = |&n: &usize| {
-            left -= usize::from(n > 1);
-            if n == 1 { '1' } else { ['Z', 'C', 'T'][left.min(2)] }
-        };
-        outer.iter().map(letter).collect()
+        without_names(outer, &mut notes)
     };
     let mut extents = Extents { counts: [1; 3], order: [C, Z, T] };
     let mut order = Vec::new();
@@ -175,6 +167,27 @@ fn by_axes(outer: &[usize], named: Option<&str>) -> Result<Stack, String> {
     extents.order.copy_from_slice(&order);
     let extents = extents.settle(&mut notes)?;
     stack(&extents, false, |at| Some((None, extents.page(at))), None, notes)
+}
+
+/// Letters for axes without names: one of several elements is z, of two the shorter is c.
+fn without_names(outer: &[usize], notes: &mut Vec<String>) -> Vec<char> {
+    let several: Vec<_> = outer.iter().copied().filter(|&n| n > 1).collect();
+    let is_first_shorter = several.first() <= several.last();
+    let names = match several.len() {
+        0 | 1 => ['Z', 'Z', 'T'],
+        2 if is_first_shorter => ['C', 'Z', 'T'],
+        2 => ['Z', 'C', 'T'],
+        _ => ['T', 'C', 'Z'],
+    };
+    if let [a, b] = several[..] {
+        let (channels, planes) = (a.min(b), a.max(b));
+        notes.push(format!(
+            "its axes have no names: that of {channels} is taken for channels, that of {planes} \
+             for planes"
+        ));
+    }
+    let mut names = names.into_iter();
+    outer.iter().map(|&n| if n > 1 { names.next().unwrap_or('?') } else { '1' }).collect()
 }
 
 /// A file whose pages are planes, without a description.
