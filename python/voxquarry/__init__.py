@@ -41,6 +41,7 @@ from ._native import (
     verify,
 )
 from ._resampled import ResampledDataset, ResampledSubject
+from ._resampling import resample_to
 
 __all__ = [
     "Aggregator",
@@ -78,5 +79,6 @@ __all__ = [
     "infer",
     "ingest",
     "open",
+    "resample_to",
     "verify",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,10 @@ from numpy.typing import DTypeLike
 from . import _native
 from ._errors import UsageError
 from ._inference_run import Run
+from ._native_grid import AtSpacing
+from ._progress import Progress, steps
 from ._regions import Mask, Region
+from ._resampling import Order
 from ._stage import Stage
 from ._types import (
     Bytes,
@@ -31,6 +33,29 @@ from ._types import (
 )
 from ._values import real_values
 
+# What an inference at another spacing takes as it is.
+_PASSED_ON = frozenset(
+    [
+        "model",
+        "patch_size",
+        "overlap",
+        "batch_size",
+        "window",
+        "progress",
+        "merge",
+        "outside",
+        "scale",
+        "valid",
+        "channels",
+        "padding",
+        "placement",
+        "margin",
+        "memory_bytes",
+        "nonfinite",
+        "threads",
+    ]
+)
+
 
 def infer(
     model: Callable[[np.ndarray], Any],
@@ -40,7 +65,7 @@ def infer(
     out: Path | Sequence[Path] | Mapping[Head, Path] | None = None,
     batch_size: int = 4,
     window: Window | Mapping[Head, Window] = "hann",
-    progress: bool | Callable[[int, int], None] = False,
+    progress: Progress = False,
     *,
     dtype: DTypeLike | Mapping[Head, DTypeLike] | None = None,
     finish: Finish | Mapping[Head, Finish] = "none",
@@ -53,6 +78,9 @@ def infer(
     padding: Padding = None,
     placement: Placement = "flush",
     margin: Margin = "none",
+    spacing: float | Sequence[float] | None = None,
+    orientation: str | None = None,
+    back_order: Order | None = None,
     memory_bytes: Bytes = "1GiB",
     nonfinite: NonFinite = "warn",
     resume: bool | str = True,
@@ -79,8 +107,9 @@ def infer(
             the model returns one.
         batch_size: Patches for each call of the model.
         window: As for :class:`Aggregator`.
-        progress: ``True`` writes a line to standard error; a function is called with the number of
-            patches done and of all patches.
+        progress: ``True`` shows a bar (tqdm's, where it is installed; lines elsewhere) with patches
+            a second and the time left, ``None`` does on a terminal; a function is called with the
+            number of patches done and of all patches.
         dtype: Dtype of the result, as for :class:`Aggregator`; by default float32, or the dtype
             that ``finish`` gives.
         finish: As for :class:`Aggregator`. ``dtype``, ``finish``, ``window``, ``merge`` and
@@ -105,6 +134,15 @@ def infer(
             than a patch.
         placement: As for :class:`GridSampler`.
         margin: As for :class:`GridSampler`.
+        spacing, orientation: The model sees the volume at another spacing, a number or
+            ``(z, y, x)``, or in another orientation such as ``"RAS"``, as ``volume.at`` gives it;
+            sizes and overlaps are in its voxels. What is blended there comes back to the volume's
+            own grid, and only then becomes what ``finish`` says: scores are resampled, not labels.
+            Blended scores wait in a scratch store beside ``out``, or in the system's temporary
+            folder: 4 bytes a voxel and channel at that spacing. ``mask`` is on the volume's own
+            grid.
+        back_order: How results come back: 1 for linear, 3 for cubic, 0 for the nearest; by default
+            1, and 0 for classes.
         memory_bytes: Memory for unfinished voxels of each result, as for :class:`Aggregator`.
         nonfinite: As for :class:`Aggregator`; by default one warning says where the first NaN is.
         resume: With ``out``, the same arguments continue the work of a run that was killed: only
@@ -126,6 +164,10 @@ def infer(
         DataError: The volume is damaged.
         StorageError: The result cannot be written.
     """
+    if spacing is not None or orientation is not None:
+        given = {name: value for name, value in locals().items() if name in _PASSED_ON}
+        there = AtSpacing(volume, spacing, orientation, back_order, scaled)
+        return there(infer, given, out=out, finish=finish, dtype=dtype, mask=mask, resume=resume)
     stage = model if isinstance(model, Stage) else Stage(model)
     if scaled and isinstance(volume, _native.Volume):
         volume = real_values(volume)
@@ -168,17 +210,4 @@ def infer(
         threads=threads,
         resume=note if resume is not False else False,
     )
-    return run(_reporter(progress))
-
-
-def _reporter(progress: bool | Callable[[int, int], None]) -> Callable[[int, int], None]:
-    if callable(progress):
-        return progress
-    if not progress:
-        return lambda done, total: None
-
-    def line(done: int, total: int) -> None:
-        end = "\n" if done == total else ""
-        print(f"\r{done} of {total} patches", end=end, file=sys.stderr, flush=True)
-
-    return line
+    return run(steps(progress, "patch"))

@@ -30,7 +30,7 @@ class Run:
     """One call of :func:`infer`."""
 
     stage: Stage
-    volume: _native.Volume | _native.ScaledVolume
+    volume: Any
     #: The grid of the answers.
     grid: _native.GridSampler
     laid: Callable[[Sequence[int]], _native.GridSampler]
@@ -40,7 +40,7 @@ class Run:
     scale: Scale | Mapping[Head, Scale] | None
     valid: bool | int | Sequence[int] | None
     channels: list[int] | None
-    out: Path | Sequence[Path] | Mapping[Head, Path] | None
+    out: Any
     batch_size: int
     window: Window | Mapping[Head, Window]
     dtype: DTypeLike | Mapping[Head, DTypeLike] | None
@@ -55,6 +55,12 @@ class Run:
     #: Voxels that patches are larger than answers, in front and behind.
     margins: tuple[int, ...] = field(default=(0, 0, 0), init=False)
     patch_size: tuple[int, int, int] = field(init=False)
+
+    @property
+    def space(self) -> Any:
+        """What the grid covers: a volume, or the extents of a view."""
+        is_stored = isinstance(self.volume, _native.Volume | _native.ScaledVolume)
+        return self.volume if is_stored else tuple(self.volume.shape[-3:])
 
     def __post_init__(self) -> None:
         self.patch_size = self.grid.patch_size
@@ -101,7 +107,7 @@ class Run:
 
     def _starts(self) -> tuple[np.ndarray, np.ndarray]:
         """Starts of the patches that are wanted, in the order of the work, and those of others."""
-        starts = ordered(self.grid.locations(self.volume), self._outer())
+        starts = ordered(self.grid.locations(self.space), self._outer())
         is_wanted = self.region.wants(starts, self.grid.patch_size)
         return starts[is_wanted], starts[~is_wanted]
 
@@ -240,7 +246,7 @@ class Run:
             dtype = classes if dtype is None else dtype
         aggregator = _native.Aggregator(
             self.grid,
-            self.volume,
+            self.space,
             channels=shape[1] if len(shape) == 5 else None,
             dtype=dtype,
             window=window,
@@ -256,7 +262,7 @@ class Run:
             skipped=skipped if len(skipped) else None,
             outside=self.outside,
         )
-        starts = self.grid.locations(self.volume)
+        starts = self.grid.locations(self.space)
         blend = Blend(
             name=name,
             answers=answers,
@@ -279,6 +285,9 @@ class Run:
         out = self.out
         if out is None:
             return None
+        if callable(out):
+            chosen: Path = out(name)
+            return chosen
         if isinstance(out, str | os.PathLike):
             if name is not None:
                 raise UsageError(f"out {out!r}: several predictions need as many paths")

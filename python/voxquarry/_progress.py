@@ -1,14 +1,18 @@
-"""Shows the progress of an ingest: a bar of tqdm where it is installed, lines elsewhere."""
+"""Shows the progress of long calls: a bar of tqdm where it is installed, lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeAlias
 
 from ._types import VolumeProgress
+
+#: ``True`` for a bar, ``None`` for one on a terminal, or a function of what is done and of all.
+Progress: TypeAlias = bool | Callable[[int, int], None] | None
 
 #: Seconds between two lines.
 EVERY = 5.0
@@ -50,3 +54,47 @@ class Bar:
         rate = done / max(now - self._begun, 1e-9)
         left = (total - done) / max(rate, 1e-9)
         print(f"{volume}: {done >> 20} of {total >> 20} MiB, {left:.0f} s left", file=sys.stderr)
+
+
+def steps(progress: Progress, unit: str) -> Callable[[int, int], None]:
+    """The function to call with the steps done and all steps."""
+    if callable(progress):
+        return progress
+    if progress is None:
+        progress = sys.stderr.isatty()
+    return StepBar(unit) if progress else lambda done, total: None
+
+
+class StepBar:
+    """Steps done of all, with their rate and the time left."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._bar: Any = None
+        self._begun = self._last = time.monotonic()
+        self._first: int | None = None
+        self._tqdm: Any = None
+        with suppress(ImportError):
+            self._tqdm = import_module("tqdm.auto").tqdm
+
+    def __call__(self, done: int, total: int) -> None:
+        # What an earlier run has done says nothing about the rate.
+        if self._first is None:
+            self._first = done
+        if self._tqdm is None:
+            self._line(done, total)
+            return
+        if self._bar is None:
+            self._bar = self._tqdm(total=total, initial=done, unit=self._unit)
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self._bar.close()
+
+    def _line(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._last < EVERY and done < total:
+            return
+        self._last = now
+        rate = (done - (self._first or 0)) / max(now - self._begun, 1e-9)
+        left = f", {(total - done) / rate:.0f} s left" if rate > 0 and done < total else ""
+        print(f"{done} of {total}, {rate:.1f} {self._unit}/s{left}", file=sys.stderr, flush=True)

@@ -86,6 +86,9 @@ class InferOptions(TypedDict, total=False):
     padding: Padding
     placement: Placement
     margin: Margin
+    spacing: float | Sequence[float] | None
+    orientation: str | None
+    back_order: Literal[0, 1, 3] | None
     memory_bytes: Bytes
     nonfinite: NonFinite
     resume: bool | str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ class DeviceBlender:
         )
         self._aggregator, self._lane, self._blend = aggregator, lane, blend
         self._nonfinite = blend.nonfinite
+        self._is_moved = False
         self._finisher = Finisher(blend.finish, np.dtype(aggregator.dtype), lane.device)
         self._layers = _Layers(aggregator, blend.outer)
         self._softmax = blend.finish == "softmax+argmax"
@@ -59,19 +61,20 @@ class DeviceBlender:
             {start: i for i, start in enumerate(np.unique(blend.starts[:, axis]).tolist())}
             for axis in range(3)
         ]
+        self._lock = Lock()
         self._sink = ThreadPoolExecutor(1, "voxquarry-sink")
         self._waiting: deque[Future[None]] = deque()
         self._checked: deque[tuple[Any, torch.Tensor, np.ndarray]] = deque()
 
     def add(self, patches: torch.Tensor, starts: np.ndarray) -> None:
         """Adds answers in the order of the work."""
-        with self._lane.running(patches) as lane:
+        with self._lock, self._lane.running(patches) as lane:
             found, expected = patches.shape, self._blend.answers.shape[1:]
             if found != (len(starts), *expected):
                 # It says what it expects.
                 self._aggregator.add(patches.detach().cpu(), starts)
                 raise UsageError(f"the model answered with {tuple(found)}: expected {expected}")
-            patches = patches.to(lane.device, non_blocking=True)
+            patches = patches.to(self._slab.device)
             self._check_values(patches, starts)
             if patches.ndim == 4:
                 patches = patches[:, None]
@@ -83,6 +86,15 @@ class DeviceBlender:
                 self._slab.add(probabilities(patch) if self._softmax else patch, index)
                 self._layers.touch(first, end)
             lane.bound()
+
+    def move_to_host(self) -> bool:
+        """Goes on in the host's memory; returns whether that is news."""
+        with self._lock, self._lane.running(None):
+            if self._is_moved:
+                return False
+            self._is_moved = True
+            self._slab.move_to_host()
+            return True
 
     def _take(self, first: int, planes: torch.Tensor) -> None:
         """Sends finished planes to the sink; another thread waits for them."""
@@ -131,7 +143,7 @@ class DeviceBlender:
 
     def finish(self) -> Any:
         """Sends the last planes and completes the result."""
-        with self._lane.running(None):
+        with self._lock, self._lane.running(None):
             self._slab.advance(self._aggregator.shape[-3:][self._slab.outer], self._take)
             while self._checked:
                 self._tell_values()

@@ -74,6 +74,7 @@ class Slab:
         #: The first plane that is unfinished.
         self.first = 0
         self._vectors: dict[tuple[int, int], _Vectors] = {}
+        self._product: torch.Tensor | None = None
 
     def add(self, patch: torch.Tensor, index: Sequence[int]) -> None:
         """Adds a patch ``(k, z, y, x)``, the ``index``-th along each axis.
@@ -151,7 +152,7 @@ class Slab:
 
     def _window(self) -> torch.Tensor:
         """The weights of a patch, ``(z, y, x)``."""
-        if not hasattr(self, "_product"):
+        if self._product is None:
             z, y, x = self._profiles
             product = np.maximum(z[:, None, None] * y[:, None] * x, self.least)
             self._product = torch.tensor(product, dtype=torch.float32, device=self.device)
@@ -178,6 +179,15 @@ class Slab:
                 0.0 if tensor is self._weights else self._empty
             )
         self.first = to
+
+    def move_to_host(self) -> None:
+        """Moves everything to the host's memory."""
+        self.device = torch.device("cpu")
+        self.planes = self.planes.cpu()
+        if self._weights is not None:
+            self._weights = self._weights.cpu()
+        self._vectors.clear()
+        self._product = None
 
     def _planes(self, start: int, end: int) -> tuple[slice, ...]:
         places = [slice(None)] * 3

@@ -20,12 +20,12 @@ def _nothing() -> None:
 class Lane:
     """One thread's place for work on a device, beside the model."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, ready: dict[int, Any]) -> None:
         self.device = device
         self._stream: Any = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._events: deque[Any] = deque()
-        # By the identity of answers, what their computation ends with.
-        self._ready: dict[int, Any] = {}
+        # By the identity of answers, what their computation ends with; all lanes share it.
+        self._ready = ready
         #: Batches that may be unfinished at a time.
         self.depth = 2 if self._stream is not None else 0
 
@@ -64,7 +64,7 @@ class Lane:
 
     def send_home(self, voxels: torch.Tensor) -> tuple[torch.Tensor, Callable[[], None]]:
         """A copy in the host's memory, and what waits until it has arrived."""
-        if self._stream is None:
+        if voxels.device.type != "cuda":
             # Planes of the slab change afterwards.
             return voxels.cpu() if voxels.device.type != "cpu" else voxels.clone(), _nothing
         home = torch.empty(voxels.shape, dtype=voxels.dtype, pin_memory=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from itertools import combinations
 from typing import Any, Literal, Unpack
 
@@ -11,8 +12,9 @@ import torch
 from .. import ScaledVolume, UsageError, Volume
 from .. import infer as infer_arrays
 from .._native import byte_count
+from .._progress import Progress
 from .._types import Bytes, Head, InferOptions, Path, Size, Window
-from ._stage import TorchStage, each
+from ._stage import TorchStage, Worker, each
 
 Answers = Any
 
@@ -25,9 +27,10 @@ def infer(
     out: Path | Sequence[Path] | Mapping[Head, Path] | None = None,
     batch_size: int = 4,
     window: Window | Mapping[Head, Window] = "hann",
-    progress: bool | Callable[[int, int], None] = False,
+    progress: Progress = False,
     *,
     device: torch.device | str | None = None,
+    devices: Sequence[torch.device | str | int] | None = None,
     autocast: torch.dtype | bool = False,
     mirror_axes: Sequence[int] = (),
     input_dtype: torch.dtype | None = torch.float32,
@@ -48,6 +51,10 @@ def infer(
         volume, patch_size, overlap, out, batch_size, window, progress: As for
             :func:`voxquarry.infer`.
         device: Where patches are sent; by default where the model's first parameter is, or the CPU.
+        devices: Several devices, as ``[0, 1]``, which answer batches in turn: one thread reads for
+            all, and answers are blended in one place, the first device or the host. A module is
+            copied to each device; a function is called with tensors of any of them, from a thread
+            for each.
         autocast: ``True`` or a dtype runs the model under ``torch.autocast``.
         mirror_axes: Axes of ``(z, y, x)``, as 0, 1 and 2. The model is asked once for each choice
             of axes to mirror the patch along, and the answers, mirrored back, are averaged in
@@ -65,14 +72,17 @@ def infer(
             ``merge`` say what overlapping answers become; ``mask`` and ``outside`` which part of
             the volume is predicted, and what the rest is; ``scale`` and ``valid`` how large answers
             are beside patches; ``channels``, ``scaled``, ``padding``, ``placement`` and ``margin``
-            what patches are read; ``memory_bytes``, ``threads``, ``nonfinite`` and ``resume``.
+            what patches are read; ``spacing``, ``orientation`` and ``back_order`` at which spacing
+            the model sees the volume; ``memory_bytes``, ``threads``, ``nonfinite`` and ``resume``.
 
     Returns:
         As :func:`voxquarry.infer`: an array or the volume at ``out``, or a dict of them.
 
     Raises:
         UsageError, DataError, StorageError: As :func:`voxquarry.infer`; also for an axis that is
-            none, or given twice.
+            none, or given twice, and a device that does not exist.
+        OutOfMemoryError: The device has no memory for one patch. Before that, batches are halved,
+            and then answers are blended on the host; a warning says each once.
     """
     axes = [int(axis) for axis in mirror_axes]
     if len(set(axes)) < len(axes) or not set(axes) <= {0, 1, 2}:
@@ -81,11 +91,18 @@ def infer(
         )
     if blend not in ("auto", "device", "host"):
         raise UsageError(f"blend {blend!r}: expected 'auto', 'device' or 'host'")
-    target = _device_of(model) if device is None else torch.device(device)
+    if device is not None and devices is not None:
+        raise UsageError("device and devices: expected one of them")
+    names = list(devices) if devices is not None else [device]
+    if not names:
+        raise UsageError("devices: expected at least one")
+    targets = [_device_of(model) if name is None else _device(name) for name in names]
     memory = None if device_memory_bytes is None else byte_count(device_memory_bytes)
-    stage = TorchStage(
-        _answering(model, axes, target, autocast), target, input_dtype, blend, memory
-    )
+    workers = [
+        Worker(_answering(copy, axes, target, autocast), target)
+        for copy, target in zip(_copies(model, targets), targets, strict=True)
+    ]
+    stage = TorchStage(workers, input_dtype, blend, memory)
     return infer_arrays(
         stage, volume, patch_size, overlap, out, batch_size, window, progress, **options
     )
@@ -118,6 +135,34 @@ def _answering(
             return answers
 
     return answer
+
+
+def _device(name: torch.device | str | int) -> torch.device:
+    """A device that exists."""
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise UsageError(f"device {name!r}: {str(error).splitlines()[0]}") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if not torch.cuda.is_available() or (device.index or 0) >= count:
+            raise UsageError(f"device {name!r}: expected one of {count} CUDA devices, or 'cpu'")
+        # Tensors name their device with its number.
+        return torch.device(
+            "cuda", torch.cuda.current_device() if device.index is None else device.index
+        )
+    return device
+
+
+def _copies(model: Any, devices: Sequence[torch.device]) -> list[Any]:
+    """The model for each device: a copy where its parameters are not there."""
+    if len(devices) == 1 or not isinstance(model, torch.nn.Module):
+        return [model] * len(devices)
+    copies = {_device_of(model): model}
+    for device in devices:
+        if device not in copies:
+            copies[device] = deepcopy(model).to(device)
+    return [copies[device] for device in devices]
 
 
 def _device_of(model: Any) -> torch.device:

@@ -1,0 +1,38 @@
+"""The commands that are Python's: ``python -m voxquarry infer …``; ``voxquarry infer`` runs it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from . import _infer_command
+from ._errors import DataError, StorageError, UsageError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code: 0, 2 the caller, 3 the data, 4 the environment."""
+    parser = argparse.ArgumentParser(prog="voxquarry")
+    commands = parser.add_subparsers(dest="command", required=True)
+    _infer_command.add_to(commands)
+    chosen = parser.parse_args(arguments)
+    try:
+        chosen.run(chosen)
+    except UsageError as error:
+        return _failed(error, 2)
+    except DataError as error:
+        return _failed(error, 3)
+    except (StorageError, OSError, MemoryError) as error:
+        return _failed(error, 4)
+    except KeyboardInterrupt:
+        return _failed("interrupted: the same command continues", 4)
+    return 0
+
+
+def _failed(error: object, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
