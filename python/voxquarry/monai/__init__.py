@@ -14,6 +14,7 @@ try:
 
     check_version("monai", monai.__version__, "1.6", "2", "monai")
 
+    from .batches import meta_batch
     from .crops import (
         RandCropByLabelClassesD,
         RandCropByLabelClassesd,
@@ -51,6 +52,7 @@ __all__ = [
     "RandWeightedCropd",
     "StoreReader",
     "datalist",
+    "meta_batch",
     "sliding_window_inference",
     "subjects",
 ]

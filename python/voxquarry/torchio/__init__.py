@@ -23,6 +23,7 @@ try:
     if TYPE_CHECKING or torchio.__version__.startswith("1."):
         from . import data, inference, sampler
         from .aggregator import GridAggregator
+        from .batches import patch_subjects
         from .queue import Queue
         from .samplers import GridSampler, LabelSampler, UniformSampler, WeightedSampler
         from .subjects import LabelMap, ScalarImage, Subject, subject
@@ -39,6 +40,7 @@ try:
             "WeightedSampler",
             "data",
             "inference",
+            "patch_subjects",
             "sampler",
             "subject",
         ]
