@@ -142,7 +142,8 @@ pub enum Error {
     /// Subjects in which a sampler can draw no patch.
     #[error(
         "no patch can be drawn in {found}: {}",
-        if *is_every { "sample by labels or weights that they have" }
+        if *is_too_large { "take larger patches" }
+        else if *is_every { "sample by labels or weights that they have" }
         else { "leave them out, or draw their patches anywhere" }
     )]
     CannotSample {
@@ -152,6 +153,8 @@ pub enum Error {
         is_every: bool,
         /// Whether another border rule would do for all of them.
         is_near_border: bool,
+        /// Whether larger patches would do for all of them.
+        is_too_large: bool,
     },
 
     /// Constraints that no attempt of a sampler fulfils.

@@ -87,13 +87,13 @@ pub use geometry::{Affine, LengthUnit, Padding, Region, Size3};
 pub use half::{bf16, f16};
 pub use queue::{
     Batch, BatchPoll, Batches, Eviction, Queue, QueueOptions, QueueState, QueueStats, QueueVolume,
-    Sampler, ShuffleMode,
+    QueueWeights, Sampler, ShuffleMode, WeightUpdate,
 };
 pub use resample::{Displacement, Order, Warp};
 pub use sample::{
-    Balance, Border, ConstrainedSampler, Epoch, Grid, GridSampler, LabelSampler, Margin, OnFailure,
-    OnMissing, Overlap, PatchLocation, PatchScale, Placement, RandomSampler, SubjectSampler,
-    SubjectWeights, UniformSampler, WeightedSampler,
+    Balance, Border, ChunkWeights, ConstrainedSampler, Epoch, Grid, GridSampler, LabelSampler,
+    Margin, ObjectOrder, ObjectSampler, OnFailure, OnMissing, Overlap, PatchLocation, PatchScale,
+    Placement, RandomSampler, SubjectSampler, SubjectWeights, UniformSampler, WeightedSampler,
 };
 pub use store::{
     Channels, ChunkedVolumeWriter, Dataset, FinishedVolume, IfExists, LabelCounts, OpenOptions,

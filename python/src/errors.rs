@@ -156,8 +156,9 @@ fn worded(error: &Error) -> String {
 /// The message where a sampler finds no patch, with remedies in Python's terms.
 fn unsampled(error: &Error) -> String {
     match error {
-        Error::CannotSample { found, is_every, is_near_border } => {
+        Error::CannotSample { found, is_every, is_near_border, is_too_large } => {
             let remedy = match (is_every, is_near_border) {
+                _ if *is_too_large => "take larger patches",
                 (_, true) => {
                     "pad the volumes, or choose a smaller patch, border=\"clamp\" or border=\"pad\""
                 }

@@ -20,6 +20,7 @@ mod ingest;
 mod pickle;
 mod queue;
 mod queue_arguments;
+mod queue_weights;
 mod resample;
 mod resampled;
 mod sample;
@@ -42,6 +43,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<sample::UniformSampler>()?;
     m.add_class::<sample::WeightedSampler>()?;
     m.add_class::<sample::LabelSampler>()?;
+    m.add_class::<sample::ObjectSampler>()?;
     m.add_class::<sample::ConstrainedSampler>()?;
     m.add_class::<sample::SubjectSampler>()?;
     m.add_class::<sample::Scale>()?;

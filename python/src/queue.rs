@@ -19,6 +19,7 @@ use crate::errors::{invalid, raise, unsupported};
 use crate::queue_arguments::{
     self, KEYS, TRANSFORM, VolumeChoices, augmentation, size, volume_names,
 };
+use crate::queue_weights;
 use crate::sample::{GridSampler, ON_MISSING, random_sampler};
 
 /// Batches of patches for training, read ahead by threads in an order that is known in advance.
@@ -235,8 +236,54 @@ impl Queue {
         self.engine.set_epoch(epoch);
     }
 
+    /// Draws patches by weights that training chose, such as the loss of each chunk: from the next
+    /// epoch on, or from a position on.
+    ///
+    /// What is given replaces earlier weights from there on; with neither argument, patches come as
+    /// without weights. The weights, and where they begin, are part of ``state_dict``. Patches stay
+    /// the same on any number of threads; on several ranks, give all of them the same weights. A
+    /// loader with worker processes follows them from its next iteration on.
+    ///
+    /// Args:
+    ///     subjects: Weights by name; others weigh 1. The subject of each patch is drawn, with
+    ///         replacement, by its number of patches times its weight. Without it each patch of the
+    ///         epoch comes once.
+    ///     chunks: Arrays ``(z, y, x)`` by name of the subject, with a weight for each chunk of the
+    ///         volume that the sampler draws by, the label map or the weights, otherwise of the
+    ///         queue's first volume (see ``Volume.chunks``). A centre, ``start + patch_size // 2``,
+    ///         is as likely as the sampler makes it, times the weight of its chunk; for a
+    ///         ``LabelSampler`` within each class. Subjects that are not named are drawn as before.
+    ///     epoch: The epoch in which the weights begin; by default the next one, or with
+    ///         ``position`` the present one.
+    ///     position: The position in it, over all ranks, as in ``state_dict``; 0 by default.
+    ///         Batches that were read ahead of it are read again.
+    ///
+    /// Raises:
+    ///     UsageError: A subject that the queue does not read; weights that are negative, not
+    ///         finite, all zero or of another shape; a position that was passed; weights of chunks
+    ///         with a ``GridSampler`` or ``ObjectSampler``, any weights with ``min_distance``.
+    #[pyo3(signature = (subjects=None, chunks=None, *, epoch=None, position=None))]
+    fn update_weights(
+        &self,
+        py: Python<'_>,
+        subjects: Option<&Bound<'_, PyAny>>,
+        chunks: Option<&Bound<'_, PyAny>>,
+        epoch: Option<u64>,
+        position: Option<u64>,
+    ) -> PyResult<()> {
+        let weights = queue_weights::weights(subjects, chunks)?;
+        let update = || {
+            if epoch.is_none() && position.is_none() {
+                return self.engine.update_weights(weights);
+            }
+            let epoch = epoch.unwrap_or_else(|| self.engine.state().epoch);
+            self.engine.update_weights_at(weights, epoch, position.unwrap_or(0))
+        };
+        py.detach(update).map_err(raise)
+    }
+
     /// The position after the last delivered batch, or the start of the next epoch once a loop has
-    /// ended: a small dictionary of numbers and strings.
+    /// ended: a small dictionary of numbers and strings, and the weights of ``update_weights``.
     ///
     /// It is the same on every rank, and may be loaded on any rank; also on another number of
     /// ranks, if that divides the position.
@@ -284,6 +331,11 @@ impl Queue {
             seed: number("seed")?,
             epoch: number("epoch")?,
             position: number("position")?,
+            weights: match item("weights") {
+                Ok(weights) => queue_weights::from_state(&weights)?,
+                // There were none.
+                Err(_) => Vec::new(),
+            },
         };
         self.engine.load_state(&state).map_err(raise)
     }
@@ -401,13 +453,16 @@ type ReducedQueue<'py> = (Bound<'py, PyAny>, (Py<Dataset>, Py<PyAny>), Bound<'py
 const STATE_VERSION: u64 = 1;
 
 fn state_dict(py: Python<'_>, state: QueueState) -> PyResult<Bound<'_, PyDict>> {
-    let QueueState { plan, seed, epoch, position } = state;
+    let QueueState { plan, seed, epoch, position, weights } = state;
     let state = PyDict::new(py);
     state.set_item("version", STATE_VERSION)?;
     state.set_item("plan", format!("{plan:016x}"))?;
     state.set_item("seed", seed)?;
     state.set_item("epoch", epoch)?;
     state.set_item("position", position)?;
+    if !weights.is_empty() {
+        state.set_item("weights", queue_weights::to_state(py, &weights)?)?;
+    }
     Ok(state)
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 
@@ -84,7 +85,26 @@ def test_real_values(tmp_path: Path) -> None:
     ((_, options, _),) = npe2.read(
         [str(tmp_path / "s.zarr" / "a" / "ct")], stack=False, plugin_name="voxquarry"
     )
-    assert options["contrast_limits"] == (CT.min() * 0.5 - 1024, CT.max() * 0.5 - 1024)
+    start, end = stored_window(tmp_path / "s.zarr" / "a" / "ct")
+    assert options["contrast_limits"] == (start * 0.5 - 1024, end * 0.5 - 1024)
+
+
+def test_napari_shows_the_stored_window(tmp_path: Path) -> None:
+    """Not from the least to the greatest value, which one bright voxel moves away (issue 21)."""
+    voxels = np.random.default_rng(0).normal(100, 10, (16, 16, 16)).astype("f4")
+    voxels[3, 3, 3] = 1e6
+    vq.ingest({"a": {"ct": voxels}}, tmp_path / "s.zarr", patch_size=8)
+    path = tmp_path / "s.zarr" / "a" / "ct"
+    ((_, options, _),) = npe2.read([str(path)], stack=False, plugin_name="voxquarry")
+    assert options["contrast_limits"] == stored_window(path)
+    assert options["contrast_limits"][1] < 1e5
+
+
+def stored_window(volume: Path) -> tuple[float, float]:
+    """The window in the OME attributes of a volume."""
+    attributes = json.loads((volume / "zarr.json").read_text())["attributes"]
+    window = attributes["ome"]["omero"]["channels"][0]["window"]
+    return window["start"], window["end"]
 
 
 def test_napari(store: Path) -> None:
@@ -100,7 +120,7 @@ def test_napari(store: Path) -> None:
     assert np.array_equal(data[4], CT[4])
     assert np.array_equal(data[:, 3:5, 2], CT[:, 3:5, 2])
     assert np.array_equal(np.asarray(data), CT)
-    assert options["contrast_limits"] == (CT.min(), CT.max())
+    assert options["contrast_limits"] == stored_window(store / "a" / "ct")
     z, y, x = options["affine"][:3] @ [3, 4, 5, 1]
     assert np.allclose((x, y, z), AFFINE[:3] @ [5, 4, 3, 1])
     assert options["units"] == ("mm", "mm", "mm")

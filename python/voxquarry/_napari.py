@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,21 @@ class _Lazy:
         return np.asarray(self._volume[...], dtype)
 
 
+def _window(volume: Volume) -> tuple[float, float] | None:
+    """The real values between which viewers show the volume first, as its document has them;
+    without them those from the least to the greatest.
+    """
+    subject = volume.subject
+    folder = Path(subject.dataset.path) / subject.name / volume.name
+    document = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
+    channels = document["attributes"]["ome"].get("omero", {}).get("channels")
+    if not channels:
+        return real_range(volume)
+    window = channels[0]["window"]
+    ends = [window[end] * volume.slope + volume.intercept for end in ("start", "end")]
+    return min(ends), max(ends)
+
+
 def _layer(volume: Volume) -> Layer:
     # napari's axes are those of the array, also in the world: (z, y, x).
     order = [2, 1, 0, 3]
@@ -74,7 +90,7 @@ def _layer(volume: Volume) -> Layer:
             options |= {"affine": wide, "units": ("pixel", *options["units"])}
         options["metadata"]["label_names"] = dict(volume.label_names)
         return _Lazy(volume), options, "labels"
-    window = real_range(volume)
+    window = _window(volume)
     if window is not None and window[0] < window[1]:
         options["contrast_limits"] = window
     if has_channels:

@@ -45,7 +45,9 @@ from ._types import (
 __version__: str
 
 _Start: TypeAlias = ArrayLike | Sequence[SupportsIndex]
-_RandomSampler: TypeAlias = UniformSampler | WeightedSampler | LabelSampler | ConstrainedSampler
+_RandomSampler: TypeAlias = (
+    UniformSampler | WeightedSampler | LabelSampler | ObjectSampler | ConstrainedSampler
+)
 _Index: TypeAlias = SupportsIndex | slice | EllipsisType
 
 class _Statistics(TypedDict):
@@ -783,6 +785,141 @@ class LabelSampler:
         """
 
 @final
+class ObjectSampler:
+    """Draws patches that hold an object wholly: a label above 0 of an instance map.
+
+    Every place at which a patch holds its object is equally likely. Objects that do not fit into a
+    patch are never drawn; ``objects`` shows them. The boxes of the labels are found at first use:
+    the label counts that ingest makes for ``Labels`` show which chunks lie at the rim of a label,
+    and only these are decoded.
+
+    One patch for each object of a data set in each epoch:
+    ``vq.Queue(ds, sampler, subjects=sampler.counts(ds))`` with ``order="each"``.
+
+    Args:
+        patch_size: Voxels of a patch, an int for a cube or ``(z, y, x)``.
+        labels: A volume of the subject; ``None``: its first label map.
+        border: ``"exclude"`` and ``"clamp"``: patches stay inside the volume. ``"pad"``: they may
+            leave it; read them with a padding.
+        order: ``"random"``: a sample is of any object, each equally likely. ``"each"``: sample ``n``
+            is of object ``n`` modulo their number, ascending by label.
+        channel: The channel of the label map that holds the objects.
+
+    Raises:
+        UsageError: A size below 1, another border or order.
+    """
+    def __new__(
+        cls,
+        patch_size: Size,
+        labels: str | None = None,
+        border: Border = "exclude",
+        order: Literal["random", "each"] = "random",
+        channel: int = 0,
+    ) -> ObjectSampler: ...
+    def objects(
+        self, subject: Subject
+    ) -> list[tuple[int, tuple[int, int, int, int, int, int], bool]]:
+        """The labels above 0 of a subject, ascending.
+
+        Returns:
+            Label, box ``(z0, y0, x0, z1, y1, x1)`` from the first voxel to one past the last, and
+            whether it fits into a patch.
+
+        Raises:
+            UsageError: A subject without a label map, or a channel that it does not have.
+            KeyError: No such volume.
+            DataError: A label that is not an integer.
+        """
+    def counts(self, dataset: Dataset, subjects: Sequence[str] | None = None) -> dict[str, int]:
+        """The number of objects that fit into a patch, of each subject that has some: ``subjects=`` of
+        a ``Queue``.
+
+        Args:
+            dataset: The store.
+            subjects: Names of the subjects to look at; all if None.
+
+        Raises:
+            KeyError: No such subject.
+            UsageError, DataError: As ``objects``.
+        """
+    @property
+    def labels(self) -> str | None:
+        """The volume that holds the labels; ``None``: the first label map."""
+    @property
+    def order(self) -> str:
+        """``"random"`` or ``"each"``."""
+    @property
+    def channel(self) -> int:
+        """The channel of the label map that holds the objects."""
+    @property
+    def patch_size(self) -> tuple[int, int, int]:
+        """Voxels of a patch, ``(z, y, x)``."""
+    @property
+    def border(self) -> Border:
+        """``"exclude"``, ``"clamp"`` or ``"pad"``."""
+    def locations(
+        self, subject: Subject, n: int, seed: int = 0, epoch: int = 0, first: int = 0
+    ) -> NDArray[np.int64]:
+        """Draws samples ``first`` to ``first + n`` of a subject.
+
+        A location is a pure function of the seed, the epoch, the name of the subject and the number
+        of the sample: the same on any number of threads or machines, in any order.
+
+        Args:
+            subject: The subject to draw from.
+            n: The number of samples.
+            seed, epoch: 0 to 2**64 - 1.
+            first: The number of the first sample; a subject has 2**32 in an epoch.
+
+        Returns:
+            ``(n, 3)`` int64 starts, ``(z, y, x)``.
+
+        Raises:
+            UsageError: A patch that is larger than the volume (except with ``border="pad"``),
+                samples beyond 2**32, a volume without a voxel that may be a centre, a subject
+                without a label map, or constraints that no attempt fulfils.
+            KeyError: No such volume.
+            DataError: A label that is not an integer, or a weight that is negative or not finite;
+                the message has its index.
+        """
+    def missing(
+        self,
+        dataset: Dataset,
+        subjects: Sequence[str] | None = None,
+        on_missing: OnMissing = "background",
+    ) -> dict[str, str]:
+        """Finds the subjects in which no patch can be drawn, because they lack the label map, all
+        labels of a probability above 0, or all weight, or because no patch of them can meet a
+        constraint.
+
+        The label counts and the sums of weights that ingest recorded tell; a volume without them is
+        read once.
+
+        Args:
+            dataset: The store.
+            subjects: Names of the subjects to look at; all if None.
+            on_missing: ``"error"`` refuses such subjects, and ``"skip"`` does if there is no other.
+
+        Returns:
+            The reason for each such subject, by its name.
+
+        Raises:
+            UsageError: As ``on_missing`` says; a patch that is larger than a volume.
+            KeyError: No such subject.
+            DataError: As ``locations``.
+        """
+    def probability_map(self, subject: Subject) -> NDArray[np.float64]:
+        """Computes the probability of each voxel to be the centre of a patch.
+
+        Returns:
+            ``(z, y, x)`` float64, as large as the volume.
+
+        Raises:
+            UsageError: A sampler with constraints; otherwise as ``locations``.
+        """
+
+@final
+@final
 class ConstrainedSampler:
     """Draws from another random sampler until the patch fulfils all constraints.
 
@@ -1289,9 +1426,44 @@ class Queue:
             index: Number of the shard. A number of ``num_shards`` or more leaves out the first
                 batches of the shard ``index % num_shards``.
         """
+    def update_weights(
+        self,
+        subjects: Mapping[str, float] | None = None,
+        chunks: Mapping[str, ArrayLike] | None = None,
+        *,
+        epoch: int | None = None,
+        position: int | None = None,
+    ) -> None:
+        """Draws patches by weights that training chose, such as the loss of each chunk: from the next
+        epoch on, or from a position on.
+
+        What is given replaces earlier weights from there on; with neither argument, patches come as
+        without weights. The weights, and where they begin, are part of ``state_dict``. Patches stay
+        the same on any number of threads; on several ranks, give all of them the same weights. A
+        loader with worker processes follows them from its next iteration on.
+
+        Args:
+            subjects: Weights by name; others weigh 1. The subject of each patch is drawn, with
+                replacement, by its number of patches times its weight. Without it each patch of the
+                epoch comes once.
+            chunks: Arrays ``(z, y, x)`` by name of the subject, with a weight for each chunk of the
+                volume that the sampler draws by, the label map or the weights, otherwise of the
+                queue's first volume (see ``Volume.chunks``). A centre, ``start + patch_size // 2``,
+                is as likely as the sampler makes it, times the weight of its chunk; for a
+                ``LabelSampler`` within each class. Subjects that are not named are drawn as before.
+            epoch: The epoch in which the weights begin; by default the next one, or with
+                ``position`` the present one.
+            position: The position in it, over all ranks, as in ``state_dict``; 0 by default.
+                Batches that were read ahead of it are read again.
+
+        Raises:
+            UsageError: A subject that the queue does not read; weights that are negative, not finite,
+                all zero or of another shape; a position that was passed; weights of chunks with a
+                ``GridSampler`` or ``ObjectSampler``, any weights with ``min_distance``.
+        """
     def state_dict(self) -> dict[str, Any]:
         """The position after the last delivered batch, or the start of the next epoch once a loop has
-        ended: a small dictionary of numbers and strings.
+        ended: a small dictionary of numbers and strings, and the weights of ``update_weights``.
 
         It is the same on every rank, and may be loaded on any rank; also on another number of
         ranks, if that divides the position.

@@ -1,5 +1,7 @@
 //! Counts the labels in the voxels of one chunk.
 
+use std::collections::BTreeMap;
+
 use super::rows::{InvalidVoxel, rows};
 use crate::{Dtype, Region, Result, Size3, Voxel, with_voxel};
 
@@ -55,6 +57,39 @@ fn count_runs<'a, T: Voxel>(
     Ok(runs)
 }
 
+/// The box of each label above 0 in a box of `extents`, from its first voxel: start and end,
+/// `(z, y, x)`. Labels ascend.
+pub(crate) fn label_boxes(voxels: &[u8], dtype: Dtype, extents: Size3) -> Vec<(i64, LabelBox)> {
+    let mut boxes = BTreeMap::new();
+    with_voxel!(dtype, T => {
+        for (row, found) in rows::<T>(voxels, extents, Region::whole(extents)).enumerate() {
+            add_row(&mut boxes, [row / extents[1], row % extents[1]], found);
+        }
+    });
+    boxes.into_iter().collect()
+}
+
+/// The first voxel of a box, and one past the last, along each axis.
+pub(crate) type LabelBox = [[usize; 2]; 3];
+
+/// The smallest box that holds both.
+pub(crate) fn joined(one: LabelBox, other: LabelBox) -> LabelBox {
+    [0, 1, 2].map(|a| [one[a][0].min(other[a][0]), one[a][1].max(other[a][1])])
+}
+
+fn add_row<T: Voxel>(boxes: &mut BTreeMap<i64, LabelBox>, [z, y]: [usize; 2], row: &[T]) {
+    let mut x = 0;
+    while x < row.len() {
+        let value = row[x];
+        let length = row[x..].iter().take_while(|&&v| v == value).count().max(1);
+        if let Some(label) = value.to_label().filter(|&label| label > 0) {
+            let run = [[z, z + 1], [y, y + 1], [x, x + length]];
+            boxes.entry(label).and_modify(|b| *b = joined(*b, run)).or_insert(run);
+        }
+        x += length;
+    }
+}
+
 /// The exact value of a voxel that is no label: a float, or a `uint64` beyond all labels.
 fn shown<T: Voxel>(voxel: T) -> String {
     match bytemuck::bytes_of(&voxel).try_into() {
@@ -66,6 +101,14 @@ fn shown<T: Voxel>(voxel: T) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn boxes_hold_each_label_and_nothing_around_it() {
+        // (2, 2, 3)
+        let voxels: [i16; 12] = [0, 5, 5, 0, 0, 0, 7, 0, 5, -1, 7, 7];
+        let found = label_boxes(bytemuck::cast_slice(&voxels), Dtype::Int16, [2, 2, 3]);
+        assert_eq!(found, [(5, [[0, 2], [0, 1], [1, 3]]), (7, [[1, 2], [0, 2], [0, 3]])]);
+    }
 
     #[test]
     fn labels_are_counted_and_fractions_located() {

@@ -14,6 +14,7 @@ use super::ring::{BatchRing, NextBatch};
 use super::share::WorkerShare;
 use super::shared::{QueuePosition, QueueShared};
 use super::stats::{add, add_time};
+use super::weights::EpochWeights;
 use super::workers::{ReadSchedule, ReaderThreads};
 use crate::{Error, Result};
 
@@ -43,6 +44,8 @@ pub struct Batches {
     cursor: u64,
     process: u32,
     running: Option<RunningRead>,
+    /// The weights that the threads read by, and the version of the queue's that was looked at.
+    weights: (u64, EpochWeights),
     /// The end of the time that was counted so far.
     counted_until: Instant,
 }
@@ -112,6 +115,7 @@ impl Batches {
             cursor: 0,
             process: process::id(),
             running: None,
+            weights: (0, EpochWeights::default()),
             counted_until: Instant::now(),
         };
         batches.start_reading()?;
@@ -130,7 +134,11 @@ impl Batches {
         let chunks = cached
             .unwrap_or_else(|| Arc::new(LookaheadCache::new(queue.cache_bytes, queue.eviction)));
         let order = queue.plan.order(self.epoch);
-        let schedule = ReadSchedule { order, share: self.share, first: self.cursor, patches };
+        // The version first: an update in between is seen at the next batch.
+        self.weights = (queue.weights.version(), queue.weights.of_epoch(self.epoch));
+        let weights = self.weights.1.clone();
+        let (share, first) = (self.share, self.cursor);
+        let schedule = ReadSchedule { order, weights, share, first, patches };
         let threads = ReaderThreads::start(queue, schedule, &ring, &chunks)?;
         self.running = Some(RunningRead { threads, ring, chunks });
         Ok(())
@@ -145,6 +153,21 @@ impl Batches {
         }
     }
 
+    /// Reads again what was read ahead, if the weights of the epoch have changed since.
+    fn follow_weights(&mut self) -> Result<()> {
+        let version = self.queue.weights.version();
+        if self.running.is_none() || version == self.weights.0 {
+            return Ok(());
+        }
+        let weights = self.queue.weights.of_epoch(self.epoch);
+        if weights.is_same(&self.weights.1) {
+            self.weights.0 = version;
+            return Ok(());
+        }
+        self.stop_reading();
+        self.start_reading()
+    }
+
     /// The next batch, if it arrives within `timeout`.
     ///
     /// # Errors
@@ -156,6 +179,7 @@ impl Batches {
             self.process = process::id();
             self.start_reading()?;
         }
+        self.follow_weights()?;
         let Some(running) = &self.running else {
             self.queue.progress.end(self.iteration);
             return Ok(BatchPoll::End);

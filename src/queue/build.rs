@@ -13,6 +13,7 @@ use super::share::RankShare;
 use super::shared::{QueueProgress, QueueSession, QueueShared};
 use super::stats::QueueCounters;
 use super::survey::{SubjectFacts, Survey, Surveyor};
+use super::weights::WeightSchedule;
 use crate::sample::OnMissing;
 use crate::sys::fork::PerProcess;
 use crate::{Dataset, Error, Result, Volume};
@@ -77,6 +78,7 @@ pub(super) fn build(
         session: PerProcess::new(session),
         counters: QueueCounters::default(),
         progress: QueueProgress::default(),
+        weights: WeightSchedule::default(),
     })
 }
 

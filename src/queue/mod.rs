@@ -30,6 +30,7 @@ mod shared;
 mod stats;
 mod subject_cache;
 mod survey;
+mod weights;
 mod workers;
 
 use std::sync::Arc;
@@ -41,8 +42,10 @@ pub use lookahead_cache::Eviction;
 pub use options::{QueueOptions, QueueVolume};
 pub use sampler::Sampler;
 pub use stats::QueueStats;
+pub use weights::{QueueWeights, WeightUpdate};
 
 use self::shared::{QueuePosition, QueueShared};
+use self::weights::PlanWeights;
 use crate::{Dataset, Error, Result, Size3};
 
 /// Batches of patches for training, epoch after epoch.
@@ -82,7 +85,7 @@ pub struct Queue(Arc<QueueShared>);
 /// assert_eq!(queue.batches()?.count(), 1); // The second batch.
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct QueueState {
     /// A digest of the order of the patches, of the sampler and of the augmentation.
     pub plan: u64,
@@ -92,6 +95,8 @@ pub struct QueueState {
     pub epoch: u64,
     /// Patches of the epoch that were delivered, over all ranks.
     pub position: u64,
+    /// The weights that apply from there on, in the order of their positions.
+    pub weights: Vec<WeightUpdate>,
 }
 
 impl Queue {
@@ -174,7 +179,70 @@ impl Queue {
         let (plan, position) = (&self.0.plan, at.position * self.world_size());
         let augment = self.0.changes.augment.as_ref();
         let digest = plan.digest(&self.0.sampler, &self.0.background, augment);
-        QueueState { plan: digest, seed: plan.seed(), epoch: at.epoch, position }
+        let weights = self.0.weights.from(at.epoch, position);
+        QueueState { plan: digest, seed: plan.seed(), epoch: at.epoch, position, weights }
+    }
+
+    /// Draws patches by `weights` from the next epoch on, or from where the next iteration starts
+    /// if none has begun. Earlier weights no longer apply there.
+    ///
+    /// On several ranks, give all of them the same weights at the same position.
+    ///
+    /// ```
+    /// use voxquarry::{ChunkWeights, Queue, QueueOptions, QueueWeights, UniformSampler};
+    ///
+    /// # let store = "format-spec/golden/v1";
+    /// let dataset = voxquarry::open(store)?;
+    /// let options = QueueOptions::default().volumes(["u8"]).subjects([("grid", 6)]);
+    /// let queue = Queue::new(&dataset, UniformSampler::new([4, 4, 4])?, options)?;
+    /// let grid = dataset.subject("grid")?.volume("u8")?.layout().chunk_grid();
+    /// let mut chunks = vec![0.0; grid.iter().product()];
+    /// chunks[0] = 1.0; // The first chunk alone.
+    /// let chunks = ChunkWeights::new(grid, chunks)?;
+    /// queue.update_weights(QueueWeights::default().chunks([("grid", chunks)]))?;
+    /// assert_eq!(queue.state().weights.len(), 1);
+    /// # Ok::<(), voxquarry::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// - [`Error::InvalidArgument`]: a subject that the queue does not read, a weight that is
+    ///   negative or not finite, weights that are all zero or of another chunk grid.
+    /// - [`Error::Unsupported`]: weights of chunks with a grid, or a sampler that keeps a distance;
+    ///   chunks of a weight above 0 in which no patch can be centred.
+    /// - The errors of opening a subject.
+    pub fn update_weights(&self, weights: QueueWeights) -> Result<()> {
+        let start = self.0.progress.next_start();
+        self.update_weights_at(weights, start.epoch, start.position * self.world_size())
+    }
+
+    /// As [`Queue::update_weights`], from a position of an epoch on, counted over all ranks as in
+    /// [`QueueState::position`]. Batches of an iteration that were read ahead of it are read again.
+    ///
+    /// # Errors
+    /// As [`Queue::update_weights`]; [`Error::InvalidArgument`] for a position before
+    /// [`Queue::state`].
+    pub fn update_weights_at(
+        &self,
+        weights: QueueWeights,
+        epoch: u64,
+        position: u64,
+    ) -> Result<()> {
+        let at = self.0.progress.reached();
+        let reached = (at.epoch, at.position * self.world_size());
+        if (epoch, position) < reached {
+            let found = format!("{position} of epoch {epoch}");
+            let expected =
+                format!("at least {} of epoch {}, up to where patches came", reached.1, reached.0);
+            return Err(Error::invalid("position", found, expected));
+        }
+        let plan = self.plan_weights(&weights)?;
+        let update = WeightUpdate { epoch, position, weights: Arc::new(weights) };
+        self.0.weights.add(update, plan, reached);
+        Ok(())
+    }
+
+    fn plan_weights(&self, weights: &QueueWeights) -> Result<PlanWeights> {
+        PlanWeights::new(weights, &self.0.plan, &self.0.sampler, |name| self.0.open(name))
     }
 
     /// The position at which the next iteration starts.
@@ -186,14 +254,15 @@ impl Queue {
     }
 
     /// Lets the next iteration start with the patch that was due when `state` was taken, on any
-    /// rank.
+    /// rank. The weights of the state take the place of the queue's.
     ///
     /// A state that was taken at the last batch, before the iteration ended, gives an empty
     /// iteration, and then the next epoch.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a state of another queue; [`Error::InvalidArgument`] for a
-    /// position that this number of ranks cannot resume at.
+    /// position that this number of ranks cannot resume at; those of weights as
+    /// [`Queue::update_weights`].
     pub fn load_state(&self, state: &QueueState) -> Result<()> {
         let (own, world_size) = (self.state(), self.world_size());
         if (state.plan, state.seed) != (own.plan, own.seed) {
@@ -211,6 +280,11 @@ impl Queue {
                 format!("a multiple of world_size {world_size}: resume on as many ranks as before");
             return Err(Error::invalid("position", state.position, expected));
         }
+        let checked = state
+            .weights
+            .iter()
+            .map(|update| self.plan_weights(&update.weights).map(|plan| (update.clone(), plan)));
+        self.0.weights.replace(checked.collect::<Result<_>>()?);
         let position = (state.position / world_size).min(self.patches());
         self.0.progress.seek(state.epoch, position);
         Ok(())

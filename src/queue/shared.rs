@@ -12,9 +12,10 @@ use super::options::QueueVolume;
 use super::sampler::Sampler;
 use super::share::RankShare;
 use super::stats::QueueCounters;
-use super::subject_cache::SubjectCache;
-use crate::Dataset;
+use super::subject_cache::{OpenSubject, SubjectCache};
+use super::weights::WeightSchedule;
 use crate::sys::fork::PerProcess;
+use crate::{Dataset, Result};
 
 /// Everything that a queue was built with, its progress and its caches.
 #[derive(Debug)]
@@ -39,9 +40,17 @@ pub(super) struct QueueShared {
     pub(super) session: PerProcess<QueueSession>,
     pub(super) counters: QueueCounters,
     pub(super) progress: QueueProgress,
+    pub(super) weights: WeightSchedule,
 }
 
 impl QueueShared {
+    /// A subject of the queue, which stays open.
+    pub(super) fn open(&self, name: &Arc<str>) -> Result<Arc<OpenSubject>> {
+        let Self { dataset, volumes, sampler, changes, .. } = self;
+        let open = || OpenSubject::new(dataset, name, volumes, sampler, changes);
+        self.session().subjects.get_or_open(name, &self.layout, open)
+    }
+
     /// The caches of this process.
     pub(super) fn session(&self) -> &QueueSession {
         self.session.get(QueueSession::new)

@@ -13,8 +13,10 @@ use super::batch_layout::{BatchLayout, VolumeFacts};
 use super::changes::{PatchChanges, VolumeReading};
 use super::options::QueueVolume;
 use super::sampler::Sampler;
-use crate::sample::{Epoch, Grid};
-use crate::{Channels, Dataset, Error, PatchLocation, Region, Result, Subject, Volume};
+use crate::sample::{ChunkWeights, Epoch, Grid};
+use crate::{
+    Channels, Dataset, Error, PatchLocation, RandomSampler, Region, Result, Subject, Volume,
+};
 
 /// An open subject takes a few kilobytes of metadata.
 pub(super) const MAX_SUBJECTS: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
@@ -79,23 +81,29 @@ impl OpenSubject {
         self.grid.as_ref().map(|grid| grid.len() as u64)
     }
 
-    /// The location of patch `number` of an epoch.
+    /// The location of patch `number` of an epoch, under weights of chunks if there are some.
     pub(super) fn locate(
         &self,
         name: &Arc<str>,
         sampler: &Sampler,
         is_background: bool,
+        chunks: Option<&ChunkWeights>,
         epoch: Epoch,
         number: u64,
     ) -> Result<PatchLocation> {
         match (sampler, &self.grid) {
             (Sampler::Random(sampler), _) => {
-                let mut locations = if is_background {
-                    sampler.background().locations(&self.subject, 1, epoch, number)?
+                let chunks = self.reweighting(chunks);
+                if is_background {
+                    RandomSampler::from(sampler.background()).location(
+                        &self.subject,
+                        chunks,
+                        epoch,
+                        number,
+                    )
                 } else {
-                    sampler.locations(&self.subject, 1, epoch, number)?
-                };
-                Ok(locations.pop().expect("one was asked for"))
+                    sampler.location(&self.subject, chunks, epoch, number)
+                }
             }
             (Sampler::Grid(sampler), grid) => {
                 let grid = grid.as_ref().expect("made when the subject was opened");

@@ -21,6 +21,7 @@ use super::share::WorkerShare;
 use super::shared::QueueShared;
 use super::stats::add_time;
 use super::subject_cache::{OpenSubject, in_subject};
+use super::weights::EpochWeights;
 use crate::{Error, Result};
 
 /// Patches that are located ahead for each patch that is read, so that looking ahead delays no
@@ -45,6 +46,7 @@ pub(super) struct ReaderThreads {
 #[derive(Debug)]
 pub(super) struct ReadSchedule {
     pub(super) order: EpochOrder,
+    pub(super) weights: EpochWeights,
     pub(super) share: WorkerShare,
     /// The first patch of the share that is read.
     pub(super) first: u64,
@@ -187,26 +189,28 @@ impl ReaderShared {
     /// The location of a patch, opening its subject if need be.
     fn locate(&self, number: u64) -> Result<PlannedPatch> {
         let queue = &self.queue;
-        let ReadSchedule { order, share, first, .. } = &self.schedule;
-        let sample = order.sample(share.position(first + number));
+        let ReadSchedule { order, weights, share, first, .. } = &self.schedule;
+        let position = share.position(first + number);
+        let weights = weights.at(position);
+        let sample = match weights {
+            Some(weights) => weights.sample(order, position),
+            None => order.sample(position),
+        };
         let entry = &order.plan().entries()[sample.entry];
         let epoch = order.epoch();
         let located = self.open(&entry.subject);
         let located = located.and_then(|open| {
             let is_background = queue.background.contains(&entry.subject);
-            open.locate(&entry.subject, &queue.sampler, is_background, epoch, sample.number)
+            let chunks = weights.and_then(|weights| weights.chunks(&entry.subject));
+            let sampler = &queue.sampler;
+            open.locate(&entry.subject, sampler, is_background, chunks, epoch, sample.number)
         });
         let located = located.map_err(|source| in_subject(&entry.subject, source));
         Ok(PlannedPatch { location: located?, number: sample.number })
     }
 
     fn open(&self, name: &Arc<str>) -> Result<Arc<OpenSubject>> {
-        let queue = &self.queue;
-        let open = || {
-            let QueueShared { dataset, volumes, sampler, changes, .. } = &**queue;
-            OpenSubject::new(dataset, name, volumes, sampler, changes)
-        };
-        queue.session().subjects.get_or_open(name, &queue.layout, open)
+        self.queue.open(name)
     }
 
     /// The location of the next patch to read: known, awaited from another thread, or found

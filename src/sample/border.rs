@@ -115,7 +115,7 @@ impl Centres {
              would leave the volume",
             self.patch_size
         );
-        Lack { reason, is_near_border: true }
+        Lack { is_near_border: true, ..Lack::new(reason) }
     }
 }
 

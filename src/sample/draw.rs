@@ -97,7 +97,7 @@ macro_rules! locations_method {
             epoch: crate::sample::random::Epoch,
             first: u64,
         ) -> crate::Result<Vec<crate::sample::location::PatchLocation>> {
-            crate::sample::draw::locations(&*self.bind(subject)?, subject, n, epoch, first)
+            crate::sample::draw::locations(&*self.bind(subject, None)?, subject, n, epoch, first)
         }
     };
 }
@@ -136,7 +136,7 @@ macro_rules! probability_map_method {
             subject: &crate::Subject,
             out: &mut [f64],
         ) -> crate::Result<()> {
-            crate::sample::draw::probability_map_into(&*self.bind(subject)?, subject, out)
+            crate::sample::draw::probability_map_into(&*self.bind(subject, None)?, subject, out)
         }
     };
 }

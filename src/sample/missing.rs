@@ -37,11 +37,13 @@ pub(crate) struct Lack {
     pub(crate) reason: String,
     /// Whether another border rule would do.
     pub(super) is_near_border: bool,
+    /// Whether larger patches would do.
+    pub(super) is_too_large: bool,
 }
 
 impl Lack {
     pub(crate) fn new(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), is_near_border: false }
+        Self { reason: reason.into(), is_near_border: false, is_too_large: false }
     }
 }
 
@@ -74,5 +76,6 @@ fn cannot_sample(missing: &[(String, Lack)], subjects: usize) -> Error {
         found: format!("{} of {subjects} subjects ({})", missing.len(), lines.join("; ")),
         is_every: missing.len() == subjects,
         is_near_border: missing.iter().all(|(_, lack)| lack.is_near_border),
+        is_too_large: missing.iter().all(|(_, lack)| lack.is_too_large),
     }
 }

@@ -12,12 +12,14 @@
 
 mod border;
 mod boxes;
+mod chunk_weights;
 mod constraints;
 mod draw;
 mod grid;
 mod label;
 mod location;
 mod missing;
+mod object;
 mod patch_scale;
 mod random;
 mod random_sampler;
@@ -27,12 +29,15 @@ mod volumes;
 mod weighted;
 
 pub use border::Border;
+pub use chunk_weights::ChunkWeights;
+pub(crate) use chunk_weights::Reweighting;
 pub use constraints::OnFailure;
 pub use grid::{Grid, GridSampler, Margin, Overlap, Placement};
 pub use label::{Balance, LabelSampler};
 pub use location::PatchLocation;
 pub(crate) use missing::Lack;
 pub use missing::OnMissing;
+pub use object::{ObjectOrder, ObjectSampler};
 pub use patch_scale::PatchScale;
 pub use random::Epoch;
 pub(crate) use random::{RandomStream, StreamKey};

@@ -81,7 +81,7 @@ impl RandomStream {
 
     /// The first index whose cumulative weight exceeds a random part of the last one, which is
     /// positive.
-    pub(super) fn pick(&mut self, cumulative: &[f64]) -> usize {
+    pub(crate) fn pick(&mut self, cumulative: &[f64]) -> usize {
         let total = *cumulative.last().expect("something to pick");
         let r = self.unit() * total;
         cumulative.partition_point(|&sum| sum <= r).min(cumulative.len() - 1)
@@ -90,7 +90,7 @@ impl RandomStream {
     /// A number in `0..bound`, each exactly equally likely; `bound ≥ 1`.
     ///
     /// Multiply and reject (Lemire 2019, "Fast random integer generation in an interval").
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "an empty range");
         let rejected = bound.wrapping_neg() % bound;
         loop {

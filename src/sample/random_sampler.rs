@@ -1,10 +1,14 @@
 //! Any random sampler, alone or with constraints on its patches.
 
 use super::border::Border;
+use super::chunk_weights::Reweighting;
 use super::constraints::{ConstrainedDraw, Constraints, OnFailure};
-use super::draw::{Draw, locations_method, probability_map_method};
+use super::draw::{Draw, locations, locations_method, probability_map_method};
 use super::label::LabelSampler;
+use super::location::PatchLocation;
 use super::missing::{Lack, OnMissing};
+use super::object::ObjectSampler;
+use super::random::Epoch;
 use super::uniform::UniformSampler;
 use super::weighted::WeightedSampler;
 use crate::{Dataset, Error, Result, Size3, Subject};
@@ -31,6 +35,8 @@ pub enum RandomSampler {
     Weighted(WeightedSampler),
     /// Centred on voxels that are drawn by the classes of a label map.
     Label(LabelSampler),
+    /// Around whole objects of a label map.
+    Object(ObjectSampler),
     /// One of the others, with constraints on its patches.
     Constrained(Box<ConstrainedSampler>),
 }
@@ -46,6 +52,7 @@ impl RandomSampler {
             Self::Uniform(sampler) => sampler.patch_size(),
             Self::Weighted(sampler) => sampler.patch_size(),
             Self::Label(sampler) => sampler.patch_size(),
+            Self::Object(sampler) => sampler.patch_size(),
             Self::Constrained(sampler) => sampler.base.patch_size(),
         }
     }
@@ -56,6 +63,7 @@ impl RandomSampler {
             Self::Uniform(sampler) => sampler.get_border(),
             Self::Weighted(sampler) => sampler.get_border(),
             Self::Label(sampler) => sampler.get_border(),
+            Self::Object(sampler) => sampler.get_border(),
             Self::Constrained(sampler) => sampler.base.get_border(),
         }
     }
@@ -118,19 +126,48 @@ impl RandomSampler {
     /// Why no patch can be drawn in a subject.
     pub(crate) fn lack(&self, subject: &Subject) -> Result<Option<Lack>> {
         match self {
-            Self::Uniform(sampler) => sampler.bind(subject).map(|_| None),
+            Self::Uniform(sampler) => sampler.bind(subject, None).map(|_| None),
             Self::Weighted(sampler) => sampler.lack(subject),
             Self::Label(sampler) => sampler.lack(subject),
+            Self::Object(sampler) => sampler.lack(subject),
             Self::Constrained(sampler) => sampler.lack(subject),
         }
     }
 
-    fn bind(&self, subject: &Subject) -> Result<Box<dyn Draw>> {
+    /// The location of sample `n` of `subject` in an epoch, under weights of chunks if there are
+    /// some.
+    ///
+    /// # Errors
+    /// Those of [`RandomSampler::locations`]; [`Error::InvalidArgument`] for weights of another
+    /// chunk grid, [`Error::Unsupported`] for weights that leave nothing to draw.
+    pub(crate) fn location(
+        &self,
+        subject: &Subject,
+        reweighting: Option<Reweighting<'_>>,
+        epoch: Epoch,
+        n: u64,
+    ) -> Result<PatchLocation> {
+        let mut found = locations(&*self.bind(subject, reweighting)?, subject, 1, epoch, n)?;
+        Ok(found.pop().expect("one was asked for"))
+    }
+
+    /// Whether a sample depends on those before it.
+    pub(crate) fn keeps_distance(&self) -> bool {
+        let Self::Constrained(sampler) = self else { return false };
+        sampler.constraints.min_distance.is_some_and(|distance| distance > 0.0)
+    }
+
+    fn bind(
+        &self,
+        subject: &Subject,
+        reweighting: Option<Reweighting<'_>>,
+    ) -> Result<Box<dyn Draw>> {
         match self {
-            Self::Uniform(sampler) => sampler.bind(subject),
-            Self::Weighted(sampler) => sampler.bind(subject),
-            Self::Label(sampler) => sampler.bind(subject),
-            Self::Constrained(sampler) => sampler.bind(subject),
+            Self::Uniform(sampler) => sampler.bind(subject, reweighting),
+            Self::Weighted(sampler) => sampler.bind(subject, reweighting),
+            Self::Label(sampler) => sampler.bind(subject, reweighting),
+            Self::Object(sampler) => sampler.bind(subject, reweighting),
+            Self::Constrained(sampler) => sampler.bind(subject, reweighting),
         }
     }
 }
@@ -150,6 +187,12 @@ impl From<WeightedSampler> for RandomSampler {
 impl From<LabelSampler> for RandomSampler {
     fn from(sampler: LabelSampler) -> Self {
         Self::Label(sampler)
+    }
+}
+
+impl From<ObjectSampler> for RandomSampler {
+    fn from(sampler: ObjectSampler) -> Self {
+        Self::Object(sampler)
     }
 }
 
@@ -308,8 +351,12 @@ impl ConstrainedSampler {
         }
     }
 
-    fn bind(&self, subject: &Subject) -> Result<Box<dyn Draw>> {
-        let (base, border) = (self.base.bind(subject)?, self.base.get_border());
+    fn bind(
+        &self,
+        subject: &Subject,
+        reweighting: Option<Reweighting<'_>>,
+    ) -> Result<Box<dyn Draw>> {
+        let (base, border) = (self.base.bind(subject, reweighting)?, self.base.get_border());
         let (constraints, attempts) = (&self.constraints, self.attempts);
         let draw =
             ConstrainedDraw::new(base, border, constraints, attempts, self.on_failure, subject)?;

@@ -1,9 +1,11 @@
 //! Draws patches uniformly.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::border::{Border, Centres};
 use super::boxes::{ProbabilityMap, random_voxel};
+use super::chunk_weights::{Reweighting, WeightedBox};
 use super::draw::{Draw, locations_method, probability_map_method};
 use super::random::{Epoch, RandomStream, StreamKey};
 use crate::format::grid::check_patch_size;
@@ -60,23 +62,44 @@ impl UniformSampler {
         self.border
     }
 
-    pub(super) fn bind(&self, subject: &Subject) -> Result<Box<dyn Draw>> {
+    pub(super) fn bind(
+        &self,
+        subject: &Subject,
+        reweighting: Option<Reweighting<'_>>,
+    ) -> Result<Box<dyn Draw>> {
         let centres = Centres::new(subject.size()?, self.patch_size, self.border)?;
-        Ok(Box::new(UniformDraw(centres)))
+        let weighted = |Reweighting { weights, volume }| {
+            let region = centres.region();
+            volume.derived(format!("{} in {region:?}", weights.name()), || {
+                let weighted = WeightedBox::new(weights, volume, &region)?;
+                let bytes = weighted.bytes();
+                Ok((weighted, bytes))
+            })
+        };
+        let weighted = reweighting.map(weighted).transpose()?;
+        Ok(Box::new(UniformDraw { centres, weighted }))
     }
 }
 
 /// A [`UniformSampler`] bound to one subject.
-pub(super) struct UniformDraw(Centres);
+struct UniformDraw {
+    centres: Centres,
+    /// The centres by the weights of their chunks, if these have some.
+    weighted: Option<Arc<WeightedBox>>,
+}
 
 impl Draw for UniformDraw {
     fn patch_size(&self) -> Size3 {
-        self.0.patch_size()
+        self.centres.patch_size()
     }
 
     fn start(&self, key: &StreamKey<'_>) -> Result<[i64; 3]> {
-        let centre = random_voxel(&self.0.region(), &mut RandomStream::new(key));
-        Ok(self.0.start_of(centre))
+        let mut random = RandomStream::new(key);
+        let centre = match &self.weighted {
+            Some(weighted) => weighted.voxel(&mut random),
+            None => random_voxel(&self.centres.region(), &mut random),
+        };
+        Ok(self.centres.start_of(centre))
     }
 
     /// On this thread: a draw takes nanoseconds, and sharing the work would cost more.
@@ -93,7 +116,7 @@ impl Draw for UniformDraw {
     }
 
     fn add_probabilities(&self, map: &mut ProbabilityMap<'_>) -> Result<()> {
-        map.add_evenly(&self.0.region(), 1.0);
+        map.add_evenly(&self.centres.region(), 1.0);
         Ok(())
     }
 }

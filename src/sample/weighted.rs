@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::border::{Border, Centres};
 use super::boxes::{ProbabilityMap, in_chunk};
+use super::chunk_weights::{ChunkWeights, Reweighting};
 use super::draw::{Draw, locations_method, probability_map_method};
 use super::missing::Lack;
 use super::random::{RandomStream, StreamKey};
@@ -92,7 +93,11 @@ impl WeightedSampler {
         self.channel
     }
 
-    pub(super) fn bind(&self, subject: &Subject) -> Result<Box<dyn Draw>> {
+    pub(super) fn bind(
+        &self,
+        subject: &Subject,
+        reweighting: Option<Reweighting<'_>>,
+    ) -> Result<Box<dyn Draw>> {
         let volume = subject.volume(&self.weights)?;
         check_channel(&volume, self.channel)?;
         let centres = Centres::new(volume.size(), self.patch_size, self.border)?;
@@ -106,7 +111,18 @@ impl WeightedSampler {
             let is_elsewhere = has_weight(&volume, channel)?;
             return Err(centres.nothing_to_sample(volume.path(), WANTED, is_elsewhere));
         }
-        Ok(Box::new(WeightedDraw { centres, volume, table }))
+        let reweighted = |Reweighting { weights, .. }| {
+            let name = format!("{} of {channel} in {region:?}", weights.name());
+            volume.derived(name, || {
+                let parts = table.boxes.iter().map(|chunk| chunk.at);
+                let sums = weights.cumulative(&volume, parts.zip(table.sums.iter().copied()))?;
+                let sums = sums.ok_or_else(|| ChunkWeights::nothing_left(&volume))?;
+                let bytes = sums.len() * 8;
+                Ok((sums, bytes))
+            })
+        };
+        let reweighted = reweighting.map(reweighted).transpose()?;
+        Ok(Box::new(WeightedDraw { centres, volume, table, reweighted }))
     }
 
     /// Why no patch can be drawn in a subject.
@@ -160,6 +176,8 @@ pub(super) struct WeightedDraw {
     centres: Centres,
     volume: Volume,
     table: Arc<WeightTable>,
+    /// The table's cumulative sums under weights of the chunks, if these have some.
+    reweighted: Option<Arc<Vec<f64>>>,
 }
 
 /// The chunks that hold centres, and the sums of the weights of these centres.
@@ -217,7 +235,7 @@ fn box_sum(volume: &Volume, chunk: &ChunkBox, voxels: &[u8]) -> Result<f64> {
 impl WeightedDraw {
     /// One draw for the chunk, one for the voxel in it.
     fn centre(&self, random: &mut RandomStream) -> Result<[i64; 3]> {
-        let i = random.pick(&self.table.cumulative);
+        let i = random.pick(self.reweighted.as_deref().unwrap_or(&self.table.cumulative));
         let (chunk, expected) = (&self.table.boxes[i], self.table.sums[i]);
         let mut voxels = Vec::new();
         self.volume.array().read_box(chunk, &mut voxels)?;

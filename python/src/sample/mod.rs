@@ -3,6 +3,7 @@
 mod constrained;
 mod grid;
 mod label;
+mod object;
 mod random;
 mod scale;
 mod subjects;
@@ -15,6 +16,7 @@ use voxquarry::{Affine, Border, LengthUnit, PatchLocation, Size3};
 pub(crate) use constrained::ConstrainedSampler;
 pub(crate) use grid::GridSampler;
 pub(crate) use label::LabelSampler;
+pub(crate) use object::ObjectSampler;
 pub(crate) use random::{ON_MISSING, RandomSampler, UniformSampler, WeightedSampler};
 pub(crate) use scale::Scale;
 pub(crate) use subjects::SubjectSampler;
@@ -29,7 +31,8 @@ type Triple = (usize, usize, usize);
 /// The random sampler of a Python object.
 pub(crate) fn random_sampler(value: &Bound<'_, PyAny>) -> PyResult<voxquarry::RandomSampler> {
     let sampler = value.cast::<RandomSampler>().map_err(|_| {
-        let expected = "a UniformSampler, WeightedSampler, LabelSampler or ConstrainedSampler";
+        let expected =
+            "a UniformSampler, WeightedSampler, LabelSampler, ObjectSampler or ConstrainedSampler";
         invalid("sampler", format!("is a {}", value.get_type()), expected)
     })?;
     Ok(sampler.get().0.clone())

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import get_worker_info
+from torch import distributed
+from torch.utils.data import DistributedSampler, get_worker_info
 
 from .. import (
     ConstrainedSampler,
     Dataset,
     GridSampler,
     LabelSampler,
+    ObjectSampler,
     ScaledVolume,
     UniformSampler,
     UsageError,
@@ -26,7 +28,14 @@ from .._types import Channels, OnMissing, Padding
 from .._values import scaled_volumes
 
 Patch = dict[str, Any]
-Sampler = UniformSampler | WeightedSampler | LabelSampler | ConstrainedSampler | GridSampler
+Sampler = (
+    UniformSampler
+    | WeightedSampler
+    | LabelSampler
+    | ObjectSampler
+    | ConstrainedSampler
+    | GridSampler
+)
 
 
 class _Place(NamedTuple):
@@ -203,6 +212,65 @@ class PatchDataset(torch.utils.data.Dataset[Patch]):
                 item[volume] = patch
         for item, location in zip(items, torch.from_numpy(np.hstack([starts, ends])), strict=True):
             item["location"], item["subject"] = location, name
+
+
+class PatchSampler(DistributedSampler[Any]):
+    """Numbers of the patches of a ``PatchDataset`` for a ``DataLoader(…, sampler=…)``: it chooses
+    the epoch of the dataset and the order of the patches together.
+
+    Trainers such as Lightning and ignite call its ``set_epoch``, so that a run that is resumed in
+    epoch 7 gets the patches of epoch 7. Without a call each iteration takes the next epoch, from 0
+    on. On several ranks each gets its own part of the patches, as many as the others; it is a
+    ``DistributedSampler``, so no other one is put in its place.
+
+    Args:
+        dataset: The patches.
+        shuffle: Whether the patches come in another order in each epoch.
+        rank, world_size: The place of this process; those of ``torch.distributed`` if None, and a
+            single process where that is not in use.
+        seed: What the order is drawn from, the same on every rank.
+        drop_last: Leave out the patches that do not divide evenly among the ranks, instead of
+            repeating the first ones.
+
+    Raises:
+        UsageError: A rank outside of ``world_size``.
+    """
+
+    def __init__(
+        self,
+        dataset: PatchDataset,
+        shuffle: bool = True,
+        *,
+        rank: int | None = None,
+        world_size: int | None = None,
+        seed: int = 0,
+        drop_last: bool = False,
+    ) -> None:
+        is_distributed = distributed.is_available() and distributed.is_initialized()
+        if world_size is None:
+            world_size = distributed.get_world_size() if is_distributed else 1
+        if rank is None:
+            rank = distributed.get_rank() if is_distributed else 0
+        if not 0 <= rank < world_size:
+            raise UsageError(f"rank {rank}: expected 0 to {world_size - 1}, below world_size")
+        super().__init__(dataset, world_size, rank, shuffle, seed, drop_last)
+        self._patches = dataset
+        self._is_chosen = False
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch of the next iteration."""
+        self._patches.set_epoch(epoch)
+        super().set_epoch(operator.index(epoch))
+        self._is_chosen = True
+
+    def __iter__(self) -> Iterator[Any]:
+        # At the first number, before the loader asks any worker for a patch.
+        if not self._is_chosen:
+            self.set_epoch(self.epoch)
+        self._is_chosen = False
+        yield from super().__iter__()
+        if not self._is_chosen:
+            self.epoch += 1
 
 
 def batch_of(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Iterator, Mapping
 from itertools import repeat
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset, Sampler, get_worker_info
 
-from .. import Queue
+from .. import Queue, UsageError
 from ._iterations import IterationCount
 
 Batch = dict[str, Any]
@@ -67,6 +69,11 @@ class QueueDataset(IterableDataset[Batch]):
         if self._is_loaded or (self._count.own == 1 and not self._plan.is_of(here)):
             # A state was loaded here, or the queue was moved before this worker was started.
             self._plan.write(here, number)
+        elif self._count.own > 1 and not self._plan.has_weights_of(here):
+            raise UsageError(
+                "the queue's weights were updated, but workers that live on keep those that they"
+                " were started with: leave out persistent_workers, or num_workers"
+            )
         epoch, position = self._plan.start(number)
         self._origin = {**here, "epoch": epoch, "position": position}
         self.queue.load_state_dict(self._origin)
@@ -77,6 +84,13 @@ class QueueDataset(IterableDataset[Batch]):
         """
         self.queue.set_epoch(epoch)
         self.tell()
+
+    def update_weights(self, *args: Any, **keywords: Any) -> None:
+        """``voxquarry.Queue.update_weights``, and tells workers that live on
+        (``persistent_workers``), which refuse to go on without the new weights.
+        """
+        self.queue.update_weights(*args, **keywords)
+        self._plan.write_weights(self.queue.start_state())
 
     def tell(self) -> None:
         """Tells workers that live on where the next iteration starts; ``set_epoch`` and
@@ -114,23 +128,37 @@ class QueueDataset(IterableDataset[Batch]):
 class _SharedPlan:
     """Which epoch an iteration reads, in memory that the worker processes of a loader share."""
 
-    def __init__(self, start: Mapping[str, int]) -> None:
-        # Epoch and position of an iteration, and its number.
-        self._cells = torch.zeros(3, dtype=torch.int64).share_memory_()
+    def __init__(self, start: Mapping[str, Any]) -> None:
+        # Epoch and position of an iteration, its number, and a digest of the weights.
+        self._cells = torch.zeros(4, dtype=torch.int64).share_memory_()
         self.write(start, 1)
 
-    def write(self, start: Mapping[str, int], number: int) -> None:
+    def write(self, start: Mapping[str, Any], number: int) -> None:
         """Iteration ``number`` begins at ``start``, and each later one with the next epoch."""
-        self._cells[:] = torch.tensor([start["epoch"], start["position"], number])
+        self._cells[:] = torch.tensor([start["epoch"], start["position"], number, _digest(start)])
 
-    def is_of(self, start: Mapping[str, int]) -> bool:
+    def write_weights(self, start: Mapping[str, Any]) -> None:
+        """Each later iteration has the weights of ``start``."""
+        self._cells[3] = _digest(start)
+
+    def has_weights_of(self, start: Mapping[str, Any]) -> bool:
+        """Whether it was written with the weights of this start."""
+        return int(self._cells[3]) == _digest(start)
+
+    def is_of(self, start: Mapping[str, Any]) -> bool:
         """Whether it was written for this start."""
         return self._cells[:2].tolist() == [start["epoch"], start["position"]]
 
     def start(self, number: int) -> tuple[int, int]:
         """Epoch and position at which iteration ``number`` begins."""
-        epoch, position, first = self._cells.tolist()
+        epoch, position, first = self._cells[:3].tolist()
         return (epoch, position) if number <= first else (epoch + number - first, 0)
+
+
+def _digest(start: Mapping[str, Any]) -> int:
+    """A number that tells the latest weights of a state from others; 0 without any."""
+    latest = start.get("weights", [])[-1:]
+    return zlib.crc32(json.dumps(latest, sort_keys=True).encode()) if latest else 0
 
 
 class EpochSampler(Sampler[None]):
@@ -176,10 +204,12 @@ class Loader(DataLoader[Batch]):
         start, taken = self.queue.start_state(), 0
         step = self.queue.batch_size * self.queue.world_size
         end = self.queue.patches * self.queue.world_size
-        self._state = lambda: {
-            **start,
-            "position": min(start["position"] + taken * step, end),
-        }
+
+        def state() -> dict[str, Any]:
+            position = min(start["position"] + taken * step, end)
+            return _with_weights({**start, "position": position}, self.queue.start_state())
+
+        self._state = state
         self.dataset.tell()
         batches = super().__iter__()
         # The workers have it; what comes after is the next epoch.
@@ -188,6 +218,10 @@ class Loader(DataLoader[Batch]):
             taken += 1
             yield batch
         self._state = self.queue.start_state
+
+    def update_weights(self, *args: Any, **keywords: Any) -> None:
+        """``voxquarry.Queue.update_weights``; workers follow from the next iteration on."""
+        self.dataset.update_weights(*args, **keywords)
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch of the next iteration, with other patches in another order."""
@@ -204,6 +238,19 @@ class Loader(DataLoader[Batch]):
         """The next iteration starts with the next patch of the state, on any number of workers."""
         self.queue.load_state_dict(state_dict)
         self._state = self.queue.start_state
+
+
+def _with_weights(state: dict[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """A state with the weights that have been updated since, which begin later."""
+    new = later.get("weights", [])
+    if not new:
+        return state
+
+    def point(update: Mapping[str, Any]) -> tuple[int, int]:
+        return update["epoch"], update["position"]
+
+    old = [update for update in state.get("weights", []) if point(update) < point(new[0])]
+    return {**state, "weights": [*old, *new]}
 
 
 def loader(queue: Queue, pin_memory: bool | None = None, **options: Any) -> Loader:

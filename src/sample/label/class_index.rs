@@ -302,6 +302,20 @@ impl ClassIndex {
         self.chunks.last().map_or(0, |chunk| chunk.end)
     }
 
+    /// The chunks, each with the number of its voxels.
+    pub(super) fn chunk_voxels(&self) -> impl ExactSizeIterator<Item = (Size3, f64)> {
+        (0..self.chunks.len()).map(|i| {
+            let voxels = self.voxels_of_chunk(i);
+            (self.chunks[i].at, (voxels.end - voxels.start) as f64)
+        })
+    }
+
+    /// The numbers of the voxels of the `i`-th chunk.
+    pub(super) fn voxels_of_chunk(&self, i: usize) -> Range<u64> {
+        let begin = i.checked_sub(1).map_or(0, |before| self.chunks[before].end);
+        begin..self.chunks[i].end
+    }
+
     /// Calls `visit` for each chunk with its centres and whether each of them, in C order, is of
     /// the class.
     pub(super) fn for_each_chunk(
@@ -327,8 +341,7 @@ impl ClassIndex {
         k: u64,
     ) -> Result<[i64; 3]> {
         let i = self.chunks.partition_point(|chunk| chunk.end <= k);
-        let (chunk, begin) =
-            (&self.chunks[i], i.checked_sub(1).map_or(0, |before| self.chunks[before].end));
+        let (chunk, begin) = (&self.chunks[i], self.voxels_of_chunk(i).start);
         let centres = chunk.centres(volume, region);
         let mut voxels = Vec::new();
         volume.array().read_box(&centres, &mut voxels)?;

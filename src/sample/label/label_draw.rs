@@ -9,6 +9,7 @@ use super::classes::Class;
 use super::encoding::LabelEncoding;
 use crate::sample::border::Centres;
 use crate::sample::boxes::{ProbabilityMap, random_voxel};
+use crate::sample::chunk_weights::{ChunkWeights, WeightedBox};
 use crate::sample::draw::Draw;
 use crate::sample::random::{RandomStream, StreamKey};
 use crate::{Result, Size3, Volume};
@@ -22,23 +23,39 @@ pub(super) struct LabelDraw {
     pub(super) volume: Volume,
     pub(super) indexes: Arc<ClassIndexes>,
     pub(super) choice: Arc<ClassChoice>,
+    /// The choice under weights of the chunks, if these have some.
+    pub(super) reweighted: Option<Arc<ReweightedChoice>>,
 }
 
 impl LabelDraw {
     fn centre(&self, key: &StreamKey<'_>) -> Result<[i64; 3]> {
         let (mut random, region) = (RandomStream::new(key), self.centres.region());
-        let set = match &*self.choice {
-            ClassChoice::Set(set) => set,
-            ClassChoice::Weighted { sets, cumulative } => &sets[random.pick(cumulative)],
+        let choice = self.reweighted.as_deref().map_or(&*self.choice, |found| &found.choice);
+        let number = match choice {
+            ClassChoice::Set(_) => 0,
+            ClassChoice::Weighted { cumulative, .. } => random.pick(cumulative),
             ClassChoice::Forced { fraction, sets }
                 if !sets.is_empty() && is_forced(key, *fraction) =>
             {
-                &sets[random.below(sets.len() as u64) as usize]
+                random.below(sets.len() as u64) as usize
             }
-            ClassChoice::Forced { .. } => return Ok(random_voxel(&region, &mut random)),
+            ClassChoice::Forced { .. } => {
+                let anywhere = self.reweighted.as_ref().and_then(|found| found.anywhere.as_ref());
+                return Ok(match anywhere {
+                    Some(anywhere) => anywhere.voxel(&mut random),
+                    None => random_voxel(&region, &mut random),
+                });
+            }
         };
-        let index = self.indexes.get(&self.volume, set)?;
-        index.select(&self.volume, &region, random.below(index.len()))
+        let index = self.indexes.get(&self.volume, &choice.sets()[number])?;
+        let voxel = match &self.reweighted {
+            None => random.below(index.len()),
+            Some(found) => {
+                let voxels = index.voxels_of_chunk(random.pick(&found.chunks[number]));
+                voxels.start + random.below(voxels.end - voxels.start)
+            }
+        };
+        index.select(&self.volume, &region, voxel)
     }
 }
 
@@ -55,7 +72,7 @@ impl Draw for LabelDraw {
         let region = self.centres.region();
         let (sets, parts): (&[Vec<Class>], Vec<f64>) = match &*self.choice {
             ClassChoice::Set(set) => (std::slice::from_ref(set), vec![1.0]),
-            ClassChoice::Weighted { sets, cumulative } => {
+            ClassChoice::Weighted { sets, cumulative, .. } => {
                 let total = cumulative.last().copied().unwrap_or(1.0);
                 let ranges = cumulative.iter().zip(std::iter::once(&0.0).chain(cumulative));
                 (sets, ranges.map(|(end, begin)| (end - begin) / total).collect())
@@ -82,8 +99,8 @@ impl Draw for LabelDraw {
 pub(super) enum ClassChoice {
     /// Always this set.
     Set(Vec<Class>),
-    /// A set by its weight.
-    Weighted { sets: Vec<Vec<Class>>, cumulative: Vec<f64> },
+    /// A set by its weight; `cumulative` are the sums of these.
+    Weighted { sets: Vec<Vec<Class>>, weights: Vec<f64>, cumulative: Vec<f64> },
     /// If the sample is forced, a set, each equally likely; otherwise any voxel. `fraction` is in
     /// units of 2⁻³².
     Forced { fraction: u64, sets: Vec<Vec<Class>> },
@@ -151,22 +168,84 @@ impl ClassChoice {
         let (sets, weights): (Vec<_>, Vec<_>) = sets.into_iter().filter(|set| set.1 > 0.0).unzip();
         let is_present = indexes.are_present(volume, &sets)?;
         let present = sets.into_iter().zip(weights).zip(is_present).filter(|set| set.1);
-        let (mut sets, mut cumulative, mut sum) = (Vec::new(), Vec::new(), 0.0);
-        for ((set, weight), _) in present {
+        Ok(Self::of_weights(present.map(|(set, _)| set)))
+    }
+
+    /// A choice among sets by their weights; `None` without any.
+    fn of_weights(sets: impl Iterator<Item = (Vec<Class>, f64)>) -> Option<Self> {
+        let (sets, weights): (Vec<_>, Vec<f64>) = sets.unzip();
+        let mut sum = 0.0;
+        let accumulate = |weight: &f64| {
             sum += weight;
-            sets.push(set);
-            cumulative.push(sum);
+            sum
+        };
+        let cumulative = weights.iter().map(accumulate).collect();
+        (!sets.is_empty()).then_some(Self::Weighted { sets, weights, cumulative })
+    }
+
+    /// The sets that are chosen among.
+    fn sets(&self) -> &[Vec<Class>] {
+        match self {
+            Self::Set(set) => std::slice::from_ref(set),
+            Self::Weighted { sets, .. } | Self::Forced { sets, .. } => sets,
         }
-        Ok((!sets.is_empty()).then_some(Self::Weighted { sets, cumulative }))
     }
 
     /// Memory that the choice takes.
     pub(super) fn bytes(&self) -> usize {
-        let sets = match self {
-            Self::Set(set) => std::slice::from_ref(set),
-            Self::Weighted { sets, .. } | Self::Forced { sets, .. } => sets,
+        self.sets().iter().map(|set| 64 + set.len() * size_of::<Class>()).sum()
+    }
+}
+
+/// A choice under weights of chunks: sets that have no voxel in a chunk of a weight above 0 are
+/// left out, as if they had no voxel.
+pub(super) struct ReweightedChoice {
+    choice: ClassChoice,
+    /// For each set, the sums of its voxels in each chunk of its index times the chunk's weight.
+    chunks: Vec<Vec<f64>>,
+    /// The centres of samples that are not forced.
+    anywhere: Option<WeightedBox>,
+}
+
+impl ReweightedChoice {
+    /// # Errors
+    /// Those of [`ChunkWeights::cumulative`]; [`crate::Error::Unsupported`] if nothing is left.
+    pub(super) fn new(
+        choice: &ClassChoice,
+        weights: &ChunkWeights,
+        volume: &Volume,
+        indexes: &ClassIndexes,
+        centres: &Centres,
+    ) -> Result<Self> {
+        let (mut kept, mut chunks) = (Vec::new(), Vec::new());
+        for (number, set) in choice.sets().iter().enumerate() {
+            let index = indexes.get(volume, set)?;
+            if let Some(sums) = weights.cumulative(volume, index.chunk_voxels())? {
+                kept.push((number, set.clone()));
+                chunks.push(sums);
+            }
+        }
+        let mut anywhere = None;
+        let choice = match choice {
+            ClassChoice::Set(_) => kept.pop().map(|(_, set)| ClassChoice::Set(set)),
+            ClassChoice::Weighted { weights, .. } => {
+                let kept = kept.into_iter().map(|(number, set)| (set, weights[number]));
+                ClassChoice::of_weights(kept)
+            }
+            ClassChoice::Forced { fraction, .. } => {
+                anywhere = Some(WeightedBox::new(weights, volume, &centres.region())?);
+                let sets = kept.into_iter().map(|(_, set)| set).collect();
+                Some(ClassChoice::Forced { fraction: *fraction, sets })
+            }
         };
-        sets.iter().map(|set| 64 + set.len() * size_of::<Class>()).sum()
+        let choice = choice.ok_or_else(|| ChunkWeights::nothing_left(volume))?;
+        Ok(Self { choice, chunks, anywhere })
+    }
+
+    /// Memory that the choice takes.
+    pub(super) fn bytes(&self) -> usize {
+        let chunks = self.chunks.iter().map(|sums| sums.len() * 8).sum::<usize>();
+        self.choice.bytes() + chunks + self.anywhere.as_ref().map_or(0, WeightedBox::bytes)
     }
 }
 

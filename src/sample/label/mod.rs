@@ -22,8 +22,9 @@ pub(super) use class_index::ClassIndexes;
 pub(super) use classes::Class;
 pub(super) use encoding::LabelEncoding;
 
-use self::label_draw::{ClassChoice, LabelDraw};
+use self::label_draw::{ClassChoice, LabelDraw, ReweightedChoice};
 use super::border::{Border, Centres};
+use super::chunk_weights::Reweighting;
 use super::draw::{Draw, locations_method, probability_map_method};
 use super::missing::Lack;
 use super::volumes::{label_map, label_map_if_any};
@@ -171,7 +172,11 @@ impl LabelSampler {
         Ok(Some(centres.lack(&self.balance.wanted(), is_elsewhere)))
     }
 
-    pub(super) fn bind(&self, subject: &Subject) -> Result<Box<dyn Draw>> {
+    pub(super) fn bind(
+        &self,
+        subject: &Subject,
+        reweighting: Option<Reweighting<'_>>,
+    ) -> Result<Box<dyn Draw>> {
         let volume = label_map(subject, self.labels.as_deref())?;
         let centres = Centres::new(volume.size(), self.patch_size, self.border)?;
         let indexes = ClassIndexes::of(&volume, centres.region())?;
@@ -183,6 +188,15 @@ impl LabelSampler {
                 let bytes = choice.bytes();
                 Ok((choice, bytes))
             })?;
-        Ok(Box::new(LabelDraw { centres, volume, indexes, choice }))
+        let reweighted = |Reweighting { weights, .. }| {
+            let name = format!("{} {region:?} {channel:?} {balance:?}", weights.name());
+            volume.derived(name, || {
+                let found = ReweightedChoice::new(&choice, weights, &volume, &indexes, &centres)?;
+                let bytes = found.bytes();
+                Ok((found, bytes))
+            })
+        };
+        let reweighted = reweighting.map(reweighted).transpose()?;
+        Ok(Box::new(LabelDraw { centres, volume, indexes, choice, reweighted }))
     }
 }

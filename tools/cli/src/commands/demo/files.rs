@@ -1,7 +1,7 @@
 //! Manages the folder of the demo, and compares two image files.
 
-use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::fs::{self, File, Metadata};
+use std::io::{self, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
@@ -23,8 +23,8 @@ impl DemoFolder {
     pub(super) fn prepare(path: &Path) -> Result<Self> {
         let folder = Self { path: path.to_owned() };
         let mark = folder.join(MARK);
-        if !mark.is_file() {
-            let is_file = path.is_file();
+        if !found(&mark)?.is_some_and(|mark| mark.is_file()) {
+            let is_file = found(path)?.is_some_and(|path| path.is_file());
             if !is_file {
                 fs::create_dir_all(path).map_err(Error::io(path, "cannot create"))?;
             }
@@ -38,7 +38,7 @@ impl DemoFolder {
             fs::write(&mark, note).map_err(Error::io(&mark, "cannot write"))?;
         }
         let store = folder.store();
-        if store.exists() {
+        if found(&store)?.is_some() {
             fs::remove_dir_all(&store).map_err(Error::io(&store, "cannot remove"))?;
         }
         Ok(folder)
@@ -65,6 +65,19 @@ impl DemoFolder {
             return Err(Error::unsupported(reason, "move it to another folder"));
         }
         Ok(out)
+    }
+}
+
+/// What is at a path, if there is something. What the disk does not say is an error, and never
+/// taken for absent.
+fn found(path: &Path) -> Result<Option<Metadata>> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        // The mark of what is a file itself.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => Err(Error::io(path, "cannot look at")(error)),
     }
 }
 
@@ -175,6 +188,23 @@ mod tests {
         let mut other = bytes.clone();
         *other.last_mut().unwrap() ^= 1;
         assert!(!equal(&original, &file("e.nii.gz", &[&other], 1)).unwrap());
+    }
+
+    /// A folder that cannot be looked at is no folder without a demo (issue 19): here because its
+    /// name is too long, as for EIO.
+    #[test]
+    fn what_the_disk_does_not_say_is_not_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = folder.path().join("x".repeat(300));
+        let refused = DemoFolder::prepare(&long).err().expect("it is refused");
+        assert!(refused.to_string().contains("cannot look at"), "{refused}");
+        let file = folder.path().join("file");
+        fs::write(&file, b"").unwrap();
+        assert!(matches!(DemoFolder::prepare(&file), Err(Error::Exists { .. })));
+        let made = DemoFolder::prepare(&folder.path().join("demo")).unwrap();
+        fs::create_dir(made.store()).unwrap();
+        assert!(DemoFolder::prepare(&folder.path().join("demo")).is_ok());
+        assert!(!made.store().exists());
     }
 
     #[test]
