@@ -151,6 +151,32 @@ def test_batches_are_those_of_nnunet(toy: Toy) -> None:
         assert np.array_equal(found["target"], expected["target"])
 
 
+def test_batches_of_a_cascade_are_those_of_nnunet(toy: Toy, tmp_path: Path) -> None:
+    """The second stage reads the predictions of the first beside its cases (issue 21)."""
+    folders = {kind: tmp_path / kind.__name__ for kind in (StoreDataset, nnUNetDatasetBlosc2)}
+    cases = {StoreDataset: toy.stored, nnUNetDatasetBlosc2: toy.cases}
+    plans = PlansManager(str(toy.stored.parent / "nnUNetPlans.json"))
+    labels = plans.get_label_manager(json.loads((toy.stored.parent / "dataset.json").read_text()))
+    batches = []
+    for kind, folder in folders.items():
+        folder.mkdir()
+        for name in kind(str(cases[kind])).identifiers:
+            voxels = StoreDataset(str(toy.stored))[name][1][:][0]
+            predicted = (np.roll(voxels, 3, axis=1) > 0).astype("u1")
+            kind.save_seg(predicted, str(folder / name))
+        dataset = kind(str(cases[kind]), folder_with_segs_from_previous_stage=str(folder))
+        assert np.array_equal(dataset[name][2][:], predicted)
+        np.random.seed(3)
+        loader = nnUNetDataLoader(dataset, 4, (48, 32, 32), (40, 24, 24), labels, 0.33)
+        batches.append([next(loader) for _ in range(3)])
+    for found, expected in zip(*batches, strict=True):
+        assert found["keys"].tolist() == expected["keys"].tolist()
+        assert np.array_equal(found["data"], expected["data"])
+        assert found["target"].shape[1] == 2
+        assert np.array_equal(found["target"], expected["target"])
+    assert any(found["target"][:, 1].any() for found in batches[0])
+
+
 def test_training_from_a_store(toy: Toy) -> None:
     """Two epochs of nnU-Net's trainer, its validation, and a prediction; only the folder and the
     name of the trainer say that there is a store.

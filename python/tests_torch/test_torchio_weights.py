@@ -146,3 +146,12 @@ def test_maps_that_are_not_there(pair: Pair) -> None:
     without = vt.subject(pair.open()["a"], ["ct"])
     with pytest.raises(RuntimeError, match="No label maps"):
         next(vt.LabelSampler(4)(without))
+
+
+def test_a_distribution_needs_its_map(pair: Pair) -> None:
+    """The one of TorchIO 1.2.1's own tests that failed with this class in place of its own (issue
+    21); they expect these words.
+    """
+    sampler = vt.WeightedSampler(5, "map")
+    with pytest.raises(TypeError, match="NumPy array"):
+        sampler.extract_patch(in_memory(pair)[0], (1, 1, 1), cdf=np.array([0.5, 1.0]))

@@ -801,8 +801,8 @@ class ObjectSampler:
         labels: A volume of the subject; ``None``: its first label map.
         border: ``"exclude"`` and ``"clamp"``: patches stay inside the volume. ``"pad"``: they may
             leave it; read them with a padding.
-        order: ``"random"``: a sample is of any object, each equally likely. ``"each"``: sample ``n``
-            is of object ``n`` modulo their number, ascending by label.
+        order: ``"random"``: a sample is of any object, each equally likely. ``"each"``: sample
+            ``n`` is of object ``n`` modulo their number, ascending by label.
         channel: The channel of the label map that holds the objects.
 
     Raises:

@@ -302,3 +302,64 @@ impl OpenSubject {
         Some(Reweighting { weights: weights?, volume: self.volumes.first()? })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::epoch_plan::ShuffleMode;
+
+    fn update(epoch: u64, position: u64) -> WeightUpdate {
+        WeightUpdate { epoch, position, weights: Arc::default() }
+    }
+
+    fn plan() -> PlanWeights {
+        let none = HashMap::new();
+        PlanWeights { cumulative: None, patches: none, is_grid: false, chunks: HashMap::new() }
+    }
+
+    /// Beside a list in which the last update at or before a point is looked for.
+    #[test]
+    fn the_last_update_that_has_begun_applies() {
+        let schedule = WeightSchedule::default();
+        let mut begun: Vec<(u64, u64)> = Vec::new();
+        let mut reached = (0, 0);
+        for (i, point) in [(0, 4), (1, 0), (1, 7), (1, 5), (4, 2), (3, 0)].into_iter().enumerate() {
+            schedule.add(update(point.0, point.1), plan(), reached);
+            begun.retain(|earlier| *earlier < point);
+            begun.push(point);
+            for epoch in 0..6 {
+                let weights = schedule.of_epoch(epoch);
+                assert!(weights.is_same(&schedule.of_epoch(epoch)));
+                for position in (0..9).filter(|&p| (epoch, p) >= reached) {
+                    let here = (epoch, position);
+                    let expected = begun.iter().rev().find(|earlier| **earlier <= here);
+                    assert_eq!(weights.at(position).is_some(), expected.is_some(), "{i} {here:?}");
+                    let kept = schedule.from(epoch, position);
+                    assert_eq!(kept.first().map(WeightUpdate::point), {
+                        expected.or_else(|| begun.iter().find(|b| **b > here)).copied()
+                    });
+                    let expected = begun.iter().filter(|b| **b > here).count();
+                    assert_eq!(kept.iter().filter(|u| u.point() > here).count(), expected);
+                }
+            }
+            reached = (i as u64 / 2, 3);
+        }
+        assert_eq!(schedule.version(), 6);
+        schedule.replace(vec![(update(2, 2), plan())]);
+        assert!(schedule.of_epoch(1).at(9).is_none() && schedule.of_epoch(3).at(0).is_some());
+    }
+
+    #[test]
+    fn an_entry_comes_as_often_as_its_patches_times_its_weight() {
+        let counts = [("a", 3), ("b", 0), ("c", 5)].map(|(name, n)| (name.into(), n));
+        let plan = EpochPlan::new(counts, ShuffleMode::None, 1, 9).unwrap();
+        let known = |name: &str| Ok(Arc::from(name));
+        let sums = cumulative(&[("a".into(), 2.0)], &plan, known).unwrap();
+        assert_eq!(sums, [6.0, 6.0, 11.0]);
+        for named in [("a", -1.0), ("a", f64::INFINITY), ("a", f64::NAN)] {
+            assert!(cumulative(&[(named.0.into(), named.1)], &plan, known).is_err(), "{named:?}");
+        }
+        let zeros = [("a".into(), 0.0), ("c".into(), 0.0)];
+        assert!(cumulative(&zeros, &plan, known).is_err());
+    }
+}

@@ -174,8 +174,15 @@ class WeightedSampler(RandomSampler, tio.data.WeightedSampler):
     ) -> tio.Subject:
         """The patch at ``index_ini``; or, as in TorchIO, one drawn from a map and its cumulative
         distribution.
+
+        Raises:
+            TypeError: A distribution, and no map as an array.
         """
         if cdf is not None:
+            if not isinstance(index_ini, np.ndarray):
+                raise TypeError(
+                    f"probability map {index_ini!r}: expected a NumPy array beside its distribution"
+                )
             index_ini = self.get_random_index_ini(index_ini, cdf)
         return self.crop(subject, index_ini, self.patch_size)
 

@@ -60,8 +60,9 @@ impl ClassIndexes {
             return Ok(true);
         }
         for set in sets {
-            // Only counting shows whether chunks on the border have any.
-            if self.get(volume, set)?.len() > 0 {
+            // Chunks on the border are decoded until one has any, unless their counts tell.
+            let decided = |least, most| least > 0 || most == 0;
+            if self.voxels_in(volume, set, &self.region, decided)?.0 > 0 {
                 return Ok(true);
             }
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::workspace::{BINARY, Run, Workspace, labels, nifti, with_store};
 
 /// Far more than any of these commands takes.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// Runs the command in a shell with at most `count` open files, and ends it when it hangs.
 fn run_with_files(workspace: &Workspace, words: &str, count: u32) -> Run {
