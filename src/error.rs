@@ -122,10 +122,7 @@ pub enum Error {
     },
 
     /// A volume without a single voxel that a sampler may choose.
-    #[error(
-        "{place}: no voxel {wanted}{}",
-        nearer(*is_elsewhere, *patch_size, border)
-    )]
+    #[error("{place}: no voxel {wanted}{}", nearer(*is_elsewhere, *patch_size, border))]
     NothingToSample {
         /// The volume.
         place: String,

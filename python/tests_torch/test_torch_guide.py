@@ -17,9 +17,11 @@ def run(blocks: list[CodeType], count: int) -> dict[str, object]:
 
 
 def test_pytorch(examples: Callable[[str], list[CodeType]]) -> None:
-    names = run(examples("pytorch.md"), 2)
+    names = run(examples("pytorch.md"), 4)
     assert names["images"].shape == (4, 1, 16, 16, 16)
     assert names["state"]["epoch"] == 2
+    assert names["queue"].state_dict()["weights"][0]["subjects"].keys() == names["losses"].keys()
+    assert names["one_of_each"].patches == sum(names["cells"].counts(names["ds"]).values())
 
 
 def test_torchio(examples: Callable[[str], list[CodeType]]) -> None:
