@@ -111,7 +111,8 @@ bench:           ## Compare with other systems; takes hours, writes benches/resu
 	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
 		--manifest-path python/Cargo.toml && \
 	"$$environment"/bin/python -m benches.training $(TRAINING_ARGS) && \
-	"$$environment"/bin/python -m benches.augment $(AUGMENT_ARGS)
+	"$$environment"/bin/python -m benches.augment $(AUGMENT_ARGS) && \
+	"$$environment"/bin/python -m benches.gpu $(GPU_ARGS)
 	environment="$$($(ENVIRONMENT) test python/requirements/test.txt)" && \
 	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
 		--manifest-path python/Cargo.toml && \

@@ -47,9 +47,12 @@ class DeviceBlender:
                 f" {memory_bytes >> 20} MiB (device_memory_bytes)"
             )
         merge = blend.merge if blend.merge != "mean" or blend.window != "crop" else "crop"
-        self._slab = Slab(
-            axes, least, size, channels, blend.outer, merge, lane.device, least > 0 or blend.skips
-        )
+        sums_weights = least > 0 or blend.skips
+        # The planes are filled by the stream that uses them.
+        with lane.running(None):
+            self._slab = Slab(
+                axes, least, size, channels, blend.outer, merge, lane.device, sums_weights
+            )
         self._aggregator, self._lane, self._blend = aggregator, lane, blend
         self._nonfinite = blend.nonfinite
         self._is_moved = False
