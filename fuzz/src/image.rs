@@ -1,4 +1,4 @@
-//! Image files that ingest reads: TIFF, HDF5, and the documents of Zarr.
+//! Image files that ingest reads, beside NIfTI.
 
 use std::cell::LazyCell;
 use std::path::Path;
@@ -8,10 +8,46 @@ use voxquarry::Result;
 use voxquarry_ingest::source::{SourceDigest, SourceVolume};
 use voxquarry_ingest::{FindOptions, Stated, VolumeInput, find};
 
+use crate::input::Input;
 use crate::scratch;
 
 /// Most bytes of voxels that are read.
 const MAX_VOXEL_BYTES: usize = 1 << 20;
+
+/// An MGH file.
+pub(crate) fn mgh(data: &[u8]) {
+    run("a.mgh", data);
+}
+
+/// A byte, and a file; if the byte is odd, a header that has as many bytes as the next two say,
+/// beside the file `v.raw`.
+pub(crate) fn meta_image(data: &[u8]) {
+    pair(data, ["a.mha", "a.mhd"]);
+}
+
+/// As [`meta_image`].
+pub(crate) fn nrrd(data: &[u8]) {
+    pair(data, ["a.nrrd", "a.nhdr"]);
+}
+
+/// A byte, and a file: an archive if the byte is odd.
+pub(crate) fn numpy(data: &[u8]) {
+    let mut input = Input(data);
+    let name = if input.byte() & 1 == 0 { "a.npy" } else { "a.npz" };
+    run(name, input.0);
+}
+
+fn pair(data: &[u8], [single, header]: [&str; 2]) {
+    let mut input = Input(data);
+    if input.byte() & 1 == 0 {
+        run(single, input.0);
+    } else {
+        let header_bytes = usize::from(input.u16());
+        let bytes = input.take(header_bytes);
+        in_folder(|folder| scratch::write(&folder.join("v.raw"), input.0));
+        run(header, bytes);
+    }
+}
 
 /// A TIFF file.
 pub(crate) fn tiff(data: &[u8]) {
@@ -40,12 +76,16 @@ pub(crate) fn zarr(data: &[u8]) {
 }
 
 fn run(name: &str, data: &[u8]) {
+    let path = in_folder(|folder| folder.join(name));
+    scratch::write(&path, data);
+    check(&path);
+}
+
+fn in_folder<T>(work: impl FnOnce(&Path) -> T) -> T {
     thread_local! {
         static FOLDER: LazyCell<TempDir> = LazyCell::new(scratch::folder);
     }
-    let path = FOLDER.with(|folder| folder.path().join(name));
-    scratch::write(&path, data);
-    check(&path);
+    FOLDER.with(|folder| work(folder.path()))
 }
 
 /// Descriptions that are accepted hold what they promise, and voxels are the same whether they are

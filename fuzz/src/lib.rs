@@ -24,7 +24,7 @@ mod sparse;
 pub type Target = fn(&[u8]);
 
 /// The targets by their names, which are the folders of their seeds.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 19] = [
     ("document", document::run),
     ("frame", frames::raw),
     ("frame_edits", frames::edited),
@@ -33,7 +33,11 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("hdf5", image::hdf5),
     ("journal", journal::run),
     ("manifest", manifest::run),
+    ("meta_image", image::meta_image),
+    ("mgh", image::mgh),
     ("nifti", nifti::run),
+    ("nrrd", image::nrrd),
+    ("numpy", image::numpy),
     ("region", region::run),
     ("shard_index", shard_index::run),
     ("sidecar", sidecar::run),

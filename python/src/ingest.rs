@@ -8,10 +8,10 @@ use std::thread::{self, ThreadId};
 
 use pyo3::prelude::*;
 use voxquarry::format::attributes::Kind;
-use voxquarry::{Affine, IfExists};
+use voxquarry::{Affine, Dtype, IfExists};
 use voxquarry_ingest::{
-    Event, Failure, FindOptions, IngestOptions, IngestReport, Manifest, Observer, Source,
-    VolumeInput, export_observed, find, find_in, subject_of,
+    ByteOrder, Event, Failure, FindOptions, IngestOptions, IngestReport, Manifest, Observer,
+    RawVoxels, Source, VolumeInput, export_observed, find, find_in, subject_of,
 };
 
 use crate::arguments::{bytes, sizes};
@@ -36,7 +36,11 @@ pub(crate) struct Choices {
     grid_tolerance: Option<f64>,
     grid_from: Option<String>,
     affine: Option<[[f64; 4]; 4]>,
+    raw: Option<StatedVoxels>,
 }
+
+/// What files without a format hold: shape, dtype, offset and byte order.
+type StatedVoxels = (Vec<usize>, String, u64, String);
 
 impl Choices {
     fn find_options(&self) -> PyResult<FindOptions> {
@@ -55,13 +59,28 @@ impl Choices {
         if let Some(Err(reason)) = affine.map(|affine| affine.validate()) {
             return Err(unsupported(reason, "give 4 rows of 4 numbers"));
         }
+        let raw = self.raw.as_ref().map(raw_voxels).transpose()?;
         Ok(options
+            .raw(raw)
             .add_volumes(self.add)
             .keep_going(self.keep_going)
             .grid_tolerance_mm(self.grid_tolerance)
             .grid_from(self.grid_from.clone())
             .affine(affine))
     }
+}
+
+fn raw_voxels((shape, dtype, offset, order): &StatedVoxels) -> PyResult<RawVoxels> {
+    let known = Dtype::from_name(dtype);
+    let known = known.ok_or_else(|| invalid("raw", dtype.clone(), "a dtype of a store"))?;
+    let mut voxels = RawVoxels::of_shape(shape, known).map_err(raise)?;
+    voxels.offset = *offset;
+    voxels.order = match order.as_str() {
+        "little" => ByteOrder::Little,
+        "big" => ByteOrder::Big,
+        _ => return Err(invalid("raw", format!("{order:?}"), "\"little\" or \"big\"")),
+    };
+    Ok(voxels)
 }
 
 /// Done, skipped, failures (subject, volume, path, error) and notes of an ingest.
@@ -231,14 +250,17 @@ impl Observer for Listener {
     }
 }
 
-/// Writes a volume to a file; the format follows the extension: ``.nii``, ``.nii.gz``,
-/// ``.hdr``/``.img``.
+/// Writes a volume to a file; the format follows the extension: NIfTI (``.nii``, ``.nii.gz``,
+/// ``.hdr``/``.img``), NRRD (``.nrrd``, ``.nhdr``), MetaImage (``.mha``, ``.mhd``), MGH (``.mgh``,
+/// ``.mgz``), or NumPy (``.npy``, without the affine).
 ///
-/// A volume that was ingested from a NIfTI file gets the header of that file. Otherwise channels
-/// become the fourth axis, float16 becomes float32, because NIfTI has no float16, and slope and
-/// intercept go into the header. Voxels are streamed in slabs of planes. The threads of the
-/// volume's dataset compress files that end in ``.gz``; the bytes do not depend on their number.
-/// Ctrl-C stops the export between slabs. No partial file remains after an error.
+/// A volume that was ingested from a NIfTI file gets the header of that file, in a NIfTI file.
+/// Otherwise channels become the fourth axis, float16 becomes float32 (but in ``.npy``), and int8
+/// becomes int16 in MGH. Slope and intercept go into the header of NIfTI; other formats have none,
+/// and get real values as float32, or float64 if 32 bits or more are stored. Voxels are streamed in
+/// slabs of planes. The threads of the volume's dataset compress ``.nii.gz``, NRRD and ``.mgz``;
+/// the bytes do not depend on their number. Ctrl-C stops the export between slabs. No partial file
+/// remains after an error.
 ///
 /// Args:
 ///     volume: The volume to write.
@@ -248,7 +270,8 @@ impl Observer for Listener {
 ///         all.
 ///
 /// Raises:
-///     UsageError: An extension that cannot be written, or a file that exists already.
+///     UsageError: An extension that cannot be written, a dtype that the format lacks, or a file
+///         that exists already.
 ///     DataError: The volume is damaged.
 ///     StorageError: Disk or permissions.
 #[pyfunction]

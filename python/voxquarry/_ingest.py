@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from . import _native
 from ._arrays import Spacing, Voxels, affine_of, is_voxels, own_affine, voxels_of
 from ._errors import DataError, UsageError
@@ -17,6 +19,7 @@ from ._types import (
     IngestChoices,
     Layout,
     Path,
+    RawVoxels,
     Size,
     SourceKind,
     VolumeProgress,
@@ -88,6 +91,7 @@ def ingest(
     subset: str | Sequence[str] = (),
     grid_tolerance: float | None = None,
     grid_from: str | None = None,
+    raw: RawVoxels | None = None,
     progress: VolumeProgress | bool | None = None,
 ) -> _native.Dataset:
     """Converts images to the store at ``out`` and opens it.
@@ -103,7 +107,8 @@ def ingest(
         out: The store; it is made if it is not there.
         patch_size: Patches that will be read, an int or ``(z, y, x)``; a list of them for mixed
             use.
-        spacing: Distance of the voxels of arrays along ``(z, y, x)``, or one number for all.
+        spacing: Distance of the voxels of arrays along ``(z, y, x)``, or one number for all. For
+            paths it takes the place of wrong headers, and of the 1 mm that ``.npy`` files get.
         affine: 4×4, from voxel index ``(x, y, z)`` to RAS+ millimetres, instead of ``spacing``.
             For paths it takes the place of wrong headers.
             If neither is given, images have their own affine, arrays that of the first image in
@@ -125,6 +130,8 @@ def ingest(
         grid_tolerance: Millimetres that voxels of a subject's volumes may lie apart; a tenth of the
             smallest spacing by default. Volumes within it get one affine.
         grid_from: The volume whose affine all volumes of its subject get.
+        raw: What files hold whose names tell no format: voxels and nothing else, as in
+            ``raw={"shape": (40, 64, 64), "dtype": "uint16", "offset": 512, "byte_order": "big"}``.
         progress: ``True`` for a bar, or a function that is called with the volume
             (``"case01/ct"``), the bytes encoded so far and the bytes in all.
 
@@ -155,10 +162,10 @@ def ingest(
     rows: list[_Row] = []
     if paths is None:
         rows = _rows(source, dims, affine_of(spacing, affine))
-    elif dims is not None or spacing is not None:
-        raise UsageError("spacing and dims describe arrays, and files have their own")
+    elif dims is not None:
+        raise UsageError("dims describes arrays, and files have their own")
     else:
-        stated = affine_of(None, affine)
+        stated = affine_of(spacing, affine)
     choices: IngestChoices = {
         "layout": layout,
         "pattern": pattern,
@@ -169,6 +176,7 @@ def ingest(
         "grid_tolerance": grid_tolerance,
         "grid_from": grid_from,
         "affine": stated,
+        "raw": _raw(raw),
     }
     store = os.fsdecode(out)
     done, skipped, failed, notes = _native.ingest(
@@ -194,6 +202,25 @@ def ingest(
 
 _Row = tuple[str | None, str, str, str | Voxels]
 _ANY_PATH = (str, bytes, os.PathLike)
+
+
+def _raw(raw: RawVoxels | None) -> tuple[list[int], str, int, str] | None:
+    """Shape, dtype, offset and byte order of files that hold voxels and nothing else."""
+    if raw is None:
+        return None
+    known = {"shape", "dtype", "offset", "byte_order"}
+    if set(raw) - known or not {"shape", "dtype"} <= set(raw):
+        raise UsageError(
+            f"raw has the keys {sorted(raw)}: expected shape and dtype, and perhaps offset and "
+            "byte_order"
+        )
+    dtype = np.dtype(raw["dtype"])
+    order = "big" if dtype.str.startswith(">") else raw.get("byte_order", "little")
+    shape = [int(extent) for extent in raw["shape"]]
+    offset = int(raw.get("offset", 0))
+    if offset < 0 or any(extent < 1 for extent in shape):
+        raise UsageError(f"raw is {raw}: expected extents from 1 on, and an offset from 0 on")
+    return shape, dtype.name, offset, order
 
 
 def _paths(source: object) -> list[str] | None:

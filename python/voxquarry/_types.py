@@ -70,6 +70,20 @@ class IngestChoices(TypedDict):
     grid_tolerance: float | None
     grid_from: str | None
     affine: list[list[float]] | None
+    raw: tuple[list[int], str, int, str] | None
+
+
+class RawVoxels(TypedDict, total=False):
+    """What a file of voxels and nothing else holds: ``shape`` and ``dtype`` are needed."""
+
+    #: ``(z, y, x)`` or ``(c, z, y, x)``, in C order.
+    shape: Sequence[int]
+    #: The element type, such as ``"uint16"`` or ``">i2"``.
+    dtype: DTypeLike
+    #: Bytes before the first voxel; none by default.
+    offset: int
+    #: The byte order where ``dtype`` does not say it; ``"little"`` by default.
+    byte_order: Literal["little", "big"]
 
 
 class InferOptions(TypedDict, total=False):

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use voxquarry::{IfExists, Padding, Result, Volume, f16};
+use voxquarry::{Dtype, IfExists, Padding, Result, Volume, Voxel, with_voxel};
 
 use crate::files::zeroed;
 use crate::formats::{ExportSpec, export_format};
@@ -11,15 +11,20 @@ use crate::observer::{Event, NoopObserver, Observer, check_interrupt};
 /// Upper bound of the bytes of a slab; a single plane may have more.
 const SLAB_BYTES: usize = 64 << 20;
 
-/// Writes `volume` to `out`; the format follows the extension (`.nii`, `.nii.gz`, `.hdr`/`.img`).
+/// Writes `volume` to `out`; the format follows the extension: NIfTI (`.nii`, `.nii.gz`,
+/// `.hdr`/`.img`), NRRD (`.nrrd`, `.nhdr` beside `.raw.gz`), `MetaImage` (`.mha`, `.mhd` beside
+/// `.raw`), MGH (`.mgh`, `.mgz`), or an array of numpy (`.npy`).
 ///
-/// A volume that came from a NIfTI file gets its own header back, byte for byte. Otherwise channels
-/// become the fourth axis. Float16, which NIfTI does not have, is written as float32. A `.gz` file
-/// is one gzip member, which the threads of the volume's dataset compress while the next voxels are
-/// read; its bytes do not depend on the number of threads.
+/// A volume that came from a NIfTI file gets its own header back, byte for byte, in a NIfTI file.
+/// Otherwise channels become the fourth axis. Float16, which only `.npy` has, is written as
+/// float32, and int8 as int16 in MGH. Only NIfTI holds slope and intercept: other files get real
+/// values, as float32 (float64 if 32 bits or more are stored). `.npy` has no affine.
 ///
-/// Memory is one slab of planes, as deep as a chunk and at most 64 MiB (or one plane), plus 5 MiB
-/// for each thread.
+/// Compressed files are one gzip member, which the threads of the volume's dataset compress while
+/// the next voxels are read; the bytes do not depend on the number of threads.
+///
+/// Memory is one slab of planes, as deep as a chunk and at most 64 MiB (or one plane), as much
+/// again if voxels are converted, plus 5 MiB for each thread.
 ///
 /// # Errors
 /// No file is left after any of these:
@@ -44,22 +49,34 @@ pub fn export_observed(
 ) -> Result<()> {
     let format = export_format(out)?;
     let (slope, intercept) = volume.slope_intercept();
-    let origin = volume.source().map(|s| s.origin.clone());
+    let is_scaled = (slope, intercept) != (1.0, 0.0) && !format.keeps_scaling();
+    let convert = Conversion {
+        from: volume.dtype(),
+        to: format.stored_dtype(if is_scaled {
+            real_dtype(volume.dtype())
+        } else {
+            volume.dtype()
+        }),
+        scaling: is_scaled.then_some((slope, intercept)),
+    };
+    let (slope, intercept) = if is_scaled { (1.0, 0.0) } else { (slope, intercept) };
     let spec = ExportSpec {
         size: volume.size(),
         channels: volume.channels(),
-        dtype: format.stored_dtype(volume.dtype()),
+        dtype: convert.to,
         affine: *volume.affine(),
         unit: volume.attributes().unit,
         slope,
         intercept,
-        origin,
+        origin: volume.source().map(|s| s.origin.clone()),
     };
     let mut writer = format.create(out, &spec, if_exists, volume.threads())?;
     let (size, together) = (volume.size(), writer.interleaved());
-    let plane_bytes = size[1] * size[2] * volume.dtype().size() * together;
-    let depth = slab_depth(volume.layout().chunk[0], plane_bytes).min(size[0]);
-    let (mut slab, mut wide) = (zeroed(depth * plane_bytes)?, Vec::new());
+    let plane_voxels = size[1] * size[2] * together;
+    let widest = convert.from.size().max(convert.to.size());
+    let depth = slab_depth(volume.layout().chunk[0], plane_voxels * widest).min(size[0]);
+    let plane_bytes = plane_voxels * convert.from.size();
+    let (mut slab, mut converted) = (zeroed(depth * plane_bytes)?, Vec::new());
     for first in (0..volume.layout().channel_count()).step_by(together) {
         for z in (0..size[0]).step_by(depth) {
             check_interrupt(observer)?;
@@ -72,11 +89,11 @@ pub fn export_observed(
                 first..first + together,
                 bytes,
             )?;
-            if spec.dtype == volume.dtype() {
+            if convert.changes_nothing() {
                 writer.write_steps(bytes, planes)?;
             } else {
-                widen(bytes, &mut wide);
-                writer.write_steps(&wide, planes)?;
+                convert.run(bytes, &mut converted);
+                writer.write_steps(&converted, planes)?;
             }
             observer.event(Event::Encoded(bytes.len() as u64));
         }
@@ -93,11 +110,52 @@ fn slab_depth(chunk_depth: usize, plane_bytes: usize) -> usize {
     (1..=chunk_depth).rev().find(fits).unwrap_or(1)
 }
 
-/// Converts float16 to float32, which is exact.
-fn widen(halves: &[u8], wide: &mut Vec<u8>) {
-    wide.clear();
-    let halves = halves.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes));
-    wide.extend(halves.flat_map(|half| half.to_f32().to_le_bytes()));
+/// The dtype of real values: one that holds each of them as exactly as a slope can be stated.
+fn real_dtype(stored: Dtype) -> Dtype {
+    match stored {
+        Dtype::UInt8
+        | Dtype::Int8
+        | Dtype::UInt16
+        | Dtype::Int16
+        | Dtype::Float16
+        | Dtype::Float32 => Dtype::Float32,
+        _ => Dtype::Float64,
+    }
+}
+
+/// How voxels of a store become those of a file.
+struct Conversion {
+    from: Dtype,
+    to: Dtype,
+    /// Slope and intercept that are applied.
+    scaling: Option<(f64, f64)>,
+}
+
+impl Conversion {
+    fn changes_nothing(&self) -> bool {
+        self.from == self.to && self.scaling.is_none()
+    }
+
+    /// Converts voxels. Without scaling the dtype of the file holds them exactly.
+    fn run(&self, stored: &[u8], out: &mut Vec<u8>) {
+        let real = |value: f64| match self.scaling {
+            Some((slope, intercept)) => value * slope + intercept,
+            // Adding 0 would change -0.
+            None => value,
+        };
+        out.clear();
+        with_voxel!(self.from, T => {
+            let voxels = stored.chunks_exact(size_of::<T>());
+            let values = voxels.map(|bytes| bytemuck::pod_read_unaligned::<T>(bytes).to_f64());
+            let values = values.map(real);
+            match self.to {
+                Dtype::Int16 => out.extend(values.flat_map(|v| (v as i16).to_le_bytes())),
+                Dtype::Float32 => out.extend(values.flat_map(|v| (v as f32).to_le_bytes())),
+                Dtype::Float64 => out.extend(values.flat_map(f64::to_le_bytes)),
+                other => unreachable!("no format asks for {other}"),
+            }
+        });
+    }
 }
 
 #[cfg(test)]

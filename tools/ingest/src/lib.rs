@@ -37,7 +37,7 @@ pub mod trial;
 
 pub use bytes::parse_bytes;
 pub use export::{export, export_observed};
-pub use formats::{OpenedVolume, Place, Stated, nifti};
+pub use formats::{ByteOrder, OpenedVolume, Place, RawVoxels, Stated, nifti};
 pub use ingest::{ingest, ingest_planned};
 pub use input::VolumeInput;
 pub use layout::{FindOptions, Found, Layout, find, find_in};

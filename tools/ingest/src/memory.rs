@@ -18,6 +18,9 @@ use crate::digest::hex;
 use crate::formats::OpenedVolume;
 use crate::source::{SourceDigest, SourceVolume, VolumeSource, VoxelStream};
 
+/// Voxels that are read at a time for their digest; a single plane may have more.
+const DIGESTED_BYTES: usize = 8 << 20;
+
 /// Computes the digest of voxels while a stream yields them.
 ///
 /// ```
@@ -78,14 +81,19 @@ fn digest_of_stream(
     name: &str,
 ) -> Result<SourceDigest> {
     let &SourceVolume { size: [z, y, x], channels, interleaved, dtype, .. } = volume;
-    let mut step = Vec::new();
-    let bytes = interleaved * y * x * dtype.size();
-    let what = || format!("a plane of {name}");
-    let missing = |_| Error::OutOfMemory { what: what(), bytes: bytes as u64 };
-    step.try_reserve_exact(bytes).map_err(missing)?;
-    step.resize(bytes, 0);
-    for _ in 0..channels.unwrap_or(1) / interleaved * z {
-        stream.next_steps(1, &mut step)?;
+    let mut planes = Vec::new();
+    let plane = interleaved * y * x * dtype.size();
+    // Where a source is read anew for each call, few calls are quicker.
+    let depth = (DIGESTED_BYTES / plane.max(1)).clamp(1, z);
+    let what = || format!("planes of {name}");
+    let missing = |_| Error::OutOfMemory { what: what(), bytes: (plane * depth) as u64 };
+    planes.try_reserve_exact(plane * depth).map_err(missing)?;
+    planes.resize(plane * depth, 0);
+    for _ in 0..channels.unwrap_or(1) / interleaved {
+        for first in (0..z).step_by(depth) {
+            let steps = depth.min(z - first);
+            stream.next_steps(steps, &mut planes[..steps * plane])?;
+        }
     }
     stream.finish()
 }

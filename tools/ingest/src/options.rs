@@ -3,7 +3,7 @@
 use voxquarry::format::layout::{self, Codec};
 use voxquarry::{Affine, IfExists, Size3};
 
-use crate::formats::Stated;
+use crate::formats::{RawVoxels, Stated};
 use crate::jobs::Jobs;
 
 /// Options of an ingest.
@@ -129,6 +129,13 @@ impl IngestOptions {
     #[must_use]
     pub fn affine(mut self, affine: impl Into<Option<Affine>>) -> Self {
         self.stated.affine = affine.into();
+        self
+    }
+
+    /// What the files are whose names tell no format: voxels and nothing else.
+    #[must_use]
+    pub fn raw(mut self, voxels: impl Into<Option<RawVoxels>>) -> Self {
+        self.stated.raw = voxels.into();
         self
     }
 

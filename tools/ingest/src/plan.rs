@@ -175,7 +175,11 @@ fn plan_volume(
         ));
     }
     let is_weights = manifest.is_weights(source);
-    let (source, label_names) = (source.clone(), manifest.label_names_of(source));
+    let mut label_names = manifest.label_names_of(source);
+    if label_names.is_empty() && source.kind == Kind::Labels {
+        label_names = opened.label_names();
+    }
+    let source = source.clone();
     let notes = opened.notes();
     Ok(PlannedVolume { source, header, layout, memory, is_weights, label_names, notes })
 }

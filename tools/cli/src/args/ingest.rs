@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use clap::Args;
 use voxquarry::format::layout::Codec;
-use voxquarry::{Affine, IfExists, Size3};
-use voxquarry_ingest::{Layout, SourceKind};
+use voxquarry::{Affine, Dtype, IfExists, Size3};
+use voxquarry_ingest::{ByteOrder, Layout, RawVoxels, SourceKind};
 
 use super::{parse_bytes, parse_patch};
 
@@ -19,7 +19,11 @@ dataset.json; a table; or names with * and ? in quotes. The layout of a folder i
   bids     folders sub-*; volumes T1w, acq-high_bold, …; labels in derivatives
   pattern  a template of {subject}, {volume}, {kind}, {split} and *
   others   a folder of images, or a folder for each subject
-What was recognised and what was ignored is told. Formats: NIfTI, TIFF, HDF5, Zarr.
+What was recognised and what was ignored is told. Formats are recognised by content:
+  NIfTI .nii .nii.gz .hdr/.img   NRRD .nrrd .nhdr   MetaImage .mha .mhd   MGH .mgh .mgz
+  TIFF .tif .tiff   HDF5 .h5   Zarr and OME-Zarr folders   NumPy .npy .npz
+  voxels and nothing else, with --raw-shape
+FILE::NAME is one of several volumes in a file.
 
 A subject appears when it is complete. To continue an interrupted run, run the same command again:
 subjects that were made from the same files (by SHA-256) with the same options are skipped.
@@ -127,6 +131,25 @@ pub(crate) struct IngestArgs {
     /// world's, origin at the first voxel. Nothing is resampled.
     #[arg(long, value_name = "Z,Y,X", value_parser = parse_voxel_size, conflicts_with = "affine")]
     pub(crate) voxel_size: Option<Affine>,
+    /// Files whose names tell no format hold voxels of this shape, in C order, and nothing else:
+    /// three numbers, or four with channels.
+    #[arg(long, value_name = "[C,]Z,Y,X", value_delimiter = ',', requires = "raw_dtype")]
+    pub(crate) raw_shape: Vec<usize>,
+    /// The element type of these voxels, as uint16 or float32.
+    #[arg(long, value_name = "DTYPE", value_parser = parse_dtype, requires = "raw_shape")]
+    pub(crate) raw_dtype: Option<Dtype>,
+    /// Bytes before the first of these voxels.
+    #[arg(long, value_name = "BYTES", default_value = "0", requires = "raw_shape")]
+    pub(crate) raw_offset: u64,
+    /// The byte order of these voxels: little or big.
+    #[arg(
+        long,
+        value_name = "ORDER",
+        default_value = "little",
+        value_parser = parse_order,
+        requires = "raw_shape"
+    )]
+    pub(crate) raw_byte_order: ByteOrder,
     /// Print the plan and its peak memory, and write nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -139,12 +162,37 @@ pub(crate) struct IngestArgs {
 }
 
 impl IngestArgs {
+    /// What files without a format hold, if that is stated.
+    pub(crate) fn raw(&self) -> voxquarry::Result<Option<RawVoxels>> {
+        let Some(dtype) = self.raw_dtype else { return Ok(None) };
+        let mut voxels = RawVoxels::of_shape(&self.raw_shape, dtype)?;
+        (voxels.offset, voxels.order) = (self.raw_offset, self.raw_byte_order);
+        Ok(Some(voxels))
+    }
+
     pub(crate) fn if_exists(&self) -> IfExists {
         match (self.overwrite, self.skip_existing) {
             (true, _) => IfExists::Replace,
             (_, true) => IfExists::Skip,
             _ => IfExists::Error,
         }
+    }
+}
+
+/// Parses an element type: `uint16`.
+fn parse_dtype(text: &str) -> Result<Dtype, String> {
+    Dtype::from_name(text).ok_or_else(|| {
+        let names: Vec<_> = Dtype::ALL.iter().map(|dtype| dtype.name()).collect();
+        format!("expected one of {}", names.join(", "))
+    })
+}
+
+/// Parses a byte order.
+fn parse_order(text: &str) -> Result<ByteOrder, String> {
+    match text {
+        "little" => Ok(ByteOrder::Little),
+        "big" => Ok(ByteOrder::Big),
+        _ => Err("expected little or big".into()),
     }
 }
 

@@ -88,16 +88,18 @@ pub(crate) struct VerifyArgs {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A volume that came from a NIfTI file gets its own header back, byte for byte. In a new header,
-channels become the fourth axis. Float16, which NIfTI does not have, is written as float32. The
-file appears when it is complete.
+The format follows the ending: NIfTI .nii .nii.gz .hdr/.img, NRRD .nrrd .nhdr, MetaImage .mha .mhd,
+MGH .mgh .mgz, NumPy .npy. A volume that came from a NIfTI file gets its own header back, byte for
+byte, in a NIfTI file. In a new header, channels become the fourth axis. Float16, which only NumPy
+has, is written as float32. Only NIfTI holds slope and intercept; other files get real values. NumPy
+has no affine. The file appears when it is complete.
 
 Example:
   voxquarry export store.zarr/case01/ct ct-again.nii.gz")]
 pub(crate) struct ExportArgs {
     /// STORE/SUBJECT/VOLUME.
     pub(crate) volume: PathBuf,
-    /// The image file: .nii, .nii.gz, or .hdr/.img.
+    /// The image file, whose ending is one of those below.
     pub(crate) out: PathBuf,
     /// Replace the file if it exists.
     #[arg(long)]

@@ -1,48 +1,37 @@
-//! Reads the bytes of a file in order, plain or gzip with any number of members, and hashes the
-//! bytes on disk.
+//! Reads the bytes of a file in order, plain or packed, and hashes the bytes on disk.
 //!
 //! # Invariants
-//! - Memory is two buffers, whatever the file claims. Gzip is decoded directly into the caller's
-//!   buffer.
-//! - The checksum of a gzip member is compared at its end, and [`ByteInput::finish`] reads to the
-//!   end of every member.
+//! - Memory is a buffer and a decoder, whatever the file claims. Packed bytes are decoded directly
+//!   into the caller's buffer.
+//! - The checksums of packed bytes are compared, and [`ByteInput::finish`] reads to the end of the
+//!   file.
 //!
-//! Not here: the meaning of the bytes.
+//! Not here: the meaning of the bytes; several files one after the other (`file_chain`).
 
 use std::fmt::Display;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::GzDecoder;
-use sha2::{Digest, Sha256};
 use voxquarry::{Error, Result};
 
+use super::unpack::{GZIP_MAGIC, HashingReader, Packing, Unpacker};
 use crate::digest::hex;
 use crate::files::{check_room, open_without_waiting};
 
 /// Enough for the disk; a shorter file needs less.
 const BUFFER_BYTES: u64 = 1 << 20;
-/// The largest ratio of deflate: a match of 258 bytes takes two bits.
-const MAX_EXPANSION: u64 = 1032;
-/// More than a decompressor takes.
-const INFLATE_BYTES: usize = 128 << 10;
-pub(crate) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// A file that is read from its first byte to its last.
 pub(crate) struct ByteInput {
     path: PathBuf,
     file_bytes: u64,
+    /// Bytes of the file before those that are unpacked.
+    packed_from: u64,
     /// Bytes returned so far, after decompression.
     position: u64,
     /// Bytes that the file must yield; 0 before [`ByteInput::expect`].
     expected: u64,
-    body: ByteBody,
-}
-
-enum ByteBody {
-    Plain(BufReader<HashingReader>),
-    Gzip(Box<GzipMembers>),
+    body: Unpacker,
 }
 
 impl ByteInput {
@@ -52,47 +41,149 @@ impl ByteInput {
     /// # Errors
     /// [`Error::Io`], and [`Error::Unsupported`] if it is not a regular file.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = open_without_waiting(path)?;
+        let mut input = Self::open_plain(path)?;
+        if input.peek()?.starts_with(&GZIP_MAGIC) { input.unpack(Packing::Gzip) } else { Ok(input) }
+    }
+
+    /// As [`open`](Self::open), for the bytes on disk.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn open_plain(path: &Path) -> Result<Self> {
+        Self::open_at(path, 0)
+    }
+
+    /// As [`open_plain`](Self::open_plain), from byte `offset` on; those before are not hashed.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn open_at(path: &Path, offset: u64) -> Result<Self> {
+        let mut file = open_without_waiting(path)?;
         let metadata = file.metadata().map_err(Error::io(path, "cannot open"))?;
         if !metadata.is_file() {
             let reason = format!("{} is not a regular file", path.display());
             return Err(Error::unsupported(reason, "name an image file"));
         }
+        if offset > 0 {
+            file.seek(SeekFrom::Start(offset)).map_err(Error::io(path, "cannot read"))?;
+        }
         let buffer_bytes = metadata.len().clamp(1, BUFFER_BYTES) as usize;
         check_room(buffer_bytes).map_err(Error::io(path, "cannot open"))?;
-        let hashing = HashingReader { file, sha256: Sha256::new(), bytes: 0 };
-        let mut reader = BufReader::with_capacity(buffer_bytes, hashing);
-        let start = reader.fill_buf().map_err(Error::io(path, "cannot read"))?;
-        let gzip = start.starts_with(&GZIP_MAGIC);
-        let body = if gzip {
-            let members = GzipMembers::new(reader);
-            ByteBody::Gzip(Box::new(members.map_err(Error::io(path, "cannot unpack"))?))
-        } else {
-            ByteBody::Plain(reader)
-        };
-        let path = path.to_owned();
-        Ok(Self { path, file_bytes: metadata.len(), position: 0, expected: 0, body })
+        let body =
+            Unpacker::Plain(BufReader::with_capacity(buffer_bytes, HashingReader::new(file)));
+        let (path, file_bytes) = (path.to_owned(), metadata.len());
+        Ok(Self { path, file_bytes, packed_from: offset, position: 0, expected: 0, body })
     }
 
-    /// Checks whether a file of this length can yield `bytes`.
+    /// Unpacks the bytes from here on; those before were plain. Counts them from here.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is no memory.
+    pub(crate) fn unpack(self, packing: Packing) -> Result<Self> {
+        let Self { path, file_bytes, packed_from, position, body, .. } = self;
+        let body = Unpacker::new(body.into_file(), packing);
+        let body = body.map_err(Error::io(&path, "cannot unpack"))?;
+        let packed_from = packed_from + position;
+        Ok(Self { path, file_bytes, packed_from, position: 0, expected: 0, body })
+    }
+
+    /// The next bytes of a plain file, as many as are in memory; none at its end.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn peek(&mut self) -> Result<&[u8]> {
+        match &mut self.body {
+            Unpacker::Plain(file) => file.fill_buf().map_err(Error::io(&self.path, "cannot read")),
+            _ => unreachable!("only plain bytes are looked at"),
+        }
+    }
+
+    /// Takes the next line of a plain file without its line end (`\n` or `\r\n`); `None` at the end
+    /// of the file.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the line has more than `max_bytes`, [`Error::Io`].
+    pub(crate) fn read_line(&mut self, max_bytes: usize) -> Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        loop {
+            let rest = self.peek()?;
+            if rest.is_empty() {
+                return Ok((!line.is_empty()).then_some(line));
+            }
+            let end = rest.iter().position(|&b| b == b'\n');
+            let taken = end.map_or(rest.len(), |end| end + 1);
+            if line.len() + taken > max_bytes {
+                let message = format!("a line of its header has more than {max_bytes} bytes");
+                return Err(Error::data(&self.path, message));
+            }
+            line.extend_from_slice(&rest[..taken]);
+            self.consume(taken);
+            if end.is_some() {
+                line.pop();
+                line.pop_if(|last| *last == b'\r');
+                return Ok(Some(line));
+            }
+        }
+    }
+
+    /// Skips so many lines of a plain file.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if the file has fewer, [`Error::Io`].
+    pub(crate) fn skip_lines(&mut self, lines: u64) -> Result<()> {
+        let mut left = lines;
+        while left > 0 {
+            let rest = self.peek()?;
+            if rest.is_empty() {
+                return Err(self.damaged(format!("it has fewer than {lines} lines")));
+            }
+            let end = rest.iter().position(|&b| b == b'\n');
+            let taken = end.map_or(rest.len(), |end| end + 1);
+            self.consume(taken);
+            left -= u64::from(end.is_some());
+        }
+        Ok(())
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        if let Unpacker::Plain(file) = &mut self.body {
+            file.consume(bytes);
+            self.position += bytes as u64;
+        }
+    }
+
+    /// Upper bound of the memory that unpacking takes.
+    pub(crate) fn working_bytes(&self) -> u64 {
+        self.body.packing().working_bytes()
+    }
+
+    /// Whether its bytes are those on disk.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.body.packing() == Packing::Plain
+    }
+
+    /// The bytes of the file on disk.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// Bytes returned so far, from where they are unpacked.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Checks whether a file of this length can yield `bytes`, from where they are unpacked.
     ///
     /// # Errors
     /// [`Error::Data`] with both numbers.
     pub(crate) fn expect(&mut self, bytes: u64) -> Result<()> {
         self.expected = bytes;
-        let found = self.file_bytes;
-        match self.body {
-            ByteBody::Plain(_) if found < bytes => {
-                Err(self
-                    .damaged(format!("the file has {found} bytes, its header promises {bytes}")))
-            }
-            ByteBody::Gzip(_) if found.saturating_mul(MAX_EXPANSION) < bytes => {
-                Err(self.damaged(format!(
-                    "{found} bytes of gzip cannot hold the {bytes} bytes that its header promises"
-                )))
-            }
-            _ => Ok(()),
-        }
+        check_length(
+            &self.path,
+            self.file_bytes.saturating_sub(self.packed_from),
+            self.body.packing(),
+            bytes,
+        )
     }
 
     fn damaged(&self, message: impl Display) -> Error {
@@ -101,11 +192,14 @@ impl ByteInput {
 
     fn error(&self, error: io::Error) -> Error {
         use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-        match (&self.body, error.kind()) {
+        match (self.body.packing(), error.kind()) {
             (_, UnexpectedEof) => self.cut_short(),
-            (ByteBody::Gzip(_), InvalidData | InvalidInput) => self.damaged(format!(
-                "the gzip stream is damaged after byte {} of its decompressed {} ({error})",
-                self.position, self.expected
+            (Packing::Plain, _) => Error::io(&self.path, "cannot read")(error),
+            (packing, InvalidData | InvalidInput) => self.damaged(format!(
+                "the {} stream is damaged after byte {} of its decompressed {} ({error})",
+                packing.name(),
+                self.position,
+                self.expected
             )),
             _ => Error::io(&self.path, "cannot read")(error),
         }
@@ -113,8 +207,10 @@ impl ByteInput {
 
     fn cut_short(&self) -> Error {
         let (found, expected) = (self.position, self.expected);
-        let is_gzip = matches!(self.body, ByteBody::Gzip(_));
-        let stream = if is_gzip { "gzip stream" } else { "file" };
+        let stream = match self.body.packing() {
+            Packing::Plain => "file".to_owned(),
+            packing => format!("{} stream", packing.name()),
+        };
         self.damaged(match expected {
             0 => format!("the {stream} ends after {found} bytes"),
             _ if found < expected => {
@@ -125,13 +221,9 @@ impl ByteInput {
     }
 
     /// Reads at least one byte, or 0 at the end.
-    fn read(&mut self, out: &mut [u8]) -> Result<usize> {
+    pub(crate) fn read(&mut self, out: &mut [u8]) -> Result<usize> {
         loop {
-            let result = match &mut self.body {
-                ByteBody::Plain(reader) => reader.read(out),
-                ByteBody::Gzip(members) => members.read(out),
-            };
-            match result {
+            match self.body.read(out) {
                 Ok(n) => {
                     self.position += n as u64;
                     return Ok(n);
@@ -203,13 +295,10 @@ impl ByteInput {
                 bytes.extend_from_slice(&piece[..count]);
             }
         }
-        let mut reader = match self.body {
-            ByteBody::Plain(reader) => reader,
-            ByteBody::Gzip(members) => members.into_reader(),
-        };
-        // Bytes after the last gzip member are part of the file, and of its digest.
-        io::copy(&mut reader, &mut io::sink()).map_err(Error::io(&self.path, "cannot read"))?;
-        let HashingReader { sha256, bytes, .. } = reader.into_inner();
+        let mut file = self.body.into_file();
+        // Bytes after the last packed one are part of the file, and of its digest.
+        io::copy(&mut file, &mut io::sink()).map_err(Error::io(&self.path, "cannot read"))?;
+        let HashingReader { sha256, bytes, .. } = file.into_inner();
         Ok(Trailer { bytes: trailer, sha256: hex(sha256), file_bytes: bytes })
     }
 }
@@ -224,100 +313,20 @@ pub(crate) struct Trailer {
     pub(crate) file_bytes: u64,
 }
 
-/// A file that hashes its bytes as they are read.
-struct HashingReader {
-    file: File,
-    sha256: Sha256,
-    bytes: u64,
-}
-
-impl Read for HashingReader {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let n = self.file.read(out)?;
-        self.sha256.update(&out[..n]);
-        self.bytes += n as u64;
-        Ok(n)
-    }
-}
-
-/// The members of a gzip file as one stream.
-struct GzipMembers {
-    /// `None` only between two members.
-    state: Option<GzipMember>,
-}
-
-enum GzipMember {
-    Within(Box<GzDecoder<BufReader<HashingReader>>>),
-    Ended(BufReader<HashingReader>),
-}
-
-impl GzipMember {
-    /// The decoder of a member, or the reader and an error where there is no memory for one.
-    fn of(reader: BufReader<HashingReader>) -> (Self, io::Result<()>) {
-        // The decoder itself panics.
-        match check_room(INFLATE_BYTES) {
-            Ok(()) => (Self::Within(Box::new(GzDecoder::new(reader))), Ok(())),
-            lacking => (Self::Ended(reader), lacking),
-        }
-    }
-}
-
-impl GzipMembers {
-    fn new(reader: BufReader<HashingReader>) -> io::Result<Self> {
-        let (state, room) = GzipMember::of(reader);
-        room.map(|()| Self { state: Some(state) })
-    }
-
-    fn into_reader(self) -> BufReader<HashingReader> {
-        match self.state.expect("there is a member outside of `read`") {
-            GzipMember::Within(decoder) => decoder.into_inner(),
-            GzipMember::Ended(reader) => reader,
-        }
-    }
-}
-
-impl Read for GzipMembers {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if out.is_empty() {
-            return Ok(0);
-        }
-        // Terminates: each turn that does not return consumes a member, which has at least 18
-        // bytes.
-        loop {
-            let Some(GzipMember::Within(decoder)) = &mut self.state else { return Ok(0) };
-            let n = decoder.read(out)?;
-            if n > 0 {
-                return Ok(n);
-            }
-            let Some(GzipMember::Within(decoder)) = self.state.take() else {
-                unreachable!("matched above")
-            };
-            let mut reader = decoder.into_inner();
-            let follows = member_follows(&mut reader);
-            // The state is valid again before an error returns.
-            let (state, room) = match follows {
-                Ok(true) => GzipMember::of(reader),
-                _ => (GzipMember::Ended(reader), Ok(())),
-            };
-            self.state = Some(state);
-            follows.and(room)?;
-        }
-    }
-}
-
-/// Skips zeros after a member, as gzip does (tapes are padded with them), and returns whether
-/// another member follows.
+/// Checks whether `found` bytes of a file can yield `bytes`.
 ///
-/// Like gzip we ignore other bytes: the members before them are whole, and the caller knows whether
-/// they suffice.
-fn member_follows(reader: &mut BufReader<HashingReader>) -> io::Result<bool> {
-    loop {
-        let rest = reader.fill_buf()?;
-        let zeros = rest.iter().take_while(|&&b| b == 0).count();
-        let (end, found) = (rest.is_empty(), rest.get(zeros).copied());
-        reader.consume(zeros);
-        if end || found.is_some() {
-            return Ok(found == Some(GZIP_MAGIC[0]));
-        }
+/// # Errors
+/// [`Error::Data`] with both numbers.
+pub(crate) fn check_length(path: &Path, found: u64, packing: Packing, bytes: u64) -> Result<()> {
+    if found.saturating_mul(packing.max_expansion()) >= bytes {
+        return Ok(());
     }
+    let message = match packing {
+        Packing::Plain => format!("the file has {found} bytes, its header promises {bytes}"),
+        _ => format!(
+            "{found} bytes of {} cannot hold the {bytes} bytes that its header promises",
+            packing.name()
+        ),
+    };
+    Err(Error::data(path, format!("{message}: copy or download the file again")))
 }

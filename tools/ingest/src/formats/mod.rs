@@ -3,8 +3,10 @@
 //! The rest of the ingest knows no format. It asks [`volumes_in`] which volumes a file or folder
 //! holds, and [`open`] for one of them.
 //!
-//! `byte_input` reads the bytes of a file in order, compressed or not; `voxels` swaps and splits
-//! them; `export_spec` describes a file to be written. All formats share these.
+//! `byte_input` reads the bytes of a file in order, `unpack` unpacks them; `file_chain` reads
+//! several files one after the other, `text_numbers` voxels that are written as text; `raster`
+//! streams voxels that lie in order, `voxels` swaps and splits them; `export_spec` describes a file
+//! to be written. All formats share these.
 //!
 //! # Invariants
 //! - The bytes of a file can neither cause a panic nor decide how much memory is allocated.
@@ -19,14 +21,26 @@ mod axes;
 mod boxes;
 mod byte_input;
 mod export_spec;
+mod file_chain;
+mod file_names;
+mod file_output;
 #[cfg(feature = "hdf5")]
 mod hdf5;
+mod meta_image;
+mod mgh;
 pub mod nifti;
+mod nrrd;
+mod numpy;
 mod planes;
+mod raster;
+mod raw;
 mod slabs;
 mod spacing;
+mod text_numbers;
 mod tiff;
+mod unpack;
 mod voxels;
+mod world;
 #[cfg(feature = "zarr")]
 mod zarr;
 
@@ -34,20 +48,34 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
-use voxquarry::format::attributes::Kind;
+use voxquarry::format::attributes::{Kind, LabelName};
 use voxquarry::{Affine, Dtype, Error, IfExists, Result};
 
 use crate::files::{exists, file_name, is_folder, open_without_waiting};
 use crate::source::{SourceVolume, VoxelStream};
 
 pub use export_spec::ExportSpec;
+pub use raster::ByteOrder;
+pub use raw::RawVoxels;
 
 /// Bytes of a file that formats recognise it by, after decompression.
 const HEAD_BYTES: usize = 1024;
 
+/// Upper bound of the voxels that a header may state: more than any disk holds, and eight bytes
+/// each do not overflow.
+const MAX_VOXELS: u64 = 1 << 59;
+
+/// The note about a source without geometry.
+const NO_SPACING: &str =
+    "it states no spacing: 1 mm is assumed (state a voxel size or an affine if it is another)";
+
 /// All formats. Where several recognise a file, the first has it.
 const FORMATS: &[&dyn Format] = &[
     &nifti::Nifti,
+    &nrrd::Nrrd,
+    &meta_image::MetaImage,
+    &mgh::Mgh,
+    &numpy::Numpy,
     #[cfg(feature = "hdf5")]
     &hdf5::Hdf5,
     &tiff::Tiff,
@@ -94,6 +122,8 @@ pub struct Stated {
     /// The affine, from voxel `(x, y, z)` to RAS+ millimetres. That of the source may be invalid
     /// then.
     pub affine: Option<Affine>,
+    /// What the files are whose names say nothing: voxels and nothing else.
+    pub raw: Option<RawVoxels>,
 }
 
 /// A volume that a file or folder holds.
@@ -120,6 +150,12 @@ pub trait OpenedVolume: Send {
 
     /// Sentences about what was decided for the caller, such as slices that were dropped.
     fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Names of its labels that the source holds; used if it is ingested as labels, and the data
+    /// set names none.
+    fn label_names(&self) -> Vec<LabelName> {
         Vec::new()
     }
 
@@ -179,6 +215,11 @@ pub(crate) trait Format: Sync {
     /// hold; [`Error::Unsupported`], [`Error::Io`].
     fn open(&self, place: &Place, stated: &Stated) -> Result<Box<dyn OpenedVolume>>;
 
+    /// The endings of files that volumes can be written to, if there are any.
+    fn export_endings(&self) -> &'static [&'static str] {
+        self.endings()
+    }
+
     /// The files whose bytes are the volume's digest; `None` if its digest is that of its voxels.
     ///
     /// # Errors
@@ -193,6 +234,12 @@ pub(crate) trait Format: Sync {
 
 /// A format that volumes can be written to.
 pub(crate) trait ExportFormat: Sync {
+    /// Whether a file can hold slope and intercept; otherwise real values are written, as floating
+    /// point numbers.
+    fn keeps_scaling(&self) -> bool {
+        true
+    }
+
     /// The dtype that voxels are written as.
     fn stored_dtype(&self, dtype: Dtype) -> Dtype {
         dtype
@@ -238,6 +285,11 @@ pub(crate) trait VolumeExport {
 /// # Errors
 /// As [`Format::open`].
 pub(crate) fn open(place: &Place, stated: &Stated) -> Result<Box<dyn OpenedVolume>> {
+    if let (Some(voxels), Place::File(path)) = (&stated.raw, place)
+        && stem_and_format(&file_name(path)).is_none()
+    {
+        return raw::open(path, voxels, stated.affine);
+    }
     format_of(place.path())?.open(place, stated)
 }
 
@@ -268,7 +320,12 @@ fn only_one(path: &Path, mut members: Vec<String>) -> Result<String> {
 /// # Errors
 /// As [`Format::digested_files`].
 pub(crate) fn digested_files(place: &Place) -> Result<Option<Vec<PathBuf>>> {
-    format_of(place.path())?.digested_files(place)
+    match format_of(place.path()) {
+        Ok(format) => format.digested_files(place),
+        Err(error @ Error::Io { .. }) => Err(error),
+        // The caller stated what it is.
+        Err(_) => Ok(Some(vec![place.path().to_owned()])),
+    }
 }
 
 /// The volumes in a file, or in a folder that is one image. A file that holds none, or that no
@@ -315,7 +372,8 @@ pub(crate) fn is_image_folder(folder: &Path) -> Result<bool> {
 
 /// A file's name without the ending that its format has.
 pub(crate) fn stem(name: &str) -> &str {
-    stem_and_format(name).map_or(name, |(stem, _)| stem)
+    let raw = || raw::ENDINGS.iter().find_map(|ending| without(name, ending));
+    stem_and_format(name).map(|(stem, _)| stem).or_else(raw).unwrap_or(name)
 }
 
 fn stem_and_format(name: &str) -> Option<(&str, &'static dyn Format)> {
@@ -377,7 +435,7 @@ fn read_head(path: &Path) -> Result<Vec<u8>> {
     let mut head = Vec::new();
     let read = file.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head);
     read.map_err(Error::io(path, "cannot read"))?;
-    if !head.starts_with(&byte_input::GZIP_MAGIC) {
+    if !head.starts_with(&unpack::GZIP_MAGIC) {
         return Ok(head);
     }
     let file = open_without_waiting(path)?;
@@ -394,9 +452,13 @@ fn read_head(path: &Path) -> Result<Vec<u8>> {
 pub(crate) fn export_format(out: &Path) -> Result<&'static dyn ExportFormat> {
     let name = file_name(out);
     let named = stem_and_format(&name);
-    named.and_then(|(_, format)| format.export()).ok_or_else(|| {
+    let is_writable = |(_, format): &(&str, &'static dyn Format)| {
+        let endings = format.export_endings().iter().chain(format.companion_endings());
+        endings.into_iter().any(|ending| without(&name, ending).is_some())
+    };
+    named.filter(is_writable).and_then(|(_, format)| format.export()).ok_or_else(|| {
         let writable = FORMATS.iter().copied().filter(|format| format.export().is_some());
-        let endings: Vec<_> = writable.flat_map(Format::endings).copied().collect();
+        let endings: Vec<_> = writable.flat_map(Format::export_endings).copied().collect();
         let expected = format!("a name that ends in {}", endings.join(", "));
         Error::invalid("file", out.display(), expected)
     })

@@ -158,7 +158,7 @@ impl Plane {
         reader.next_frame(&mut pixels).map_err(located)?;
         // PNG has the most significant byte first.
         voxels::swap(&mut pixels, size);
-        voxels::split_elements(&pixels, size, planes);
+        voxels::split_runs(&pixels, planes, size);
         Ok(())
     }
 }

@@ -17,23 +17,44 @@ fn swap_each<const N: usize>(bytes: &mut [u8]) {
     bytes.as_chunks_mut::<N>().0.iter_mut().for_each(|number| number.reverse());
 }
 
+/// Splits units of `planes.len()` runs of `run` bytes each: run `i` of each unit goes to
+/// `planes[i]`. Runs beyond the end of a plane are left out.
+pub(crate) fn split_runs(units: &[u8], planes: &mut [&mut [u8]], run: usize) {
+    let is_exact = planes.iter().all(|plane| plane.len() * planes.len() == units.len());
+    match run {
+        1 if is_exact && matches!(planes.len(), 3 | 4) => split(units, planes),
+        1 => split_fixed::<1>(units, planes),
+        2 => split_fixed::<2>(units, planes),
+        4 => split_fixed::<4>(units, planes),
+        8 => split_fixed::<8>(units, planes),
+        _ => {
+            let samples = planes.len();
+            for (i, plane) in planes.iter_mut().enumerate() {
+                let own = units.chunks_exact(run).skip(i).step_by(samples);
+                for (out, from) in plane.chunks_exact_mut(run).zip(own) {
+                    out.copy_from_slice(from);
+                }
+            }
+        }
+    }
+}
+
+fn split_fixed<const N: usize>(units: &[u8], planes: &mut [&mut [u8]]) {
+    let (runs, samples) = (units.as_chunks::<N>().0, planes.len());
+    for (i, plane) in planes.iter_mut().enumerate() {
+        let own = runs.iter().skip(i).step_by(samples);
+        for (out, run) in plane.as_chunks_mut::<N>().0.iter_mut().zip(own) {
+            *out = *run;
+        }
+    }
+}
+
 /// Splits voxels of `planes.len()` samples: sample `i` of each voxel goes to `planes[i]`.
 pub(crate) fn split(voxels: &[u8], planes: &mut [&mut [u8]]) {
     match planes {
         [r, g, b] => split_each([r, g, b], voxels),
         [r, g, b, a] => split_each([r, g, b, a], voxels),
         _ => unreachable!("RGB or RGBA"),
-    }
-}
-
-/// Splits voxels of `planes.len()` samples of `size` bytes each, as [`split`] does for bytes.
-pub(crate) fn split_elements(voxels: &[u8], size: usize, planes: &mut [&mut [u8]]) {
-    let samples = planes.len();
-    for (channel, plane) in planes.iter_mut().enumerate() {
-        let elements = voxels.chunks_exact(size).skip(channel).step_by(samples);
-        for (to, from) in plane.chunks_exact_mut(size).zip(elements) {
-            to.copy_from_slice(from);
-        }
     }
 }
 
@@ -75,6 +96,24 @@ mod tests {
             let mut bytes = [1, 2, 3, 4, 5, 6, 7, 8];
             swap(&mut bytes, width);
             assert_eq!(bytes, expected);
+        }
+    }
+
+    #[test]
+    fn runs_of_any_width_are_split() {
+        for run in [1, 2, 3, 4, 8] {
+            for samples in [1, 2, 3, 5] {
+                let units: Vec<u8> = (0..run * samples * 4).map(|i| i as u8).collect();
+                let mut planes = vec![vec![0; run * 4]; samples];
+                let mut parts: Vec<_> = planes.iter_mut().map(|plane| &mut plane[..]).collect();
+                split_runs(&units, &mut parts, run);
+                for (sample, plane) in planes.iter().enumerate() {
+                    for (i, &byte) in plane.iter().enumerate() {
+                        let at = (i / run * samples + sample) * run + i % run;
+                        assert_eq!(byte, units[at], "run {run}, sample {sample} of {samples}");
+                    }
+                }
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use crate::progress::{Progress, Show, Unit, catch_interrupts};
 
 pub(crate) fn run(args: &IngestArgs) -> Result<ExitCode> {
     let found = sources(args)?;
-    let options = options(args);
+    let options = options(args)?;
     if let Some(path) = &args.report {
         outcome::check_writable(path)?;
     }
@@ -39,8 +39,8 @@ pub(crate) fn run(args: &IngestArgs) -> Result<ExitCode> {
     outcome::tell(report, result, args, started.elapsed())
 }
 
-fn options(args: &IngestArgs) -> IngestOptions {
-    IngestOptions::default()
+fn options(args: &IngestArgs) -> Result<IngestOptions> {
+    Ok(IngestOptions::default()
         .patch_sizes(args.patch_size.clone())
         .codec(args.codec)
         .memory_bytes(args.memory)
@@ -52,6 +52,7 @@ fn options(args: &IngestArgs) -> IngestOptions {
         .grid_tolerance_mm(args.grid_tolerance)
         .grid_from(args.grid_from.clone())
         .affine(args.affine.or(args.voxel_size))
+        .raw(args.raw()?))
 }
 
 /// The sources that the arguments name.

@@ -6,8 +6,6 @@
 //!
 //! Not here: the bytes before the voxels (`preamble`).
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use voxquarry::{Dtype, Error, IfExists, Result};
@@ -15,12 +13,9 @@ use voxquarry::{Dtype, Error, IfExists, Result};
 use super::fields::{Form, Order};
 use super::pair_of;
 use super::preamble::Preamble;
-use crate::files::check_room;
+use crate::formats::file_output::OutputBody;
 use crate::formats::{ExportSpec, VolumeExport, voxels};
-use crate::gzip::GzipWriter;
 use crate::staged_file::{StagedFile, flush_folder};
-
-const BUFFER_BYTES: usize = 1 << 20;
 
 /// Writes a NIfTI file.
 pub struct NiftiWriter {
@@ -42,13 +37,6 @@ pub struct NiftiWriter {
     /// The header of a pair.
     header: Option<StagedFile>,
     scratch: Vec<u8>,
-}
-
-enum OutputBody {
-    Plain(BufWriter<File>),
-    Gzip(GzipWriter<BufWriter<File>>),
-    /// A write failed and lost bytes: further writes would put voxels in wrong places.
-    Failed,
 }
 
 impl NiftiWriter {
@@ -192,55 +180,5 @@ impl VolumeExport for NiftiWriter {
 
     fn finish(self: Box<Self>) -> Result<()> {
         (*self).finish()
-    }
-}
-
-impl OutputBody {
-    /// Compresses if `gzip_threads` is given.
-    fn new(file: File, gzip_threads: Option<usize>) -> io::Result<Self> {
-        check_room(BUFFER_BYTES)?;
-        let writer = BufWriter::with_capacity(BUFFER_BYTES, file);
-        Ok(match gzip_threads {
-            Some(threads) => Self::Gzip(GzipWriter::new(writer, threads)?),
-            None => Self::Plain(writer),
-        })
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let written = match self {
-            Self::Plain(writer) => writer.write_all(bytes),
-            Self::Gzip(writer) => writer.write_all(bytes),
-            Self::Failed => Err(io::Error::other("an earlier write failed")),
-        };
-        written.inspect_err(|_| *self = Self::Failed)
-    }
-
-    fn finish(self) -> io::Result<()> {
-        let writer = match self {
-            Self::Plain(writer) => writer,
-            Self::Gzip(writer) => writer.finish()?,
-            Self::Failed => return Err(io::Error::other("an earlier write failed")),
-        };
-        writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
-    }
-}
-
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn after_a_failed_write_every_write_fails() {
-        for gzip_threads in [None, Some(2)] {
-            let full = File::options().write(true).open("/dev/full").unwrap();
-            let mut body = OutputBody::new(full, gzip_threads).unwrap();
-            let bytes = vec![7; 2 * BUFFER_BYTES];
-            // Compressible data reaches the file only after many writes.
-            let error = (0..1000).find_map(|_| body.write_all(&bytes).err()).unwrap();
-            assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-            let error = body.write_all(&[7]).unwrap_err();
-            assert!(error.to_string().contains("earlier"), "{error}");
-            assert!(body.finish().is_err());
-        }
     }
 }

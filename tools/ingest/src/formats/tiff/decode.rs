@@ -78,7 +78,7 @@ impl Decoder {
         self.segment = zeroed(bytes * planes.len())?;
         file.read(at, &mut self.segment)?;
         swap(file, &mut self.segment, size);
-        voxels::split_elements(&self.segment, size, planes);
+        voxels::split_runs(&self.segment, planes, size);
         Ok(())
     }
 
@@ -131,7 +131,7 @@ impl Decoder {
             let source = &source[..columns * layout.together() * size];
             match &mut targets[..] {
                 [target] => target.copy_from_slice(source),
-                targets => voxels::split_elements(source, size, targets),
+                targets => voxels::split_runs(source, targets, size),
             }
         }
         Ok(())
