@@ -49,6 +49,23 @@ fn pair(data: &[u8], [single, header]: [&str; 2]) {
     }
 }
 
+/// A byte, and a DICOM file; if the byte is odd, two files in a folder, the first of which has as
+/// many bytes as the next two say.
+pub(crate) fn dicom(data: &[u8]) {
+    let mut input = Input(data);
+    if input.byte() & 1 == 0 {
+        run("a.dcm", input.0);
+        return;
+    }
+    let series = in_folder(|folder| folder.join("series"));
+    // It is there from the second run on.
+    let _ = std::fs::create_dir(&series);
+    let first_bytes = usize::from(input.u16());
+    scratch::write(&series.join("1"), input.take(first_bytes));
+    scratch::write(&series.join("2"), input.0);
+    check(&series);
+}
+
 /// A TIFF file.
 pub(crate) fn tiff(data: &[u8]) {
     run("a.tif", data);

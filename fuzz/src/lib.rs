@@ -24,7 +24,8 @@ mod sparse;
 pub type Target = fn(&[u8]);
 
 /// The targets by their names, which are the folders of their seeds.
-pub const TARGETS: [(&str, Target); 19] = [
+pub const TARGETS: [(&str, Target); 20] = [
+    ("dicom", image::dicom),
     ("document", document::run),
     ("frame", frames::raw),
     ("frame_edits", frames::edited),

@@ -53,7 +53,9 @@ pub(crate) fn ingest_volume(
     let mut writer = subject.volume(spec)?;
     let located = |e: Error| match e {
         // The writer does not know the source file, whose voxels it complains about.
-        Error::Data { message, .. } => Error::data(planned.source.input.location(), message),
+        Error::Data { path, message } if !path.starts_with(planned.source.input.location()) => {
+            Error::data(planned.source.input.location(), message)
+        }
         other => other,
     };
     if planned.memory.layers > 1 {

@@ -61,7 +61,10 @@ pub(crate) fn sha256_of(files: &[PathBuf], observer: &dyn Observer) -> Result<St
 }
 
 /// The SHA-256 of a file's bytes, in hexadecimal, and their number.
-fn sha256(path: &Path, observer: &dyn Observer) -> Result<(String, u64)> {
+///
+/// # Errors
+/// As [`sha256_of`].
+pub(crate) fn sha256(path: &Path, observer: &dyn Observer) -> Result<(String, u64)> {
     // A pipe may have taken the file's place.
     let mut file = open_without_waiting(path)?;
     let (mut piece, mut sha256, mut bytes) = (vec![0; PIECE_BYTES], Sha256::new(), 0);

@@ -42,10 +42,11 @@ impl VolumeInput {
         }
     }
 
-    /// The name that the store keeps: a file's without its folder.
+    /// The name that the store keeps: a file's without its folder, unless its format may have the
+    /// name of a person there.
     pub fn name(&self) -> String {
         match self {
-            Self::Place(place) => place.name(),
+            Self::Place(place) => formats::stored_name(place),
             Self::Voxels(source) => source.name().to_owned(),
         }
     }

@@ -221,6 +221,17 @@ impl Manifest {
         place.is_some_and(|&place| self.subjects[place].1.iter().any(|s| s.volume == volume))
     }
 
+    /// The name, with a number where the subject has a volume of that name.
+    pub(crate) fn unused_name(&self, subject: &str, name: String) -> String {
+        if !self.has_volume(subject, &name) {
+            return name;
+        }
+        // There are fewer volumes than numbers.
+        let numbered = (2..).map(|number: u64| format!("{name}_{number}"));
+        let mut unused = numbered.filter(|name| !self.has_volume(subject, name));
+        unused.next().expect("numbers do not end")
+    }
+
     /// The names of all volumes, sorted.
     pub(crate) fn volume_names(&self) -> Vec<String> {
         let sources = self.subjects.iter().flat_map(|(_, sources)| sources);

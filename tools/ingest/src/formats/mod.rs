@@ -20,6 +20,7 @@ mod axes;
 #[cfg(any(feature = "hdf5", feature = "zarr"))]
 mod boxes;
 mod byte_input;
+mod dicom;
 mod export_spec;
 mod file_chain;
 mod file_names;
@@ -76,6 +77,7 @@ const FORMATS: &[&dyn Format] = &[
     &meta_image::MetaImage,
     &mgh::Mgh,
     &numpy::Numpy,
+    &dicom::Dicom,
     #[cfg(feature = "hdf5")]
     &hdf5::Hdf5,
     &tiff::Tiff,
@@ -103,14 +105,6 @@ impl Place {
     pub fn path(&self) -> &Path {
         match self {
             Self::File(path) | Self::Member { path, .. } => path,
-        }
-    }
-
-    /// The name that the store keeps: a file's without its folder.
-    pub fn name(&self) -> String {
-        match self {
-            Self::File(path) => file_name(path),
-            Self::Member { path, member } => format!("{}::{member}", file_name(path)),
         }
     }
 }
@@ -226,6 +220,14 @@ pub(crate) trait Format: Sync {
     /// [`Error::Io`].
     fn digested_files(&self, place: &Place) -> Result<Option<Vec<PathBuf>>>;
 
+    /// The name that the store keeps: a file's without its folder, unless it may name a person.
+    fn stored_name(&self, place: &Place) -> String {
+        match place {
+            Place::File(path) => file_name(path),
+            Place::Member { path, member } => format!("{}::{member}", file_name(path)),
+        }
+    }
+
     /// How volumes are written to files of this format; `None` if they are not.
     fn export(&self) -> Option<&dyn ExportFormat> {
         None
@@ -326,6 +328,12 @@ pub(crate) fn digested_files(place: &Place) -> Result<Option<Vec<PathBuf>>> {
         // The caller stated what it is.
         Err(_) => Ok(Some(vec![place.path().to_owned()])),
     }
+}
+
+/// The name that the store keeps of a place.
+pub(crate) fn stored_name(place: &Place) -> String {
+    // Who reads the file reports what is wrong with it.
+    format_of(place.path()).unwrap_or(&nifti::Nifti).stored_name(place)
 }
 
 /// The volumes in a file, or in a folder that is one image. A file that holds none, or that no

@@ -158,7 +158,14 @@ impl Found {
 
     fn add_file(&mut self, path: &Path, options: &FindOptions) -> Result<()> {
         let input = VolumeInput::from(path);
-        let subject = options.subject.clone().unwrap_or_else(|| subject_of(input.location()));
+        let named = input.location();
+        // `.` has no name, and what it stands for has one.
+        let named = if named.file_name().is_some() {
+            named.to_owned()
+        } else {
+            named.canonicalize().map_err(Error::io(named, "cannot find"))?
+        };
+        let subject = options.subject.clone().unwrap_or_else(|| subject_of(&named));
         self.add_image(&subject, "image", Kind::Image, input)
     }
 
@@ -175,17 +182,22 @@ impl Found {
         let VolumeInput::Place(Place::File(path)) = &input else {
             return self.manifest.push(Source::new(subject, volume, kind, input));
         };
-        let found = volumes_in(path)?;
-        if found.len() > 1 {
-            // What lies in one file need not lie on one grid.
+        let (found, is_folder) = (volumes_in(path)?, is_folder(path)?);
+        // Each series of a study may have a folder, and the name of its modality.
+        let is_study = is_folder && found.iter().all(|volume| volume.name.is_some());
+        if found.len() > 1 || is_study {
+            // What lies in one file or study need not lie on one grid.
             self.manifest.split_subject_by_grid(subject);
         }
         for FoundVolume { name, kind: stated, place } in found {
             let name = name.map(|name| plain_name(&name)).filter(|name| !name.is_empty());
             let by_name = name.as_ref().map(|name| kind_of_name(name));
             let kind = stated.or(by_name).unwrap_or(kind);
-            let name = name.as_deref().unwrap_or(volume);
-            self.manifest.push(Source::new(subject, name, kind, place))?;
+            let mut name = name.unwrap_or_else(|| volume.to_owned());
+            if is_study {
+                name = self.manifest.unused_name(subject, name);
+            }
+            self.manifest.push(Source::new(subject, &name, kind, place))?;
         }
         Ok(())
     }

@@ -1,0 +1,155 @@
+//! Decodes run lengths (PS3.5, annex G): each byte of the samples has a segment, the highest first.
+//!
+//! # Invariants
+//! - Every access is checked: segments that are short, long, or outside of the frame are errors.
+
+/// Bytes of the table of segments.
+const HEADER_BYTES: usize = 64;
+const MAX_SEGMENTS: usize = 15;
+
+/// Decodes a frame of samples of `width` bytes into `out`: the samples of each plane together,
+/// little endian.
+///
+/// # Errors
+/// What is wrong with the frame.
+pub(super) fn decode(
+    frame: &[u8],
+    width: usize,
+    samples: usize,
+    out: &mut [u8],
+) -> Result<(), String> {
+    let segments = width * samples;
+    let numbers: Vec<usize> = frame
+        .get(..HEADER_BYTES)
+        .ok_or("its run lengths have no table")?
+        .as_chunks()
+        .0
+        .iter()
+        .map(|number| u32::from_le_bytes(*number) as usize)
+        .collect();
+    if numbers[0] != segments || segments > MAX_SEGMENTS {
+        return Err(format!("its run lengths have {} segments, expected {segments}", numbers[0]));
+    }
+    let starts = &numbers[1..=segments];
+    let pixels = out.len() / segments;
+    for (i, &start) in starts.iter().enumerate() {
+        let end = starts.get(i + 1).copied().unwrap_or(frame.len());
+        let segment = frame.get(start..end).filter(|_| start >= HEADER_BYTES);
+        let segment = segment.ok_or("its run lengths lie outside of the frame")?;
+        let (sample, byte) = (i / width, width - 1 - i % width);
+        let plane = &mut out[sample * pixels * width..(sample + 1) * pixels * width];
+        let found = if width == 1 {
+            unpack(segment, plane)
+        } else {
+            let mut bytes = plane.iter_mut().skip(byte).step_by(width);
+            unpack_each(segment, pixels, |value| {
+                if let Some(place) = bytes.next() {
+                    *place = value;
+                }
+            })
+        };
+        if found < pixels {
+            return Err(format!("a segment of its run lengths has {found} of {pixels} bytes"));
+        }
+    }
+    Ok(())
+}
+
+/// Unpacks a segment into `out`, and returns how many bytes it has, at most as many as fit.
+fn unpack(mut segment: &[u8], out: &mut [u8]) -> usize {
+    let mut done = 0;
+    while done < out.len() {
+        let Some((&code, rest)) = segment.split_first() else { break };
+        segment = rest;
+        let left = out.len() - done;
+        match code as i8 {
+            -128 => {}
+            code @ 0.. => {
+                let count = (code as usize + 1).min(left).min(segment.len());
+                out[done..done + count].copy_from_slice(&segment[..count]);
+                segment = &segment[count..];
+                done += count;
+            }
+            code => {
+                let Some((&value, rest)) = segment.split_first() else { break };
+                segment = rest;
+                let count = (1 - isize::from(code)).unsigned_abs().min(left);
+                out[done..done + count].fill(value);
+                done += count;
+            }
+        }
+    }
+    done
+}
+
+/// As [`unpack`], byte by byte.
+fn unpack_each(mut segment: &[u8], pixels: usize, mut take: impl FnMut(u8)) -> usize {
+    let mut done = 0;
+    while done < pixels {
+        let Some((&code, rest)) = segment.split_first() else { break };
+        segment = rest;
+        match code as i8 {
+            -128 => {}
+            code @ 0.. => {
+                let count = (code as usize + 1).min(pixels - done).min(segment.len());
+                segment[..count].iter().for_each(|value| take(*value));
+                segment = &segment[count..];
+                done += count;
+            }
+            code => {
+                let Some((&value, rest)) = segment.split_first() else { break };
+                segment = rest;
+                let count = (1 - isize::from(code)).unsigned_abs().min(pixels - done);
+                (0..count).for_each(|_| take(value));
+                done += count;
+            }
+        }
+    }
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(segments: &[&[u8]]) -> Vec<u8> {
+        let mut numbers = vec![segments.len() as u32];
+        let mut start = HEADER_BYTES;
+        for segment in segments {
+            numbers.push(start as u32);
+            start += segment.len();
+        }
+        numbers.resize(16, 0);
+        let table = numbers.iter().flat_map(|number| number.to_le_bytes());
+        table.chain(segments.concat()).collect()
+    }
+
+    #[test]
+    fn runs_and_literals_of_each_byte_are_joined() {
+        // 5 5 5 1 2, and padding; the high bytes first.
+        let low: &[u8] = &[0xfe, 5, 1, 1, 2, 0x80];
+        let high: &[u8] = &[0xfd, 0, 0, 7];
+        let mut out = [0; 10];
+        decode(&frame(&[high, low]), 2, 1, &mut out).unwrap();
+        assert_eq!(out, [5, 0, 5, 0, 5, 0, 1, 0, 2, 7]);
+        let mut out = [0; 6];
+        decode(&frame(&[&[1, 1, 2], &[0xff, 3], &[0x80, 0, 4, 0, 5]]), 1, 3, &mut out).unwrap();
+        assert_eq!(out, [1, 2, 3, 3, 4, 5]);
+    }
+
+    #[test]
+    fn what_is_short_or_outside_is_an_error() {
+        let good = frame(&[&[1, 1, 2]]);
+        let mut out = [0; 2];
+        assert!(decode(&good, 1, 1, &mut out).is_ok());
+        for end in 0..good.len() {
+            assert!(decode(&good[..end], 1, 1, &mut out).is_err(), "{end}");
+        }
+        for (at, value) in [(0, 0), (0, 2), (4, 255), (4, 3), (5, 1), (7, 255), (64, 0), (64, 0x80)]
+        {
+            let mut bad = good.clone();
+            bad[at] = value;
+            assert!(decode(&bad, 1, 1, &mut out).is_err(), "{at} {value}");
+        }
+    }
+}
