@@ -201,6 +201,18 @@ fn images_at_one_place_are_channels_or_volumes() {
     let volume = study.volume("ct");
     assert_eq!(volume.layout().channel_count(), 2);
     assert_eq!(voxels::<i16>(&volume), slices([1, 3, 5, 0, 2, 4]));
+    // By the instance number, where nothing else tells, at places that are rounded.
+    let study = Study::new();
+    for number in 0..6 {
+        let (place, time) = (number / 2, number % 2);
+        let mut file = slice(number);
+        let rounding = if time == 0 { 1e-6 } else { 0.0 };
+        file.set(decimals(0x0020_0032, &[0.0, 0.0, place as f64 + rounding]));
+        study.add(&name(number), &file);
+    }
+    let report = study.ingest().unwrap();
+    assert!(report.notes[0].contains("channels, by instance numbers"), "{:?}", report.notes);
+    assert_eq!(voxels::<i16>(&study.volume("ct")), slices([0, 2, 4, 1, 3, 5]));
     // Magnitude and phase are volumes of their own.
     let study = Study::new();
     for number in 0..6 {

@@ -53,12 +53,12 @@ pub(super) fn arrange(
         return unplaced(files, frames, stated);
     };
     let height = |frame: &Frame| dot(frame.plane.position.unwrap_or_default(), normal);
-    frames.sort_by(|a, b| {
-        let tie = (a.order, a.file, a.number).cmp(&(b.order, b.file, b.number));
-        height(a).total_cmp(&height(b)).then(tie)
-    });
+    frames.sort_by(|a, b| height(a).total_cmp(&height(b)));
     let is_same = |a: &Frame, b: &Frame| height(b) - height(a) <= SAME_MM;
     let mut places: Vec<Vec<Frame>> = frames.chunk_by(is_same).map(<[Frame]>::to_vec).collect();
+    for place in &mut places {
+        place.sort_by_key(|frame| (frame.order, frame.file, frame.number));
+    }
     for place in &places {
         let at = |frame: &Frame| frame.plane.position.unwrap_or_default();
         let moved = place.iter().find(|frame| {
