@@ -128,7 +128,12 @@ fn links_and_pipes_do_not_mislead() {
 
 #[test]
 fn encapsulated_damage_is_an_error_of_its_frame() {
-    for syntax in ["1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.90"] {
+    for syntax in [
+        "1.2.840.10008.1.2.5",
+        "1.2.840.10008.1.2.4.70",
+        "1.2.840.10008.1.2.4.80",
+        "1.2.840.10008.1.2.4.90",
+    ] {
         for fragment in [vec![], vec![0; 10], vec![0xff, 0xd8, 0xff, 0xc3, 0, 11], vec![0xff; 200]]
         {
             let mut file = slice(1);

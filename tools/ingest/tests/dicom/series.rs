@@ -299,7 +299,7 @@ fn what_is_no_image_is_refused_by_name() {
     study.add("m", slice(0).set(text(0x0008_0008, b"CS", "ORIGINAL\\PRIMARY\\M\\MOSAIC")));
     assert!(study.refusal().contains("mosaic"), "{}", study.refusal());
     for (uid, word) in [
-        ("1.2.840.10008.1.2.4.80", "JPEG-LS lossless, which is not read"),
+        ("1.2.840.10008.1.2.4.102", "MPEG-4 H.264, which is not read"),
         ("1.2.840.10008.1.2.4.112", "JPEG XL, which is not read"),
         ("1.2.3.99", "a transfer syntax that is not known, which is not read"),
     ] {

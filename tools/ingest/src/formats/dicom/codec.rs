@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use jpeg_decoder::{ColorTransform, Decoder, PixelFormat};
 use jpeg2k::{DecodeParameters, Image};
 
+use super::jpegls;
 use super::pixel_form::{Photometric, PixelForm, SampleType};
 use super::rle;
 use super::syntax::{PixelCoding, TransferSyntax};
@@ -31,14 +32,14 @@ pub(super) fn check(
     let is_whole = matches!(form.sample, SampleType::Integer { allocated: 8.., .. });
     match syntax.pixels {
         PixelCoding::Native => Ok(()),
-        PixelCoding::Unknown | PixelCoding::JpegLs => {
+        PixelCoding::Unknown => {
             Err((format!("its pixels are encoded as {}, which is not read", syntax.name), remedy))
         }
         _ if !is_whole => Err((
             format!("its pixels are no integers of 8 bits or more, in {}", syntax.name),
             remedy,
         )),
-        PixelCoding::Jpeg if form.stored_dtype().size() > 2 => {
+        PixelCoding::Jpeg | PixelCoding::JpegLs if form.stored_dtype().size() > 2 => {
             Err((format!("its pixels have 32 bits, which {} has not", syntax.name), remedy))
         }
         _ => Ok(()),
@@ -70,6 +71,7 @@ pub(super) fn decode(
     let work = || match syntax.pixels {
         PixelCoding::Rle => rle::decode(encoded, form.stored_dtype().size(), form.samples, out),
         PixelCoding::Jpeg => jpeg(form, encoded, out),
+        PixelCoding::JpegLs => jpeg_ls(form, encoded, out),
         PixelCoding::Jpeg2000 => jpeg2000(form, encoded, out),
         _ => unreachable!("`check` refused it"),
     };
@@ -169,6 +171,15 @@ fn jpeg_head(encoded: &[u8]) -> Option<JpegHead> {
             }
         }
     }
+}
+
+fn jpeg_ls(form: &PixelForm, encoded: &[u8], out: &mut [u8]) -> Result<(), String> {
+    let found = jpegls::extents(encoded).ok_or("it is no JPEG-LS image")?;
+    let expected = [form.rows, form.columns, form.samples];
+    if found != expected {
+        return Err(format!("its JPEG-LS image is {found:?}, expected {expected:?}"));
+    }
+    jpegls::decode(encoded, form.stored_dtype().size(), out)
 }
 
 fn jpeg2000(form: &PixelForm, encoded: &[u8], out: &mut [u8]) -> Result<(), String> {

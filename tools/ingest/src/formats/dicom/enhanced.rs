@@ -3,7 +3,7 @@
 
 use super::bits::Rescale;
 use super::dataset::DataSet;
-use super::frame::{Frame, Plane, along};
+use super::frame::{Frame, FramePlane, along};
 use super::tags::{self, Tag};
 
 /// Dimensions that are positions.
@@ -57,7 +57,7 @@ pub(super) fn frames_of(data: &DataSet, count: usize, base: &Frame) -> Result<Ve
 
 /// The offsets of a dose's frames from its first (PS3.3, C.8.8.3.2): they are relative if the first
 /// is 0, otherwise patient coordinates.
-fn dose_offsets(offsets: Vec<f64>, plane: &Plane) -> Option<Vec<f64>> {
+fn dose_offsets(offsets: Vec<f64>, plane: &FramePlane) -> Option<Vec<f64>> {
     let first = offsets.first().copied()?;
     if first == 0.0 {
         return Some(offsets);
@@ -152,9 +152,9 @@ mod tests {
 
     #[test]
     fn a_dose_has_offsets_or_coordinates() {
-        let plane = |sign: f64| Plane {
+        let plane = |sign: f64| FramePlane {
             orientation: Some([1.0, 0.0, 0.0, 0.0, sign, 0.0]),
-            ..Plane::default()
+            ..FramePlane::default()
         };
         let offsets = |sign, offsets: &[f64]| dose_offsets(offsets.to_vec(), &plane(sign)).unwrap();
         assert_eq!(offsets(1.0, &[0.0, 2.5, 5.0]), [0.0, 2.5, 5.0]);

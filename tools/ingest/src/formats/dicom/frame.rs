@@ -9,7 +9,7 @@ pub(super) struct Frame {
     pub(super) file: usize,
     /// Its number in the file.
     pub(super) number: usize,
-    pub(super) plane: Plane,
+    pub(super) plane: FramePlane,
     pub(super) rescale: Rescale,
     /// What it is an image of, as magnitude or phase; frames of different kinds are volumes of
     /// their own.
@@ -25,7 +25,7 @@ pub(super) struct Frame {
 
 /// Where a frame lies, in LPS+ millimetres.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Plane {
+pub(super) struct FramePlane {
     /// The centre of the first pixel.
     pub(super) position: Option<[f64; 3]>,
     /// The directions in which columns and rows are counted.
@@ -49,7 +49,7 @@ pub(super) struct Phase {
     pub(super) acquisition: Option<i64>,
 }
 
-impl Plane {
+impl FramePlane {
     /// The unit normal of the plane, along which slices are counted. `None` without an orientation,
     /// or one that is not two unit vectors at a right angle.
     pub(super) fn normal(&self) -> Option<[f64; 3]> {
@@ -80,12 +80,13 @@ mod tests {
 
     #[test]
     fn the_normal_is_at_a_right_angle_to_rows_and_columns() {
-        let of =
-            |orientation| Plane { orientation: Some(orientation), ..Plane::default() }.normal();
+        let of = |orientation| {
+            FramePlane { orientation: Some(orientation), ..FramePlane::default() }.normal()
+        };
         assert_eq!(of([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]), Some([0.0, 0.0, 1.0]));
         assert_eq!(of([0.0, 1.0, 0.0, 0.0, 0.0, -1.0]), Some([-1.0, 0.0, 0.0]));
         assert_eq!(of([1.0, 0.0, 0.0, 1.0, 0.0, 0.0]), None);
         assert_eq!(of([0.0; 6]), None);
-        assert_eq!(Plane::default().normal(), None);
+        assert_eq!(FramePlane::default().normal(), None);
     }
 }

@@ -6,7 +6,7 @@
 
 use voxquarry::Affine;
 
-use super::frame::{Plane, along, dot};
+use super::frame::{FramePlane, along, dot};
 
 /// A slice may lie beside an even grid by that part of a step.
 const MAX_OFF_STEPS: f64 = 0.01;
@@ -36,7 +36,7 @@ pub(super) struct Uneven {
 ///
 /// # Errors
 /// The slices between which a step is wrong.
-pub(super) fn stack_grid(plane: &Plane, positions: &[[f64; 3]]) -> Result<StackGrid, Uneven> {
+pub(super) fn stack_grid(plane: &FramePlane, positions: &[[f64; 3]]) -> Result<StackGrid, Uneven> {
     let (mut notes, last) = (Vec::new(), positions.len() - 1);
     let normal = plane.normal().unwrap_or([0.0, 0.0, 1.0]);
     let first = positions[0];
@@ -70,7 +70,7 @@ pub(super) fn stack_grid(plane: &Plane, positions: &[[f64; 3]]) -> Result<StackG
 }
 
 /// The distance of slices that a lone one states.
-fn lone_step(plane: &Plane, notes: &mut Vec<String>) -> f64 {
+fn lone_step(plane: &FramePlane, notes: &mut Vec<String>) -> f64 {
     let stated = [plane.step, plane.thickness].into_iter().flatten().map(f64::abs);
     stated.into_iter().find(|step| *step > 0.0).unwrap_or_else(|| {
         notes.push("it states no distance of slices: 1 mm is assumed".to_owned());
@@ -79,7 +79,12 @@ fn lone_step(plane: &Plane, notes: &mut Vec<String>) -> f64 {
 }
 
 /// The affine of slices `step` apart, whose first pixel is at `first`; turned from LPS+ to RAS+.
-fn affine_of(plane: &Plane, step: [f64; 3], first: [f64; 3], notes: &mut Vec<String>) -> Affine {
+fn affine_of(
+    plane: &FramePlane,
+    step: [f64; 3],
+    first: [f64; 3],
+    notes: &mut Vec<String>,
+) -> Affine {
     let [rows_mm, columns_mm] = plane.spacing.unwrap_or_else(|| {
         notes.push("it states no distance of pixels: 1 mm is assumed".to_owned());
         [1.0; 2]
@@ -125,7 +130,7 @@ fn uneven(normal: [f64; 3], positions: &[[f64; 3]]) -> Uneven {
 mod tests {
     use super::*;
 
-    const AXIAL: Plane = Plane {
+    const AXIAL: FramePlane = FramePlane {
         position: None,
         orientation: Some([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]),
         spacing: Some([0.5, 0.25]),
@@ -191,7 +196,7 @@ mod tests {
     #[test]
     fn a_lone_slice_is_as_thick_as_it_says() {
         let of = |step, thickness| {
-            let found = stack_grid(&Plane { thickness, step, ..AXIAL }, &[[0.0; 3]]).unwrap();
+            let found = stack_grid(&FramePlane { thickness, step, ..AXIAL }, &[[0.0; 3]]).unwrap();
             (found.affine.0[2][2], found.notes.len())
         };
         assert_eq!(of(Some(-2.5), Some(3.0)), (2.5, 0));

@@ -13,7 +13,7 @@ use voxquarry::{Error, Result};
 use super::bits::Rescale;
 use super::dataset::DataSet;
 use super::enhanced::{diffusion_of, frames_of, kind_of, rescale_of};
-use super::frame::{Frame, Phase, Plane};
+use super::frame::{Frame, FramePlane, Phase};
 use super::origin::origin;
 use super::parse::{ParsedFile, PixelBlock, PixelBytes, parse};
 use super::pixel_form::PixelForm;
@@ -178,7 +178,7 @@ fn base_frame(data: &DataSet, file: usize) -> Frame {
     let place = data.item(tags::DETECTOR_INFORMATION_SEQUENCE);
     let place = place.filter(|_| !data.has(tags::IMAGE_POSITION_PATIENT)).unwrap_or(data);
     let spacing = data.spacing(tags::PIXEL_SPACING);
-    let plane = Plane {
+    let plane = FramePlane {
         position: place.decimals_of(tags::IMAGE_POSITION_PATIENT),
         orientation: place.decimals_of(tags::IMAGE_ORIENTATION_PATIENT),
         spacing: spacing.or_else(|| data.spacing(tags::IMAGER_PIXEL_SPACING)),

@@ -8,7 +8,7 @@
 //! - The bytes of a file can neither cause a panic nor decide how much memory is allocated.
 //! - Nothing about a person is kept (`origin`).
 //!
-//! Not here: mosaics, contours (RTSTRUCT), waveforms; JPEG-LS and lossy JPEG of 12 bits.
+//! Not here: mosaics, contours (RTSTRUCT), waveforms; lossy JPEG of 12 bits.
 
 // DICOM's keywords are names, not code.
 #![allow(clippy::doc_markdown)]
@@ -23,6 +23,7 @@ mod frame_bytes;
 mod geometry;
 mod header_input;
 mod instance;
+mod jpegls;
 mod origin;
 mod parse;
 mod pixel_form;

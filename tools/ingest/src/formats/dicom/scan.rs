@@ -17,7 +17,7 @@ use voxquarry::format::attributes::Kind;
 use voxquarry::{Error, Result};
 
 use super::arrange::has_repeated_places;
-use super::frame::{Frame, Plane};
+use super::frame::{Frame, FramePlane};
 use super::instance::{FileContent, Instance, read_instance};
 use super::parse::is_dicom;
 use super::pixel_form::{Photometric, SampleType};
@@ -209,7 +209,7 @@ fn key_of(file: &Instance) -> SeriesKey<'_> {
 }
 
 /// Whether planes have the same orientation and distances of pixels.
-pub(super) fn is_same_plane(a: &Plane, b: &Plane) -> bool {
+pub(super) fn is_same_plane(a: &FramePlane, b: &FramePlane) -> bool {
     let is_near = |a: Option<[f64; 6]>, b: Option<[f64; 6]>| match (a, b) {
         (Some(a), Some(b)) => a.iter().zip(b).all(|(a, b)| (a - b).abs() <= SAME_COSINE),
         (a, b) => a.is_none() == b.is_none(),
