@@ -44,7 +44,8 @@ pub(super) fn frames_of(data: &DataSet, count: usize, base: &Frame) -> Result<Ve
         return Err(format!("it has {count} frames, and offsets of {}", offsets.len()));
     }
     let frame = |number: usize| {
-        let mut frame = Frame { number, order: Some(number as i64), ..base.clone() };
+        let order = if count > 1 { Some(number as i64) } else { base.order };
+        let mut frame = Frame { number, order, ..base.clone() };
         let shift = offsets.as_ref().map(|offsets| offsets[number]);
         frame.plane.position = match (base.plane.position, base.plane.normal(), shift) {
             (Some(position), Some(normal), Some(shift)) => Some(along(position, normal, shift)),

@@ -70,6 +70,10 @@ pub(super) enum FileContent {
 pub(super) fn read_instance(path: &Path, file: usize) -> Result<FileContent> {
     let ParsedFile { data, syntax, plain_bytes, pixels } = parse(path)?;
     let Some(pixels) = pixels else {
+        if is_image(&data) {
+            let message = "it ends before its pixels: copy or download it again";
+            return Err(Error::data(path, message));
+        }
         return Ok(FileContent::Other(what_it_is(&data)));
     };
     let metadata = path.metadata().map_err(Error::io(path, "cannot look at"))?;
@@ -205,6 +209,25 @@ fn base_frame(data: &DataSet, file: usize) -> Frame {
         },
         segment: 0,
     }
+}
+
+/// Whether a file without pixels is the beginning of one with pixels: it has extents, or belongs to
+/// a class of images, or ends before that is said.
+fn is_image(data: &DataSet) -> bool {
+    /// Classes of images: CR, CT, US, MR, NM, PET, RT images and doses, segmentations; and others
+    /// that begin so.
+    const IMAGES: [&str; 9] = ["1", "2", "3", "4", "6", "20", "128", "130", "66.4"];
+    let class = data.word(tags::SOP_CLASS_UID);
+    let storage = class.strip_prefix("1.2.840.10008.5.1.4.1.1.");
+    let is_of_images = storage.is_some_and(|storage| {
+        let is = |image: &&str| {
+            let rest = storage.strip_prefix(*image);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        IMAGES.iter().any(is) || matches!(storage, "481.1" | "481.2")
+    });
+    let says_nothing = class.is_empty() && !data.has(tags::FIRST_DIRECTORY_RECORD);
+    data.has(tags::ROWS) || is_of_images || says_nothing
 }
 
 /// Words for a file without pixels.

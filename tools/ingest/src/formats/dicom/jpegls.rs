@@ -468,7 +468,7 @@ impl LsBits<'_> {
             let rest = &self.bytes[self.position..];
             let byte = match *rest {
                 // A marker ends the scan.
-                [] | [0xff] | [0xff, 0x80.., ..] => None,
+                [] | [0xff] | [0xff, 0x80..=0xff, ..] => None,
                 [byte, ..] => Some(byte),
             };
             let bits = if self.has_ff && byte.is_some() { 7 } else { 8 };

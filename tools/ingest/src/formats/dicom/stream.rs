@@ -14,7 +14,7 @@ use super::codec;
 use super::frame::Frame;
 use super::frame_bytes::FrameFiles;
 use super::instance::Instance;
-use super::pixel_form::{Photometric, SampleType};
+use super::pixel_form::Photometric;
 use super::syntax::PixelCoding;
 use crate::files::zeroed;
 use crate::formats::{OpenedVolume, voxels};
