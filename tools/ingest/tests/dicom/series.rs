@@ -291,7 +291,8 @@ fn folders_of_series_are_volumes_of_a_subject() {
 fn what_is_no_image_is_refused_by_name() {
     let study = Study::new();
     let mut contours = slice(0);
-    contours.set(text(0x0008_0060, b"CS", "RTSTRUCT")).remove(0x7fe0_0010);
+    contours.set(text(0x0008_0060, b"CS", "RTSTRUCT")).remove(0x7fe0_0010).remove(0x0028_0010);
+    contours.set(text(0x0008_0016, b"UI", "1.2.840.10008.5.1.4.1.1.481.3"));
     study.add("contours", &contours);
     let refusal = study.refusal();
     assert!(refusal.contains("an RTSTRUCT, which holds contours: convert it"), "{refusal}");

@@ -59,68 +59,69 @@ pub(super) fn arrange(
     for place in &mut places {
         place.sort_by_key(|frame| (frame.order, frame.file, frame.number));
     }
-    for place in &places {
-        let at = |frame: &Frame| frame.plane.position.unwrap_or_default();
-        let moved = place.iter().find(|frame| {
-            at(frame).iter().zip(at(&place[0])).any(|(a, b)| (a - b).abs() > 2.0 * SAME_MM)
-        });
-        if let Some(moved) = moved {
-            return Err(Error::data(
-                &first.path,
-                format!(
-                    "{} lie in one plane, but begin at {:?} and {:?}: they are no stack",
-                    both(files, &place[0], moved),
-                    at(&place[0]),
-                    at(moved),
-                ),
-            ));
-        }
-    }
+    check_places(files, &places)?;
     drop_copies(files, &mut places, |a, b| a.uid == b.uid, &mut notes)?;
     let mut channels = channels_of(&mut places, &mut notes);
     if channels.is_none() {
         drop_copies(files, &mut places, |_, _| true, &mut notes)?;
         channels = channels_of(&mut places, &mut notes);
     }
-    let Some(channels) = channels else {
-        let place = places.iter().max_by_key(|place| place.len()).expect("there is a frame");
-        let count = places.iter().filter(|other| other.len() == place.len()).count();
-        return Err(Error::data(
-            &first.path,
-            format!(
-                "{} lie at one place and differ; {count} of {} places have {} images, and nothing \
-             tells which belong together: move those that do not belong to the volume elsewhere",
-                both(files, &place[0], &place[1]),
-                places.len(),
-                place.len(),
-            ),
-        ));
-    };
+    let Some(channels) = channels else { return Err(mixed(files, &places)) };
     let positions: Vec<_> =
         places.iter().map(|place| place[0].plane.position.unwrap_or_default()).collect();
-    let affine = match stated {
-        Some(affine) => affine,
-        None => match stack_grid(&places[0][0].plane, &positions) {
-            Ok(grid) => {
-                notes.extend(grid.notes);
-                grid.affine
-            }
-            Err(uneven) => {
-                let [a, b] = uneven.between.map(|i| &places[i][0]);
-                return Err(Error::data(
-                    &first.path,
-                    format!(
-                        "{}: {}; add what is missing, or state an affine (--voxel-size) to stack them \
-                     as they are",
-                        both(files, a, b),
-                        uneven.message,
-                    ),
-                ));
-            }
-        },
+    let affine = match (stated, stack_grid(&places[0][0].plane, &positions)) {
+        (Some(affine), _) => affine,
+        (None, Ok(grid)) => {
+            notes.extend(grid.notes);
+            grid.affine
+        }
+        (None, Err(uneven)) => {
+            let [a, b] = uneven.between.map(|i| &places[i][0]);
+            let message = format!(
+                "{}: {}; add what is missing, or state an affine (--voxel-size) to stack them as \
+                 they are",
+                both(files, a, b),
+                uneven.message,
+            );
+            return Err(Error::data(&first.path, message));
+        }
     };
     let frames = (0..channels).flat_map(|c| places.iter().map(move |place| place[c].clone()));
     Ok(Arrangement { frames: frames.collect(), channels, affine, notes })
+}
+
+/// Refuses frames at one height that begin at different points.
+fn check_places(files: &[Instance], places: &[Vec<Frame>]) -> Result<()> {
+    let at = |frame: &Frame| frame.plane.position.unwrap_or_default();
+    for place in places {
+        let is_elsewhere = |frame: &&Frame| {
+            at(frame).iter().zip(at(&place[0])).any(|(a, b)| (a - b).abs() > 2.0 * SAME_MM)
+        };
+        if let Some(moved) = place.iter().find(is_elsewhere) {
+            let message = format!(
+                "{} lie in one plane, but begin at {:?} and {:?}: they are no stack",
+                both(files, &place[0], moved),
+                at(&place[0]),
+                at(moved),
+            );
+            return Err(Error::data(&files[place[0].file].path, message));
+        }
+    }
+    Ok(())
+}
+
+/// The error of places with several frames that correspond to no others.
+fn mixed(files: &[Instance], places: &[Vec<Frame>]) -> Error {
+    let place = places.iter().max_by_key(|place| place.len()).expect("there is a frame");
+    let count = places.iter().filter(|other| other.len() == place.len()).count();
+    let message = format!(
+        "{} lie at one place and differ; {count} of {} places have {} images, and nothing tells \
+         which belong together: move those that do not belong to the volume elsewhere",
+        both(files, &place[0], &place[1]),
+        places.len(),
+        place.len(),
+    );
+    Error::data(&files[place[0].file].path, message)
 }
 
 /// Orders frames that state no place.
@@ -139,19 +140,14 @@ fn unplaced(
         if stated.is_none() || !is_ordered {
             let lacking = frames.iter().find(|frame| frame.plane.position.is_none());
             let lacking = lacking.unwrap_or(&frames[0]);
-            return Err(Error::data(
-                &files[lacking.file].path,
-                format!(
-                    "one of {} images without ImagePositionPatient or ImageOrientationPatient: ingest \
+            let order = "; their instance numbers do not tell their order";
+            let message = format!(
+                "one of {} images without ImagePositionPatient or ImageOrientationPatient: ingest \
                  a file alone, or state an affine (--voxel-size){}",
-                    frames.len(),
-                    if is_ordered {
-                        ""
-                    } else {
-                        "; their instance numbers do not tell their order"
-                    },
-                ),
-            ));
+                frames.len(),
+                if is_ordered { "" } else { order },
+            );
+            return Err(Error::data(&files[lacking.file].path, message));
         }
         notes.push("its slices are in the order of their instance numbers".to_owned());
     }

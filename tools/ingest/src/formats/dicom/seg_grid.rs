@@ -121,14 +121,12 @@ fn on_own(file: &Instance, frames: &[Frame]) -> Result<SegmentGrid> {
         let (found, expected) = (position(&frame), place(slice));
         let off = (0..3).map(|i| (found[i] - expected[i]).abs()).fold(0.0, f64::max);
         if off > MAX_OFF_VOXELS * step.abs() {
-            return Err(Error::data(
-                &file.path,
-                format!(
-                    "frame {} lies {off:.4} mm beside slices {step:.4} mm apart: put the series that \
+            let message = format!(
+                "frame {} lies {off:.4} mm beside slices {step:.4} mm apart: put the series that \
                  it was made on into the same folder",
-                    frame.number + 1
-                ),
-            ));
+                frame.number + 1
+            );
+            return Err(Error::data(&file.path, message));
         }
         placed.push((slice, frame));
     }
