@@ -213,6 +213,22 @@ fn images_at_one_place_are_channels_or_volumes() {
     let report = study.ingest().unwrap();
     assert!(report.notes[0].contains("channels, by instance numbers"), "{:?}", report.notes);
     assert_eq!(voxels::<i16>(&study.volume("ct")), slices([0, 2, 4, 1, 3, 5]));
+    // Gradients in the order in which they were acquired.
+    let study = Study::new();
+    for number in 0..6 {
+        let (place, gradient) = (number / 2, number % 2);
+        let direction = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]][gradient];
+        let fd = |numbers: &[f64]| {
+            Value::Bytes(numbers.iter().flat_map(|number| number.to_le_bytes()).collect())
+        };
+        let mut file = slice(number);
+        file.set(decimals(0x0020_0032, &[0.0, 0.0, place as f64]));
+        file.set((0x0018_9087, b"FD", fd(&[700.0]))).set((0x0018_9089, b"FD", fd(&direction)));
+        study.add(&name(number), &file);
+    }
+    let report = study.ingest().unwrap();
+    assert!(report.notes[0].contains("by b-value and gradient"), "{:?}", report.notes);
+    assert_eq!(voxels::<i16>(&study.volume("ct")), slices([0, 2, 4, 1, 3, 5]));
     // Magnitude and phase are volumes of their own.
     let study = Study::new();
     for number in 0..6 {

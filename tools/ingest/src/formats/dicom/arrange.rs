@@ -219,6 +219,14 @@ fn channels_of(places: &mut [Vec<Frame>], notes: &mut Vec<String>) -> Option<usi
         for place in places.iter_mut() {
             place.sort_by(|a, b| compare(&key(&a.phase), &key(&b.phase)));
         }
+        if name.contains("gradient") {
+            // Directions have no order but that in which they were acquired.
+            let mut channels: Vec<usize> = (0..channels).collect();
+            channels.sort_by_key(|&c| (places[0][c].order, places[0][c].number));
+            for place in places.iter_mut() {
+                *place = channels.iter().map(|&c| place[c].clone()).collect();
+            }
+        }
         name
     } else {
         // Places are sorted by this already.
