@@ -14,10 +14,9 @@ use voxquarry::{
 use crate::arguments::{dtype as dtype_of, named, natural};
 use crate::augment::Augment;
 use crate::batch_owner;
-use crate::dataset::Dataset;
 use crate::errors::{invalid, raise, unsupported};
 use crate::queue_arguments::{
-    self, KEYS, TRANSFORM, VolumeChoices, augmentation, size, volume_names,
+    self, KEYS, TRANSFORM, VolumeChoices, augmentation, dataset_of, size, volume_names,
 };
 use crate::queue_weights;
 use crate::sample::{GridSampler, ON_MISSING, random_sampler};
@@ -27,12 +26,12 @@ use crate::sample::{GridSampler, ON_MISSING, random_sampler};
 /// Each iteration yields the dictionaries of the next epoch. Each volume has an array
 /// ``(B, C, z, y, x)``, where ``C`` is 1 if the volume has no channels. ``"location"`` is
 /// ``(B, 6)`` int64, the first voxel and one past the last, ``(z0, y0, x0, z1, y1, x1)``.
-/// ``"subject"`` is a list of ``B`` names. A queue with
-/// ``augment`` has ``"transform"``, too, ``(B, 4, 4)`` float64: the map of a voxel's index in the
-/// patch, ``(z, y, x, 1)``, to its RAS+ position, without elastic displacements; ``"location"`` is
-/// then what the sampler chose, and the middle of the patch is the middle of that box, unless a
-/// translation moved it. Arrays are writable and borrow memory that the queue
-/// reuses once nothing refers to them.
+/// ``"subject"`` is a list of ``B`` names. A queue with ``augment``, or over a view, has
+/// ``"transform"``, too, ``(B, 4, 4)`` float64: the map of a voxel's index in the patch,
+/// ``(z, y, x, 1)``, to its RAS+ position, without elastic displacements; ``"location"`` is then
+/// what the sampler chose, and the middle of the patch is the middle of that box, unless a
+/// translation moved it. Arrays are writable and borrow memory that the queue reuses once nothing
+/// refers to them.
 ///
 /// The batches are a pure function of the arguments and the epoch: they are the same on any number
 /// of threads, and after a resume. Each iteration takes the next epoch, with other patches, unless
@@ -41,7 +40,9 @@ use crate::sample::{GridSampler, ON_MISSING, random_sampler};
 /// opens it anew. A forked process that continues an iteration reads with threads of its own.
 ///
 /// Args:
-///     dataset: An open store.
+///     dataset: An open store, or a view of one at another spacing or orientation, ``ds.at(…)``:
+///         locations are then in voxels of the view, images are float32, and samplers by labels or
+///         weights draw a stored voxel and need ``border="clamp"`` or ``"pad"``.
 ///     sampler: A random sampler, or a ``GridSampler``, which gives every patch of each subject.
 ///     volumes: Names of the volumes that are read of every patch, each with the same dtype and
 ///         channels in every subject; ``None``: all volumes of the first subject.
@@ -92,7 +93,8 @@ use crate::sample::{GridSampler, ON_MISSING, random_sampler};
 #[pyclass(frozen, module = "voxquarry")]
 pub(crate) struct Queue {
     engine: voxquarry::Queue,
-    dataset: Py<Dataset>,
+    /// A `Dataset`, or a `ResampledDataset`.
+    dataset: Py<PyAny>,
     sampler: Py<PyAny>,
     volumes: Vec<String>,
     batch_size: usize,
@@ -129,7 +131,7 @@ impl Queue {
     #[allow(clippy::too_many_arguments)] // Python's keywords, checked and bundled here.
     fn new<'py>(
         py: Python<'py>,
-        dataset: &Bound<'py, Dataset>,
+        dataset: &Bound<'py, PyAny>,
         sampler: &Bound<'py, PyAny>,
         volumes: Option<&Bound<'py, PyAny>>,
         #[pyo3(from_py_with = natural)] patches_per_subject: u64,
@@ -153,19 +155,18 @@ impl Queue {
         dtype: Option<&Bound<'py, PyAny>>,
         normalize: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Self> {
-        let store = &dataset.get().0;
+        let (store, view) = dataset_of(dataset)?;
+        let store = &store.get().0;
         let patches = match sampler.cast::<GridSampler>() {
             Ok(grid) => Sampler::from(grid.get().0.clone()),
             Err(_) => Sampler::from(random_sampler(sampler)?),
         };
-        let subjects = subjects.map(|value| queue_arguments::subjects(value, patches_per_subject));
-        let subjects = subjects.transpose()?;
+        let counted = |value| queue_arguments::subjects(value, patches_per_subject);
+        let subjects = subjects.map(counted).transpose()?;
         let volumes = volume_names(py, store, volumes, subjects.as_deref())?;
-        let memory = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        let batch_size = memory(batch_size);
+        let (batch_size, cache_bytes) = (memory(batch_size), size(cache_bytes, "cache_bytes")?);
         let buffer_bytes = size(buffer_bytes, "buffer_bytes")?;
         let window_bytes = size(window_bytes, "window_bytes")?;
-        let cache_bytes = size(cache_bytes, "cache_bytes")?.map(memory);
         let keywords = keywords! {
             py, volumes, patches_per_subject, batch_size, buffer_bytes, shuffle, seed, rank,
             world_size, drop_last, subjects, padding, window_bytes, cache_bytes, eviction,
@@ -183,7 +184,7 @@ impl Queue {
             .rank(rank)
             .world_size(world_size)
             .drop_last(drop_last)
-            .cache_bytes(cache_bytes)
+            .cache_bytes(cache_bytes.map(memory))
             .threads(threads)
             .on_missing(named(&ON_MISSING, "on_missing", on_missing)?);
         let options = set(options, subjects, QueueOptions::subjects);
@@ -191,7 +192,8 @@ impl Queue {
         let options = set(options, window_bytes, QueueOptions::window_bytes);
         let options = set(options, dtype.map(dtype_of).transpose()?, QueueOptions::dtype);
         let options = set(options, choices.normalization()?, QueueOptions::normalize);
-        let options = set(options, augmentation(augment, &volumes)?, QueueOptions::augment);
+        let augment = augmentation(augment, view.is_some(), &volumes)?;
+        let options = set(set(options, augment, QueueOptions::augment), view, QueueOptions::at);
         let engine = py.detach(|| voxquarry::Queue::new(store, patches, options));
         let engine = engine.map_err(|error| raise_in_patch(py, error))?;
         let (dataset, sampler) = (dataset.clone().unbind(), sampler.clone().unbind());
@@ -367,7 +369,7 @@ impl Queue {
 
     /// The dataset that is read.
     #[getter]
-    fn dataset(&self, py: Python<'_>) -> Py<Dataset> {
+    fn dataset(&self, py: Python<'_>) -> Py<PyAny> {
         self.dataset.clone_ref(py)
     }
 
@@ -448,7 +450,7 @@ impl Queue {
 }
 
 /// A callable that makes the queue again, its arguments, and the state to load.
-type ReducedQueue<'py> = (Bound<'py, PyAny>, (Py<Dataset>, Py<PyAny>), Bound<'py, PyDict>);
+type ReducedQueue<'py> = (Bound<'py, PyAny>, (Py<PyAny>, Py<PyAny>), Bound<'py, PyDict>);
 
 const STATE_VERSION: u64 = 1;
 
@@ -571,6 +573,11 @@ fn raise_in_patch(py: Python<'_>, error: Error) -> PyErr {
         Ok(())
     };
     note().err().unwrap_or(exception)
+}
+
+/// A number of bytes or patches as this machine counts them.
+fn memory(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
 }
 
 /// Sets an option to `value`, if there is one.

@@ -2,11 +2,13 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyMapping, PyString};
-use voxquarry::{Normalization, QueueVolume};
+use voxquarry::{Normalization, Orientation, QueueVolume};
 
 use crate::arguments::{bytes, channels, padding};
 use crate::augment::Augment;
+use crate::dataset::Dataset;
 use crate::errors::{invalid, raise, unsupported};
+use crate::resampled::spacing_of;
 
 /// The keys of a batch beside its volumes.
 pub(crate) const KEYS: [&str; 2] = ["location", "subject"];
@@ -126,14 +128,40 @@ fn normalization(value: &Bound<'_, PyAny>) -> PyResult<Normalization> {
     found.ok_or_else(|| invalid("normalize", value, expected))
 }
 
+/// Spacing and orientation of a view.
+type ViewOf = (Option<[f64; 3]>, Option<Orientation>);
+
+/// The store of a `Dataset`, or of a `ResampledDataset` with its spacing and orientation.
+pub(crate) fn dataset_of<'py>(
+    value: &Bound<'py, PyAny>,
+) -> PyResult<(Bound<'py, Dataset>, Option<ViewOf>)> {
+    if let Ok(dataset) = value.cast::<Dataset>() {
+        return Ok((dataset.clone(), None));
+    }
+    let refused = || invalid("dataset", value, "a Dataset, or a view that its at() gave");
+    let class = value.py().import("voxquarry._resampled")?.getattr("ResampledDataset")?;
+    if !value.is_instance(&class)? {
+        return Err(refused());
+    }
+    let spacing = value.getattr("_spacing")?;
+    let spacing = (!spacing.is_none()).then(|| spacing_of(&spacing)).transpose()?;
+    let turn: Option<String> = value.getattr("_orientation")?.extract()?;
+    let turn = turn.map(|turn| turn.parse::<Orientation>()).transpose().map_err(raise)?;
+    Ok((value.getattr("_of")?.cast_into().map_err(|_| refused())?, Some((spacing, turn))))
+}
+
 /// The augmentation of a queue over `volumes`.
 pub(crate) fn augmentation(
     augment: Option<&Bound<'_, Augment>>,
+    is_view: bool,
     volumes: &[String],
 ) -> PyResult<Option<voxquarry::Augment>> {
-    if augment.is_some() && volumes.iter().any(|name| name == TRANSFORM) {
+    let has_transform = is_view || augment.is_some();
+    if has_transform && volumes.iter().any(|name| name == TRANSFORM) {
         return Err(unsupported(
-            format!("volume {TRANSFORM:?}: augmented batches use that name for something else"),
+            format!(
+                "volume {TRANSFORM:?}: batches with transforms use that name for something else"
+            ),
             "ingest the volume under another name",
         ));
     }

@@ -187,7 +187,7 @@ impl ResampledVolume {
 }
 
 /// A number, or three for `(z, y, x)`.
-fn spacing_of(value: &Bound<'_, PyAny>) -> PyResult<[f64; 3]> {
+pub(crate) fn spacing_of(value: &Bound<'_, PyAny>) -> PyResult<[f64; 3]> {
     if let Ok(spacing) = value.extract::<f64>() {
         return Ok([spacing; 3]);
     }

@@ -356,3 +356,64 @@ def test_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert blocks
     for block in blocks:
         exec(compile(block, str(guide), "exec"), {})
+
+
+@pytest.mark.parametrize("augment", [None, vq.Augment(rotation_degrees=20, elastic=3)])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        vq.UniformSampler(10),
+        vq.GridSampler(10, 2),
+        vq.LabelSampler(10, "seg", border="pad"),
+        vq.WeightedSampler(10, "seg", border="clamp"),
+    ],
+)
+def test_a_queue_reads_views(dataset: vq.Dataset, augment: vq.Augment | None, sampler: Any) -> None:
+    views = dataset.at(spacing=(2, 1.5, 1.5), orientation="LAS")
+    options: dict[str, Any] = {"padding": "edge", "batch_size": 3, "seed": 5}
+    q = vq.Queue(views, sampler, ["ct", "seg"], 4, augment=augment, **options)
+    assert q.dataset is views
+    found = list(patches(q))
+    again = pickle.loads(pickle.dumps(q))
+    again.set_epoch(0)
+    for patch, other in zip(found, patches(again), strict=True):
+        view = views[patch["subject"]]
+        np.testing.assert_array_equal(patch["ct"], other["ct"])
+        start = patch["location"][:3]
+        shape = np.array(view["ct"].shape)
+        if sampler.border != "pad" if hasattr(sampler, "border") else True:
+            assert (start >= 0).all() and (patch["location"][3:] <= shape).all()
+        to_zyx = np.eye(4)[[2, 1, 0, 3]]
+        affine = view["ct"].affine @ to_zyx
+        if augment is None:
+            for name in ("ct", "seg"):
+                expected = view[name].read(start, 10, padding="edge")
+                np.testing.assert_allclose(patch[name][0], expected, atol=1e-4)
+            affine[:3, 3] += affine[:3, :3] @ start
+            np.testing.assert_allclose(patch["transform"], affine, atol=1e-9)
+        else:
+            middle = patch["transform"] @ [4.5, 4.5, 4.5, 1]
+            np.testing.assert_allclose(middle, affine @ [*(start + 4.5), 1], atol=1e-9)
+    with pytest.raises(vq.UsageError, match="another queue"):
+        vq.Queue(dataset, sampler, ["ct", "seg"], 4, augment=augment, **options).load_state_dict(
+            q.state_dict()
+        )
+
+
+def test_centres_in_views_have_the_label(tmp_path: Path) -> None:
+    seg = np.zeros((20, 30, 40), "u1")
+    seg[7, 21, 33] = 1
+    ds = vq.ingest({"s": {"seg": vq.Labels(seg)}}, tmp_path / "s.zarr", patch_size=16)
+    views = ds.at(spacing=(0.5, 0.7, 1), orientation="LPS")
+    sampler = vq.LabelSampler(5, "seg", probabilities={1: 1}, border="pad")
+    for patch in patches(vq.Queue(views, sampler, ["seg"], 6)):
+        assert patch["seg"][0, 2, 2, 2] == 1
+    for sampler, message in (
+        (vq.LabelSampler(5, "seg"), "clamp"),
+        (vq.ConstrainedSampler(vq.UniformSampler(5), min_foreground=0.1), "constraints"),
+        (vq.UniformSampler(50), "50"),
+    ):
+        with pytest.raises(vq.UsageError, match=message):
+            vq.Queue(views, sampler, ["seg"], 6)
+    with pytest.raises(vq.UsageError, match="dataset"):
+        vq.Queue([ds], vq.UniformSampler(5), ["seg"])

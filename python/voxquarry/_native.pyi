@@ -1347,7 +1347,7 @@ class Queue:
     """
     def __new__(
         cls,
-        dataset: Dataset,
+        dataset: Dataset | ResampledDataset,
         sampler: _RandomSampler | GridSampler,
         volumes: str | Sequence[str] | None = None,
         patches_per_subject: int = 8,
@@ -1378,7 +1378,7 @@ class Queue:
         ``on_missing`` leaves out, or whose patches are drawn anywhere.
         """
     @property
-    def dataset(self) -> Dataset:
+    def dataset(self) -> Dataset | ResampledDataset:
         """The dataset that is read."""
     @property
     def sampler(self) -> _RandomSampler | GridSampler:

@@ -66,6 +66,30 @@ impl PatchPlace {
     }
 }
 
+impl PatchPlace {
+    /// The map of the patch's indices to those of a volume that `view`, a map of indices, shows.
+    ///
+    /// # Errors
+    /// As [`Warp::new`] and [`Displacement::new`].
+    pub(crate) fn seen_through(&self, region: &Region, view: &[[f64; 4]; 3]) -> Result<Warp> {
+        let own = self.matrix(region);
+        let warp = Warp::new(view.map(|row| {
+            std::array::from_fn(|j| {
+                let sum: f64 = (0..3).map(|k| row[k] * own[k][j]).sum();
+                if j == 3 { sum + row[3] } else { sum }
+            })
+        }))?;
+        let Self::Warped(inner) = self else { return Ok(warp) };
+        let Some(displacement) = inner.displacement() else { return Ok(warp) };
+        let turned = displacement
+            .values()
+            .iter()
+            .map(|value| view.map(|row| row[0] * value[0] + row[1] * value[1] + row[2] * value[2]));
+        let turned = Displacement::new(displacement.knots(), turned.collect())?;
+        Ok(warp.displaced(turned))
+    }
+}
+
 type Square = [[f64; 3]; 3];
 
 fn product(a: &Square, b: &Square) -> Square {

@@ -1,6 +1,7 @@
 //! What a queue changes of the voxels that it reads.
 
 use super::options::{QueueOptions, QueueVolume};
+use super::view::ViewGrid;
 use crate::augment::ValueMap;
 use crate::format::attributes::Kind;
 use crate::{Augment, Dtype, Error, Normalization, Padding, Result, Volume};
@@ -13,6 +14,8 @@ pub(super) struct PatchChanges {
     dtype: Option<Dtype>,
     /// Whether values are real ones.
     pub(super) is_scaled: bool,
+    /// The grid that subjects are read at, if not their own.
+    pub(super) view: Option<ViewGrid>,
 }
 
 /// How one volume of a subject is read.
@@ -41,18 +44,34 @@ impl PatchChanges {
             normalization: *normalization,
             dtype: *dtype,
             is_scaled: *scaled,
+            view: options.view,
         })
     }
 
-    /// Whether patches may lie other than the sampler says.
-    pub(super) fn are_spatial(&self) -> bool {
+    /// A text that differs for changes with other patches; none for those that change no place.
+    pub(super) fn text(&self) -> String {
+        // No subject has a name that begins with a slash.
+        let augment = self.augment.as_ref().map(|augment| format!("//{augment:?}"));
+        let view = self.view.as_ref().map(|view| format!("//{view:?}"));
+        augment.into_iter().chain(view).collect()
+    }
+
+    /// Whether patches may leave the volume other than the sampler says.
+    fn may_leave(&self) -> bool {
         self.augment.as_ref().is_some_and(Augment::is_spatial)
+    }
+
+    /// Whether patches are interpolated, or may be.
+    pub(super) fn are_spatial(&self) -> bool {
+        self.may_leave() || self.view.is_some()
     }
 
     /// The type of a volume's patches, if its values are changed.
     pub(super) fn float_dtype(&self, volume: &QueueVolume, kind: Kind) -> Option<Dtype> {
-        let is_changed =
-            self.augment.is_some() || self.dtype.is_some() || self.normalization(volume).is_some();
+        let is_changed = self.augment.is_some()
+            || self.view.is_some()
+            || self.dtype.is_some()
+            || self.normalization(volume).is_some();
         (kind == Kind::Image && is_changed).then(|| self.dtype.unwrap_or(Dtype::Float32))
     }
 
@@ -92,10 +111,12 @@ impl PatchChanges {
         let map =
             normalization.map(|n| ValueMap::new(n, volume.statistics(), scale)).transpose()?;
         let padding = match wanted.padding.unwrap_or(padding) {
-            Padding::None if self.are_spatial() && is_image => {
+            // The last voxels of a view may lie up to half a voxel outside of the volume.
+            Padding::None if self.view.is_some() && !self.may_leave() => Padding::Edge,
+            Padding::None if self.may_leave() && is_image => {
                 Padding::Constant(least(volume, scale))
             }
-            Padding::None if self.are_spatial() => Padding::Constant(0.0),
+            Padding::None if self.may_leave() => Padding::Constant(0.0),
             padding => padding,
         };
         Ok(VolumeReading { padding, map, scale })

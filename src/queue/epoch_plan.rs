@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::permutation::Permutation;
 use super::sampler::Sampler;
 use crate::sample::Epoch;
-use crate::{Augment, Error, Result};
+use crate::{Error, Result};
 
 /// The order of the patches of an epoch.
 ///
@@ -114,13 +114,13 @@ impl EpochPlan {
         self.seed
     }
 
-    /// Identifies the plan, the sampler and the augmentation: two queues with the same digest and
-    /// seed deliver the same patches (64-bit FNV-1a of a text of all).
+    /// Identifies the plan, the sampler and the changes of patches: two queues with the same
+    /// digest and seed deliver the same patches (64-bit FNV-1a of a text of all).
     pub(super) fn digest(
         &self,
         sampler: &Sampler,
         background: &HashSet<Arc<str>>,
-        augment: Option<&Augment>,
+        changes: &str,
     ) -> u64 {
         // `Debug` writes every number of a sampler exactly, so different samplers give different
         // texts.
@@ -129,10 +129,7 @@ impl EpochPlan {
             let mark = if background.contains(subject) { " anywhere" } else { "" };
             write!(text, "/{subject} {count}{mark}").expect("writing to a string cannot fail");
         }
-        if let Some(augment) = augment {
-            // No subject has such a name.
-            write!(text, "//{augment:?}").expect("writing to a string cannot fail");
-        }
+        text.push_str(changes);
         let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
         text.bytes().fold(0xcbf2_9ce4_8422_2325, step)
     }

@@ -30,6 +30,7 @@ mod shared;
 mod stats;
 mod subject_cache;
 mod survey;
+mod view;
 mod weights;
 mod workers;
 
@@ -177,8 +178,8 @@ impl Queue {
 
     fn state_at(&self, at: QueuePosition) -> QueueState {
         let (plan, position) = (&self.0.plan, at.position * self.world_size());
-        let augment = self.0.changes.augment.as_ref();
-        let digest = plan.digest(&self.0.sampler, &self.0.background, augment);
+        let text = self.0.changes.text();
+        let digest = plan.digest(&self.0.sampler, &self.0.background, &text);
         let weights = self.0.weights.from(at.epoch, position);
         QueueState { plan: digest, seed: plan.seed(), epoch: at.epoch, position, weights }
     }
@@ -207,8 +208,8 @@ impl Queue {
     /// # Errors
     /// - [`Error::InvalidArgument`]: a subject that the queue does not read, a weight that is
     ///   negative or not finite, weights that are all zero or of another chunk grid.
-    /// - [`Error::Unsupported`]: weights of chunks with a grid, or a sampler that keeps a distance;
-    ///   chunks of a weight above 0 in which no patch can be centred.
+    /// - [`Error::Unsupported`]: weights of chunks with a view, a grid, or a sampler that keeps a
+    ///   distance; chunks of a weight above 0 in which no patch can be centred.
     /// - The errors of opening a subject.
     pub fn update_weights(&self, weights: QueueWeights) -> Result<()> {
         let start = self.0.progress.next_start();
@@ -242,6 +243,12 @@ impl Queue {
     }
 
     fn plan_weights(&self, weights: &QueueWeights) -> Result<PlanWeights> {
+        if self.0.changes.view.is_some() && weights.has_chunks() {
+            return Err(Error::unsupported(
+                "weights of chunks are those of the stored grid, and the queue reads a view",
+                "give weights of subjects alone, or a queue over the dataset itself",
+            ));
+        }
         PlanWeights::new(weights, &self.0.plan, &self.0.sampler, |name| self.0.open(name))
     }
 

@@ -2,8 +2,9 @@
 
 use super::epoch_plan::ShuffleMode;
 use super::lookahead_cache::Eviction;
+use super::view::ViewGrid;
 use crate::sample::OnMissing;
-use crate::{Augment, Channels, Dtype, Normalization, Padding};
+use crate::{Augment, Channels, Dtype, Normalization, Orientation, Padding};
 
 /// A volume that a queue reads of every patch.
 ///
@@ -92,6 +93,7 @@ pub struct QueueOptions {
     pub(super) augment: Option<Augment>,
     pub(super) normalization: Option<Normalization>,
     pub(super) dtype: Option<Dtype>,
+    pub(super) view: Option<ViewGrid>,
 }
 
 impl Default for QueueOptions {
@@ -116,6 +118,7 @@ impl Default for QueueOptions {
             augment: None,
             normalization: None,
             dtype: None,
+            view: None,
         }
     }
 }
@@ -228,6 +231,16 @@ impl QueueOptions {
     /// image is padded with its least value, and labels with 0.
     pub fn augment(mut self, augment: Augment) -> Self {
         self.augment = Some(augment);
+        self
+    }
+
+    /// Reads every subject at another spacing `(z, y, x)` or orientation, as
+    /// [`Volume::at`](crate::Volume::at) shows it: locations are in its voxels, and images become
+    /// floats. Samplers by labels or weights draw a stored voxel, and centre the patch on the voxel
+    /// of the view that it lies in; they need the border `Clamp` or `Pad`.
+    pub fn at(mut self, grid: (Option<[f64; 3]>, Option<Orientation>)) -> Self {
+        let (spacing, orientation) = grid;
+        self.view = Some(ViewGrid { spacing, orientation });
         self
     }
 

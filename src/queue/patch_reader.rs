@@ -11,6 +11,7 @@ use super::batch_layout::{BatchArray, BatchValues};
 use super::changes::{PatchChanges, VolumeReading};
 use super::lookahead_cache::LookaheadCache;
 use super::subject_cache::OpenSubject;
+use super::view::SubjectView;
 use crate::array::cache::{ChunkCache, ChunkKey};
 use crate::augment::{IntensityScratch, PatchGrid, PatchPlace, SampleKey};
 use crate::memory::reserve;
@@ -63,20 +64,26 @@ impl<'a> PatchReader<'a> {
         let PlannedPatch { location, number } = planned;
         let (subject, region) = (&*location.subject, location.region);
         let key = SampleKey { epoch, subject, n: *number };
+        let view = open.view.as_ref().map(SubjectView::volume);
         let place = match &changes.augment {
             Some(augment) => {
-                let spacing = open.volumes.first().map_or([1.0; 3], Volume::spacing);
+                let own = || open.volumes.first().map_or([1.0; 3], Volume::spacing);
+                let spacing = view.map_or_else(own, |view| view.affine().spacing_mm());
                 augment.place(&key, &PatchGrid { region, spacing })?
             }
             None => PatchPlace::Mirrored([false; 3]),
+        };
+        let place = match view {
+            Some(view) => PatchPlace::Warped(Box::new(place.seen_through(&region, view.matrix())?)),
+            None => place,
         };
         Ok(Self { changes, open, key, region, place })
     }
 
     /// The map of the patch's indices to positions, where patches may lie anywhere.
     pub(super) fn transform(&self) -> Option<PatchTransform> {
-        self.changes.augment.as_ref()?;
-        let matrix = self.place.matrix(&self.region);
+        let is_told = self.changes.augment.is_some() || self.open.view.is_some();
+        let matrix = is_told.then(|| self.place.matrix(&self.region))?;
         let affine = &self.open.volumes.first()?.affine().0;
         let mut transform = [[0.0, 0.0, 0.0, 1.0]; 4];
         for (row, affine) in transform.iter_mut().zip(affine).take(3) {
@@ -132,7 +139,7 @@ impl<'a> PatchReader<'a> {
             order: if is_float { order } else { Order::Nearest },
             padding: self.open.readings[i].padding,
             dtype: is_float.then_some(Dtype::Float32),
-            is_scaled: self.changes.is_scaled,
+            is_scaled: self.changes.is_scaled && is_float,
             channels: &self.open.channels[i],
         }
     }

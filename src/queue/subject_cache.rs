@@ -13,6 +13,7 @@ use super::batch_layout::{BatchLayout, VolumeFacts};
 use super::changes::{PatchChanges, VolumeReading};
 use super::options::QueueVolume;
 use super::sampler::Sampler;
+use super::view::SubjectView;
 use crate::sample::{ChunkWeights, Epoch, Grid};
 use crate::{
     Channels, Dataset, Error, PatchLocation, RandomSampler, Region, Result, Subject, Volume,
@@ -32,6 +33,8 @@ pub(super) struct OpenSubject {
     pub(super) readings: Vec<VolumeReading>,
     /// Whether the values of each are changed.
     pub(super) is_float: Vec<bool>,
+    /// The grid that it is read at, if not its own.
+    pub(super) view: Option<SubjectView>,
     /// Its grid, if the sampler is one.
     grid: Option<Grid>,
 }
@@ -66,14 +69,24 @@ impl OpenSubject {
             changes.float_dtype(wanted, volume.kind()).is_some()
         };
         let is_float = wanted.iter().zip(&volumes).map(is_float).collect();
+        let random = match sampler {
+            Sampler::Grid(_) => None,
+            Sampler::Random(sampler) => Some(sampler),
+        };
+        let view = match (&changes.view, volumes.first()) {
+            (Some(grid), Some(first)) => Some(SubjectView::new(grid, first, random)?),
+            _ => None,
+        };
+        let size = view.as_ref().map_or_else(|| subject.size(), |view| Ok(view.size()))?;
         let grid = match sampler {
-            Sampler::Grid(sampler) => Some(sampler.grid(subject.size()?)?),
+            Sampler::Grid(sampler) => Some(sampler.grid(size)?),
             Sampler::Random(_) => None,
         };
         let all = |volume: &Volume| Channels::from(0..volume.layout().channel_count());
         let channels = wanted.iter().zip(&volumes);
         let channels = channels.map(|(own, v)| own.channels.clone().unwrap_or_else(|| all(v)));
-        Ok(Self { channels: channels.collect(), subject, volumes, readings, is_float, grid })
+        let channels = channels.collect();
+        Ok(Self { subject, volumes, channels, readings, is_float, view, grid })
     }
 
     /// Patches of its grid.
@@ -93,6 +106,9 @@ impl OpenSubject {
     ) -> Result<PatchLocation> {
         match (sampler, &self.grid) {
             (Sampler::Random(sampler), _) => {
+                if let Some(view) = &self.view {
+                    return view.locate(&self.subject, sampler, is_background, epoch, number);
+                }
                 let chunks = self.reweighting(chunks);
                 if is_background {
                     RandomSampler::from(sampler.background()).location(

@@ -106,6 +106,9 @@ impl Surveyor<'_> {
             Err(error) => return Finding { lack: None, facts: Err(error), opened: None },
         };
         let lack = match self.sampler {
+            Sampler::Random(sampler) if self.changes.view.is_some() => {
+                sampler.of_voxels().map_or(Ok(None), |voxels| voxels.lack(&subject))
+            }
             Sampler::Random(sampler) => sampler.lack(&subject),
             Sampler::Grid(_) => Ok(None),
         };

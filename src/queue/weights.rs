@@ -36,6 +36,11 @@ pub struct QueueWeights {
 }
 
 impl QueueWeights {
+    /// Whether there are weights of chunks.
+    pub(super) fn has_chunks(&self) -> bool {
+        !self.chunks.is_empty()
+    }
+
     /// Draws the subject of each patch, with replacement, by its number of patches times its
     /// weight; a subject that is not named weighs 1. Without it each patch of the epoch comes once.
     pub fn subjects<S: Into<String>>(

@@ -94,6 +94,11 @@ impl Displacement {
         self.knots
     }
 
+    /// The displacements of all knots, in C order.
+    pub(crate) fn values(&self) -> &[[f64; 3]] {
+        &self.values
+    }
+
     /// The displacement of a knot.
     pub(super) fn at(&self, [z, y, x]: Size3) -> [f64; 3] {
         self.values[(z * self.knots[1] + y) * self.knots[2] + x]

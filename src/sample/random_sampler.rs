@@ -123,6 +123,16 @@ impl RandomSampler {
         sampler.expect("a size that was checked").border(self.get_border())
     }
 
+    /// A sampler of the voxels that this one centres patches on, anywhere in the volume; `None` if
+    /// it has constraints, or draws any voxel.
+    pub(crate) fn of_voxels(&self) -> Option<Self> {
+        match self {
+            Self::Weighted(sampler) => Some(Self::Weighted(sampler.of_voxels())),
+            Self::Label(sampler) => Some(Self::Label(sampler.of_voxels())),
+            Self::Uniform(_) | Self::Object(_) | Self::Constrained(_) => None,
+        }
+    }
+
     /// Why no patch can be drawn in a subject.
     pub(crate) fn lack(&self, subject: &Subject) -> Result<Option<Lack>> {
         match self {

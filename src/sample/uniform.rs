@@ -62,6 +62,14 @@ impl UniformSampler {
         self.border
     }
 
+    /// The starts of patches in a grid of `size` voxels, whatever a subject's own is.
+    ///
+    /// # Errors
+    /// [`crate::Error::PatchTooLarge`] for a patch that has to fit and does not.
+    pub(crate) fn within(&self, size: Size3) -> Result<PatchStarts> {
+        Centres::new(size, self.patch_size, self.border).map(PatchStarts)
+    }
+
     pub(super) fn bind(
         &self,
         subject: &Subject,
@@ -78,6 +86,21 @@ impl UniformSampler {
         };
         let weighted = reweighting.map(weighted).transpose()?;
         Ok(Box::new(UniformDraw { centres, weighted }))
+    }
+}
+
+/// The starts of patches in a grid.
+pub(crate) struct PatchStarts(Centres);
+
+impl PatchStarts {
+    /// That of one sample, uniform over all.
+    pub(crate) fn draw(&self, key: &StreamKey<'_>) -> [i64; 3] {
+        self.0.start_of(random_voxel(&self.0.region(), &mut RandomStream::new(key)))
+    }
+
+    /// That of the patch with a centre, moved into the grid if the border says so.
+    pub(crate) fn around(&self, centre: [i64; 3]) -> [i64; 3] {
+        self.0.start_of(centre)
     }
 }
 

@@ -47,6 +47,11 @@ pub struct WeightedSampler {
 }
 
 impl WeightedSampler {
+    /// Draws the same kind of voxels, each a patch, anywhere in the volume.
+    pub(super) fn of_voxels(&self) -> Self {
+        Self { patch_size: [1; 3], border: Border::Exclude, ..self.clone() }
+    }
+
     /// A sampler of patches of `patch_size` voxels, `(z, y, x)`, by channel 0 of the volume
     /// `weights` of each subject; the patches stay inside the volume.
     ///

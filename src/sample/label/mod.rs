@@ -57,6 +57,11 @@ pub struct LabelSampler {
 }
 
 impl LabelSampler {
+    /// Draws the same kind of voxels, each a patch, anywhere in the volume.
+    pub(super) fn of_voxels(&self) -> Self {
+        Self { patch_size: [1; 3], border: Border::Exclude, ..self.clone() }
+    }
+
     /// A sampler of patches of `patch_size` voxels, `(z, y, x)`, by the volume `labels` of each
     /// subject, or by its first label map if `None`. The patches stay inside the volume, and all
     /// labels above 0 are foreground.
