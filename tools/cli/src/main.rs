@@ -10,6 +10,7 @@ mod commands;
 mod output;
 mod picture;
 mod progress;
+mod python;
 mod remedy;
 mod sampler;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Info(args) => commands::info::run(args),
         Command::Verify(args) => commands::verify::run(args),
         Command::Export(args) => commands::export::run(args),
+        Command::Infer(args) => python::run("infer", args),
         Command::Preview(args) => commands::preview::run(args),
         Command::Sample(args) => commands::sample::run(args),
         Command::Bench(args) => commands::bench::run(args),

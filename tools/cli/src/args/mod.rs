@@ -2,6 +2,7 @@
 
 mod ingest;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -29,6 +30,7 @@ Examples:
   voxquarry ingest --manifest train.csv --out store.zarr        # columns subject,volume,kind,path
   voxquarry info store.zarr/case01
   voxquarry export store.zarr/case01/ct ct-again.nii.gz
+  voxquarry infer store.zarr/case01/ct --model net.pt --patch-size 96 --out pred.zarr/case01/seg
   voxquarry preview store.zarr/case01 case01.png
   voxquarry sample store.zarr --count 8 --sampler label         # where patches would lie
   voxquarry bench store.zarr                                    # patches per second on your data
@@ -47,6 +49,9 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Write a volume to an image file; its extension decides the format.
     Export(ExportArgs),
+    /// Run a model over a volume; needs Python with the package.
+    #[command(disable_help_flag = true)]
+    Infer(PythonArgs),
     /// Draw three slices with the chunk grid, sampled patches and their coverage.
     Preview(PreviewArgs),
     /// Print where the patches of a sampler lie.
@@ -57,6 +62,13 @@ pub(crate) enum Command {
     PlanLayout(PlanLayoutArgs),
     /// Run every step once on one image, and measure it.
     Demo(DemoArgs),
+}
+
+/// Arguments that the Python package reads.
+#[derive(Args, Debug)]
+pub(crate) struct PythonArgs {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    pub(crate) arguments: Vec<OsString>,
 }
 
 #[derive(Args, Debug)]

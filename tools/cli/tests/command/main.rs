@@ -11,5 +11,6 @@ mod interrupt;
 mod limits;
 mod plan_layout;
 mod preview;
+mod python;
 mod sample;
 mod workspace;
