@@ -300,3 +300,33 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
             refused += 1
             assert not (store / "b").exists()
     assert refused >= 50
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif", "a.btf"])
+@pytest.mark.parametrize("shape", [SHAPE, (3, *SHAPE), (1, 9, 11)])
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "f2", "f4", "f8"])
+def test_export(tmp_path: Path, dtype: str, shape: tuple[int, ...], name: str) -> None:
+    """tifffile reads what was exported, axes and sizes too; ingest gives the volume back."""
+    data = voxels(dtype, shape)
+    source = {"s": {"ct": data}}
+    volume = ingest(source, tmp_path, spacing=(2.5, 0.5, 0.25))["s"]["ct"]
+    vq.export(volume, tmp_path / name)
+    with tifffile.TiffFile(tmp_path / name) as file:
+        assert file.is_bigtiff == (name == "a.btf")
+        series = file.series[0]
+        found, axes = series.asarray(), series.axes
+        assert file.is_imagej == (name == "a.tif" and dtype in ("u1", "u2", "f4"))
+    wanted = {"ZCYX": "czyx->zcyx", "CZYX": "czyx->czyx", "ZYX": "zyx->zyx"}.get(axes)
+    expected = np.einsum(wanted, data) if wanted else data.reshape(found.shape)
+    assert np.array_equal(found, expected)
+    again = ingest({"again": {"ct": tmp_path / name}}, tmp_path)["again"]["ct"]
+    assert np.array_equal(again[...], data)
+    assert np.allclose(again.spacing, (2.5, 0.5, 0.25), rtol=1e-6)
+    assert again.unit == "millimeter"
+
+
+def test_export_of_other_types(tmp_path: Path) -> None:
+    volume = ingest({"s": {"ct": voxels("i8")}}, tmp_path)["s"]["ct"]
+    with pytest.raises(vq.UsageError, match="no int64"):
+        vq.export(volume, tmp_path / "a.tif")
+    assert not (tmp_path / "a.tif").exists()

@@ -19,20 +19,24 @@ mod decode;
 mod ifd;
 mod page;
 mod stack;
+mod write;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, json};
-use voxquarry::{Affine, Error, Result};
+use voxquarry::{Affine, Dtype, Error, IfExists, Result};
 
 use super::slabs::{PlaneShape, PlaneSource, Slabs};
-use super::{Format, FoundVolume, OpenedVolume, Place, Stated};
+use super::{
+    ExportFormat, ExportSpec, Format, FoundVolume, OpenedVolume, Place, Stated, VolumeExport,
+};
 use crate::source::{SourceVolume, VoxelStream};
 use decode::Decoder;
 use ifd::{TiffFile, tag};
 use page::{Page, PageLayout};
 use stack::{PageOf, Stack};
+use write::StackWriter;
 
 /// A reduced image, in the tag that says what a page is for.
 const REDUCED: u64 = 1;
@@ -90,6 +94,27 @@ impl Format for Tiff {
 
     fn digested_files(&self, _place: &Place) -> Result<Option<Vec<PathBuf>>> {
         Ok(None)
+    }
+
+    fn export(&self) -> Option<&dyn ExportFormat> {
+        Some(self)
+    }
+}
+
+impl ExportFormat for Tiff {
+    fn stored_dtype(&self, dtype: Dtype) -> Dtype {
+        // OME-TIFF has no float16.
+        if dtype == Dtype::Float16 { Dtype::Float32 } else { dtype }
+    }
+
+    fn create(
+        &self,
+        out: &Path,
+        spec: &ExportSpec,
+        if_exists: IfExists,
+        _threads: usize,
+    ) -> Result<Box<dyn VolumeExport>> {
+        Ok(Box::new(StackWriter::create(out, spec, if_exists)?))
     }
 }
 

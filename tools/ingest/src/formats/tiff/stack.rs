@@ -289,19 +289,28 @@ fn ome_affine(
     depth: usize,
     notes: &mut Vec<String>,
 ) -> Option<(Affine, LengthUnit)> {
+    let unit_along = |axis: &str| {
+        let unit = pixels.attribute(format!("PhysicalSize{axis}Unit").as_str());
+        unit_of(unit.unwrap_or("µm"))
+    };
+    let (unit, _) = unit_along("X")?;
     let length = |axis: &str| {
         let size = pixels.attribute(format!("PhysicalSize{axis}").as_str())?.parse::<f64>().ok()?;
-        let unit = pixels.attribute(format!("PhysicalSize{axis}Unit").as_str());
-        let (unit, factor) = unit_of(unit.unwrap_or("µm"))?;
-        Some(size * factor * unit.millimeters() * 1e3)
+        let (own, factor) = unit_along(axis)?;
+        let factor = if own == unit {
+            factor
+        } else {
+            factor * own.millimeters() / unit.millimeters()
+        };
+        Some(size * factor)
     };
     let (y, x) = (length("Y")?, length("X")?);
     let z = length("Z");
     if z.is_none() && depth > 1 {
-        notes.push("the distance of its planes is not stated, 1 µm is assumed".to_owned());
+        notes.push("the distance of its planes is not stated, 1 is assumed".to_owned());
     }
     let affine = affine_of([z.unwrap_or(1.0), y, x], 1.0)?;
-    Some((affine, LengthUnit::Micrometer))
+    Some((affine, unit))
 }
 
 /// Names of nodes, whatever their namespace: it has the year of the schema.
