@@ -267,7 +267,7 @@ mod model {
 
     /// The patches of the next batch; `None` after the last. Waits as long as it takes.
     fn next(ring: &BatchRing) -> Option<Vec<i64>> {
-        match ring.next(Instant::now() + Duration::from_secs(3600)).expect("there is memory") {
+        match ring.next(Instant::now() + Duration::from_hours(1)).expect("there is memory") {
             NextBatch::Ready(buffer, outcomes) => {
                 ring.give_back(buffer);
                 Some(

@@ -31,14 +31,14 @@ pub(crate) const CAMPAIGNS: &[Entry] = &[
         about: "readers of what others replace, remove and add: the generation that was opened, \
                 or an error that names the subject",
         hourly: || 12_000,
-        limit: Duration::from_secs(60),
+        limit: Duration::from_mins(1),
         begin: |args| Ok(Box::new(Stale::begin(args)?)),
     },
     Entry {
         name: "hostile",
         about: "links and special files in a store: nothing outside changes, nothing hangs",
         hourly: || 10 * hostile::COUNT,
-        limit: Duration::from_secs(60),
+        limit: Duration::from_mins(1),
         begin: |args| Ok(Box::new(Hostile::begin(args)?)),
     },
     Entry {

@@ -102,6 +102,10 @@ impl Format for Tiff {
 }
 
 impl ExportFormat for Tiff {
+    fn keeps_scaling(&self) -> bool {
+        false
+    }
+
     fn stored_dtype(&self, dtype: Dtype) -> Dtype {
         // OME-TIFF has no float16.
         if dtype == Dtype::Float16 { Dtype::Float32 } else { dtype }

@@ -297,11 +297,8 @@ fn ome_affine(
     let length = |axis: &str| {
         let size = pixels.attribute(format!("PhysicalSize{axis}").as_str())?.parse::<f64>().ok()?;
         let (own, factor) = unit_along(axis)?;
-        let factor = if own == unit {
-            factor
-        } else {
-            factor * own.millimeters() / unit.millimeters()
-        };
+        let factor =
+            if own == unit { factor } else { factor * own.millimeters() / unit.millimeters() };
         Some(size * factor)
     };
     let (y, x) = (length("Y")?, length("X")?);

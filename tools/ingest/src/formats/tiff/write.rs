@@ -36,7 +36,7 @@ pub(super) struct StackWriter {
     path: PathBuf,
     file: File,
     staged: StagedFile,
-    form: Form,
+    form: StackForm,
     /// Where the first plane begins, and the place of the first directory's link to the next.
     voxels_at: u64,
     link_at: u64,
@@ -48,7 +48,7 @@ pub(super) struct StackWriter {
 
 /// What all directories of a file have in common.
 #[derive(Clone, Debug)]
-struct Form {
+struct StackForm {
     is_big: bool,
     is_imagej: bool,
     width: u64,
@@ -80,7 +80,7 @@ impl StackWriter {
         let bytes = (plane_bytes as u64).saturating_mul((depth * channels) as u64);
         let directories = DIRECTORY_BYTES * (depth * channels) as u64;
         let is_long = bytes.saturating_add(directories).saturating_add(1 << 20) > CLASSIC_BYTES;
-        let form = Form {
+        let form = StackForm {
             is_big: is_big || is_long && !is_imagej,
             is_imagej,
             width: width as u64,
@@ -162,19 +162,19 @@ impl VolumeExport for StackWriter {
 }
 
 /// Bytes, and where in the file the link to the next directory is.
-struct Directory {
+struct WrittenDirectory {
     bytes: Vec<u8>,
     link_at: u64,
 }
 
-impl Form {
+impl StackForm {
     /// An offset, as wide as the file has them.
     fn offset(&self, at: u64) -> Vec<u8> {
         if self.is_big { at.to_le_bytes().to_vec() } else { (at as u32).to_le_bytes().to_vec() }
     }
 
     /// Everything before the voxels.
-    fn head(&self, description: &[u8]) -> Directory {
+    fn head(&self, description: &[u8]) -> WrittenDirectory {
         let mut bytes = if self.is_big {
             let mut head = b"II\x2b\0\x08\0\0\0".to_vec();
             head.extend(16u64.to_le_bytes());
@@ -189,7 +189,7 @@ impl Form {
         let directory = self.directory(at, voxels_at, Some(description), false);
         bytes.extend(directory.bytes);
         bytes.resize(voxels_at as usize, 0);
-        Directory { bytes, link_at: directory.link_at }
+        WrittenDirectory { bytes, link_at: directory.link_at }
     }
 
     /// The directory of a page at byte `at`, whose voxels are at byte `voxels`.
@@ -199,7 +199,7 @@ impl Form {
         voxels: u64,
         description: Option<&[u8]>,
         is_followed: bool,
-    ) -> Directory {
+    ) -> WrittenDirectory {
         let wide = if self.is_big { LONG_8 } else { LONG };
         let (format, bits) = sample(self.dtype);
         let plane = self.width * self.height * self.dtype.size() as u64;
@@ -257,7 +257,7 @@ impl Form {
         let end = at + (fixed + beside.len()) as u64;
         bytes.extend(self.offset(if is_followed { end } else { 0 }));
         bytes.extend(beside);
-        Directory { bytes, link_at }
+        WrittenDirectory { bytes, link_at }
     }
 }
 
