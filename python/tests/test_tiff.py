@@ -315,7 +315,7 @@ def test_export(tmp_path: Path, dtype: str, shape: tuple[int, ...], name: str) -
         assert file.is_bigtiff == (name == "a.btf")
         series = file.series[0]
         found, axes = series.asarray(), series.axes
-        assert file.is_imagej == (name == "a.tif" and dtype in ("u1", "u2", "f4"))
+        assert file.is_imagej == (name == "a.tif" and dtype in ("u1", "u2", "f2", "f4"))
     wanted = {"ZCYX": "czyx->zcyx", "CZYX": "czyx->czyx", "ZYX": "zyx->zyx"}.get(axes)
     expected = np.einsum(wanted, data) if wanted else data.reshape(found.shape)
     assert np.array_equal(found, expected)

@@ -1282,12 +1282,12 @@ class Queue:
     Each iteration yields the dictionaries of the next epoch. Each volume has an array
     ``(B, C, z, y, x)``, where ``C`` is 1 if the volume has no channels. ``"location"`` is
     ``(B, 6)`` int64, the first voxel and one past the last, ``(z0, y0, x0, z1, y1, x1)``.
-    ``"subject"`` is a list of ``B`` names. A queue with
-    ``augment`` has ``"transform"``, too, ``(B, 4, 4)`` float64: the map of a voxel's index in the
-    patch, ``(z, y, x, 1)``, to its RAS+ position, without elastic displacements; ``"location"`` is
-    then what the sampler chose, and the middle of the patch is the middle of that box, unless a
-    translation moved it. Arrays are writable and borrow memory that the queue
-    reuses once nothing refers to them.
+    ``"subject"`` is a list of ``B`` names. A queue with ``augment``, or over a view, has
+    ``"transform"``, too, ``(B, 4, 4)`` float64: the map of a voxel's index in the patch,
+    ``(z, y, x, 1)``, to its RAS+ position, without elastic displacements; ``"location"`` is then
+    what the sampler chose, and the middle of the patch is the middle of that box, unless a
+    translation moved it. Arrays are writable and borrow memory that the queue reuses once nothing
+    refers to them.
 
     The batches are a pure function of the arguments and the epoch: they are the same on any number
     of threads, and after a resume. Each iteration takes the next epoch, with other patches, unless
@@ -1296,7 +1296,9 @@ class Queue:
     opens it anew. A forked process that continues an iteration reads with threads of its own.
 
     Args:
-        dataset: An open store.
+        dataset: An open store, or a view of one at another spacing or orientation, ``ds.at(…)``:
+            locations are then in voxels of the view, images are float32, and samplers by labels or
+            weights draw a stored voxel and need ``border="clamp"`` or ``"pad"``.
         sampler: A random sampler, or a ``GridSampler``, which gives every patch of each subject.
         volumes: Names of the volumes that are read of every patch, each with the same dtype and
             channels in every subject; ``None``: all volumes of the first subject.
@@ -1457,9 +1459,9 @@ class Queue:
                 Batches that were read ahead of it are read again.
 
         Raises:
-            UsageError: A subject that the queue does not read; weights that are negative, not finite,
-                all zero or of another shape; a position that was passed; weights of chunks with a
-                ``GridSampler`` or ``ObjectSampler``, any weights with ``min_distance``.
+            UsageError: A subject that the queue does not read; weights that are negative, not
+                finite, all zero or of another shape; a position that was passed; weights of chunks
+                with a ``GridSampler`` or ``ObjectSampler``, any weights with ``min_distance``.
         """
     def state_dict(self) -> dict[str, Any]:
         """The position after the last delivered batch, or the start of the next epoch once a loop has

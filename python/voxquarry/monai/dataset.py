@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import apply_transform
 
 from .. import Dataset as Store
-from .. import Volume
+from .. import ResampledVolume, Volume
 from .._paths import path_of
 from .._types import Channels, OnMissing, Padding
 from .._values import widened
@@ -97,7 +97,7 @@ def meta_tensor(
     return MetaTensor(values, affine=affine, meta=meta)
 
 
-def affine_at(volume: Volume, start: np.ndarray) -> torch.Tensor:
+def affine_at(volume: Volume | ResampledVolume, start: np.ndarray) -> torch.Tensor:
     """The volume's affine for indices ``(z, y, x)`` that count from ``start``."""
     affine = volume.affine[:, [2, 1, 0, 3]]
     affine[:3, 3] += affine[:3, :3] @ start

@@ -41,7 +41,7 @@ def _subject(batch: Mapping[str, Any], number: int, queue: Queue) -> tio.Subject
         if "transform" in batch and "transform" not in queue.volumes:
             affine = np.asarray(batch["transform"][number])[:, _TURNED]
         else:
-            affine = moved(stored.affine, location[:3][::-1])
+            affine = moved(stored.affine, location[:3][::-1].tolist())
         voxels = widened(np.asarray(batch[volume][number]))
         kind = tio.LabelMap if stored.kind == "labels" else tio.ScalarImage
         tensor = torch.from_numpy(voxels).permute(0, 3, 2, 1)
