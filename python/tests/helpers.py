@@ -28,6 +28,14 @@ RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 RGBA = np.dtype([*RGB.descr, ("A", "u1")])
 
 
+def hear_interrupts() -> None:
+    """SIGINT raises KeyboardInterrupt in all tests from here on, and in child processes.
+
+    A shell starts background jobs with SIGINT ignored, and children inherit that.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def noise(shape: tuple[int, ...], dtype: object, seed: int = 0) -> np.ndarray:
     """Voxels that use every bit of an integer type; floats with a few that are not finite."""
     dtype, random = np.dtype(dtype), np.random.default_rng(seed)

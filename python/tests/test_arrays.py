@@ -308,7 +308,6 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_stops_a_slow_generator(tmp_path: Path) -> None:
     store = tmp_path / "s.zarr"
     child = subprocess.Popen(

@@ -137,7 +137,6 @@ class OurOwnError(Exception):
     pass
 
 
-@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.img"])
 def test_whatever_stops_it_leaves_no_file(tmp_path: Path, name: str) -> None:
     volume = store_of(tmp_path, noise((200, 64, 64), "i2"), patch_size=16)

@@ -188,7 +188,6 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_the_wait_for_a_batch(path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, str(path)], stdout=subprocess.PIPE, text=True

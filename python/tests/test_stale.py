@@ -216,7 +216,6 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("what", ["infer", "ingest"])
 def test_ctrl_c_publishes_nothing_half(tmp_path: Path, what: str) -> None:
     voxels = np.arange(64 * 48 * 32, dtype="i2").reshape(64, 48, 32) % 100

@@ -11,7 +11,7 @@ from types import CodeType
 import nibabel as nib
 import numpy as np
 import pytest
-from helpers import smooth, write_nifti
+from helpers import hear_interrupts, smooth, write_nifti
 
 import voxquarry as vq
 
@@ -19,6 +19,8 @@ import voxquarry as vq
 # SimpleITK refuses.
 AFFINE = np.array([[0, -1.5, 0, 20], [0.75, 0, 0, -30], [0, 0, 2.5, 7], [0, 0, 0, 1]])
 SIZES = {"a": (40, 37, 50), "b": (33, 48, 36), "c": (45, 36, 41)}
+
+hear_interrupts()
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def test_an_interrupt_leaves_work_that_is_continued(folder: Path) -> None:
     class Slow(torch.nn.Module):
         def forward(self, patches: torch.Tensor) -> torch.Tensor:
             total = patches.clone()
-            for _ in range(300):
+            for _ in range(2000):
                 total = total * 0.5 + patches * 0.5
             return total
 
