@@ -14,8 +14,10 @@ use std::path::{Path, PathBuf};
 
 use voxquarry::{Error, IfExists, Result};
 
-use super::raster::ByteOrder;
-use super::{ExportSpec, VolumeExport, voxels};
+use super::export_spec::ExportSpec;
+use super::format::VolumeExport;
+use super::voxels;
+use super::voxels::ByteOrder;
 use crate::files::check_room;
 use crate::gzip::GzipWriter;
 use crate::staged_file::{StagedFile, flush_folder};

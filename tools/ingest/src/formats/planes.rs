@@ -15,9 +15,11 @@ use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
 use serde_json::{Map, json};
 use voxquarry::{Affine, Dtype, Error, Result};
 
+use super::format::{Format, OpenedVolume, Place};
 use super::slabs::{PlaneShape, PlaneSource, Slabs};
+use super::stated::Stated;
 use super::tiff::TiffPlane;
-use super::{Format, OpenedVolume, Place, Stated, voxels};
+use super::voxels;
 use crate::files::{file_name, is_folder, open_without_waiting, zeroed};
 use crate::source::{SourceVolume, VoxelStream};
 

@@ -11,22 +11,13 @@ use serde_json::{Map, Value};
 use voxquarry::format::attributes::LabelName;
 use voxquarry::{Dtype, Result, Size3};
 
-use super::{OpenedVolume, voxels};
+use super::format::OpenedVolume;
+use super::voxels::{self, ByteOrder};
 use crate::memory::VoxelDigest;
 use crate::source::{SourceDigest, SourceVolume, VoxelStream};
 
 /// Bytes of a piece of interleaved samples, if a unit of them is not longer.
 const PIECE_BYTES: usize = 3 << 16;
-
-/// The order of the bytes of a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(unreachable_pub)]
-pub enum ByteOrder {
-    /// The least first.
-    Little,
-    /// The greatest first.
-    Big,
-}
 
 /// How a volume lies in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,31 @@
 //! Swaps byte order, and converts between interleaved samples in a file and separate planes in a
 //! volume.
 //!
-//! Not here: reading and writing the bytes (`input`, `write`).
+//! Not here: reading and writing the bytes.
+
+/// Upper bound of the voxels that a header may state: more than any disk holds, and eight bytes
+/// each do not overflow.
+pub(crate) const MAX_VOXELS: u64 = 1 << 59;
+
+/// The order of the bytes of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(unreachable_pub)]
+pub enum ByteOrder {
+    /// The least first.
+    Little,
+    /// The greatest first.
+    Big,
+}
+
+impl ByteOrder {
+    /// Its name in metadata.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Little => "little",
+            Self::Big => "big",
+        }
+    }
+}
 
 /// Reverses the bytes of each element of `width` bytes, in place.
 pub(crate) fn swap(bytes: &mut [u8], width: usize) {

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use voxquarry::format::attributes::{Kind, LabelName};
 use voxquarry::{Error, Result};
 
-use super::{Found, tree};
+use super::found::Found;
+use super::tree;
 use crate::files::{file_name, is_folder};
 use crate::formats::is_image;
 use crate::manifest::{Source, subject_of};

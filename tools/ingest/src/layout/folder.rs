@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use voxquarry::format::attributes::Kind;
 use voxquarry::{Error, Result};
 
-use super::{Found, kind_of_name, tree};
+use super::found::{Found, kind_of_name};
+use super::tree;
 use crate::files::file_name;
 use crate::formats::{is_image, is_image_folder};
 use crate::manifest::{Source, subject_of};
@@ -91,17 +92,4 @@ fn channel_of(path: &Path) -> Option<(String, String)> {
     let (case, number) = stem.rsplit_once('_')?;
     let is_number = number.len() == 4 && number.bytes().all(|b| b.is_ascii_digit());
     (is_number && !case.is_empty()).then(|| (case.to_owned(), number.to_owned()))
-}
-
-impl Found {
-    /// Says which volumes hold labels, where that follows from their names alone.
-    pub(super) fn note_kinds(&mut self) {
-        let labels = self.manifest.subjects().iter().flat_map(|(_, sources)| sources);
-        let labels = labels.filter(|source| source.kind == Kind::Labels);
-        let labels: BTreeSet<_> = labels.map(|source| source.volume.as_str()).collect();
-        if !labels.is_empty() {
-            let labels: Vec<_> = labels.into_iter().collect();
-            self.notes.push(format!("by their names these are labels: {}", labels.join(", ")));
-        }
-    }
 }

@@ -10,6 +10,7 @@
 mod bids;
 mod csv;
 mod folder;
+mod found;
 mod msd;
 mod nnunet;
 mod pattern;
@@ -18,14 +19,14 @@ mod tree;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde_json::{Map, Value};
 use voxquarry::format::attributes::Kind;
 use voxquarry::{Error, Result};
 
 use crate::files::{exists, file_name, is_file, is_folder};
-use crate::formats::{FoundVolume, Place, is_image, is_image_folder, volumes_in};
+use crate::formats::{is_image, is_image_folder};
 use crate::input::VolumeInput;
-use crate::manifest::{Manifest, Source, SourceKind, subject_of};
+use crate::manifest::{Manifest, SourceKind, subject_of};
+pub use found::Found;
 use pattern::Template;
 
 /// The layout of a data set.
@@ -86,16 +87,6 @@ pub struct FindOptions {
     pub subject: Option<String>,
 }
 
-/// The sources of a data set, and sentences about how they were found.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Found {
-    /// The sources.
-    pub manifest: Manifest,
-    /// What was recognised, and what was ignored.
-    pub notes: Vec<String>,
-}
-
 /// Finds the sources that `paths` name: files, folders, tables (`.csv`, `.tsv`), a `dataset.json`,
 /// and names with `*` and `?`.
 ///
@@ -107,9 +98,9 @@ pub fn find(paths: &[PathBuf], options: &FindOptions) -> Result<Found> {
     let here = [PathBuf::from(".")];
     let paths = if paths.is_empty() && options.pattern.is_some() { &here } else { paths };
     for path in paths {
-        found.add(path, options)?;
+        add(&mut found, path, options)?;
     }
-    found.finish(options)?;
+    finish(&mut found, options)?;
     Ok(found)
 }
 
@@ -119,190 +110,141 @@ pub fn find(paths: &[PathBuf], options: &FindOptions) -> Result<Found> {
 /// [`Error::InvalidArgument`] for a kind or subset that matches nothing.
 pub fn find_in(manifest: Manifest, options: &FindOptions) -> Result<Found> {
     let mut found = Found { manifest, notes: Vec::new() };
-    found.finish(options)?;
+    finish(&mut found, options)?;
     Ok(found)
 }
 
-impl Found {
-    /// Applies the options that hold for all sources.
-    fn finish(&mut self, options: &FindOptions) -> Result<()> {
-        for (volume, kind) in &options.kinds {
-            if !self.manifest.set_kind(volume, *kind) {
-                let names = self.manifest.volume_names().join(", ");
-                let expected = format!("a volume that was found: {names}");
-                return Err(Error::invalid("kind", format!("{volume:?}"), expected));
-            }
+/// Applies the options that hold for all sources.
+fn finish(found: &mut Found, options: &FindOptions) -> Result<()> {
+    for (volume, kind) in &options.kinds {
+        if !found.manifest.set_kind(volume, *kind) {
+            let names = found.manifest.volume_names().join(", ");
+            let expected = format!("a volume that was found: {names}");
+            return Err(Error::invalid("kind", format!("{volume:?}"), expected));
         }
-        self.take_subset(&options.subset)
     }
+    take_subset(found, &options.subset)
+}
 
-    /// Adds what one path names.
-    fn add(&mut self, path: &Path, options: &FindOptions) -> Result<()> {
-        if is_folder(path)? && !is_image_folder(path)? {
-            return self.add_folder(path, options);
-        }
-        let named = |name: &str| path.file_name().is_some_and(|n| n == name);
-        if named("dataset.json") && exists(path)? {
-            let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-            return self.add_folder(folder.unwrap_or(Path::new(".")), options);
-        }
-        if csv::is_table(path) {
-            return self.manifest.extend_from_csv(path);
-        }
-        let text = path.to_string_lossy();
-        if text.contains(['*', '?']) && !exists(path)? {
-            return self.add_glob(&text, options);
-        }
-        self.add_file(path, options)
+/// Adds what one path names.
+fn add(found: &mut Found, path: &Path, options: &FindOptions) -> Result<()> {
+    if is_folder(path)? && !is_image_folder(path)? {
+        return add_folder(found, path, options);
     }
+    let named = |name: &str| path.file_name().is_some_and(|n| n == name);
+    if named("dataset.json") && exists(path)? {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+        return add_folder(found, folder.unwrap_or(Path::new(".")), options);
+    }
+    if csv::is_table(path) {
+        return found.manifest.extend_from_csv(path);
+    }
+    let text = path.to_string_lossy();
+    if text.contains(['*', '?']) && !exists(path)? {
+        return add_glob(found, &text, options);
+    }
+    add_file(found, path, options)
+}
 
-    fn add_file(&mut self, path: &Path, options: &FindOptions) -> Result<()> {
-        let input = VolumeInput::from(path);
-        let named = input.location();
-        // `.` has no name, and what it stands for has one.
-        let named = if named.file_name().is_some() {
-            named.to_owned()
-        } else {
-            named.canonicalize().map_err(Error::io(named, "cannot find"))?
-        };
-        let subject = options.subject.clone().unwrap_or_else(|| subject_of(&named));
-        self.add_image(&subject, "image", Kind::Image, input)
-    }
+fn add_file(found: &mut Found, path: &Path, options: &FindOptions) -> Result<()> {
+    let input = VolumeInput::from(path);
+    let named = input.location();
+    // `.` has no name, and what it stands for has one.
+    let named = if named.file_name().is_some() {
+        named.to_owned()
+    } else {
+        named.canonicalize().map_err(Error::io(named, "cannot find"))?
+    };
+    let subject = options.subject.clone().unwrap_or_else(|| subject_of(&named));
+    found.add_image(&subject, "image", Kind::Image, input)
+}
 
-    /// Adds an image to a subject. If it is one volume it gets the name `volume`; several have
-    /// names of their own.
-    fn add_image(
-        &mut self,
-        subject: &str,
-        volume: &str,
-        kind: Kind,
-        input: impl Into<VolumeInput>,
-    ) -> Result<()> {
-        let input = input.into();
-        let VolumeInput::Place(Place::File(path)) = &input else {
-            return self.manifest.push(Source::new(subject, volume, kind, input));
-        };
-        let (found, is_folder) = (volumes_in(path)?, is_folder(path)?);
-        // Each series of a study may have a folder, and the name of its modality.
-        let is_study = is_folder && found.iter().all(|volume| volume.name.is_some());
-        if found.len() > 1 || is_study {
-            // What lies in one file or study need not lie on one grid.
-            self.manifest.split_subject_by_grid(subject);
-        }
-        for FoundVolume { name, kind: stated, place } in found {
-            let name = name.map(|name| plain_name(&name)).filter(|name| !name.is_empty());
-            let by_name = name.as_ref().map(|name| kind_of_name(name));
-            let kind = stated.or(by_name).unwrap_or(kind);
-            let mut name = name.unwrap_or_else(|| volume.to_owned());
-            if is_study {
-                name = self.manifest.unused_name(subject, name);
-            }
-            self.manifest.push(Source::new(subject, &name, kind, place))?;
-        }
-        Ok(())
+fn add_glob(found: &mut Found, text: &str, options: &FindOptions) -> Result<()> {
+    let template = Template::parse(text)?;
+    let root = template.fixed_folder();
+    let (below, mut files) = (template.relative(), Vec::new());
+    if is_folder(&root)? {
+        files = tree::files(&root)?;
     }
+    files.retain(|path| {
+        let relative = path.strip_prefix(&root).unwrap_or(path);
+        below.matches(relative).is_some() && is_image(path)
+    });
+    if files.is_empty() {
+        let expected = "a pattern that matches image files";
+        return Err(Error::invalid("source", format!("{text:?}"), expected));
+    }
+    folder::add_files(found, &files, options.subject.as_deref())
+}
 
-    fn add_glob(&mut self, text: &str, options: &FindOptions) -> Result<()> {
-        let template = Template::parse(text)?;
-        let root = template.fixed_folder();
-        let (below, mut files) = (template.relative(), Vec::new());
-        if is_folder(&root)? {
-            files = tree::files(&root)?;
+fn add_folder(found: &mut Found, path: &Path, options: &FindOptions) -> Result<()> {
+    if let Some(pattern) = &options.pattern {
+        if !matches!(options.layout, Layout::Auto | Layout::Pattern) {
+            let expected = "no pattern, or the layout pattern";
+            return Err(Error::invalid("pattern", format!("{pattern:?}"), expected));
         }
-        files.retain(|path| {
-            let relative = path.strip_prefix(&root).unwrap_or(path);
-            below.matches(relative).is_some() && is_image(path)
-        });
-        if files.is_empty() {
-            let expected = "a pattern that matches image files";
-            return Err(Error::invalid("source", format!("{text:?}"), expected));
-        }
-        folder::add_files(self, &files, options.subject.as_deref())
+        return pattern::add(found, path, pattern);
     }
+    let layout = match options.layout {
+        Layout::Auto => recognise(path)?,
+        layout => Some(layout),
+    };
+    let known = found.manifest.subjects().len();
+    let name = match layout {
+        Some(Layout::Nnunet) => {
+            nnunet::add(found, path)?;
+            "an nnU-Net data set"
+        }
+        Some(Layout::Msd) => {
+            msd::add(found, path)?;
+            "a data set of the Medical Segmentation Decathlon"
+        }
+        Some(Layout::Bids) => {
+            bids::add(found, path)?;
+            "a BIDS data set"
+        }
+        Some(Layout::Pattern) => {
+            let expected = "a pattern beside the layout pattern";
+            return Err(Error::invalid("pattern", "none", expected));
+        }
+        Some(Layout::Auto) | None => folder::add(found, path)?,
+    };
+    let n = found.manifest.subjects().len() - known;
+    found.notes.push(format!("{} is {name} of {n} subjects", path.display()));
+    Ok(())
+}
 
-    fn add_folder(&mut self, path: &Path, options: &FindOptions) -> Result<()> {
-        if let Some(pattern) = &options.pattern {
-            if !matches!(options.layout, Layout::Auto | Layout::Pattern) {
-                let expected = "no pattern, or the layout pattern";
-                return Err(Error::invalid("pattern", format!("{pattern:?}"), expected));
-            }
-            return pattern::add(self, path, pattern);
-        }
-        let layout = match options.layout {
-            Layout::Auto => recognise(path)?,
-            layout => Some(layout),
-        };
-        let known = self.manifest.subjects().len();
-        let name = match layout {
-            Some(Layout::Nnunet) => {
-                nnunet::add(self, path)?;
-                "an nnU-Net data set"
-            }
-            Some(Layout::Msd) => {
-                msd::add(self, path)?;
-                "a data set of the Medical Segmentation Decathlon"
-            }
-            Some(Layout::Bids) => {
-                bids::add(self, path)?;
-                "a BIDS data set"
-            }
-            Some(Layout::Pattern) => {
-                let expected = "a pattern beside the layout pattern";
-                return Err(Error::invalid("pattern", "none", expected));
-            }
-            Some(Layout::Auto) | None => folder::add(self, path)?,
-        };
-        let n = self.manifest.subjects().len() - known;
-        self.notes.push(format!("{} is {name} of {n} subjects", path.display()));
-        Ok(())
+/// Leaves out the subjects that are in none of the splits and match none of the names.
+fn take_subset(found: &mut Found, subset: &[String]) -> Result<()> {
+    if subset.is_empty() {
+        return Ok(());
     }
-
-    /// Says which files were left out, with the first few names.
-    fn ignore(&mut self, files: &[PathBuf], why: &str) {
-        const SHOWN: usize = 3;
-        if files.is_empty() {
-            return;
+    for item in subset {
+        let names = found.manifest.subjects().iter().map(|(name, _)| name.as_str());
+        let is_split = found.manifest.split_names().contains(item);
+        if !is_split && !names.clone().any(|name| pattern::is_like(item, name)) {
+            let few: Vec<_> = names.take(3).collect();
+            let splits = found.manifest.split_names().join(", ");
+            let splits = if splits.is_empty() { "none".to_owned() } else { splits };
+            let expected =
+                format!("a split ({splits}) or names of subjects, as {}", few.join(", "));
+            return Err(Error::invalid("subset", format!("{item:?}"), expected));
         }
-        let mut names: Vec<_> =
-            files.iter().take(SHOWN).map(|path| path.display().to_string()).collect();
-        if files.len() > SHOWN {
-            names.push(format!("… ({} in all)", files.len()));
-        }
-        self.notes.push(format!("ignored, because {why}: {}", names.join(", ")));
     }
-
-    /// Leaves out the subjects that are in none of the splits and match none of the names.
-    fn take_subset(&mut self, subset: &[String]) -> Result<()> {
-        if subset.is_empty() {
-            return Ok(());
-        }
-        for item in subset {
-            let names = self.manifest.subjects().iter().map(|(name, _)| name.as_str());
-            let is_split = self.manifest.split_names().contains(item);
-            if !is_split && !names.clone().any(|name| pattern::is_like(item, name)) {
-                let few: Vec<_> = names.take(3).collect();
-                let splits = self.manifest.split_names().join(", ");
-                let splits = if splits.is_empty() { "none".to_owned() } else { splits };
-                let expected =
-                    format!("a split ({splits}) or names of subjects, as {}", few.join(", "));
-                return Err(Error::invalid("subset", format!("{item:?}"), expected));
-            }
-        }
-        let before = self.manifest.subjects().len();
-        self.manifest.retain(|name, splits| {
-            subset.iter().any(|item| splits.contains(item) || pattern::is_like(item, name))
-        });
-        let taken = self.manifest.subjects().len();
-        self.notes.push(format!("the subset has {taken} of {before} subjects"));
-        Ok(())
-    }
+    let before = found.manifest.subjects().len();
+    found.manifest.retain(|name, splits| {
+        subset.iter().any(|item| splits.contains(item) || pattern::is_like(item, name))
+    });
+    let taken = found.manifest.subjects().len();
+    found.notes.push(format!("the subset has {taken} of {before} subjects"));
+    Ok(())
 }
 
 /// The layout of a folder, if it has a mark of one.
 fn recognise(path: &Path) -> Result<Option<Layout>> {
     let list = path.join("dataset.json");
     if is_file(&list)? {
-        let document = read_json(&list)?;
+        let document = tree::read_json(&list)?;
         return match () {
             () if document.contains_key("channel_names")
                 || document.contains_key("file_ending")
@@ -321,56 +263,4 @@ fn recognise(path: &Path) -> Result<Option<Layout>> {
     let is_bids = is_file(&path.join("dataset_description.json"))?
         || tree::folders(path)?.iter().any(|folder| file_name(folder).starts_with("sub-"));
     Ok(is_bids.then_some(Layout::Bids))
-}
-
-/// Whether a volume of this name holds labels, as far as names tell.
-fn kind_of_name(volume: &str) -> Kind {
-    const LABELS: [&str; 11] = [
-        "label",
-        "labels",
-        "seg",
-        "segs",
-        "segmentation",
-        "mask",
-        "masks",
-        "dseg",
-        "gt",
-        "annotation",
-        "annotations",
-    ];
-    let lower = volume.to_lowercase();
-    let mut words = lower.split(|c: char| !c.is_alphanumeric());
-    if words.any(|word| LABELS.contains(&word)) { Kind::Labels } else { Kind::Image }
-}
-
-/// Reads a JSON object.
-///
-/// # Errors
-/// [`Error::NoSuchFile`], [`Error::Io`], and [`Error::Data`] for anything else than an object.
-fn read_json(path: &Path) -> Result<Map<String, Value>> {
-    match serde_json::from_str(&tree::read_text(path)?) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(Error::data(path, "expected a JSON object")),
-        Err(error) => Err(Error::data(path, format!("no JSON: {error}"))),
-    }
-}
-
-/// The file that a data set's list names, below `folder`.
-fn listed(list: &Path, folder: &Path, name: &str) -> Result<PathBuf> {
-    use std::path::Component::{CurDir, Normal};
-    let relative = Path::new(name);
-    let is_inside = relative.components().all(|part| matches!(part, Normal(_) | CurDir));
-    if !is_inside || name.contains('$') {
-        let message = format!(
-            "lists {name:?}: expected a path below the data set's folder, without variables"
-        );
-        return Err(Error::data(list, message));
-    }
-    Ok(folder.components().chain(relative.components().filter(|c| *c != CurDir)).collect())
-}
-
-/// A name of a volume or split made of any text: without separators, and not hidden.
-fn plain_name(text: &str) -> String {
-    let plain = text.trim().replace(['/', '\\'], "_").replace(char::is_control, "_");
-    plain.trim_start_matches(['.', '_']).to_owned()
 }

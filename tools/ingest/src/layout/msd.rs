@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 use voxquarry::format::attributes::{Kind, LabelName};
 use voxquarry::{Error, Result};
 
-use super::{Found, listed, read_json, tree};
+use super::found::Found;
+use super::tree::{self, listed, read_json};
 use crate::files::{exists, file_name};
 use crate::formats::is_image;
 use crate::manifest::{Source, subject_of};

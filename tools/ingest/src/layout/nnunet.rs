@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 use voxquarry::format::attributes::{Kind, LabelName};
 use voxquarry::{Error, Result};
 
-use super::{Found, listed, plain_name, read_json, tree};
+use super::found::{Found, plain_name};
+use super::tree::{self, listed, read_json};
 use crate::files::{file_name, is_file, is_folder};
 use crate::manifest::Source;
 

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use voxquarry::{Error, Result};
 
-use super::{Found, kind_of_name, tree};
+use super::found::{Found, kind_of_name};
+use super::tree;
 use crate::formats::is_image;
 use crate::manifest::Source;
 

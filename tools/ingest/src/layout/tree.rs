@@ -9,6 +9,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value};
 use voxquarry::{Error, Result};
 
 use crate::files::is_folder;
@@ -104,4 +105,30 @@ pub(super) fn read_text(path: &Path) -> Result<String> {
     let text = String::from_utf8(text)
         .map_err(|_| Error::data(path, "not UTF-8: save it again in that encoding"))?;
     Ok(text.trim_start_matches('\u{feff}').to_owned())
+}
+
+/// Reads a JSON object.
+///
+/// # Errors
+/// [`Error::NoSuchFile`], [`Error::Io`], and [`Error::Data`] for anything else than an object.
+pub(super) fn read_json(path: &Path) -> Result<Map<String, Value>> {
+    match serde_json::from_str(&read_text(path)?) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(Error::data(path, "expected a JSON object")),
+        Err(error) => Err(Error::data(path, format!("no JSON: {error}"))),
+    }
+}
+
+/// The file that a data set's list names, below `folder`.
+pub(super) fn listed(list: &Path, folder: &Path, name: &str) -> Result<PathBuf> {
+    use std::path::Component::{CurDir, Normal};
+    let relative = Path::new(name);
+    let is_inside = relative.components().all(|part| matches!(part, Normal(_) | CurDir));
+    if !is_inside || name.contains('$') {
+        let message = format!(
+            "lists {name:?}: expected a path below the data set's folder, without variables"
+        );
+        return Err(Error::data(list, message));
+    }
+    Ok(folder.components().chain(relative.components().filter(|c| *c != CurDir)).collect())
 }

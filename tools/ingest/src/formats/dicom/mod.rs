@@ -40,7 +40,8 @@ use std::path::{Path, PathBuf};
 
 use voxquarry::{Error, Result};
 
-use super::{Format, FoundVolume, OpenedVolume, Place, Stated, alone};
+use super::format::{Format, FoundVolume, OpenedVolume, Place, alone};
+use super::stated::Stated;
 use crate::source::SourceVolume;
 use arrange::{Arrangement, arrange};
 use bits::Rescale;

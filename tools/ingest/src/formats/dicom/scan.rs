@@ -23,7 +23,7 @@ use super::parse::is_dicom;
 use super::pixel_form::{Photometric, SampleType};
 use super::segments::SegmentCoding;
 use crate::files::{file_name, is_folder};
-use crate::formats::read_head;
+use crate::formats::head::read_head;
 
 /// Cosines that differ by more are another orientation.
 const SAME_COSINE: f64 = 1e-3;

@@ -17,7 +17,7 @@ use super::seg_grid::SegmentGrid;
 use super::segments::{SegmentCoding, Segments};
 use super::syntax::PixelCoding;
 use crate::files::zeroed;
-use crate::formats::OpenedVolume;
+use crate::formats::format::OpenedVolume;
 use crate::source::{SourceDigest, SourceVolume, VoxelStream};
 
 /// A segmentation whose frames have their places.

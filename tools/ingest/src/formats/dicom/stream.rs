@@ -17,7 +17,8 @@ use super::instance::Instance;
 use super::pixel_form::Photometric;
 use super::syntax::PixelCoding;
 use crate::files::zeroed;
-use crate::formats::{OpenedVolume, voxels};
+use crate::formats::format::OpenedVolume;
+use crate::formats::voxels;
 use crate::source::{SourceDigest, SourceVolume, VoxelStream};
 
 /// Threads that decode frames at one time.

@@ -21,8 +21,9 @@ use voxquarry::{Dtype, Error, Result};
 
 use super::axes::Axes;
 use super::boxes::{BoxSource, Boxes};
+use super::format::{Format, FoundVolume, OpenedVolume, Place, only_one};
 use super::slabs::{Slabs, slab_bytes};
-use super::{Format, FoundVolume, OpenedVolume, Place, Stated};
+use super::stated::Stated;
 use crate::source::{SourceVolume, VoxelStream};
 
 /// The signature, at byte 0 or behind a block of the user's.
@@ -59,7 +60,7 @@ impl Format for Hdf5 {
         let path = place.path();
         let member = match place {
             Place::Member { member, .. } => member.clone(),
-            Place::File(_) => super::only_one(path, find::volumes(path)?)?,
+            Place::File(_) => only_one(path, find::volumes(path)?)?,
         };
         let dataset = find::dataset(path, &member)?;
         Ok(Box::new(OpenedDataset::new(path, &member, dataset, stated)?))

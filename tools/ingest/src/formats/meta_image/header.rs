@@ -9,12 +9,12 @@ use std::path::Path;
 
 use voxquarry::{Affine, Dtype, Error, LengthUnit, Result, Size3};
 
-use crate::formats::MAX_VOXELS;
 use crate::formats::byte_input::ByteInput;
 use crate::formats::file_chain::Start;
 use crate::formats::file_names::{MAX_FILES, numbered, numbers};
-use crate::formats::raster::ByteOrder;
 use crate::formats::unpack::Packing;
+use crate::formats::voxels::ByteOrder;
+use crate::formats::voxels::MAX_VOXELS;
 use crate::formats::world::{FROM_LPS, affine_of};
 
 const MAX_LINE_BYTES: usize = 1 << 16;

@@ -18,10 +18,12 @@ use voxquarry::{Affine, Dtype, Error, IfExists, Result};
 use super::byte_input::ByteInput;
 use super::export_spec::ExportSpec;
 use super::file_chain::{FileChain, FilePart, Start, beside};
-use super::raster::{ByteOrder, OpenedRaster, RasterLayout, VoxelBytes, no_footer};
+use super::format::{ExportFormat, Format, OpenedVolume, Place, VolumeExport};
+use super::raster::{OpenedRaster, RasterLayout, VoxelBytes, no_footer};
+use super::stated::{NO_SPACING, Stated};
 use super::text_numbers::TextEncoding;
 use super::unpack::Packing;
-use super::{ExportFormat, Format, NO_SPACING, OpenedVolume, Place, Stated, VolumeExport};
+use super::voxels::ByteOrder;
 use crate::source::SourceVolume;
 use header::{DataPlace, MetaHeader};
 
@@ -116,11 +118,10 @@ fn open_meta_image(path: &Path, stated: Option<Affine>) -> Result<OpenedRaster> 
 
 /// What is kept of a header.
 fn origin(header: &MetaHeader) -> Map<String, Value> {
-    let order = if header.order == ByteOrder::Big { "big" } else { "little" };
     let entries = [
         ("format", json!("metaimage")),
         ("dimensions", json!(header.dimensions)),
-        ("byte_order", json!(order)),
+        ("byte_order", json!(header.order.name())),
         ("compressed", json!(header.packing != Packing::Plain)),
         ("modality", json!(header.modality)),
     ];

@@ -8,9 +8,10 @@ use voxquarry::{Error, IfExists, Result};
 
 use super::header::TYPES;
 use crate::files::file_name;
+use crate::formats::export_spec::ExportSpec;
 use crate::formats::file_output::{FileOutput, OutputPlan};
+use crate::formats::format::VolumeExport;
 use crate::formats::world::{FROM_LPS, columns_of, length};
-use crate::formats::{ExportSpec, VolumeExport};
 
 /// Begins the file at `out`.
 ///

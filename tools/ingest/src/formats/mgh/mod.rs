@@ -15,11 +15,13 @@ use serde_json::{Map, Value, json};
 use voxquarry::{Affine, Dtype, Error, IfExists, Result};
 
 use super::byte_input::ByteInput;
+use super::export_spec::ExportSpec;
 use super::file_chain::FileChain;
-use super::raster::{ByteOrder, OpenedRaster, RasterLayout};
-use super::{
-    ExportFormat, ExportSpec, Format, MAX_VOXELS, OpenedVolume, Place, Stated, VolumeExport,
-};
+use super::format::{ExportFormat, Format, OpenedVolume, Place, VolumeExport};
+use super::raster::{OpenedRaster, RasterLayout};
+use super::stated::Stated;
+use super::voxels::ByteOrder;
+use super::voxels::MAX_VOXELS;
 use crate::source::SourceVolume;
 
 const HEADER_BYTES: usize = 284;

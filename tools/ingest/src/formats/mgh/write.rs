@@ -5,10 +5,11 @@ use std::path::Path;
 use voxquarry::{Error, IfExists, Result};
 
 use super::{ACQUISITION, HEADER_BYTES, TYPES};
+use crate::formats::export_spec::ExportSpec;
 use crate::formats::file_output::{FileOutput, OutputPlan};
-use crate::formats::raster::ByteOrder;
+use crate::formats::format::VolumeExport;
+use crate::formats::voxels::ByteOrder;
 use crate::formats::world::{columns_of, length};
-use crate::formats::{ExportSpec, VolumeExport};
 
 /// Begins the file at `out`; names that end in `z` are compressed.
 ///

@@ -5,6 +5,8 @@
 //!
 //! Not here: the meaning of a field and whether its value is valid (`header`).
 
+use crate::formats::voxels::ByteOrder;
+
 /// The bits of the units that state the unit of space, and three of their values.
 pub(super) const SPACE_UNITS: u8 = 7;
 pub(super) const METRES: u8 = 1;
@@ -19,13 +21,6 @@ pub(super) const EXTENSION_FLAG_BYTES: usize = 4;
 pub(super) enum Version {
     One,
     Two,
-}
-
-/// The byte order of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
-    Little,
-    Big,
 }
 
 /// Whether header and voxels share a file.
@@ -138,12 +133,12 @@ impl Version {
 pub(super) struct Fields<B> {
     bytes: B,
     version: Version,
-    order: Order,
+    order: ByteOrder,
 }
 
 impl<B: AsRef<[u8]>> Fields<B> {
     /// Panics if `bytes` are shorter than a header.
-    pub(super) fn new(bytes: B, version: Version, order: Order) -> Self {
+    pub(super) fn new(bytes: B, version: Version, order: ByteOrder) -> Self {
         assert!(bytes.as_ref().len() >= version.header_bytes(), "a whole header");
         Self { bytes, version, order }
     }
@@ -151,7 +146,7 @@ impl<B: AsRef<[u8]>> Fields<B> {
     fn take<const N: usize>(&self, at: usize) -> [u8; N] {
         let bytes = &self.bytes.as_ref()[at..at + N];
         let mut bytes: [u8; N] = bytes.try_into().expect("N bytes");
-        if self.order == Order::Big {
+        if self.order == ByteOrder::Big {
             bytes.reverse();
         }
         bytes
@@ -232,7 +227,7 @@ impl<B: AsRef<[u8]>> Fields<B> {
 
 impl<B: AsRef<[u8]> + AsMut<[u8]>> Fields<B> {
     fn put<const N: usize>(&mut self, at: usize, mut value: [u8; N]) {
-        if self.order == Order::Big {
+        if self.order == ByteOrder::Big {
             value.reverse();
         }
         self.bytes.as_mut()[at..at + N].copy_from_slice(&value);

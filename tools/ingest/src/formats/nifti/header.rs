@@ -10,16 +10,14 @@
 use voxquarry::Size3;
 
 use super::datatype::DataType;
-use super::fields::{Fields, Form, LINE_ENDS, Order, Version};
-
-/// Upper bound of the voxels: more than any disk holds, and eight bytes each do not overflow.
-const MAX_VOXELS: u64 = 1 << 59;
+use super::fields::{Fields, Form, LINE_ENDS, Version};
+use crate::formats::voxels::{ByteOrder, MAX_VOXELS};
 
 /// A parsed header.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Header {
     pub(super) version: Version,
-    pub(super) order: Order,
+    pub(super) order: ByteOrder,
     /// The form that the magic states; pairs with the magic of a single file exist.
     pub(super) magic: Form,
     /// Extents, all positive, x first: `dim[1..=dim[0]]`, or the true extents of FreeSurfer
@@ -191,9 +189,9 @@ impl Header {
 
 /// The byte order in which `dim[0]` is 1 to 7, which holds for at most one. nibabel and niftilib
 /// use it too, not `sizeof_hdr`.
-fn byte_order(bytes: &[u8], version: Version) -> Result<Order, String> {
-    let axes =
-        [Order::Little, Order::Big].map(|order| (order, Fields::new(bytes, version, order).dim(0)));
+fn byte_order(bytes: &[u8], version: Version) -> Result<ByteOrder, String> {
+    let axes = [ByteOrder::Little, ByteOrder::Big]
+        .map(|order| (order, Fields::new(bytes, version, order).dim(0)));
     axes.into_iter().find(|(_, n)| (1..=7).contains(n)).map(|(order, _)| order).ok_or_else(|| {
         let [(_, little), (_, big)] = axes;
         format!("dim[0] is {little} ({big} in the other byte order): expected 1 to 7 axes")

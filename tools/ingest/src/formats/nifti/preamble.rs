@@ -9,10 +9,11 @@ use voxquarry::{Affine, Error, LengthUnit, Result};
 
 use super::datatype::DataType;
 use super::fields::{
-    EXTENSION_FLAG_BYTES, Fields, Form, METRES, MICROMETRES, MILLIMETRES, Order, Version,
+    EXTENSION_FLAG_BYTES, Fields, Form, METRES, MICROMETRES, MILLIMETRES, Version,
 };
 use super::header::Header;
-use crate::formats::ExportSpec;
+use crate::formats::export_spec::ExportSpec;
+use crate::formats::voxels::ByteOrder;
 
 /// The sform code that nibabel writes for an affine without a header: "aligned".
 const ALIGNED: i16 = 2;
@@ -22,7 +23,7 @@ const EXTENSION_ALIGNMENT: usize = 16;
 /// The bytes around the voxels, with the byte order and data type of the voxels.
 pub(super) struct Preamble {
     pub(super) bytes: Vec<u8>,
-    pub(super) order: Order,
+    pub(super) order: ByteOrder,
     pub(super) data_type: DataType,
     /// The bytes after the voxels.
     pub(super) trailer: Vec<u8>,
@@ -76,7 +77,7 @@ impl Preamble {
         let version = version_for(spec, &dims);
         let at = version.offsets();
         let mut bytes = vec![0; version.minimum_offset()];
-        let mut fields = Fields::new(&mut bytes, version, Order::Little);
+        let mut fields = Fields::new(&mut bytes, version, ByteOrder::Little);
         fields.set_identity(form);
         fields.set_dim(0, dims.len());
         (1..8).for_each(|i| fields.set_dim(i, dims.get(i - 1).copied().unwrap_or(1)));
@@ -95,7 +96,7 @@ impl Preamble {
         }
         fields.set_units(spec.unit.map_or(MILLIMETRES, units_of));
         fields.set_vox_offset(if form == Form::Pair { 0 } else { version.minimum_offset() });
-        Ok(Self { bytes, order: Order::Little, data_type, trailer: Vec::new() })
+        Ok(Self { bytes, order: ByteOrder::Little, data_type, trailer: Vec::new() })
     }
 }
 
@@ -152,8 +153,8 @@ fn extensions_end(bytes: &[u8], header: &Header) -> usize {
     while let Some(size) = bytes.get(end..end + 4) {
         let size: [u8; 4] = size.try_into().expect("four bytes");
         let size = match header.order {
-            Order::Little => i32::from_le_bytes(size),
-            Order::Big => i32::from_be_bytes(size),
+            ByteOrder::Little => i32::from_le_bytes(size),
+            ByteOrder::Big => i32::from_be_bytes(size),
         };
         // The size includes its own field and the code, eight bytes together.
         match usize::try_from(size) {

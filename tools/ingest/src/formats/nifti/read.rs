@@ -12,12 +12,13 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Map, Value, json};
 use voxquarry::{Affine, Error, LengthUnit, Result};
 
-use super::fields::{Form, METRES, MICROMETRES, MILLIMETRES, Order, SPACE_UNITS, Version};
+use super::fields::{Form, METRES, MICROMETRES, MILLIMETRES, SPACE_UNITS, Version};
 use super::header::Header;
-use super::pair_of;
+use super::pair::pair_of;
 use crate::files::exists;
 use crate::formats::byte_input::ByteInput;
-use crate::formats::{OpenedVolume, voxels};
+use crate::formats::format::OpenedVolume;
+use crate::formats::voxels::{self, ByteOrder};
 use crate::source::{SourceDigest, SourceVolume, VoxelStream};
 
 /// Longer extensions, and more bytes after the voxels, are dropped, so that metadata documents stay
@@ -193,7 +194,7 @@ fn origin(header: &Header, form: Form, preamble: &[u8]) -> Map<String, Value> {
     let entries = [
         ("format", json!("nifti")),
         ("version", json!(if header.version == Version::One { 1 } else { 2 })),
-        ("byte_order", json!(if header.order == Order::Little { "little" } else { "big" })),
+        ("byte_order", json!(header.order.name())),
         ("pair", json!(form == Form::Pair)),
         ("dim", json!(header.dims)),
         ("datatype", json!(header.data_type.code)),
@@ -226,7 +227,7 @@ impl VoxelStream for NiftiStream {
         assert_eq!(out.len(), samples * steps * plane, "a buffer of {steps} steps");
         if samples == 1 {
             self.input.read_exact(out)?;
-            if self.header.order == Order::Big {
+            if self.header.order == ByteOrder::Big {
                 voxels::swap(out, data_type.dtype.size());
             }
             return Ok(());

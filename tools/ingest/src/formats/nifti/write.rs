@@ -10,16 +10,18 @@ use std::path::{Path, PathBuf};
 
 use voxquarry::{Dtype, Error, IfExists, Result};
 
-use super::fields::{Form, Order};
-use super::pair_of;
+use super::fields::Form;
+use super::pair::pair_of;
 use super::preamble::Preamble;
+use crate::formats::export_spec::ExportSpec;
 use crate::formats::file_output::OutputBody;
-use crate::formats::{ExportSpec, VolumeExport, voxels};
+use crate::formats::format::VolumeExport;
+use crate::formats::voxels::{self, ByteOrder};
 use crate::staged_file::{StagedFile, flush_folder};
 
 /// Writes a NIfTI file.
 pub struct NiftiWriter {
-    order: Order,
+    order: ByteOrder,
     samples: usize,
     dtype: Dtype,
     /// Voxels in a plane.
@@ -127,7 +129,7 @@ impl NiftiWriter {
             self.scratch.resize(planes.len(), 0);
             voxels::join(&channels, &mut self.scratch);
             &self.scratch
-        } else if self.order == Order::Big && width > 1 {
+        } else if self.order == ByteOrder::Big && width > 1 {
             self.scratch.clear();
             self.scratch.extend_from_slice(planes);
             voxels::swap(&mut self.scratch, width);

@@ -7,7 +7,7 @@
 
 use voxquarry::{Affine, LengthUnit};
 
-use super::fields::NrrdFields;
+use super::fields::{NrrdFields, vectors};
 use super::header::NrrdHeader;
 use crate::formats::world::{FROM_LPS, across, affine_of};
 
@@ -94,24 +94,6 @@ fn unit_of(
             None
         }
     }
-}
-
-/// Vectors such as `(1,0,0) none (0, 1, 0)`; `None` if the text is something else.
-pub(super) fn vectors(text: &str) -> Option<Vec<Option<Vec<f64>>>> {
-    let (mut found, mut rest) = (Vec::new(), text.trim());
-    while !rest.is_empty() {
-        if let Some(after) = rest.strip_prefix("none") {
-            found.push(None);
-            rest = after.trim_start();
-            continue;
-        }
-        let (inside, after) = rest.strip_prefix('(')?.split_once(')')?;
-        let numbers: Option<Vec<f64>> =
-            inside.split(',').map(|number| number.trim().parse().ok()).collect();
-        found.push(Some(numbers?));
-        rest = after.trim_start();
-    }
-    Some(found)
 }
 
 /// The frame of diffusion gradients, turned to RAS+.

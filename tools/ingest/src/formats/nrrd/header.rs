@@ -8,14 +8,14 @@ use std::path::Path;
 
 use voxquarry::{Dtype, Error, Result, Size3};
 
-use super::fields::NrrdFields;
-use super::geometry::vectors;
-use crate::formats::MAX_VOXELS;
+use super::fields::{NrrdFields, vectors};
 use crate::formats::file_chain::{FilePart, Start, beside};
 use crate::formats::file_names::{MAX_FILES, numbered, numbers};
-use crate::formats::raster::{ByteOrder, RasterLayout};
+use crate::formats::raster::RasterLayout;
 use crate::formats::text_numbers::TextEncoding;
 use crate::formats::unpack::Packing;
+use crate::formats::voxels::ByteOrder;
+use crate::formats::voxels::MAX_VOXELS;
 
 const MAX_AXES: usize = 16;
 

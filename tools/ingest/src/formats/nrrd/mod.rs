@@ -23,10 +23,9 @@ use voxquarry::{Dtype, Error, IfExists, Result};
 use super::byte_input::ByteInput;
 use super::export_spec::ExportSpec;
 use super::file_chain::FileChain;
-use super::raster::{ByteOrder, OpenedRaster, VoxelBytes, no_footer};
-use super::{
-    ExportFormat, Format, FoundVolume, NO_SPACING, OpenedVolume, Place, Stated, VolumeExport,
-};
+use super::format::{ExportFormat, Format, FoundVolume, OpenedVolume, Place, VolumeExport};
+use super::raster::{OpenedRaster, VoxelBytes, no_footer};
+use super::stated::{NO_SPACING, Stated};
 use crate::source::SourceVolume;
 use fields::NrrdFields;
 use geometry::Geometry;
@@ -139,10 +138,9 @@ fn open_nrrd(path: &Path, stated: &Stated) -> Result<OpenedRaster> {
 fn origin(fields: &NrrdFields, header: &NrrdHeader) -> Map<String, Value> {
     /// More is dropped, so that metadata documents stay small.
     const MAX_BYTES: usize = 1 << 20;
-    let order = if header.order == ByteOrder::Big { "big" } else { "little" };
     let mut kept: Map<String, Value> = [
         ("format", json!("nrrd")),
-        ("byte_order", json!(order)),
+        ("byte_order", json!(header.order.name())),
         ("encoding", json!(header.encoding_name())),
         ("sizes", json!(header.sizes)),
     ]

@@ -9,9 +9,10 @@ use serde_json::Value;
 use voxquarry::{Dtype, Error, IfExists, LengthUnit, Result};
 
 use crate::files::file_name;
+use crate::formats::export_spec::ExportSpec;
 use crate::formats::file_output::{FileOutput, OutputPlan};
+use crate::formats::format::VolumeExport;
 use crate::formats::world::{FROM_LPS, columns_of};
-use crate::formats::{ExportSpec, VolumeExport};
 
 /// Begins the file at `out`.
 ///

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 
 use voxquarry::{Error, Result};
 
-use crate::formats::raster::{ByteOrder, BytesEnd, VoxelBytes};
-use crate::formats::{OpenedVolume, voxels};
+use crate::formats::format::OpenedVolume;
+use crate::formats::raster::{BytesEnd, VoxelBytes};
+use crate::formats::voxels;
+use crate::formats::voxels::ByteOrder;
 use crate::source::{SourceDigest, SourceVolume, VoxelStream};
 
 /// Bytes of a piece, if the elements along z are not more.

@@ -5,8 +5,8 @@
 
 use voxquarry::{Dtype, Error, Result, Size3};
 
-use crate::formats::MAX_VOXELS;
-use crate::formats::raster::ByteOrder;
+use crate::formats::voxels::ByteOrder;
+use crate::formats::voxels::MAX_VOXELS;
 
 pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 /// A dictionary of three entries is never longer.

@@ -20,11 +20,11 @@ use voxquarry::{Affine, Error, IfExists, Result, Size3};
 use super::byte_input::ByteInput;
 use super::export_spec::ExportSpec;
 use super::file_chain::FileChain;
-use super::raster::{ByteOrder, DigestedStream, OpenedRaster, RasterLayout, VoxelBytes, no_footer};
-use super::{
-    ExportFormat, Format, FoundVolume, NO_SPACING, OpenedVolume, Place, Stated, VolumeExport,
-    alone, only_one,
+use super::format::{
+    ExportFormat, Format, FoundVolume, OpenedVolume, Place, VolumeExport, alone, only_one,
 };
+use super::raster::{DigestedStream, OpenedRaster, RasterLayout, VoxelBytes, no_footer};
+use super::stated::{NO_SPACING, Stated};
 use crate::source::{SourceVolume, VoxelStream};
 use archive::Member;
 use fortran::OpenedFortran;
@@ -204,10 +204,9 @@ fn describe(
     channels: Option<usize>,
     stated: Option<Affine>,
 ) -> SourceVolume {
-    let order = if header.order == ByteOrder::Big { "big" } else { "little" };
     let entries = [
         ("format", json!("numpy")),
-        ("byte_order", json!(order)),
+        ("byte_order", json!(header.order.name())),
         ("fortran_order", json!(header.is_fortran)),
         ("shape", json!(header.shape)),
     ];

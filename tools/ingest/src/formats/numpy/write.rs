@@ -4,8 +4,9 @@ use std::path::Path;
 
 use voxquarry::{Dtype, IfExists, Result};
 
+use crate::formats::export_spec::ExportSpec;
 use crate::formats::file_output::{FileOutput, OutputPlan};
-use crate::formats::{ExportSpec, VolumeExport};
+use crate::formats::format::VolumeExport;
 
 /// numpy maps files whose voxels begin at a multiple of this.
 const ALIGNMENT: usize = 64;

@@ -27,10 +27,12 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, json};
 use voxquarry::{Affine, Dtype, Error, IfExists, Result};
 
-use super::slabs::{PlaneShape, PlaneSource, Slabs};
-use super::{
-    ExportFormat, ExportSpec, Format, FoundVolume, OpenedVolume, Place, Stated, VolumeExport,
+use super::export_spec::ExportSpec;
+use super::format::{
+    ExportFormat, Format, FoundVolume, OpenedVolume, Place, VolumeExport, alone, only_one,
 };
+use super::slabs::{PlaneShape, PlaneSource, Slabs};
+use super::stated::Stated;
 use crate::source::{SourceVolume, VoxelStream};
 use decode::Decoder;
 use ifd::{TiffFile, tag};
@@ -63,7 +65,7 @@ impl Format for Tiff {
         let file = TiffFile::open(path)?;
         let names = images(&file)?;
         if names.len() < 2 {
-            return Ok(vec![super::alone(path)]);
+            return Ok(vec![alone(path)]);
         }
         let member = |(i, name)| FoundVolume {
             name: Some(name),
@@ -84,7 +86,7 @@ impl Format for Tiff {
                 let file = TiffFile::open(path)?;
                 let count = images(&file)?.len();
                 if count > 1 {
-                    super::only_one(path, (0..count).map(|i| i.to_string()).collect())?;
+                    only_one(path, (0..count).map(|i| i.to_string()).collect())?;
                 }
                 0
             }

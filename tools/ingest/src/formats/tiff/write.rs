@@ -16,7 +16,8 @@ use voxquarry::{Dtype, Error, IfExists, LengthUnit, Result};
 
 use super::ifd::tag;
 use crate::files::file_name;
-use crate::formats::{ExportSpec, VolumeExport};
+use crate::formats::export_spec::ExportSpec;
+use crate::formats::format::VolumeExport;
 use crate::staged_file::StagedFile;
 
 /// Offsets of TIFF have 32 bits; directories come behind the voxels.

@@ -22,8 +22,9 @@ use zarrs::plugin::{ExtensionName, ZarrVersion};
 use zarrs::storage::ReadableStorageTraits;
 
 use super::boxes::{BoxSource, Boxes};
+use super::format::{Format, FoundVolume, OpenedVolume, Place, only_one};
 use super::slabs::{Slabs, slab_bytes};
-use super::{Format, FoundVolume, OpenedVolume, Place, Stated};
+use super::stated::Stated;
 use crate::source::{SourceVolume, VoxelStream};
 use find::ZarrVolume;
 
@@ -71,7 +72,7 @@ impl Format for Zarr {
             Place::Member { member, .. } => find::volume(path, member)?,
             Place::File(_) => {
                 let members = find::volumes(path)?.into_iter().map(|volume| volume.member);
-                find::volume(path, &super::only_one(path, members.collect())?)?
+                find::volume(path, &only_one(path, members.collect())?)?
             }
         };
         Ok(Box::new(OpenedArray::new(volume, stated)?))
