@@ -6,7 +6,7 @@
 //! - Of two files the one with the voxels gets its name first, so that no header lies beside the
 //!   voxels of another volume.
 //!
-//! Not here: the headers; NIfTI, which gives back the bytes of its source.
+//! Not here: the headers.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -33,8 +33,10 @@ pub(super) struct OutputPlan {
     /// A header in a file of its own, which is the one that names the volume.
     pub(super) header: Option<(PathBuf, Vec<u8>)>,
     pub(super) order: ByteOrder,
-    /// The threads that compress; `None` for plain voxels. What is before them stays plain unless
-    /// `packs_head`.
+    /// Channels that the file interleaves; 1 if channels are slowest.
+    pub(super) samples: usize,
+    /// The threads that compress; `None` for plain voxels. What is before or beside them stays
+    /// plain unless `packs_head`.
     pub(super) gzip_threads: Option<usize>,
     pub(super) packs_head: bool,
 }
@@ -47,6 +49,7 @@ impl OutputPlan {
             tail: Vec::new(),
             header: None,
             order: ByteOrder::Little,
+            samples: 1,
             gzip_threads: None,
             packs_head: false,
         }
@@ -61,7 +64,8 @@ pub(super) struct FileOutput {
     body: OutputBody,
     tail: Vec<u8>,
     order: ByteOrder,
-    /// Bytes of a voxel, and of a plane.
+    samples: usize,
+    /// Bytes of a voxel of one channel, and of its plane.
     width: usize,
     plane: usize,
     written_bytes: u64,
@@ -70,21 +74,36 @@ pub(super) struct FileOutput {
 }
 
 impl FileOutput {
-    /// Begins the file of the voxels at `path`.
+    /// As [`new`](Self::new), for [`ExportFormat::create`](super::format::ExportFormat::create).
     ///
     /// # Errors
-    /// [`Error::Exists`], [`Error::Io`].
+    /// As [`new`](Self::new).
     pub(super) fn create(
         path: &Path,
         plan: OutputPlan,
         spec: &ExportSpec,
         if_exists: IfExists,
     ) -> Result<Box<dyn VolumeExport>> {
+        Ok(Box::new(Self::new(path, plan, spec, if_exists)?))
+    }
+
+    /// Begins the file of the voxels at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::Io`].
+    pub(super) fn new(
+        path: &Path,
+        plan: OutputPlan,
+        spec: &ExportSpec,
+        if_exists: IfExists,
+    ) -> Result<Self> {
         let header = match plan.header {
             None => None,
             Some((header, bytes)) => {
-                let (staged, mut file) = StagedFile::new(&header, if_exists)?;
-                let whole = file.write_all(&bytes).and_then(|()| file.sync_all());
+                let (staged, file) = StagedFile::new(&header, if_exists)?;
+                let mut body = OutputBody::new(file, plan.gzip_threads.filter(|_| plan.packs_head))
+                    .map_err(Error::io(&header, "cannot write"))?;
+                let whole = body.write_all(&bytes).and_then(|()| body.finish());
                 whole.map_err(Error::io(&header, "cannot write"))?;
                 Some(staged)
             }
@@ -100,31 +119,43 @@ impl FileOutput {
         }
         let width = spec.dtype.size();
         let extents = spec.size.iter().chain(&spec.channels).map(|&n| n as u64);
-        Ok(Box::new(Self {
+        Ok(Self {
             path: path.to_owned(),
             file: staged,
             header,
             body,
             tail: plan.tail,
             order: plan.order,
+            samples: plan.samples,
             width,
             plane: spec.size[1] * spec.size[2] * width,
             written_bytes: 0,
             expected_bytes: extents.fold(width as u64, u64::saturating_mul),
             scratch: Vec::new(),
-        }))
+        })
     }
 }
 
 impl VolumeExport for FileOutput {
+    fn interleaved(&self) -> usize {
+        self.samples
+    }
+
     fn write_steps(&mut self, planes: &[u8], steps: usize) -> Result<()> {
-        let (found, expected) = (planes.len() as u64, steps * self.plane);
+        let (found, expected) = (planes.len() as u64, self.samples * steps * self.plane);
         let left = self.expected_bytes - self.written_bytes;
         if planes.len() != expected || found > left {
             let allowed = format!("{expected} bytes for {steps} steps, and at most {left}");
             return Err(Error::invalid("planes", format!("of {found} bytes"), allowed));
         }
-        let bytes = if self.order == ByteOrder::Big && self.width > 1 {
+        let bytes = if planes.is_empty() {
+            planes
+        } else if self.samples > 1 {
+            let channels: Vec<&[u8]> = planes.chunks_exact(steps * self.plane).collect();
+            self.scratch.resize(planes.len(), 0);
+            voxels::join(&channels, &mut self.scratch);
+            &self.scratch
+        } else if self.order == ByteOrder::Big && self.width > 1 {
             self.scratch.clear();
             self.scratch.extend_from_slice(planes);
             voxels::swap(&mut self.scratch, self.width);
@@ -158,7 +189,7 @@ impl VolumeExport for FileOutput {
 }
 
 /// The bytes of a file, compressed or not.
-pub(super) enum OutputBody {
+enum OutputBody {
     Plain(BufWriter<File>),
     Gzip(GzipWriter<BufWriter<File>>),
     /// A write failed and lost bytes: further writes would put voxels in wrong places.
@@ -167,7 +198,7 @@ pub(super) enum OutputBody {
 
 impl OutputBody {
     /// Compresses if `gzip_threads` is given.
-    pub(super) fn new(file: File, gzip_threads: Option<usize>) -> io::Result<Self> {
+    fn new(file: File, gzip_threads: Option<usize>) -> io::Result<Self> {
         check_room(BUFFER_BYTES)?;
         let writer = BufWriter::with_capacity(BUFFER_BYTES, file);
         Ok(match gzip_threads {
@@ -176,7 +207,7 @@ impl OutputBody {
         })
     }
 
-    pub(super) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let written = match self {
             Self::Plain(writer) => writer.write_all(bytes),
             Self::Gzip(writer) => writer.write_all(bytes),
@@ -185,7 +216,7 @@ impl OutputBody {
         written.inspect_err(|_| *self = Self::Failed)
     }
 
-    pub(super) fn finish(self) -> io::Result<()> {
+    fn finish(self) -> io::Result<()> {
         let writer = match self {
             Self::Plain(writer) => writer,
             Self::Gzip(writer) => writer.finish()?,

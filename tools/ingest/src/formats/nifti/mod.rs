@@ -87,6 +87,6 @@ impl ExportFormat for Nifti {
         if_exists: IfExists,
         threads: usize,
     ) -> Result<Box<dyn VolumeExport>> {
-        Ok(Box::new(NiftiWriter::create(out, spec, if_exists, threads)?))
+        Ok(NiftiWriter::create(out, spec, if_exists, threads)?.boxed())
     }
 }
