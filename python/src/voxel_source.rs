@@ -13,7 +13,7 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use serde_json::json;
 use voxquarry::{Affine, Dtype, Error, LengthUnit, Result};
-use voxquarry_ingest::source::{SourceDigest, SourceVolume, VolumeSource, VoxelStream};
+use voxquarry_ingest::source::{SourceDigest, SourceVolume, VolumeSource, VoxelStream, metadata};
 use voxquarry_ingest::{VoxelDigest, digest_of};
 
 use crate::errors::{library_error, unsupported};
@@ -97,7 +97,7 @@ impl PyVoxels {
             unit,
             slope: get("slope")?.extract()?,
             intercept: get("intercept")?.extract()?,
-            origin: origin.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+            origin: metadata(origin),
         };
         let is_rereadable = get("is_rereadable")?.extract()?;
         Ok(Self { name, volume, is_rereadable, open: get("open")?.unbind(), raised })

@@ -33,6 +33,11 @@ pub struct SourceVolume {
     pub origin: Map<String, Value>,
 }
 
+/// Metadata by their names, for [`SourceVolume::origin`].
+pub fn metadata<'a>(entries: impl IntoIterator<Item = (&'a str, Value)>) -> Map<String, Value> {
+    entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
 /// The identity of a source that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceDigest {

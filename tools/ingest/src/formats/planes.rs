@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
-use serde_json::{Map, json};
+use serde_json::json;
 use voxquarry::{Affine, Dtype, Error, Result};
 
 use super::format::{Format, OpenedVolume, Place};
@@ -21,7 +21,7 @@ use super::stated::Stated;
 use super::tiff::TiffPlane;
 use super::voxels;
 use crate::files::{file_name, is_folder, open_without_waiting, zeroed};
-use crate::source::{SourceVolume, VoxelStream};
+use crate::source::{SourceVolume, VoxelStream, metadata};
 
 /// Folders of planes.
 pub(super) struct PlaneFolder;
@@ -211,7 +211,7 @@ impl OpenedPlanes {
             unit: None,
             slope: 1.0,
             intercept: 0.0,
-            origin: origin.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<Map<_, _>>(),
+            origin: metadata(origin),
         };
         Ok(Self { files, volume, working_bytes, notes })
     }

@@ -80,8 +80,8 @@ pub(crate) struct OpenedRaster {
     pub(crate) bytes: Box<dyn VoxelBytes>,
     pub(crate) notes: Vec<String>,
     pub(crate) label_names: Vec<LabelName>,
-    /// What the bytes behind the voxels mean.
-    pub(crate) footer: fn(&[u8]) -> Map<String, Value>,
+    /// What the bytes behind the voxels mean; `None` of too many.
+    pub(crate) footer: fn(Option<&[u8]>) -> Map<String, Value>,
 }
 
 impl OpenedVolume for OpenedRaster {
@@ -108,7 +108,7 @@ impl OpenedVolume for OpenedRaster {
 }
 
 /// No footer.
-pub(crate) fn no_footer(_bytes: &[u8]) -> Map<String, Value> {
+pub(crate) fn no_footer(_bytes: Option<&[u8]>) -> Map<String, Value> {
     Map::new()
 }
 
@@ -117,7 +117,7 @@ struct RasterStream {
     layout: RasterLayout,
     bytes: Box<dyn VoxelBytes>,
     piece: Vec<u8>,
-    footer: fn(&[u8]) -> Map<String, Value>,
+    footer: fn(Option<&[u8]>) -> Map<String, Value>,
 }
 
 impl RasterStream {
@@ -169,7 +169,7 @@ impl VoxelStream for RasterStream {
 
     fn finish(self: Box<Self>) -> Result<SourceDigest> {
         let BytesEnd { sha256, file_bytes, trailer } = self.bytes.end()?;
-        let origin = trailer.map_or_else(Map::new, |bytes| (self.footer)(&bytes));
+        let origin = (self.footer)(trailer.as_deref());
         Ok(SourceDigest { sha256, bytes: file_bytes, origin })
     }
 }

@@ -12,7 +12,7 @@ use super::file_chain::FileChain;
 use super::format::OpenedVolume;
 use super::raster::{OpenedRaster, RasterLayout, no_footer};
 use super::stated::{NO_SPACING, RawVoxels};
-use crate::source::SourceVolume;
+use crate::source::{SourceVolume, metadata};
 
 /// Endings that are no part of a subject's name.
 pub(super) const ENDINGS: [&str; 3] = [".raw", ".bin", ".dat"];
@@ -52,7 +52,7 @@ pub(super) fn open(
         unit: None,
         slope: 1.0,
         intercept: 0.0,
-        origin: origin.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        origin: metadata(origin),
     };
     let notes = if stated.is_none() { vec![NO_SPACING.to_owned()] } else { Vec::new() };
     Ok(Box::new(OpenedRaster {

@@ -16,7 +16,7 @@ mod find;
 use std::path::{Path, PathBuf};
 
 use rust_hdf5::H5Dataset;
-use serde_json::{Map, json};
+use serde_json::json;
 use voxquarry::{Dtype, Error, Result};
 
 use super::axes::Axes;
@@ -24,7 +24,7 @@ use super::boxes::{BoxSource, Boxes};
 use super::format::{Format, FoundVolume, OpenedVolume, Place, only_one};
 use super::slabs::{Slabs, slab_bytes};
 use super::stated::Stated;
-use crate::source::{SourceVolume, VoxelStream};
+use crate::source::{SourceVolume, VoxelStream, metadata};
 
 /// The signature, at byte 0 or behind a block of the user's.
 const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
@@ -97,7 +97,7 @@ impl OpenedDataset {
             unit,
             slope: 1.0,
             intercept: 0.0,
-            origin: origin.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<Map<_, _>>(),
+            origin: metadata(origin),
         };
         Ok(Self { path: path.to_owned(), dataset, axes, volume, notes })
     }

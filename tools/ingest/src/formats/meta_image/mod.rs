@@ -24,7 +24,7 @@ use super::stated::{NO_SPACING, Stated};
 use super::text_numbers::TextEncoding;
 use super::unpack::Packing;
 use super::voxels::ByteOrder;
-use crate::source::SourceVolume;
+use crate::source::{SourceVolume, metadata};
 use header::{DataPlace, MetaHeader};
 
 /// `MetaImage`.
@@ -125,8 +125,7 @@ fn origin(header: &MetaHeader) -> Map<String, Value> {
         ("compressed", json!(header.packing != Packing::Plain)),
         ("modality", json!(header.modality)),
     ];
-    let kept = entries.into_iter().filter(|(_, value)| !value.is_null());
-    kept.map(|(key, value)| (key.to_owned(), value)).collect()
+    metadata(entries.into_iter().filter(|(_, value)| !value.is_null()))
 }
 
 /// The voxels behind the header in the same file.

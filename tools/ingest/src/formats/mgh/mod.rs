@@ -22,7 +22,7 @@ use super::raster::{OpenedRaster, RasterLayout};
 use super::stated::Stated;
 use super::voxels::ByteOrder;
 use super::voxels::MAX_VOXELS;
-use crate::source::SourceVolume;
+use crate::source::{SourceVolume, metadata};
 
 const HEADER_BYTES: usize = 284;
 /// The type codes that a store can hold.
@@ -192,7 +192,7 @@ fn open_mgh(path: &Path, stated: Option<Affine>) -> Result<OpenedRaster> {
         unit: None,
         slope: 1.0,
         intercept: 0.0,
-        origin: origin.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        origin: metadata(origin),
     };
     let mut notes = Vec::new();
     if !header.has_directions && stated.is_none() {
@@ -211,8 +211,13 @@ fn open_mgh(path: &Path, stated: Option<Affine>) -> Result<OpenedRaster> {
 }
 
 /// The numbers of the acquisition behind the voxels, as far as there are any.
-fn acquisition(footer: &[u8]) -> Map<String, Value> {
-    let numbers = footer.as_chunks::<4>().0.iter().map(|bytes| f32::from_be_bytes(*bytes));
+fn acquisition(footer: Option<&[u8]>) -> Map<String, Value> {
+    let numbers = footer
+        .unwrap_or_default()
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|bytes| f32::from_be_bytes(*bytes));
     let known = ACQUISITION.into_iter().zip(numbers).filter(|(_, number)| number.is_finite());
     known.map(|(name, number)| (name.to_owned(), json!(number))).collect()
 }

@@ -38,7 +38,7 @@ use super::format::{ExportFormat, Format, OpenedVolume, Place, VolumeExport};
 use super::stated::Stated;
 use fields::Version;
 use pair::pair_of;
-use read::{OpenedFile, voxel_file};
+use read::{open_nifti, voxel_file};
 
 /// NIfTI-1 and NIfTI-2.
 pub(super) struct Nifti;
@@ -62,7 +62,7 @@ impl Format for Nifti {
     }
 
     fn open(&self, place: &Place, stated: &Stated) -> Result<Box<dyn OpenedVolume>> {
-        Ok(Box::new(OpenedFile::new(place.path(), stated.affine)?))
+        Ok(Box::new(open_nifti(place.path(), stated.affine)?))
     }
 
     fn digested_files(&self, place: &Place) -> Result<Option<Vec<PathBuf>>> {

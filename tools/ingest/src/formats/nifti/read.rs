@@ -16,16 +16,14 @@ use super::fields::{Form, METRES, MICROMETRES, MILLIMETRES, SPACE_UNITS, Version
 use super::header::Header;
 use super::pair::pair_of;
 use crate::files::exists;
-use crate::formats::byte_input::ByteInput;
+use crate::formats::byte_input::{ByteInput, Trailer};
 use crate::formats::format::OpenedVolume;
-use crate::formats::voxels::{self, ByteOrder};
-use crate::source::{SourceDigest, SourceVolume, VoxelStream};
+use crate::formats::raster::{BytesEnd, OpenedRaster, RasterLayout, VoxelBytes};
+use crate::source::{SourceVolume, VoxelStream, metadata};
 
 /// Longer extensions, and more bytes after the voxels, are dropped, so that metadata documents stay
 /// small.
 const MAX_METADATA_BYTES: usize = 1 << 20;
-/// Bytes of a piece of interleaved samples, a multiple of three samples and of four.
-const SAMPLES_BYTES: usize = 3 << 16;
 
 /// Reads the header of a file.
 ///
@@ -33,7 +31,7 @@ const SAMPLES_BYTES: usize = 3 << 16;
 /// [`Error::Data`] if the file is not NIfTI, is damaged, or holds voxels that a store cannot;
 /// [`Error::Unsupported`] if the path is not a regular file; [`Error::Io`].
 pub fn probe(path: &Path) -> Result<SourceVolume> {
-    OpenedFile::new(path, None).map(|opened| opened.volume)
+    open_nifti(path, None).map(|opened| opened.volume)
 }
 
 /// Opens a file for reading its voxels in order. Bytes after the last voxel become metadata.
@@ -41,7 +39,7 @@ pub fn probe(path: &Path) -> Result<SourceVolume> {
 /// # Errors
 /// As [`probe`].
 pub fn open(path: &Path) -> Result<(SourceVolume, Box<dyn VoxelStream>)> {
-    let opened = OpenedFile::new(path, None)?;
+    let opened = open_nifti(path, None)?;
     Ok((opened.volume.clone(), Box::new(opened).stream()?))
 }
 
@@ -53,82 +51,75 @@ pub(super) fn voxel_file(path: &Path) -> Result<PathBuf> {
     pair_of(path).map_or_else(|| Ok(path.to_owned()), |(_, image)| present(image, path))
 }
 
-/// A file whose header was read, and whose voxels are the next bytes.
-pub(super) struct OpenedFile {
-    volume: SourceVolume,
-    header: Header,
-    voxels: ByteInput,
-}
-
-impl OpenedFile {
-    /// Reads a header. A stated `affine` takes the place of its own, which may be invalid then.
-    pub(super) fn new(path: &Path, affine: Option<Affine>) -> Result<Self> {
-        let pair = match pair_of(path) {
-            Some((header, image)) => Some((present(header, path)?, present(image, path)?)),
-            None => None,
-        };
-        let form = if pair.is_some() { Form::Pair } else { Form::Single };
-        let header_path = pair.as_ref().map_or(path, |(header, _)| header);
-        let mut input = open_half(header_path, path)?;
-        let mut preamble = Vec::new();
-        input.read_up_to(&mut preamble, Version::One.header_bytes())?;
-        if Version::of(&preamble) == Some(Version::Two) {
-            input.read_up_to(&mut preamble, Version::Two.header_bytes())?;
-        }
-        let located = |message: String| Error::data(header_path, message);
-        let header = Header::parse(&preamble).map_err(located)?;
-        let offset = header.voxels_at(form).map_err(located)?;
-        let affine = affine.map_or_else(|| header.affine().map_err(located), Ok)?;
-        let needed = offset.saturating_add(header.data_bytes());
-        let (voxels, is_whole) = match &pair {
-            None => {
-                input.expect(needed)?;
-                let short = usize::try_from(offset).ok().filter(|&n| n <= MAX_METADATA_BYTES);
-                if let Some(offset) = short {
-                    input.read_up_to(&mut preamble, offset)?;
-                }
-                input.skip_to(offset)?;
-                (input, short.is_some())
+/// Reads a header; voxels are the next bytes. A stated `affine` takes the place of its own, which may
+/// be invalid then.
+pub(super) fn open_nifti(path: &Path, affine: Option<Affine>) -> Result<OpenedRaster> {
+    let pair = match pair_of(path) {
+        Some((header, image)) => Some((present(header, path)?, present(image, path)?)),
+        None => None,
+    };
+    let form = if pair.is_some() { Form::Pair } else { Form::Single };
+    let header_path = pair.as_ref().map_or(path, |(header, _)| header);
+    let mut input = open_half(header_path, path)?;
+    let mut preamble = Vec::new();
+    input.read_up_to(&mut preamble, Version::One.header_bytes())?;
+    if Version::of(&preamble) == Some(Version::Two) {
+        input.read_up_to(&mut preamble, Version::Two.header_bytes())?;
+    }
+    let located = |message: String| Error::data(header_path, message);
+    let header = Header::parse(&preamble).map_err(located)?;
+    let offset = header.voxels_at(form).map_err(located)?;
+    let affine = affine.map_or_else(|| header.affine().map_err(located), Ok)?;
+    let needed = offset.saturating_add(header.data_bytes());
+    let (voxels, is_whole) = match &pair {
+        None => {
+            input.expect(needed)?;
+            let short = usize::try_from(offset).ok().filter(|&n| n <= MAX_METADATA_BYTES);
+            if let Some(offset) = short {
+                input.read_up_to(&mut preamble, offset)?;
             }
-            Some((_, image)) => {
-                // One more byte shows whether the file is longer.
-                input.read_up_to(&mut preamble, MAX_METADATA_BYTES + 1)?;
-                let mut voxels = open_half(image, path)?;
-                voxels.expect(needed)?;
-                voxels.skip_to(offset)?;
-                (voxels, preamble.len() <= MAX_METADATA_BYTES)
-            }
-        };
-        if !is_whole {
-            preamble.truncate(header.version.header_bytes());
+            input.skip_to(offset)?;
+            (input, short.is_some())
         }
-        let mut origin = origin(&header, form, &preamble);
-        if !is_whole {
-            origin.insert("extensions_dropped".into(), true.into());
+        Some((_, image)) => {
+            // One more byte shows whether the file is longer.
+            input.read_up_to(&mut preamble, MAX_METADATA_BYTES + 1)?;
+            let mut voxels = open_half(image, path)?;
+            voxels.expect(needed)?;
+            voxels.skip_to(offset)?;
+            (voxels, preamble.len() <= MAX_METADATA_BYTES)
         }
-        let volume = SourceVolume {
-            size: header.size(),
-            channels: header.channels(),
-            interleaved: header.data_type.samples,
-            dtype: header.data_type.dtype,
-            affine,
-            unit: unit_of(&header),
-            slope: header.slope,
-            intercept: header.intercept,
-            origin,
-        };
-        Ok(Self { volume, header, voxels })
+    };
+    if !is_whole {
+        preamble.truncate(header.version.header_bytes());
     }
-}
-
-impl OpenedVolume for OpenedFile {
-    fn volume(&self) -> &SourceVolume {
-        &self.volume
+    let mut origin = origin(&header, form, &preamble);
+    if !is_whole {
+        origin.insert("extensions_dropped".into(), true.into());
     }
-
-    fn stream(self: Box<Self>) -> Result<Box<dyn VoxelStream>> {
-        Ok(Box::new(NiftiStream { header: self.header, input: self.voxels, samples: Vec::new() }))
+    let volume = SourceVolume {
+        size: header.size(),
+        channels: header.channels(),
+        interleaved: header.data_type.samples,
+        dtype: header.data_type.dtype,
+        affine,
+        unit: unit_of(&header),
+        slope: header.slope,
+        intercept: header.intercept,
+        origin,
+    };
+    let mut layout = RasterLayout::planes(volume.size, volume.dtype, header.order);
+    if volume.interleaved > 1 {
+        (layout.samples, layout.run) = (volume.interleaved, 1);
     }
+    Ok(OpenedRaster {
+        volume,
+        layout,
+        bytes: Box::new(NiftiBytes(voxels)),
+        notes: Vec::new(),
+        label_names: Vec::new(),
+        footer,
+    })
 }
 
 /// The unit of space that a header states.
@@ -209,57 +200,32 @@ fn origin(header: &Header, form: Form, preamble: &[u8]) -> Map<String, Value> {
         ("units", json!({ "spatial": spatial, "temporal": temporal })),
         ("preamble", json!(BASE64_STANDARD.encode(preamble))),
     ];
-    entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    metadata(entries)
 }
 
-struct NiftiStream {
-    header: Header,
-    input: ByteInput,
-    /// A piece of interleaved samples, for RGB and RGBA.
-    samples: Vec<u8>,
-}
+/// The voxels of a file, and what follows them.
+struct NiftiBytes(ByteInput);
 
-impl VoxelStream for NiftiStream {
-    fn next_steps(&mut self, steps: usize, out: &mut [u8]) -> Result<()> {
-        let data_type = self.header.data_type;
-        let (samples, [_, y, x]) = (data_type.samples, self.header.size());
-        let plane = y * x * data_type.dtype.size();
-        assert_eq!(out.len(), samples * steps * plane, "a buffer of {steps} steps");
-        if samples == 1 {
-            self.input.read_exact(out)?;
-            if self.header.order == ByteOrder::Big {
-                voxels::swap(out, data_type.dtype.size());
-            }
-            return Ok(());
-        }
-        self.samples.resize(SAMPLES_BYTES, 0);
-        let per_piece = SAMPLES_BYTES / samples;
-        for z in 0..steps {
-            for first in (0..plane).step_by(per_piece) {
-                let count = per_piece.min(plane - first);
-                let piece = &mut self.samples[..count * samples];
-                self.input.read_exact(piece)?;
-                let channels = out.chunks_exact_mut(steps * plane);
-                let mut parts: Vec<_> =
-                    channels.map(|c| &mut c[z * plane + first..][..count]).collect();
-                voxels::split(piece, &mut parts);
-            }
-        }
-        Ok(())
+impl VoxelBytes for NiftiBytes {
+    fn fill(&mut self, out: &mut [u8]) -> Result<()> {
+        self.0.read_exact(out)
     }
 
-    fn finish(self: Box<Self>) -> Result<SourceDigest> {
-        let trailer = self.input.finish(MAX_METADATA_BYTES)?;
-        let mut origin = Map::new();
-        match trailer.bytes {
-            Some(bytes) if bytes.is_empty() => {}
-            Some(bytes) => {
-                origin.insert("trailer".into(), BASE64_STANDARD.encode(bytes).into());
-            }
-            None => {
-                origin.insert("trailer_dropped".into(), true.into());
-            }
-        }
-        Ok(SourceDigest { sha256: trailer.sha256, bytes: trailer.file_bytes, origin })
+    fn end(self: Box<Self>) -> Result<BytesEnd> {
+        let Trailer { bytes, sha256, file_bytes } = self.0.finish(MAX_METADATA_BYTES)?;
+        Ok(BytesEnd { sha256, file_bytes, trailer: bytes })
+    }
+
+    fn working_bytes(&self) -> u64 {
+        0
+    }
+}
+
+/// The bytes behind the voxels, for the export.
+fn footer(trailer: Option<&[u8]>) -> Map<String, Value> {
+    match trailer {
+        Some([]) => Map::new(),
+        Some(bytes) => metadata([("trailer", BASE64_STANDARD.encode(bytes).into())]),
+        None => metadata([("trailer_dropped", true.into())]),
     }
 }

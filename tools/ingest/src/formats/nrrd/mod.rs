@@ -26,7 +26,7 @@ use super::file_chain::FileChain;
 use super::format::{ExportFormat, Format, FoundVolume, OpenedVolume, Place, VolumeExport};
 use super::raster::{OpenedRaster, VoxelBytes, no_footer};
 use super::stated::{NO_SPACING, Stated};
-use crate::source::SourceVolume;
+use crate::source::{SourceVolume, metadata};
 use fields::NrrdFields;
 use geometry::Geometry;
 use header::NrrdHeader;
@@ -138,15 +138,12 @@ fn open_nrrd(path: &Path, stated: &Stated) -> Result<OpenedRaster> {
 fn origin(fields: &NrrdFields, header: &NrrdHeader) -> Map<String, Value> {
     /// More is dropped, so that metadata documents stay small.
     const MAX_BYTES: usize = 1 << 20;
-    let mut kept: Map<String, Value> = [
+    let mut kept = metadata([
         ("format", json!("nrrd")),
         ("byte_order", json!(header.order.name())),
         ("encoding", json!(header.encoding_name())),
         ("sizes", json!(header.sizes)),
-    ]
-    .into_iter()
-    .map(|(key, value)| (key.to_owned(), value))
-    .collect();
+    ]);
     if let Some(frame) = geometry::measurement_frame(fields) {
         kept.insert("measurement_frame".into(), json!(frame));
     }

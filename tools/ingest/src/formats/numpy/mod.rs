@@ -25,7 +25,7 @@ use super::format::{
 };
 use super::raster::{DigestedStream, OpenedRaster, RasterLayout, VoxelBytes, no_footer};
 use super::stated::{NO_SPACING, Stated};
-use crate::source::{SourceVolume, VoxelStream};
+use crate::source::{SourceVolume, VoxelStream, metadata};
 use archive::Member;
 use fortran::OpenedFortran;
 use header::ArrayHeader;
@@ -191,7 +191,8 @@ impl ArraySourceFile {
             Box::new(OpenedFortran::new(path, volume, header.order, reopen, notes))
         } else {
             let layout = RasterLayout::planes(size, header.dtype, header.order);
-            let (label_names, footer) = (Vec::new(), no_footer as fn(&[u8]) -> Map<String, Value>);
+            let label_names = Vec::new();
+            let footer = no_footer;
             Box::new(OpenedRaster { volume, layout, bytes, notes, label_names, footer })
         };
         Ok(if is_member { Box::new(OpenedMember(opened)) } else { opened })
@@ -219,7 +220,7 @@ fn describe(
         unit: None,
         slope: 1.0,
         intercept: 0.0,
-        origin: entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        origin: metadata(entries),
     }
 }
 

@@ -24,7 +24,7 @@ mod write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, json};
+use serde_json::json;
 use voxquarry::{Affine, Dtype, Error, IfExists, Result};
 
 use super::export_spec::ExportSpec;
@@ -33,7 +33,7 @@ use super::format::{
 };
 use super::slabs::{PlaneShape, PlaneSource, Slabs};
 use super::stated::Stated;
-use crate::source::{SourceVolume, VoxelStream};
+use crate::source::{SourceVolume, VoxelStream, metadata};
 use decode::Decoder;
 use ifd::{TiffFile, tag};
 use page::{Page, PageLayout};
@@ -230,7 +230,7 @@ impl OpenedStack {
             unit: affine.map(|(_, unit)| unit),
             slope: 1.0,
             intercept: 0.0,
-            origin: origin.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<Map<_, _>>(),
+            origin: metadata(origin),
         };
         Ok(Self { pages, order, volume, notes })
     }

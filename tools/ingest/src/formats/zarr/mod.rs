@@ -13,7 +13,7 @@ mod node;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::{Map, json};
+use serde_json::json;
 use voxquarry::{Affine, Dtype, Error, Result};
 
 use zarrs::array::{Array, ArrayBytes, ArraySubset, CodecOptions};
@@ -25,7 +25,7 @@ use super::boxes::{BoxSource, Boxes};
 use super::format::{Format, FoundVolume, OpenedVolume, Place, only_one};
 use super::slabs::{Slabs, slab_bytes};
 use super::stated::Stated;
-use crate::source::{SourceVolume, VoxelStream};
+use crate::source::{SourceVolume, VoxelStream, metadata};
 use find::ZarrVolume;
 
 /// Chunks whose files are looked for; of arrays with more nobody waits for it.
@@ -131,7 +131,7 @@ impl OpenedArray {
             unit: found.affine.map(|(_, unit)| unit),
             slope: 1.0,
             intercept: 0.0,
-            origin: origin.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<Map<_, _>>(),
+            origin: metadata(origin),
         };
         Ok(Self { array, found, volume, chunk, notes })
     }
