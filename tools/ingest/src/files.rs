@@ -92,3 +92,11 @@ pub(crate) fn zeroed(bytes: usize) -> Result<Vec<u8>> {
     zeros.resize(bytes, 0);
     Ok(zeros)
 }
+
+/// A buffer of so many bytes, whatever is in them.
+pub(crate) fn resized(buffer: &mut Vec<u8>, bytes: usize) -> Result<&mut [u8]> {
+    if buffer.len() < bytes {
+        *buffer = zeroed(bytes)?;
+    }
+    Ok(&mut buffer[..bytes])
+}

@@ -12,7 +12,7 @@ use voxquarry::{Error, Result};
 
 use crate::digest;
 use crate::formats::{self, OpenedVolume, Place, Stated};
-use crate::memory::digest_of_opened;
+use crate::memory::digest_of_stream;
 use crate::observer::Observer;
 use crate::source::{SourceVolume, VolumeSource, VoxelStream};
 
@@ -94,7 +94,9 @@ impl VolumeInput {
             (None, Self::Voxels(source)) => Ok(source.has_digest(sha256)),
             (None, Self::Place(_)) => {
                 let opened = self.open(&Stated::default())?;
-                Ok(digest_of_opened(opened)?.sha256 == sha256)
+                let volume = opened.volume().clone();
+                let found = digest_of_stream(&volume, opened.stream()?, &self.name())?;
+                Ok(found.sha256 == sha256)
             }
         }
     }

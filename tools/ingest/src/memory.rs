@@ -15,7 +15,6 @@ use sha2::{Digest, Sha256};
 use voxquarry::{Affine, Error, Result, Voxel};
 
 use crate::digest::hex;
-use crate::formats::OpenedVolume;
 use crate::source::{SourceDigest, SourceVolume, VolumeSource, VoxelStream};
 
 /// Voxels that are read at a time for their digest; a single plane may have more.
@@ -66,16 +65,11 @@ pub fn digest_of(source: &dyn VolumeSource) -> Result<SourceDigest> {
     digest_of_stream(&source.describe()?, source.open()?, source.name())
 }
 
-/// The digest of all voxels of an opened volume.
+/// The digest of the voxels of a stream, all of which are read.
 ///
 /// # Errors
 /// Those of its voxels.
-pub(crate) fn digest_of_opened(opened: Box<dyn OpenedVolume>) -> Result<SourceDigest> {
-    let volume = opened.volume().clone();
-    digest_of_stream(&volume, opened.stream()?, "a source")
-}
-
-fn digest_of_stream(
+pub(crate) fn digest_of_stream(
     volume: &SourceVolume,
     mut stream: Box<dyn VoxelStream>,
     name: &str,
@@ -96,6 +90,35 @@ fn digest_of_stream(
         }
     }
     stream.finish()
+}
+
+/// A stream whose digest is that of its voxels.
+pub(crate) struct DigestedStream {
+    stream: Box<dyn VoxelStream>,
+    digest: VoxelDigest,
+    interleaved: usize,
+    plane_bytes: usize,
+}
+
+impl DigestedStream {
+    pub(crate) fn new(stream: Box<dyn VoxelStream>, volume: &SourceVolume) -> Self {
+        let plane_bytes = volume.size[1] * volume.size[2] * volume.dtype.size();
+        let (interleaved, digest) = (volume.interleaved, VoxelDigest::default());
+        Self { stream, digest, interleaved, plane_bytes }
+    }
+}
+
+impl VoxelStream for DigestedStream {
+    fn next_steps(&mut self, steps: usize, out: &mut [u8]) -> Result<()> {
+        self.stream.next_steps(steps, out)?;
+        self.digest.update(out, self.interleaved, self.plane_bytes);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<SourceDigest> {
+        self.stream.finish()?;
+        Ok(self.digest.finish())
+    }
 }
 
 /// An array in memory as the source of a volume.

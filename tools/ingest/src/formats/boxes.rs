@@ -10,7 +10,7 @@ use voxquarry::Result;
 
 use super::axes::Axes;
 use super::slabs::PlaneSource;
-use crate::files::zeroed;
+use crate::files::resized;
 
 /// An array of which boxes can be read.
 pub(crate) trait BoxSource: Send {
@@ -53,10 +53,7 @@ impl<S: BoxSource> PlaneSource for Boxes<S> {
                 .collect();
             let extents: Vec<usize> = ends.iter().zip(&at).map(|(end, at)| end - at).collect();
             let bytes = extents.iter().product::<usize>() * self.element_bytes;
-            if self.scratch.len() < bytes {
-                self.scratch = zeroed(bytes)?;
-            }
-            let part = &mut self.scratch[..bytes];
+            let part = resized(&mut self.scratch, bytes)?;
             self.source.read(&at, &extents, part)?;
             let offset = (0..at.len()).map(|a| (at[a] - starts[a]) * strides[a]).sum();
             scatter(part, &extents, &strides, self.element_bytes, out, offset);

@@ -16,7 +16,7 @@ use serde_json::json;
 use voxquarry::{Affine, Dtype, Error, Result};
 
 use super::format::{Format, OpenedVolume, Place};
-use super::slabs::{PlaneShape, PlaneSource, Slabs};
+use super::slabs::{self, PlaneShape, PlaneSource};
 use super::stated::Stated;
 use super::tiff::TiffPlane;
 use super::voxels;
@@ -232,7 +232,7 @@ impl OpenedVolume for OpenedPlanes {
 
     fn stream(self: Box<Self>) -> Result<Box<dyn VoxelStream>> {
         let volume = self.volume.clone();
-        Ok(Box::new(Slabs::new(*self, &volume, 1)))
+        Ok(slabs::stream(*self, &volume, 1))
     }
 }
 

@@ -13,7 +13,6 @@ use voxquarry::{Dtype, Result, Size3};
 
 use super::format::OpenedVolume;
 use super::voxels::{self, ByteOrder};
-use crate::memory::VoxelDigest;
 use crate::source::{SourceDigest, SourceVolume, VoxelStream};
 
 /// Bytes of a piece of interleaved samples, if a unit of them is not longer.
@@ -171,34 +170,5 @@ impl VoxelStream for RasterStream {
         let BytesEnd { sha256, file_bytes, trailer } = self.bytes.end()?;
         let origin = (self.footer)(trailer.as_deref());
         Ok(SourceDigest { sha256, bytes: file_bytes, origin })
-    }
-}
-
-/// A stream whose digest is that of its voxels.
-pub(crate) struct DigestedStream {
-    stream: Box<dyn VoxelStream>,
-    digest: VoxelDigest,
-    interleaved: usize,
-    plane_bytes: usize,
-}
-
-impl DigestedStream {
-    pub(crate) fn new(stream: Box<dyn VoxelStream>, volume: &SourceVolume) -> Self {
-        let plane_bytes = volume.size[1] * volume.size[2] * volume.dtype.size();
-        let (interleaved, digest) = (volume.interleaved, VoxelDigest::default());
-        Self { stream, digest, interleaved, plane_bytes }
-    }
-}
-
-impl VoxelStream for DigestedStream {
-    fn next_steps(&mut self, steps: usize, out: &mut [u8]) -> Result<()> {
-        self.stream.next_steps(steps, out)?;
-        self.digest.update(out, self.interleaved, self.plane_bytes);
-        Ok(())
-    }
-
-    fn finish(self: Box<Self>) -> Result<SourceDigest> {
-        self.stream.finish()?;
-        Ok(self.digest.finish())
     }
 }

@@ -16,7 +16,7 @@ use super::instance::Instance;
 use super::seg_grid::SegmentGrid;
 use super::segments::{SegmentCoding, Segments};
 use super::syntax::PixelCoding;
-use crate::files::zeroed;
+use crate::files::{resized, zeroed};
 use crate::formats::format::OpenedVolume;
 use crate::source::{SourceDigest, SourceVolume, VoxelStream};
 
@@ -191,10 +191,7 @@ impl MaskFrames {
         let frame = &self.frames[number];
         let (instance, pixels) = (self.files.instance(frame), &mut self.frame);
         let bytes = self.files.encoded_bytes(frame);
-        if self.encoded.len() < bytes {
-            self.encoded = zeroed(bytes)?;
-        }
-        let encoded = &mut self.encoded[..bytes];
+        let encoded = resized(&mut self.encoded, bytes)?;
         let first = self.files.read(frame, encoded)?;
         let wrong = |message: String| Error::data(&instance.path, message);
         if instance.syntax.pixels != PixelCoding::Native {

@@ -16,7 +16,7 @@ use super::frame_bytes::FrameFiles;
 use super::instance::Instance;
 use super::pixel_form::Photometric;
 use super::syntax::PixelCoding;
-use crate::files::zeroed;
+use crate::files::{resized, zeroed};
 use crate::formats::format::OpenedVolume;
 use crate::formats::voxels;
 use crate::source::{SourceDigest, SourceVolume, VoxelStream};
@@ -128,14 +128,6 @@ type FramesAndPlanes<'a, 'b> = Vec<(&'a Frame, Vec<&'b mut [u8]>)>;
 struct Scratch {
     encoded: Vec<u8>,
     samples: Vec<u8>,
-}
-
-/// A buffer of so many bytes, whatever is in them.
-fn resized(buffer: &mut Vec<u8>, bytes: usize) -> Result<&mut [u8]> {
-    if buffer.len() < bytes {
-        *buffer = zeroed(bytes)?;
-    }
-    Ok(&mut buffer[..bytes])
 }
 
 impl FrameStream {

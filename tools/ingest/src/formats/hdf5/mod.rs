@@ -22,7 +22,7 @@ use voxquarry::{Dtype, Error, Result};
 use super::axes::Axes;
 use super::boxes::{BoxSource, Boxes};
 use super::format::{Format, FoundVolume, OpenedVolume, Place, only_one};
-use super::slabs::{Slabs, slab_bytes};
+use super::slabs::{self, slab_bytes};
 use super::stated::Stated;
 use crate::source::{SourceVolume, VoxelStream, metadata};
 
@@ -136,7 +136,7 @@ impl OpenedVolume for OpenedDataset {
         let (axes, size) = (self.axes, volume.dtype.size());
         let source = Hdf5Elements { path: self.path, dataset: self.dataset, dtype: volume.dtype };
         let planes = Boxes::new(source, axes, chunk, size);
-        Ok(Box::new(Slabs::new(planes, &volume, natural)))
+        Ok(slabs::stream(planes, &volume, natural))
     }
 }
 

@@ -14,7 +14,7 @@ mod write;
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use voxquarry::{Affine, Error, IfExists, Result, Size3};
 
 use super::byte_input::ByteInput;
@@ -23,8 +23,9 @@ use super::file_chain::FileChain;
 use super::format::{
     ExportFormat, Format, FoundVolume, OpenedVolume, Place, VolumeExport, alone, only_one,
 };
-use super::raster::{DigestedStream, OpenedRaster, RasterLayout, VoxelBytes, no_footer};
+use super::raster::{OpenedRaster, RasterLayout, VoxelBytes, no_footer};
 use super::stated::{NO_SPACING, Stated};
+use crate::memory::DigestedStream;
 use crate::source::{SourceVolume, VoxelStream, metadata};
 use archive::Member;
 use fortran::OpenedFortran;

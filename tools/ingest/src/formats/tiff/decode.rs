@@ -13,7 +13,7 @@ use weezl::decode::Decoder as LzwDecoder;
 
 use super::ifd::TiffFile;
 use super::page::{Compression, Page, PageLayout, Predictor};
-use crate::files::zeroed;
+use crate::files::resized;
 use crate::formats::voxels;
 
 /// The photometric interpretation of luminance and two colours.
@@ -75,10 +75,10 @@ impl Decoder {
             swap(file, plane, size);
             return Ok(());
         }
-        self.segment = zeroed(bytes * planes.len())?;
-        file.read(at, &mut self.segment)?;
-        swap(file, &mut self.segment, size);
-        voxels::split_runs(&self.segment, planes, size);
+        let rows = resized(&mut self.segment, bytes * planes.len())?;
+        file.read(at, rows)?;
+        swap(file, rows, size);
+        voxels::split_runs(rows, planes, size);
         Ok(())
     }
 
@@ -91,17 +91,14 @@ impl Decoder {
         tables: &[u8],
         planes: &mut [&mut [u8]],
     ) -> Result<()> {
-        let layout = self.layout.clone();
+        let layout = self.layout;
         let [width, height] = layout.segment;
         // The last strip has the rows that are left, tiles are always whole.
         let stored =
             if layout.is_tiled { height } else { height.min(layout.height - row * height) };
         let rows = height.min(layout.height - row * height);
         let bytes = layout.row_bytes() * stored;
-        if self.segment.len() < bytes {
-            self.segment = zeroed(layout.segment_bytes())?;
-        }
-        let segment = &mut self.segment[..bytes];
+        let segment = resized(&mut self.segment, bytes)?;
         if count == 0 {
             // Sparse files leave out segments of zeros.
             segment.fill(0);
@@ -156,11 +153,9 @@ fn packed<'a>(
         return Err(file.damaged(format!("a segment of {bytes} bytes is packed into {count}")));
     }
     let count = count.min(most) as usize;
-    if buffer.len() < count {
-        *buffer = zeroed(count)?;
-    }
-    file.read(at, &mut buffer[..count])?;
-    Ok(&buffer[..count])
+    let packed = resized(buffer, count)?;
+    file.read(at, packed)?;
+    Ok(packed)
 }
 
 /// Unpacks a segment.

@@ -31,7 +31,7 @@ use super::export_spec::ExportSpec;
 use super::format::{
     ExportFormat, Format, FoundVolume, OpenedVolume, Place, VolumeExport, alone, only_one,
 };
-use super::slabs::{PlaneShape, PlaneSource, Slabs};
+use super::slabs::{self, PlaneShape, PlaneSource};
 use super::stated::Stated;
 use crate::source::{SourceVolume, VoxelStream, metadata};
 use decode::Decoder;
@@ -268,12 +268,12 @@ impl OpenedVolume for OpenedStack {
         let volume = self.volume.clone();
         let source = TiffPlanes {
             depth: volume.size[0],
-            decoder: Decoder::new(self.pages.layout.clone()),
+            decoder: Decoder::new(self.pages.layout),
             main: self.pages,
             order: self.order,
             beside: None,
         };
-        Ok(Box::new(Slabs::new(source, &volume, 1)))
+        Ok(slabs::stream(source, &volume, 1))
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) enum Predictor {
 }
 
 /// What all pages of a volume have in common.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PageLayout {
     pub(super) width: usize,
     pub(super) height: usize,

@@ -23,7 +23,7 @@ use zarrs::storage::ReadableStorageTraits;
 
 use super::boxes::{BoxSource, Boxes};
 use super::format::{Format, FoundVolume, OpenedVolume, Place, only_one};
-use super::slabs::{Slabs, slab_bytes};
+use super::slabs::{self, slab_bytes};
 use super::stated::Stated;
 use crate::source::{SourceVolume, VoxelStream, metadata};
 use find::ZarrVolume;
@@ -203,7 +203,7 @@ impl OpenedVolume for OpenedArray {
         let Self { array, found: ZarrVolume { array: folder, axes, .. }, chunk, .. } = *self;
         let size = volume.dtype.size();
         let planes = Boxes::new(ZarrElements { array, folder, options }, axes, chunk, size);
-        Ok(Box::new(Slabs::new(planes, &volume, natural)))
+        Ok(slabs::stream(planes, &volume, natural))
     }
 }
 
