@@ -8,11 +8,14 @@ import gzip
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nibabel as nib
 import nrrd
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
+import zarr
 from helpers import identical, noise
 
 import voxquarry as vq
@@ -286,10 +289,32 @@ def test_several_arrays_are_volumes_of_a_subject(tmp_path: Path) -> None:
     assert vq.ingest(source, store, spacing=(3, 2, 1)).report.skipped == ["case"]
 
 
-def test_a_size_of_voxels_that_nobody_states_is_told(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", noise((5, 6, 7), "i2"))
-    dataset = vq.ingest(tmp_path / "a.npy", tmp_path / "s.zarr")
-    assert "1 mm is assumed" in " ".join(dataset.report.notes)
+def write_plainly(path: Path) -> Path:
+    """A volume without a voxel size, in the format of the name's ending."""
+    voxels = noise((5, 36, 37), "u1")
+    if path.suffix == ".npy":
+        np.save(path, voxels)
+    elif path.suffix == ".tif":
+        tifffile.imwrite(path, voxels)
+    elif path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            file["raw"] = voxels
+    elif path.suffix == ".zarr":
+        zarr.save_array(path, voxels)
+    else:
+        path.mkdir()
+        for z, plane in enumerate(voxels):
+            tifffile.imwrite(path / f"{z}.tif", plane)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.tif", "a.h5", "a.zarr", "planes"])
+def test_a_size_of_voxels_that_nobody_states_is_told(tmp_path: Path, name: str) -> None:
+    source = write_plainly(tmp_path / name)
+    assumed = vq.ingest(source, tmp_path / "assumed.zarr").report.notes
+    assert "1 mm is assumed" in " ".join(assumed)
+    stated = vq.ingest(source, tmp_path / "stated.zarr", spacing=(3, 2, 1)).report.notes
+    assert "assumed" not in " ".join(stated)
 
 
 @pytest.mark.parametrize(("dtype", "order"), [("<i2", "little"), (">i2", "little"), ("i2", "big")])

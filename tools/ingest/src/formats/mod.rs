@@ -87,7 +87,7 @@ pub(crate) fn open(place: &Place, stated: &Stated) -> Result<Box<dyn OpenedVolum
     if let (Some(voxels), Place::File(path)) = (&stated.raw, place)
         && stem_and_format(&file_name(path)).is_none()
     {
-        return raw::open(path, voxels, stated.affine);
+        return raw::open(path, voxels, stated);
     }
     format_of(place.path())?.open(place, stated)
 }

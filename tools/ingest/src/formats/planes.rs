@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
 use serde_json::json;
-use voxquarry::{Affine, Dtype, Error, Result};
+use voxquarry::{Dtype, Error, Result};
 
 use super::format::{Format, OpenedVolume, Place};
 use super::slabs::{self, PlaneShape, PlaneSource};
@@ -198,17 +198,15 @@ impl OpenedPlanes {
         let (n, [y, x]) = (files.len(), shape.size);
         let ends = [&files[0], &files[n - 1]].map(|path| file_name(path));
         let mut notes = vec![format!("{n} files are its planes, from {} to {}", ends[0], ends[1])];
-        if stated.affine.is_none() {
-            notes.push("the size of its voxels is not stated, 1 mm is assumed".to_owned());
-        }
+        let (affine, unit) = stated.geometry(None, &mut notes);
         let origin = [("format", json!("planes"))];
         let volume = SourceVolume {
             size: [n, y, x],
             channels: (shape.samples > 1).then_some(shape.samples),
             interleaved: shape.samples,
             dtype: shape.dtype,
-            affine: stated.affine.unwrap_or(Affine::IDENTITY),
-            unit: None,
+            affine,
+            unit,
             slope: 1.0,
             intercept: 0.0,
             origin: metadata(origin),

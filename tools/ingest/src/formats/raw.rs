@@ -5,13 +5,13 @@
 use std::path::Path;
 
 use serde_json::json;
-use voxquarry::{Affine, Error, Result};
+use voxquarry::{Error, Result};
 
 use super::byte_input::ByteInput;
 use super::file_chain::FileChain;
 use super::format::OpenedVolume;
 use super::raster::{OpenedRaster, RasterLayout, no_footer};
-use super::stated::{NO_SPACING, RawVoxels};
+use super::stated::{RawVoxels, Stated};
 use crate::source::{SourceVolume, metadata};
 
 /// Endings that are no part of a subject's name.
@@ -20,7 +20,7 @@ pub(super) const ENDINGS: [&str; 3] = [".raw", ".bin", ".dat"];
 pub(super) fn open(
     path: &Path,
     voxels: &RawVoxels,
-    stated: Option<Affine>,
+    stated: &Stated,
 ) -> Result<Box<dyn OpenedVolume>> {
     let &RawVoxels { size, channels, dtype, offset, order } = voxels;
     let mut input = ByteInput::open_plain(path)?;
@@ -43,18 +43,19 @@ pub(super) fn open(
         ("offset", json!(offset)),
         ("byte_order", json!(order.name())),
     ];
+    let mut notes = Vec::new();
+    let (affine, unit) = stated.geometry(None, &mut notes);
     let volume = SourceVolume {
         size,
         channels,
         interleaved: 1,
         dtype,
-        affine: stated.unwrap_or(Affine::IDENTITY),
-        unit: None,
+        affine,
+        unit,
         slope: 1.0,
         intercept: 0.0,
         origin: metadata(origin),
     };
-    let notes = if stated.is_none() { vec![NO_SPACING.to_owned()] } else { Vec::new() };
     Ok(Box::new(OpenedRaster {
         layout: RasterLayout::planes(size, dtype, order),
         bytes: Box::new(FileChain::continuing(path, input, bytes.unwrap_or(0))),

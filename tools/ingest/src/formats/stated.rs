@@ -1,6 +1,6 @@
 //! What the caller states about sources, in place of what they say or leave out.
 
-use voxquarry::{Affine, Dtype, Error, Result, Size3};
+use voxquarry::{Affine, Dtype, Error, LengthUnit, Result, Size3};
 
 use super::voxels::{ByteOrder, MAX_VOXELS};
 
@@ -17,6 +17,23 @@ pub struct Stated {
     pub affine: Option<Affine>,
     /// What the files are whose names say nothing: voxels and nothing else.
     pub raw: Option<RawVoxels>,
+}
+
+impl Stated {
+    /// The affine of a volume, and the unit that its source speaks of: the affine that is stated,
+    /// else the one that was `found`, else voxels of 1 mm, which a note tells.
+    pub(super) fn geometry(
+        &self,
+        found: Option<(Affine, LengthUnit)>,
+        notes: &mut Vec<String>,
+    ) -> (Affine, Option<LengthUnit>) {
+        let own = found.map(|(affine, _)| affine);
+        let affine = self.affine.or(own).unwrap_or_else(|| {
+            notes.push(NO_SPACING.to_owned());
+            Affine::IDENTITY
+        });
+        (affine, found.map(|(_, unit)| unit))
+    }
 }
 
 /// A volume in bytes, in C order.

@@ -37,7 +37,7 @@ pub(super) fn geometry(
     dataset: &H5Dataset,
     axes: &Axes,
     notes: &mut Vec<String>,
-) -> (Affine, Option<LengthUnit>) {
+) -> Option<(Affine, LengthUnit)> {
     let numbers = |name: &str| {
         let attr = dataset.attr(name).ok()?;
         let floats = attr.read_numeric_as::<f64>().ok();
@@ -77,8 +77,7 @@ pub(super) fn geometry(
             notes
                 .push(format!("the attribute {name} has no unit, {assumed} (z, y, x) are assumed"));
         }
-        return (affine, Some(unit));
+        return Some((affine, unit));
     }
-    notes.push("the size of its voxels is not stated, 1 mm is assumed".to_owned());
-    (Affine::IDENTITY, None)
+    None
 }

@@ -86,14 +86,19 @@ impl OpenedDataset {
         let dtype = find::dtype(&dataset).map_err(located)?;
         let axes = attributes::axes_of(&dataset).map_err(located)?;
         let mut notes = axes.notes();
-        let (affine, unit) = attributes::geometry(&dataset, &axes, &mut notes);
+        let mut guesses = Vec::new();
+        let found = attributes::geometry(&dataset, &axes, &mut guesses);
+        if stated.affine.is_none() {
+            notes.append(&mut guesses);
+        }
+        let (affine, unit) = stated.geometry(found, &mut notes);
         let origin = [("format", json!("hdf5")), ("dataset", json!(member))];
         let volume = SourceVolume {
             size: axes.size(),
             channels: axes.channels(),
             interleaved: axes.interleaved(),
             dtype,
-            affine: stated.affine.unwrap_or(affine),
+            affine,
             unit,
             slope: 1.0,
             intercept: 0.0,

@@ -24,7 +24,7 @@ use super::format::{
     ExportFormat, Format, FoundVolume, OpenedVolume, Place, VolumeExport, alone, only_one,
 };
 use super::raster::{OpenedRaster, RasterLayout, VoxelBytes, no_footer};
-use super::stated::{NO_SPACING, Stated};
+use super::stated::Stated;
 use crate::memory::DigestedStream;
 use crate::source::{SourceVolume, VoxelStream, metadata};
 use archive::Member;
@@ -79,7 +79,7 @@ impl Format for Numpy {
                 ArraySourceFile::member(path, found)
             }
         };
-        source.open(path, stated.affine)
+        source.open(path, stated)
     }
 
     fn digested_files(&self, place: &Place) -> Result<Option<Vec<PathBuf>>> {
@@ -176,11 +176,12 @@ impl ArraySourceFile {
         member.map_or(message.to_owned(), |m| format!("array {}: {message}", m.name))
     }
 
-    fn open(self, path: &Path, stated: Option<Affine>) -> Result<Box<dyn OpenedVolume>> {
+    fn open(self, path: &Path, stated: &Stated) -> Result<Box<dyn OpenedVolume>> {
         let (header, bytes) = self.header()?;
         let (size, channels) = header.extents().map_err(|e| Error::data(path, self.named(&e)))?;
-        let volume = describe(&header, size, channels, stated);
-        let mut notes = if stated.is_none() { vec![NO_SPACING.to_owned()] } else { Vec::new() };
+        let mut notes = Vec::new();
+        let (affine, _) = stated.geometry(None, &mut notes);
+        let volume = describe(&header, size, channels, affine);
         let is_member = self.member.is_some();
         let opened: Box<dyn OpenedVolume> = if header.is_fortran && header.shape.len() > 1 {
             notes.push(
@@ -204,7 +205,7 @@ fn describe(
     header: &ArrayHeader,
     size: Size3,
     channels: Option<usize>,
-    stated: Option<Affine>,
+    affine: Affine,
 ) -> SourceVolume {
     let entries = [
         ("format", json!("numpy")),
@@ -217,7 +218,7 @@ fn describe(
         channels,
         interleaved: if header.is_fortran { channels.unwrap_or(1) } else { 1 },
         dtype: header.dtype,
-        affine: stated.unwrap_or(Affine::IDENTITY),
+        affine,
         unit: None,
         slope: 1.0,
         intercept: 0.0,

@@ -25,7 +25,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use voxquarry::{Affine, Dtype, Error, IfExists, Result};
+use voxquarry::{Dtype, Error, IfExists, Result};
 
 use super::export_spec::ExportSpec;
 use super::format::{
@@ -216,9 +216,7 @@ impl OpenedStack {
         if pages.layout.photometric == PALETTE {
             notes.push("its pixels are numbers of colours, which are kept as they are".to_owned());
         }
-        if affine.is_none() {
-            notes.push("the size of its voxels is not stated, 1 mm is assumed".to_owned());
-        }
+        let (affine, unit) = stated.geometry(affine, &mut notes);
         let all = channels.map_or((samples > 1).then_some(samples), |n| Some(n * samples));
         let origin = [("format", json!("tiff"))];
         let volume = SourceVolume {
@@ -226,8 +224,8 @@ impl OpenedStack {
             channels: all,
             interleaved: samples,
             dtype: pages.layout.dtype,
-            affine: stated.affine.or(affine.map(|(affine, _)| affine)).unwrap_or(Affine::IDENTITY),
-            unit: affine.map(|(_, unit)| unit),
+            affine,
+            unit,
             slope: 1.0,
             intercept: 0.0,
             origin: metadata(origin),

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
-use voxquarry::{Affine, Dtype, Error, Result};
+use voxquarry::{Dtype, Error, Result};
 
 use zarrs::array::{Array, ArrayBytes, ArraySubset, CodecOptions};
 use zarrs::filesystem::FilesystemStore;
@@ -115,11 +115,7 @@ impl OpenedArray {
         let chunk = chunk_of(&array).map_err(located)?;
         let mut notes = found.notes.clone();
         notes.extend(found.axes.notes());
-        notes.extend(absent_chunks(&array));
-        if found.affine.is_none() {
-            notes.push("the size of its voxels is not stated, 1 mm is assumed".to_owned());
-        }
-        let affine = found.affine.map(|(affine, _)| affine);
+        let (affine, unit) = stated.geometry(found.affine, &mut notes);
         let origin = [("format", json!("zarr")), ("array", json!(found.member))];
         let axes = &found.axes;
         let volume = SourceVolume {
@@ -127,8 +123,8 @@ impl OpenedArray {
             channels: axes.channels(),
             interleaved: axes.interleaved(),
             dtype,
-            affine: stated.affine.or(affine).unwrap_or(Affine::IDENTITY),
-            unit: found.affine.map(|(_, unit)| unit),
+            affine,
+            unit,
             slope: 1.0,
             intercept: 0.0,
             origin: metadata(origin),
@@ -193,7 +189,7 @@ impl OpenedVolume for OpenedArray {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.notes.clone()
+        self.notes.iter().cloned().chain(absent_chunks(&self.array)).collect()
     }
 
     fn stream(self: Box<Self>) -> Result<Box<dyn VoxelStream>> {
