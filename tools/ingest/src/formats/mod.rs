@@ -35,6 +35,7 @@ mod mgh;
 pub mod nifti;
 mod nrrd;
 mod numpy;
+mod pack_bits;
 mod planes;
 mod raster;
 mod raw;

@@ -3,6 +3,8 @@
 //! # Invariants
 //! - Every access is checked: segments that are short, long, or outside of the frame are errors.
 
+use crate::formats::pack_bits;
+
 /// Bytes of the table of segments.
 const HEADER_BYTES: usize = 64;
 const MAX_SEGMENTS: usize = 15;
@@ -39,73 +41,15 @@ pub(super) fn decode(
         let (sample, byte) = (i / width, width - 1 - i % width);
         let plane = &mut out[sample * pixels * width..(sample + 1) * pixels * width];
         let found = if width == 1 {
-            unpack(segment, plane)
+            pack_bits::unpack(segment, plane)
         } else {
-            let mut bytes = plane.iter_mut().skip(byte).step_by(width);
-            unpack_each(segment, pixels, |value| {
-                if let Some(place) = bytes.next() {
-                    *place = value;
-                }
-            })
+            pack_bits::unpack_apart(segment, &mut plane[byte..], width)
         };
         if found < pixels {
             return Err(format!("a segment of its run lengths has {found} of {pixels} bytes"));
         }
     }
     Ok(())
-}
-
-/// Unpacks a segment into `out`, and returns how many bytes it has, at most as many as fit.
-fn unpack(mut segment: &[u8], out: &mut [u8]) -> usize {
-    let mut done = 0;
-    while done < out.len() {
-        let Some((&code, rest)) = segment.split_first() else { break };
-        segment = rest;
-        let left = out.len() - done;
-        match code as i8 {
-            -128 => {}
-            code @ 0.. => {
-                let count = (code as usize + 1).min(left).min(segment.len());
-                out[done..done + count].copy_from_slice(&segment[..count]);
-                segment = &segment[count..];
-                done += count;
-            }
-            code => {
-                let Some((&value, rest)) = segment.split_first() else { break };
-                segment = rest;
-                let count = (1 - isize::from(code)).unsigned_abs().min(left);
-                out[done..done + count].fill(value);
-                done += count;
-            }
-        }
-    }
-    done
-}
-
-/// As [`unpack`], byte by byte.
-fn unpack_each(mut segment: &[u8], pixels: usize, mut take: impl FnMut(u8)) -> usize {
-    let mut done = 0;
-    while done < pixels {
-        let Some((&code, rest)) = segment.split_first() else { break };
-        segment = rest;
-        match code as i8 {
-            -128 => {}
-            code @ 0.. => {
-                let count = (code as usize + 1).min(pixels - done).min(segment.len());
-                segment[..count].iter().for_each(|value| take(*value));
-                segment = &segment[count..];
-                done += count;
-            }
-            code => {
-                let Some((&value, rest)) = segment.split_first() else { break };
-                segment = rest;
-                let count = (1 - isize::from(code)).unsigned_abs().min(pixels - done);
-                (0..count).for_each(|_| take(value));
-                done += count;
-            }
-        }
-    }
-    done
 }
 
 #[cfg(test)]

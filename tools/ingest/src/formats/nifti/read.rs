@@ -51,8 +51,8 @@ pub(super) fn voxel_file(path: &Path) -> Result<PathBuf> {
     pair_of(path).map_or_else(|| Ok(path.to_owned()), |(_, image)| present(image, path))
 }
 
-/// Reads a header; voxels are the next bytes. A stated `affine` takes the place of its own, which may
-/// be invalid then.
+/// Reads a header; voxels are the next bytes. A stated `affine` takes the place of its own, which
+/// may be invalid then.
 pub(super) fn open_nifti(path: &Path, affine: Option<Affine>) -> Result<OpenedRaster> {
     let pair = match pair_of(path) {
         Some((header, image)) => Some((present(header, path)?, present(image, path)?)),

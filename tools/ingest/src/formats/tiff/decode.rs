@@ -14,7 +14,7 @@ use weezl::decode::Decoder as LzwDecoder;
 use super::ifd::TiffFile;
 use super::page::{Compression, Page, PageLayout, Predictor};
 use crate::files::resized;
-use crate::formats::voxels;
+use crate::formats::{pack_bits, voxels};
 
 /// The photometric interpretation of luminance and two colours.
 const YCBCR: u64 = 6;
@@ -188,7 +188,7 @@ fn unpack(
             }
         }
         Compression::PackBits => {
-            let n = pack_bits(packed, out);
+            let n = pack_bits::unpack(packed, out);
             if n < out.len() {
                 return Err(short(n, out.len()));
             }
@@ -213,33 +213,6 @@ fn lzw(packed: &[u8], out: &mut [u8]) -> std::result::Result<usize, String> {
         }
     }
     Ok(written)
-}
-
-/// Unpacks `PackBits`, and returns the bytes.
-fn pack_bits(packed: &[u8], out: &mut [u8]) -> usize {
-    let (mut rest, mut written) = (packed, 0);
-    while let [head, tail @ ..] = rest {
-        rest = tail;
-        let left = out.len() - written;
-        match i16::from(head.cast_signed()) {
-            -128 => {}
-            n @ 0.. => {
-                let count = (n as usize + 1).min(rest.len()).min(left);
-                out[written..written + count].copy_from_slice(&rest[..count]);
-                (written, rest) = (written + count, &rest[count..]);
-            }
-            n => {
-                let [value, tail @ ..] = rest else { break };
-                let count = ((1 - n) as usize).min(left);
-                out[written..written + count].fill(*value);
-                (written, rest) = (written + count, tail);
-            }
-        }
-        if written == out.len() {
-            break;
-        }
-    }
-    written
 }
 
 /// Unpacks a JPEG stream, whose tables may be elsewhere.
@@ -333,28 +306,5 @@ fn add<const N: usize>(row: &mut [u8], samples: usize, sum: impl Fn([u8; N], [u8
     let (elements, _) = row.as_chunks_mut::<N>();
     for i in samples..elements.len() {
         elements[i] = sum(elements[i - samples], elements[i]);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pack_bits_repeats_and_copies() {
-        // The example of the TIFF 6.0 specification.
-        let packed = [
-            0xfe, 0xaa, 0x02, 0x80, 0x00, 0x2a, 0xfd, 0xaa, 0x03, 0x80, 0x00, 0x2a, 0x22, 0xf7,
-            0xaa,
-        ];
-        let mut out = [0; 24];
-        assert_eq!(pack_bits(&packed, &mut out), 24);
-        let expected = [
-            0xaa, 0xaa, 0xaa, 0x80, 0x00, 0x2a, 0xaa, 0xaa, 0xaa, 0xaa, 0x80, 0x00, 0x2a, 0x22,
-            0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa,
-        ];
-        assert_eq!(out, expected);
-        assert_eq!(pack_bits(&packed[..5], &mut out), 5);
-        assert_eq!(pack_bits(&[0x81], &mut out), 0);
     }
 }
