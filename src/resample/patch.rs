@@ -12,16 +12,17 @@ use super::avx2::Avx2;
 use super::border::TapBorder;
 use super::finish::ValueWriter;
 use super::interpolate::TapShape;
-use super::rows::{FRACTION, FRACTION_BITS, GROUP, LANES, Row, RowBlock, Rows, Starts};
+use super::rows::{
+    BlockGroup, FRACTION, FRACTION_BITS, GROUP, INDEX_BITS, LANES, Row, RowBlock, Rows, Starts,
+};
 use super::source::{Coordinates, GROUP_VOXELS, Source};
 use super::values::{OUTSIDE, Places, Values};
 
 /// A part of a patch's plane: some rows, and some of each row's blocks.
-#[derive(Clone, Debug)]
-pub(super) struct Part {
+pub(super) struct Part<'a> {
     pub(super) z: usize,
     pub(super) y: Range<usize>,
-    pub(super) blocks: Range<usize>,
+    pub(super) groups: &'a [BlockGroup<'a>],
 }
 
 /// Which kernels may run.
@@ -48,7 +49,7 @@ pub(super) fn resample(
     kernels: Kernels,
     rows: &Rows<'_>,
     source: &Source,
-    part: &Part,
+    part: &Part<'_>,
     values: &mut dyn Values,
     finish: &ValueWriter,
     plane: &mut [u8],
@@ -57,7 +58,21 @@ pub(super) fn resample(
     let coordinates = Coordinates::new();
     let outside = Vec::with_capacity(GROUP_VOXELS);
     let shape = values.shape();
-    let mut group = Group { rows, source, shape, values, ahead, coordinates, outside };
+    let origin = source.start;
+    let is_small = (0..3).all(|a| *source.filled[a].end() - origin[a] < (1 << INDEX_BITS) - 4);
+    let inside = inside(source, shape);
+    let mut group = Group {
+        rows,
+        source,
+        shape,
+        values,
+        ahead,
+        origin,
+        is_small,
+        inside,
+        coordinates,
+        outside,
+    };
     match kernels {
         Kernels::Portable => group.fill(part, finish, plane),
         #[cfg(target_arch = "x86_64")]
@@ -65,7 +80,7 @@ pub(super) fn resample(
             #[target_feature(enable = "avx2,fma")]
             fn compiled(
                 group: &mut Group<'_>,
-                part: &Part,
+                part: &Part<'_>,
                 finish: &ValueWriter,
                 plane: &mut [u8],
             ) {
@@ -82,6 +97,21 @@ fn ahead(rows: &Rows<'_>, source: &Source) -> isize {
     let voxels = rows.warp.matrix().map(|row| (2.0 * row[0]).round() as isize);
     let [plane, row] = source.strides.map(|n| n as isize);
     voxels[0].wrapping_mul(plane).wrapping_add(voxels[1].wrapping_mul(row)).wrapping_add(voxels[2])
+}
+
+/// The least and the greatest index along each axis whose taps were read.
+fn inside(source: &Source, shape: TapShape) -> [[i64; 2]; 3] {
+    let TapShape { count, below, .. } = shape;
+    [0, 1, 2].map(|a| {
+        let (first, last) = (*source.filled[a].start(), *source.filled[a].end());
+        // Between two indices both have taps, unless there is one tap.
+        let greatest = if count == 1 {
+            ((last + 1) << FRACTION_BITS) - 1
+        } else {
+            (last - below) << FRACTION_BITS
+        };
+        [(first + below) << FRACTION_BITS, greatest]
+    })
 }
 
 /// What a block of voxels needs.
@@ -101,6 +131,12 @@ struct Group<'a> {
     shape: TapShape,
     values: &'a mut dyn Values,
     ahead: isize,
+    /// The index in the volume of the box's first voxel, and whether 9 bits count its voxels along
+    /// each axis: then distances from it fit into the lanes of a block.
+    origin: [i64; 3],
+    is_small: bool,
+    /// The least and the greatest index, in fixed point, whose taps lie in the box.
+    inside: [[i64; 2]; 3],
     coordinates: Coordinates,
     /// Voxels outside of the volume, counted from the first block's first.
     outside: Vec<Range<usize>>,
@@ -109,14 +145,15 @@ struct Group<'a> {
 impl Group<'_> {
     /// Fills a part of a plane.
     #[inline(always)]
-    fn fill(&mut self, part: &Part, finish: &ValueWriter, plane: &mut [u8]) {
+    fn fill(&mut self, part: &Part<'_>, finish: &ValueWriter, plane: &mut [u8]) {
         let (voxel_bytes, width) = (finish.dtype.size(), self.rows.size[2]);
         let mut row = Row::default();
         for y in part.y.clone() {
             self.rows.begin(part.z, y, &mut row);
             let out = &mut plane[y * width * voxel_bytes..][..width * voxel_bytes];
-            for blocks in self.rows.blocks()[part.blocks.clone()].chunks(GROUP) {
-                self.compute(&row, blocks);
+            for group in part.groups {
+                self.compute(&row, group);
+                let blocks = group.blocks;
                 let first = blocks[0].x;
                 let last = &blocks[blocks.len() - 1];
                 let voxels = last.x + last.count - first;
@@ -131,10 +168,18 @@ impl Group<'_> {
 
     /// Computes the values of all blocks.
     #[inline(always)]
-    fn compute(&mut self, row: &Row, blocks: &[RowBlock]) {
+    fn compute(&mut self, row: &Row, group: &BlockGroup<'_>) {
         self.outside.clear();
-        let starts = self.rows.starts(row, blocks, self.shape.bias);
+        let (starts, blocks) = (self.rows.starts(row, group, self.shape.bias), group.blocks);
         let first = blocks[0].x;
+        if self.is_small && self.are_inside(&starts) {
+            for (b, block) in blocks.iter().enumerate() {
+                self.set(&starts, b, block, self.origin, block.x - first);
+            }
+            let last = &blocks[blocks.len() - 1];
+            self.finish_run(&mut (0..last.x + last.count - first));
+            return;
+        }
         // The run of blocks inside that is not computed yet.
         let mut run = 0..0;
         for (b, block) in blocks.iter().enumerate() {
@@ -172,7 +217,22 @@ impl Group<'_> {
         self.finish_run(&mut run);
     }
 
-    /// Computes the coordinates of a block whose taps lie in the volume, from place `at` on.
+    /// Whether all taps of all blocks lie in the box, as those of most rows do.
+    #[inline(always)]
+    fn are_inside(&self, starts: &Starts) -> bool {
+        let mut signs = [0; GROUP];
+        for a in 0..3 {
+            let [least, greatest] = self.inside[a];
+            for b in 0..GROUP {
+                let (at, end) = (starts.at[a][b], starts.at[a][b] + starts.spans[a][b]);
+                signs[b] |= (at - least) | (greatest - at) | (end - least) | (greatest - end);
+            }
+        }
+        signs.iter().fold(0, |all, sign| all | sign) >= 0
+    }
+
+    /// Computes the coordinates of a block whose taps lie in the box, from place `at` on. No index
+    /// of the block is less than `floor`, or 2⁹ or more above it.
     #[inline(always)]
     fn set(&mut self, starts: &Starts, b: usize, block: &RowBlock, floor: [i64; 3], at: usize) {
         let (mut relative, mut tap) = ([0; 3], [0; 3]);
@@ -183,7 +243,7 @@ impl Group<'_> {
         let (first, strides) = (self.source.offset(tap) as u32, self.source.strides);
         let mut buffer = [[0; LANES]; 3];
         let lanes = self.rows.lanes(starts, b, block, &mut buffer);
-        self.coordinates.set(at, first, relative, lanes, strides);
+        self.coordinates.set(at, self.shape.count == 1, first, relative, lanes, strides);
     }
 
     /// Computes a run of voxels inside, and empties it.
@@ -206,8 +266,7 @@ impl Group<'_> {
         let (mut floor, mut is_inside, mut is_outside) = ([0; 3], true, false);
         for a in 0..3 {
             let at = starts.at[a][b];
-            let (last, bits) = self.rows.last_lane(starts, b, block, a);
-            let end = at + last;
+            let (end, bits) = (at + starts.spans[a][b], self.rows.bits(starts, b, block, a));
             let (low, high) = (at.min(end), at.max(end));
             floor[a] = low >> FRACTION_BITS;
             // A whole index has one tap with a weight.
@@ -308,8 +367,9 @@ mod tests {
         let plane_bytes = size[1] * size[2] * dtype.size();
         let mut out = vec![K::Value::default(); size.iter().product()];
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut out);
+        let groups = rows.groups(0..rows.blocks().len()).unwrap();
         for (z, plane) in bytes.chunks_exact_mut(plane_bytes).enumerate() {
-            let part = Part { z, y: 0..size[1], blocks: 0..rows.blocks().len() };
+            let part = Part { z, y: 0..size[1], groups: &groups };
             resample(kernels, &rows, &source, &part, &mut *values, &finish, plane);
         }
         bytes.to_vec()

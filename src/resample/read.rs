@@ -347,12 +347,13 @@ impl ResampledPatch<'_> {
         values: impl Fn() -> V + Sync,
         out: &mut [u8],
     ) -> Result<()> {
+        let groups = self.rows.groups(part.blocks.clone())?;
         let plane_bytes = out.len() / self.read.size[0];
         let planes = out[part.z.start * plane_bytes..part.z.end * plane_bytes]
             .chunks_exact_mut(plane_bytes)
             .zip(part.z.clone());
         let one = |values: &mut V, z: usize, plane: &mut [u8]| {
-            let part = Part { z, y: part.y.clone(), blocks: part.blocks.clone() };
+            let part = Part { z, y: part.y.clone(), groups: &groups };
             resample(kernels, &self.rows, source, &part, values, &self.method.finish, plane);
         };
         let executor = self.context.executor;

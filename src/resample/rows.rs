@@ -7,12 +7,17 @@
 //! - An index depends on the warp and on the voxel alone: not on threads, instruction sets, or the
 //!   part of the patch that is read at a time.
 
+use std::ops::Range;
+
 use super::warp::Warp;
 use crate::memory::reserve;
 use crate::{Result, Size3};
 
 /// Bits of an index behind the point.
 pub(super) const FRACTION_BITS: u32 = 23;
+
+/// Bits of a distance before the point, in a lane.
+pub(super) const INDEX_BITS: u32 = 32 - FRACTION_BITS;
 
 /// The bits of an index behind the point.
 pub(super) const FRACTION: i64 = (1 << FRACTION_BITS) - 1;
@@ -50,11 +55,23 @@ pub(super) struct RowBlock {
 /// after the block's last voxel are the last's.
 pub(super) type Lanes = [[i32; LANES]; 3];
 
-/// The indices of blocks' first voxels along the axes of the volume, and, in a displaced patch, the
-/// distance of one voxel to the next.
+/// The indices of blocks' first voxels along the axes of the volume, the distances of their last
+/// voxels from these, and, in a displaced patch, the distance of one voxel to the next. Places
+/// without a block are as the first block's.
 pub(super) struct Starts {
     pub(super) at: [[i64; GROUP]; 3],
+    pub(super) spans: [[i64; GROUP]; 3],
     steps: [[i32; GROUP]; 3],
+}
+
+/// Blocks of every row that are computed together: at most [`GROUP`]. Places without a block are as
+/// the first block's.
+pub(super) struct BlockGroup<'a> {
+    pub(super) blocks: &'a [RowBlock],
+    /// What the matrix adds to the indices of a row's first voxel.
+    ways: [[f64; GROUP]; 3],
+    /// The distances of the blocks' last voxels from their first; of no use in a displaced patch.
+    spans: [[i64; GROUP]; 3],
 }
 
 /// What the blocks of one row share.
@@ -139,21 +156,38 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The starts of up to eight blocks of a row, with `bias` added.
+    /// Blocks of every row, as many together as are computed together.
+    pub(super) fn groups(&self, blocks: Range<usize>) -> Result<Vec<BlockGroup<'_>>> {
+        let blocks = self.blocks[blocks].chunks(GROUP);
+        let mut groups = Vec::new();
+        reserve(&mut groups, blocks.len(), || format!("{} blocks of a row", self.blocks.len()))?;
+        groups.extend(blocks.map(|blocks| {
+            let block = |b: usize| blocks.get(b).unwrap_or(&blocks[0]);
+            let matrix = self.warp.matrix();
+            let ways = [0, 1, 2].map(|a| {
+                let way: [f64; GROUP] = std::array::from_fn(|b| matrix[a][2] * block(b).x as f64);
+                way
+            });
+            let spans = [0, 1, 2].map(|a| {
+                let last = |b| block(b).count - 1;
+                std::array::from_fn(|b| i64::from(self.lanes[last(b)].0[a][last(b)]))
+            });
+            BlockGroup { blocks, ways, spans }
+        }));
+        Ok(groups)
+    }
+
+    /// The starts of a group's blocks in a row, with `bias` added.
     #[inline(always)]
-    pub(super) fn starts(&self, row: &Row, blocks: &[RowBlock], bias: i64) -> Starts {
-        let matrix = self.warp.matrix();
-        let mut starts = Starts { at: [[0; GROUP]; 3], steps: [[0; GROUP]; 3] };
-        let mut x = [0.0; GROUP];
-        for (x, block) in x.iter_mut().zip(blocks) {
-            *x = block.x as f64;
+    pub(super) fn starts(&self, row: &Row, group: &BlockGroup<'_>, bias: i64) -> Starts {
+        let (matrix, blocks) = (self.warp.matrix(), group.blocks);
+        let mut starts = Starts { at: [[0; GROUP]; 3], spans: group.spans, steps: [[0; GROUP]; 3] };
+        for a in 0..3 {
+            for b in 0..GROUP {
+                starts.at[a][b] = fixed(row.base[a] + group.ways[a][b]) + bias;
+            }
         }
         if !self.is_displaced() {
-            for a in 0..3 {
-                for b in 0..GROUP {
-                    starts.at[a][b] = fixed(row.base[a] + matrix[a][2] * x[b]) + bias;
-                }
-            }
             return starts;
         }
         let intervals = self.warp.displacement().map_or(1, |d| d.knots()[2] - 1);
@@ -163,9 +197,18 @@ impl<'a> Rows<'a> {
             let (before, after) = (row.knots[before], row.knots[after]);
             for a in 0..3 {
                 let change = after[a] - before[a];
-                let start = row.base[a] + matrix[a][2] * x[b] + (before[a] + change * way);
+                let start = row.base[a] + group.ways[a][b] + (before[a] + change * way);
+                let step = fixed(matrix[a][2] + change * per_voxel) as i32;
+                let last = step.wrapping_mul(block.count as i32 - 1);
                 starts.at[a][b] = fixed(start) + bias;
-                starts.steps[a][b] = fixed(matrix[a][2] + change * per_voxel) as i32;
+                starts.spans[a][b] = i64::from(last);
+                starts.steps[a][b] = step;
+            }
+        }
+        for a in 0..3 {
+            for b in blocks.len()..GROUP {
+                starts.at[a][b] = starts.at[a][0];
+                starts.spans[a][b] = starts.spans[a][0];
             }
         }
         starts
@@ -194,24 +237,15 @@ impl<'a> Rows<'a> {
         buffer
     }
 
-    /// The distance of the last voxel of block `b` from its first along axis `a` of the volume, and
-    /// bits that no distance of the block's has others than.
+    /// Bits that no distance of a voxel of block `b` from its first has others than, along axis `a`
+    /// of the volume.
     #[inline(always)]
-    pub(super) fn last_lane(
-        &self,
-        starts: &Starts,
-        b: usize,
-        block: &RowBlock,
-        a: usize,
-    ) -> (i64, i64) {
+    pub(super) fn bits(&self, starts: &Starts, b: usize, block: &RowBlock, a: usize) -> i64 {
         if self.is_displaced() {
-            let step = starts.steps[a][b];
-            let last = step.wrapping_mul(block.count as i32 - 1);
             // Multiples of a whole number are whole.
-            (i64::from(last), if block.count > 1 { i64::from(step) } else { 0 })
+            if block.count > 1 { i64::from(starts.steps[a][b]) } else { 0 }
         } else {
-            let (lanes, bits) = &self.lanes[block.count - 1];
-            (i64::from(lanes[a][block.count - 1]), i64::from(bits[a]))
+            i64::from(self.lanes[block.count - 1].1[a])
         }
     }
 }

@@ -68,11 +68,12 @@ impl Coordinates {
 
     /// Computes those of a block of 16 from place `at` on. Its first voxel's index is `floor` plus
     /// `relative` in fixed point; `first` is the element of the tap at `floor`, and `lanes` are the
-    /// distances of the other voxels.
+    /// distances of the other voxels. The fractions are left out if there is one tap.
     #[inline(always)]
     pub(super) fn set(
         &mut self,
         at: usize,
+        has_one_tap: bool,
         first: u32,
         relative: [u32; 3],
         lanes: &[[i32; LANES]; 3],
@@ -89,6 +90,9 @@ impl Coordinates {
                 .wrapping_add(z.wrapping_mul(plane))
                 .wrapping_add(y.wrapping_mul(row))
                 .wrapping_add(x);
+        }
+        if has_one_tap {
+            return;
         }
         for a in 0..3 {
             let fractions: &mut [f32; LANES] =
