@@ -43,6 +43,7 @@ from ._native import (
 )
 from ._resampled import ResampledDataset, ResampledSubject
 from ._resampling import resample_to
+from ._view import View, view
 
 __all__ = [
     "Aggregator",
@@ -73,6 +74,7 @@ __all__ = [
     "TooLargeError",
     "UniformSampler",
     "UsageError",
+    "View",
     "Volume",
     "WeightedSampler",
     "Weights",
@@ -83,4 +85,5 @@ __all__ = [
     "open",
     "resample_to",
     "verify",
+    "view",
 ]

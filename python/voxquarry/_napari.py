@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import Volume
-from ._paths import is_store, is_volume, volumes_at
+from ._paths import document, is_store, is_volume, volumes_at
 from ._values import real_range, real_values
 
 Layer = tuple[Any, dict[str, Any], str]
@@ -61,10 +60,7 @@ def _window(volume: Volume) -> tuple[float, float] | None:
     """The real values between which viewers show the volume first, as its document has them;
     without them those from the least to the greatest.
     """
-    subject = volume.subject
-    folder = Path(subject.dataset.path) / subject.name / volume.name
-    document = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))
-    channels = document["attributes"]["ome"].get("omero", {}).get("channels")
+    channels = document(volume)["ome"].get("omero", {}).get("channels")
     if not channels:
         return real_range(volume)
     window = channels[0]["window"]

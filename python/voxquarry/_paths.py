@@ -6,9 +6,10 @@ import json
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from ._errors import UsageError
-from ._native import Dataset, Volume
+from ._native import Dataset, Subject, Volume
 from ._native import open as open_store
 
 # Stores that stay open between two paths; each has a cache of its own.
@@ -73,3 +74,31 @@ def path_of(volume: Volume) -> str:
     """``STORE/SUBJECT/VOLUME``, with the store's absolute path."""
     subject = volume.subject
     return f"{subject.dataset.path}/{subject.name}/{volume.name}"
+
+
+def document(volume: Volume) -> dict[str, Any]:
+    """The attributes of a volume's document, as the store has them."""
+    attributes: dict[str, Any] = json.loads(
+        (Path(path_of(volume)) / "zarr.json").read_text(encoding="utf-8")
+    )["attributes"]
+    return attributes
+
+
+def item_at(path: Path | str) -> Dataset | Subject | Volume:
+    """Opens ``STORE``, ``STORE/SUBJECT`` or ``STORE/SUBJECT/VOLUME``.
+
+    Raises:
+        UsageError: No store there; also a KeyError where a subject or volume is missing.
+    """
+    store, names = Path(os.path.abspath(path)), list[str]()
+    while len(names) <= 2:
+        if is_store(store):
+            item: Any = open_store(store)
+            for name in reversed(names):
+                item = item[name]
+            found: Dataset | Subject | Volume = item
+            return found
+        names.append(store.name)
+        store = store.parent
+    # Opening the path itself gives the best error.
+    return open_store(path)

@@ -31,6 +31,7 @@ Examples:
   voxquarry info store.zarr/case01
   voxquarry export store.zarr/case01/ct ct-again.nii.gz
   voxquarry infer store.zarr/case01/ct --model net.pt --patch-size 96 --out pred.zarr/case01/seg
+  voxquarry view store.zarr/case01 --overlay pred.zarr           # in a browser, offline
   voxquarry preview store.zarr/case01 case01.png
   voxquarry sample store.zarr --count 8 --sampler label         # where patches would lie
   voxquarry bench store.zarr                                    # patches per second on your data
@@ -52,6 +53,9 @@ pub(crate) enum Command {
     /// Run a model over a volume; needs Python with the package.
     #[command(disable_help_flag = true)]
     Infer(PythonArgs),
+    /// Show volumes, overlays and patches in a browser; needs Python with the package.
+    #[command(disable_help_flag = true)]
+    View(PythonArgs),
     /// Draw three slices with the chunk grid, sampled patches and their coverage.
     Preview(PreviewArgs),
     /// Print where the patches of a sampler lie.
@@ -130,6 +134,7 @@ intersect the slice, faint if they lie before or behind it. The row below shows 
 patches of a random sampler cover each voxel, as the mean along the view.
 
 Examples:
+  voxquarry view store.zarr/case01 --overlay pred.zarr           # in a browser, offline
   voxquarry preview store.zarr/case01 case01.png
   voxquarry preview store.zarr/case01/ct ct.png --sampler grid --patch-size 64 --patches 40
   voxquarry preview store.zarr/case01 out.png --sampler label --probabilities 1=2,2=1")]

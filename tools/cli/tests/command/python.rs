@@ -17,9 +17,9 @@ fn stand_in(folder: &Path, has_package: bool) -> std::path::PathBuf {
     path
 }
 
-fn infer(python: &Path, arguments: &[&str]) -> Output {
+fn run(command: &str, python: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_voxquarry"))
-        .arg("infer")
+        .arg(command)
         .args(arguments)
         .env("VOXQUARRY_PYTHON", python)
         .output()
@@ -31,18 +31,20 @@ fn arguments_and_exit_codes_are_passed_on() {
     let folder = tempfile::tempdir().unwrap();
     let python = stand_in(folder.path(), true);
     let arguments = ["a.zarr/b/c", "--model", "n e t.pt", "--help", "--patch-size", "8,-1,8", "--"];
-    let output = infer(&python, &arguments);
-    assert_eq!(output.status.code(), Some(3));
-    let told = String::from_utf8(output.stdout).unwrap();
-    let expected = [&["-m", "voxquarry", "infer"][..], &arguments].concat().join("\n") + "\n";
-    assert_eq!(told, expected);
+    for command in ["infer", "view"] {
+        let output = run(command, &python, &arguments);
+        assert_eq!(output.status.code(), Some(3));
+        let told = String::from_utf8(output.stdout).unwrap();
+        let expected = [&["-m", "voxquarry", command][..], &arguments].concat().join("\n") + "\n";
+        assert_eq!(told, expected);
+    }
 }
 
 #[test]
 fn without_python_or_the_package_the_remedy_is_told() {
     let folder = tempfile::tempdir().unwrap();
     for python in [stand_in(folder.path(), false), folder.path().join("none")] {
-        let output = infer(&python, &["a.zarr/b/c"]);
+        let output = run("infer", &python, &["a.zarr/b/c"]);
         assert_eq!(output.status.code(), Some(4));
         let told = String::from_utf8(output.stderr).unwrap();
         assert!(told.starts_with("error: ") && told.contains("VOXQUARRY_PYTHON"), "{told}");
