@@ -23,7 +23,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import (
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 import voxquarry as vq
-from voxquarry.nnunet import StoreDataset, convert, trainers_path
+from voxquarry.nnunet import StoreDataset, convert, predict, trainers_path
 from voxquarry.nnunet.__main__ import main
 
 NAME, CONFIGURATION = "Dataset001_Toy", "nnUNetPlans_3d_fullres"
@@ -203,7 +203,36 @@ def test_training_from_a_store(toy: Toy) -> None:
         *("--disable_tta",),
         preprocessed="stores",
     )
-    assert nib.load(toy.root / "out" / "toy_9.nii.gz").shape == SIZE
+    expected = nib.load(toy.root / "out" / "toy_9.nii.gz")
+    assert expected.shape == SIZE
+    check_prediction(toy, model, np.asarray(expected.dataobj))
+
+
+def check_prediction(toy: Toy, model: Path, expected: np.ndarray) -> None:
+    """From a store: the labels of ``nnUNetv2_predict``, by the command and from Python."""
+    image = toy.root / "raw" / NAME / "imagesTs" / "toy_9_0000.nii.gz"
+    vq.ingest({"toy_9": {"ct": image}}, toy.root / "in.zarr")
+    command = ["predict", str(model), str(toy.root / "in.zarr"), "--out", str(toy.root / "o.zarr")]
+    assert main([*command, "--no-mirror", "--device", "cpu", "--quiet"]) == 0
+    found = vq.open(toy.root / "o.zarr")["toy_9"]["prediction"]
+    assert (found.kind, found.spacing) == ("labels", (2, 1.5, 1))
+    # nnU-Net blends in float16, where the weights of a patch's corners have few bits.
+    assert (expected == found[...].T).mean() >= 0.999
+    # Into the store of the images, at a spacing that nobody trained for.
+    coarse = vq.Array(np.asarray(nib.load(image).dataobj).T[:, ::2], spacing=(2, 3, 1))
+    vq.ingest({"coarse": {"ct": coarse}}, toy.root / "in.zarr")
+    made = predict(model, toy.root / "in.zarr", toy.root / "in.zarr", name="p", mirror=False)
+    again = {volume.subject.name: volume[...] for volume in made}
+    assert np.array_equal(again["toy_9"], found[...])
+    assert again["coarse"].shape == found[:, ::2].shape
+    assert set(np.unique(again["coarse"])) <= {0, 1}
+    with pytest.raises(vq.UsageError, match="no fold_3"):
+        predict(model, toy.root / "in.zarr", toy.root / "o.zarr", folds=[3])
+    with pytest.raises(vq.UsageError, match="expected the folder of a trained"):
+        predict(toy.cases, toy.root / "in.zarr", toy.root / "o.zarr")
+    with pytest.raises(vq.UsageError, match="name the volume that is CT"):
+        vq.ingest({"toy_9": {"pet": image}}, toy.root / "in.zarr", add=True)
+        predict(model, toy.root / "in.zarr" / "toy_9", toy.root / "o.zarr")
 
 
 def test_conversion_goes_on_where_it_stopped(toy: Toy, tmp_path: Path) -> None:

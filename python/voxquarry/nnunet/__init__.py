@@ -3,6 +3,7 @@
 ``convert`` copies a preprocessed folder into one that has a store. Importing this module makes
 nnU-Net read such folders, and its plugins do that: with ``nnUNet_extTrainer`` set to
 ``trainers_path()``, ``nnUNetv2_train … -tr nnUNetTrainerVoxquarry`` trains from the store.
+``predict`` labels the images of a store with a trained model.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -14,9 +15,10 @@ try:
 
     from .conversion import convert
     from .dataset import StoreDataset, trainers_path
+    from .prediction import predict
 except PackageNotFoundError as error:
     raise missing(ModuleNotFoundError(name="nnunetv2"), "nnunet") from error
 except ModuleNotFoundError as error:
     raise missing(error, "nnunet") from error
 
-__all__ = ["StoreDataset", "convert", "trainers_path"]
+__all__ = ["StoreDataset", "convert", "predict", "trainers_path"]
