@@ -120,5 +120,7 @@ def test_grids_are_stated(tmp_path: Path) -> None:
 
 
 def test_progress_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    vq.ingest(image(tmp_path / "a.nii.gz"), tmp_path / "s.zarr", progress=True)
+    ds = vq.ingest(image(tmp_path / "a.nii.gz"), tmp_path / "s.zarr", progress=True)
+    assert "a/image" in capsys.readouterr().err
+    vq.export(ds["a"]["image"], tmp_path / "b.nii.gz", progress=True)
     assert "a/image" in capsys.readouterr().err

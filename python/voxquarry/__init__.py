@@ -17,6 +17,7 @@ from ._errors import (
     TooLargeError,
     UsageError,
 )
+from ._export import export
 from ._inference import infer
 from ._ingest import Labels, Weights, ingest
 from ._native import (
@@ -37,7 +38,6 @@ from ._native import (
     Volume,
     WeightedSampler,
     __version__,
-    export,
     open,
     verify,
 )

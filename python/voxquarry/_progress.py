@@ -19,41 +19,13 @@ EVERY = 5.0
 
 
 def shown(progress: VolumeProgress | bool | None) -> VolumeProgress | None:
-    """The function to call; ``True`` stands for a bar."""
+    """The function to call with a volume, its bytes done and all; ``True`` stands for a bar."""
     if progress is None or progress is False:
         return None
-    return Bar() if progress is True else progress
-
-
-class Bar:
-    """Bytes encoded of bytes in all, and the volume."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._begun = self._last = time.monotonic()
-        self._tqdm: Any = None
-        with suppress(ImportError):
-            self._tqdm = import_module("tqdm.auto").tqdm
-
-    def __call__(self, volume: str, done: int, total: int) -> None:
-        if self._tqdm is None:
-            self._line(volume, done, total)
-            return
-        if self._bar is None:
-            self._bar = self._tqdm(total=total, unit="B", unit_scale=True, unit_divisor=1024)
-        self._bar.set_description(volume, refresh=False)
-        self._bar.update(done - self._bar.n)
-        if done >= total:
-            self._bar.close()
-
-    def _line(self, volume: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self._last < EVERY and done < total:
-            return
-        self._last = now
-        rate = done / max(now - self._begun, 1e-9)
-        left = (total - done) / max(rate, 1e-9)
-        print(f"{volume}: {done >> 20} of {total >> 20} MiB, {left:.0f} s left", file=sys.stderr)
+    if callable(progress):
+        return progress
+    bar = Bar("MiB")
+    return lambda volume, done, total: bar(done, total, volume)
 
 
 def steps(progress: Progress, unit: str) -> Callable[[int, int], None]:
@@ -62,11 +34,11 @@ def steps(progress: Progress, unit: str) -> Callable[[int, int], None]:
         return progress
     if progress is None:
         progress = sys.stderr.isatty()
-    return StepBar(unit) if progress else lambda done, total: None
+    return Bar(unit) if progress else lambda done, total: None
 
 
-class StepBar:
-    """Steps done of all, with their rate and the time left."""
+class Bar:
+    """What is done of all, with the rate and the time left; bytes if the unit is MiB."""
 
     def __init__(self, unit: str) -> None:
         self._unit = unit
@@ -77,24 +49,35 @@ class StepBar:
         with suppress(ImportError):
             self._tqdm = import_module("tqdm.auto").tqdm
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, name: str = "") -> None:
         # What an earlier run has done says nothing about the rate.
         if self._first is None:
             self._first = done
         if self._tqdm is None:
-            self._line(done, total)
+            self._line(done, total, name)
             return
         if self._bar is None:
-            self._bar = self._tqdm(total=total, initial=done, unit=self._unit)
+            unit: dict[str, Any] = {"unit": self._unit}
+            if self._unit == "MiB":
+                unit = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
+            self._bar = self._tqdm(total=total, initial=done, **unit)
+        if name:
+            self._bar.set_description(name, refresh=False)
         self._bar.update(done - self._bar.n)
         if done >= total:
             self._bar.close()
 
-    def _line(self, done: int, total: int) -> None:
+    def _line(self, done: int, total: int, name: str) -> None:
         now = time.monotonic()
         if now - self._last < EVERY and done < total:
             return
         self._last = now
+        one = 1 << 20 if self._unit == "MiB" else 1
         rate = (done - (self._first or 0)) / max(now - self._begun, 1e-9)
         left = f", {(total - done) / rate:.0f} s left" if rate > 0 and done < total else ""
-        print(f"{done} of {total}, {rate:.1f} {self._unit}/s{left}", file=sys.stderr, flush=True)
+        print(
+            f"{name + ': ' if name else ''}{done // one} of {total // one},"
+            f" {rate / one:.1f} {self._unit}/s{left}",
+            file=sys.stderr,
+            flush=True,
+        )
