@@ -10,7 +10,8 @@
 //! voxels.
 //!
 //! The feature `ndarray`, on by default, adds the methods that return arrays. Without it voxels are
-//! read into slices, and predictions are blended into a store.
+//! read into slices, and predictions are blended into a store. The feature `remote` opens stores
+//! behind URLs: HTTP servers, and buckets of S3, Google Cloud Storage and Azure.
 //!
 //! # Examples
 //! Write a small volume, then read a patch and a random batch of it:
@@ -69,6 +70,8 @@ pub mod format;
 mod geometry;
 mod memory;
 mod queue;
+#[cfg(feature = "remote")]
+mod remote;
 mod resample;
 mod sample;
 mod store;
@@ -89,6 +92,8 @@ pub use queue::{
     Batch, BatchPoll, Batches, Eviction, Queue, QueueOptions, QueueState, QueueStats, QueueVolume,
     QueueWeights, Sampler, ShuffleMode, WeightUpdate,
 };
+#[cfg(feature = "remote")]
+pub use remote::RemoteOptions;
 pub use resample::{Displacement, Order, Warp};
 pub use sample::{
     Balance, Border, ChunkWeights, ConstrainedSampler, Epoch, Grid, GridSampler, LabelSampler,
@@ -98,7 +103,7 @@ pub use sample::{
 pub use store::{
     Channels, ChunkedVolumeWriter, Dataset, FinishedVolume, IfExists, LabelCounts, OpenOptions,
     Orientation, RealVoxel, ResampledVolume, Resume, StoreWriter, Subject, SubjectWriter, Verify,
-    VerifyReport, Volume, VolumeSpec, VolumeWriter, open, verify,
+    VerifyReport, Volume, VolumeSpec, VolumeWriter, list_subjects, open, verify,
 };
 pub use sys::file::Access;
 

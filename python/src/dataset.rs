@@ -1,4 +1,4 @@
-//! `open`, `verify`, `Dataset` and `Subject`.
+//! `open`, `list_subjects`, `verify`, `Dataset` and `Subject`.
 //!
 //! # Invariants
 //! - A pickled dataset holds its path and options, a subject its dataset and name, a volume its
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyIterator, PyList, PyType};
-use voxquarry::{Access, Error, OpenOptions, Verify};
+use voxquarry::{Access, Error, OpenOptions, RemoteOptions, Verify};
 
 use crate::arguments::{bytes, name_of, named};
 use crate::errors::{invalid, raise};
@@ -20,8 +20,12 @@ use crate::volume::Volume;
 
 /// Opens the store at ``path`` for reading; nothing of a volume is read yet.
 ///
+/// A store on a server is opened by its URL: ``https://…``, ``s3://BUCKET/…``, ``gs://…`` or
+/// ``az://…``. What a read needs is fetched in exact byte ranges, checked, and kept on this
+/// machine's disk. Credentials come from the environment. ``docs/remote.md`` has more.
+///
 /// Args:
-///     path: The store's folder.
+///     path: The store's folder, or its URL.
 ///     cache_bytes: Budget of the cache of decoded chunks, an int or a string such as ``"256MiB"``;
 ///         0 for none.
 ///     threads: Threads that decode; all cores by default.
@@ -30,16 +34,23 @@ use crate::volume::Volume;
 ///     access: ``"map"`` (memory map) or ``"read"`` (positioned reads, for network file systems).
 ///     follow_links: Whether symbolic links in the store are followed, also out of it; they are
 ///         refused by default.
+///     cache_dir: Of a URL: the folder, on a local disk, that keeps what was fetched; by default
+///         ``voxquarry/remote`` in the user's folder for caches. Processes may share it.
+///     cache_disk_bytes: The bytes that this folder may take, an int or a string; ``"10GiB"`` by
+///         default. The shards that were not used for longest are dropped first.
 ///
 /// Raises:
 ///     PathNotFoundError: There is nothing at that path; a ``UsageError`` and a
 ///         ``FileNotFoundError``.
 ///     UsageError: No store, or an argument with a value that is not accepted.
 ///     DataError: Damaged metadata, or a store that needs a newer version.
+///     StorageError: The server, the network or the cache's disk refuses.
 #[pyfunction]
 #[pyo3(signature = (
-    path, *, cache_bytes=None, threads=None, verify="first", access="map", follow_links=false
+    path, *, cache_bytes=None, threads=None, verify="first", access="map", follow_links=false,
+    cache_dir=None, cache_disk_bytes=None
 ))]
+#[expect(clippy::too_many_arguments, reason = "they are Python's keywords")]
 pub(crate) fn open(
     py: Python<'_>,
     path: PathBuf,
@@ -48,6 +59,8 @@ pub(crate) fn open(
     verify: &str,
     access: &str,
     follow_links: bool,
+    cache_dir: Option<PathBuf>,
+    cache_disk_bytes: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Dataset> {
     let mut options = OpenOptions::default().threads(threads);
     if let Some(value) = cache_bytes {
@@ -61,7 +74,30 @@ pub(crate) fn open(
         .verify(named(&VERIFY, "verify", verify)?)
         .access(named(&ACCESS, "access", access)?)
         .follow_links(follow_links);
-    py.detach(|| voxquarry::Dataset::open(path, &options)).map(Dataset::new).map_err(raise)
+    let mut remote = RemoteOptions::default().cache_dir(cache_dir);
+    if let Some(value) = cache_disk_bytes {
+        remote = remote.cache_disk_bytes(bytes(value, "cache_disk_bytes")?);
+    }
+    let opened = py.detach(|| voxquarry::Dataset::open_with(path, &options, &remote));
+    opened.map(Dataset::new).map_err(raise)
+}
+
+/// Writes the list of a store's subjects into its ``zarr.json``, so that an HTTP server can serve
+/// the store: such a server lists no folders.
+///
+/// ``ingest`` does so at its end. It is needed for stores that were made otherwise, and after a
+/// subject's folder was removed by hand.
+///
+/// Args:
+///     path: The store's folder.
+///
+/// Raises:
+///     PathNotFoundError: There is nothing at that path.
+///     UsageError: No store, or one of more than 100,000 subjects.
+///     StorageError: The store cannot be written.
+#[pyfunction]
+pub(crate) fn list_subjects(py: Python<'_>, path: PathBuf) -> PyResult<()> {
+    py.detach(|| voxquarry::list_subjects(path)).map_err(raise)
 }
 
 const VERIFY: [(&str, Verify); 3] =
@@ -131,7 +167,7 @@ impl Dataset {
         Ok(Subject(subject, slf.clone().unbind()))
     }
 
-    /// The store's folder, absolute.
+    /// The store's folder, absolute, or its URL without a token.
     #[getter]
     fn path(&self) -> String {
         self.0.path().to_string_lossy().into_owned()
@@ -180,9 +216,15 @@ impl Dataset {
         options.set_item("verify", name_of(&VERIFY, open_options.get_verify()))?;
         options.set_item("access", name_of(&ACCESS, open_options.get_access()))?;
         options.set_item("follow_links", open_options.get_follow_links())?;
+        let mut path = OsString::from(self.0.path());
+        if let Some((url, remote)) = self.0.url() {
+            path = url.into();
+            options.set_item("cache_dir", remote.get_cache_dir())?;
+            options.set_item("cache_disk_bytes", remote.get_cache_disk_bytes())?;
+        }
         let open = (py.import("voxquarry")?.getattr("open")?,);
         let open = py.import("functools")?.getattr("partial")?.call(open, Some(&options))?;
-        Ok((open, (self.0.path().into(),)))
+        Ok((open, (path,)))
     }
 
     fn _repr_html_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -233,8 +275,8 @@ impl Subject {
 
     /// Extents in ``(z, y, x)`` that all its volumes share.
     #[getter]
-    fn size(&self) -> PyResult<(usize, usize, usize)> {
-        self.0.size().map(|[z, y, x]| (z, y, x)).map_err(raise)
+    fn size(&self, py: Python<'_>) -> PyResult<(usize, usize, usize)> {
+        py.detach(|| self.0.size()).map(|[z, y, x]| (z, y, x)).map_err(raise)
     }
 
     /// The subject at another spacing and in another orientation: a mapping to its volumes, each as

@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::ErrorKind;
+use std::path::Path;
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -63,10 +64,16 @@ pub(crate) fn allocation(py: Python<'_>, raised: PyErr) -> PyErr {
     class(py, "OutOfMemoryError").map_or_else(|e| e, |class| PyErr::from_type(class, message))
 }
 
+/// Whether there is nothing where a store was expected.
+fn is_nothing(path: &Path, reason: &str) -> bool {
+    let is_url = path.to_str().is_some_and(|path| path.contains("://"));
+    if is_url { reason.starts_with("there is nothing") } else { !path.exists() }
+}
+
 fn raised(error: &Error, message: String) -> PyErr {
     let name = match error.root() {
         Error::NotFound { .. } => "NotFoundError",
-        Error::NotAStore { path, .. } if !path.exists() => "PathNotFoundError",
+        Error::NotAStore { path, reason } if is_nothing(path, reason) => "PathNotFoundError",
         Error::NoSuchFile { .. } => "PathNotFoundError",
         Error::TooLarge { .. } => "TooLargeError",
         Error::OutOfMemory { .. } => "OutOfMemoryError",

@@ -13,7 +13,15 @@ import voxquarry as vq
 
 def predict(store: Path, out: Path) -> tuple[NDArray[np.float32], NDArray[Any]]:
     """The volume put together from its patches, and what a model makes of it."""
-    dataset = vq.open(store, cache_bytes="64MiB", threads=None, verify="first")
+    dataset = vq.open(
+        store,
+        cache_bytes="64MiB",
+        threads=None,
+        verify="first",
+        cache_dir=None,
+        cache_disk_bytes="1GiB",
+    )
+    vq.list_subjects(store)
     volume = dataset["case01"]["ct"]
     size: tuple[int, ...] = volume.shape
 

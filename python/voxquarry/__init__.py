@@ -38,6 +38,7 @@ from ._native import (
     Volume,
     WeightedSampler,
     __version__,
+    list_subjects,
     open,
     verify,
 )
@@ -82,6 +83,7 @@ __all__ = [
     "export",
     "infer",
     "ingest",
+    "list_subjects",
     "open",
     "resample_to",
     "verify",

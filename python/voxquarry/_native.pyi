@@ -88,7 +88,7 @@ class Dataset(Mapping[str, Subject]):
     """
     @property
     def path(self) -> str:
-        """The store's folder, absolute."""
+        """The store's folder, absolute, or its URL without a token."""
     @property
     def splits(self) -> dict[str, list[str]]:
         """The names of the subjects in each split, such as ``"train"``; reads the document of every
@@ -1682,11 +1682,17 @@ def open(
     verify: Verify = "first",
     access: Access = "map",
     follow_links: bool = False,
+    cache_dir: Path | None = None,
+    cache_disk_bytes: Bytes | None = None,
 ) -> Dataset:
     """Opens the store at ``path`` for reading; nothing of a volume is read yet.
 
+    A store on a server is opened by its URL: ``https://…``, ``s3://BUCKET/…``, ``gs://…`` or
+    ``az://…``. What a read needs is fetched in exact byte ranges, checked, and kept on this
+    machine's disk. Credentials come from the environment. ``docs/remote.md`` has more.
+
     Args:
-        path: The store's folder.
+        path: The store's folder, or its URL.
         cache_bytes: Budget of the cache of decoded chunks, an int or a string such as ``"256MiB"``;
             0 for none.
         threads: Threads that decode; all cores by default.
@@ -1695,12 +1701,33 @@ def open(
         access: ``"map"`` (memory map) or ``"read"`` (positioned reads, for network file systems).
         follow_links: Whether symbolic links in the store are followed, also out of it; they are
             refused by default.
+        cache_dir: Of a URL: the folder, on a local disk, that keeps what was fetched; by default
+            ``voxquarry/remote`` in the user's folder for caches. Processes may share it.
+        cache_disk_bytes: The bytes that this folder may take, an int or a string; ``"10GiB"`` by
+            default. The shards that were not used for longest are dropped first.
 
     Raises:
         PathNotFoundError: There is nothing at that path; a ``UsageError`` and a
             ``FileNotFoundError``.
         UsageError: No store, or an argument with a value that is not accepted.
         DataError: Damaged metadata, or a store that needs a newer version.
+        StorageError: The server, the network or the cache's disk refuses.
+    """
+
+def list_subjects(path: Path) -> None:
+    """Writes the list of a store's subjects into its ``zarr.json``, so that an HTTP server can serve
+    the store: such a server lists no folders.
+
+    ``ingest`` does so at its end. It is needed for stores that were made otherwise, and after a
+    subject's folder was removed by hand.
+
+    Args:
+        path: The store's folder.
+
+    Raises:
+        PathNotFoundError: There is nothing at that path.
+        UsageError: No store, or one of more than 100,000 subjects.
+        StorageError: The store cannot be written.
     """
 
 def verify(path: Path) -> _Report:

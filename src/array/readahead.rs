@@ -3,6 +3,7 @@
 //! # Invariants
 //! - A read of cached chunks pays for two queries, whatever its size.
 //! - Only the chunks' own pages are requested, and small gaps between them.
+//! - From a server, only the chunks' own bytes are: a gap holds whole chunks that nobody asked for.
 
 use std::ops::Range;
 
@@ -60,6 +61,10 @@ fn place(shard: &OpenShard, slot: usize) -> Option<(*const OpenShard, u64)> {
 ///
 /// Returns whether there are any; they arrive in the order of their [`place`]s.
 fn request(chunks: &[(&OpenShard, usize)]) -> bool {
+    if chunks.first().is_some_and(|(shard, _)| shard.is_remote()) {
+        fetch(chunks);
+        return true;
+    }
     let is_cached = |(shard, slot): &(&OpenShard, usize)| {
         shard.range(*slot).is_none_or(|range| shard.file().is_cached(range.start))
     };
@@ -80,4 +85,13 @@ fn request(chunks: &[(&OpenShard, usize)]) -> bool {
         run[0].0.file().read_ahead(run[0].1.start..end);
     }
     true
+}
+
+/// Begins to fetch `chunks` (a shard and a slot each) that a server has to send.
+fn fetch(chunks: &[(&OpenShard, usize)]) {
+    let mut chunks = chunks.to_vec();
+    chunks.sort_unstable_by_key(|(shard, slot)| place(shard, *slot));
+    for of_shard in chunks.chunk_by(|a, b| std::ptr::eq(a.0, b.0)) {
+        of_shard[0].0.request(of_shard.iter().map(|(_, slot)| *slot));
+    }
 }

@@ -19,6 +19,7 @@ use crate::format::index::{ContentsChecksum, ShardIndex, tail_bytes, u32_at};
 use crate::sys::descriptors::{self, HoldsFiles};
 use crate::sys::file::{Access, ReadOnlyFile};
 use crate::sys::folder::Folder;
+use crate::sys::remote::{RemoteChunks, RemoteShard};
 use crate::{Error, Result};
 
 /// An index takes at most 1 MiB, usually 64 KiB; file descriptors are limited too.
@@ -60,6 +61,8 @@ pub(crate) struct OpenShard {
     file: ReadOnlyFile,
     index: ShardIndex,
     compared: Box<[AtomicU64]>,
+    /// Of a store behind a URL: its chunks come when they are wanted.
+    remote: Option<Box<dyn RemoteChunks>>,
 }
 
 /// An encoded chunk without its checksum, and its offset for errors.
@@ -80,6 +83,11 @@ impl OpenShard {
         access: Access,
     ) -> Result<Option<Self>> {
         let Some(file) = ReadOnlyFile::open(folder, key, access)? else { return Ok(None) };
+        Self::of(file, slots, None).map(Some)
+    }
+
+    /// The shard of `slots` chunks in `file`.
+    fn of(file: ReadOnlyFile, slots: usize, remote: Option<Box<dyn RemoteChunks>>) -> Result<Self> {
         let path = file.path();
         let tail = tail_bytes(slots) as u64;
         if file.len() < tail {
@@ -94,7 +102,7 @@ impl OpenShard {
         file.read(file.len() - tail..file.len(), &mut bytes)?;
         let index = ShardIndex::parse(path, &bytes, file.len())?;
         let compared = (0..slots.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        Ok(Some(Self { file, index, compared }))
+        Ok(Self { file, index, compared, remote })
     }
 
     /// Opens the shard that the volume lists with `identity`, where 0 stands for no file.
@@ -111,7 +119,20 @@ impl OpenShard {
         if identity == 0 {
             return Ok(None);
         }
-        match Self::open(folder, key, slots, access)? {
+        let opened = match folder.remote() {
+            None => Self::open(folder, key, slots, access)?,
+            Some(files) => {
+                let found = files.open_shard(&folder.below().join(key), slots, identity)?;
+                let open = |found: RemoteShard| {
+                    let path = folder.path().join(key);
+                    let lengths = (found.bytes, found.more_bytes);
+                    let file = ReadOnlyFile::of(path, found.file, lengths, access)?;
+                    Self::of(file, slots, Some(found.chunks))
+                };
+                found.map(open).transpose()?
+            }
+        };
+        match opened {
             Some(shard) if shard.index.identity().value() == identity => Ok(Some(shard)),
             Some(shard) => Err(Error::data(shard.path(), OTHER_SHARD)),
             None => Err(Error::data(folder.path().join(key), MISSING_SHARD)),
@@ -136,6 +157,19 @@ impl OpenShard {
         &self.file
     }
 
+    /// Whether its chunks come from a server.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    /// Begins to fetch those of the chunks in `slots` that a server has to send.
+    pub(crate) fn request(&self, slots: impl IntoIterator<Item = usize>) {
+        if let Some(remote) = &self.remote {
+            let chunks = slots.into_iter().filter_map(|slot| Some((slot, self.range(slot)?)));
+            remote.request(&chunks.collect::<Vec<_>>());
+        }
+    }
+
     /// Prefetches the chunk that is read next.
     pub(crate) fn prefetch(&self, slot: usize) {
         if let Some(range) = self.index.range(slot) {
@@ -144,8 +178,11 @@ impl OpenShard {
     }
 
     /// The chunk in `slot` in the map, its checksum not compared; `None` if the chunk is all zero
-    /// or the file is not mapped.
+    /// or the file is not mapped, or the chunk is not there yet.
     pub(crate) fn mapped(&self, slot: usize) -> Option<&[u8]> {
+        if self.remote.as_ref().is_some_and(|remote| !remote.has(slot)) {
+            return None;
+        }
         let range = self.index.range(slot)?;
         let encoded = self.file.mapped(range)?;
         Some(&encoded[..encoded.len() - CHECKSUM_BYTES])
@@ -154,7 +191,7 @@ impl OpenShard {
     /// The chunk in `slot`, its checksum compared as `verify` says; `None` if it is all zero.
     ///
     /// # Errors
-    /// [`Error::ChunkChecksum`], [`Error::Io`].
+    /// [`Error::ChunkChecksum`], [`Error::Io`]; of a store behind a URL, those of fetching.
     pub(crate) fn payload<'a>(
         &'a self,
         slot: usize,
@@ -162,6 +199,9 @@ impl OpenShard {
         buffer: &'a mut Vec<u8>,
     ) -> Result<Option<Payload<'a>>> {
         let Some(range) = self.index.range(slot) else { return Ok(None) };
+        if let Some(remote) = &self.remote {
+            remote.wait(slot, &range)?;
+        }
         let offset = range.start;
         let encoded = self.file.bytes(range, buffer)?;
         let (word, bit) = (&self.compared[slot / 64], 1 << (slot % 64));
@@ -253,7 +293,10 @@ impl ShardTable {
         id: ShardId,
         identity: u64,
     ) -> Result<Option<Arc<OpenShard>>> {
-        if let Some(shard) = self.open().get(&(array, id)) {
+        let is_kept = |shard: &&Arc<OpenShard>| {
+            shard.remote.as_ref().is_none_or(|remote| !remote.is_dropped())
+        };
+        if let Some(shard) = self.open().get(&(array, id)).filter(is_kept) {
             return Ok(Some(shard.clone()));
         }
         // Opened outside of the lock: if two threads open the same shard, one handle is kept.

@@ -188,6 +188,23 @@ pub fn dataset() -> Value {
     json!({ "voxquarry": versioned("dataset") })
 }
 
+/// The names of the subjects that a dataset's group lists, sorted; `None` if it lists none.
+///
+/// # Errors
+/// [`Error::Metadata`] for a list of anything but names of subjects.
+pub fn parse_subjects(node: &Node<'_>) -> Result<Option<Vec<String>>> {
+    if node.get("subjects").is_none() {
+        return Ok(None);
+    }
+    let mut subjects: Vec<String> = node.parse("subjects")?;
+    if let Some(name) = subjects.iter().find(|name| super::check_name("subject", name).is_err()) {
+        return Err(node.error("subjects", &format!("{name:?} is no name of a subject")));
+    }
+    subjects.sort_unstable();
+    subjects.dedup();
+    Ok(Some(subjects))
+}
+
 /// The checksums of the two documents of a volume, which its subject lists (§3).
 ///
 /// ```

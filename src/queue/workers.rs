@@ -173,6 +173,10 @@ impl ReaderShared {
             let mut scratch = ReadScratch::default();
             while let Some(mut task) = self.ring.claim() {
                 let outcome = self.locate_in_turn(task.number).and_then(|planned| {
+                    if self.queue.dataset.is_remote() {
+                        // Before those of later patches.
+                        self.read_ahead(&planned);
+                    }
                     self.look_ahead(task.number);
                     let transform = self.read(&mut task, &planned, &mut scratch)?;
                     Ok(ReadPatch { location: planned.location, transform })
@@ -236,8 +240,10 @@ impl ReaderShared {
     /// Locates some later patches, announces the chunks that they use, and requests from the disk
     /// those that are used soon.
     fn look_ahead(&self, number: u64) {
-        // The consumer is waiting for the first batch: everything else comes after it.
-        if number < self.queue.layout.batch_size as u64 {
+        let is_remote = self.queue.dataset.is_remote();
+        // The consumer is waiting for the first batch: everything else comes after it. But what a
+        // server has to send is asked for at once.
+        if number < self.queue.layout.batch_size as u64 && !is_remote {
             return;
         }
         let soon = (number + READ_AHEAD_PATCHES).min(self.schedule.patches);
@@ -246,7 +252,8 @@ impl ReaderShared {
         } else {
             soon
         };
-        for _ in 0..STEPS {
+        let steps = if is_remote { 2 * READ_AHEAD_PATCHES as usize } else { STEPS };
+        for _ in 0..steps {
             let mut lookahead = self.lookahead();
             lookahead.read_ahead = lookahead.read_ahead.max(number + 1);
             let near = lookahead.read_ahead;

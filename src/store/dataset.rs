@@ -16,7 +16,11 @@ use super::derived_cache::DerivedCache;
 use super::options::OpenOptions;
 use super::staging::absolute;
 use super::volume::Volume;
+#[cfg(feature = "remote")]
+use crate::RemoteOptions;
 use crate::array::context::ArrayContext;
+#[cfg(feature = "remote")]
+use crate::format::attributes::parse_subjects;
 use crate::format::attributes::{
     DocumentChecksums, VolumeList, check_version, parse_splits, parse_subject,
 };
@@ -25,6 +29,9 @@ use crate::format::{PARTIAL_DIR, check_name};
 use crate::memory::{collected, try_collected};
 use crate::sys::folder::Folder;
 use crate::sys::fork::PerProcess;
+#[cfg(feature = "remote")]
+use crate::sys::remote::RemoteFiles;
+use crate::sys::remote::url_of;
 use crate::{Error, Result};
 
 /// Volumes whose parsed metadata stays in memory.
@@ -54,6 +61,24 @@ struct OpenDataset {
     context: Arc<ArrayContext>,
     derived: Arc<PerProcess<DerivedCache>>,
     volumes: PerProcess<Mutex<OpenVolumes>>,
+    /// Of a store behind a URL.
+    #[cfg(feature = "remote")]
+    url: Option<OpenUrl>,
+}
+
+/// Where a store was opened, and how.
+#[cfg(feature = "remote")]
+struct OpenUrl {
+    url: String,
+    options: RemoteOptions,
+}
+
+#[cfg(feature = "remote")]
+impl std::fmt::Debug for OpenUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Not the URL, which may hold a token.
+        self.options.fmt(f)
+    }
 }
 
 /// A subject of a dataset: named volumes on one grid.
@@ -88,13 +113,35 @@ impl Dataset {
     /// # Errors
     /// [`Error::NotAStore`], [`Error::UnknownFeature`], [`Error::Metadata`], [`Error::Io`].
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
-        let path = absolute(path.as_ref());
-        let not_a_store =
-            |reason: &str| Error::NotAStore { path: path.clone(), reason: reason.to_owned() };
+        match url_of(path.as_ref()) {
+            Some(url) => Self::open_url(&url, options),
+            None => Self::open_folder(path.as_ref(), options),
+        }
+    }
+
+    /// As [`Dataset::open`]; a store behind a URL is opened with `remote`.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`] and [`Dataset::open_remote`].
+    #[cfg(feature = "remote")]
+    pub fn open_with(
+        path: impl AsRef<Path>,
+        options: &OpenOptions,
+        remote: &RemoteOptions,
+    ) -> Result<Self> {
+        match url_of(path.as_ref()) {
+            Some(url) => Self::open_remote(&url, options, remote),
+            None => Self::open_folder(path.as_ref(), options),
+        }
+    }
+
+    fn open_folder(path: &Path, options: &OpenOptions) -> Result<Self> {
+        let path = absolute(path);
+        let not_a_store = |reason: &str| not_a_store(&path, reason);
         let folder = match Folder::open(&path, options.links()) {
             Ok(folder) => folder,
             Err(e) if e.kind() == NotFound => {
-                return Err(not_a_store("there is nothing at that path"));
+                return Err(not_a_store(NOTHING));
             }
             Err(e) if e.kind() == NotADirectory => return Err(not_a_store("it is no folder")),
             Err(e) => return Err(Error::io(path, "cannot open")(e)),
@@ -109,18 +156,75 @@ impl Dataset {
             };
             return Err(not_a_store(reason));
         };
-        let node = document.voxquarry().map_err(|e| not_a_store(&e.to_string()))?;
-        check_version(&node, "dataset")?;
-        document.check_seal()?;
-        let inner = OpenDataset {
-            subjects: list_subjects(&folder)?,
-            context: ArrayContext::new(options.array_options()),
-            derived: Arc::new(PerProcess::new(DerivedCache::new())),
-            volumes: PerProcess::new(no_volumes()),
-            options: *options,
-            folder,
+        check_root(&document)?;
+        let subjects = names_of_subjects(&folder)?;
+        Ok(Self(Arc::new(OpenDataset::new(folder, subjects, options))))
+    }
+
+    #[cfg(not(feature = "remote"))]
+    fn open_url(_: &str, _: &OpenOptions) -> Result<Self> {
+        let reason = "this build opens no URLs";
+        Err(Error::unsupported(reason, "build it with the feature \"remote\", or copy the store"))
+    }
+
+    #[cfg(feature = "remote")]
+    fn open_url(url: &str, options: &OpenOptions) -> Result<Self> {
+        Self::open_remote(url, options, &RemoteOptions::default())
+    }
+
+    /// Opens the store behind a URL: `https://HOST/STORE`, `s3://BUCKET/STORE`, `gs://…` or
+    /// `az://…`. [`Dataset::open`] does so with the default [`RemoteOptions`].
+    ///
+    /// What a read needs is fetched in exact byte ranges, checked, and kept in a folder on this
+    /// machine's disk. Documents and indices are fetched once while the store is open; chunks stay
+    /// in the folder for the next time, too. Credentials come from the environment, as those of
+    /// Amazon's, Google's and Microsoft's own tools do.
+    ///
+    /// ```no_run
+    /// use voxquarry::{Dataset, OpenOptions, RemoteOptions};
+    ///
+    /// let remote = RemoteOptions::default().cache_disk_bytes(100 << 30);
+    /// let dataset =
+    ///     Dataset::open_remote("s3://bucket/store.zarr", &OpenOptions::default(), &remote)?;
+    /// # Ok::<(), voxquarry::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`], [`Error::Unsupported`] for URLs that are not understood, and for
+    /// an HTTP server whose store lists no subjects ([`list_subjects`](crate::list_subjects));
+    /// [`Error::Io`] of the server, the network and the cache; as [`Dataset::open`].
+    #[cfg(feature = "remote")]
+    pub fn open_remote(url: &str, options: &OpenOptions, remote: &RemoteOptions) -> Result<Self> {
+        let url = url_of(Path::new(url)).unwrap_or_else(|| url.to_owned());
+        let folder = crate::remote::open(&url, remote)?;
+        let document = match Document::read_in(&folder) {
+            Ok(Some(document)) => document,
+            Ok(None) => return Err(not_a_store(folder.path(), NOTHING)),
+            // A page for people, as many servers send it in place of an error.
+            Err(Error::Metadata { message, .. }) if message.starts_with("not ") => {
+                return Err(not_a_store(folder.path(), &format!("its zarr.json is {message}")));
+            }
+            Err(error) => return Err(error),
         };
-        Ok(Self(Arc::new(inner)))
+        check_root(&document)?;
+        let subjects = match parse_subjects(&document.voxquarry()?)? {
+            Some(subjects) => subjects,
+            None => listed_folders(&folder)?,
+        };
+        let url = Some(OpenUrl { url, options: remote.clone() });
+        Ok(Self(Arc::new(OpenDataset { url, ..OpenDataset::new(folder, subjects, options) })))
+    }
+
+    /// The URL that the store was opened at, with the token that it may hold, and its options;
+    /// `None` for a store on a disk.
+    #[cfg(feature = "remote")]
+    pub fn url(&self) -> Option<(&str, &RemoteOptions)> {
+        self.0.url.as_ref().map(|open| (open.url.as_str(), &open.options))
+    }
+
+    /// Whether what is read comes from a server.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.0.folder.remote().is_some()
     }
 
     /// The store's folder, absolute.
@@ -158,7 +262,9 @@ impl Dataset {
         let folder = self.0.folder.join(name);
         let document = match Document::read_in(&folder)? {
             Some(document) => document,
-            None if holds_volumes(&folder).map_err(Error::io(folder.path(), "cannot list"))? => {
+            None if !self.is_remote()
+                && holds_volumes(&folder).map_err(Error::io(folder.path(), "cannot list"))? =>
+            {
                 let message = "missing, beside volumes: the subject has lost its document; copy \
                                or ingest it again";
                 return Err(Error::metadata(folder.path().join(ZARR_JSON), message));
@@ -249,6 +355,21 @@ impl Dataset {
     }
 }
 
+impl OpenDataset {
+    fn new(folder: Folder, subjects: Vec<String>, options: &OpenOptions) -> Self {
+        Self {
+            subjects,
+            context: ArrayContext::new(options.array_options()),
+            derived: Arc::new(PerProcess::new(DerivedCache::new())),
+            volumes: PerProcess::new(no_volumes()),
+            options: *options,
+            folder,
+            #[cfg(feature = "remote")]
+            url: None,
+        }
+    }
+}
+
 impl Subject {
     /// Its name in the dataset.
     pub fn name(&self) -> &str {
@@ -307,6 +428,30 @@ impl Subject {
     }
 }
 
+/// The reason why nothing is opened where nothing is.
+const NOTHING: &str = "there is nothing at that path";
+
+fn not_a_store(path: &Path, reason: &str) -> Error {
+    Error::NotAStore { path: path.to_owned(), reason: reason.to_owned() }
+}
+
+/// Checks the document of a store.
+fn check_root(document: &Document) -> Result<()> {
+    let path = document.path().parent().unwrap_or(document.path());
+    let node = document.voxquarry().map_err(|e| not_a_store(path, &e.to_string()))?;
+    check_version(&node, "dataset")?;
+    document.check_seal()
+}
+
+/// Names of the folders that a server lists, those that subjects may have, sorted.
+#[cfg(feature = "remote")]
+fn listed_folders(store: &Folder) -> Result<Vec<String>> {
+    let mut names = store.remote().map_or(Ok(Vec::new()), RemoteFiles::folders)?;
+    names.retain(|name| check_name("", name).is_ok());
+    names.sort_unstable();
+    Ok(names)
+}
+
 fn no_volumes() -> Mutex<OpenVolumes> {
     // A bounded one would reserve its table at once.
     Mutex::new(LruCache::unbounded())
@@ -325,7 +470,7 @@ fn not_found(kind: &'static str, name: &str, place: &Path, names: &[String]) -> 
 ///
 /// A subject whose document is lost or no file, or that may not be entered, is listed too: opening
 /// it reports the reason.
-fn list_subjects(store: &Folder) -> Result<Vec<String>> {
+pub(super) fn names_of_subjects(store: &Folder) -> Result<Vec<String>> {
     let entries = store.entries().map_err(Error::io(store.path(), "cannot list"))?;
     let is_subject = |(name, kind): (OsString, FileType)| {
         let name = name.into_string().ok().filter(|name| check_name("", name).is_ok())?;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use rustix::fs::RenameFlags;
 use serde_json::Value;
 
 use super::share::share_tree;
 use super::staging::{self, IfExists, StagingDir};
+use super::subject_list::{SubjectList, publish_document};
 use crate::format::attributes::{self, DocumentChecksums, VolumeList, parse_splits, parse_subject};
 use crate::format::document::{self, Document, ZARR_JSON};
 use crate::sys::folder::{Folder, refused};
@@ -68,6 +68,9 @@ impl StagedSubject {
         }
         let (content, target) = (self.content(), self.target());
         staging::sync_tree(&content)?;
+        // Until the subject can be seen, the list of the subjects does not change.
+        let list = SubjectList::lock(self.store(), self.staging.folder())?;
+        let is_listed = list.withdraw_without(&self.name)?;
         match if_exists {
             IfExists::Error | IfExists::Skip => staging::publish_new(&content, &target)?,
             IfExists::Replace if has_document(&target)? => {
@@ -76,6 +79,9 @@ impl StagedSubject {
                 staging::publish_over(&content, &target)?;
             }
             IfExists::Replace => staging::publish_over(&content, &target)?,
+        }
+        if is_listed {
+            list.write()?;
         }
         // Not earlier: work that could not be published can be resumed.
         self.staging.release();
@@ -181,13 +187,8 @@ impl StagedSubject {
         Ok(())
     }
 
-    /// Writes the document of a group and renames it into `folder`, in place of one that is there.
     fn publish_document(&self, attributes: Value, folder: &Folder) -> Result<()> {
-        let staging = self.staging.folder();
-        document::write_sealed_in(staging, document::group(attributes))?;
-        let (staged, target) = (staging.join(ZARR_JSON), folder.join(ZARR_JSON));
-        let renamed = staged.rename(&target, RenameFlags::empty());
-        renamed.map_err(refused(target.path(), "cannot publish"))
+        publish_document(self.staging.folder(), document::group(attributes), folder)
     }
 }
 

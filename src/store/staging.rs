@@ -17,6 +17,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::format::PARTIAL_DIR;
 use crate::sys::folder::{Folder, Links, refused};
+use crate::sys::remote::refuse_url;
 use crate::{Error, Result};
 
 const LOCK: &str = "lock";
@@ -344,6 +345,7 @@ pub(super) fn publish_beside(
     name: &str,
     write: impl FnOnce(&Folder) -> Result<()>,
 ) -> Result<()> {
+    refuse_url(volume.root_path())?;
     let staging = StagingDir::create(volume.root_path())?;
     let content = staging.content();
     write(&content)?;

@@ -13,11 +13,13 @@ use super::volume::Volume;
 use crate::array::decode_chunk;
 use crate::array::labels::count_labels;
 use crate::array::shards::OpenShard;
+use crate::format::attributes::parse_subjects;
 use crate::format::check_name;
-use crate::format::document::ZARR_JSON;
+use crate::format::document::{Document, ZARR_JSON};
 use crate::format::grid::{ChunkId, ShardId};
 use crate::sys::file::Access;
 use crate::sys::folder::Folder;
+use crate::sys::remote::refuse_url;
 use crate::{Error, Result};
 
 /// The result of [`verify`].
@@ -78,6 +80,7 @@ impl VerifyReport {
 /// Those of [`Dataset::open`].
 pub fn verify(path: &Path, progress: &(dyn Fn(&str) + Sync)) -> Result<VerifyReport> {
     let options = OpenOptions::default().cache_bytes(0).access(Access::Read);
+    refuse_url(path)?;
     let dataset = Dataset::open(path, &options)?;
     let mut report = VerifyReport::default();
     for name in dataset.subjects() {
@@ -88,7 +91,18 @@ pub fn verify(path: &Path, progress: &(dyn Fn(&str) + Sync)) -> Result<VerifyRep
         }
     }
     verify_strays(&dataset, &mut report)?;
+    verify_list(&dataset, &mut report)?;
     Ok(report)
+}
+
+/// Reports a list of the subjects that is none. One that names a subject whose folder was removed
+/// is right: readers without the folders find out.
+fn verify_list(dataset: &Dataset, report: &mut VerifyReport) -> Result<()> {
+    let Some(document) = Document::read_in(dataset.folder())? else { return Ok(()) };
+    if let Err(error) = parse_subjects(&document.voxquarry()?) {
+        report.error(error);
+    }
+    Ok(())
 }
 
 /// Reports what lies among the subjects and is none of them: links and special files.

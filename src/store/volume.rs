@@ -28,6 +28,7 @@ use crate::memory::zeroed;
 use crate::resample::{ResampledRead, Resampling, StoredValues};
 use crate::sys::folder::Folder;
 use crate::sys::fork::PerProcess;
+use crate::sys::remote::refuse_url;
 use crate::{Affine, Dtype, Error, LengthUnit, Order, Padding, Region, Result, Size3, Voxel, Warp};
 
 /// A volume of a subject, opened for reading; clones share everything.
@@ -209,8 +210,10 @@ impl Volume {
     /// Bytes of all its files: shards, sidecars and metadata.
     ///
     /// # Errors
+    /// [`Error::Unsupported`] for a store behind a URL, whose files cannot be listed;
     /// [`Error::Io`].
     pub fn stored_bytes(&self) -> Result<u64> {
+        refuse_url(self.0.folder.root_path())?;
         folder_bytes(&self.0.folder)
     }
 

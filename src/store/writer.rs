@@ -18,12 +18,14 @@ use super::options::OpenOptions;
 use super::spec::VolumeSpec;
 use super::staged_subject::StagedSubject;
 use super::staging::{IfExists, StagingDir, absolute};
+use super::subject_list::write_list;
 use super::volume_writer::{FinishedVolume, VolumeWriter};
 use crate::format::attributes::{Kind, VolumeList, check_features, check_version};
 use crate::format::document::{Document, ZARR_JSON};
 use crate::format::{PARTIAL_DIR, check_name};
 use crate::sys::executor::Executor;
 use crate::sys::folder::{Folder, Links};
+use crate::sys::remote::refuse_url;
 use crate::{Affine, Error, Result, Size3};
 
 /// The file name of the journal of resumable work.
@@ -110,9 +112,10 @@ impl StoreWriter {
     /// If there is no store, the first published subject creates it.
     ///
     /// # Errors
-    /// [`Error::NotAStore`] if something else is there, [`Error::UnknownFeature`], [`Error::Io`] if
-    /// it is not writable.
+    /// [`Error::NotAStore`] if something else is there, [`Error::UnknownFeature`],
+    /// [`Error::Unsupported`] for a URL, [`Error::Io`] if it is not writable.
     pub fn open(path: impl AsRef<Path>, threads: Option<usize>) -> Result<Self> {
+        refuse_url(path.as_ref())?;
         let path = absolute(path.as_ref());
         match Document::read(&path)? {
             Some(document) => {
@@ -147,6 +150,15 @@ impl StoreWriter {
     /// The store's folder, absolute.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Lists the subjects in the store's document, as [`list_subjects`](crate::list_subjects) does;
+    /// returns whether there are so few that they can be listed.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn list_subjects(&self) -> Result<bool> {
+        write_list(&self.path)
     }
 
     /// Whether a subject of that name is published.

@@ -46,6 +46,8 @@ pub enum Access {
 pub(crate) struct ReadOnlyFile {
     path: PathBuf,
     bytes: u64,
+    /// Bytes behind those that are handed out; some only in the cache of remote stores.
+    more_bytes: u64,
     file: File,
     /// None: positioned reads.
     map: Option<FileMap>,
@@ -70,11 +72,25 @@ impl ReadOnlyFile {
             }
             Err(e) => return Err(Error::io(path, "cannot open")(e)),
         };
+        Self::of(path, file, (bytes, 0), access).map(Some)
+    }
+
+    /// A file of `bytes` bytes and `more_bytes` that are never handed out; `path` names it in
+    /// messages.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn of(
+        path: PathBuf,
+        file: File,
+        (bytes, more_bytes): (u64, u64),
+        access: Access,
+    ) -> Result<Self> {
         let map = match access {
             Access::Map => Some(FileMap::new(&file).map_err(Error::io(&path, "cannot map"))?),
             Access::Read => None,
         };
-        Ok(Some(Self { path, bytes, file, map }))
+        Ok(Self { path, bytes, more_bytes, file, map })
     }
 
     /// The file's path.
@@ -128,7 +144,7 @@ impl ReadOnlyFile {
     pub(crate) fn check_length(&self) -> Result<()> {
         let stat = rustix::fs::fstat(&self.file)
             .map_err(|e| Error::io(&self.path, "cannot read the length of")(e.into()))?;
-        if stat.st_size as u64 == self.bytes { Ok(()) } else { Err(self.cut()) }
+        if stat.st_size as u64 == self.bytes + self.more_bytes { Ok(()) } else { Err(self.cut()) }
     }
 
     fn cut(&self) -> Error {

@@ -7,6 +7,7 @@
 //! - Whatever is opened, created, renamed or removed lies below the root, unless links are followed
 //!   on request.
 //! - Only regular files are opened, without waiting.
+//! - Below the root of a store behind a URL nothing is listed, created, renamed or removed.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -22,6 +23,7 @@ use rustix::fs::{
 use rustix::io::{Errno, retry_on_intr};
 
 use super::descriptors::{waiting_for_room, with_room};
+use super::remote::RemoteFiles;
 use crate::Error;
 use crate::error::is_out_of_descriptors;
 
@@ -52,6 +54,8 @@ struct Root {
     path: PathBuf,
     handle: OwnedFd,
     links: Links,
+    /// Of a store behind a URL: its files.
+    remote: Option<Arc<dyn RemoteFiles>>,
 }
 
 impl Folder {
@@ -63,8 +67,25 @@ impl Folder {
         let flags = FOLDER | OFlags::CLOEXEC;
         let open = || Ok(retry_on_intr(|| openat(CWD, path, flags, Mode::empty()))?);
         let handle = waiting_for_room(open, is_out_of_descriptors)?;
-        let root = Arc::new(Root { path: path.to_owned(), handle, links });
+        let root = Arc::new(Root { path: path.to_owned(), handle, links, remote: None });
         Ok(Self { root, below: PathBuf::new(), path: path.to_owned() })
+    }
+
+    /// The root of the store at `url`, whose bytes are kept in the folder `cache`.
+    ///
+    /// # Errors
+    /// Those of the system.
+    #[cfg(feature = "remote")]
+    pub(crate) fn at_url(url: &Path, cache: &Path, of: Arc<dyn RemoteFiles>) -> io::Result<Self> {
+        let (path, root) = (url.to_owned(), Self::open(cache, Links::Refuse)?.root);
+        let root = Arc::into_inner(root).expect("nobody else has it");
+        let root = Arc::new(Root { path: path.clone(), remote: Some(of), ..root });
+        Ok(Self { root, below: PathBuf::new(), path })
+    }
+
+    /// The files of a store behind a URL; `None` on a disk.
+    pub(crate) fn remote(&self) -> Option<&dyn RemoteFiles> {
+        self.root.remote.as_deref()
     }
 
     /// The folder `name` in this one.
@@ -107,6 +128,9 @@ impl Folder {
     /// As [`Folder::open_file`]; [`io::ErrorKind::InvalidData`] for a longer file.
     pub(crate) fn read_file(&self, name: impl AsRef<Path>, limit: u64) -> io::Result<Vec<u8>> {
         let name = name.as_ref();
+        if let Some(remote) = self.remote() {
+            return remote.read(&self.below.join(name), limit);
+        }
         let (mut file, bytes) = waiting_for_room(|| self.open_file(name), is_out_of_descriptors)?;
         if bytes > limit {
             let message = format!("longer than {limit} bytes");
@@ -153,6 +177,9 @@ impl Folder {
     /// # Errors
     /// Those of the system: what cannot be looked at may be there.
     pub(crate) fn kind(&self, name: impl AsRef<Path>) -> io::Result<Option<FileType>> {
+        if let Some(remote) = self.remote() {
+            return Ok(remote.has(&self.below.join(name))?.then_some(FileType::Directory));
+        }
         match statat(&self.root.handle, self.below.join(name), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
@@ -165,6 +192,7 @@ impl Folder {
     /// # Errors
     /// Those of the system.
     pub(crate) fn file_bytes(&self, name: impl AsRef<Path>) -> io::Result<u64> {
+        self.refuse_remote()?;
         let stat = statat(&self.root.handle, self.below.join(name), AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(stat.st_size as u64)
     }
@@ -311,7 +339,14 @@ impl Folder {
         waiting_for_room(open, is_out_of_descriptors)
     }
 
+    fn refuse_remote(&self) -> io::Result<()> {
+        let message = "a store behind a URL is only read: copy it to a disk for this";
+        let refused = || io::Error::new(io::ErrorKind::ReadOnlyFilesystem, message);
+        if self.root.remote.is_some() { Err(refused()) } else { Ok(()) }
+    }
+
     fn open_below(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        self.refuse_remote()?;
         let root = self.root.handle.as_fd();
         match self.root.links {
             Links::Refuse => open_beneath(root, path, flags, mode).map_err(name_link),

@@ -6,16 +6,18 @@ use super::tree::Findings;
 
 /// What each room of `src/` may import, besides itself. Layers point down, siblings do not know
 /// each other.
-pub(crate) const MAY_IMPORT: [(&str, &[&str]); 11] = [
+pub(crate) const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("ground", &[]),
     ("sys", &["ground"]),
     ("format", &["ground", "sys"]),
     // A frame is decoded as `format::array` describes it; the description has to exist once.
     ("codec", &["ground", "sys", "format"]),
     ("array", &["ground", "sys", "format", "codec"]),
+    // It checks shards by their indices (`format`), and stands behind a folder (`sys`).
+    ("remote", &["ground", "sys", "format"]),
     // It finds chunks by their grid (`format`), and shares patches among threads (`sys`).
     ("resample", &["ground", "sys", "format", "array"]),
-    ("store", &["ground", "sys", "format", "codec", "array", "resample"]),
+    ("store", &["ground", "sys", "format", "codec", "array", "remote", "resample"]),
     // Sampling depends on a subject's size, and for classes or weights on facts about its chunks.
     ("sample", &["ground", "format", "array", "store"]),
     // It draws from the streams of samples, and makes maps that patches are resampled by.

@@ -113,7 +113,11 @@ fn ingest_subjects(
             Err(failure) => report.failed.push(*failure),
         }
     }
-    fatal.map_or(Ok(()), Err)
+    if let Some(error) = fatal {
+        return Err(error);
+    }
+    // For servers that list no folders; they do without where there are too many subjects.
+    store.list_subjects().map(drop)
 }
 
 /// An observer that is asked on the caller's thread, too: Python handles Ctrl-C only there.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use voxquarry::format::attributes::{Kind, LabelName};
-use voxquarry::{Dataset, Result, Subject, Volume};
+use voxquarry::{Dataset, Error, Result, Subject, Volume};
 
 use super::StoreItem;
 use crate::args::InfoArgs;
@@ -85,7 +85,7 @@ fn volume_json(volume: &Volume) -> Result<Value> {
         "patch_sizes": attributes.patch_sizes,
         "statistics": volume.statistics(),
         "voxel_bytes": volume.voxel_bytes(),
-        "stored_bytes": volume.stored_bytes()?,
+        "stored_bytes": stored_bytes(volume)?,
         "source": volume.source().map(|s| {
             json!({ "name": s.name, "bytes": s.bytes, "sha256": s.sha256 })
         }),
@@ -103,9 +103,17 @@ fn volume_json(volume: &Volume) -> Result<Value> {
     Ok(info)
 }
 
+/// The bytes of a volume's files; `None` on a server, where they cannot be listed.
+fn stored_bytes(volume: &Volume) -> Result<Option<u64>> {
+    match volume.stored_bytes() {
+        Err(Error::Unsupported { .. }) => Ok(None),
+        stored => stored.map(Some),
+    }
+}
+
 fn volume_text(volume: &Volume) -> Result<()> {
     let [z, y, x] = volume.spacing();
-    let (stored, raw) = (volume.stored_bytes()?, volume.voxel_bytes());
+    let (stored, raw) = (stored_bytes(volume)?, volume.voxel_bytes());
     line(&format!("{} ({})", volume.name(), volume.kind().name()));
     line(&format!("  voxels   {} {}, {}", extents(&volume.shape()), volume.dtype(), bytes(raw)));
     let unit = volume.unit().symbol();
@@ -118,7 +126,9 @@ fn volume_text(volume: &Volume) -> Result<()> {
         extents(&layout.chunk),
         extents(&layout.shard)
     ));
-    line(&format!("  on disk  {}, ratio {:.2}", bytes(stored), raw as f64 / stored as f64));
+    if let Some(stored) = stored {
+        line(&format!("  on disk  {}, ratio {:.2}", bytes(stored), raw as f64 / stored as f64));
+    }
     let statistics = volume.statistics();
     let text =
         |n: &Option<serde_json::Number>| n.as_ref().map_or("none".to_owned(), ToString::to_string);

@@ -31,6 +31,9 @@ impl StoreItem {
     }
 
     pub(crate) fn open_with(path: &Path, options: &OpenOptions) -> Result<Self> {
+        if is_url(path) {
+            return Self::open_url(path, options);
+        }
         let trimmed: PathBuf = path.components().collect();
         let mut names: Vec<String> = Vec::new();
         let mut store = trimmed.as_path();
@@ -52,16 +55,7 @@ impl StoreItem {
                 None
             };
             if let Some(dataset) = opened {
-                let subject = |i: usize| dataset.subject(&names[i]);
-                return match names.len() {
-                    0 => Ok(Self::Dataset(dataset)),
-                    1 => subject(0).map(Self::Subject),
-                    _ => {
-                        let subject = subject(1)?;
-                        let volume = subject.volume(&names[0])?;
-                        Ok(Self::Volume(subject, volume))
-                    }
-                };
+                return Self::of(dataset, &names);
             }
             match (store.file_name(), store.parent()) {
                 (Some(name), Some(parent)) if names.len() < 2 => {
@@ -73,6 +67,48 @@ impl StoreItem {
             }
         }
     }
+
+    /// The item that `names`, the innermost first, name in a dataset.
+    fn of(dataset: Dataset, names: &[String]) -> Result<Self> {
+        match names {
+            [] => Ok(Self::Dataset(dataset)),
+            [subject] => dataset.subject(subject).map(Self::Subject),
+            [volume, subject, ..] => {
+                let subject = dataset.subject(subject)?;
+                let volume = subject.volume(volume)?;
+                Ok(Self::Volume(subject, volume))
+            }
+        }
+    }
+
+    /// Opens the item at a URL. One with a token names a store.
+    fn open_url(path: &Path, options: &OpenOptions) -> Result<Self> {
+        let url = path.to_string_lossy();
+        let (mut store, mut names) = (url.trim_end_matches('/'), Vec::new());
+        let mut first_error = None;
+        loop {
+            let error = match Dataset::open(store, options) {
+                Ok(dataset) => return Self::of(dataset, &names),
+                Err(error) if error.fault() == Fault::Environment => return Err(error),
+                Err(error) => error,
+            };
+            let is_last = names.len() == 2;
+            match store.rsplit_once('/') {
+                Some((above, name)) if !is_last && !above.ends_with('/') => {
+                    names.push(name.to_owned());
+                    store = above;
+                    first_error.get_or_insert(error);
+                }
+                // No store on the way up: opening the URL itself gave the best error.
+                _ => return Err(first_error.unwrap_or(error)),
+            }
+        }
+    }
+}
+
+/// Whether a path is the URL of a store on a server.
+pub(crate) fn is_url(path: &Path) -> bool {
+    path.to_str().is_some_and(|path| path.contains("://"))
 }
 
 /// The patch size that the volume was ingested for, clipped to the volume.
