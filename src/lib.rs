@@ -81,7 +81,7 @@ mod sys;
 pub use aggregate::ArraySink;
 pub use aggregate::{
     AggregateOptions, Aggregator, AxisWeights, Duplicates, Finish, Merge, NanPlace, NonFinite,
-    OutputScale, PatchDtype, PatchValue, Sink, StoreSink, VoxelMask, Window,
+    OutputScale, PartSink, PatchDtype, PatchValue, Sink, StoreSink, VoxelMask, Window,
 };
 pub use augment::{Augment, AugmentPart, Normalization};
 pub use dtype::{Dtype, Voxel};
@@ -102,8 +102,9 @@ pub use sample::{
 };
 pub use store::{
     Channels, ChunkedVolumeWriter, Dataset, FinishedVolume, IfExists, LabelCounts, OpenOptions,
-    Orientation, RealVoxel, ResampledVolume, Resume, StoreWriter, Subject, SubjectWriter, Verify,
-    VerifyReport, Volume, VolumeSpec, VolumeWriter, list_subjects, open, verify,
+    Orientation, Part, RealVoxel, ResampledVolume, Resume, StoreWriter, Subject, SubjectWriter,
+    UnpublishedSubjects, Verify, VerifyReport, Volume, VolumePartWriter, VolumeSpec, VolumeWriter,
+    list_subjects, open, verify,
 };
 pub use sys::file::Access;
 

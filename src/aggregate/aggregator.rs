@@ -4,24 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use half::bf16;
-use serde_json::json;
 
 use super::accumulate::MOST_CLASSES;
-use super::engine::{BlendEngine, EnginePlan, TILE_PLANES};
-use super::options::{AggregateOptions, Duplicates, Finish, Merge, NonFinite};
+use super::engine::{BlendEngine, EnginePlan};
+use super::options::{AggregateOptions, Duplicates, Merge, NonFinite};
 use super::patch::Patch;
-use super::plan::BlendPlan;
 use super::replace::LatestPatches;
-use super::sink::{Sink, StoreSink};
+use super::sink::Sink;
 use super::tracker::PatchTracker;
 use super::value::{PatchDtype, PatchValue};
-use crate::format::array::ChunkCodec;
-use crate::format::attributes::Kind;
-use crate::format::layout::{self, Codec, VolumeShape};
 use crate::memory::collected;
 use crate::sample::Grid;
-use crate::store::{Resume, StoreWriter, VolumeSpec};
-use crate::{Affine, Dtype, Error, Result, Size3, with_voxel};
+use crate::{Error, Result, Size3, with_voxel};
 
 /// Blends the patches of a grid, which may be added in any order and from any thread.
 ///
@@ -87,107 +81,6 @@ pub struct NanPlace {
     pub index: Size3,
     /// The channel.
     pub channel: usize,
-}
-
-/// The compression level of results: the quick search, because a slow one would keep the model
-/// waiting.
-const QUICK_LEVEL: i32 = 1;
-
-impl Aggregator<StoreSink> {
-    /// Blends into the new volume `(subject, volume)` of a store, with the affine of the volume
-    /// that was predicted from. Its voxels are of `dtype`; `None`: [`Finish::default_dtype`].
-    ///
-    /// # Errors
-    /// [`Error::InvalidArgument`], [`Error::Unsupported`] and [`Error::TooLarge`] for options that
-    /// do not fit the grid; [`Error::ResumeMismatch`] if the work to be resumed was begun with
-    /// other arguments; [`Error::Exists`] if the subject has that volume; [`Error::Io`].
-    pub fn to_store(
-        grid: Grid,
-        options: &AggregateOptions,
-        dtype: impl Into<Option<Dtype>>,
-        store: &StoreWriter,
-        (subject, volume): (&str, &str),
-        affine: Affine,
-    ) -> Result<Self> {
-        options.check_resume()?;
-        let plan = BlendPlan::new(grid, options, dtype.into())?;
-        let affine = affine.scaled(options.scale.up, options.scale.down);
-        let spec = volume_spec(&plan, options, volume, affine);
-        let resume = match &options.resume {
-            None => Resume::Never,
-            Some(note) => Resume::With(resume_arguments(&plan, &spec, subject, note)),
-        };
-        let chunk = spec.layout.chunk;
-        let planes = if chunk[0].is_multiple_of(TILE_PLANES) { TILE_PLANES } else { chunk[0] };
-        let engine = EnginePlan::new(plan, [planes, chunk[1], chunk[2]]);
-        let [_, tile_y, tile_x] = engine.tile_size;
-        let volume = store.add_volume(subject, spec, &resume)?;
-        Self::new(engine, options, StoreSink::new(volume, [chunk[0], tile_y, tile_x]))
-    }
-}
-
-/// How the result lies in a store.
-fn volume_spec(
-    plan: &BlendPlan,
-    options: &AggregateOptions,
-    name: &str,
-    affine: Affine,
-) -> VolumeSpec {
-    let channels = plan.out_channels();
-    let interleaved = channels.unwrap_or(1);
-    let shape = VolumeShape { channels, size: plan.target.size(), dtype: plan.dtype, interleaved };
-    let patch_sizes = vec![plan.target.patch_size()];
-    let codec = Codec::default();
-    let mut layout = layout::choose_for_spilling(&shape, &patch_sizes, codec, options.memory_bytes);
-    if let ChunkCodec::Blosc(parameters) = &mut layout.codec {
-        parameters.level = QUICK_LEVEL;
-    }
-    let (slope, intercept) = match plan.finish {
-        Finish::Quantize { slope, intercept } => (slope, intercept),
-        _ => (1.0, 0.0),
-    };
-    let is_labels = channels.is_none()
-        && !plan.dtype.is_float()
-        && (plan.finish.is_argmax()
-            || plan.merge == Merge::Vote
-            || matches!(plan.finish, Finish::Threshold(_)));
-    VolumeSpec::new(name, if is_labels { Kind::Labels } else { Kind::Image }, layout)
-        .codec(codec)
-        .patch_sizes(patch_sizes)
-        .affine(affine)
-        .unit(options.unit)
-        .scaling(slope, intercept)
-        .interleaved(interleaved)
-}
-
-/// Everything that decides the voxels of a result and their place in the store: work can only be
-/// resumed with the same.
-fn resume_arguments(plan: &BlendPlan, spec: &VolumeSpec, subject: &str, note: &str) -> String {
-    let grid = &plan.grid;
-    let starts = [0, 1, 2].map(|a| grid.axis_starts(a));
-    let mut arguments = json!({
-        "subject": subject,
-        "volume": spec.name,
-        "size": grid.size(),
-        "patch_size": grid.patch_size(),
-        "overlap": grid.overlap(),
-        "margins": grid.margins(),
-        "starts": starts,
-        "target": plan.target.size(),
-        "channels": plan.channels,
-        "window": format!("{:?}", plan.window),
-        "finish": plan.finish.to_string(),
-        "affine": spec.affine,
-        "layout": spec.layout.to_json(),
-        "note": note,
-    });
-    if plan.merge != Merge::Mean {
-        arguments["merge"] = plan.merge.name().into();
-    }
-    if let Some(outside) = &plan.outside {
-        arguments["mask"] = outside.identity().into();
-    }
-    arguments.to_string()
 }
 
 impl<S: Sink> Aggregator<S> {

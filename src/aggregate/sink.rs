@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::store::ChunkedVolumeWriter;
+use crate::store::{ChunkedVolumeWriter, VolumePartWriter};
 use crate::{Region, Result, Size3, Volume};
 
 /// Takes the result box by box, in any order and from any thread.
@@ -115,5 +115,58 @@ impl Sink for StoreSink {
 
     fn finish(self) -> Result<Volume> {
         self.volume.publish()
+    }
+}
+
+/// Writes one part of the shards of a volume, as a process of its own; see
+/// [`Aggregator::to_part`](crate::Aggregator::to_part).
+///
+/// ```
+/// use voxquarry::{Aggregator, PartSink, Result};
+///
+/// /// Predicts what the part lacks.
+/// fn run(part: Aggregator<PartSink>, model: impl Fn([i64; 3]) -> Vec<f32>) -> Result<()> {
+///     part.needed()?.into_iter().try_for_each(|start| part.add(&model(start), &[start]))?;
+///     part.finish()
+/// }
+/// ```
+#[derive(Debug)]
+pub struct PartSink {
+    volume: VolumePartWriter,
+    box_size: Size3,
+}
+
+impl PartSink {
+    /// A sink that fills the part's shards with boxes of whole chunks.
+    pub(super) fn new(volume: VolumePartWriter, box_size: Size3) -> Self {
+        Self { volume, box_size }
+    }
+}
+
+impl Sink for PartSink {
+    type Finished = ();
+
+    fn box_size(&self) -> Size3 {
+        self.box_size
+    }
+
+    fn scratch_folder(&self) -> PathBuf {
+        self.volume.chunks().work_folder()
+    }
+
+    fn has(&self, region: &Region) -> bool {
+        self.volume.chunks().is_written(region)
+    }
+
+    fn parts(&self, region: &Region) -> usize {
+        self.volume.chunks().chunks_in(region)
+    }
+
+    fn put(&self, region: &Region, slabs: &[&[u8]], part: usize) -> Result<()> {
+        self.volume.chunks().put_chunk(region, slabs, part)
+    }
+
+    fn finish(self) -> Result<()> {
+        self.volume.finish()
     }
 }

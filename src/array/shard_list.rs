@@ -13,6 +13,11 @@ use crate::{Error, Result};
 pub(crate) struct ShardList(pub(crate) Vec<u64>);
 
 impl ShardList {
+    /// The number of shards that have a file.
+    pub(crate) fn files(&self) -> u64 {
+        self.0.iter().filter(|&&identity| identity != 0).count() as u64
+    }
+
     /// Writes the list into `folder`; returns its checksum.
     ///
     /// # Errors

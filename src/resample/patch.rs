@@ -19,7 +19,7 @@ use super::source::{Coordinates, GROUP_VOXELS, Source};
 use super::values::{OUTSIDE, Places, Values};
 
 /// A part of a patch's plane: some rows, and some of each row's blocks.
-pub(super) struct Part<'a> {
+pub(super) struct PlanePart<'a> {
     pub(super) z: usize,
     pub(super) y: Range<usize>,
     pub(super) groups: &'a [BlockGroup<'a>],
@@ -49,7 +49,7 @@ pub(super) fn resample(
     kernels: Kernels,
     rows: &Rows<'_>,
     source: &Source,
-    part: &Part<'_>,
+    part: &PlanePart<'_>,
     values: &mut dyn Values,
     finish: &ValueWriter,
     plane: &mut [u8],
@@ -80,7 +80,7 @@ pub(super) fn resample(
             #[target_feature(enable = "avx2,fma")]
             fn compiled(
                 group: &mut Group<'_>,
-                part: &Part<'_>,
+                part: &PlanePart<'_>,
                 finish: &ValueWriter,
                 plane: &mut [u8],
             ) {
@@ -145,7 +145,7 @@ struct Group<'a> {
 impl Group<'_> {
     /// Fills a part of a plane.
     #[inline(always)]
-    fn fill(&mut self, part: &Part<'_>, finish: &ValueWriter, plane: &mut [u8]) {
+    fn fill(&mut self, part: &PlanePart<'_>, finish: &ValueWriter, plane: &mut [u8]) {
         let (voxel_bytes, width) = (finish.dtype.size(), self.rows.size[2]);
         let mut row = Row::default();
         for y in part.y.clone() {
@@ -369,7 +369,7 @@ mod tests {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut out);
         let groups = rows.groups(0..rows.blocks().len()).unwrap();
         for (z, plane) in bytes.chunks_exact_mut(plane_bytes).enumerate() {
-            let part = Part { z, y: 0..size[1], groups: &groups };
+            let part = PlanePart { z, y: 0..size[1], groups: &groups };
             resample(kernels, &rows, &source, &part, &mut *values, &finish, plane);
         }
         bytes.to_vec()

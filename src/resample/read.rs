@@ -16,7 +16,7 @@ use super::avx2::Avx2;
 use super::interpolate::{Cubic, Linear, Nearest};
 use super::level::{Base, Kernel};
 use super::options::{Method, Resampling, StoredValues};
-use super::patch::{Kernels, Part, resample};
+use super::patch::{Kernels, PlanePart, resample};
 use super::reach::{Box3, Reach};
 use super::rows::Rows;
 use super::source::{SLACK, Source, Taps};
@@ -353,7 +353,7 @@ impl ResampledPatch<'_> {
             .chunks_exact_mut(plane_bytes)
             .zip(part.z.clone());
         let one = |values: &mut V, z: usize, plane: &mut [u8]| {
-            let part = Part { z, y: part.y.clone(), groups: &groups };
+            let part = PlanePart { z, y: part.y.clone(), groups: &groups };
             resample(kernels, &self.rows, source, &part, values, &self.method.finish, plane);
         };
         let executor = self.context.executor;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::dataset::Dataset;
 use super::options::OpenOptions;
+use super::part::Part;
 use super::spec::VolumeSpec;
 use super::staged_subject::StagedSubject;
 use super::volume::Volume;
@@ -48,11 +49,21 @@ impl ChunkedVolumeWriter {
         folder: Folder,
         spec: VolumeSpec,
         journal: Option<&str>,
+        part: Option<Part>,
         subject: StagedSubject,
     ) -> Result<Self> {
         let journal = journal.map(|name| (subject.work_folder(), name));
-        let files = VolumeFiles::create(folder, spec, journal)?;
+        let files = VolumeFiles::create(folder, spec, journal, part)?;
         Ok(Self { files, subject })
+    }
+
+    /// Its files and its subject.
+    pub(super) fn into_staged(self) -> (VolumeFiles, StagedSubject) {
+        (self.files, self.subject)
+    }
+
+    pub(super) fn staged_folder(&self) -> &Folder {
+        self.subject.work_folder()
     }
 
     /// The volume's layout.
@@ -65,7 +76,8 @@ impl ChunkedVolumeWriter {
         self.subject.work_folder().path().to_owned()
     }
 
-    /// Whether an earlier process wrote every shard that meets `region`.
+    /// Whether an earlier process wrote every shard that meets `region`; those of other parts count
+    /// as written.
     pub fn is_written(&self, region: &Region) -> bool {
         self.files.is_written(region)
     }

@@ -19,12 +19,17 @@ pub(super) fn share_tree(from: &Folder, to: &Folder) -> Result<()> {
         } else if kind != FileType::RegularFile {
             let message = "a link or a special file in a store, which no writer made: remove it";
             return Err(Error::data(from.path().join(&name), message));
-        } else if from.join(&name).link(&to.join(&name)).is_err() {
-            // Whatever else was wrong shows again here.
-            copy(&from.join(&name), &to.join(&name))?;
+        } else {
+            share_file(&from.join(&name), &to.join(&name))?;
         }
     }
     Ok(())
+}
+
+/// Gives the file `from` the second name `to`, or copies and flushes it.
+pub(super) fn share_file(from: &Folder, to: &Folder) -> Result<()> {
+    // Whatever else was wrong shows again when it is copied.
+    from.link(to).or_else(|_| copy(from, to))
 }
 
 /// Copies a file to a new one, and flushes it.

@@ -1,8 +1,10 @@
 //! The description of a volume that is to be written.
 
 use crate::format::array::ArrayLayout;
-use crate::format::attributes::{Kind, LabelName};
+use crate::format::attributes::{Kind, LabelName, Statistics, VolumeAttributes};
+use crate::format::document::{Document, ZARR_JSON};
 use crate::format::layout::Codec;
+use crate::sys::folder::Folder;
 use crate::{Affine, Error, LengthUnit, Result, Size3};
 
 /// The properties of a volume that is to be written.
@@ -134,5 +136,48 @@ impl VolumeSpec {
             return Err(Error::invalid("interleaved", self.interleaved, expected));
         }
         Ok(())
+    }
+
+    /// The attributes of the volume, without what depends on its files.
+    pub(super) fn attributes(&self, statistics: Statistics) -> VolumeAttributes {
+        VolumeAttributes {
+            kind: self.kind,
+            affine: self.affine,
+            unit: self.unit,
+            slope: self.slope,
+            intercept: self.intercept,
+            patch_sizes: self.patch_sizes.clone(),
+            codec: self.codec.name().to_owned(),
+            statistics,
+            shard_files: 0,
+            shards_crc32c: 0,
+            summary_crc32c: None,
+            nifti_crc32c: None,
+            labels: self.labels.clone(),
+            source: None,
+        }
+    }
+
+    /// The description that the documents of a part give of the whole volume.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`] if they are damaged or missing, [`Error::Io`].
+    pub(super) fn of_part(name: &str, folder: &Folder) -> Result<Self> {
+        let read = |folder: &Folder| {
+            let missing = || Error::metadata(folder.path().join(ZARR_JSON), "missing");
+            Document::read_in(folder)?.ok_or_else(missing)
+        };
+        let attributes = VolumeAttributes::parse(&read(folder)?.voxquarry()?)?;
+        let layout = ArrayLayout::parse(&read(&folder.join("0"))?)?;
+        Ok(Self {
+            codec: attributes.codec.parse()?,
+            patch_sizes: attributes.patch_sizes,
+            affine: attributes.affine,
+            unit: attributes.unit,
+            slope: attributes.slope,
+            intercept: attributes.intercept,
+            labels: attributes.labels,
+            ..Self::new(name, attributes.kind, layout)
+        })
     }
 }

@@ -46,6 +46,10 @@ impl StagedSubject {
         self.staging.content()
     }
 
+    pub(super) fn staging(&self) -> &StagingDir {
+        &self.staging
+    }
+
     /// A folder on the store's disk that is removed with the work.
     pub(super) fn work_folder(&self) -> &Folder {
         self.staging.folder()

@@ -115,8 +115,19 @@ impl StagingDir {
         volume: &str,
         arguments: &str,
     ) -> Result<Self> {
+        let work = format!("{subject}/{volume}");
+        Self::resume_named(store, &resumable_name(subject, volume), work, arguments)
+    }
+
+    /// As [`StagingDir::resume`], for a folder of that name; `work` says what for, in errors.
+    pub(super) fn resume_named(
+        store: &Path,
+        name: &str,
+        work: String,
+        arguments: &str,
+    ) -> Result<Self> {
         let (store, partial) = create_partial(store)?;
-        let folder = partial.join(resumable_name(subject, volume));
+        let folder = partial.join(name);
         match folder.create() {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(refused(folder.path(), "cannot create")(e));
@@ -129,9 +140,8 @@ impl StagingDir {
             Ok(found) if found == arguments.as_bytes() => {}
             Ok(found) => {
                 let found = String::from_utf8_lossy(&found).into_owned();
-                let volume = format!("{subject}/{volume}");
                 let requested = arguments.to_owned();
-                return Err(Error::ResumeMismatch { volume, found, requested });
+                return Err(Error::ResumeMismatch { volume: work, found, requested });
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 // The file appears complete, and before any other.
@@ -156,17 +166,59 @@ impl StagingDir {
     /// # Errors
     /// [`Error::Busy`] if another writer holds the folder, [`Error::Io`].
     pub(super) fn discard_resumable(store: &Path, subject: &str, volume: &str) -> Result<()> {
-        let store = match Folder::open(store, Links::Refuse) {
-            Ok(store) => store,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(Error::io(store, "cannot open")(e)),
-        };
-        let folder = store.join(PARTIAL_DIR).join(resumable_name(subject, volume));
-        if folder.exists().map_err(Error::io(folder.path(), "cannot look at"))? {
-            refuse_links(&folder)?;
-            Self::lock_resumable(store, folder)?.release();
+        Self::discard_named(store, &resumable_name(subject, volume))
+    }
+
+    /// Removes the resumable folder of that name, if there is one.
+    ///
+    /// # Errors
+    /// As [`StagingDir::discard_resumable`].
+    pub(super) fn discard_named(store: &Path, name: &str) -> Result<()> {
+        if let Some(mut staging) = Self::lock_named(store, name)? {
+            staging.release();
         }
         Ok(())
+    }
+
+    /// Locks the resumable folder of that name, whatever its arguments; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`StagingDir::discard_resumable`].
+    pub(super) fn lock_named(store: &Path, name: &str) -> Result<Option<Self>> {
+        let store = match Folder::open(store, Links::Refuse) {
+            Ok(store) => store,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io(store, "cannot open")(e)),
+        };
+        let folder = store.join(PARTIAL_DIR).join(name);
+        if !folder.exists().map_err(Error::io(folder.path(), "cannot look at"))? {
+            return Ok(None);
+        }
+        refuse_links(&folder)?;
+        Self::lock_resumable(store, folder).map(Some)
+    }
+
+    /// The arguments that the work of a folder was begun with; `None` if it has just begun.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(super) fn arguments_in(folder: &Folder) -> Result<Option<Vec<u8>>> {
+        match folder.read_file(ARGUMENTS, ARGUMENTS_BYTES) {
+            Ok(arguments) => Ok(Some(arguments)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(refused(folder.path().join(ARGUMENTS), "cannot read")(e)),
+        }
+    }
+
+    /// Makes an empty file in the folder, flushed, unless it is there.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(super) fn mark(&self, name: &str) -> Result<()> {
+        let path = self.folder.path().join(name);
+        let marked = self.folder.append_file(name).and_then(|file| file.sync_all());
+        marked.map_err(refused(path, "cannot create"))?;
+        sync_folder(&self.folder)
     }
 
     fn lock_resumable(store: Folder, folder: Folder) -> Result<Self> {
@@ -242,7 +294,7 @@ fn refuse_links(folder: &Folder) -> Result<()> {
 ///
 /// Joined names may be too long for a file name, so their checksum stands for them; the recorded
 /// arguments tell volumes of the same checksum apart.
-fn resumable_name(subject: &str, volume: &str) -> String {
+pub(super) fn resumable_name(subject: &str, volume: &str) -> String {
     format!("kept-{:08x}", crc32c::crc32c(format!("{subject}/{volume}").as_bytes()))
 }
 

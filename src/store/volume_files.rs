@@ -10,6 +10,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::journal::{Journal, ShardRecord};
+use super::part::Part;
 use super::sidecar::label_counts_writer::LabelCountsWriter;
 use super::sidecar::nifti_header;
 use super::sidecar::weight_sums::{self, WeightSums};
@@ -25,7 +26,7 @@ use crate::array::shards::OpenShard;
 use crate::array::statistics::RunningStatistics;
 use crate::array::weights::WeightFunction;
 use crate::format::array::ArrayLayout;
-use crate::format::attributes::{DocumentChecksums, Kind, SourceFile, VolumeAttributes};
+use crate::format::attributes::{DocumentChecksums, Kind, SourceFile};
 use crate::format::document;
 use crate::format::grid::{ChunkId, ShardId, iter_box};
 use crate::format::index::ShardIdentity;
@@ -57,6 +58,8 @@ struct ShardStates {
 enum ShardState {
     Open(OpenChunks),
     Written(ShardRecord),
+    /// Another part of the volume has it.
+    Elsewhere,
 }
 
 /// The chunks of a shard that is not complete.
@@ -95,6 +98,7 @@ impl ChunkError {
 
 impl VolumeFiles {
     /// The files of `spec` below `folder`; with a `journal`, the shards that it lists are written.
+    /// Of a `part`, chunks of other shards are taken and left out.
     ///
     /// # Errors
     /// As [`VolumeSpec::check`]; [`Error::Data`] if the journal belongs to another volume,
@@ -103,12 +107,16 @@ impl VolumeFiles {
         folder: Folder,
         spec: VolumeSpec,
         journal: Option<(&Folder, &str)>,
+        part: Option<Part>,
     ) -> Result<Self> {
         spec.check()?;
         let level = folder.join("0");
         level.create_all().map_err(refused(level.path(), "cannot create"))?;
         let layout = &spec.layout;
         let open = |number| {
+            if part.is_some_and(|part| part_of_shard(layout, number, part.count()) != part) {
+                return Mutex::new(ShardState::Elsewhere);
+            }
             let awaited = layout.shard_cells(layout.shard_at(number)).map(|cells| cells.len());
             let awaited = awaited.iter().product();
             Mutex::new(ShardState::Open(OpenChunks { awaited, ..OpenChunks::default() }))
@@ -117,9 +125,10 @@ impl VolumeFiles {
         let states = collected((0..count as usize).map(open), count, || {
             format!("a list of {count} shards")
         })?;
+        // Those of a part wait in its journal for the others.
         let label_counts = match spec.kind {
-            Kind::Labels => Some(LabelCountsWriter::new(&folder, layout)?),
-            Kind::Image => None,
+            Kind::Labels if part.is_none() => Some(LabelCountsWriter::new(&folder, layout)?),
+            _ => None,
         };
         let journal = match journal {
             Some(journal) => Some(reopen(journal, layout, &level, &states, label_counts.as_ref())?),
@@ -138,7 +147,7 @@ impl VolumeFiles {
         &self.shards.folder
     }
 
-    /// Whether every shard that meets `region` is written.
+    /// Whether every shard that meets `region` is written, or is another part's.
     pub(super) fn is_written(&self, region: &Region) -> bool {
         let layout = &self.spec().layout;
         let cells = [0, 1, 2].map(|a| {
@@ -148,14 +157,15 @@ impl VolumeFiles {
         (0..layout.channel_count()).all(|channel| {
             iter_box(cells.clone()).all(|at| {
                 let number = layout.shard_number(ShardId { channel, at });
-                matches!(*self.shards.state(number), ShardState::Written(_))
+                !matches!(*self.shards.state(number), ShardState::Open(_))
             })
         })
     }
 
     /// Takes chunk `id`, which lies in one channel's `planes` of `source`; each chunk once.
     ///
-    /// Returns the statistics of its voxels, or none if its shard is written already.
+    /// Returns the statistics of its voxels, or none if its shard is written already or is another
+    /// part's.
     pub(super) fn put(
         &self,
         planes: &[&[u8]],
@@ -165,7 +175,7 @@ impl VolumeFiles {
         let layout = &self.spec().layout;
         let (shard, slot) = layout.shard_of(id);
         let number = layout.shard_number(shard);
-        if matches!(*self.shards.state(number), ShardState::Written(_)) {
+        if !matches!(*self.shards.state(number), ShardState::Open(_)) {
             return Ok(RunningStatistics::NONE);
         }
         let mut encoder = {
@@ -214,15 +224,14 @@ impl VolumeFiles {
         statistics: Option<RunningStatistics>,
         source: Option<SourceFile>,
     ) -> Result<DocumentChecksums> {
-        self.flushes.lock().unwrap_or_else(PoisonError::into_inner).finish()?;
+        self.flush()?;
         let (folder, spec) = (&self.shards.folder, self.spec());
         let mut merged = RunningStatistics::NONE;
         let mut weights = Vec::new();
         let mut shard_list = Vec::with_capacity(self.shards.states.len());
         for number in 0..self.shards.states.len() {
             let ShardState::Written(record) = &mut *self.shards.state(number) else {
-                let what = format!("volume {:?}", spec.name);
-                return Err(Error::Incomplete { what, missing: "chunks are missing".to_owned() });
+                return Err(self.lacks_chunks());
             };
             merged.merge(&record.statistics);
             weights.append(&mut record.weight_sums);
@@ -235,22 +244,11 @@ impl VolumeFiles {
             None => None,
         };
         let level = document::write_in(&folder.join("0"), &spec.layout.to_json())?;
-        let mut attributes = VolumeAttributes {
-            kind: spec.kind,
-            affine: spec.affine,
-            unit: spec.unit,
-            slope: spec.slope,
-            intercept: spec.intercept,
-            patch_sizes: spec.patch_sizes.clone(),
-            codec: spec.codec.name().to_owned(),
-            statistics: statistics.unwrap_or(merged).statistics(),
-            shard_files: shard_list.0.iter().filter(|&&identity| identity != 0).count() as u64,
-            shards_crc32c,
-            summary_crc32c,
-            nifti_crc32c: None,
-            labels: spec.labels.clone(),
-            source,
-        };
+        let mut attributes = spec.attributes(statistics.unwrap_or(merged).statistics());
+        attributes.shard_files = shard_list.files();
+        attributes.shards_crc32c = shards_crc32c;
+        attributes.summary_crc32c = summary_crc32c;
+        attributes.source = source;
         attributes.nifti_crc32c = nifti_header::write(folder, &attributes, &spec.layout)?;
         let image = spec.image.as_deref();
         let attributes = ome::group_attributes(&spec.name, &attributes, &spec.layout, image);
@@ -263,6 +261,61 @@ impl VolumeFiles {
         }
         Ok(checksums)
     }
+
+    /// Writes the documents of a part, which say that all its shards are on the disk, and what
+    /// volume they are of.
+    ///
+    /// # Errors
+    /// [`Error::Incomplete`] if chunks are missing, [`Error::Io`].
+    pub(super) fn finish_part(self) -> Result<()> {
+        self.flush()?;
+        let mut merged = RunningStatistics::NONE;
+        for number in 0..self.shards.states.len() {
+            match &*self.shards.state(number) {
+                ShardState::Open(_) => return Err(self.lacks_chunks()),
+                ShardState::Written(record) => merged.merge(&record.statistics),
+                ShardState::Elsewhere => {}
+            }
+        }
+        let (folder, spec) = (&self.shards.folder, self.spec());
+        document::write_in(&folder.join("0"), &spec.layout.to_json())?;
+        let attributes = spec.attributes(merged.statistics());
+        let attributes = ome::group_attributes(&spec.name, &attributes, &spec.layout, None);
+        document::write_in(folder, &document::group(attributes)).map(drop)
+    }
+
+    /// Takes a shard that lies in the folder already.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(super) fn take_written(&self, mut record: ShardRecord) -> Result<()> {
+        for (chunk, labels) in mem::take(&mut record.label_counts) {
+            self.shards.label_counts.as_ref().map_or(Ok(()), |c| c.push(chunk, &labels))?;
+        }
+        let number = record.shard;
+        *self.shards.state(number) = ShardState::Written(record);
+        Ok(())
+    }
+
+    /// Waits for the disk.
+    fn flush(&self) -> Result<()> {
+        self.flushes.lock().unwrap_or_else(PoisonError::into_inner).finish()
+    }
+
+    fn lacks_chunks(&self) -> Error {
+        let what = format!("volume {:?}", self.spec().name);
+        Error::Incomplete { what, missing: "chunks are missing".to_owned() }
+    }
+}
+
+/// The part of `count` that has a shard: parts divide the shard grid, and have all channels of
+/// their cells, because a patch has all channels.
+pub(super) fn part_of_shard(layout: &ArrayLayout, number: usize, count: usize) -> Part {
+    let cells = layout.shard_grid().iter().product::<usize>();
+    let cell = number % cells;
+    // The last part whose share begins at the cell or before it.
+    let part = ((cell as u128 + 1) * count as u128).div_ceil(cells as u128) as usize - 1;
+    Part::new(part, count).expect("a part of the count")
 }
 
 impl ChunkFacts {
@@ -354,6 +407,9 @@ fn reopen(
             Error::data(folder.path().join(name), message)
         };
         let state = states.get(record.shard).ok_or_else(of_another)?;
+        if matches!(*state.lock().unwrap_or_else(PoisonError::into_inner), ShardState::Elsewhere) {
+            return Err(of_another());
+        }
         let key = layout.shard_key(layout.shard_at(record.shard));
         let slots = layout.shard_chunks().iter().product();
         // A shard whose file was removed, cut off or changed is written again.

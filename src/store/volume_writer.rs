@@ -79,7 +79,7 @@ impl VolumeWriter {
         spec: VolumeSpec,
         executor: Arc<Executor>,
     ) -> Result<Self> {
-        let files = VolumeFiles::create(folder, spec, None)?;
+        let files = VolumeFiles::create(folder, spec, None, None)?;
         Ok(Self {
             files,
             executor,

@@ -13,12 +13,15 @@ use std::sync::Arc;
 use rustix::fs::FileType;
 
 use super::chunked_writer::ChunkedVolumeWriter;
-use super::dataset::Dataset;
+use super::dataset::{Dataset, Subject};
 use super::options::OpenOptions;
+use super::part::Part;
 use super::spec::VolumeSpec;
 use super::staged_subject::StagedSubject;
 use super::staging::{IfExists, StagingDir, absolute};
 use super::subject_list::write_list;
+use super::volume::Volume;
+use super::volume_parts::{JOURNAL, PartsPlace, VolumePartWriter};
 use super::volume_writer::{FinishedVolume, VolumeWriter};
 use crate::format::attributes::{Kind, VolumeList, check_features, check_version};
 use crate::format::document::{Document, ZARR_JSON};
@@ -27,9 +30,6 @@ use crate::sys::executor::Executor;
 use crate::sys::folder::{Folder, Links};
 use crate::sys::remote::refuse_url;
 use crate::{Affine, Error, Result, Size3};
-
-/// The file name of the journal of resumable work.
-const JOURNAL: &str = "journal";
 
 /// A store that subjects are added to.
 ///
@@ -132,11 +132,15 @@ impl StoreWriter {
                     Err(e) => return Err(Error::io(&path, "cannot list")(e)),
                 };
                 let is_partial = |(name, _): &(OsString, FileType)| name == PARTIAL_DIR;
-                if !entries.is_some_and(|entries| entries.iter().all(is_partial)) {
-                    let reason =
+                if !entries.as_ref().is_some_and(|entries| entries.iter().all(is_partial)) {
+                    let was_begun = entries.is_some_and(|entries| entries.iter().any(is_partial));
+                    let reason = if was_begun {
+                        "it has no zarr.json: finalizing an ingest in parts was interrupted, \
+                         finalize it again"
+                    } else {
                         "it exists and holds something else: choose another path, or remove it"
-                            .to_owned();
-                    return Err(Error::NotAStore { path, reason });
+                    };
+                    return Err(Error::NotAStore { path, reason: reason.to_owned() });
                 }
             }
             None => {}
@@ -245,21 +249,7 @@ impl StoreWriter {
         spec: VolumeSpec,
         resume: &Resume,
     ) -> Result<ChunkedVolumeWriter> {
-        check_name("subject", subject)?;
-        check_name("volume", &spec.name)?;
-        let target = self.path.join(subject).join(&spec.name);
-        let known = if self.has_subject(subject)? {
-            Some(Dataset::open(&self.path, &OpenOptions::default())?.subject(subject)?)
-        } else {
-            None
-        };
-        if known.as_ref().is_some_and(|known| known.volumes().contains(&spec.name)) {
-            // Work on it that is kept was published by a process that was killed before it could
-            // remove the rest; nobody can continue it. Another writer that is busy removes its own.
-            let _ = StagingDir::discard_resumable(&self.path, subject, &spec.name);
-            let remedy = "choose another name, or remove it first".to_owned();
-            return Err(Error::Exists { path: target, remedy });
-        }
+        let known = self.check_absent(subject, &spec.name)?;
         let staging = match resume {
             Resume::Never => {
                 StagingDir::discard_resumable(&self.path, subject, &spec.name)?;
@@ -270,13 +260,112 @@ impl StoreWriter {
             }
         };
         let journal = matches!(resume, Resume::With(_)).then_some(JOURNAL);
-        let mut writer = self.subject_in(subject, staging)?;
-        if let Some((known, first)) = known.as_ref().and_then(|k| Some((k, k.volumes().first()?))) {
+        let mut writer = self.subject_beside(subject, staging, known.as_ref())?;
+        let folder = writer.admit(&spec)?;
+        ChunkedVolumeWriter::create(folder, spec, journal, None, writer.staged)
+    }
+
+    /// Begins, or continues, one part of a volume of a subject that may exist already. The part
+    /// stays when its process ends, however it ends; [`StoreWriter::finalize_volume`] joins all.
+    ///
+    /// `arguments` describe everything that decides the voxels: they are the same for all parts.
+    ///
+    /// # Errors
+    /// [`Error::ResumeMismatch`] if this or another part was begun with other arguments,
+    /// [`Error::Unsupported`] if parts of another count were begun; as
+    /// [`StoreWriter::add_volume`].
+    pub fn add_volume_part(
+        &self,
+        subject: &str,
+        spec: VolumeSpec,
+        arguments: &str,
+        part: Part,
+    ) -> Result<VolumePartWriter> {
+        let place = PartsPlace { store: &self.path, subject, volume: &spec.name };
+        if let Err(error) = self.check_absent(subject, &spec.name) {
+            // Finalized meanwhile: nobody needs what is left.
+            let _ = place.discard(part);
+            return Err(error);
+        }
+        let (staging, is_done) = place.resume(part, arguments)?;
+        let known = self.known_subject(subject)?;
+        let mut writer = self.subject_beside(subject, staging, known.as_ref())?;
+        let folder = writer.admit(&spec)?;
+        let staged = writer.staged;
+        let chunks = ChunkedVolumeWriter::create(folder, spec, Some(JOURNAL), Some(part), staged)?;
+        VolumePartWriter::new(chunks, is_done)
+    }
+
+    /// Joins the parts of a volume and makes it visible in one step: every file is that of one
+    /// process that wrote the volume alone. A volume that was finalized before is opened.
+    ///
+    /// Files of shards get a second name by hard links, and are copied where the disk has none.
+    ///
+    /// # Errors
+    /// [`Error::Incomplete`] with the parts that are missing or damaged, [`Error::Unsupported`] if
+    /// none was begun, [`Error::Busy`] while a process works on one, [`Error::Io`].
+    pub fn finalize_volume(&self, subject: &str, volume: &str) -> Result<Volume> {
+        check_name("subject", subject)?;
+        check_name("volume", volume)?;
+        let place = PartsPlace { store: &self.path, subject, volume };
+        let known = self.known_subject(subject)?;
+        if let Some(known) = known.as_ref().filter(|k| k.volumes().iter().any(|v| v == volume)) {
+            place.discard_all()?;
+            return known.volume(volume);
+        }
+        let parts = place.complete()?;
+        let mut writer = self.subject_beside(subject, place.begin_join()?, known.as_ref())?;
+        let folder = writer.admit(&parts.spec)?;
+        let checksums = parts.join(folder)?;
+        writer.staged.publish_volume(volume, checksums)?;
+        place.discard_all()?;
+        Dataset::open(&self.path, &OpenOptions::default())?.subject(subject)?.volume(volume)
+    }
+
+    /// Removes the unfinished parts of a volume, and returns how many there were.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while a process works on one, [`Error::Io`].
+    pub fn discard_volume_parts(&self, subject: &str, volume: &str) -> Result<usize> {
+        PartsPlace { store: &self.path, subject, volume }.discard_all()
+    }
+
+    /// The published subject, if there is one.
+    fn known_subject(&self, name: &str) -> Result<Option<Subject>> {
+        if !self.has_subject(name)? {
+            return Ok(None);
+        }
+        Dataset::open(&self.path, &OpenOptions::default())?.subject(name).map(Some)
+    }
+
+    /// Checks that a subject has no volume of that name yet, and returns the subject if it exists.
+    fn check_absent(&self, subject: &str, volume: &str) -> Result<Option<Subject>> {
+        check_name("subject", subject)?;
+        check_name("volume", volume)?;
+        let known = self.known_subject(subject)?;
+        if known.as_ref().is_some_and(|known| known.volumes().iter().any(|name| name == volume)) {
+            // Work on it that is kept was published by a process that was killed before it could
+            // remove the rest; nobody can continue it. Another writer that is busy removes its own.
+            let _ = StagingDir::discard_resumable(&self.path, subject, volume);
+            let remedy = "choose another name, or remove it first".to_owned();
+            return Err(Error::Exists { path: self.path.join(subject).join(volume), remedy });
+        }
+        Ok(known)
+    }
+
+    /// Begins a subject whose volumes lie on the grid of the published one.
+    fn subject_beside(
+        &self,
+        name: &str,
+        staging: StagingDir,
+        known: Option<&Subject>,
+    ) -> Result<SubjectWriter> {
+        let mut writer = self.subject_in(name, staging)?;
+        if let Some((known, first)) = known.and_then(|k| Some((k, k.volumes().first()?))) {
             let volume = known.volume(first)?;
             writer.grid = Some((first.clone(), volume.size(), *volume.affine()));
         }
-        let folder = writer.admit(&spec)?;
-        ChunkedVolumeWriter::create(folder, spec, journal, writer.staged)
+        Ok(writer)
     }
 }
 
