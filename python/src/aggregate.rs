@@ -1,6 +1,6 @@
 //! `Aggregator`: patches of predictions come in, one array or volume comes out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
@@ -12,8 +12,8 @@ use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use voxquarry::{
-    AggregateOptions, ArraySink, AxisWeights, Dtype, Duplicates, Finish, NanPlace, PatchDtype,
-    Region, Size3, StoreWriter, Voxel, with_voxel,
+    Affine, AggregateOptions, ArraySink, AxisWeights, Dtype, Duplicates, Finish, Grid, NanPlace,
+    Part, PatchDtype, Region, Size3, StoreWriter, Voxel, with_voxel,
 };
 
 use crate::any_aggregator::{AnyAggregator, split};
@@ -81,10 +81,14 @@ use crate::sample::{GridSampler, space_of, starts_array};
 ///         Patches without any of them are not missing.
 ///     skipped: ``(n, 3)`` starts of patches that never come.
 ///     outside: The value of voxels that are not predicted, as the result shows it.
+///     part: ``(i, n)`` with ``out``: only the shards of part i of n are written, ``needed`` lists
+///         the patches that count for them, and ``finish`` returns ``None``. A part stays and is
+///         continued as with ``resume``. :func:`finalize` makes the volume of all parts, which is
+///         byte for byte that of one aggregator. All are to be given the same arguments.
 ///
 /// Raises:
 ///     UsageError: Invalid arguments; ``"crop"`` of an odd overlap; a volume that exists;
-///         unfinished work that was begun with other arguments.
+///         unfinished work, or another part, that was begun with other arguments.
 ///     StorageError: The store cannot be written.
 #[pyclass(frozen, module = "voxquarry")]
 pub(crate) struct Aggregator {
@@ -117,11 +121,12 @@ impl Aggregator {
         signature = (
             grid, subject, channels=Some(1), dtype=None, window=None, out=None, memory_bytes=None,
             finish=None, threads=None, scale=None, nonfinite="keep", resume=None, replace=false,
-            merge="mean", mask=None, skipped=None, outside=0.0
+            merge="mean", mask=None, skipped=None, outside=0.0, part=None
         ),
         text_signature = "(grid, subject, channels=1, dtype='float32', window='hann', out=None, \
             memory_bytes='1GiB', finish='none', threads=None, scale=1, nonfinite='keep', \
-            resume=False, replace=False, merge='mean', mask=None, skipped=None, outside=0.0)"
+            resume=False, replace=False, merge='mean', mask=None, skipped=None, outside=0.0, \
+            part=None)"
     )]
     #[allow(clippy::too_many_arguments)] // Python's keywords, checked and bundled here.
     fn new(
@@ -143,14 +148,17 @@ impl Aggregator {
         mask: Option<&Bound<'_, PyAny>>,
         skipped: Option<&Bound<'_, PyAny>>,
         outside: f64,
+        part: Option<(usize, usize)>,
     ) -> PyResult<Self> {
+        let part = part.map(|(i, n)| Part::new(i, n)).transpose().map_err(raise)?;
         if threads == Some(0) {
             return Err(invalid("threads", 0, "None or at least 1"));
         }
         let finish = finish.map_or(Ok(Finish::None), blend_arguments::finish)?;
         let resume = resume.map_or(Ok(None), blend_arguments::resume)?;
-        if resume.is_some() && out.is_none() {
-            return Err(unsupported("resume: an array ends with its process", "give an out"));
+        if (resume.is_some() || part.is_some()) && out.is_none() {
+            let reason = "resume and part: an array ends with its process";
+            return Err(unsupported(reason, "give an out"));
         }
         let mut options = AggregateOptions::default()
             .channels(channels)
@@ -176,19 +184,9 @@ impl Aggregator {
         let dtype = dtype.map_or(Ok(default), self::dtype)?;
         let (size, affine, unit) = space_of(subject)?;
         options = options.unit(unit);
-        let aggregator = || -> voxquarry::Result<Box<dyn AnyAggregator>> {
-            let grid = grid.0.grid(size)?;
-            let Some(out) = &out else {
-                return with_voxel!(dtype, T => {
-                    Ok(Box::new(voxquarry::Aggregator::<ArraySink<T>>::to_array(grid, &options)?))
-                });
-            };
-            let (store, place) = split(out)?;
-            let store = StoreWriter::open(store, threads)?;
-            let aggregator =
-                voxquarry::Aggregator::to_store(grid, &options, dtype, &store, place, affine)?;
-            Ok(Box::new(aggregator))
-        };
+        let place = (out.as_deref(), affine);
+        let aggregator =
+            || aggregator_of(grid.0.grid(size)?, &options, dtype, place, (part, threads));
         let aggregator = py.detach(aggregator).map_err(raise)?;
         let (patch_size, shape) = (aggregator.patch_size(), aggregator.shape());
         let state = RwLock::new(AggregatorState::Running(aggregator));
@@ -312,7 +310,7 @@ impl Aggregator {
     ///
     /// Returns:
     ///     A ``(c, z, y, x)`` array, ``(z, y, x)`` for ``channels=None`` and for labels; or the
-    ///     volume at ``out``.
+    ///     volume at ``out``; ``None`` for a part.
     ///
     /// Raises:
     ///     UsageError: Patches are missing, which can still be added; or it was finished before.
@@ -450,6 +448,33 @@ impl Aggregator {
         warnings.call_method1("warn", (message, py.get_type::<PyRuntimeWarning>(), 2))?;
         Ok(())
     }
+}
+
+/// The aggregator of an array, of the volume at a path, or of a part of it.
+fn aggregator_of(
+    grid: Grid,
+    options: &AggregateOptions,
+    dtype: Dtype,
+    (out, affine): (Option<&Path>, Affine),
+    (part, threads): (Option<Part>, Option<usize>),
+) -> voxquarry::Result<Box<dyn AnyAggregator>> {
+    let Some(out) = out else {
+        return with_voxel!(dtype, T => {
+            Ok(Box::new(voxquarry::Aggregator::<ArraySink<T>>::to_array(grid, options)?))
+        });
+    };
+    let (store, place) = split(out)?;
+    let store = StoreWriter::open(store, threads)?;
+    Ok(match part {
+        None => {
+            let whole =
+                voxquarry::Aggregator::to_store(grid, options, dtype, &store, place, affine);
+            Box::new(whole?)
+        }
+        Some(part) => Box::new(voxquarry::Aggregator::to_part(
+            grid, options, dtype, &store, place, affine, part,
+        )?),
+    })
 }
 
 impl AggregatorState {

@@ -1,12 +1,12 @@
 //! An aggregator of the library, whatever the dtype and the place of its result, and how the result
 //! becomes a Python object.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use numpy::ndarray::{Array4, Axis};
 use numpy::{Element, PyArray};
 use pyo3::prelude::*;
-use voxquarry::{AxisWeights, NanPlace, PatchDtype, Region, Sink, Size3, Voxel};
+use voxquarry::{AxisWeights, NanPlace, PatchDtype, Region, Sink, Size3, StoreWriter, Voxel};
 
 use crate::dataset::open_volume;
 use crate::errors::raise;
@@ -103,6 +103,42 @@ impl IntoPython for voxquarry::Volume {
         let (store, place) = split(self.path()).map_err(raise)?;
         open_volume(py, store, place)
     }
+}
+
+/// A part has no result of its own.
+impl IntoPython for () {
+    fn hand_over(self, py: Python<'_>, _: bool) -> PyResult<Bound<'_, PyAny>> {
+        Ok(py.None().into_bound(py))
+    }
+}
+
+/// Joins the parts of the volume at `out`, `STORE/SUBJECT/VOLUME`, and opens it.
+#[pyfunction]
+pub(crate) fn finalize_volume(py: Python<'_>, out: PathBuf) -> PyResult<Bound<'_, PyAny>> {
+    let join = || {
+        let (store, (subject, volume)) = split(&out)?;
+        existing(store)?.finalize_volume(subject, volume)
+    };
+    py.detach(join).map_err(raise)?.hand_over(py, true)
+}
+
+/// Removes the unfinished parts of the volume at `out`, and returns how many there were.
+#[pyfunction]
+pub(crate) fn discard_volume_parts(py: Python<'_>, out: PathBuf) -> PyResult<usize> {
+    let discard = || {
+        let (store, (subject, volume)) = split(&out)?;
+        existing(store)?.discard_volume_parts(subject, volume)
+    };
+    py.detach(discard).map_err(raise)
+}
+
+/// A store, or the folder of one whose first parts are unfinished, that is there.
+fn existing(store: &Path) -> voxquarry::Result<StoreWriter> {
+    if store.is_dir() {
+        return StoreWriter::open(store, None);
+    }
+    let reason = "there is nothing at that path".to_owned();
+    Err(voxquarry::Error::NotAStore { path: store.to_owned(), reason })
 }
 
 /// Store, subject and volume of `STORE/SUBJECT/VOLUME`.

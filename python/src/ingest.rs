@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use voxquarry::format::attributes::Kind;
 use voxquarry::{Affine, Dtype, IfExists};
 use voxquarry_ingest::{
-    ByteOrder, Event, Failure, FindOptions, IngestOptions, IngestReport, Manifest, Observer,
+    ByteOrder, Event, Failure, FindOptions, Found, IngestOptions, IngestReport, Manifest, Observer,
     RawVoxels, Source, VolumeInput, export_observed, find, find_in, subject_of,
 };
 
@@ -21,7 +21,7 @@ use crate::voxel_source::{PyVoxels, Raised};
 
 /// A row of sources: subject (`None`: the file's stem), volume, kind, and a path or a `Voxels` of
 /// `voxquarry._arrays`.
-type Row<'py> = (Option<String>, String, String, Bound<'py, PyAny>);
+pub(crate) type Row<'py> = (Option<String>, String, String, Bound<'py, PyAny>);
 
 /// How sources are found and failures are met; the names of the keyword arguments.
 #[derive(FromPyObject)]
@@ -84,7 +84,47 @@ fn raw_voxels((shape, dtype, offset, order): &StatedVoxels) -> PyResult<RawVoxel
 }
 
 /// Done, skipped, failures (subject, volume, path, error) and notes of an ingest.
-type Outcome = (Vec<String>, Vec<String>, Vec<(String, String, String, String)>, Vec<String>);
+pub(crate) type Outcome =
+    (Vec<String>, Vec<String>, Vec<(String, String, String, String)>, Vec<String>);
+
+/// What `voxquarry.ingest` was given, in Rust's terms.
+pub(crate) struct Request {
+    pub(crate) found: Found,
+    pub(crate) options: IngestOptions,
+    /// What Python raised while its arrays were read.
+    pub(crate) raised: Raised,
+}
+
+impl Request {
+    /// Finds the sources, `paths` or `rows`, and checks the options.
+    #[allow(clippy::too_many_arguments)] // Python's keywords, bundled here.
+    pub(crate) fn new(
+        py: Python<'_>,
+        paths: Option<Vec<PathBuf>>,
+        rows: Vec<Row<'_>>,
+        patch_size: &Bound<'_, PyAny>,
+        codec: &str,
+        memory_bytes: &Bound<'_, PyAny>,
+        threads: Option<usize>,
+        existing: &str,
+        choices: &Choices,
+    ) -> PyResult<Self> {
+        let raised = Raised::default();
+        let find_options = choices.find_options()?;
+        let found = match paths {
+            Some(paths) => py.detach(|| find(&paths, &find_options)),
+            None => find_in(manifest(rows, &raised)?, &find_options),
+        };
+        let found = found.map_err(raise)?;
+        let options = IngestOptions::default()
+            .patch_sizes(sizes(patch_size, "patch_size")?)
+            .codec(codec.parse().map_err(raise)?)
+            .memory_bytes(bytes(memory_bytes, "memory_bytes")?)
+            .threads(threads)
+            .if_exists(self::existing(existing)?);
+        Ok(Self { found, options: choices.apply(options)?, raised })
+    }
+}
 
 /// Converts sources for `voxquarry.ingest`, which opens the store afterwards: `paths`, or `rows`.
 #[pyfunction]
@@ -102,33 +142,39 @@ pub(crate) fn ingest(
     choices: Choices,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Outcome> {
-    let raised = Raised::default();
-    let find_options = choices.find_options()?;
-    let found = match paths {
-        Some(paths) => py.detach(|| find(&paths, &find_options)),
-        None => find_in(manifest(rows, &raised)?, &find_options),
-    };
-    let found = found.map_err(raise)?;
-    let options = IngestOptions::default()
-        .patch_sizes(sizes(patch_size, "patch_size")?)
-        .codec(codec.parse().map_err(raise)?)
-        .memory_bytes(bytes(memory_bytes, "memory_bytes")?)
-        .threads(threads)
-        .if_exists(self::existing(existing)?);
-    let options = choices.apply(options)?;
+    let request = Request::new(
+        py,
+        paths,
+        rows,
+        patch_size,
+        codec,
+        memory_bytes,
+        threads,
+        existing,
+        &choices,
+    )?;
+    let Request { found, options, raised } = request;
     let listener = Listener::new(progress);
     let run = || voxquarry_ingest::ingest(&found.manifest, &out, &options, &listener);
     let mut report = None;
     let result = py.detach(run).map(|done| report = Some(done));
-    let remedy = "replace it (overwrite=True) or leave it as it is (skip_existing=True)";
-    listener.end(result, remedy).map_err(|error| raised.or_cause(error))?;
-    let IngestReport { written, skipped, failed, notes, .. } = report.unwrap_or_default();
+    listener.end(result, REMEDY).map_err(|error| raised.or_cause(error))?;
+    Ok(outcome(report.unwrap_or_default(), found.notes))
+}
+
+/// What an existing subject asks for.
+pub(crate) const REMEDY: &str =
+    "replace it (overwrite=True) or leave it as it is (skip_existing=True)";
+
+/// A report, as Python gets it.
+pub(crate) fn outcome(report: IngestReport, found: Vec<String>) -> Outcome {
+    let IngestReport { written, skipped, failed, notes, .. } = report;
     let failure = |failure: Failure| {
         let path = failure.path.to_string_lossy().into_owned();
         (failure.subject, failure.volume, path, failure.error.to_string())
     };
-    let notes = found.notes.into_iter().chain(notes).collect();
-    Ok((written, skipped, failed.into_iter().map(failure).collect(), notes))
+    let notes = found.into_iter().chain(notes).collect();
+    (written, skipped, failed.into_iter().map(failure).collect(), notes)
 }
 
 fn existing(name: &str) -> PyResult<IfExists> {
@@ -167,7 +213,7 @@ fn manifest(rows: Vec<Row<'_>>, raised: &Raised) -> PyResult<Manifest> {
 }
 
 /// Reports progress to Python and checks its signals, so that Ctrl-C stops a run between layers.
-struct Listener {
+pub(crate) struct Listener {
     progress: Option<Py<PyAny>>,
     /// The volume of a run that has one.
     volume: String,
@@ -180,7 +226,7 @@ struct Listener {
 }
 
 impl Listener {
-    fn new(progress: Option<Py<PyAny>>) -> Self {
+    pub(crate) fn new(progress: Option<Py<PyAny>>) -> Self {
         Self {
             progress,
             volume: String::new(),
@@ -202,7 +248,7 @@ impl Listener {
 
     /// The run's result: an exception that Python itself raised comes first; `remedy` is for files
     /// that exist already.
-    fn end(self, result: voxquarry::Result<()>, remedy: &str) -> PyResult<()> {
+    pub(crate) fn end(self, result: voxquarry::Result<()>, remedy: &str) -> PyResult<()> {
         match self.raised.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(raised) => Err(raised),
             None => result.map_err(raise_existing(remedy)),

@@ -17,6 +17,7 @@ mod dataset;
 mod errors;
 mod index;
 mod ingest;
+mod ingest_parts;
 mod pickle;
 mod queue;
 mod queue_arguments;
@@ -51,10 +52,14 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<augment::Augment>()?;
     m.add_class::<queue::Queue>()?;
     m.add_class::<aggregate::Aggregator>()?;
+    m.add_function(wrap_pyfunction!(any_aggregator::finalize_volume, m)?)?;
+    m.add_function(wrap_pyfunction!(any_aggregator::discard_volume_parts, m)?)?;
     m.add_function(wrap_pyfunction!(arguments::byte_count, m)?)?;
     m.add_function(wrap_pyfunction!(dataset::open, m)?)?;
     m.add_function(wrap_pyfunction!(dataset::list_subjects, m)?)?;
     m.add_function(wrap_pyfunction!(dataset::verify, m)?)?;
     m.add_function(wrap_pyfunction!(ingest::ingest, m)?)?;
+    m.add_function(wrap_pyfunction!(ingest_parts::plan_ingest, m)?)?;
+    m.add_function(wrap_pyfunction!(ingest_parts::run_ingest_plan, m)?)?;
     m.add_function(wrap_pyfunction!(ingest::export, m)?)
 }

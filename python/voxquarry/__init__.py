@@ -42,6 +42,7 @@ from ._native import (
     open,
     verify,
 )
+from ._parts import finalize
 from ._resampled import ResampledDataset, ResampledSubject
 from ._resampling import resample_to
 from ._view import View, view
@@ -81,6 +82,7 @@ __all__ = [
     "Weights",
     "__version__",
     "export",
+    "finalize",
     "infer",
     "ingest",
     "list_subjects",

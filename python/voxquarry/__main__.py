@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from . import _infer_command, _report_command, _view_command
+from . import _finalize_command, _infer_command, _report_command, _view_command
 from ._errors import DataError, StorageError, UsageError
 
 
@@ -16,6 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="voxquarry")
     commands = parser.add_subparsers(dest="command", required=True)
     _infer_command.add_to(commands)
+    _finalize_command.add_to(commands)
     _view_command.add_to(commands)
     _report_command.add_to(commands)
     chosen = parser.parse_args(_joined(sys.argv[1:] if arguments is None else arguments))

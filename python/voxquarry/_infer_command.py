@@ -26,6 +26,8 @@ Examples:
   voxquarry infer store.zarr/a/ct --model net.pt --patch-size 96 --out pred.zarr/a/seg --argmax
   voxquarry infer store.zarr/a/ct --model net.onnx --patch-size 64,128,128 --spacing 1.5 \\
       --out pred.zarr/a/seg --argmax
+  voxquarry infer … --part 3/16      in 16 processes, on any machines; then, once:
+  voxquarry finalize pred.zarr/a/seg
 """
 
 
@@ -55,6 +57,7 @@ def add_to(commands: Any) -> None:
     add("--memory", default="1GiB", help="memory for unfinished voxels")
     add("--threads", type=int, help="threads that blend and encode; default: all cores")
     add("--restart", action="store_true", help="discard unfinished work")
+    add("--part", type=_part, metavar="I/N", help="compute part I of N; finalize joins them")
     add("--json", action="store_true", help="print the result as JSON")
     add("--quiet", action="store_true", help="show no progress")
     parser.set_defaults(run=run)
@@ -82,6 +85,7 @@ def run(chosen: argparse.Namespace) -> None:
         "memory_bytes": chosen.memory,
         "threads": chosen.threads,
         "resume": False if chosen.restart else f"model {Path(chosen.model).name}",
+        "part": chosen.part,
     }
     if is_torch:
         from .torch import infer as torch_infer
@@ -135,15 +139,19 @@ class Clock:
         if self._show is not None:
             self._show(done, total)
 
-    def tell(self, result: Volume, chosen: argparse.Namespace) -> None:
-        """Says what was written, and how fast."""
+    def tell(self, result: Volume | None, chosen: argparse.Namespace) -> None:
+        """Says what was written, and how fast; a part has no result of its own."""
         self._collect()
         seconds = max(time.monotonic() - self._begun, 1e-9)
-        facts = {
-            "volume": str(chosen.out),
-            "shape": list(result.shape),
-            "dtype": str(result.dtype),
-            "kind": result.kind,
+        facts: dict[str, Any] = {"volume": str(chosen.out)}
+        if result is None:
+            what = "part {}/{}".format(*chosen.part)
+            facts["part"] = list(chosen.part)
+        else:
+            facts |= described(result)
+            shape = " × ".join(map(str, result.shape))
+            what = f"{shape} {result.dtype} ({result.kind})"
+        facts |= {
             "patches": self.patches,
             "seconds": round(seconds, 3),
             "patches_per_second": round(self.patches / seconds, 3),
@@ -152,13 +160,26 @@ class Clock:
         if chosen.json:
             print(json.dumps(facts, indent=2))
         elif not chosen.quiet:
-            shape = " × ".join(map(str, result.shape))
             print(
-                f"{chosen.out}: {shape} {result.dtype} ({result.kind}), {self.patches} patches in"
-                f" {seconds:.1f} s, {facts['patches_per_second']:.1f} a second; the model worked"
+                f"{chosen.out}: {what}, {self.patches} patches in {seconds:.1f} s,"
+                f" {facts['patches_per_second']:.1f} a second; the model worked"
                 f" {facts['model_busy']:.0%} of the time",
                 file=sys.stderr,
             )
+
+
+def described(volume: Volume) -> dict[str, Any]:
+    """What a volume is, for JSON."""
+    return {"shape": list(volume.shape), "dtype": str(volume.dtype), "kind": volume.kind}
+
+
+def _part(text: str) -> tuple[int, int]:
+    """Parses a part: ``3/16``."""
+    try:
+        number, count = map(int, text.split("/"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected I/N, as in 3/16") from None
+    return number, count
 
 
 def _volume(path: str) -> Volume:

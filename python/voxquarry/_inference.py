@@ -12,6 +12,7 @@ from . import _native
 from ._errors import UsageError
 from ._inference_run import Run
 from ._native_grid import AtSpacing
+from ._parts import checked_part
 from ._progress import Progress, steps
 from ._regions import Mask, Region
 from ._resampling import Order
@@ -86,6 +87,7 @@ def infer(
     resume: bool | str = True,
     threads: int | None = None,
     scaled: bool = True,
+    part: tuple[int, int] | None = None,
 ) -> Any:
     """Slides ``model`` over ``volume`` and blends its predictions.
 
@@ -152,18 +154,28 @@ def infer(
         threads: Threads that blend and encode; all cores by default.
         scaled: Give the model real values, stored value × slope + intercept, as float32, where the
             volume has a slope or an intercept. ``False`` gives stored values.
+        part: ``(i, n)`` with ``out``: of n processes, each with the same arguments, this one
+            computes the shards of part i, from 0 (n is 0 too, for those that count from 1). It
+            asks the model about the patches that count for them, also those that other parts ask
+            about; nothing is exchanged. The batch that shows the shape of the answers comes from
+            the middle of the part. What a killed process has written stays, and the same call goes
+            on; :func:`finalize` makes the volume, which is byte for byte that of one process if
+            the model's answer to a patch does not depend on the others of its batch. Not with
+            ``spacing`` and ``orientation``.
 
     Returns:
-        An array or the volume at ``out``, or a dict or list of them.
+        An array or the volume at ``out``, or a dict or list of them; ``None`` for a part.
 
     Raises:
         UsageError: Invalid arguments; a mask of another grid; predictions whose shape or heads
             differ from the first; integers whose mean is asked for; a smaller answer that may be a
-            coarser one or the middle of a patch; unfinished work that was begun with other
-            arguments.
+            coarser one or the middle of a patch; unfinished work, or another part, that was begun
+            with other arguments.
         DataError: The volume is damaged.
         StorageError: The result cannot be written.
     """
+    if part is not None:
+        part = checked_part(part, out=out, resume=resume, views=(spacing, orientation))
     if spacing is not None or orientation is not None:
         given = {name: value for name, value in locals().items() if name in _PASSED_ON}
         there = AtSpacing(volume, spacing, orientation, back_order, scaled)
@@ -209,5 +221,6 @@ def infer(
         nonfinite=nonfinite,
         threads=threads,
         resume=note if resume is not False else False,
+        part=part,
     )
     return run(steps(progress, "patch"))

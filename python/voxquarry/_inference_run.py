@@ -49,6 +49,8 @@ class Run:
     nonfinite: NonFinite
     threads: int | None
     resume: str | bool
+    #: The number of this part and of all, of a result that several processes compute.
+    part: tuple[int, int] | None
     # One for each prediction by name, created with the first batch; ``None`` names a single one.
     aggregators: dict[Head | None, Blender] = field(default_factory=dict, init=False)
     buffers: Buffers = field(init=False)
@@ -92,15 +94,18 @@ class Run:
             self.stage.close()
 
     def _run(self, report: Callable[[int, int], None]) -> Any:
-        starts, done = self._first()
-        report(done, done + len(starts))
+        batches, done = self._first()
+        total = done + sum(len(batch.starts) for batch in batches)
+        report(done, total)
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as blender:
             try:
-                self._slide(starts, done, reader, blender, report)
+                self._slide(batches, done, total, reader, blender, report)
             finally:
                 reader.shutdown(cancel_futures=True)
                 blender.shutdown(cancel_futures=True)
         results = {name: aggregator.finish() for name, aggregator in self.aggregators.items()}
+        if self.part is not None:
+            return None
         if all(isinstance(name, int) for name in results):
             return list(results.values())
         return results.get(None, results)
@@ -111,45 +116,76 @@ class Run:
         is_wanted = self.region.wants(starts, self.grid.patch_size)
         return starts[is_wanted], starts[~is_wanted]
 
-    def _first(self) -> tuple[np.ndarray, int]:
-        """Runs the model on the first batch, which shows the shape of the results, and creates the
-        aggregators. Returns the starts that are left and how many patches are done.
+    def _first(self) -> tuple[list[_Batch], int]:
+        """Runs the model on a first batch, which shows the shape of the results, and creates the
+        aggregators. Returns the batches that are left and how many patches are done.
         """
-        starts, skipped, patches, predictions, shapes = self._try()
+        starts, skipped, first, shapes = self._try()
         if margins := margins_shown(shapes, self.patch_size, self.scale, self.valid, self.margins):
             self._set_margins(margins)
-            starts, skipped, patches, predictions, shapes = self._try()
-        first = starts[: self.batch_size]
-        for name, prediction in predictions.items():
+            starts, skipped, first, shapes = self._try()
+        assert first.patches is not None
+        for name, prediction in first.predictions.items():
             whole = whole_dtype(prediction)
-            if whole is not None and is_number(prediction, patches[: len(first)]):
+            if self.part is not None:
+                whole = self._stated(name, whole)
+            elif whole is not None and is_number(prediction, first.patches[: len(first.starts)]):
                 whole = None
             self.aggregators[name] = self._aggregator(name, whole, prediction, skipped)
         needed = {tuple(start) for a in self.aggregators.values() for start in a.needed().tolist()}
         is_needed = np.array([tuple(start) in needed for start in starts.tolist()])
-        if not is_needed[: len(first)].all():
-            return starts[is_needed], 0
-        self._blend(predictions, first, patches)
-        return starts[len(first) :][is_needed[len(first) :]], len(first)
+        at = self._first_of(starts)
+        is_first = np.zeros(len(starts), np.bool_)
+        is_first[at : at + len(first.starts)] = True
+        held = first.only(is_needed[is_first])
+        before = self._batches(starts[:at][is_needed[:at]])
+        after = self._batches(starts[at:][(is_needed & ~is_first)[at:]])
+        if self.part is not None:
+            # Sums depend on the order of patches, so what was tried waits for its turn.
+            return [*before, *([held] if len(held.starts) else []), *after], 0
+        if len(held.starts) < len(first.starts):
+            # Batches are those of a run that was not interrupted, as far as they can be.
+            return self._batches(starts[is_needed]), 0
+        self._blend(first.predictions, first.starts, first.patches)
+        return after, len(first.starts)
+
+    def _first_of(self, starts: np.ndarray) -> int:
+        """The number of the first patch of the batch that is tried: of a part one in its middle,
+        which is likely to be one of its own.
+        """
+        if self.part is None:
+            return 0
+        number, count = self.part
+        middle = (2 * (number % count) + 1) * len(starts) // (2 * count)
+        return max(0, min(middle, len(starts) - self.batch_size))
+
+    def _batches(self, starts: np.ndarray) -> list[_Batch]:
+        step = self.batch_size
+        return [_Batch(starts[n : n + step]) for n in range(0, len(starts), step)]
+
+    def _stated(self, name: Head | None, whole: str | None) -> None:
+        """Refuses whole numbers of which nobody says what they become: each part would decide it
+        by its own patches.
+        """
+        if whole is not None and of(self.finish, name) == "none" and of(self.dtype, name) is None:
+            raise UsageError(
+                f"part: {head(name)} has {whole} voxels: state the dtype of the result"
+                f' (dtype="{whole}"), which a run without parts infers from their values'
+            )
 
     def _try(
         self,
-    ) -> tuple[
-        np.ndarray,
-        np.ndarray,
-        np.ndarray,
-        dict[Head | None, Any],
-        dict[Head | None, tuple[int, ...]],
-    ]:
-        """The starts of the grid, wanted ones and others, and the patches, predictions and their
-        shapes of the first batch.
+    ) -> tuple[np.ndarray, np.ndarray, _Batch, dict[Head | None, tuple[int, ...]]]:
+        """The starts of the grid, wanted ones and others, and the first batch with its predictions
+        and their shapes.
         """
         starts, skipped = self._starts()
-        first = starts[: self.batch_size]
+        at = self._first_of(starts)
+        first = starts[at : at + self.batch_size]
         patches = self._read(first)
         predictions = self._predict(patches[: len(first)])
         shapes = {name: shape_of(answer, len(first)) for name, answer in predictions.items()}
-        return starts, skipped, patches, predictions, shapes
+        return starts, skipped, _Batch(first, patches, predictions), shapes
 
     def _predict(self, patches: np.ndarray) -> dict[Head | None, Any]:
         return named(self._ask(patches)())
@@ -159,42 +195,48 @@ class Run:
 
     def _slide(
         self,
-        starts: np.ndarray,
+        work: Sequence[_Batch],
         done: int,
+        total: int,
         reader: ThreadPoolExecutor,
         blender: ThreadPoolExecutor,
         report: Callable[[int, int], None],
     ) -> None:
-        batches = iter(
-            starts[n : n + self.batch_size] for n in range(0, len(starts), self.batch_size)
-        )
-        ahead: deque[tuple[np.ndarray, Future[np.ndarray]]] = deque()
+        batches = iter(work)
+        ahead: deque[tuple[_Batch, Future[np.ndarray] | None]] = deque()
         asked: deque[tuple[np.ndarray, np.ndarray, Callable[[], Any]]] = deque()
         behind: deque[Future[None]] = deque()
-        total = done + len(starts)
 
         def read_next() -> None:
             if (batch := next(batches, None)) is not None:
-                ahead.append((batch, reader.submit(self._read, batch)))
+                is_read = batch.patches is not None
+                reading = None if is_read else reader.submit(self._read, batch.starts)
+                ahead.append((batch, reading))
 
         def ask_next() -> None:
             batch, reading = ahead.popleft()
+            if reading is None:
+                assert batch.patches is not None
+                read_next()
+                asked.append((batch.starts, batch.patches, lambda: batch.predictions))
+                return
             patches = reading.result()
             read_next()
-            asked.append((batch, patches, self._ask(patches[: len(batch)])))
+            answers = self._ask(patches[: len(batch.starts)])
+            asked.append((batch.starts, patches, lambda: named(answers())))
 
         for _ in range(_AHEAD + self.stage.width - 1):
             read_next()
         while ahead or asked:
             while ahead and len(asked) < self.stage.width:
                 ask_next()
-            batch, patches, answers = asked.popleft()
-            predictions = named(answers())
-            behind.append(blender.submit(self._blend, predictions, batch, patches))
+            starts, patches, answers = asked.popleft()
+            predictions = answers()
+            behind.append(blender.submit(self._blend, predictions, starts, patches))
             del patches, predictions, answers
             if len(behind) > _BEHIND:
                 behind.popleft().result()
-            done += len(batch)
+            done += len(starts)
             report(done, total)
         for blending in behind:
             blending.result()
@@ -261,6 +303,7 @@ class Run:
             mask=self.region.voxels,
             skipped=skipped if len(skipped) else None,
             outside=self.outside,
+            part=self.part,
         )
         starts = self.grid.locations(self.space)
         blend = Blend(
@@ -298,6 +341,25 @@ class Run:
         if name not in paths:
             raise UsageError(f"out {out!r}: expected a path for {head(name)}")
         return paths[name]
+
+
+@dataclass
+class _Batch:
+    """Patches that the model is asked about together."""
+
+    #: ``(n, 3)``.
+    starts: np.ndarray
+    #: Read already, and answered; patches that are still to be read have none.
+    patches: np.ndarray | None = None
+    predictions: dict[Head | None, Any] = field(default_factory=dict)
+
+    def only(self, chosen: np.ndarray) -> _Batch:
+        """Some of the patches, and their answers."""
+        if chosen.all():
+            return self
+        at = np.flatnonzero(chosen).tolist()
+        kept = {name: answers[at] for name, answers in self.predictions.items()}
+        return _Batch(self.starts[chosen], self.patches, kept)
 
 
 class Buffers:

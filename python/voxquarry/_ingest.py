@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -70,6 +70,7 @@ class IngestReport:
 Volumes = Mapping[str, Any]
 
 
+@overload
 def ingest(
     source: Path | Sequence[Path] | Mapping[str, Any | Volumes],
     out: Path,
@@ -93,7 +94,64 @@ def ingest(
     grid_from: str | None = None,
     raw: RawVoxels | None = None,
     progress: VolumeProgress | bool | None = None,
-) -> _native.Dataset:
+) -> _native.Dataset: ...
+
+
+@overload
+def ingest(
+    source: Path | Sequence[Path] | Mapping[str, Any | Volumes],
+    out: Path,
+    patch_size: Size | Sequence[Size] = 96,
+    *,
+    plan: Path,
+    **options: Any,
+) -> IngestReport: ...
+
+
+@overload
+def ingest(
+    *,
+    out: Path | None = None,
+    plan: Path | None = None,
+    part: tuple[int, int],
+    threads: int | None = None,
+    progress: VolumeProgress | bool | None = None,
+) -> IngestReport: ...
+
+
+@overload
+def ingest(
+    *, out: Path | None = None, plan: Path | None = None, finalize: Literal[True]
+) -> _native.Dataset: ...
+
+
+def ingest(
+    source: Path | Sequence[Path] | Mapping[str, Any | Volumes] | None = None,
+    out: Path | None = None,
+    patch_size: Size | Sequence[Size] = 96,
+    *,
+    spacing: Spacing | None = None,
+    affine: Any = None,
+    dims: str | None = None,
+    codec: Codec = "fast",
+    memory_bytes: Bytes = "1GiB",
+    threads: int | None = None,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+    add: bool = False,
+    keep_going: bool = False,
+    layout: Layout = "auto",
+    pattern: str | None = None,
+    kinds: Mapping[str, SourceKind] | None = None,
+    subset: str | Sequence[str] = (),
+    grid_tolerance: float | None = None,
+    grid_from: str | None = None,
+    raw: RawVoxels | None = None,
+    progress: VolumeProgress | bool | None = None,
+    plan: Path | None = None,
+    part: tuple[int, int] | None = None,
+    finalize: bool = False,
+) -> _native.Dataset | IngestReport:
     """Converts images to the store at ``out`` and opens it.
 
     Args:
@@ -134,12 +192,22 @@ def ingest(
             ``raw={"shape": (40, 64, 64), "dtype": "uint16", "offset": 512, "byte_order": "big"}``.
         progress: ``True`` for a bar, or a function that is called with the volume
             (``"case01/ct"``), the bytes encoded so far and the bytes in all.
+        plan: A file. With sources: write a plan to it, for processes on any machines that share the
+            ingest, and ingest nothing. With ``part`` or ``finalize``: the plan; without it that
+            which the store at ``out`` waits for.
+        part: ``(i, n)``: ingest part i of n of a plan, from 0 (n is 0 too, for those that count
+            from 1). Sources and options are the plan's, but for ``threads`` and ``progress``. The
+            same call continues a part that was killed; nothing is visible before all are done.
+        finalize: Publish all parts of a plan in one step. Every file is that of one process
+            without parts.
 
     Returns:
-        The store; its ``report`` has ``done``, ``skipped``, ``failed`` and ``notes``.
+        The store; its ``report`` has ``done``, ``skipped``, ``failed`` and ``notes``. For a plan
+        and for a part, that report alone.
 
     Raises:
-        UsageError: Arguments that cannot be; a subject that is there.
+        UsageError: Arguments that cannot be; a subject that is there; parts that are missing when
+            a plan is finalized, which the message names; a part of another plan.
         DataError: A source that cannot be read, or volumes of one subject on different grids. The
             exception of an array or generator is its ``__cause__``.
         StorageError: Disk or permissions. What was published before stays, nothing half-written is
@@ -152,6 +220,12 @@ def ingest(
     >>> ds["case01"]["ct"].spacing, ds["case01"]["seg"].kind
     ((3.0, 1.0, 1.0), 'labels')
     """
+    if part is not None or finalize:
+        if source is not None or (part is not None and finalize):
+            raise UsageError("part and finalize exclude each other, and sources: the plan has them")
+        return _of_plan(out, plan, part, threads, progress)
+    if source is None or out is None:
+        raise UsageError("ingest: expected a source and the store, out")
     if overwrite and skip_existing:
         raise UsageError("overwrite and skip_existing exclude each other")
     existing: Literal["refuse", "skip", "overwrite"]
@@ -179,20 +253,35 @@ def ingest(
         "raw": _raw(raw),
     }
     store = os.fsdecode(out)
-    done, skipped, failed, notes = _native.ingest(
-        paths,
-        rows,
-        store,
-        patch_size,
-        codec,
-        memory_bytes,
-        threads,
-        existing,
-        choices,
-        shown(progress),
-    )
-    report = IngestReport(done, skipped, [Failure(*failure) for failure in failed], notes)
-    if report.failed and not done and not skipped:
+    asked = (paths, rows, store, patch_size, codec, memory_bytes, threads, existing, choices)
+    if plan is not None:
+        return _report(_native.plan_ingest(*asked, os.fsdecode(plan)))
+    report = _report(_native.ingest(*asked, shown(progress)))
+    return _opened(store, report)
+
+
+def _of_plan(
+    out: Path | None,
+    plan: Path | None,
+    part: tuple[int, int] | None,
+    threads: int | None,
+    progress: VolumeProgress | bool | None,
+) -> _native.Dataset | IngestReport:
+    """Runs a part of a plan, or publishes all of them."""
+    files = [None if path is None else os.fsdecode(path) for path in (plan, out)]
+    store, outcome = _native.run_ingest_plan(*files, part, threads, shown(progress))
+    report = _report(outcome)
+    return report if part is not None else _opened(os.fsdecode(store), report)
+
+
+def _report(outcome: Any) -> IngestReport:
+    done, skipped, failed, notes = outcome
+    return IngestReport(done, skipped, [Failure(*failure) for failure in failed], notes)
+
+
+def _opened(store: str, report: IngestReport) -> _native.Dataset:
+    """The store, with what was done."""
+    if report.failed and not report.done and not report.skipped:
         reasons = "\n".join(f"  {failure.subject}: {failure.error}" for failure in report.failed)
         raise DataError(f"every subject failed:\n{reasons}")
     dataset = _native.open(store)

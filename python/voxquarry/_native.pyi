@@ -1559,10 +1559,14 @@ class Aggregator:
             Patches without any of them are not missing.
         skipped: ``(n, 3)`` starts of patches that never come.
         outside: The value of voxels that are not predicted, as the result shows it.
+        part: ``(i, n)`` with ``out``: only the shards of part i of n are written, ``needed`` lists
+            the patches that count for them, and ``finish`` returns ``None``. A part stays and is
+            continued as with ``resume``. :func:`finalize` makes the volume of all parts, which is
+            byte for byte that of one aggregator. All are to be given the same arguments.
 
     Raises:
         UsageError: Invalid arguments; ``"crop"`` of an odd overlap; a volume that exists;
-            unfinished work that was begun with other arguments.
+            unfinished work, or another part, that was begun with other arguments.
         StorageError: The store cannot be written.
     """
     def __new__(
@@ -1584,6 +1588,7 @@ class Aggregator:
         mask: ArrayLike | None = None,
         skipped: ArrayLike | None = None,
         outside: float = 0.0,
+        part: tuple[int, int] | None = None,
     ) -> Aggregator: ...
     @property
     def missing(self) -> int:
@@ -1658,7 +1663,7 @@ class Aggregator:
 
         Returns:
             A ``(c, z, y, x)`` array, ``(z, y, x)`` for ``channels=None`` and for labels; or the
-            volume at ``out``.
+            volume at ``out``; ``None`` for a part.
 
         Raises:
             UsageError: Patches are missing, which can still be added; or it was finished before.
@@ -1670,6 +1675,12 @@ class Aggregator:
         an aggregator with the same arguments continues it; otherwise it is removed. A finished
         result is not affected.
         """
+
+def finalize_volume(out: str) -> Volume:
+    """Joins the parts of the volume at `out`, `STORE/SUBJECT/VOLUME`, and opens it."""
+
+def discard_volume_parts(out: str) -> int:
+    """Removes the unfinished parts of the volume at `out`, and returns how many there were."""
 
 def byte_count(value: Bytes) -> int:
     """Bytes as an int or a string with a unit, such as ``"1GiB"``."""
@@ -1750,6 +1761,33 @@ def export(
     progress: VolumeProgress | None = None,
 ) -> None:
     """Writes a volume to a file, for `voxquarry.export`."""
+
+def plan_ingest(
+    paths: Sequence[str] | None,
+    rows: Sequence[tuple[str | None, str, str, str | Voxels]],
+    out: str,
+    patch_size: Size | Sequence[Size],
+    codec: Codec,
+    memory_bytes: Bytes,
+    threads: int | None,
+    existing: Literal["refuse", "skip", "overwrite"],
+    choices: IngestChoices,
+    plan: str,
+) -> tuple[list[str], list[str], list[tuple[str, str, str, str]], list[str]]:
+    """Makes a plan, writes it to `plan`, and lets the store at `out` wait for its parts. What was done
+    is what was taken over from another plan.
+    """
+
+def run_ingest_plan(
+    plan: str | None,
+    out: str | None,
+    part: tuple[int, int] | None,
+    threads: int | None,
+    progress: VolumeProgress | None,
+) -> tuple[str, tuple[list[str], list[str], list[tuple[str, str, str, str]], list[str]]]:
+    """Ingests a part of the plan at `plan`, or of the one that the store at `out` waits for; without
+    a `part`, publishes all. Returns the store, and what was done.
+    """
 
 def ingest(
     paths: Sequence[str] | None,

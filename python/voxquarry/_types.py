@@ -108,3 +108,4 @@ class InferOptions(TypedDict, total=False):
     resume: bool | str
     threads: int | None
     scaled: bool
+    part: tuple[int, int] | None

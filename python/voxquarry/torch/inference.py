@@ -73,7 +73,8 @@ def infer(
             the volume is predicted, and what the rest is; ``scale`` and ``valid`` how large answers
             are beside patches; ``channels``, ``scaled``, ``padding``, ``placement`` and ``margin``
             what patches are read; ``spacing``, ``orientation`` and ``back_order`` at which spacing
-            the model sees the volume; ``memory_bytes``, ``threads``, ``nonfinite`` and ``resume``.
+            the model sees the volume; ``memory_bytes``, ``threads``, ``nonfinite`` and ``resume``;
+            ``part`` which part of the result this process computes.
 
     Returns:
         As :func:`voxquarry.infer`: an array or the volume at ``out``, or a dict of them.

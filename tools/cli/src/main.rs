@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => commands::verify::run(args),
         Command::Export(args) => commands::export::run(args),
         Command::Infer(args) => python::run("infer", args),
+        Command::Finalize(args) => commands::finalize::run(args),
         Command::View(args) => python::run("view", args),
         Command::Preview(args) => commands::preview::run(args),
         Command::Sample(args) => commands::sample::run(args),

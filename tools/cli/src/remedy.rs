@@ -33,6 +33,9 @@ pub(crate) fn help(error: &Error, command: &Command) -> Option<String> {
         (Error::ConstraintsUnmet { .. }, Command::Preview(_) | Command::Sample(_)) => {
             "relax --min-foreground, --inside or --min-distance"
         }
+        (Error::NotAStore { reason, .. }, Command::Ingest(_)) if reason.contains("finalize") => {
+            "run it with --finalize again"
+        }
         (Error::NotAStore { .. }, Command::Ingest(_)) => "choose a new folder for --out",
         (Error::NotAStore { .. }, _) => "name a store that `voxquarry ingest` has written",
         (Error::Io { source, .. }, _) => match source.kind() {

@@ -101,7 +101,7 @@ impl VolumeInput {
         }
     }
 
-    fn digested_files(&self) -> Result<Option<Vec<PathBuf>>> {
+    pub(crate) fn digested_files(&self) -> Result<Option<Vec<PathBuf>>> {
         match self {
             Self::Place(place) => formats::digested_files(place),
             Self::Voxels(_) => Ok(None),

@@ -192,6 +192,11 @@ impl Manifest {
         }
     }
 
+    /// The names of the labels of all volumes that have some, by volume.
+    pub(crate) fn label_names(&self) -> &BTreeMap<String, Vec<LabelName>> {
+        &self.label_names
+    }
+
     /// The names of the labels of a source; none of an image.
     pub(crate) fn label_names_of(&self, source: &Source) -> Vec<LabelName> {
         let names = self.label_names.get(&source.volume);

@@ -51,13 +51,7 @@ impl Plan {
 /// # Errors
 /// [`Error::InvalidArgument`] for options that fit no subject, [`Error::Interrupted`].
 pub fn plan(manifest: &Manifest, options: &IngestOptions, observer: &dyn Observer) -> Result<Plan> {
-    if options.patch_sizes.is_empty() || options.patch_sizes.iter().flatten().any(|&n| n == 0) {
-        return Err(Error::invalid(
-            "patch_sizes",
-            format!("{:?}", options.patch_sizes),
-            "at least one, with at least 1 voxel along each axis",
-        ));
-    }
+    check_options(options)?;
     let mut plan = Plan::default();
     let of = manifest.subjects().len();
     for (done, (name, sources)) in manifest.subjects().iter().enumerate() {
@@ -70,9 +64,19 @@ pub fn plan(manifest: &Manifest, options: &IngestOptions, observer: &dyn Observe
     Ok(plan)
 }
 
+/// Refuses options that fit no subject.
+pub(crate) fn check_options(options: &IngestOptions) -> Result<()> {
+    let sizes = &options.patch_sizes;
+    if sizes.is_empty() || sizes.iter().flatten().any(|&n| n == 0) {
+        let expected = "at least one, with at least 1 voxel along each axis";
+        return Err(Error::invalid("patch_sizes", format!("{sizes:?}"), expected));
+    }
+    Ok(())
+}
+
 impl Plan {
-    /// Plans one subject.
-    fn add(
+    /// Plans one subject of the manifest.
+    pub(crate) fn add(
         &mut self,
         name: &str,
         sources: &[Source],

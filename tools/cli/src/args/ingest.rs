@@ -1,11 +1,11 @@
 //! The arguments of `voxquarry ingest`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
 use voxquarry::format::layout::Codec;
-use voxquarry::{Affine, Dtype, IfExists, Size3};
+use voxquarry::{Affine, Dtype, Error, IfExists, Part, Size3};
 use voxquarry_ingest::{ByteOrder, Layout, RawVoxels, SourceKind};
 
 use super::{parse_bytes, parse_patch};
@@ -28,6 +28,13 @@ FILE::NAME is one of several volumes in a file.
 A subject appears when it is complete. To continue an interrupted run, run the same command again:
 subjects that were made from the same files (by SHA-256) with the same options are skipped.
 
+Several processes, on one machine or many that see the files, share an ingest by a plan:
+  voxquarry ingest data --out store.zarr --plan plan.json      once: reads all headers
+  voxquarry ingest --plan plan.json --part 3/16                in 16 processes: 0/16 to 15/16
+  voxquarry ingest --plan plan.json --finalize                 once: publishes all in one step
+Nothing is visible before the last. The options are the plan's; --threads and --jobs are each
+process' own.
+
 Examples:
   voxquarry ingest Dataset001_Liver --out store.zarr --keep-going --report report.json
   voxquarry ingest data --pattern \"{subject}/{subject}_{volume}.nii.gz\" --out store.zarr
@@ -41,13 +48,15 @@ Example manifest:
 pub(crate) struct IngestArgs {
     /// Image files, folders, tables, or names with * and ?.
     #[arg(
-        required_unless_present_any = ["images", "labels", "weights", "manifest", "pattern"],
+        required_unless_present_any = [
+            "images", "labels", "weights", "manifest", "pattern", "part", "finalize"
+        ],
         conflicts_with_all = ["images", "labels", "weights", "manifest"]
     )]
     pub(crate) sources: Vec<PathBuf>,
-    /// The store; created if it does not exist.
-    #[arg(long, short, value_name = "STORE")]
-    pub(crate) out: PathBuf,
+    /// The store; created if it does not exist. With --part and --finalize a --plan names it, too.
+    #[arg(long, short, value_name = "STORE", required_unless_present = "plan")]
+    out: Option<PathBuf>,
     /// Size of the patches you will read: one number for a cube, or z,y,x. Repeat it to optimise
     /// the layout for several sizes.
     #[arg(long, value_name = "P", default_value = "96", value_parser = parse_patch)]
@@ -150,6 +159,16 @@ pub(crate) struct IngestArgs {
         requires = "raw_shape"
     )]
     pub(crate) raw_byte_order: ByteOrder,
+    /// Write a plan to this file, for processes on any machines that share the ingest; see below.
+    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["dry_run", "add"])]
+    pub(crate) plan: Option<PathBuf>,
+    /// Ingest part I of N of a plan: 3/16 is part 3 of 0 to 15, and 16/16 is 0/16. The same command
+    /// continues a part that was killed.
+    #[arg(long, value_name = "I/N", value_parser = Part::from_str, conflicts_with = "dry_run")]
+    pub(crate) part: Option<Part>,
+    /// Publish all parts of a plan in one step, once they are done.
+    #[arg(long, conflicts_with_all = ["part", "dry_run"])]
+    pub(crate) finalize: bool,
     /// Print the plan and its peak memory, and write nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -162,6 +181,29 @@ pub(crate) struct IngestArgs {
 }
 
 impl IngestArgs {
+    /// The store.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if only a plan could name it.
+    pub(crate) fn out(&self) -> voxquarry::Result<&Path> {
+        let missing = || Error::invalid("out", "is missing", "--out STORE");
+        self.out.as_deref().ok_or_else(missing)
+    }
+
+    /// The store, if it is named.
+    pub(crate) fn named_out(&self) -> Option<&Path> {
+        self.out.as_deref()
+    }
+
+    /// Whether any source is named.
+    pub(crate) fn names_sources(&self) -> bool {
+        let named = [&self.images, &self.labels, &self.weights];
+        !self.sources.is_empty()
+            || named.iter().any(|paths| !paths.is_empty())
+            || self.manifest.is_some()
+            || self.pattern.is_some()
+    }
+
     /// What files without a format hold, if that is stated.
     pub(crate) fn raw(&self) -> voxquarry::Result<Option<RawVoxels>> {
         let Some(dtype) = self.raw_dtype else { return Ok(None) };

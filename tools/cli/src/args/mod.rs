@@ -53,6 +53,8 @@ pub(crate) enum Command {
     /// Run a model over a volume; needs Python with the package.
     #[command(disable_help_flag = true)]
     Infer(PythonArgs),
+    /// Join the parts of an inference into its volume.
+    Finalize(FinalizeArgs),
     /// Show volumes, overlays and patches in a browser; needs Python with the package.
     #[command(disable_help_flag = true)]
     View(PythonArgs),
@@ -73,6 +75,27 @@ pub(crate) enum Command {
 pub(crate) struct PythonArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
     pub(crate) arguments: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Run it once, after `voxquarry infer … --part 0/N` to N-1/N. The volume appears in one step, and its
+files are those of one process without parts. Running it again does nothing.
+
+Example:
+  voxquarry finalize pred.zarr/case01/seg")]
+pub(crate) struct FinalizeArgs {
+    /// STORE/SUBJECT/VOLUME, the --out of the parts.
+    pub(crate) volume: PathBuf,
+    /// Remove the unfinished parts instead.
+    #[arg(long)]
+    pub(crate) discard: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print nothing but errors.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Args, Debug)]

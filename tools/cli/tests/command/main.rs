@@ -9,6 +9,7 @@ mod ingest;
 mod inspect;
 mod interrupt;
 mod limits;
+mod parts;
 mod plan_layout;
 mod preview;
 mod python;

@@ -15,6 +15,7 @@ mod labels;
 mod layouts;
 #[cfg(target_os = "linux")]
 mod memory;
+mod parts;
 mod recording;
 mod roundtrip;
 mod side_by_side;

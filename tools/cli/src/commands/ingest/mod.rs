@@ -1,6 +1,7 @@
 //! `voxquarry ingest`: converts image files to a store.
 
 mod outcome;
+mod parts;
 mod preview;
 
 use std::process::ExitCode;
@@ -16,27 +17,39 @@ use voxquarry_ingest::{
 use crate::args::IngestArgs;
 use crate::output::notes;
 use crate::progress::{Progress, Show, Unit, catch_interrupts};
+use outcome::RunFacts;
 
 pub(crate) fn run(args: &IngestArgs) -> Result<ExitCode> {
+    if args.part.is_some() || args.finalize {
+        return parts::run(args);
+    }
     let found = sources(args)?;
     let options = options(args)?;
     if let Some(path) = &args.report {
         outcome::check_writable(path)?;
     }
     catch_interrupts()?;
-    let show = if args.quiet || args.json { Show::Nothing } else { Show::Progress };
+    let show = shown(args);
     let progress = Progress::new(show, Unit::Bytes);
     if show == Show::Progress {
         notes(&found.notes);
+    }
+    if let Some(path) = &args.plan {
+        return parts::make(&found.manifest, args, path, &progress);
     }
     let plan = plan(&found.manifest, &options, &progress)?;
     if args.dry_run {
         return preview::print(plan, args);
     }
     let started = Instant::now();
-    let (report, result) = ingest_planned(plan, &args.out, &options, &progress);
+    let (report, result) = ingest_planned(plan, args.out()?, &options, &progress);
     progress.end();
-    outcome::tell(report, result, args, started.elapsed())
+    let (store, keeps_going, took) = (args.out()?, args.keep_going, started.elapsed());
+    outcome::tell(report, result, args, &RunFacts { store, keeps_going, took })
+}
+
+fn shown(args: &IngestArgs) -> Show {
+    if args.quiet || args.json { Show::Nothing } else { Show::Progress }
 }
 
 fn options(args: &IngestArgs) -> Result<IngestOptions> {

@@ -14,6 +14,14 @@ use voxquarry_ingest::{Failure, IngestReport};
 use crate::args::IngestArgs;
 use crate::output::{bytes, error_line, json, line, notes};
 
+/// What the outcome says of a run.
+pub(super) struct RunFacts<'a> {
+    pub(super) store: &'a Path,
+    /// Whether subjects that failed were listed and the others ingested.
+    pub(super) keeps_going: bool,
+    pub(super) took: Duration,
+}
+
 /// Refuses a report whose folder does not exist, before the work.
 pub(super) fn check_writable(path: &Path) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -34,7 +42,7 @@ pub(super) fn tell(
     report: IngestReport,
     result: Result<()>,
     args: &IngestArgs,
-    took: Duration,
+    run: &RunFacts<'_>,
 ) -> Result<ExitCode> {
     if let Some(path) = &args.report {
         let text = serde_json::to_vec_pretty(&document(&report)).expect("a JSON tree serialises");
@@ -44,25 +52,28 @@ pub(super) fn tell(
         notes(&report.notes);
     }
     result?;
-    if args.keep_going || report.failed.is_empty() {
+    if run.keeps_going || report.failed.is_empty() {
         if args.json {
             let mut whole = document(&report);
-            whole["store"] = args.out.to_string_lossy().into();
+            whole["store"] = run.store.to_string_lossy().into();
+            if let Some(part) = args.part {
+                whole["part"] = json!([part.number(), part.count()]);
+            }
             whole["written"] = report.written.clone().into();
             whole["voxel_bytes"] = report.voxel_bytes.into();
             whole["stored_bytes"] = report.stored_bytes.into();
-            whole["seconds"] = took.as_secs_f64().into();
+            whole["seconds"] = run.took.as_secs_f64().into();
             json(&whole);
         } else if !args.quiet {
-            summary(&report, args, took);
+            summary(&report, args, run);
         }
     }
-    end(report, args)
+    end(report, run.keeps_going)
 }
 
 /// Prints the failures of a run, and ends the command with their code.
-pub(super) fn end(report: IngestReport, args: &IngestArgs) -> Result<ExitCode> {
-    if args.keep_going && !report.failed.is_empty() {
+pub(super) fn end(report: IngestReport, keeps_going: bool) -> Result<ExitCode> {
+    if keeps_going && !report.failed.is_empty() {
         print_failures(&report.failed);
         return Ok(ExitCode::from(Fault::Data.exit_code()));
     }
@@ -95,14 +106,15 @@ pub(super) fn failures_json(failures: &[Failure]) -> Vec<Value> {
     failures.iter().map(failure).collect()
 }
 
-fn summary(report: &IngestReport, args: &IngestArgs, took: Duration) {
-    let (seconds, n) = (took.as_secs_f64(), report.written.len());
+fn summary(report: &IngestReport, args: &IngestArgs, run: &RunFacts<'_>) {
+    let (seconds, n) = (run.took.as_secs_f64(), report.written.len());
     let count = |n: usize| format!("{n} {}", if n == 1 { "subject" } else { "subjects" });
     let rate = bytes((report.voxel_bytes as f64 / seconds) as u64);
     line(&format!(
-        "{} in {}: {} of voxels in {seconds:.1} s, {rate}/s",
+        "{}{} in {}: {} of voxels in {seconds:.1} s, {rate}/s",
+        args.part.map_or_else(String::new, |part| format!("part {part}: ")),
         count(n),
-        args.out.display(),
+        run.store.display(),
         bytes(report.voxel_bytes),
     ));
     if n > 0 {
@@ -112,7 +124,11 @@ fn summary(report: &IngestReport, args: &IngestArgs, took: Duration) {
         line(&format!("  written  {}: {bytes}", count(n)));
     }
     if !report.skipped.is_empty() {
-        let reason = if args.skip_existing { "there by name" } else { "there, as asked for now" };
+        let reason = match args {
+            IngestArgs { part: Some(_), .. } => "done before",
+            IngestArgs { skip_existing: true, .. } => "there by name",
+            _ => "there, as asked for now",
+        };
         line(&format!("  skipped  {}: {reason}", count(report.skipped.len())));
     }
     let failed: BTreeSet<_> = report.failed.iter().map(|failure| &failure.subject).collect();

@@ -1,6 +1,7 @@
 //! What `voxquarry ingest --dry-run` prints.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ pub(super) fn print(plan: Plan, args: &IngestArgs) -> Result<ExitCode> {
     let existing: Vec<_> = plan.subjects.iter().filter(is_present).map(|s| &s.name).collect();
     // Subjects that exist are skipped or take the place of what they had.
     let new = plan.subjects.iter().filter(|subject| !is_present(subject));
-    let (needed, free) = (new.map(PlannedSubject::voxel_bytes).sum(), free_bytes(&args.out)?);
+    let (needed, free) = (new.map(PlannedSubject::voxel_bytes).sum(), free_bytes(args.out()?)?);
     let peak = plan.peak_memory_bytes();
     if args.json {
         let volumes = plan.subjects.iter().flat_map(|s| s.volumes.iter().map(move |v| (s, v)));
@@ -48,27 +49,28 @@ pub(super) fn print(plan: Plan, args: &IngestArgs) -> Result<ExitCode> {
         error_line("note: the disk may not suffice: this is the size without compression");
     }
     let Plan { failed, .. } = plan;
-    outcome::end(IngestReport::of_failures(failed), args)
+    outcome::end(IngestReport::of_failures(failed), args.keep_going)
 }
 
 /// Names of the subjects in the store, if there is one.
 fn present(args: &IngestArgs) -> Result<Vec<String>> {
-    if !args.out.try_exists().map_err(Error::io(&args.out, "cannot look at"))? {
+    let out = args.out()?;
+    if !out.try_exists().map_err(Error::io(out, "cannot look at"))? {
         return Ok(Vec::new());
     }
-    match Dataset::open(&args.out, &OpenOptions::default()) {
+    match Dataset::open(out, &OpenOptions::default()) {
         Ok(dataset) => Ok(dataset.subjects().to_vec()),
         // An empty folder becomes a store.
-        Err(Error::NotAStore { .. }) if is_empty(args)? => Ok(Vec::new()),
+        Err(Error::NotAStore { .. }) if is_empty(out)? => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }
 
-fn is_empty(args: &IngestArgs) -> Result<bool> {
-    match std::fs::read_dir(&args.out) {
+fn is_empty(out: &Path) -> Result<bool> {
+    match std::fs::read_dir(out) {
         Ok(mut entries) => Ok(entries.next().is_none()),
         Err(e) if e.kind() == ErrorKind::NotADirectory => Ok(false),
-        Err(e) => Err(Error::io(&args.out, "cannot list")(e)),
+        Err(e) => Err(Error::io(out, "cannot list")(e)),
     }
 }
 
