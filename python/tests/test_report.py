@@ -1,4 +1,4 @@
-"""``python -m voxquarry report``: one page whose numbers are those of the data set."""
+"""``voxquarry report``: one page whose numbers are those of the data set."""
 
 from __future__ import annotations
 

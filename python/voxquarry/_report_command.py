@@ -19,7 +19,7 @@ Exit codes: 0 success; 2 wrong arguments; 3 damaged or unsuitable data;
 4 the environment (disk, permissions, interrupted).
 
 Example:
-  python -m voxquarry report store.zarr report.html
+  voxquarry report store.zarr report.html
 """
 
 

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, Stdio};
 
 use voxquarry::{Error, Result};
 
@@ -21,7 +21,7 @@ const PROBE: &str =
 ///
 /// # Errors
 /// [`Error::Io`] if there is no Python with the package.
-pub(crate) fn run(command: &str, args: &PythonArgs) -> Result<ExitCode> {
+pub(crate) fn run(command: &str, args: &PythonArgs) -> Result<u8> {
     let python = std::env::var_os(VARIABLE).unwrap_or_else(|| "python3".into());
     let what = || format!("voxquarry {command}: {}", python.display());
     let probe = Command::new(&python).args(["-c", PROBE]).stdin(Stdio::null()).status();

@@ -11,6 +11,8 @@ use clap::{Args, Parser, Subcommand};
 use voxquarry::format::layout::Codec;
 use voxquarry::{Error, Size3};
 
+use crate::meeting::Meeting;
+use crate::picture::{Convention, GreyWindow};
 use crate::sampler::SamplerArgs;
 
 pub(crate) use ingest::IngestArgs;
@@ -32,6 +34,7 @@ Examples:
   voxquarry export store.zarr/case01/ct ct-again.nii.gz
   voxquarry infer store.zarr/case01/ct --model net.pt --patch-size 96 --out pred.zarr/case01/seg
   voxquarry view store.zarr/case01 --overlay pred.zarr           # in a browser, offline
+  voxquarry report store.zarr report.html                        # sizes, intensities, outliers
   voxquarry preview store.zarr/case01 case01.png
   voxquarry sample store.zarr --count 8 --sampler label         # where patches would lie
   voxquarry bench store.zarr                                    # patches per second on your data
@@ -58,6 +61,10 @@ pub(crate) enum Command {
     /// Show volumes, overlays and patches in a browser; needs Python with the package.
     #[command(disable_help_flag = true)]
     View(PythonArgs),
+    /// Write a page about a data set: sizes, spacings, intensities, labels; needs Python with the
+    /// package.
+    #[command(disable_help_flag = true)]
+    Report(PythonArgs),
     /// Draw three slices with the chunk grid, sampled patches and their coverage.
     Preview(PreviewArgs),
     /// Print where the patches of a sampler lie.
@@ -151,24 +158,50 @@ pub(crate) struct ExportArgs {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The slices are the middle ones, in true proportion; only they are read. A label map of the subject
-is drawn over them. Thin lines are the borders of chunks. Rectangles are patches: bright if they
-intersect the slice, faint if they lie before or behind it. The row below shows how many of 10,000
-patches of a random sampler cover each voxel, as the mean along the view.
+Of a subject or a volume, three slices in true proportion; only they are read. A label map of the
+subject is drawn over them, and below are its names and the values of black and white. Of a store,
+one axial slice of each subject, with its name. Thin lines are the borders of chunks. Rectangles are
+patches: bright if they intersect the slice, faint if they lie before or behind it. The row below
+shows how many of 10,000 patches of a random sampler cover each voxel, as the mean along the view.
 
 Examples:
-  voxquarry view store.zarr/case01 --overlay pred.zarr           # in a browser, offline
   voxquarry preview store.zarr/case01 case01.png
+  voxquarry preview store.zarr sheet.png --at labels
+  voxquarry preview store.zarr/case01/ct ct.png --window lung --at 12,-40.5,88
   voxquarry preview store.zarr/case01/ct ct.png --sampler grid --patch-size 64 --patches 40
   voxquarry preview store.zarr/case01 out.png --sampler label --probabilities 1=2,2=1")]
 pub(crate) struct PreviewArgs {
-    /// STORE/SUBJECT (draws its first image) or STORE/SUBJECT/VOLUME.
+    /// STORE (a contact sheet), STORE/SUBJECT (its first image) or STORE/SUBJECT/VOLUME.
     pub(crate) path: PathBuf,
     /// The picture, a PNG file.
     pub(crate) out: PathBuf,
     /// Replace the file if it exists.
     #[arg(long)]
     pub(crate) overwrite: bool,
+    /// Where the slices meet: middle, labels (where most of the subject's first label map is), or a
+    /// position x,y,z in the affine's RAS+ space.
+    #[arg(long, default_value = "middle", allow_hyphen_values = true, value_name = "PLACE")]
+    pub(crate) at: Meeting,
+    /// Real values that are black and white: LOW,HIGH, or lung, bone, soft or brain for CT;
+    /// default: percentiles of the slices.
+    #[arg(
+        long,
+        allow_hyphen_values = true,
+        value_name = "WINDOW",
+        value_parser = GreyWindow::from_str
+    )]
+    pub(crate) window: Option<GreyWindow>,
+    /// The patient's right is on the left (radiological) or on the right (neurological).
+    #[arg(long, value_enum, default_value_t = Convention::Radiological)]
+    pub(crate) convention: Convention,
+    /// Most subjects on a contact sheet, evenly chosen.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 60,
+        value_parser = clap::value_parser!(u64).range(1..=1000)
+    )]
+    pub(crate) subjects: u64,
     /// Number of patches to draw.
     #[arg(
         long,

@@ -1,7 +1,6 @@
 //! `voxquarry bench`: measures patches per second on the volumes of a store.
 
 use std::collections::BTreeMap;
-use std::process::ExitCode;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use voxquarry::{
 use voxquarry_ingest::measure::{Pass, Patch, Until, read_patches};
 
 use super::{StoreItem, ingested_for};
+use crate::SUCCESS;
 use crate::args::BenchArgs;
 use crate::output::{bytes, extents, json, line, megabytes_per_second};
 
@@ -54,7 +54,7 @@ struct PassRun {
     disk_bytes: Option<u64>,
 }
 
-pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
+pub(crate) fn run(args: &BenchArgs) -> Result<u8> {
     let groups = groups(args)?;
     let cores = || available_parallelism().map_or(1, usize::from);
     let threads = args.threads.map_or_else(cores, usize::from);
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode> {
              decoded chunks are not cached",
         );
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(SUCCESS)
 }
 
 /// Groups the volumes that the path names.

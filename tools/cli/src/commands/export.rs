@@ -1,14 +1,13 @@
 //! `voxquarry export`: writes a volume to an image file.
 
-use std::process::ExitCode;
-
 use voxquarry::{Error, IfExists, OpenOptions, Result};
 
 use super::StoreItem;
+use crate::SUCCESS;
 use crate::args::ExportArgs;
 use crate::progress::{Progress, Show, Unit, catch_interrupts};
 
-pub(crate) fn run(args: &ExportArgs) -> Result<ExitCode> {
+pub(crate) fn run(args: &ExportArgs) -> Result<u8> {
     let options = OpenOptions::default().threads(args.threads.map(usize::from));
     let StoreItem::Volume(subject, volume) = StoreItem::open_with(&args.volume, &options)? else {
         let reason = format!("{} is not a volume", args.volume.display());
@@ -22,5 +21,5 @@ pub(crate) fn run(args: &ExportArgs) -> Result<ExitCode> {
     let exported = voxquarry_ingest::export_observed(&volume, &args.out, if_exists, &progress);
     progress.end();
     exported?;
-    Ok(ExitCode::SUCCESS)
+    Ok(SUCCESS)
 }

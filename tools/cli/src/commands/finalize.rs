@@ -1,7 +1,6 @@
 //! `voxquarry finalize`: joins the parts of an inference.
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use serde_json::json;
 use voxquarry::{Error, Result, StoreWriter};
@@ -9,7 +8,7 @@ use voxquarry::{Error, Result, StoreWriter};
 use crate::args::FinalizeArgs;
 use crate::output::{extents, json, line};
 
-pub(crate) fn run(args: &FinalizeArgs) -> Result<ExitCode> {
+pub(crate) fn run(args: &FinalizeArgs) -> Result<u8> {
     let place = args.volume.to_string_lossy();
     let (store, subject, volume) = split(&args.volume).ok_or_else(|| {
         Error::invalid("volume", &place, "STORE/SUBJECT/VOLUME, the --out of the parts")
@@ -26,7 +25,7 @@ pub(crate) fn run(args: &FinalizeArgs) -> Result<ExitCode> {
         } else if !args.quiet {
             line(&format!("{place}: {parts} unfinished parts were removed"));
         }
-        return Ok(ExitCode::SUCCESS);
+        return Ok(0);
     }
     let joined = store.finalize_volume(subject, volume)?;
     let (shape, dtype, kind) = (joined.shape(), joined.dtype().name(), joined.kind().name());
@@ -35,7 +34,7 @@ pub(crate) fn run(args: &FinalizeArgs) -> Result<ExitCode> {
     } else if !args.quiet {
         line(&format!("{place}: {} {dtype} ({kind})", extents(&shape)));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 /// Store, subject and volume of a path.

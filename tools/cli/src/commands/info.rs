@@ -1,16 +1,15 @@
 //! `voxquarry info`: describes a store, a subject or a volume.
 
-use std::process::ExitCode;
-
 use serde_json::{Value, json};
 use voxquarry::format::attributes::{Kind, LabelName};
 use voxquarry::{Dataset, Error, Result, Subject, Volume};
 
 use super::StoreItem;
+use crate::SUCCESS;
 use crate::args::InfoArgs;
 use crate::output::{bytes, extents, json, line};
 
-pub(crate) fn run(args: &InfoArgs) -> Result<ExitCode> {
+pub(crate) fn run(args: &InfoArgs) -> Result<u8> {
     match StoreItem::open(&args.path)? {
         StoreItem::Dataset(dataset) => {
             if args.json {
@@ -37,7 +36,7 @@ pub(crate) fn run(args: &InfoArgs) -> Result<ExitCode> {
         StoreItem::Volume(_, volume) if args.json => json(&volume_json(&volume)?),
         StoreItem::Volume(_, volume) => volume_text(&volume)?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(SUCCESS)
 }
 
 fn dataset_text(dataset: &Dataset) -> Result<()> {

@@ -6,6 +6,7 @@ pub(crate) mod export;
 pub(crate) mod finalize;
 pub(crate) mod info;
 pub(crate) mod ingest;
+pub(crate) mod picture;
 pub(crate) mod plan_layout;
 pub(crate) mod preview;
 pub(crate) mod sample;

@@ -1,16 +1,15 @@
 //! `voxquarry plan-layout`: compares layouts on the voxels of a file.
 
-use std::process::ExitCode;
-
 use serde_json::{Value, json};
 use voxquarry::Result;
 use voxquarry_ingest::IngestOptions;
 use voxquarry_ingest::trial::{Candidate, PatchCost, Trial, trial};
 
+use crate::SUCCESS;
 use crate::args::PlanLayoutArgs;
 use crate::output::{bytes, extents, json, line, megabytes_per_second};
 
-pub(crate) fn run(args: &PlanLayoutArgs) -> Result<ExitCode> {
+pub(crate) fn run(args: &PlanLayoutArgs) -> Result<u8> {
     let options = IngestOptions::default().patch_sizes(args.patch_size.clone()).codec(args.codec);
     let tried = trial(&args.file, &options)?;
     if args.json {
@@ -18,7 +17,7 @@ pub(crate) fn run(args: &PlanLayoutArgs) -> Result<ExitCode> {
     } else {
         print(args, &tried);
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(SUCCESS)
 }
 
 fn document(args: &PlanLayoutArgs, tried: &Trial) -> Value {

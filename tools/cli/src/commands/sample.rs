@@ -1,15 +1,14 @@
 //! `voxquarry sample`: prints where the patches of a sampler lie.
 
-use std::process::ExitCode;
-
 use serde_json::{Value, json};
 use voxquarry::{Error, Result, Subject};
 
 use super::{StoreItem, ingested_for};
+use crate::SUCCESS;
 use crate::args::SampleArgs;
 use crate::output::{json, line};
 
-pub(crate) fn run(args: &SampleArgs) -> Result<ExitCode> {
+pub(crate) fn run(args: &SampleArgs) -> Result<u8> {
     let subjects: Vec<Subject> = match StoreItem::open(&args.path)? {
         StoreItem::Dataset(dataset) => {
             let subjects = dataset.subjects().iter().map(|name| dataset.subject(name));
@@ -47,5 +46,5 @@ pub(crate) fn run(args: &SampleArgs) -> Result<ExitCode> {
     if args.json {
         json(&json!({ "samples": found }));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(SUCCESS)
 }

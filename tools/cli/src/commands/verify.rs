@@ -1,15 +1,14 @@
 //! `voxquarry verify`: checks a whole store.
 
-use std::process::ExitCode;
-
 use serde_json::json;
 use voxquarry::{Dataset, Fault, OpenOptions, Result, verify};
 
+use crate::SUCCESS;
 use crate::args::VerifyArgs;
 use crate::output::{bytes, json, line, print_error};
 use crate::progress::{Progress, Show, Unit};
 
-pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
+pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
     let show = if args.json { Show::Nothing } else { Show::Progress };
     let progress = Progress::new(show, Unit::Shards);
     if show == Show::Progress {
@@ -50,12 +49,12 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
         ));
     }
     if report.error_count == 0 {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(SUCCESS);
     }
     // An unreadable disk is a fault of the environment, unless damage was found too.
     let damaged = report.errors.iter().any(|e| e.fault() != Fault::Environment);
     let fault = if damaged { Fault::Data } else { Fault::Environment };
-    Ok(ExitCode::from(fault.exit_code()))
+    Ok(fault.exit_code())
 }
 
 /// The number of shards. Shards that damage hides only make the bar less exact; the check reports

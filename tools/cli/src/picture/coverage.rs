@@ -76,7 +76,7 @@ pub(super) fn colour(part: f64) -> Colour {
 
 #[cfg(test)]
 mod tests {
-    use super::super::orient;
+    use super::super::{orient, style::Style};
     use super::*;
     use voxquarry::Affine;
 
@@ -88,7 +88,7 @@ mod tests {
                 Region::new([i % 7 - 2, i % 9 - 1, i % 5 - 1], [3, 2, 1 + i as usize % 3])
             })
             .collect();
-        for view in orient::views_of(size, &Affine::IDENTITY) {
+        for view in orient::views_of(size, &Affine::IDENTITY, &Style::default()) {
             let coverage = CoverageMap::new(&patches, size, &view);
             let mut expected = vec![0.0; size[view.up] * size[view.across]];
             let is_in = |patch: &Region, at: Size3| {

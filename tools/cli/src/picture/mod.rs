@@ -1,7 +1,8 @@
 //! Draws three orthogonal slices of a volume with its labels, chunks and patches as a picture.
 //!
-//! `orient` finds the views, `slice` reads them, `coverage` counts the patches that cover their
-//! voxels, and `raster` and `font` draw pixels. This module arranges the parts.
+//! `style` says what users choose, `orient` finds the views, `slice` reads them, `coverage` counts
+//! the patches that cover their voxels, `legend` explains values and labels, and `raster` and
+//! `font` draw pixels. This module arranges the parts; `sheet` shows many subjects.
 //!
 //! # Invariants
 //! - Only the slices are read, band by band. Memory is the picture plus one band, whatever the
@@ -9,17 +10,27 @@
 
 mod coverage;
 mod font;
+mod legend;
 mod orient;
 mod raster;
+mod sheet;
 mod slice;
+mod style;
+
+use std::collections::BTreeSet;
 
 use voxquarry::format::attributes::Kind;
 use voxquarry::{Region, Result, Volume};
 
 use coverage::CoverageMap;
+use legend::{LabelColours, Legend};
 use orient::View;
-use raster::{Colour, Raster, Rect};
+use raster::{Colour, Rect};
 use slice::{Reduce, SliceImage};
+
+pub(crate) use raster::Raster;
+pub(crate) use sheet::{Sheet, Tile};
+pub(crate) use style::{Convention, GreyWindow, Style};
 
 /// The contents of a picture.
 pub(crate) struct Scene<'a> {
@@ -32,6 +43,7 @@ pub(crate) struct Scene<'a> {
     pub(crate) caption: String,
     /// Patches whose coverage is shown in a second row; empty for no such row.
     pub(crate) coverage: &'a [Region],
+    pub(crate) style: Style,
 }
 
 const BACKGROUND: Colour = [17, 19, 24];
@@ -59,29 +71,24 @@ const BLOCKS_FROM: f64 = 8.0;
 pub(crate) fn draw(scene: &Scene<'_>) -> Result<Raster> {
     let volume = scene.volume;
     let size = volume.size();
-    let views = orient::views(volume);
+    let views = orient::views(volume, &scene.style);
     let coverage = views.each_ref().map(|view| CoverageMap::new(scene.coverage, size, view));
     let highest = coverage.iter().map(CoverageMap::highest).fold(0.0, f64::max);
-    let page = Page::new(scene, &views, highest);
+    let slices = Slices::read(scene, &views)?;
+    let mut page = Page::new(scene, &views, highest);
+    page.legend_height = slices.legend.height(page.width - 2 * MARGIN);
     let mut raster = Raster::new(page.width, page.height(), BACKGROUND);
     raster.text(MARGIN, MARGIN, &scene.title, TEXT);
 
-    let is_image = volume.kind() == Kind::Image;
-    let read = |view: &View| SliceImage::read(volume, view, Reduce::Mean);
-    let grey = |view: &View| is_image.then(|| read(view)).transpose();
-    let greys = [grey(&views[0])?, grey(&views[1])?, grey(&views[2])?];
-    let window = slice::window(greys.iter().flatten());
-    let label_map = if is_image { scene.labels } else { Some(volume) };
     let step = grid_step(volume, page.pixels_per_mm).map_or([0; 3], |(step, _)| step);
     let mut left = page.left;
     for (i, view) in views.iter().enumerate() {
         let panel =
             Panel { view, area: page.area(i, left), size: [size[view.up], size[view.across]] };
         raster.text(left, MARGIN + LINE + 4, &view.title(size), FAINT_TEXT);
-        panel.draw_image(&mut raster, greys[i].as_ref(), window);
-        if let Some(labels) = label_map {
-            let labels = SliceImage::read(labels, view, Reduce::Pick)?;
-            panel.draw_labels(&mut raster, &labels, is_image);
+        panel.draw_image(&mut raster, slices.greys.get(i), slices.window);
+        if let Some(labels) = slices.labels.get(i) {
+            panel.draw_labels(&mut raster, labels, !slices.greys.is_empty(), &slices.colours);
         }
         panel.draw_grid(&mut raster, step);
         for (n, patch) in scene.patches.iter().enumerate() {
@@ -98,7 +105,39 @@ pub(crate) fn draw(scene: &Scene<'_>) -> Result<Raster> {
     for (i, line) in page.lines.iter().enumerate() {
         raster.text(MARGIN, page.lines_top() + i * LINE, line, FAINT_TEXT);
     }
+    let top = page.lines_top() + page.lines.len() * LINE;
+    slices.legend.draw(&mut raster, MARGIN, top, page.width - 2 * MARGIN);
     Ok(raster)
+}
+
+/// What the panels show: no greys of a label map, no labels where there are none.
+struct Slices {
+    greys: Vec<SliceImage>,
+    window: [f64; 2],
+    labels: Vec<SliceImage>,
+    colours: LabelColours,
+    legend: Legend,
+}
+
+impl Slices {
+    fn read(scene: &Scene<'_>, views: &[View; 3]) -> Result<Self> {
+        let volume = scene.volume;
+        let is_image = volume.kind() == Kind::Image;
+        let all = |volume: Option<&Volume>, reduce: Reduce| -> Result<Vec<SliceImage>> {
+            let shown = volume.iter().flat_map(|volume| views.iter().map(move |v| (volume, v)));
+            shown.map(|(volume, view)| SliceImage::read(volume, view, reduce)).collect()
+        };
+        let greys = all(Some(volume).filter(|_| is_image), Reduce::Mean)?;
+        let window = scene.style.window.of(greys.iter());
+        let label_map = if is_image { scene.labels } else { Some(volume) };
+        let labels = all(label_map, Reduce::Pick)?;
+        let colours = LabelColours::of(label_map);
+        let values = labels.iter().flat_map(SliceImage::values);
+        let seen: BTreeSet<i64> =
+            values.filter(|v| v.is_finite()).map(|&v| v as i64).filter(|&v| v != 0).collect();
+        let legend = Legend::new(is_image.then_some(window), label_map, &seen, &colours);
+        Ok(Self { greys, window, labels, colours, legend })
+    }
 }
 
 /// The sizes of a picture's parts, in pixels.
@@ -115,8 +154,9 @@ struct Page {
     width: usize,
     /// Height of the second row of panels, with its gap; 0 without coverage.
     second_row: usize,
-    /// The lines of text below the panels.
+    /// The lines of text below the panels, and the height of the legend below them.
     lines: Vec<String>,
+    legend_height: usize,
 }
 
 impl Page {
@@ -150,6 +190,7 @@ impl Page {
             width: inner + 2 * MARGIN,
             second_row: if scene.coverage.is_empty() { 0 } else { tallest + GAP },
             lines,
+            legend_height: 0,
         }
     }
 
@@ -169,7 +210,7 @@ impl Page {
     }
 
     fn height(&self) -> usize {
-        self.lines_top() + self.lines.len() * LINE + MARGIN - LINE / 2
+        self.lines_top() + self.lines.len() * LINE + self.legend_height + MARGIN - LINE / 2
     }
 }
 
@@ -255,14 +296,20 @@ impl Panel<'_> {
                 } else {
                     field.linear(self.view, at)
                 };
-                let level = slice::grey(value, window);
+                let level = style::grey(value, window);
                 raster.set(self.area.left + x, self.area.top + y, [level; 3]);
             }
         }
     }
 
     /// Draws labels as translucent colour with a contour, or more opaque without an image below.
-    fn draw_labels(&self, raster: &mut Raster, field: &SliceImage, over_image: bool) {
+    fn draw_labels(
+        &self,
+        raster: &mut Raster,
+        field: &SliceImage,
+        over_image: bool,
+        colours: &LabelColours,
+    ) {
         const FILL: f64 = 0.30;
         const CONTOUR: f64 = 0.75;
         let cells = field.cells(self.view);
@@ -283,7 +330,7 @@ impl Panel<'_> {
                     (true, true) => CONTOUR,
                     (false, _) => 0.6,
                 };
-                let colour = raster::label_colour(here as i64);
+                let colour = colours.colour(here as i64);
                 raster.blend(self.area.left + x, self.area.top + y, colour, opacity);
             }
         }

@@ -2,6 +2,8 @@
 
 use voxquarry::{Affine, Size3, Volume};
 
+use super::style::{Convention, Style};
+
 /// A slice and its orientation. Axes are those of the array: 0 = z, 1 = y, 2 = x.
 pub(super) struct View {
     name: &'static str,
@@ -29,19 +31,23 @@ impl View {
     }
 }
 
-/// Axial, coronal and sagittal views through the middle. The patient's right is at the right;
-/// anterior and superior are up.
-pub(super) fn views(volume: &Volume) -> [View; 3] {
-    views_of(volume.size(), volume.affine())
+/// Axial, coronal and sagittal views; anterior and superior are up.
+pub(super) fn views(volume: &Volume, style: &Style) -> [View; 3] {
+    views_of(volume.size(), volume.affine(), style)
 }
 
 /// The views of a volume of that size and affine.
-pub(super) fn views_of(size: Size3, affine: &Affine) -> [View; 3] {
+pub(super) fn views_of(size: Size3, affine: &Affine, style: &Style) -> [View; 3] {
     let [(x, flip_x), (y, flip_y), (z, flip_z)] = nearest_axes(affine);
+    let at = style.at.unwrap_or(size.map(|n| n / 2));
+    let (flip_right, left, right) = match style.convention {
+        Convention::Radiological => (!flip_x, "R", "L"),
+        Convention::Neurological => (flip_x, "L", "R"),
+    };
     let view = |name, normal: usize, (across, flip_across), (up, flip_up), letters| View {
         name,
         normal,
-        index: size[normal] / 2,
+        index: at[normal],
         across,
         flip_across,
         up,
@@ -49,8 +55,8 @@ pub(super) fn views_of(size: Size3, affine: &Affine) -> [View; 3] {
         letters,
     };
     [
-        view("axial", z, (x, flip_x), (y, flip_y), ["L", "R", "A"]),
-        view("coronal", y, (x, flip_x), (z, flip_z), ["L", "R", "S"]),
+        view("axial", z, (x, flip_right), (y, flip_y), [left, right, "A"]),
+        view("coronal", y, (x, flip_right), (z, flip_z), [left, right, "S"]),
         view("sagittal", x, (y, flip_y), (z, flip_z), ["P", "A", "S"]),
     ]
 }

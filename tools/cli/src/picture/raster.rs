@@ -1,6 +1,6 @@
 //! An RGB picture that can be drawn on and written as PNG.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use voxquarry::{Error, IfExists, Result};
@@ -90,11 +90,11 @@ impl Raster {
         }
     }
 
-    /// Writes the picture, which appears whole or not at all.
+    /// The bytes of a PNG file.
     ///
     /// # Errors
-    /// [`Error::Exists`] as `if_exists` says, [`Error::Io`].
-    pub(crate) fn write_png(&self, path: &Path, if_exists: IfExists) -> Result<()> {
+    /// Those of the encoder.
+    pub(crate) fn png(&self) -> io::Result<Vec<u8>> {
         let height = self.pixels.len() / self.width;
         let mut bytes = Vec::new();
         let mut encoder = png::Encoder::new(&mut bytes, self.width as u32, height as u32);
@@ -104,7 +104,16 @@ impl Raster {
             writer.write_image_data(self.pixels.as_flattened())?;
             writer.finish()
         });
-        encoded.map_err(|e| Error::io(path, "cannot encode")(std::io::Error::other(e)))?;
+        encoded.map_err(io::Error::other)?;
+        Ok(bytes)
+    }
+
+    /// Writes the picture, which appears whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] as `if_exists` says, [`Error::Io`].
+    pub(crate) fn write_png(&self, path: &Path, if_exists: IfExists) -> Result<()> {
+        let bytes = self.png().map_err(Error::io(path, "cannot encode"))?;
         let (staged, mut file) = StagedFile::new(path, if_exists)?;
         file.write_all(&bytes).map_err(Error::io(path, "cannot write"))?;
         staged.publish(&file)

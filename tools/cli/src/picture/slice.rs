@@ -87,6 +87,17 @@ impl SliceImage {
         Ok(Self { rows, columns, values: sums.iter().zip(&counts).map(value).collect() })
     }
 
+    /// The values of all cells; NaN for those without a finite voxel.
+    pub(super) fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// A slice of one row.
+    #[cfg(test)]
+    pub(super) fn row(values: &[f64]) -> Self {
+        Self { rows: 1, columns: values.len(), values: values.to_vec() }
+    }
+
     /// The number of cells up and across in `view`.
     pub(super) fn cells(&self, view: &View) -> [usize; 2] {
         if view.up < view.across { [self.rows, self.columns] } else { [self.columns, self.rows] }
@@ -113,59 +124,5 @@ impl SliceImage {
         let row = row.clamp(0, self.rows as i64 - 1) as usize;
         let column = column.clamp(0, self.columns as i64 - 1) as usize;
         self.values[row * self.columns + column]
-    }
-}
-
-/// The values to draw as black and white: robust percentiles of the slices.
-pub(super) fn window<'a>(fields: impl Iterator<Item = &'a SliceImage>) -> [f64; 2] {
-    const PERCENTILES: [f64; 2] = [0.01, 0.995];
-    let mut values: Vec<f64> =
-        fields.flat_map(|f| &f.values).copied().filter(|v| v.is_finite()).collect();
-    values.sort_unstable_by(f64::total_cmp);
-    let Some(last) = values.len().checked_sub(1) else { return [0.0, 1.0] };
-    let window = PERCENTILES.map(|p| values[(last as f64 * p).round() as usize]);
-    // With a few bright voxels on an even background both percentiles are equal: use the extremes.
-    if window[0] < window[1] { window } else { [values[0], values[last]] }
-}
-
-/// The grey of a value: black for NaN, mid-grey if all values are equal.
-pub(super) fn grey(value: f64, [black, white]: [f64; 2]) -> u8 {
-    if value.is_nan() {
-        0
-    } else if black < white {
-        (255.0 * (value - black) / (white - black)).round() as u8
-    } else {
-        128
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn field(values: &[f64]) -> SliceImage {
-        SliceImage { rows: 1, columns: values.len(), values: values.to_vec() }
-    }
-
-    #[test]
-    fn windows_ignore_outliers_and_survive_constants() {
-        let mut values: Vec<f64> = (0..1000).map(f64::from).collect();
-        values[0] = -1e9;
-        values[999] = 1e9;
-        values[500] = f64::NAN;
-        let bits = |values: &[f64]| window([&field(values)].into_iter()).map(f64::to_bits);
-        assert_eq!(bits(&values), [10.0, 994.0].map(f64::to_bits));
-        assert_eq!(bits(&[3.0; 9]), [3.0, 3.0].map(f64::to_bits));
-        let mut spot = vec![0.0; 5000];
-        spot[7] = 4.0;
-        assert_eq!(bits(&spot), [0.0, 4.0].map(f64::to_bits));
-        assert_eq!(bits(&[f64::NAN]), [0.0, 1.0].map(f64::to_bits));
-    }
-
-    #[test]
-    fn greys_saturate() {
-        let found = [-1.0, 0.0, 1.0, 2.0, 9.0, f64::NAN].map(|v| grey(v, [0.0, 2.0]));
-        assert_eq!(found, [0, 0, 128, 255, 255, 0]);
-        assert_eq!(grey(3.0, [3.0, 3.0]), 128);
     }
 }

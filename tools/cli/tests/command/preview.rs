@@ -77,19 +77,122 @@ fn slices_are_oriented_by_the_affine() {
     file[280..284].copy_from_slice(&(-1.0f32).to_le_bytes());
     workspace.write("corner.nii", &file);
     workspace.ok("ingest corner.nii --out s.zarr");
-    workspace.ok("preview s.zarr/corner corner.png --patches 0");
-    let picture = Picture::read(&workspace.path("corner.png"));
-    let panels = picture.width - 2 * 28 - 2 * 22;
-    let third = panels / 4;
-    let is_bright = |p: [u8; 3]| p == [255; 3];
-    for (left, width) in [(28, third), (50 + third, third), (72 + 2 * third, 2 * third)] {
-        let count = |x: usize| {
-            let column = (0..picture.height()).map(|y| picture.pixels[y * picture.width + x]);
-            column.filter(|&p| is_bright(p)).count()
-        };
-        let (near, far) = (count(left + width / 6), count(left + width * 5 / 6));
-        assert!(far > 10 * near.max(1), "bright {near} pixels left, {far} right of panel {left}");
+    for convention in ["neurological", "radiological"] {
+        let words = format!("preview s.zarr/corner {convention}.png --patches 0 --convention");
+        workspace.ok(&format!("{words} {convention}"));
+        let picture = Picture::read(&workspace.path(&format!("{convention}.png")));
+        let panels = picture.width - 2 * 28 - 2 * 22;
+        let third = panels / 4;
+        let sagittal = 72 + 2 * third;
+        for (left, width) in [(28, third), (50 + third, third), (sagittal, 2 * third)] {
+            // The legend has a white end, too.
+            let count = |x: usize| {
+                let rows = 80..picture.height() - 80;
+                let column = rows.map(|y| picture.pixels[y * picture.width + x]);
+                column.filter(|&p| p == [255; 3]).count()
+            };
+            let mut sides = [count(left + width / 6), count(left + width * 5 / 6)];
+            // Sagittal views show no right.
+            if convention == "radiological" && left != sagittal {
+                sides.reverse();
+            }
+            let [dark, bright] = sides;
+            assert!(bright > 10 * dark.max(1), "{sides:?} white pixels in panel {left}");
+        }
     }
+    workspace.ok("preview s.zarr/corner default.png --patches 0");
+    let bytes = ["default.png", "radiological.png"].map(|n| workspace.path(n));
+    let [default, radiological] = bytes.map(|path| std::fs::read(path).unwrap());
+    assert!(default == radiological);
+}
+
+/// A volume of the values 0, 100, … along z: the slice that is shown tells where the slices meet.
+#[test]
+fn slices_meet_where_they_are_asked_to() {
+    let workspace = Workspace::new();
+    workspace.write("ramp.nii", &nifti(&[20, 20, 20], |i| (i / 400) as i16 * 10));
+    // Labels are a block about the voxel x, y, z = 4, 7, 15.
+    let block = |i: usize| {
+        let (x, y, z) = (i % 20, i / 20 % 20, i / 400);
+        i16::from((3..=5).contains(&x) && (6..=8).contains(&y) && (14..=16).contains(&z))
+    };
+    workspace.write("block.nii", &nifti(&[20, 20, 20], block));
+    workspace.ok("ingest --subject a --image ct=ramp.nii --labels seg=block.nii --out s.zarr");
+    let spacing = [1.0, 2.0, 3.0];
+    let [x, y, z] = [4.0, 7.0, 15.0];
+    let position = format!("{},{},{}", x * spacing[0], y * spacing[1], z * spacing[2]);
+    let shown = |words: &str| {
+        workspace.ok(&format!("preview s.zarr/a/ct a.png --overwrite --patches 0 {words}"));
+        let picture = Picture::read(&workspace.path("a.png"));
+        // In the corner of the axial panel, where no label is.
+        let panel = picture.hull(|p| p[0] == p[1] && p[1] == p[2] && p[0] > 20, 28..120);
+        picture.pixels[(panel[1] + 40) * picture.width + panel[0] + 8]
+    };
+    let window = "--window 0,255";
+    assert_eq!(shown(window), [100; 3]);
+    assert_eq!(shown(&format!("{window} --at {position}")), [150; 3]);
+    let [level, ..] = shown(&format!("{window} --at labels"));
+    assert!((140..=160).contains(&level), "{level}");
+    workspace.fails("preview s.zarr/a b.png --at 0,0,-9", 2, &["0,0,-9", "outside", "(z, y, x)"]);
+    workspace.fails("preview s.zarr/a b.png --window 3,1", 2, &["LOW,HIGH"]);
+    workspace.fails("preview s.zarr/a b.png --at here", 2, &["middle, labels"]);
+}
+
+/// A window brightens what lies in it; the legend has its ends.
+#[test]
+fn windows_change_greys_and_nothing_else() {
+    let workspace = Workspace::new();
+    workspace.write("two.nii", &nifti(&[20, 20, 20], |i| if i % 20 < 10 { -100 } else { 120 }));
+    workspace.ok("ingest two.nii --out s.zarr");
+    let greys = |window: &str| {
+        workspace.ok(&format!("preview s.zarr/two a.png --overwrite --patches 0 {window}"));
+        let picture = Picture::read(&workspace.path("a.png"));
+        let count = |level: u8| picture.pixels.iter().filter(|p| **p == [level; 3]).count();
+        [38, 179, 255].map(|level| count(level) > 5000)
+    };
+    // -100 and 120 are 60 and 280 of 400 above the lower end.
+    assert_eq!(greys("--window soft"), [true, true, false]);
+    assert_eq!(greys("--window -160,240"), [true, true, false]);
+    assert_eq!(greys("--window -200,120"), [false, false, true]);
+}
+
+/// Names and colours of labels stand below the slices.
+#[test]
+fn labels_have_a_legend() {
+    let workspace = with_store();
+    workspace.ok("preview s.zarr/case a.png --patches 0");
+    workspace.ok("preview s.zarr/case/seg seg.png --patches 0");
+    let (image, labels) =
+        (Picture::read(&workspace.path("a.png")), Picture::read(&workspace.path("seg.png")));
+    // Swatches are of pure colours, each in a square of 14 pixels.
+    for (picture, rows) in [(&image, 2), (&labels, 1)] {
+        for colour in [[242, 106, 61], [61, 242, 159]] {
+            let found = picture.pixels.iter().filter(|p| **p == colour).count();
+            assert!(found >= 14 * 14, "{colour:?}: {found} pixels with {rows} rows");
+        }
+    }
+}
+
+/// A contact sheet has a tile for each subject, and a place for each tile.
+#[test]
+fn a_store_has_a_contact_sheet() {
+    let workspace = Workspace::new();
+    for n in 0..8 {
+        workspace.write(&format!("s{n}.nii"), &nifti(&[20, 20, 20], |_| 100));
+    }
+    workspace.ok("ingest s0.nii s1.nii s2.nii s3.nii s4.nii s5.nii s6.nii s7.nii --out s.zarr");
+    let tiles = |words: &str| {
+        workspace.ok(&format!("preview s.zarr a.png --overwrite --window 0,200 {words}"));
+        let picture = Picture::read(&workspace.path("a.png"));
+        let grey = picture.pixels.iter().filter(|p| **p == [128; 3]).count();
+        (picture.width, picture.height(), (grey as f64 / (220.0 * 110.0)).round() as usize)
+    };
+    let (width, height, count) = tiles("");
+    assert_eq!((width, count), (6 * 234 + 14, 8));
+    let (narrow, low, count) = tiles("--subjects 3");
+    assert_eq!((narrow, count), (3 * 234 + 14, 3));
+    assert!(low < height);
+    workspace.fails("preview s.zarr b.png --subjects 0", 2, &["--subjects"]);
 }
 
 #[test]
@@ -161,7 +264,6 @@ fn channels_and_tiny_volumes_can_be_drawn() {
 #[test]
 fn invalid_arguments_are_refused() {
     let workspace = with_store();
-    workspace.fails("preview s.zarr a.png", 2, &["\"case\"", "STORE/SUBJECT"]);
     workspace.fails("preview s.zarr/case ct.nii.gz", 2, &["ct.nii.gz", ".png"]);
     workspace.fails("preview s.zarr/case a.png --patch-size 64", 2, &["64", "larger"]);
     workspace.fails("preview s.zarr/case ct.nii.gz/a.png", 4, &["a.png"]);

@@ -31,7 +31,7 @@ fn arguments_and_exit_codes_are_passed_on() {
     let folder = tempfile::tempdir().unwrap();
     let python = stand_in(folder.path(), true);
     let arguments = ["a.zarr/b/c", "--model", "n e t.pt", "--help", "--patch-size", "8,-1,8", "--"];
-    for command in ["infer", "view"] {
+    for command in ["infer", "view", "report"] {
         let output = run(command, &python, &arguments);
         assert_eq!(output.status.code(), Some(3));
         let told = String::from_utf8(output.stdout).unwrap();

@@ -6,7 +6,6 @@ mod run;
 
 use std::io::{IsTerminal, Write, stderr};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -15,8 +14,10 @@ use voxquarry::{Dataset, Error, IfExists, OpenOptions, Result, Volume, verify};
 use voxquarry_ingest::{IngestOptions, Manifest, Source, export_observed, ingest};
 
 use super::preview::{draw_to, uniform_patches};
+use crate::SUCCESS;
 use crate::args::DemoArgs;
 use crate::output::{bytes, extents, json, line};
+use crate::picture::Style;
 use crate::progress::{Progress, Show, Unit, catch_interrupts};
 use files::DemoFolder;
 
@@ -34,7 +35,7 @@ struct Demo {
     results: serde_json::Map<String, Value>,
 }
 
-pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode> {
+pub(crate) fn run(args: &DemoArgs) -> Result<u8> {
     catch_interrupts()?;
     let folder = DemoFolder::prepare(&args.dir)?;
     let (image, labels) = match &args.image {
@@ -51,7 +52,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode> {
     let is_equal = demo.run()?;
     demo.print_results();
     if is_equal {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(SUCCESS);
     }
     let message =
         "the output differs from the input: see the results above, and report it as a bug";
@@ -212,7 +213,14 @@ impl Demo {
         let subject = Dataset::open(self.folder.store(), &options)?.subject(SUBJECT)?;
         let volume = subject.volume(IMAGE)?;
         let (patches, caption) = uniform_patches(&subject, run::patch_size(&volume), 8, 0)?;
-        draw_to(&subject, &volume, &patches, &[], caption, (&out, IfExists::Replace))?;
+        draw_to(
+            &subject,
+            &volume,
+            &patches,
+            &[],
+            (caption, Style::default()),
+            (&out, IfExists::Replace),
+        )?;
         self.record("picture", out.to_string_lossy().into());
         Ok(())
     }

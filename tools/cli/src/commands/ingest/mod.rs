@@ -4,7 +4,6 @@ mod outcome;
 mod parts;
 mod preview;
 
-use std::process::ExitCode;
 use std::time::Instant;
 
 use voxquarry::Result;
@@ -19,7 +18,7 @@ use crate::output::notes;
 use crate::progress::{Progress, Show, Unit, catch_interrupts};
 use outcome::RunFacts;
 
-pub(crate) fn run(args: &IngestArgs) -> Result<ExitCode> {
+pub(crate) fn run(args: &IngestArgs) -> Result<u8> {
     if args.part.is_some() || args.finalize {
         return parts::run(args);
     }

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use voxquarry::{Error, Fault, Result};
 use voxquarry_ingest::{Failure, IngestReport};
 
+use crate::SUCCESS;
 use crate::args::IngestArgs;
 use crate::output::{bytes, error_line, json, line, notes};
 
@@ -43,7 +43,7 @@ pub(super) fn tell(
     result: Result<()>,
     args: &IngestArgs,
     run: &RunFacts<'_>,
-) -> Result<ExitCode> {
+) -> Result<u8> {
     if let Some(path) = &args.report {
         let text = serde_json::to_vec_pretty(&document(&report)).expect("a JSON tree serialises");
         fs::write(path, text).map_err(Error::io(path, "cannot write"))?;
@@ -72,17 +72,17 @@ pub(super) fn tell(
 }
 
 /// Prints the failures of a run, and ends the command with their code.
-pub(super) fn end(report: IngestReport, keeps_going: bool) -> Result<ExitCode> {
+pub(super) fn end(report: IngestReport, keeps_going: bool) -> Result<u8> {
     if keeps_going && !report.failed.is_empty() {
         print_failures(&report.failed);
-        return Ok(ExitCode::from(Fault::Data.exit_code()));
+        return Ok(Fault::Data.exit_code());
     }
     if report.failed.len() > 1 {
         print_failures(&report.failed);
         let fault = report.all_or_error().map_or_else(|e| e.fault(), |_| Fault::Data);
-        return Ok(ExitCode::from(fault.exit_code()));
+        return Ok(fault.exit_code());
     }
-    report.all_or_error().map(|_| ExitCode::SUCCESS)
+    report.all_or_error().map(|_| SUCCESS)
 }
 
 /// The report in JSON.

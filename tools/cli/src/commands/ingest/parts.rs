@@ -1,7 +1,6 @@
 //! `voxquarry ingest` with `--plan`, `--part` and `--finalize`: an ingest that processes share.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
@@ -21,7 +20,7 @@ pub(super) fn make(
     args: &IngestArgs,
     path: &Path,
     progress: &Progress,
-) -> Result<ExitCode> {
+) -> Result<u8> {
     let asked = asked(args)?.to_string();
     let made = PartsPlan::make(manifest, args.out()?, &options(args)?, asked, progress)?;
     progress.end();
@@ -56,7 +55,7 @@ pub(super) fn make(
 }
 
 /// Runs a part of a plan, or finalizes it.
-pub(super) fn run(args: &IngestArgs) -> Result<ExitCode> {
+pub(super) fn run(args: &IngestArgs) -> Result<u8> {
     let plan = plan_of(args)?;
     if let Some(path) = &args.report {
         outcome::check_writable(path)?;

@@ -2,7 +2,6 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use voxquarry::{Dataset, Error, OpenOptions, Result};
@@ -13,7 +12,7 @@ use crate::args::IngestArgs;
 use crate::output::{bytes, error_line, extents, json, line, notes};
 
 /// Prints a plan, with what is wrong with subjects that are not in it. Nothing is written.
-pub(super) fn print(plan: Plan, args: &IngestArgs) -> Result<ExitCode> {
+pub(super) fn print(plan: Plan, args: &IngestArgs) -> Result<u8> {
     let present = present(args)?;
     let is_present = |subject: &&PlannedSubject| present.binary_search(&subject.name).is_ok();
     let existing: Vec<_> = plan.subjects.iter().filter(is_present).map(|s| &s.name).collect();
