@@ -6,6 +6,8 @@ ENVIRONMENT = tools/environment.sh
 DEMO_DIR ?= build/demo
 FUZZ_SECONDS ?= 60
 PYTEST_ARGS ?=
+# How `make wheel` builds; on Linux for glibc 2.17 and newer.
+WHEEL_ARGS ?= $(if $(filter Linux,$(shell uname)),--zig --compatibility manylinux2014)
 # The campaigns of `make trust`: their length, the seed that repeats them, and other options.
 TRUST_SECONDS ?= 3600
 TRUST_SEED ?= $(shell date +%s)
@@ -17,7 +19,7 @@ BASELINE ?= $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 
 .PHONY: help demo test test-rust test-python test-trust trust test-readers test-torch \
 	test-nnunet models check-aarch64 lint format develop bench bench-rust fuzz asan valgrind \
-	docs package deny semver clean
+	wheel docs package deny semver clean
 
 help:            ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -129,6 +131,21 @@ asan:            ## The tests of unsafe code under AddressSanitizer.
 
 valgrind:        ## The tests of unsafe code under valgrind, which has to be installed.
 	CARGO="$(CARGO)" tools/memory_checks.sh valgrind
+
+# zig links against an old glibc, so that wheels built here run on any Linux since 2014.
+wheel:           ## A wheel and a source archive in dist/, tried in an empty environment.
+	environment="$$($(ENVIRONMENT) wheel python/requirements/wheel.txt)" && \
+	PATH="$$environment/bin:$$PATH" && \
+	rm -rf build/wheel && \
+	maturin build --release --locked --strip --manifest-path python/Cargo.toml \
+		--out build/wheel $(WHEEL_ARGS) && \
+	{ [ "$$(uname)" != Linux ] || auditwheel show build/wheel/*.whl; } && \
+	maturin sdist --manifest-path python/Cargo.toml --out build/wheel && \
+	python3 -m venv --clear build/try && \
+	build/try/bin/python -m pip install --quiet --disable-pip-version-check \
+		build/wheel/*.whl && \
+	build/try/bin/python .github/try_wheel.py && \
+	mkdir -p dist && mv build/wheel/* dist/
 
 docs:            ## Build the Rust documentation; warnings are errors.
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --locked --no-deps

@@ -1,35 +1,48 @@
-"""Ingests a small volume with the installed package and reads a patch of it back."""
+"""Uses the installed package as a newcomer does: the command, and the program of the README."""
 
-import gzip
-import struct
+import re
+import subprocess
+import sys
 import tempfile
+from importlib.metadata import files
 from pathlib import Path
-
-import numpy as np
 
 import voxquarry as vq
 
-
-def nifti(voxels: np.ndarray) -> bytes:
-    """A NIfTI-1 file with a unit affine; `voxels` is `(z, y, x)` of int16."""
-    header = bytearray(352)
-    struct.pack_into("<i", header, 0, 348)
-    struct.pack_into("<8h", header, 40, 3, *voxels.shape[::-1], 1, 1, 1, 1)
-    struct.pack_into("<2h", header, 70, 4, 16)  # int16
-    struct.pack_into("<8f", header, 76, 1, 1, 1, 1, 1, 1, 1, 1)
-    struct.pack_into("<f", header, 108, 352)
-    struct.pack_into("<2h", header, 252, 0, 1)
-    for row in range(3):
-        struct.pack_into("<f", header, 280 + 20 * row, 1)
-    header[344:348] = b"n+1\0"
-    return bytes(header) + voxels.astype("<i2").tobytes()
+ROOT = Path(__file__).resolve().parents[1]
+COMMAND = Path(sys.executable).with_name("voxquarry")
 
 
-with tempfile.TemporaryDirectory() as folder:
-    voxels = np.arange(40 * 50 * 60, dtype="<i2").reshape(40, 50, 60)
-    source = Path(folder) / "scan.nii.gz"
-    source.write_bytes(gzip.compress(nifti(voxels)))
-    store = vq.ingest(source, Path(folder) / "scan.vxq", patch_size=16)
-    patch = store["scan"]["image"].read((3, 5, 7), 16)
-    assert np.array_equal(patch, voxels[3:19, 5:21, 7:23])
-    print("voxquarry", vq.__version__, "reads", patch.shape, patch.dtype)
+def run(*arguments: object, expected: int = 0) -> str:
+    """What a command prints; it must end with the expected code."""
+    found = subprocess.run([*map(str, arguments)], capture_output=True, text=True, check=False)
+    assert found.returncode == expected, (arguments, found)
+    return found.stdout + found.stderr
+
+
+with tempfile.TemporaryDirectory() as name:
+    folder = Path(name).resolve()
+    assert ROOT not in Path(vq.__file__).resolve().parents or "site-packages" in vq.__file__
+    for command in ([COMMAND], [sys.executable, "-m", "voxquarry"]):
+        assert run(*command, "--version") == f"voxquarry {vq.__version__}\n"
+        assert "Usage: voxquarry" in run(*command, "ingest", "--help")
+        assert "usage: voxquarry view" in run(*command, "view", "--help")
+        assert "error: " in run(*command, "info", folder / "none.zarr", expected=2)
+        assert "unrecognized" in run(*command, "nothing", expected=2)
+    run(COMMAND, "demo", "--dir", folder / "demo")
+    (program,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    (folder / "program.py").write_text(program, encoding="utf-8")
+    printed = subprocess.run(
+        [sys.executable, "program.py"], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.startswith("(4, 1, 64, 64, 64)"), printed
+    assert (folder / "prediction.nii.gz").is_file()
+    run(COMMAND, "verify", folder / "store.zarr")
+    run(COMMAND, "report", folder / "store.zarr", folder / "report.html")
+    picture = vq.open(folder / "store.zarr")["case01"]["t1"].show()
+    assert picture.png[:4] == b"\x89PNG"
+    licences = [str(file) for file in files("voxquarry") or [] if "LICENSE" in str(file)]
+    assert len(licences) == 2, licences
+    print("voxquarry", vq.__version__, "from", Path(vq.__file__).parent, "works")

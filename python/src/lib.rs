@@ -13,6 +13,7 @@ mod arguments;
 mod augment;
 mod batch_owner;
 mod blend_arguments;
+mod command;
 mod dataset;
 mod errors;
 mod index;
@@ -55,6 +56,8 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(any_aggregator::finalize_volume, m)?)?;
     m.add_function(wrap_pyfunction!(any_aggregator::discard_volume_parts, m)?)?;
     m.add_function(wrap_pyfunction!(arguments::byte_count, m)?)?;
+    m.add_function(wrap_pyfunction!(command::picture, m)?)?;
+    m.add_function(wrap_pyfunction!(command::run_command, m)?)?;
     m.add_function(wrap_pyfunction!(dataset::open, m)?)?;
     m.add_function(wrap_pyfunction!(dataset::list_subjects, m)?)?;
     m.add_function(wrap_pyfunction!(dataset::verify, m)?)?;

@@ -344,6 +344,36 @@ impl Volume {
         describe("Volume", &self.reader())
     }
 
+    /// Draws three slices in true proportion, with labels, their names, and the ends of the window.
+    ///
+    /// Args:
+    ///     at: Where the slices meet: ``"middle"``, ``"labels"`` (where most of the subject's first
+    ///         label map is), or a position ``(x, y, z)`` in the affine's RAS+ space.
+    ///     window: The real values that are black and white: ``(low, high)``, or ``"lung"``,
+    ///         ``"bone"``, ``"soft"`` or ``"brain"`` for CT. By default percentiles of the slices.
+    ///     convention: ``"radiological"``: the patient's right is on the left;
+    ///         ``"neurological"``: on the right.
+    ///     labels: Whether the subject's first label map is drawn over an image.
+    ///
+    /// Returns:
+    ///     A ``Picture``: notebooks show it, ``png`` has the bytes, ``save`` writes a file.
+    ///
+    /// Raises:
+    ///     UsageError: An argument with a value that is not accepted, or a position outside of the
+    ///         volume.
+    ///     DataError: Damaged chunks.
+    #[pyo3(signature = (at=None, window=None, convention="radiological", labels=true))]
+    fn show<'py>(
+        slf: &Bound<'py, Self>,
+        at: Option<Bound<'py, PyAny>>,
+        window: Option<Bound<'py, PyAny>>,
+        convention: &str,
+        labels: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let module = slf.py().import("voxquarry._picture")?;
+        module.call_method1("show", (slf, at, window, convention, labels))
+    }
+
     fn _repr_html_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         slf.py().import("voxquarry._html")?.call_method1("volume", (slf,))
     }

@@ -43,6 +43,7 @@ from ._native import (
     verify,
 )
 from ._parts import finalize
+from ._picture import Picture
 from ._resampled import ResampledDataset, ResampledSubject
 from ._resampling import resample_to
 from ._view import View, view
@@ -63,6 +64,7 @@ __all__ = [
     "ObjectSampler",
     "OutOfMemoryError",
     "PathNotFoundError",
+    "Picture",
     "Planes",
     "Queue",
     "ResampledDataset",

@@ -1,25 +1,36 @@
-"""The commands that are Python's: ``python -m voxquarry view …``; ``voxquarry view`` runs it."""
+"""The command ``voxquarry``, also ``python -m voxquarry``: those of Rust, and Python's own.
+
+``pip install`` makes a script of ``main``. The binary that cargo builds has the same commands, and
+becomes a process of this module for those that are Python's.
+"""
 
 from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
 from collections.abc import Sequence
 
-from . import _finalize_command, _infer_command, _report_command, _view_command
+from . import _infer_command, _report_command, _view_command
 from ._errors import DataError, StorageError, UsageError
+from ._native import run_command
+
+_OURS = {"infer": _infer_command, "report": _report_command, "view": _view_command}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0, 2 the caller, 3 the data, 4 the environment."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] not in _OURS:
+        # While Rust runs, Python would only note an interrupt; one that is ignored stays so.
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        return run_command(["voxquarry", *given])
     parser = argparse.ArgumentParser(prog="voxquarry")
     commands = parser.add_subparsers(dest="command", required=True)
-    _infer_command.add_to(commands)
-    _finalize_command.add_to(commands)
-    _view_command.add_to(commands)
-    _report_command.add_to(commands)
-    chosen = parser.parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
+    _OURS[given[0]].add_to(commands)
+    chosen = parser.parse_args(_joined(given))
     try:
         chosen.run(chosen)
     except UsageError as error:

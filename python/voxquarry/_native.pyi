@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._arrays import Voxels
 from ._ingest import IngestReport
+from ._picture import Picture
 from ._resampled import ResampledDataset, ResampledSubject
 from ._types import (
     Access,
@@ -331,6 +332,13 @@ class Volume:
         Returns:
             ``(n, z, y, x)`` or ``(n, c, z, y, x)`` voxels.
         """
+    def show(
+        self,
+        at: str | Sequence[float] | None = None,
+        window: str | tuple[float, float] | None = None,
+        convention: Literal["radiological", "neurological"] = "radiological",
+        labels: bool = True,
+    ) -> Picture: ...
     def __len__(self) -> int: ...
     def __getitem__(self, index: _Index | tuple[_Index, ...], /) -> Any: ...
     def __array__(
@@ -1682,6 +1690,14 @@ def finalize_volume(out: str) -> Volume:
 def discard_volume_parts(out: str) -> int:
     """Removes the unfinished parts of the volume at `out`, and returns how many there were."""
 
+def picture(
+    volume: Volume,
+    at: str | None = None,
+    window: str | None = None,
+    convention: str | None = None,
+    labels: bool = True,
+) -> bytes: ...
+def run_command(arguments: Sequence[str]) -> int: ...
 def byte_count(value: Bytes) -> int:
     """Bytes as an int or a string with a unit, such as ``"1GiB"``."""
 
