@@ -94,7 +94,7 @@ pub use queue::{
 };
 #[cfg(feature = "remote")]
 pub use remote::RemoteOptions;
-pub use resample::{Displacement, Order, Warp};
+pub use resample::{Displacement, Order, Resampling, Warp};
 pub use sample::{
     Balance, Border, ChunkWeights, ConstrainedSampler, Epoch, Grid, GridSampler, LabelSampler,
     Margin, ObjectOrder, ObjectSampler, OnFailure, OnMissing, Overlap, PatchLocation, PatchScale,
@@ -102,9 +102,9 @@ pub use sample::{
 };
 pub use store::{
     Channels, ChunkedVolumeWriter, Dataset, FinishedVolume, IfExists, LabelCounts, OpenOptions,
-    Orientation, Part, RealVoxel, ResampledVolume, Resume, StoreWriter, Subject, SubjectWriter,
-    UnpublishedSubjects, Verify, VerifyReport, Volume, VolumePartWriter, VolumeSpec, VolumeWriter,
-    list_subjects, open, verify,
+    Orientation, Part, RealVoxel, ResampledGrid, ResampledVolume, Resume, StoreWriter, Subject,
+    SubjectWriter, UnpublishedSubjects, Verify, VerifyReport, Volume, VolumePartWriter, VolumeSpec,
+    VolumeWriter, list_subjects, open, verify,
 };
 pub use sys::file::Access;
 

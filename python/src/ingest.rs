@@ -8,13 +8,14 @@ use std::thread::{self, ThreadId};
 
 use pyo3::prelude::*;
 use voxquarry::format::attributes::Kind;
-use voxquarry::{Affine, Dtype, IfExists};
+use voxquarry::{Affine, Dtype, IfExists, Normalization};
 use voxquarry_ingest::{
-    ByteOrder, Event, Failure, FindOptions, Found, IngestOptions, IngestReport, Manifest, Observer,
-    RawVoxels, Source, VolumeInput, export_observed, find, find_in, subject_of,
+    ByteOrder, Event, Failure, FindOptions, FingerprintOptions, Found, IngestOptions, IngestReport,
+    Manifest, Observer, RawVoxels, Source, VolumeInput, export_observed, find, find_in, subject_of,
 };
 
 use crate::arguments::{bytes, sizes};
+use crate::dataset::Dataset;
 use crate::errors::{invalid, raise, raise_existing, unsupported};
 use crate::volume::Volume;
 use crate::voxel_source::{PyVoxels, Raised};
@@ -26,6 +27,7 @@ pub(crate) type Row<'py> = (Option<String>, String, String, Bound<'py, PyAny>);
 /// How sources are found and failures are met; the names of the keyword arguments.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
+#[allow(clippy::struct_excessive_bools)] // Each is a keyword of Python.
 pub(crate) struct Choices {
     layout: String,
     pattern: Option<String>,
@@ -37,6 +39,19 @@ pub(crate) struct Choices {
     grid_from: Option<String>,
     affine: Option<[[f64; 4]; 4]>,
     raw: Option<StatedVoxels>,
+    crop_foreground: bool,
+    clip: Option<(f64, f64)>,
+    canonical: bool,
+    target_spacing: Option<[f64; 3]>,
+    normalize: Option<Normalize>,
+    dtype: Option<String>,
+}
+
+/// A window, or the name of a normalisation.
+#[derive(FromPyObject)]
+enum Normalize {
+    Named(String),
+    Window(f64, f64),
 }
 
 /// What files without a format hold: shape, dtype, offset and byte order.
@@ -60,6 +75,27 @@ impl Choices {
             return Err(unsupported(reason, "give 4 rows of 4 numbers"));
         }
         let raw = self.raw.as_ref().map(raw_voxels).transpose()?;
+        let dtype = |name: &String| {
+            let names: Vec<_> = Dtype::ALL.iter().map(|dtype| dtype.name()).collect();
+            let expected = format!("one of {}", names.join(", "));
+            Dtype::from_name(name).ok_or_else(|| invalid("dtype", format!("{name:?}"), expected))
+        };
+        let normalization = match &self.normalize {
+            None => None,
+            Some(Normalize::Window(low, high)) => Some(Normalization::Window(*low, *high)),
+            Some(Normalize::Named(name)) if name == "zscore" => Some(Normalization::ZScore),
+            Some(Normalize::Named(name)) => {
+                let expected = "\"zscore\" or two numbers";
+                return Err(invalid("normalize", format!("{name:?}"), expected));
+            }
+        };
+        let options = options
+            .crop_foreground(self.crop_foreground)
+            .clip(self.clip)
+            .canonical(self.canonical)
+            .target_spacing(self.target_spacing)
+            .normalize(normalization)
+            .dtype(self.dtype.as_ref().map(dtype).transpose()?);
         Ok(options
             .raw(raw)
             .add_volumes(self.add)
@@ -271,6 +307,10 @@ impl Observer for Listener {
                 let mut volumes = self.volumes.lock().expect("no panic while it is held");
                 volumes.insert(thread::current().id(), format!("{subject}/{volume}"));
             }
+            Event::Measuring { subject } => {
+                let mut volumes = self.volumes.lock().expect("no panic while it is held");
+                volumes.insert(thread::current().id(), subject.to_owned());
+            }
             Event::Encoded(bytes) => {
                 let done = self.done.fetch_add(bytes, Ordering::SeqCst) + bytes;
                 if let Some(progress) = &self.progress {
@@ -294,6 +334,24 @@ impl Observer for Listener {
         self.keep(Python::attach(|py| py.check_signals()));
         self.stopped.load(Ordering::SeqCst)
     }
+}
+
+/// Measures a dataset for `voxquarry.fingerprint`; the answer is JSON.
+#[pyfunction]
+pub(crate) fn fingerprint(
+    py: Python<'_>,
+    dataset: &Dataset,
+    volumes: Vec<String>,
+    labels: Option<String>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<String> {
+    let options = FingerprintOptions::default().volumes(volumes).labels(labels);
+    let listener = Listener::new(progress);
+    let run = || voxquarry_ingest::fingerprint(&dataset.0, &options, &listener);
+    let mut found = None;
+    let result = py.detach(run).map(|fingerprint| found = Some(fingerprint));
+    listener.end(result, "")?;
+    Ok(serde_json::to_string(&found).expect("numbers and names"))
 }
 
 /// Writes a volume to a file, for `voxquarry.export`.

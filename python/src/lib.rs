@@ -61,6 +61,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(dataset::open, m)?)?;
     m.add_function(wrap_pyfunction!(dataset::list_subjects, m)?)?;
     m.add_function(wrap_pyfunction!(dataset::verify, m)?)?;
+    m.add_function(wrap_pyfunction!(ingest::fingerprint, m)?)?;
     m.add_function(wrap_pyfunction!(ingest::ingest, m)?)?;
     m.add_function(wrap_pyfunction!(ingest_parts::plan_ingest, m)?)?;
     m.add_function(wrap_pyfunction!(ingest_parts::run_ingest_plan, m)?)?;

@@ -95,6 +95,16 @@ impl Volume {
         self.0.kind().name()
     }
 
+    /// What ingest changed of the voxels of the source, and what the source was; ``None`` if it
+    /// changed nothing.
+    #[getter]
+    fn changes<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let changes = self.0.source().and_then(|source| source.origin.get("changes"));
+        let parsed =
+            changes.map(|changes| py.import("json")?.call_method1("loads", (changes.to_string(),)));
+        parsed.transpose()
+    }
+
     /// The names of single labels by their ids, ``{1: "liver"}``; empty if nobody named them.
     #[getter]
     fn label_names(&self) -> BTreeMap<i64, String> {

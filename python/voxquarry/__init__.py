@@ -18,6 +18,7 @@ from ._errors import (
     UsageError,
 )
 from ._export import export
+from ._fingerprint import fingerprint
 from ._inference import infer
 from ._ingest import Labels, Weights, ingest
 from ._native import (
@@ -85,6 +86,7 @@ __all__ = [
     "__version__",
     "export",
     "finalize",
+    "fingerprint",
     "infer",
     "ingest",
     "list_subjects",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from . import _native
 from ._arrays import Spacing, Voxels, affine_of, is_voxels, own_affine, voxels_of
@@ -18,6 +19,7 @@ from ._types import (
     Codec,
     IngestChoices,
     Layout,
+    Normalize,
     Path,
     RawVoxels,
     Size,
@@ -93,6 +95,12 @@ def ingest(
     grid_tolerance: float | None = None,
     grid_from: str | None = None,
     raw: RawVoxels | None = None,
+    crop_foreground: bool = False,
+    clip: tuple[float, float] | None = None,
+    canonical: bool = False,
+    target_spacing: Spacing | None = None,
+    normalize: Normalize | None = None,
+    dtype: DTypeLike | None = None,
     progress: VolumeProgress | bool | None = None,
 ) -> _native.Dataset: ...
 
@@ -190,6 +198,20 @@ def ingest(
         grid_from: The volume whose affine all volumes of its subject get.
         raw: What files hold whose names tell no format: voxels and nothing else, as in
             ``raw={"shape": (40, 64, 64), "dtype": "uint16", "offset": 512, "byte_order": "big"}``.
+        crop_foreground: Crop each subject to the box of the voxels of its images that are not 0.
+            This and the next five arguments change voxels, in their order; ``volume.changes`` has
+            what was done. Labels and weights are cropped, turned and resampled, and keep their
+            values and their type.
+        clip: The least and the largest real value of images.
+        canonical: Exchange and mirror axes so that they ascend as RAS+, as nibabel's
+            ``as_closest_canonical`` does.
+        target_spacing: Resample to voxels of this size, ``(z, y, x)`` or one number, in millimetres
+            (in the unit of the affine): images linearly, labels to the nearest voxel. (``spacing``
+            states how large the voxels are.)
+        normalize: ``"zscore"`` (mean 0, deviation 1 over the volume), or two values that become 0
+            and 1 and bound what lies outside. Images become float32.
+        dtype: The type of images, such as ``"int16"`` or ``np.float32``. A value that it does not
+            hold is an error.
         progress: ``True`` for a bar, or a function that is called with the volume
             (``"case01/ct"``), the bytes encoded so far and the bytes in all.
         plan: A file. With sources: write a plan to it, for processes on any machines that share the
@@ -251,6 +273,12 @@ def ingest(
         "grid_from": grid_from,
         "affine": stated,
         "raw": _raw(raw),
+        "crop_foreground": crop_foreground,
+        "clip": None if clip is None else _two("clip", clip),
+        "canonical": canonical,
+        "target_spacing": _three("target_spacing", target_spacing),
+        "normalize": normalize if normalize is None else _normalization(normalize),
+        "dtype": None if dtype is None else _dtype(dtype),
     }
     store = os.fsdecode(out)
     asked = (paths, rows, store, patch_size, codec, memory_bytes, threads, existing, choices)
@@ -291,6 +319,40 @@ def _opened(store: str, report: IngestReport) -> _native.Dataset:
 
 _Row = tuple[str | None, str, str, str | Voxels]
 _ANY_PATH = (str, bytes, os.PathLike)
+
+
+def _two(name: str, value: Any) -> tuple[float, float]:
+    """Two numbers."""
+    try:
+        low, high = (float(number) for number in value)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"{name} is {value!r}: expected two numbers, the lower one first"
+        ) from None
+    return low, high
+
+
+def _three(name: str, value: Spacing | None) -> tuple[float, float, float] | None:
+    """A number for ``z``, ``y`` and ``x`` each."""
+    if value is None:
+        return None
+    try:
+        z, y, x = (float(n) for n in np.broadcast_to(np.asarray(value, float), 3))
+    except (TypeError, ValueError):
+        raise UsageError(f"{name} is {value!r}: expected a number, or (z, y, x)") from None
+    return z, y, x
+
+
+def _normalization(value: Normalize) -> str | tuple[float, float]:
+    return value if isinstance(value, str) else _two("normalize", value)
+
+
+def _dtype(value: DTypeLike) -> str:
+    """The name of a dtype."""
+    try:
+        return np.dtype(value).name
+    except TypeError:
+        return str(value)
 
 
 def _raw(raw: RawVoxels | None) -> tuple[list[int], str, int, str] | None:

@@ -71,6 +71,12 @@ class IngestChoices(TypedDict):
     grid_from: str | None
     affine: list[list[float]] | None
     raw: tuple[list[int], str, int, str] | None
+    crop_foreground: bool
+    clip: tuple[float, float] | None
+    canonical: bool
+    target_spacing: tuple[float, float, float] | None
+    normalize: str | tuple[float, float] | None
+    dtype: str | None
 
 
 class RawVoxels(TypedDict, total=False):

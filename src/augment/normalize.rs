@@ -27,7 +27,7 @@ impl Normalization {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`].
-    pub(crate) fn check(self) -> Result<()> {
+    pub fn check(self) -> Result<()> {
         match self {
             Self::Window(low, high) if !(low < high && (high - low).is_finite()) => {
                 let expected = "two finite numbers, the lower one first";

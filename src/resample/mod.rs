@@ -25,6 +25,7 @@ mod source;
 mod values;
 mod warp;
 
-pub(crate) use options::{Resampling, StoredValues};
+pub use options::Resampling;
+pub(crate) use options::StoredValues;
 pub(crate) use read::ResampledRead;
 pub use warp::{Displacement, Order, Warp};

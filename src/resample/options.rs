@@ -15,12 +15,21 @@ pub(crate) struct StoredValues {
 }
 
 /// How patches are resampled.
+///
+/// ```
+/// use voxquarry::{Order, Padding, Resampling};
+///
+/// let labels = Resampling { order: Order::Nearest, padding: Padding::Edge, dtype: None };
+/// assert_eq!(labels.order.number(), 0);
+/// ```
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Resampling {
-    pub(crate) order: Order,
-    pub(crate) padding: Padding,
+pub struct Resampling {
+    /// How values between voxels are computed.
+    pub order: Order,
+    /// What lies outside of the volume.
+    pub padding: Padding,
     /// The type of the patch; `None` chooses float32 for images and the volume's own for labels.
-    pub(crate) dtype: Option<Dtype>,
+    pub dtype: Option<Dtype>,
 }
 
 /// Checked [`Resampling`] of one volume.

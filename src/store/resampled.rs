@@ -4,6 +4,7 @@
 //! - Axes are exchanged, mirrored and scaled, never turned: an oblique volume stays oblique.
 //! - The outer faces at the begin of each axis stay in place.
 
+use super::orientation::Orientation;
 use super::volume::Volume;
 use crate::{Affine, Error, Order, Padding, Region, Result, Size3, Voxel, Warp};
 
@@ -13,94 +14,68 @@ const REMAINDER: f64 = 1e-3;
 /// More voxels than this along an axis are a mistake.
 const MOST_VOXELS: f64 = (1u64 << 26) as f64;
 
-/// The directions in which the axes `(x, y, z)` of a volume ascend, as three letters of R or L
-/// (right, left), A or P (anterior, posterior), S or I (superior, inferior): nibabel's codes.
+/// A grid of voxels at another spacing or orientation.
 ///
 /// ```
-/// use voxquarry::Orientation;
+/// use voxquarry::{Affine, ResampledGrid};
 ///
-/// let ras: Orientation = "RAS".parse()?;
-/// assert_eq!(ras.to_string(), "RAS");
-/// assert!("RAR".parse::<Orientation>().is_err());
+/// let affine = Affine::diagonal([5.0, 0.8, 0.8]);
+/// let grid = ResampledGrid::new([40, 512, 512], &affine, Some([2.5, 1.6, 1.6]), None)?;
+/// assert_eq!(grid.size(), [80, 256, 256]);
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Orientation {
-    /// For x, y and z: the axis of the world, and whether it descends.
-    axes: [(usize, bool); 3],
-}
-
-const LETTERS: [[char; 2]; 3] = [['R', 'L'], ['A', 'P'], ['S', 'I']];
-
-impl std::str::FromStr for Orientation {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let refused = || {
-            let expected = "three letters, one of R and L, of A and P, and of S and I, as \"RAS\"";
-            Error::invalid("orientation", format!("{text:?}"), expected)
-        };
-        let axis = |letter: char| {
-            let world = LETTERS.iter().position(|pair| pair.contains(&letter))?;
-            Some((world, LETTERS[world][1] == letter))
-        };
-        let axes: Option<Vec<_>> = text.chars().map(axis).collect();
-        let axes: [(usize, bool); 3] =
-            axes.and_then(|axes| axes.try_into().ok()).ok_or_else(refused)?;
-        let has_all = (0..3).all(|world| axes.iter().any(|&(axis, _)| axis == world));
-        has_all.then_some(Self { axes }).ok_or_else(refused)
-    }
-}
-
-impl std::fmt::Display for Orientation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.axes
-            .iter()
-            .try_for_each(|&(axis, descends)| write!(f, "{}", LETTERS[axis][usize::from(descends)]))
-    }
-}
-
-impl Orientation {
-    /// The orientation that a volume's axes are closest to.
-    pub fn of(affine: &Affine) -> Self {
-        let spacing = affine.spacing_mm();
-        let direction = |world: usize, axis: usize| affine.0[world][axis] / spacing[2 - axis];
-        let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
-        let sum = |order: &[usize; 3]| -> f64 {
-            (0..3).map(|axis| direction(order[axis], axis).abs()).sum()
-        };
-        let best = orders.iter().max_by(|a, b| sum(a).total_cmp(&sum(b))).expect("six orders");
-        Self { axes: [0, 1, 2].map(|axis| (best[axis], direction(best[axis], axis) < 0.0)) }
-    }
-}
-
-/// A volume at another spacing or orientation, resampled as it is read; made by [`Volume::at`].
-///
-/// It has the interface of a volume: extents, affine, and reads of patches whose voxels are its
-/// own. `docs/resampling.md` defines their values.
-#[derive(Clone, Debug)]
-pub struct ResampledVolume {
-    volume: Volume,
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ResampledGrid {
     size: Size3,
     affine: Affine,
     /// The index `(z, y, x, 1)` here to the index in the volume.
     matrix: [[f64; 4]; 3],
 }
 
-impl ResampledVolume {
-    /// The volume that is read.
-    pub fn volume(&self) -> &Volume {
-        &self.volume
+impl ResampledGrid {
+    /// The grid of a volume of that `size` and `affine` at another spacing `(z, y, x)`, in the
+    /// affine's unit, and in another orientation; what is `None` stays as it is. Spacings belong to
+    /// the axes of the result.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a spacing that is not finite and above 0, or that gives an
+    /// axis of more than 2²⁶ voxels.
+    pub fn new(
+        size: Size3,
+        affine: &Affine,
+        spacing: Option<[f64; 3]>,
+        orientation: Option<Orientation>,
+    ) -> Result<Self> {
+        let own = Orientation::of(affine);
+        let wanted = orientation.unwrap_or(own);
+        let old = affine.spacing_mm();
+        let (mut resampled, mut matrix) = ([0; 3], [[0.0; 4]; 3]);
+        // Axes are (z, y, x) here and (x, y, z) in an orientation.
+        for to in 0..3 {
+            let (world, descends) = wanted.axes()[2 - to];
+            let is_same = |axis: &(usize, bool)| axis.0 == world;
+            let from = 2 - own.axes().iter().position(is_same).expect("each axis once");
+            let flips = own.axes()[2 - from].1 != descends;
+            let new = spacing.map_or(old[from], |spacing| spacing[to]);
+            let (ratio, n) = (new / old[from], size[from] as f64);
+            let extent = n / ratio;
+            if !(new > 0.0 && new.is_finite() && extent <= MOST_VOXELS && ratio <= MOST_VOXELS) {
+                let expected = "finite numbers above 0, in the unit of the affine";
+                return Err(Error::invalid("spacing", format!("{spacing:?}"), expected));
+            }
+            resampled[to] = ((extent - REMAINDER).ceil() as usize).max(1);
+            matrix[from][to] = if flips { -ratio } else { ratio };
+            matrix[from][3] = (ratio - 1.0) / 2.0;
+            if flips {
+                matrix[from][3] = n - 1.0 - matrix[from][3];
+            }
+        }
+        Ok(Self { size: resampled, affine: composed(affine, &matrix), matrix })
     }
 
     /// Extents in `(z, y, x)`.
     pub fn size(&self) -> Size3 {
         self.size
-    }
-
-    /// Extents as numpy would show them: `(z, y, x)` or `(c, z, y, x)`.
-    pub fn shape(&self) -> Vec<usize> {
-        self.volume.channels().into_iter().chain(self.size).collect()
     }
 
     /// The affine from voxel centres `(x, y, z)` here to RAS+ positions, in the volume's unit.
@@ -124,6 +99,51 @@ impl ResampledVolume {
                 .map(|m| [m[0], m[1], m[2], m[3] + m[0] * at[0] + m[1] * at[1] + m[2] * at[2]]),
         )
     }
+}
+
+/// A volume at another spacing or orientation, resampled as it is read; made by [`Volume::at`].
+///
+/// It has the interface of a volume: extents, affine, and reads of patches whose voxels are its
+/// own. `docs/resampling.md` defines their values.
+#[derive(Clone, Debug)]
+pub struct ResampledVolume {
+    volume: Volume,
+    grid: ResampledGrid,
+}
+
+impl ResampledVolume {
+    /// The volume that is read.
+    pub fn volume(&self) -> &Volume {
+        &self.volume
+    }
+
+    /// Extents in `(z, y, x)`.
+    pub fn size(&self) -> Size3 {
+        self.grid.size
+    }
+
+    /// Extents as numpy would show them: `(z, y, x)` or `(c, z, y, x)`.
+    pub fn shape(&self) -> Vec<usize> {
+        self.volume.channels().into_iter().chain(self.grid.size).collect()
+    }
+
+    /// The affine from voxel centres `(x, y, z)` here to RAS+ positions, in the volume's unit.
+    pub fn affine(&self) -> &Affine {
+        &self.grid.affine
+    }
+
+    /// The map of indices `(z, y, x, 1)` here to those in the volume.
+    pub fn matrix(&self) -> &[[f64; 4]; 3] {
+        &self.grid.matrix
+    }
+
+    /// The map for the patch that begins at `start`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if the start is too far away.
+    pub fn warp(&self, start: [i64; 3]) -> Result<Warp> {
+        self.grid.warp(start)
+    }
 
     /// As [`Volume::read_affine_into`], for the patch of each of `starts`.
     ///
@@ -139,9 +159,9 @@ impl ResampledVolume {
     ) -> Result<()> {
         if padding == Padding::None
             && let Some(start) =
-                starts.iter().find(|&&s| !Region::new(s, size).is_inside(self.size))
+                starts.iter().find(|&&s| !Region::new(s, size).is_inside(self.grid.size))
         {
-            return Err(Error::OutOfBounds { start: *start, size, shape: self.size });
+            return Err(Error::OutOfBounds { start: *start, size, shape: self.grid.size });
         }
         // The last voxels of an axis may lie up to half a voxel outside of the volume.
         let padding = if padding == Padding::None { Padding::Edge } else { padding };
@@ -174,32 +194,8 @@ impl Volume {
         spacing: Option<[f64; 3]>,
         orientation: Option<Orientation>,
     ) -> Result<ResampledVolume> {
-        let own = Orientation::of(self.affine());
-        let wanted = orientation.unwrap_or(own);
-        let old = self.spacing();
-        let (mut size, mut matrix) = ([0; 3], [[0.0; 4]; 3]);
-        // Axes are (z, y, x) here and (x, y, z) in an orientation.
-        for to in 0..3 {
-            let (world, descends) = wanted.axes[2 - to];
-            let is_same = |axis: &(usize, bool)| axis.0 == world;
-            let from = 2 - own.axes.iter().position(is_same).expect("each axis once");
-            let flips = own.axes[2 - from].1 != descends;
-            let new = spacing.map_or(old[from], |spacing| spacing[to]);
-            let (ratio, n) = (new / old[from], self.size()[from] as f64);
-            let extent = n / ratio;
-            if !(new > 0.0 && new.is_finite() && extent <= MOST_VOXELS && ratio <= MOST_VOXELS) {
-                let expected = "finite numbers above 0, in the unit of the affine";
-                return Err(Error::invalid("spacing", format!("{spacing:?}"), expected));
-            }
-            size[to] = ((extent - REMAINDER).ceil() as usize).max(1);
-            matrix[from][to] = if flips { -ratio } else { ratio };
-            matrix[from][3] = (ratio - 1.0) / 2.0;
-            if flips {
-                matrix[from][3] = n - 1.0 - matrix[from][3];
-            }
-        }
-        let affine = composed(self.affine(), &matrix);
-        Ok(ResampledVolume { volume: self.clone(), size, affine, matrix })
+        let grid = ResampledGrid::new(self.size(), self.affine(), spacing, orientation)?;
+        Ok(ResampledVolume { volume: self.clone(), grid })
     }
 }
 

@@ -25,7 +25,7 @@ use crate::format::attributes::{
 use crate::format::document::{Document, ZARR_JSON};
 #[cfg(feature = "ndarray")]
 use crate::memory::zeroed;
-use crate::resample::{ResampledRead, Resampling, StoredValues};
+use crate::resample::{Resampling, StoredValues};
 use crate::sys::folder::Folder;
 use crate::sys::fork::PerProcess;
 use crate::sys::remote::refuse_url;
@@ -446,16 +446,8 @@ impl Volume {
         dtype: Option<Dtype>,
         out: &mut [u8],
     ) -> Result<()> {
-        let resources = self.0.array.resources();
-        let context = ReadContext { cache: &resources.cache, executor: Some(&resources.executor) };
-        let read = ResampledRead {
-            array: &self.0.array,
-            stored: self.stored_values(),
-            resampling: Resampling { order, padding, dtype },
-            size,
-            channels: Channels::from(0..self.layout().channel_count()),
-        };
-        read.read(warps, out, context)
+        let resampling = Resampling { order, padding, dtype };
+        self.read_affine_channels(warps, size, resampling, 0..self.layout().channel_count(), out)
     }
 
     /// The type of resampled patches: `dtype` if it is given, otherwise float32 for images and the

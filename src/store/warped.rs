@@ -1,4 +1,4 @@
-//! Resampled reads of one patch on the caller's thread, for queues.
+//! Resampled reads of some channels, and of one patch on the caller's thread, for queues.
 
 use super::volume::Volume;
 use crate::array::cache::{ChunkCache, ChunkKey};
@@ -36,6 +36,38 @@ impl WarpedRead<'_> {
 }
 
 impl Volume {
+    /// As [`Volume::read_affine_bytes`] for some channels, of which no other is read.
+    ///
+    /// ```
+    /// use voxquarry::{Dtype, Order, Padding, Resampling, Warp};
+    ///
+    /// # let store = "format-spec/golden/v1";
+    /// let volume = voxquarry::open(store)?.subject("grid")?.volume("f32")?;
+    /// let warp = Warp::new([[2., 0., 0., 0.], [0., 2., 0., 0.], [0., 0., 2., 0.]])?;
+    /// let (order, padding) = (Order::Linear, Padding::Edge);
+    /// let resampling = Resampling { order, padding, dtype: Some(Dtype::Float64) };
+    /// let mut voxels = vec![0f64; 3 * 5 * 10];
+    /// let out = bytemuck::cast_slice_mut(&mut voxels);
+    /// volume.read_affine_channels(&[warp], [3, 5, 10], resampling, 0..1, out)?;
+    /// # Ok::<(), voxquarry::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Volume::read_affine_into`].
+    pub fn read_affine_channels(
+        &self,
+        warps: &[Warp],
+        size: Size3,
+        resampling: Resampling,
+        channels: impl Into<Channels>,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let resources = self.array().resources();
+        let context = ReadContext { cache: &resources.cache, executor: Some(&resources.executor) };
+        let (array, stored, channels) = (self.array(), self.stored_values(), channels.into());
+        ResampledRead { array, stored, resampling, size, channels }.read(warps, out, context)
+    }
+
     /// Reads a patch on the caller's thread alone, by way of `cache`, into the bytes of `out`.
     ///
     /// # Errors

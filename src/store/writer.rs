@@ -384,6 +384,19 @@ impl SubjectWriter {
         VolumeWriter::create(folder, spec, self.executor.clone())
     }
 
+    /// A folder on the store's disk that is removed with the work.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let store = voxquarry::StoreWriter::open(folder.path().join("store.zarr"), None)?;
+    /// let subject = store.subject("case01")?;
+    /// assert!(subject.work_folder().starts_with(store.path()));
+    /// # Ok::<(), voxquarry::Error>(())
+    /// ```
+    pub fn work_folder(&self) -> PathBuf {
+        self.staged.work_folder().path().to_owned()
+    }
+
     /// Puts the subject into splits, such as `train`; an extension stays in those of the subject,
     /// too.
     ///

@@ -48,6 +48,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let result = match &cli.command {
         Command::Ingest(args) => commands::ingest::run(args),
         Command::Info(args) => commands::info::run(args),
+        Command::Fingerprint(args) => commands::fingerprint::run(args),
         Command::Verify(args) => commands::verify::run(args),
         Command::Export(args) => commands::export::run(args),
         Command::Infer(args) => python::run("infer", args),

@@ -219,6 +219,7 @@ impl Observer for Progress {
             Event::Volume { subject, volume } => {
                 self.at("ingesting", &format!("{subject}/{volume}"));
             }
+            Event::Measuring { subject } => self.at("measuring", subject),
             Event::Encoded(n) => self.advance(n),
             Event::Published { subject, voxel_bytes, stored_bytes } => {
                 let mut subjects = (0, 0);

@@ -90,6 +90,7 @@ mod tests {
             "ingest a.nii --out s",
             "info s",
             "verify s",
+            "fingerprint s",
             "export s/a/b c.nii",
             "preview s/a a.png",
             "sample s",

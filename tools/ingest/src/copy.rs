@@ -14,7 +14,7 @@ use crate::labels::{describe_labels, labels_of};
 use crate::manifest::Source;
 use crate::observer::{Event, Observer, check_interrupt};
 use crate::options::IngestOptions;
-use crate::planned::{PlannedVolume, shape_of};
+use crate::planned::PlannedVolume;
 use crate::source::{SourceVolume, VoxelStream};
 
 /// Writes a planned volume of `subject`, and returns it complete.
@@ -29,45 +29,72 @@ pub(crate) fn ingest_volume(
     observer: &dyn Observer,
 ) -> Result<FinishedVolume> {
     let (header, mut stream) = open(&planned.source, options)?;
-    if shape_of(&header).plane_bytes() != planned.shape().plane_bytes()
-        || header.size != planned.header.size
-    {
-        return Err(Error::data(
-            planned.source.input.location(),
-            "it changed while it was being ingested: run the ingest again",
-        ));
-    }
-    let mut spec =
-        VolumeSpec::new(&planned.source.volume, planned.source.kind, planned.layout.clone())
-            .codec(options.codec)
-            .patch_sizes(options.patch_sizes.clone())
-            .affine(planned.header.affine)
-            // A stated affine is in millimetres, whatever the header says.
-            .unit(header.unit.filter(|_| options.stated.affine.is_none()))
-            .scaling(header.slope, header.intercept)
-            .interleaved(header.interleaved)
-            .labels(planned.label_names.clone());
-    if planned.is_weights {
-        spec = spec.weight_sums();
-    }
-    let mut writer = subject.volume(spec)?;
-    let located = |e: Error| match e {
-        // The writer does not know the source file, whose voxels it complains about.
-        Error::Data { path, message } if !path.starts_with(planned.source.input.location()) => {
-            Error::data(planned.source.input.location(), message)
-        }
-        other => other,
-    };
-    if planned.memory.layers > 1 {
-        copy_overlapped(stream.as_mut(), &mut writer, planned, observer).map_err(located)?;
-    } else {
-        copy(stream.as_mut(), &mut writer, observer).map_err(located)?;
-    }
+    unchanged(&planned.source, &header, &planned.header)?;
+    let mut writer = subject.volume(spec_of(planned, options))?;
+    let (layers, interleaved) = (planned.memory.layers, planned.header.interleaved);
+    copy_stream(stream.as_mut(), &mut writer, interleaved, layers, &planned.source, observer)?;
     let digest = stream.finish()?;
     let (name, mut origin) = (planned.source.input.name(), header.origin);
     origin.extend(digest.origin);
     writer.set_source(SourceFile { name, bytes: digest.bytes, sha256: digest.sha256, origin });
     writer.finish()
+}
+
+/// Checks that a source is still what it was when its header was read for the plan.
+///
+/// # Errors
+/// [`Error::Data`] if it is not.
+pub(crate) fn unchanged(source: &Source, now: &SourceVolume, then: &SourceVolume) -> Result<()> {
+    if now.shape().plane_bytes() == then.shape().plane_bytes() && now.size == then.size {
+        return Ok(());
+    }
+    let message = "it changed while it was being ingested: run the ingest again";
+    Err(Error::data(source.input.location(), message))
+}
+
+/// What a planned volume is written as.
+pub(crate) fn spec_of(planned: &PlannedVolume, options: &IngestOptions) -> VolumeSpec {
+    let header = &planned.header;
+    let spec = VolumeSpec::new(&planned.source.volume, planned.source.kind, planned.layout.clone())
+        .codec(options.codec)
+        .patch_sizes(options.patch_sizes.clone())
+        .affine(header.affine)
+        // A stated affine is in millimetres, whatever the header says.
+        .unit(header.unit.filter(|_| options.stated.affine.is_none()))
+        .scaling(header.slope, header.intercept)
+        .interleaved(header.interleaved)
+        .labels(planned.label_names.clone());
+    if planned.is_weights { spec.weight_sums() } else { spec }
+}
+
+/// Names the source in an error of the writer, which does not know whose voxels it complains about.
+pub(crate) fn located(source: &Source, error: Error) -> Error {
+    match error {
+        Error::Data { path, message } if !path.starts_with(source.input.location()) => {
+            Error::data(source.input.location(), message)
+        }
+        other => other,
+    }
+}
+
+/// Writes all voxels of a stream, with so many layers in memory.
+///
+/// # Errors
+/// As [`ingest_volume`].
+pub(crate) fn copy_stream(
+    stream: &mut dyn VoxelStream,
+    writer: &mut VolumeWriter,
+    interleaved: usize,
+    layers: usize,
+    source: &Source,
+    observer: &dyn Observer,
+) -> Result<()> {
+    let copied = if layers > 1 {
+        copy_overlapped(stream, writer, interleaved, source, observer)
+    } else {
+        copy(stream, writer, observer)
+    };
+    copied.map_err(|error| located(source, error))
 }
 
 /// Alternates between reading and encoding, with one layer in memory.
@@ -93,14 +120,15 @@ fn copy(
 fn copy_overlapped(
     stream: &mut dyn VoxelStream,
     writer: &mut VolumeWriter,
-    planned: &PlannedVolume,
+    interleaved: usize,
+    source: &Source,
     observer: &dyn Observer,
 ) -> Result<()> {
     let (layer_bytes, plane_bytes) = (writer.layer_bytes(), layer_plane_bytes(writer));
-    let layout = &planned.layout;
+    let layout = writer.layout().clone();
     let depths = (0..layout.chunk_grid()[0])
         .map(|i| layout.chunk[0].min(layout.size[0] - i * layout.chunk[0]));
-    let outer = layout.channel_count() / planned.header.interleaved;
+    let outer = layout.channel_count() / interleaved;
     let schedule = (0..outer).flat_map(|_| depths.clone());
     // Two buffers in all: one is being filled, the other encoded.
     let (full, filled) = sync_channel::<Result<(usize, Vec<u8>)>>(1);
@@ -119,7 +147,7 @@ fn copy_overlapped(
             }
         };
         let named = thread::Builder::new().name("voxquarry-read".into());
-        let path = planned.source.input.location();
+        let path = source.input.location();
         named.spawn_scoped(scope, read).map_err(Error::io(path, "cannot start a thread for"))?;
         // Moved in, so that an early return drops them and the reader stops waiting for a buffer.
         let (filled, give_back) = (filled, give_back);
@@ -143,7 +171,13 @@ fn layer_plane_bytes(writer: &VolumeWriter) -> usize {
 }
 
 /// Opens a source for reading the voxels that it becomes.
-fn open(source: &Source, options: &IngestOptions) -> Result<(SourceVolume, Box<dyn VoxelStream>)> {
+///
+/// # Errors
+/// Those of its headers.
+pub(crate) fn open(
+    source: &Source,
+    options: &IngestOptions,
+) -> Result<(SourceVolume, Box<dyn VoxelStream>)> {
     let opened = source.input.open(&options.stated)?;
     let header = opened.volume().clone();
     let voxels = opened.stream()?;

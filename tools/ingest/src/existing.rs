@@ -7,8 +7,10 @@
 
 use std::path::Path;
 
+use serde_json::{Map, Value};
 use voxquarry::{
-    Dataset, Error, Fault, IfExists, OpenOptions, Result, StoreWriter, Subject, Volume,
+    Dataset, Error, Fault, IfExists, OpenOptions, Region, Result, Size3, StoreWriter, Subject,
+    Volume,
 };
 
 use crate::grid::{Grid, settle_on};
@@ -157,6 +159,7 @@ impl Decision<'_> {
         let stays = |name: &&String| planned.volumes.iter().all(|v| v.source.volume != **name);
         if let Some(first) = published.volumes().iter().find(stays) {
             let first = published.volume(first)?;
+            refused.extend(self.crop_as(&first, planned));
             let grid = Grid {
                 name: first.name().to_owned(),
                 path: first.path().to_owned(),
@@ -181,6 +184,28 @@ impl Decision<'_> {
         let failures = refused.into_iter().map(|(name, error)| self.failure(planned, name, error));
         report.failed.extend(failures);
         Ok(Verdict::Refused)
+    }
+
+    /// Crops planned volumes to the box that a volume of their subject was cropped to; returns
+    /// those that cannot be.
+    fn crop_as(&self, first: &Volume, planned: &mut PlannedSubject) -> Vec<(String, Error)> {
+        let mut refused = Vec::new();
+        let origin = first.source().map(|source| &source.origin);
+        let region = origin.and_then(recorded_crop).filter(|region| !region.is_empty());
+        for volume in planned.volumes.iter_mut().filter(|volume| volume.awaits_crop()) {
+            let size = volume.native().map_or(volume.header.size, |native| native.size);
+            let cropped = if let Some(region) = region.filter(|region| region.is_inside(size)) {
+                volume.cropped(region, self.options)
+            } else {
+                let what = "the crop to the foreground: none, now asked for";
+                Err(otherwise(self.folder, format!("{}: {what}", first.name())))
+            };
+            match cropped {
+                Ok(cropped) => *volume = cropped,
+                Err(error) => refused.push((volume.source.volume.clone(), error)),
+            }
+        }
+        refused
     }
 
     /// Adds a subject that is done to the splits that it is in now; that needs no voxels.
@@ -241,6 +266,9 @@ impl Decision<'_> {
         let Some(file) = found.source() else {
             return Ok(Some("it was not made from a file".to_owned()));
         };
+        if let Some(difference) = changes_difference(&file.origin, planned.changes().as_ref()) {
+            return Ok(Some(difference));
+        }
         // The bytes of an array are those of its voxels, which its shape and dtype tell.
         let bytes = source.input.file_bytes()?.unwrap_or(file.bytes);
         let name = source.input.name();
@@ -255,12 +283,13 @@ impl Decision<'_> {
                 format!("{:?}", self.options.patch_sizes),
             ),
             ("the dtype", found.dtype().to_string(), planned.layout.dtype.to_string()),
-            (
-                "the affine",
-                format!("{:?}", found.affine().0),
-                format!("{:?}", planned.header.affine.0),
-            ),
         ];
+        let affines =
+            [found.affine(), &planned.header.affine].map(|affine| format!("{:?}", affine.0));
+        let [found_affine, affine] = affines;
+        // That of a volume that will be cropped is not known; the source's was compared.
+        let affine = if planned.awaits_crop() { found_affine.clone() } else { affine };
+        let pairs = pairs.into_iter().chain([("the affine", found_affine, affine)]);
         if found.labels() != planned.label_names {
             return Ok(Some("the names of the labels are others".to_owned()));
         }
@@ -286,6 +315,44 @@ impl Decision<'_> {
             "the content of its file has changed, at the same length (by SHA-256)".to_owned()
         }))
     }
+}
+
+/// The first change of voxels that a run asks for and a store does not have, or the other way
+/// round. The box of a crop follows from the voxels.
+fn changes_difference(
+    origin: &Map<String, Value>,
+    asked: Option<&Map<String, Value>>,
+) -> Option<String> {
+    let recorded = origin.get("changes").and_then(Value::as_object);
+    let named = [
+        ("crop", "the crop to the foreground"),
+        ("clip", "the bounds of the clip"),
+        ("orientation", "the orientation"),
+        ("spacing", "the spacing to resample to"),
+        ("normalize", "the normalisation"),
+        ("dtype", "the dtype to convert to"),
+        ("native", "the volume in the file"),
+    ];
+    let text = |changes: Option<&Map<String, Value>>, key: &str| {
+        let value = changes.and_then(|changes| changes.get(key));
+        value.map_or("none".to_owned(), |value| match (key, value) {
+            ("crop", _) => "asked for".to_owned(),
+            (_, value) => value.to_string(),
+        })
+    };
+    named.into_iter().find_map(|(key, what)| {
+        let (found, now) = (text(recorded, key), text(asked, key));
+        (found != now).then(|| format!("{what}: {found}, now {now}"))
+    })
+}
+
+/// The box that a volume was cropped to.
+fn recorded_crop(origin: &Map<String, Value>) -> Option<Region> {
+    let crop = origin.get("changes")?.get("crop")?;
+    let [start, size] = ["start", "size"].map(|key| crop.get(key).cloned());
+    let start: [i64; 3] = serde_json::from_value(start?).ok()?;
+    let size: Size3 = serde_json::from_value(size?).ok()?;
+    Some(Region::new(start, size))
 }
 
 fn otherwise(path: &Path, difference: String) -> Error {

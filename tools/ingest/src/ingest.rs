@@ -7,14 +7,14 @@
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use voxquarry::{Error, FinishedVolume, Result, StoreWriter};
 
-use crate::copy::ingest_volume;
+use crate::change::ingest_volumes;
 use crate::existing::{Outstanding, outstanding};
 use crate::manifest::{Manifest, Source};
-use crate::observer::{Event, Observer, check_interrupt};
+use crate::observer::{Event, Observer, WatchedObserver, check_interrupt};
 use crate::options::IngestOptions;
 use crate::plan::{Plan, plan};
 use crate::planned::PlannedSubject;
@@ -78,20 +78,20 @@ fn ingest_subjects(
     if stops(report) {
         return Ok(());
     }
-    let bytes = todo.iter().map(|subject| subject.planned.voxel_bytes()).sum();
+    let bytes = todo.iter().map(|subject| subject.planned.work_bytes()).sum();
     observer.event(Event::Begin { subjects: todo.len(), skipped: report.skipped.len(), bytes });
     let costs: Vec<u64> = todo.iter().map(|s| s.planned.own_memory_bytes()).collect();
-    let watched = WatchedObserver { observer, stopped: AtomicBool::new(false) };
+    let watched = WatchedObserver::new(observer);
     let work = |i: usize| ingest_subject(&store, &todo[i], options, &watched);
     let (mut outcomes, mut fatal) = (Vec::with_capacity(todo.len()), None);
-    let take = |i: usize, outcome: Result<u64, Box<Failure>>| {
-        let (subject, voxel_bytes) = (&todo[i].planned.name, todo[i].planned.voxel_bytes());
+    let take = |i: usize, outcome: Result<Written, Box<Failure>>| {
+        let subject = &todo[i].planned.name;
         match outcome {
             Err(failure) if ends_the_run(&failure.error, store.path()) => {
                 fatal.get_or_insert(failure.error);
                 return ControlFlow::Break(());
             }
-            Ok(stored_bytes) => {
+            Ok(Written { voxel_bytes, stored_bytes, .. }) => {
                 observer.event(Event::Published { subject, voxel_bytes, stored_bytes });
             }
             Err(_) => observer.event(Event::Failed { subject }),
@@ -105,9 +105,10 @@ fn ingest_subjects(
     outcomes.sort_by_key(|(i, _)| *i);
     for (i, outcome) in outcomes {
         match outcome {
-            Ok(stored_bytes) => {
-                report.voxel_bytes += todo[i].planned.voxel_bytes();
-                report.stored_bytes += stored_bytes;
+            Ok(written) => {
+                report.voxel_bytes += written.voxel_bytes;
+                report.stored_bytes += written.stored_bytes;
+                report.notes.extend(written.notes);
                 report.written.push(todo[i].planned.name.clone());
             }
             Err(failure) => report.failed.push(*failure),
@@ -120,31 +121,6 @@ fn ingest_subjects(
     store.list_subjects().map(drop)
 }
 
-/// An observer that is asked on the caller's thread, too: Python handles Ctrl-C only there.
-struct WatchedObserver<'a> {
-    observer: &'a dyn Observer,
-    stopped: AtomicBool,
-}
-
-impl WatchedObserver<'_> {
-    /// Asks whether to stop, for all threads.
-    fn look(&self) {
-        if self.observer.interrupted() {
-            self.stopped.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Observer for WatchedObserver<'_> {
-    fn event(&self, event: Event<'_>) {
-        self.observer.event(event);
-    }
-
-    fn interrupted(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed) || self.observer.interrupted()
-    }
-}
-
 /// Whether an error is no fault of the subject, so that the next would meet it too.
 fn ends_the_run(error: &Error, store: &Path) -> bool {
     match error {
@@ -154,30 +130,33 @@ fn ends_the_run(error: &Error, store: &Path) -> bool {
     }
 }
 
-/// Ingests and publishes one subject; returns the bytes of its files.
+/// A subject that is published.
+struct Written {
+    voxel_bytes: u64,
+    /// Bytes of its files.
+    stored_bytes: u64,
+    notes: Vec<String>,
+}
+
+/// Ingests and publishes one subject.
 fn ingest_subject(
     store: &StoreWriter,
     subject: &Outstanding,
     options: &IngestOptions,
     observer: &dyn Observer,
-) -> Result<u64, Box<Failure>> {
+) -> Result<Written, Box<Failure>> {
     let (planned, current) = (&subject.planned, AtomicUsize::new(0));
-    let whole = || -> Result<u64> {
+    let whole = || -> Result<Written> {
         let name = &planned.name;
         let mut writer =
             if subject.is_extension { store.extend_subject(name) } else { store.subject(name) }?;
         writer.set_splits(planned.splits.iter().cloned())?;
-        let mut finished = Vec::with_capacity(planned.volumes.len());
-        for (i, volume) in planned.volumes.iter().enumerate() {
-            current.store(i, Ordering::Relaxed);
-            observer.event(Event::Volume { subject: name, volume: &volume.source.volume });
-            finished.push(ingest_volume(&mut writer, volume, options, observer)?);
-        }
-        let stored_bytes = finished.iter().map(FinishedVolume::stored_bytes).sum();
+        let volumes = ingest_volumes(&mut writer, planned, &current, options, observer)?;
+        let stored_bytes = volumes.finished.iter().map(FinishedVolume::stored_bytes).sum();
         // An observer that asked to stop at the last layer must not see the subject appear.
         check_interrupt(observer)?;
-        writer.publish(finished, options.if_exists)?;
-        Ok(stored_bytes)
+        writer.publish(volumes.finished, options.if_exists)?;
+        Ok(Written { voxel_bytes: volumes.voxel_bytes, stored_bytes, notes: volumes.notes })
     };
     let outcome = catch_unwind(AssertUnwindSafe(whole));
     let source = &planned.volumes[current.into_inner()].source;

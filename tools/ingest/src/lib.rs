@@ -10,11 +10,13 @@
 //! - Memory stays within the plan's bound, whatever the volume's size.
 
 mod bytes;
+mod change;
 mod copy;
 mod digest;
 mod existing;
 mod export;
 mod files;
+mod fingerprint;
 mod formats;
 mod grid;
 mod gzip;
@@ -38,6 +40,7 @@ pub mod trial;
 
 pub use bytes::parse_bytes;
 pub use export::{export, export_observed};
+pub use fingerprint::{Fingerprint, FingerprintOptions, ForegroundValues, LabelTotal, fingerprint};
 pub use formats::{ByteOrder, OpenedVolume, Place, RawVoxels, Stated, nifti};
 pub use ingest::{ingest, ingest_planned};
 pub use input::VolumeInput;

@@ -1,5 +1,7 @@
 //! Reports the progress of ingests and exports to an observer, which can stop them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use voxquarry::{Error, Result};
 
 /// Progress of a run, as told to an [`Observer`].
@@ -40,7 +42,13 @@ pub enum Event<'a> {
         /// Its name.
         volume: &'a str,
     },
-    /// That many more bytes of voxels were encoded or exported; of the volume that began last on
+    /// The foreground of a subject is measured.
+    Measuring {
+        /// Its name.
+        subject: &'a str,
+    },
+    /// That many more bytes of voxels were encoded, exported or measured, or copied and measured
+    /// on the way into a volume whose voxels are changed; of the volume that began last on
     /// the same thread.
     Encoded(u64),
     /// A subject is published.
@@ -76,6 +84,35 @@ impl Observer for NoopObserver {
     fn event(&self, _: Event<'_>) {}
     fn interrupted(&self) -> bool {
         false
+    }
+}
+
+/// An observer that is asked on the caller's thread, too: Python handles Ctrl-C only there.
+pub(crate) struct WatchedObserver<'a> {
+    observer: &'a dyn Observer,
+    stopped: AtomicBool,
+}
+
+impl<'a> WatchedObserver<'a> {
+    pub(crate) fn new(observer: &'a dyn Observer) -> Self {
+        Self { observer, stopped: AtomicBool::new(false) }
+    }
+
+    /// Asks whether to stop, for all threads.
+    pub(crate) fn look(&self) {
+        if self.observer.interrupted() {
+            self.stopped.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Observer for WatchedObserver<'_> {
+    fn event(&self, event: Event<'_>) {
+        self.observer.event(event);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed) || self.observer.interrupted()
     }
 }
 

@@ -1,8 +1,9 @@
 //! The options of an ingest.
 
 use voxquarry::format::layout::{self, Codec};
-use voxquarry::{Affine, IfExists, Size3};
+use voxquarry::{Affine, Dtype, IfExists, Normalization, Size3};
 
+use crate::change::VoxelChanges;
 use crate::formats::{RawVoxels, Stated};
 use crate::jobs::Jobs;
 
@@ -28,6 +29,7 @@ pub struct IngestOptions {
     pub(crate) grid_tolerance_mm: Option<f64>,
     pub(crate) grid_from: Option<String>,
     pub(crate) stated: Stated,
+    pub(crate) changes: VoxelChanges,
 }
 
 impl Default for IngestOptions {
@@ -44,6 +46,7 @@ impl Default for IngestOptions {
             grid_tolerance_mm: None,
             grid_from: None,
             stated: Stated::default(),
+            changes: VoxelChanges::default(),
         }
     }
 }
@@ -136,6 +139,51 @@ impl IngestOptions {
     #[must_use]
     pub fn raw(mut self, voxels: impl Into<Option<RawVoxels>>) -> Self {
         self.stated.raw = voxels.into();
+        self
+    }
+
+    /// Whether each subject is cropped to the box of the voxels of its images that are not 0.
+    #[must_use]
+    pub fn crop_foreground(mut self, crops: bool) -> Self {
+        self.changes.crops = crops;
+        self
+    }
+
+    /// The least and the largest real value of images; what lies outside becomes the nearer one.
+    #[must_use]
+    pub fn clip(mut self, bounds: impl Into<Option<(f64, f64)>>) -> Self {
+        self.changes.clip = bounds.into();
+        self
+    }
+
+    /// Whether axes are exchanged and mirrored so that they ascend as RAS+, as nibabel's
+    /// `as_closest_canonical` does.
+    #[must_use]
+    pub fn canonical(mut self, is_canonical: bool) -> Self {
+        self.changes.is_canonical = is_canonical;
+        self
+    }
+
+    /// The spacing `(z, y, x)` that volumes are resampled to, in the unit of their affine: images
+    /// linearly, labels to the nearest voxel.
+    #[must_use]
+    pub fn target_spacing(mut self, spacing: impl Into<Option<[f64; 3]>>) -> Self {
+        self.changes.spacing = spacing.into();
+        self
+    }
+
+    /// How the values of images are normalised; they become float32 unless
+    /// [`dtype`](Self::dtype) says otherwise.
+    #[must_use]
+    pub fn normalize(mut self, normalization: impl Into<Option<Normalization>>) -> Self {
+        self.changes.normalization = normalization.into();
+        self
+    }
+
+    /// The element type of images. A value that it does not hold is an error.
+    #[must_use]
+    pub fn dtype(mut self, dtype: impl Into<Option<Dtype>>) -> Self {
+        self.changes.dtype = dtype.into();
         self
     }
 

@@ -17,7 +17,7 @@ use crate::labels::describe_labels;
 use crate::manifest::{Manifest, Source, check_present};
 use crate::observer::{Event, Observer, check_interrupt};
 use crate::options::IngestOptions;
-use crate::planned::{PlannedSubject, PlannedVolume, shape_of};
+use crate::planned::{PlannedSubject, PlannedVolume};
 use crate::report::Failure;
 
 /// The subjects that can be ingested, and those that cannot.
@@ -31,6 +31,7 @@ pub struct Plan {
     /// Sentences about what was decided for the caller, such as a grid that was adopted.
     pub notes: Vec<String>,
     peak_memory_bytes: u64,
+    scratch_bytes: u64,
 }
 
 impl Plan {
@@ -43,6 +44,11 @@ impl Plan {
     /// Upper bound of the memory that the run takes.
     pub fn peak_memory_bytes(&self) -> u64 {
         self.peak_memory_bytes
+    }
+
+    /// Upper bound of the disk that copies of sources take while their voxels are changed.
+    pub fn scratch_bytes(&self) -> u64 {
+        self.scratch_bytes
     }
 }
 
@@ -61,6 +67,7 @@ pub fn plan(manifest: &Manifest, options: &IngestOptions, observer: &dyn Observe
     }
     let costs = plan.subjects.iter().map(PlannedSubject::own_memory_bytes);
     plan.peak_memory_bytes = layout::SHARED_BYTES + options.side_by_side().peak_bytes(costs);
+    plan.scratch_bytes = scratch_bytes(&plan.subjects, options);
     Ok(plan)
 }
 
@@ -71,7 +78,7 @@ pub(crate) fn check_options(options: &IngestOptions) -> Result<()> {
         let expected = "at least one, with at least 1 voxel along each axis";
         return Err(Error::invalid("patch_sizes", format!("{sizes:?}"), expected));
     }
-    Ok(())
+    options.changes.check()
 }
 
 impl Plan {
@@ -125,6 +132,9 @@ impl Plan {
         }
         match grid::settle(&mut volumes, options) {
             Ok(notes) => {
+                if self.add_changes(&mut volumes, options).is_err() {
+                    return;
+                }
                 let read = volumes.iter().flat_map(|volume| {
                     let of = &volume.source.volume;
                     volume.notes.iter().map(move |note| format!("{of}: {note}"))
@@ -139,6 +149,40 @@ impl Plan {
             }
         }
     }
+}
+
+impl Plan {
+    /// Plans the changes of the volumes of a subject. What is wrong is listed.
+    fn add_changes(
+        &mut self,
+        volumes: &mut [PlannedVolume],
+        options: &IngestOptions,
+    ) -> Result<(), ()> {
+        let known = self.failed.len();
+        for volume in volumes {
+            let Source { kind, .. } = volume.source;
+            let changes = options.changes.of(kind, volume.is_weights, &volume.header.affine);
+            if changes.is_none() {
+                continue;
+            }
+            let changed = volume.become_changed(changes, options);
+            let location = volume.source.input.location();
+            let checked = changed
+                .map_err(|error| in_file(location, error))
+                .and_then(|()| check_memory(location, volume.memory.bytes, options));
+            if let Err(error) = checked {
+                self.failed.push(Failure::of(&volume.source, error));
+            }
+        }
+        if self.failed.len() > known { Err(()) } else { Ok(()) }
+    }
+}
+
+/// The most that copies of sources take, of as many subjects as run side by side.
+fn scratch_bytes(subjects: &[PlannedSubject], options: &IngestOptions) -> u64 {
+    let mut bytes: Vec<u64> = subjects.iter().map(PlannedSubject::scratch_bytes).collect();
+    bytes.sort_unstable_by(|a, b| b.cmp(a));
+    bytes.iter().take(options.side_by_side().limit).sum()
 }
 
 impl Failure {
@@ -160,24 +204,16 @@ fn plan_volume(
     let opened = source.input.open(&options.stated)?;
     let header = opened.volume().clone();
     let header = if source.kind == Kind::Labels { describe_labels(header) } else { header };
-    let shape = shape_of(&header);
+    let shape = header.shape();
     let layout = layout::choose(&shape, &options.patch_sizes, options.codec, options.memory_bytes)
         .map_err(|e| in_file(source.input.location(), e))?;
+    let reading_bytes = opened.working_bytes(layout.chunk[0].min(shape.size[0]));
     let beside = options.thread_count() as u64 * layout::encoder_memory(&layout, source.kind)
-        + opened.working_bytes(layout.chunk[0].min(shape.size[0]));
+        + reading_bytes;
     let left = options.memory_bytes.saturating_sub(beside);
     let mut memory = layout::ingest_memory(&shape, &layout, left);
     memory.bytes = memory.bytes.saturating_add(beside);
-    if memory.bytes > options.memory_bytes {
-        return Err(in_file(
-            source.input.location(),
-            Error::MemoryBudget {
-                what: "a layer of chunks of this volume, and what encodes it on all threads".into(),
-                needed_bytes: memory.bytes,
-                allowed_bytes: options.memory_bytes,
-            },
-        ));
-    }
+    check_memory(source.input.location(), memory.bytes, options)?;
     let is_weights = manifest.is_weights(source);
     let mut label_names = manifest.label_names_of(source);
     if label_names.is_empty() && source.kind == Kind::Labels {
@@ -185,7 +221,27 @@ fn plan_volume(
     }
     let source = source.clone();
     let notes = opened.notes();
-    Ok(PlannedVolume { source, header, layout, memory, is_weights, label_names, notes })
+    Ok(PlannedVolume {
+        source,
+        header,
+        layout,
+        memory,
+        is_weights,
+        label_names,
+        notes,
+        reading_bytes,
+        change: None,
+    })
+}
+
+/// Checks that a volume can be written in the memory that is allowed.
+fn check_memory(location: &Path, needed_bytes: u64, options: &IngestOptions) -> Result<()> {
+    if needed_bytes <= options.memory_bytes {
+        return Ok(());
+    }
+    let what = "a layer of chunks of this volume, and what encodes it on all threads".into();
+    let allowed_bytes = options.memory_bytes;
+    Err(in_file(location, Error::MemoryBudget { what, needed_bytes, allowed_bytes }))
 }
 
 /// Names the source file in an error about its memory.

@@ -8,6 +8,7 @@
 use std::fmt::Debug;
 
 use serde_json::{Map, Value};
+use voxquarry::format::layout::VolumeShape;
 use voxquarry::{Affine, Dtype, LengthUnit, Result, Size3};
 
 /// The description of a source file, from its header.
@@ -31,6 +32,14 @@ pub struct SourceVolume {
     pub intercept: f64,
     /// Metadata that an exporter needs to restore the file.
     pub origin: Map<String, Value>,
+}
+
+impl SourceVolume {
+    /// What decides how it is cut into chunks.
+    pub(crate) fn shape(&self) -> VolumeShape {
+        let Self { channels, size, dtype, interleaved, .. } = *self;
+        VolumeShape { channels, size, dtype, interleaved }
+    }
 }
 
 /// Metadata by their names, for [`SourceVolume::origin`].

@@ -26,7 +26,7 @@ use crate::measure::{Patch, Until, read_patches};
 use crate::observer::NoopObserver;
 use crate::options::IngestOptions;
 use crate::plan::plan;
-use crate::planned::{PlannedVolume, shape_of};
+use crate::planned::PlannedVolume;
 use crate::source::SourceVolume;
 
 /// Bytes of the sample: more than a processor's caches hold, and encoded in a moment.
@@ -98,7 +98,7 @@ pub struct PatchCost {
 /// [`Error::Io`].
 pub fn trial(path: &Path, options: &IngestOptions) -> Result<Trial> {
     let planned = plan_one(path, options)?;
-    let shape = shape_of(&planned.header);
+    let shape = planned.header.shape();
     let patches: Vec<Size3> =
         options.patch_sizes.iter().map(|p| [0, 1, 2].map(|a| p[a].min(shape.size[a]))).collect();
     let mut candidates = candidates(&planned, &shape, &patches, options)?;

@@ -8,6 +8,7 @@ use voxquarry::format::layout::Codec;
 use voxquarry::{Affine, Dtype, Error, IfExists, Part, Size3};
 use voxquarry_ingest::{ByteOrder, Layout, RawVoxels, SourceKind};
 
+use super::change::ChangeArgs;
 use super::{parse_bytes, parse_patch};
 
 #[derive(Args, Debug)]
@@ -39,6 +40,7 @@ Examples:
   voxquarry ingest Dataset001_Liver --out store.zarr --keep-going --report report.json
   voxquarry ingest data --pattern \"{subject}/{subject}_{volume}.nii.gz\" --out store.zarr
   voxquarry ingest --subject case01 --labels seg=seg.nii.gz --out store.zarr --add
+  voxquarry ingest data --out store.zarr --canonical --spacing 1,1,1 --clip -1000,1000
 
 Example manifest:
   subject,volume,kind,path
@@ -178,6 +180,8 @@ pub(crate) struct IngestArgs {
     /// Print nothing but errors.
     #[arg(long, short)]
     pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) changes: ChangeArgs,
 }
 
 impl IngestArgs {
@@ -222,7 +226,7 @@ impl IngestArgs {
 }
 
 /// Parses an element type: `uint16`.
-fn parse_dtype(text: &str) -> Result<Dtype, String> {
+pub(super) fn parse_dtype(text: &str) -> Result<Dtype, String> {
     Dtype::from_name(text).ok_or_else(|| {
         let names: Vec<_> = Dtype::ALL.iter().map(|dtype| dtype.name()).collect();
         format!("expected one of {}", names.join(", "))

@@ -1,5 +1,6 @@
 //! Defines the command line and the parsers of its values.
 
+mod change;
 mod ingest;
 
 use std::ffi::OsString;
@@ -32,6 +33,7 @@ Examples:
   voxquarry ingest --manifest train.csv --out store.zarr        # columns subject,volume,kind,path
   voxquarry info store.zarr/case01
   voxquarry export store.zarr/case01/ct ct-again.nii.gz
+  voxquarry fingerprint store.zarr --json > dataset_fingerprint.json
   voxquarry infer store.zarr/case01/ct --model net.pt --patch-size 96 --out pred.zarr/case01/seg
   voxquarry view store.zarr/case01 --overlay pred.zarr           # in a browser, offline
   voxquarry report store.zarr report.html                        # sizes, intensities, outliers
@@ -49,6 +51,8 @@ pub(crate) enum Command {
     Ingest(Box<IngestArgs>),
     /// Describe a store, a subject or a volume.
     Info(InfoArgs),
+    /// Measure what nnU-Net's planner needs: spacings, sizes, foreground values, labels.
+    Fingerprint(FingerprintArgs),
     /// Check a whole store: every index, checksum and chunk.
     Verify(VerifyArgs),
     /// Write a volume to an image file; its extension decides the format.
@@ -113,6 +117,28 @@ Examples:
 pub(crate) struct InfoArgs {
     /// STORE, STORE/SUBJECT or STORE/SUBJECT/VOLUME.
     pub(crate) path: PathBuf,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Every voxel of the foreground counts, over all subjects; nothing is sampled. The keys of --json are
+those of nnU-Net's dataset_fingerprint.json, and subjects, channel_names and labels.
+
+Examples:
+  voxquarry fingerprint store.zarr
+  voxquarry fingerprint store.zarr --volumes t1,flair --labels seg --json")]
+pub(crate) struct FingerprintArgs {
+    /// The store.
+    pub(crate) store: PathBuf,
+    /// The images whose channels are numbered in this order; default: those of the first subject.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) volumes: Vec<String>,
+    /// The label map whose voxels above 0 are the foreground; default: the only one.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) labels: Option<String>,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,

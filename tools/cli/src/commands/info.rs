@@ -88,6 +88,7 @@ fn volume_json(volume: &Volume) -> Result<Value> {
         "source": volume.source().map(|s| {
             json!({ "name": s.name, "bytes": s.bytes, "sha256": s.sha256 })
         }),
+        "changes": changes_of(volume),
     });
     if volume.kind() == Kind::Labels {
         let labels: Vec<Value> = volume
@@ -108,6 +109,11 @@ fn stored_bytes(volume: &Volume) -> Result<Option<u64>> {
         Err(Error::Unsupported { .. }) => Ok(None),
         stored => stored.map(Some),
     }
+}
+
+/// What ingest changed of the voxels of the source, if it did.
+fn changes_of(volume: &Volume) -> Option<&Value> {
+    volume.source()?.origin.get("changes")
 }
 
 fn volume_text(volume: &Volume) -> Result<()> {
@@ -147,6 +153,10 @@ fn volume_text(volume: &Volume) -> Result<()> {
             bytes(source.bytes),
             source.sha256
         ));
+    }
+    if let Some(Value::Object(changes)) = changes_of(volume) {
+        let change = |(name, value): (&String, &Value)| format!("{name} {value}");
+        line(&format!("  changes  {}", changes.iter().map(change).collect::<Vec<_>>().join(", ")));
     }
     if volume.kind() == Kind::Labels {
         const SHOWN: usize = 20;

@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod demo;
 pub(crate) mod export;
 pub(crate) mod finalize;
+pub(crate) mod fingerprint;
 pub(crate) mod info;
 pub(crate) mod ingest;
 pub(crate) mod picture;

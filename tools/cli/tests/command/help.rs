@@ -5,8 +5,17 @@ use crate::workspace::Workspace;
 #[test]
 fn every_command_has_a_description_and_an_example() {
     let workspace = Workspace::new();
-    for command in ["ingest", "info", "verify", "export", "preview", "bench", "plan-layout", "demo"]
-    {
+    for command in [
+        "ingest",
+        "info",
+        "fingerprint",
+        "verify",
+        "export",
+        "preview",
+        "bench",
+        "plan-layout",
+        "demo",
+    ] {
         let help = workspace.ok(&format!("{command} --help")).out;
         assert!(help.contains("Usage: voxquarry"), "{help}");
         assert!(help.to_lowercase().contains("example"), "{help}");

@@ -1,6 +1,7 @@
 //! The command as its users see it: arguments and files in, exit codes, text and files out.
 
 mod bench;
+mod change;
 mod demo;
 mod export;
 mod full;

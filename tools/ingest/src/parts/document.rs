@@ -16,6 +16,7 @@ use voxquarry::format::attributes::{Kind, LabelName};
 use voxquarry::{Affine, Dtype, Error, IfExists, Result, Size3};
 
 use super::identity::Identity;
+use super::planned_changes::PlannedChanges;
 use crate::digest::hex;
 use crate::formats::{ByteOrder, Place, RawVoxels, Stated};
 use crate::input::VolumeInput;
@@ -60,6 +61,7 @@ pub(crate) struct PlanOptions {
     grid_from: Option<String>,
     affine: Option<Affine>,
     raw: Option<PlannedRaw>,
+    changes: PlannedChanges,
 }
 
 /// What files without a format hold.
@@ -310,6 +312,7 @@ impl PlanOptions {
             grid_tolerance_mm,
             grid_from,
             stated: Stated { affine, raw },
+            changes,
         } = options;
         if *is_addition {
             return Err(Error::unsupported(
@@ -338,6 +341,7 @@ impl PlanOptions {
             grid_from: grid_from.clone(),
             affine: *affine,
             raw,
+            changes: PlannedChanges::of(changes),
         })
     }
 
@@ -352,7 +356,7 @@ impl PlanOptions {
             voxels.order = if raw.is_big_endian { ByteOrder::Big } else { ByteOrder::Little };
             Ok(voxels)
         });
-        Ok(IngestOptions::default()
+        let options = IngestOptions::default()
             .patch_sizes(self.patch_sizes.clone())
             .codec(self.codec.parse()?)
             .memory_bytes(self.memory_bytes)
@@ -361,7 +365,8 @@ impl PlanOptions {
             .grid_tolerance_mm(self.grid_tolerance_mm)
             .grid_from(self.grid_from.clone())
             .affine(self.affine)
-            .raw(raw.transpose()?))
+            .raw(raw.transpose()?);
+        Ok(IngestOptions { changes: self.changes.changes(), ..options })
     }
 
     /// What happens to subjects that exist.

@@ -16,6 +16,7 @@ mod finalize;
 mod identity;
 mod notes;
 mod owners;
+mod planned_changes;
 mod run;
 
 use std::io::Write;

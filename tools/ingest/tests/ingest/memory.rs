@@ -8,7 +8,7 @@ use std::path::Path;
 use flate2::read::GzDecoder;
 use voxquarry::format::attributes::Kind;
 use voxquarry::format::layout::Codec;
-use voxquarry::{Access, Dataset, IfExists, OpenOptions};
+use voxquarry::{Access, Dataset, IfExists, Normalization, OpenOptions};
 use voxquarry_ingest::{IngestOptions, Manifest, NoopObserver, export, ingest, plan};
 
 use crate::build::{Folder, Nifti, gzip};
@@ -116,6 +116,14 @@ fn write_random(random: &mut Random, folder: &Folder, kind: Kind) {
     let ids = random.one_of(&[2, 30, 5000, 1_000_000]).min(1u64 << (8 * bytes).min(24)) - 1;
     let blob = random.one_of(&[1, 1, 3, 20]);
     let mut file = Nifti::new(1, false, code, &[1, 1, 1]);
+    if random.below(2) == 0 {
+        // x of the file ascends along the world's z, y along x, and z against y.
+        file.set("sform_code", 0, 1.0);
+        let rows = [[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0], [1.0, 0.0, 0.0, 0.0]];
+        for (field, row) in ["srow_x", "srow_y", "srow_z"].into_iter().zip(rows) {
+            row.into_iter().enumerate().for_each(|(i, value)| file.set(field, i, value));
+        }
+    }
     for (axis, n) in [x, y, z].into_iter().enumerate() {
         file = file.with("dim", axis + 1, n as f64);
     }
@@ -141,7 +149,7 @@ fn write_random(random: &mut Random, folder: &Folder, kind: Kind) {
 fn random_case(folder: &Path) -> (Manifest, IngestOptions) {
     let text = fs::read_to_string(folder.join("case")).unwrap();
     let words: Vec<u64> = text.split(' ').map(|word| word.parse().unwrap()).collect();
-    let [is_labels, codec, threads, jobs, subjects, memory_bytes] = words[..] else {
+    let [is_labels, codec, threads, jobs, subjects, memory_bytes, changes] = words[..] else {
         panic!("{text}")
     };
     let kind = if is_labels == 1 { Kind::Labels } else { Kind::Image };
@@ -152,6 +160,12 @@ fn random_case(folder: &Path) -> (Manifest, IngestOptions) {
     }
     let codec = [Codec::Fast, Codec::Compact, Codec::None][codec as usize];
     let options = IngestOptions::default().codec(codec).memory_bytes(memory_bytes);
+    let spacing = [[0.8, 1.7, 1.1], [1.9, 0.7, 0.9]][(changes & 1) as usize];
+    let options = options
+        .target_spacing((changes & 2 != 0).then_some(spacing))
+        .crop_foreground(changes & 4 != 0)
+        .canonical(changes & 8 != 0)
+        .normalize((changes & 16 != 0).then_some(Normalization::ZScore));
     (manifest, options.threads(threads as usize).jobs(jobs as usize))
 }
 
@@ -174,8 +188,10 @@ fn random_sources_stay_within_the_promise() {
         write_random(&mut random, &folder, if is_labels { Kind::Labels } else { Kind::Image });
         let (codec, threads, jobs) = (random.below(3), 1 + random.below(4), 1 + random.below(4));
         let (subjects, memory) = (1 + random.below(4), random.one_of(&[64u64, 300, 1024]) << 20);
+        let changes = if case % 2 == 0 { 0 } else { random.below(32) };
+        let is_labels = u64::from(is_labels);
         let described =
-            format!("{} {codec} {threads} {jobs} {subjects} {memory}", u64::from(is_labels));
+            format!("{is_labels} {codec} {threads} {jobs} {subjects} {memory} {changes}");
         folder.write("case", described.as_bytes());
         println!("case {case}: {described}: {}", child::run_ok(test, folder.path(), "true"));
     }

@@ -52,7 +52,7 @@ fn shown(args: &IngestArgs) -> Show {
 }
 
 fn options(args: &IngestArgs) -> Result<IngestOptions> {
-    Ok(IngestOptions::default()
+    let options = IngestOptions::default()
         .patch_sizes(args.patch_size.clone())
         .codec(args.codec)
         .memory_bytes(args.memory)
@@ -64,7 +64,8 @@ fn options(args: &IngestArgs) -> Result<IngestOptions> {
         .grid_tolerance_mm(args.grid_tolerance)
         .grid_from(args.grid_from.clone())
         .affine(args.affine.or(args.voxel_size))
-        .raw(args.raw()?))
+        .raw(args.raw()?);
+    Ok(args.changes.apply(options))
 }
 
 /// The sources that the arguments name.

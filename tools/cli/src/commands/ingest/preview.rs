@@ -18,7 +18,9 @@ pub(super) fn print(plan: Plan, args: &IngestArgs) -> Result<u8> {
     let existing: Vec<_> = plan.subjects.iter().filter(is_present).map(|s| &s.name).collect();
     // Subjects that exist are skipped or take the place of what they had.
     let new = plan.subjects.iter().filter(|subject| !is_present(subject));
-    let (needed, free) = (new.map(PlannedSubject::voxel_bytes).sum(), free_bytes(args.out()?)?);
+    let volumes: u64 = new.map(PlannedSubject::voxel_bytes).sum();
+    let copies = plan.scratch_bytes();
+    let (needed, free) = (volumes + copies, free_bytes(args.out()?)?);
     let peak = plan.peak_memory_bytes();
     if args.json {
         let volumes = plan.subjects.iter().flat_map(|s| s.volumes.iter().map(move |v| (s, v)));
@@ -27,6 +29,7 @@ pub(super) fn print(plan: Plan, args: &IngestArgs) -> Result<u8> {
             "existing": existing,
             "peak_memory_bytes": peak,
             "disk_bytes_at_most": needed,
+            "scratch_bytes_at_most": copies,
             "free_bytes": free,
             "failed": outcome::failures_json(&plan.failed),
         }));
@@ -42,6 +45,9 @@ pub(super) fn print(plan: Plan, args: &IngestArgs) -> Result<u8> {
             existing.len()
         ));
         line(&format!("disk: at most {} of {} free", bytes(needed), bytes(free)));
+        if copies > 0 {
+            line(&format!("  of them {} for copies that are removed again", bytes(copies)));
+        }
         line(&format!("peak memory at most {}", bytes(peak)));
     }
     if needed > free && !args.quiet {
@@ -74,21 +80,36 @@ fn is_empty(out: &Path) -> Result<bool> {
 }
 
 fn volume_json(subject: &PlannedSubject, v: &PlannedVolume) -> Value {
-    json!({
+    let mut volume = json!({
         "subject": subject.name, "volume": v.source.volume, "kind": v.source.kind.name(),
         "path": v.source.input.location().to_string_lossy(), "shape": v.layout.shape(),
         "dtype": v.layout.dtype.name(), "chunk": v.layout.chunk, "shard": v.layout.shard,
         "voxel_bytes": v.voxel_bytes(), "memory_bytes": v.memory.bytes,
-    })
+    });
+    if let Some(changes) = v.changes() {
+        volume["changes"] = changes.into();
+    }
+    volume
+}
+
+/// What a volume is made from, if its voxels are changed.
+fn changed(v: &PlannedVolume) -> String {
+    let (Some(native), Some(changes)) = (v.native(), v.changes()) else { return String::new() };
+    let crop = if changes.contains_key("crop") { "at most, " } else { "" };
+    let shape: Vec<usize> = native.channels.into_iter().chain(native.size).collect();
+    let names = changes.keys().filter(|name| *name != "native");
+    let names: Vec<_> = names.map(String::as_str).collect();
+    format!("{crop}from {} {} by {}, ", extents(&shape), native.dtype, names.join(", "))
 }
 
 fn describe(subject: &str, v: &PlannedVolume, exists: &str) -> String {
     format!(
-        "{subject}/{} ({}): {} {}, {}, chunk {}, shard {}{exists}",
+        "{subject}/{} ({}): {} {}, {}{}, chunk {}, shard {}{exists}",
         v.source.volume,
         v.source.kind.name(),
         extents(&v.layout.shape()),
         v.layout.dtype,
+        changed(v),
         bytes(v.voxel_bytes()),
         extents(&v.layout.chunk),
         extents(&v.layout.shard),
