@@ -101,10 +101,10 @@ pub use sample::{
     Placement, RandomSampler, SubjectSampler, SubjectWeights, UniformSampler, WeightedSampler,
 };
 pub use store::{
-    Channels, ChunkedVolumeWriter, Dataset, FinishedVolume, IfExists, LabelCounts, OpenOptions,
-    Orientation, Part, RealVoxel, ResampledGrid, ResampledVolume, Resume, StoreWriter, Subject,
-    SubjectWriter, UnpublishedSubjects, Verify, VerifyReport, Volume, VolumePartWriter, VolumeSpec,
-    VolumeWriter, list_subjects, open, verify,
+    Channels, ChunkSource, ChunkedVolumeWriter, Dataset, FinishedVolume, IfExists, LabelCounts,
+    OpenOptions, Orientation, Part, RealVoxel, ResampledGrid, ResampledVolume, Resume,
+    SourceFolder, SourceSpec, StoreWriter, Subject, SubjectWriter, UnpublishedSubjects, Verify,
+    VerifyReport, Volume, VolumePartWriter, VolumeSpec, VolumeWriter, list_subjects, open, verify,
 };
 pub use sys::file::Access;
 

@@ -1,8 +1,9 @@
-//! `open`, `list_subjects`, `verify`, `Dataset` and `Subject`.
+//! `open`, `dataset`, `list_subjects`, `verify`, `Dataset` and `Subject`.
 //!
 //! # Invariants
-//! - A pickled dataset holds its path and options, a subject its dataset and name, a volume its
-//!   subject and name. Objects that are pickled together share one cache in the other process, too.
+//! - A pickled dataset holds its path and options, or the open volumes that it was made of; a
+//!   subject its dataset and name, a volume its subject and name. Objects that are pickled together
+//!   share one cache in the other process, too.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyIterator, PyList, PyType};
+use pyo3::types::{PyDict, PyIterator, PyList, PyMapping, PyTuple, PyType};
 use voxquarry::{Access, Error, OpenOptions, RemoteOptions, Verify};
 
 use crate::arguments::{bytes, name_of, named};
@@ -62,15 +63,7 @@ pub(crate) fn open(
     cache_dir: Option<PathBuf>,
     cache_disk_bytes: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Dataset> {
-    let mut options = OpenOptions::default().threads(threads);
-    if let Some(value) = cache_bytes {
-        let budget = usize::try_from(bytes(value, "cache_bytes")?).unwrap_or(usize::MAX);
-        options = options.cache_bytes(budget);
-    }
-    if threads == Some(0) {
-        return Err(invalid("threads", 0, "None or at least 1"));
-    }
-    options = options
+    let options = cache_options(cache_bytes, threads)?
         .verify(named(&VERIFY, "verify", verify)?)
         .access(named(&ACCESS, "access", access)?)
         .follow_links(follow_links);
@@ -98,6 +91,71 @@ pub(crate) fn open(
 #[pyfunction]
 pub(crate) fn list_subjects(py: Python<'_>, path: PathBuf) -> PyResult<()> {
     py.detach(|| voxquarry::list_subjects(path)).map_err(raise)
+}
+
+/// Makes a data set of open volumes, which need not be of one store, for samplers and queues.
+///
+/// Args:
+///     subjects: A mapping from names of subjects to mappings from names to volumes, of stores or
+///         of ``open_zarr``: ``{"case01": {"ct": ct, "seg": store["case01"]["seg"]}}``. The volumes
+///         of a subject lie on one grid.
+///     cache_bytes: By default what a queue caches of decoded chunks, an int or a string such as
+///         ``"256MiB"``; every volume keeps the cache that it was opened with.
+///     threads: Threads that draw samples and read queues; all cores by default.
+///
+/// Returns:
+///     A ``Dataset``. It is pickled as its volumes.
+///
+/// Raises:
+///     UsageError: Something else than volumes, names that no subject or volume can have, or
+///         volumes of a subject on different grids.
+#[pyfunction]
+#[pyo3(signature = (subjects, *, cache_bytes=None, threads=None))]
+pub(crate) fn dataset(
+    py: Python<'_>,
+    subjects: &Bound<'_, PyAny>,
+    cache_bytes: Option<&Bound<'_, PyAny>>,
+    threads: Option<usize>,
+) -> PyResult<Dataset> {
+    let options = cache_options(cache_bytes, threads)?;
+    let refused = |value: &Bound<'_, PyAny>| {
+        let expected = "a mapping from subjects to mappings from names to volumes, of stores or of \
+                        open_zarr";
+        invalid("subjects", value, expected)
+    };
+    let (kept, mut volumes) = (PyDict::new(py), Vec::new());
+    for item in subjects.cast::<PyMapping>().map_err(|_| refused(subjects))?.items()?.iter() {
+        let (subject, named) = item.extract::<(String, Bound<'_, PyAny>)>()?;
+        let of_subject = PyDict::new(py);
+        for item in named.cast::<PyMapping>().map_err(|_| refused(&named))?.items()?.iter() {
+            let (name, volume) = item.extract::<(String, Bound<'_, PyAny>)>()?;
+            let stored = volume.cast::<Volume>().map_err(|_| refused(&volume))?;
+            volumes.push((subject.clone(), name.clone(), stored.get().0.clone()));
+            of_subject.set_item(name, volume)?;
+        }
+        kept.set_item(subject, of_subject)?;
+    }
+    let made = voxquarry::Dataset::of_volumes(volumes, &options).map_err(raise)?;
+    let again = PyDict::new(py);
+    again.set_item("cache_bytes", options.get_cache_bytes())?;
+    again.set_item("threads", threads)?;
+    let dataset = (py.import("voxquarry")?.getattr("dataset")?,);
+    let dataset = py.import("functools")?.getattr("partial")?.call(dataset, Some(&again))?;
+    Ok(Dataset::made_by(made, dataset, &PyTuple::new(py, [kept])?))
+}
+
+/// The options of a cache and of threads.
+pub(crate) fn cache_options(
+    cache_bytes: Option<&Bound<'_, PyAny>>,
+    threads: Option<usize>,
+) -> PyResult<OpenOptions> {
+    if threads == Some(0) {
+        return Err(invalid("threads", 0, "None or at least 1"));
+    }
+    let options = OpenOptions::default().threads(threads);
+    let Some(value) = cache_bytes else { return Ok(options) };
+    let budget = usize::try_from(bytes(value, "cache_bytes")?).unwrap_or(usize::MAX);
+    Ok(options.cache_bytes(budget))
 }
 
 const VERIFY: [(&str, Verify); 3] =
@@ -138,11 +196,26 @@ pub(crate) fn verify(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict
 /// with a cache of its own. Subjects and volumes are pickled as names in their dataset; those that
 /// are pickled together share its cache.
 #[pyclass(frozen, module = "voxquarry")]
-pub(crate) struct Dataset(pub(crate) voxquarry::Dataset, PyOnceLock<Py<PyAny>>);
+pub(crate) struct Dataset(
+    pub(crate) voxquarry::Dataset,
+    PyOnceLock<Py<PyAny>>,
+    /// What makes a dataset again that is no store: a callable and its arguments.
+    Option<(Py<PyAny>, Py<PyTuple>)>,
+);
 
 impl Dataset {
     pub(crate) fn new(dataset: voxquarry::Dataset) -> Self {
-        Self(dataset, PyOnceLock::new())
+        Self(dataset, PyOnceLock::new(), None)
+    }
+
+    /// A dataset that pickle makes again by a call.
+    pub(crate) fn made_by(
+        dataset: voxquarry::Dataset,
+        callable: Bound<'_, PyAny>,
+        arguments: &Bound<'_, PyTuple>,
+    ) -> Self {
+        let again = (callable.unbind(), arguments.clone().unbind());
+        Self(dataset, PyOnceLock::new(), Some(again))
     }
 }
 
@@ -167,7 +240,8 @@ impl Dataset {
         Ok(Subject(subject, slf.clone().unbind()))
     }
 
-    /// The store's folder, absolute, or its URL without a token.
+    /// The store's folder, absolute, or its URL without a token; of a dataset of open volumes, the
+    /// place of the first.
     #[getter]
     fn path(&self) -> String {
         self.0.path().to_string_lossy().into_owned()
@@ -208,7 +282,10 @@ impl Dataset {
         views.call_method1("ResampledDataset", (slf, spacing, orientation))
     }
 
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py, (OsString,)>> {
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py, Bound<'py, PyTuple>>> {
+        if let Some((callable, arguments)) = &self.2 {
+            return Ok((callable.bind(py).clone(), arguments.bind(py).clone()));
+        }
         let open_options = self.0.options();
         let options = PyDict::new(py);
         options.set_item("cache_bytes", open_options.get_cache_bytes())?;
@@ -224,7 +301,7 @@ impl Dataset {
         }
         let open = (py.import("voxquarry")?.getattr("open")?,);
         let open = py.import("functools")?.getattr("partial")?.call(open, Some(&options))?;
-        Ok((open, (path,)))
+        Ok((open, PyTuple::new(py, [path])?))
     }
 
     fn _repr_html_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {

@@ -29,6 +29,7 @@ mod sample;
 mod volume;
 mod voxel_source;
 mod voxels;
+mod zarr;
 
 use pyo3::prelude::*;
 
@@ -59,9 +60,12 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(command::picture, m)?)?;
     m.add_function(wrap_pyfunction!(command::run_command, m)?)?;
     m.add_function(wrap_pyfunction!(dataset::open, m)?)?;
+    m.add_function(wrap_pyfunction!(dataset::dataset, m)?)?;
     m.add_function(wrap_pyfunction!(dataset::list_subjects, m)?)?;
     m.add_function(wrap_pyfunction!(dataset::verify, m)?)?;
     m.add_function(wrap_pyfunction!(ingest::fingerprint, m)?)?;
+    m.add_function(wrap_pyfunction!(zarr::open_zarr, m)?)?;
+    m.add_function(wrap_pyfunction!(zarr::zarr_dataset, m)?)?;
     m.add_function(wrap_pyfunction!(ingest::ingest, m)?)?;
     m.add_function(wrap_pyfunction!(ingest_parts::plan_ingest, m)?)?;
     m.add_function(wrap_pyfunction!(ingest_parts::run_ingest_plan, m)?)?;

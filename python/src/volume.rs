@@ -37,7 +37,8 @@ impl Volume {
     }
 
     /// 16 hexadecimal digits that depend on all voxels and metadata of the volume: volumes of
-    /// different content have different ones.
+    /// different content have different ones. Those of a foreign array depend on its place and its
+    /// metadata alone.
     #[getter]
     fn content_id(&self) -> String {
         format!("{:016x}", self.0.content_id())
@@ -129,6 +130,12 @@ impl Volume {
         single.filter_map(|label| Some((label.ids[0], label.color.clone()?))).collect()
     }
 
+    /// Whether it is no volume of a store, but an array of Zarr that ``open_zarr`` opened.
+    #[getter]
+    fn is_foreign(&self) -> bool {
+        self.0.is_foreign()
+    }
+
     /// Its name in the subject.
     #[getter]
     fn name(&self) -> &str {
@@ -143,10 +150,12 @@ impl Volume {
     }
 
     /// Statistics of the stored values: ``voxels``, ``non_finite``, ``min``, ``max``, ``mean`` and
-    /// ``std``; the last four are ``None`` where no voxel is finite.
+    /// ``std``; the last four are ``None`` where no voxel is finite. Those of a foreign array are
+    /// computed at first use, by reading it once.
     #[getter]
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let json = serde_json::to_string(self.0.statistics()).expect("statistics serialise");
+        let statistics = py.detach(|| self.0.known_statistics()).map_err(raise)?;
+        let json = serde_json::to_string(&statistics).expect("statistics serialise");
         py.import("json")?.call_method1("loads", (json,))
     }
 

@@ -39,8 +39,10 @@ from ._native import (
     Volume,
     WeightedSampler,
     __version__,
+    dataset,
     list_subjects,
     open,
+    open_zarr,
     verify,
 )
 from ._parts import finalize
@@ -84,6 +86,7 @@ __all__ = [
     "WeightedSampler",
     "Weights",
     "__version__",
+    "dataset",
     "export",
     "finalize",
     "fingerprint",
@@ -91,6 +94,7 @@ __all__ = [
     "ingest",
     "list_subjects",
     "open",
+    "open_zarr",
     "resample_to",
     "verify",
     "view",

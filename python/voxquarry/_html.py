@@ -40,8 +40,9 @@ def volume(of: Volume) -> str:
     facts = dict(zip(_COLUMNS, _row_of(of), strict=True))
     if (of.slope, of.intercept) != (1.0, 0.0):
         facts["real value"] = f"stored value × {of.slope:g} + {of.intercept:g}"
-    stats = of.stats
-    if stats["min"] is not None:
+    # Nobody waits for a whole foreign array to be read.
+    stats = None if of.is_foreign else of.stats
+    if stats is not None and stats["min"] is not None:
         facts["stored values"] = f"{stats['min']:g} to {stats['max']:g}, mean {stats['mean']:g}"
     return _pictures(of) + _table(("", ""), facts.items())
 

@@ -89,7 +89,8 @@ class Dataset(Mapping[str, Subject]):
     """
     @property
     def path(self) -> str:
-        """The store's folder, absolute, or its URL without a token."""
+        """The store's folder, absolute, or its URL without a token; of a dataset of open volumes, the
+        place of the first."""
     @property
     def splits(self) -> dict[str, list[str]]:
         """The names of the subjects in each split, such as ``"train"``; reads the document of every
@@ -167,7 +168,8 @@ class Volume:
     @property
     def content_id(self) -> str:
         """16 hexadecimal digits that depend on all voxels and metadata of the volume: volumes of
-        different content have different ones.
+        different content have different ones. Those of a foreign array depend on its place and its
+        metadata alone.
         """
     @property
     def ndim(self) -> int:
@@ -200,7 +202,8 @@ class Volume:
     @property
     def stats(self) -> _Statistics:
         """Statistics of the stored values: ``voxels``, ``non_finite``, ``min``, ``max``, ``mean`` and
-        ``std``; the last four are ``None`` where no voxel is finite.
+        ``std``; the last four are ``None`` where no voxel is finite. Those of a foreign array are
+        computed at first use, by reading it once.
         """
     @property
     def labels(self) -> dict[int, int]:

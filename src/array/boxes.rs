@@ -11,7 +11,7 @@ use super::gather::ReadContext;
 use super::handle::ArrayHandle;
 use super::padded::read_patches;
 use crate::format::grid::iter_box;
-use crate::memory::collected;
+use crate::memory::{collected, reserve};
 use crate::{Padding, Region, Result, Size3};
 
 /// With fewer boxes a second thread costs more than it saves.
@@ -47,7 +47,10 @@ impl ArrayHandle {
     /// Reads one box into `voxels`: C order, no gaps.
     pub(crate) fn read_box(&self, wanted: &ChunkBox, voxels: &mut Vec<u8>) -> Result<()> {
         let region = &wanted.region;
-        voxels.resize(region.len() * self.layout().dtype.size(), 0);
+        let bytes = region.len() * self.layout().dtype.size();
+        let more = bytes.saturating_sub(voxels.len());
+        reserve(voxels, more, || format!("the voxels of a chunk, {:?}", region.size))?;
+        voxels.resize(bytes, 0);
         let channels = &Channels::from(wanted.channel..wanted.channel + 1);
         let resources = self.resources();
         let context = ReadContext { cache: &resources.cache, executor: Some(&resources.executor) };

@@ -42,6 +42,11 @@ pub(crate) trait ChunkCache: Sync {
     /// Stores an admitted chunk.
     fn insert(&self, key: ChunkKey, chunk: Arc<[u8]>);
 
+    /// Whether it could store a chunk that it does not admit without evicting another.
+    fn has_space(&self, _chunk_bytes: usize) -> bool {
+        false
+    }
+
     /// Records the work of a part of a read.
     fn record(&self, _: &ReadStats) {}
 }
@@ -139,6 +144,10 @@ impl ChunkCache for LruChunkCache {
         state.bytes += chunk.len();
         state.chunks.put(key, chunk);
     }
+
+    fn has_space(&self, chunk_bytes: usize) -> bool {
+        chunk_bytes <= self.budget_bytes - self.state().bytes
+    }
 }
 
 /// A buffer of zeros.
@@ -166,6 +175,7 @@ mod tests {
         assert!(matches!(cache.lookup((0, 9), 30), CacheLookup::Hit(c) if c.len() == 30));
         assert!(matches!(cache.lookup((0, 0), 30), CacheLookup::Pass));
         assert_eq!(cache.bytes(), 90);
+        assert!(cache.has_space(10) && !cache.has_space(11));
     }
 
     #[test]

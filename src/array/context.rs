@@ -27,7 +27,6 @@ pub(crate) struct ArrayOptions {
 pub(crate) struct ArrayContext {
     options: ArrayOptions,
     resources: PerProcess<Resources>,
-    arrays: AtomicU64,
 }
 
 /// The part of an [`ArrayContext`] that belongs to one process.
@@ -51,7 +50,7 @@ impl Resources {
 impl ArrayContext {
     pub(crate) fn new(options: ArrayOptions) -> Arc<Self> {
         let resources = PerProcess::new(Resources::new(&options));
-        Arc::new(Self { options, resources, arrays: AtomicU64::new(0) })
+        Arc::new(Self { options, resources })
     }
 
     /// This process's threads, cache and shards.
@@ -62,9 +61,11 @@ impl ArrayContext {
     pub(super) fn verify(&self) -> Verify {
         self.options.verify
     }
+}
 
-    /// An id that no other array of this context has.
-    pub(super) fn next_array_id(&self) -> u64 {
-        self.arrays.fetch_add(1, Ordering::Relaxed)
-    }
+/// An id that no other array of this process has: a queue's cache may hold chunks of several
+/// datasets.
+pub(super) fn next_array_id() -> u64 {
+    static ARRAYS: AtomicU64 = AtomicU64::new(0);
+    ARRAYS.fetch_add(1, Ordering::Relaxed)
 }

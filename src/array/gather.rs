@@ -14,6 +14,7 @@ use super::channels::Channels;
 use super::decode::{
     check_raw_length, check_room, decode_whole, is_worth_caching, parse_frame, with_buffers,
 };
+use super::foreign::ForeignChunks;
 use super::handle::ArrayHandle;
 use super::plan::{PlannedChunk, WaveShards, plan_wave};
 use super::readahead::read_wave_ahead;
@@ -137,6 +138,9 @@ pub(crate) fn gather_cells(
 impl GatherRead<'_> {
     /// Fills the output, on several threads if they pay.
     fn finish(&self, executor: Option<&Executor>) -> Result<()> {
+        if let Some(foreign) = self.array.foreign() {
+            return self.finish_foreign(foreign, executor);
+        }
         let executor = executor
             .filter(|executor| self.output.len() >= PARALLEL_BYTES && executor.threads() > 1);
         let mut chunks = self.chunks().peekable();
@@ -160,6 +164,62 @@ impl GatherRead<'_> {
         }
     }
 
+    /// As [`finish`](Self::finish), of an array whose chunks are in no shards.
+    fn finish_foreign(&self, foreign: &ForeignChunks, executor: Option<&Executor>) -> Result<()> {
+        let channels: Vec<usize> = self.channels.ascending().collect();
+        let first = |channel: &usize| channel / foreign.together();
+        let groups = channels.chunk_by(|a, b| first(a) == first(b));
+        let mut parts: Vec<(&[usize], Range<usize>)> = Vec::new();
+        for group in groups {
+            reserve(&mut parts, self.pairs.len(), || "a list of chunks".to_owned())?;
+            let mut begin = 0;
+            for cell in self.pairs.chunk_by(|a, b| a.0 == b.0) {
+                parts.push((group, begin..begin + cell.len()));
+                begin += cell.len();
+            }
+        }
+        let fill = |placements: &mut Vec<ChunkPlacement>, part: usize| {
+            let (channels, pairs) = &parts[part];
+            self.fill_foreign(foreign, channels, pairs, placements)
+        };
+        // Decoding takes the time here, not the output.
+        let decoded = parts.len().saturating_mul(foreign.chunk_bytes());
+        let executor = executor.filter(|one| one.threads() > 1 && decoded >= PARALLEL_BYTES);
+        if let Some(executor) = executor {
+            return executor.share(parts.len(), Vec::new, fill);
+        }
+        let mut placements = Vec::new();
+        (0..parts.len()).try_for_each(|part| fill(&mut placements, part))
+    }
+
+    /// Copies some channels of one foreign chunk to all destinations of `pairs`.
+    fn fill_foreign(
+        &self,
+        foreign: &ForeignChunks,
+        channels: &[usize],
+        pairs: &Range<usize>,
+        placements: &mut Vec<ChunkPlacement>,
+    ) -> Result<()> {
+        let (at, mut stats) = (self.pairs[pairs.start].0, ReadStats::default());
+        let stored = self.array.stored_chunk(ChunkId { channel: channels[0], at });
+        let key = self.array.chunk_key(stored);
+        let voxels = foreign.voxels(stored, key, self.cache, &mut stats)?;
+        let bytes = self.array.layout().chunk_bytes();
+        for &channel in channels {
+            self.place(ChunkId { channel, at }, pairs, placements);
+            let Some(voxels) = &voxels else {
+                for placement in placements.iter() {
+                    // SAFETY: as for `scatter_block`.
+                    unsafe { self.output.fill(placement, foreign.fill_value()) };
+                }
+                continue;
+            };
+            self.scatter_whole(placements, &voxels[(channel - stored.channel) * bytes..][..bytes]);
+        }
+        self.cache.record(&stats);
+        Ok(())
+    }
+
     /// The wanted chunks, each with its range of pairs.
     fn chunks(&self) -> impl Iterator<Item = (ChunkId, Range<usize>)> + '_ {
         self.channels.ascending().flat_map(|channel| {
@@ -178,7 +238,7 @@ impl GatherRead<'_> {
             let mut stats = ReadStats::default();
             let (mut placements, mut next_placements) = (Vec::new(), Vec::new());
             if let Some(first) = planned.first() {
-                self.place(first, &mut placements);
+                self.place(first.chunk, &first.pairs, &mut placements);
             }
             let mut checked = None;
             for (i, chunk) in planned.iter().enumerate() {
@@ -188,7 +248,7 @@ impl GatherRead<'_> {
                     checked = Some(chunk.shard);
                 }
                 let next = planned.get(i + 1).map(|next| {
-                    self.place(next, &mut next_placements);
+                    self.place(next.chunk, &next.pairs, &mut next_placements);
                     let shard = shards[next.shard].as_deref();
                     ChunkTask { planned: next, shard, placements: &next_placements }
                 });
@@ -203,10 +263,10 @@ impl GatherRead<'_> {
     }
 
     /// Lists the destinations of a chunk's voxels.
-    fn place(&self, planned: &PlannedChunk, placements: &mut Vec<ChunkPlacement>) {
-        let covers = self.array.layout().chunk_region(planned.chunk.at);
-        let place = self.channels.place(planned.chunk.channel);
-        let pairs = self.pairs[planned.pairs.clone()].iter();
+    fn place(&self, chunk: ChunkId, pairs: &Range<usize>, placements: &mut Vec<ChunkPlacement>) {
+        let covers = self.array.layout().chunk_region(chunk.at);
+        let place = self.channels.place(chunk.channel);
+        let pairs = self.pairs[pairs.clone()].iter();
         placements.clear();
         placements.extend(pairs.filter_map(|&(_, patch)| {
             let box_index = patch * self.channels.len() + place;
@@ -232,7 +292,7 @@ impl GatherRead<'_> {
             match self.cache.lookup(key, layout.chunk_bytes()) {
                 CacheLookup::Hit(voxels) => {
                     stats.hits += 1;
-                    self.scatter_whole(task, &voxels);
+                    self.scatter_whole(task.placements, &voxels);
                     return Ok(());
                 }
                 CacheLookup::Admit => true,
@@ -272,7 +332,7 @@ impl GatherRead<'_> {
         if layout.codec == ChunkCodec::Raw {
             // Copied from the map itself: a copy in between would only cost memory.
             check_raw_length(bytes, layout.chunk_bytes())?;
-            self.scatter_whole(task, bytes);
+            self.scatter_whole(task.placements, bytes);
             return Ok(());
         }
         let frame = parse_frame(bytes, layout)?;
@@ -280,7 +340,7 @@ impl GatherRead<'_> {
             check_room(layout.chunk_bytes())?;
             let buffer = self.cache.buffer(layout.chunk_bytes());
             let voxels = decode_whole(&frame, buffer, decoder)?;
-            self.scatter_whole(task, &voxels);
+            self.scatter_whole(task.placements, &voxels);
             self.cache.insert(self.array.chunk_key(task.planned.chunk), voxels);
             return Ok(());
         }
@@ -298,7 +358,7 @@ impl GatherRead<'_> {
                 self.scatter_block(placement, &have, &mut block, upcoming);
             } else {
                 prefetch_second(upcoming);
-                self.scatter_voxels(task, &have, block.whole());
+                self.scatter_voxels(task.placements, &have, block.whole());
             }
         }
         Ok(())
@@ -320,17 +380,17 @@ impl GatherRead<'_> {
         }
     }
 
-    /// Copies all voxels of a chunk to the destinations of `task`.
-    fn scatter_whole(&self, task: &ChunkTask<'_>, bytes: &[u8]) {
+    /// Copies all voxels of a chunk to its destinations.
+    fn scatter_whole(&self, placements: &[ChunkPlacement], bytes: &[u8]) {
         let voxels = self.array.layout().chunk.iter().product();
-        self.scatter_voxels(task, &(0..voxels), bytes);
+        self.scatter_voxels(placements, &(0..voxels), bytes);
     }
 
-    /// Copies the voxels `have` of a chunk, whose bytes are given, to the destinations of `task`.
+    /// Copies the voxels `have` of a chunk, whose bytes are given, to its destinations.
     #[inline]
-    fn scatter_voxels(&self, task: &ChunkTask<'_>, have: &Range<usize>, bytes: &[u8]) {
+    fn scatter_voxels(&self, placements: &[ChunkPlacement], have: &Range<usize>, bytes: &[u8]) {
         let layout = self.array.layout();
-        for placement in task.placements {
+        for placement in placements {
             let mut voxels = ContiguousVoxels { bytes, voxel_bytes: layout.dtype.size() };
             // SAFETY: as for `scatter_block`.
             unsafe { self.output.scatter(placement, layout.chunk, have, &mut voxels, &[]) };

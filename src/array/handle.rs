@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use super::cache::ChunkKey;
 use super::channels::Channels;
-use super::context::{ArrayContext, Resources};
+use super::context::{ArrayContext, Resources, next_array_id};
+use super::foreign::ForeignChunks;
 use super::shard_list::ShardList;
 use super::shards::{OpenShard, Verify};
 use crate::format::array::ArrayLayout;
@@ -16,10 +17,20 @@ use crate::{Error, Region, Result, Size3};
 #[derive(Debug)]
 pub(crate) struct ArrayHandle {
     id: u64,
-    folder: Folder,
     layout: ArrayLayout,
     context: Arc<ArrayContext>,
-    listed: ListedShards,
+    chunks: StoredChunks,
+}
+
+/// Where the chunks of an array are.
+#[derive(Debug)]
+enum StoredChunks {
+    /// In the shards of `folder`.
+    Shards {
+        folder: Folder,
+        listed: ListedShards,
+    },
+    Foreign(ForeignChunks),
 }
 
 /// The list of the array's shards, read at the first touch of a shard.
@@ -41,16 +52,42 @@ impl ArrayHandle {
     ) -> Self {
         let listed =
             ListedShards { folder: list_folder, crc32c: list_crc32c, list: OnceLock::new() };
-        Self { id: context.next_array_id(), folder, layout, context, listed }
+        let chunks = StoredChunks::Shards { folder, listed };
+        Self { id: next_array_id(), layout, context, chunks }
     }
 
-    /// An id that no other array of the same dataset handle has.
+    /// The array of `layout` whose chunks something else stores.
+    pub(crate) fn of_foreign(
+        layout: ArrayLayout,
+        chunks: ForeignChunks,
+        context: Arc<ArrayContext>,
+    ) -> Self {
+        Self { id: next_array_id(), layout, context, chunks: StoredChunks::Foreign(chunks) }
+    }
+
+    /// An id that no other array of the process has.
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
+    /// Its chunks, if they are in no shards.
+    pub(crate) fn foreign(&self) -> Option<&ForeignChunks> {
+        match &self.chunks {
+            StoredChunks::Shards { .. } => None,
+            StoredChunks::Foreign(chunks) => Some(chunks),
+        }
+    }
+
+    fn shards(&self) -> (&Folder, &ListedShards) {
+        match &self.chunks {
+            StoredChunks::Shards { folder, listed } => (folder, listed),
+            StoredChunks::Foreign(_) => unreachable!("readers of shards ask for foreign chunks"),
+        }
+    }
+
+    /// The folder of its shards.
     pub(crate) fn folder(&self) -> &Folder {
-        &self.folder
+        self.shards().0
     }
 
     pub(crate) fn layout(&self) -> &ArrayLayout {
@@ -71,7 +108,18 @@ impl ArrayHandle {
         (self.id, self.layout.chunk_index(chunk))
     }
 
-    /// The chunks of some channels that meet `region`.
+    /// The chunk that is stored for this one: of channels that are stored together, the first.
+    pub(crate) fn stored_chunk(&self, chunk: ChunkId) -> ChunkId {
+        let together = self.foreign().map_or(1, ForeignChunks::together);
+        ChunkId { channel: chunk.channel - chunk.channel % together, ..chunk }
+    }
+
+    /// Bytes of a chunk that is decoded as a whole.
+    pub(crate) fn decoded_bytes(&self) -> usize {
+        self.foreign().map_or_else(|| self.layout.chunk_bytes(), ForeignChunks::chunk_bytes)
+    }
+
+    /// The chunks of some channels that meet `region`, each once.
     pub(crate) fn chunks_meeting<'a>(
         &self,
         region: &Region,
@@ -83,8 +131,12 @@ impl ArrayHandle {
         } else {
             self.layout.chunks_meeting(&inside)
         };
+        let together = self.foreign().map_or(1, ForeignChunks::together);
+        let mut last = None;
         channels
             .ascending()
+            .map(move |channel| channel - channel % together)
+            .filter(move |&channel| last.replace(channel) != Some(channel))
             .flat_map(move |channel| iter_box(cells.clone()).map(move |at| ChunkId { channel, at }))
     }
 
@@ -95,7 +147,7 @@ impl ArrayHandle {
     /// [`Error::Io`].
     pub(super) fn shard(&self, id: ShardId) -> Result<Option<Arc<OpenShard>>> {
         let identity = self.shard_list()?.0[self.layout.shard_number(id)];
-        self.resources().shards.get(self.id, &self.folder, &self.layout, id, identity)
+        self.resources().shards.get(self.id, self.folder(), &self.layout, id, identity)
     }
 
     /// The list of the array's shards.
@@ -103,12 +155,13 @@ impl ArrayHandle {
     /// # Errors
     /// As [`ShardList::read`].
     pub(crate) fn shard_list(&self) -> Result<&ShardList> {
-        if let Some(list) = self.listed.list.get() {
+        let (_, listed) = self.shards();
+        if let Some(list) = listed.list.get() {
             return Ok(list);
         }
         let shards = self.layout.shard_count();
-        let list = ShardList::read(&self.listed.folder, shards, self.listed.crc32c)?;
-        Ok(self.listed.list.get_or_init(|| list))
+        let list = ShardList::read(&listed.folder, shards, listed.crc32c)?;
+        Ok(listed.list.get_or_init(|| list))
     }
 
     /// Voxels of `patches` patches of `size`, over all channels.

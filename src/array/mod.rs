@@ -19,6 +19,7 @@ mod chunk_encoder;
 pub(crate) mod context;
 mod decode;
 pub(crate) mod flush;
+pub(crate) mod foreign;
 mod gather;
 pub(crate) mod handle;
 pub(crate) mod labels;

@@ -26,6 +26,10 @@ pub(crate) fn read_chunks_ahead(
     chunks: impl IntoIterator<Item = ChunkId>,
     wanted: impl Fn(ChunkKey) -> bool,
 ) -> Result<()> {
+    if array.foreign().is_some() {
+        // Their files are read from end to end, which the system reads ahead by itself.
+        return Ok(());
+    }
     let chunks = chunks.into_iter().filter(|&id| wanted(array.chunk_key(id)));
     let mut chunks = chunks.map(|id| (id, 0..0)).peekable();
     loop {

@@ -171,6 +171,23 @@ impl<'a> OutputView<'a> {
         }
     }
 
+    /// Fills the placement with a voxel of these bytes.
+    ///
+    /// # Safety
+    /// As [`OutputView::scatter`].
+    pub(crate) unsafe fn fill(&self, place: &ChunkPlacement, voxel: &[u8]) {
+        let (t, [_, ny, nx], [z, y, x]) = (self.voxel_bytes, self.size, &place.wanted);
+        assert!(voxel.len() == t, "a voxel of the output's type");
+        let first_byte = self.first_byte(place);
+        for row in (0..z.len()).flat_map(|cz| (0..y.len()).map(move |cy| cz * ny + cy)) {
+            for cx in 0..x.len() {
+                let at = first_byte + (row * nx + cx) * t;
+                // SAFETY: `first_byte` checked every row, and the voxel has `t` bytes.
+                unsafe { ptr::copy_nonoverlapping(voxel.as_ptr(), self.base.add(at), t) };
+            }
+        }
+    }
+
     /// Fills the placement with zeros.
     ///
     /// # Safety

@@ -13,7 +13,7 @@ use super::rows::rows;
 use crate::format::array::ArrayLayout;
 use crate::format::attributes::Statistics;
 use crate::sys::isa::{Isa, for_isas};
-use crate::{Region, Size3, Voxel, with_voxel};
+use crate::{Dtype, Region, Size3, Voxel, with_voxel};
 
 /// Statistics of some voxels; merged pairwise (Chan, Golub and `LeVeque` 1979).
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -58,6 +58,16 @@ impl RunningStatistics {
         with_voxel!(layout.dtype, T => {
             let voxels: &[T] = bytemuck::cast_slice(voxels);
             measure(Isa::detect(), &mut statistics, voxels, layout.chunk, inside);
+        });
+        statistics
+    }
+
+    /// Statistics of the voxels of a box of extents `size`.
+    pub(crate) fn of_box(voxels: &[u8], dtype: Dtype, size: Size3) -> Self {
+        let mut statistics = Self::NONE;
+        with_voxel!(dtype, T => {
+            let voxels: &[T] = bytemuck::cast_slice(voxels);
+            measure(Isa::detect(), &mut statistics, voxels, size, Region::whole(size));
         });
         statistics
     }

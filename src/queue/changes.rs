@@ -108,13 +108,17 @@ impl PatchChanges {
             ));
         }
         let normalization = self.normalization(wanted).filter(|_| is_image);
-        let map =
-            normalization.map(|n| ValueMap::new(n, volume.statistics(), scale)).transpose()?;
+        let map = |normalization| match normalization {
+            // A foreign array is not measured for what is not used.
+            Normalization::Window(..) => ValueMap::new(normalization, volume.statistics(), scale),
+            _ => ValueMap::new(normalization, &volume.known_statistics()?, scale),
+        };
+        let map = normalization.map(map).transpose()?;
         let padding = match wanted.padding.unwrap_or(padding) {
             // The last voxels of a view may lie up to half a voxel outside of the volume.
             Padding::None if self.view.is_some() && !self.may_leave() => Padding::Edge,
             Padding::None if self.may_leave() && is_image => {
-                Padding::Constant(least(volume, scale))
+                Padding::Constant(least(volume, scale)?)
             }
             Padding::None if self.may_leave() => Padding::Constant(0.0),
             padding => padding,
@@ -124,9 +128,12 @@ impl PatchChanges {
 }
 
 /// The least value of a volume; 0 if it has none.
-fn least(volume: &Volume, (slope, intercept): (f64, f64)) -> f64 {
-    let statistics = volume.statistics();
+///
+/// # Errors
+/// Those of measuring a foreign array.
+fn least(volume: &Volume, (slope, intercept): (f64, f64)) -> Result<f64> {
+    let statistics = volume.known_statistics()?;
     let stored = if slope < 0.0 { &statistics.max } else { &statistics.min };
     let stored = stored.as_ref().and_then(serde_json::Number::as_f64);
-    stored.map_or(0.0, |stored| f64::from((stored * slope + intercept) as f32))
+    Ok(stored.map_or(0.0, |stored| f64::from((stored * slope + intercept) as f32)))
 }

@@ -306,14 +306,14 @@ impl ReaderShared {
     fn announce(&self, planned: &PlannedPatch, number: u64) {
         let _ = self.reader_of(planned, |reader| {
             for (volume, keys) in reader.cached_chunks() {
-                self.chunks.announce(keys.into_iter(), number, volume.layout().chunk_bytes());
+                self.chunks.announce(keys.into_iter(), number, volume.array().decoded_bytes());
             }
         });
     }
 
     fn withdraw(&self, reader: &PatchReader<'_>, number: u64) {
         for (volume, keys) in reader.cached_chunks() {
-            self.chunks.withdraw(keys.into_iter(), number, volume.layout().chunk_bytes());
+            self.chunks.withdraw(keys.into_iter(), number, volume.array().decoded_bytes());
         }
     }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
@@ -18,6 +19,7 @@ use super::staging::absolute;
 use super::volume::Volume;
 #[cfg(feature = "remote")]
 use crate::RemoteOptions;
+use crate::array::cache::LruChunkCache;
 use crate::array::context::ArrayContext;
 #[cfg(feature = "remote")]
 use crate::format::attributes::parse_subjects;
@@ -51,11 +53,11 @@ type OpenVolumes = LruCache<(String, String), Volume>;
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Dataset(Arc<OpenDataset>);
+pub struct Dataset(pub(super) Arc<OpenDataset>);
 
 #[derive(Debug)]
-struct OpenDataset {
-    folder: Folder,
+pub(super) struct OpenDataset {
+    contents: Contents,
     options: OpenOptions,
     subjects: Vec<String>,
     context: Arc<ArrayContext>,
@@ -79,6 +81,15 @@ impl std::fmt::Debug for OpenUrl {
         // Not the URL, which may hold a token.
         self.options.fmt(f)
     }
+}
+
+/// What a dataset holds.
+#[derive(Debug)]
+pub(super) enum Contents {
+    /// The folders of a store.
+    Store(Folder),
+    /// Open volumes by subject and name; `path` is the place of the first.
+    Volumes { path: PathBuf, subjects: BTreeMap<String, BTreeMap<String, Volume>> },
 }
 
 /// A subject of a dataset: named volumes on one grid.
@@ -158,7 +169,8 @@ impl Dataset {
         };
         check_root(&document)?;
         let subjects = names_of_subjects(&folder)?;
-        Ok(Self(Arc::new(OpenDataset::new(folder, subjects, options))))
+        let contents = Contents::Store(folder);
+        Ok(Self(Arc::new(OpenDataset::new(contents, subjects, options))))
     }
 
     #[cfg(not(feature = "remote"))]
@@ -212,7 +224,8 @@ impl Dataset {
             None => listed_folders(&folder)?,
         };
         let url = Some(OpenUrl { url, options: remote.clone() });
-        Ok(Self(Arc::new(OpenDataset { url, ..OpenDataset::new(folder, subjects, options) })))
+        let contents = Contents::Store(folder);
+        Ok(Self(Arc::new(OpenDataset { url, ..OpenDataset::new(contents, subjects, options) })))
     }
 
     /// The URL that the store was opened at, with the token that it may hold, and its options;
@@ -224,16 +237,23 @@ impl Dataset {
 
     /// Whether what is read comes from a server.
     pub(crate) fn is_remote(&self) -> bool {
-        self.0.folder.remote().is_some()
+        self.folder().is_some_and(|folder| folder.remote().is_some())
     }
 
-    /// The store's folder, absolute.
+    /// The store's folder, absolute; of a dataset of open volumes, the place of the first.
     pub fn path(&self) -> &Path {
-        self.0.folder.path()
+        match &self.0.contents {
+            Contents::Store(folder) => folder.path(),
+            Contents::Volumes { path, .. } => path,
+        }
     }
 
-    pub(super) fn folder(&self) -> &Folder {
-        &self.0.folder
+    /// The store's folder, if it is one.
+    pub(super) fn folder(&self) -> Option<&Folder> {
+        match &self.0.contents {
+            Contents::Store(folder) => Some(folder),
+            Contents::Volumes { .. } => None,
+        }
     }
 
     /// The options that it was opened with.
@@ -246,9 +266,17 @@ impl Dataset {
         &self.0.subjects
     }
 
-    /// Bytes of the decoded chunks that the cache holds now.
+    /// Bytes of the decoded chunks that the cache holds now; of a dataset of open volumes, those
+    /// that their caches hold.
     pub fn cached_bytes(&self) -> usize {
-        self.0.context.resources().cache.bytes()
+        let Contents::Volumes { subjects, .. } = &self.0.contents else {
+            return self.0.context.resources().cache.bytes();
+        };
+        let all = subjects.values().flat_map(BTreeMap::values);
+        let mut caches: Vec<_> = all.map(|volume| &volume.array().resources().cache).collect();
+        caches.sort_unstable_by_key(|cache| ptr::from_ref(*cache));
+        caches.dedup_by(|a, b| ptr::eq(*a, *b));
+        caches.into_iter().map(LruChunkCache::bytes).sum()
     }
 
     /// The subject of that name.
@@ -259,7 +287,15 @@ impl Dataset {
         if self.0.subjects.binary_search_by(|s| s.as_str().cmp(name)).is_err() {
             return Err(not_found("subject", name, self.path(), &self.0.subjects));
         }
-        let folder = self.0.folder.join(name);
+        let folder = match &self.0.contents {
+            Contents::Store(folder) => folder.join(name),
+            Contents::Volumes { subjects, .. } => {
+                let volumes = subjects[name].keys().cloned().collect();
+                let (dataset, name) = (self.clone(), name.to_owned());
+                let (splits, listed) = (Vec::new(), VolumeList::new());
+                return Ok(Subject { dataset, name, volumes, splits, listed });
+            }
+        };
         let document = match Document::read_in(&folder)? {
             Some(document) => document,
             None if !self.is_remote()
@@ -335,15 +371,18 @@ impl Dataset {
         Ok(results)
     }
 
-    fn volume(&self, subject: &str, volume: &str, listed: DocumentChecksums) -> Result<Volume> {
-        let key = (subject.to_owned(), volume.to_owned());
+    /// A volume of a store.
+    fn volume(&self, subject: &Folder, volume: &str, listed: DocumentChecksums) -> Result<Volume> {
+        let subject_name = subject.path().file_name().unwrap_or_default().to_string_lossy();
+        let key = (subject_name.into_owned(), volume.to_owned());
         let lock = || self.0.volumes.get(no_volumes).lock().unwrap_or_else(PoisonError::into_inner);
         // A subject that was replaced and opened again may have a volume of the same name with
         // other documents.
-        if let Some(open) = lock().get(&key).filter(|open| open.checksums() == listed) {
+        let is_listed = |open: &&Volume| open.stored().is_some_and(|stored| stored.1 == listed);
+        if let Some(open) = lock().get(&key).filter(is_listed) {
             return Ok(open.clone());
         }
-        let folder = self.0.folder.join(subject).join(volume);
+        let folder = subject.join(volume);
         let opened =
             Volume::open(folder, volume, listed, self.0.context.clone(), self.0.derived.clone())?;
         let mut volumes = lock();
@@ -356,14 +395,14 @@ impl Dataset {
 }
 
 impl OpenDataset {
-    fn new(folder: Folder, subjects: Vec<String>, options: &OpenOptions) -> Self {
+    pub(super) fn new(contents: Contents, subjects: Vec<String>, options: &OpenOptions) -> Self {
         Self {
+            contents,
             subjects,
             context: ArrayContext::new(options.array_options()),
             derived: Arc::new(PerProcess::new(DerivedCache::new())),
             volumes: PerProcess::new(no_volumes()),
             options: *options,
-            folder,
             #[cfg(feature = "remote")]
             url: None,
         }
@@ -401,13 +440,18 @@ impl Subject {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Metadata`], [`Error::UnknownFeature`], [`Error::Io`].
     pub fn volume(&self, name: &str) -> Result<Volume> {
-        let Some(&listed) = self.listed.get(name) else {
-            return Err(not_found("volume", name, &self.path(), &self.volumes));
+        let unknown = || not_found("volume", name, &self.path(), &self.volumes);
+        let folder = match &self.dataset.0.contents {
+            Contents::Store(folder) => folder.join(&self.name),
+            Contents::Volumes { subjects, .. } => {
+                return subjects[&self.name].get(name).cloned().ok_or_else(unknown);
+            }
         };
-        if self.dataset.0.folder.join(&self.name).kind(name).is_ok_and(|kind| kind.is_none()) {
+        let &listed = self.listed.get(name).ok_or_else(unknown)?;
+        if folder.kind(name).is_ok_and(|kind| kind.is_none()) {
             return Err(not_found("volume", name, &self.path(), &[]));
         }
-        self.dataset.volume(&self.name, name, listed)
+        self.dataset.volume(&folder, name, listed)
     }
 
     /// The first of its volumes; all have the same extents and affine.

@@ -95,9 +95,11 @@ pub(crate) fn weight_sums(volume: &Volume) -> Result<Arc<WeightSums>> {
             let sums = sum(volume)?;
             // In a read-only store they stay in memory, and the next process computes them again.
             // They name the documents of the open volume, which may have been replaced meanwhile.
-            let _ = publish_beside(volume.folder(), weight_sums::FOLDER, |folder| {
-                sums.write(folder, volume.checksums())
-            });
+            if let Some((beside, checksums)) = volume.stored() {
+                let _ = publish_beside(beside, weight_sums::FOLDER, |folder| {
+                    sums.write(folder, checksums)
+                });
+            }
             sums
         };
         let bytes = sums.0.len() * 8;

@@ -98,7 +98,8 @@ pub fn verify(path: &Path, progress: &(dyn Fn(&str) + Sync)) -> Result<VerifyRep
 /// Reports a list of the subjects that is none. One that names a subject whose folder was removed
 /// is right: readers without the folders find out.
 fn verify_list(dataset: &Dataset, report: &mut VerifyReport) -> Result<()> {
-    let Some(document) = Document::read_in(dataset.folder())? else { return Ok(()) };
+    let Some(folder) = dataset.folder() else { return Ok(()) };
+    let Some(document) = Document::read_in(folder)? else { return Ok(()) };
     if let Err(error) = parse_subjects(&document.voxquarry()?) {
         report.error(error);
     }
@@ -107,7 +108,7 @@ fn verify_list(dataset: &Dataset, report: &mut VerifyReport) -> Result<()> {
 
 /// Reports what lies among the subjects and is none of them: links and special files.
 fn verify_strays(dataset: &Dataset, report: &mut VerifyReport) -> Result<()> {
-    let store = dataset.folder();
+    let Some(store) = dataset.folder() else { return Ok(()) };
     for (name, kind) in store.entries().map_err(Error::io(store.path(), "cannot list"))? {
         // No subject can have another name.
         let Ok(name) = name.into_string() else { continue };
@@ -162,12 +163,12 @@ fn verify_volume(volume: &Volume, progress: &dyn Fn(), report: &mut VerifyReport
     if let Err(error) = volume.check_nifti_header() {
         report.error(error);
     }
-    let folder = volume.path().join(weight_sums::FOLDER);
-    if has(volume.folder(), weight_sums::FOLDER)?
-        && !has(&volume.folder().join(weight_sums::FOLDER), ZARR_JSON)?
+    if let Some(folder) = volume.folder()
+        && has(folder, weight_sums::FOLDER)?
+        && !has(&folder.join(weight_sums::FOLDER), ZARR_JSON)?
     {
         let message = "it holds no weight sums that can be used: remove it";
-        report.error(Error::data(folder, message));
+        report.error(Error::data(folder.path().join(weight_sums::FOLDER), message));
     }
     let sidecars = Sidecars { counts: counts.as_ref(), sums: sums.as_ref() };
     let executor = &volume.array().resources().executor;

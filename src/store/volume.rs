@@ -1,7 +1,7 @@
 //! An open volume: its properties, and reading its voxels.
 
 use std::any::Any;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 #[cfg(feature = "ndarray")]
@@ -50,14 +50,27 @@ use crate::{Affine, Dtype, Error, LengthUnit, Order, Padding, Region, Result, Si
 #[derive(Clone, Debug)]
 pub struct Volume(Arc<OpenVolume>);
 
-#[derive(Debug)]
-struct OpenVolume {
-    name: String,
-    folder: Folder,
-    checksums: DocumentChecksums,
-    attributes: VolumeAttributes,
-    array: ArrayHandle,
-    derived: Arc<PerProcess<DerivedCache>>,
+#[derive(Clone, Debug)]
+pub(super) struct OpenVolume {
+    pub(super) name: String,
+    pub(super) origin: Origin,
+    pub(super) attributes: VolumeAttributes,
+    pub(super) array: Arc<ArrayHandle>,
+    pub(super) derived: Arc<PerProcess<DerivedCache>>,
+}
+
+/// Where a volume is.
+#[derive(Clone, Debug)]
+pub(super) enum Origin {
+    /// In a store.
+    Store {
+        folder: Folder,
+        checksums: DocumentChecksums,
+    },
+    Foreign {
+        path: PathBuf,
+        content_id: u64,
+    },
 }
 
 impl Volume {
@@ -82,9 +95,21 @@ impl Volume {
             return Err(Error::metadata(group.path(), message));
         }
         let shard_list = (folder.join(SHARD_LIST), attributes.shards_crc32c);
-        let array = ArrayHandle::new(level, layout, shard_list, context);
-        let name = name.to_owned();
-        Ok(Self(Arc::new(OpenVolume { name, folder, checksums, attributes, array, derived })))
+        let array = Arc::new(ArrayHandle::new(level, layout, shard_list, context));
+        let (name, origin) = (name.to_owned(), Origin::Store { folder, checksums });
+        Ok(Self::of(OpenVolume { name, origin, attributes, array, derived }))
+    }
+
+    pub(super) fn of(opened: OpenVolume) -> Self {
+        Self(Arc::new(opened))
+    }
+
+    /// The same volume under another name.
+    pub(super) fn named(&self, name: &str) -> Self {
+        if self.name() == name {
+            return self.clone();
+        }
+        Self::of(OpenVolume { name: name.to_owned(), ..OpenVolume::clone(&self.0) })
     }
 
     /// Its name in the subject.
@@ -92,9 +117,12 @@ impl Volume {
         &self.0.name
     }
 
-    /// Its folder.
+    /// Its folder; of a foreign array, its place.
     pub fn path(&self) -> &Path {
-        self.0.folder.path()
+        match &self.0.origin {
+            Origin::Store { folder, .. } => folder.path(),
+            Origin::Foreign { path, .. } => path,
+        }
     }
 
     /// Extents as numpy would show them: `(z, y, x)` or `(c, z, y, x)`.
@@ -158,7 +186,8 @@ impl Volume {
         &self.0.attributes.labels
     }
 
-    /// Statistics of the stored values.
+    /// Statistics of the stored values. A foreign array states none but the number of its voxels;
+    /// see [`known_statistics`](Self::known_statistics).
     pub fn statistics(&self) -> &Statistics {
         &self.0.attributes.statistics
     }
@@ -174,10 +203,15 @@ impl Volume {
     }
 
     /// A number that depends on all its voxels and metadata: volumes of different content differ,
-    /// except by chance, once in about 2⁶⁴.
+    /// except by chance, once in about 2⁶⁴. That of a foreign array depends on its place and its
+    /// metadata alone.
     pub fn content_id(&self) -> u64 {
-        let DocumentChecksums { group_crc32c, level_crc32c } = self.0.checksums;
-        u64::from(group_crc32c) << 32 | u64::from(level_crc32c)
+        match self.0.origin {
+            Origin::Store {
+                checksums: DocumentChecksums { group_crc32c, level_crc32c }, ..
+            } => u64::from(group_crc32c) << 32 | u64::from(level_crc32c),
+            Origin::Foreign { content_id, .. } => content_id,
+        }
     }
 
     /// All attributes of its group.
@@ -201,20 +235,25 @@ impl Volume {
             let reason = format!("volume {:?} is an image, it has no label counts", self.name());
             return Err(Error::unsupported(reason, "store it as labels"));
         }
-        match self.0.attributes.summary_crc32c {
-            None => LabelCounts::count(self.array(), self.path()),
-            stored => LabelCounts::read(&self.0.folder, self.layout(), stored),
+        match (self.folder(), self.0.attributes.summary_crc32c) {
+            (Some(folder), Some(stored)) => LabelCounts::read(folder, self.layout(), Some(stored)),
+            _ => LabelCounts::count(self.array(), self.path()),
         }
     }
 
     /// Bytes of all its files: shards, sidecars and metadata.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a store behind a URL, whose files cannot be listed;
-    /// [`Error::Io`].
+    /// [`Error::Unsupported`] for a store behind a URL, whose files cannot be listed, and for a
+    /// foreign array; [`Error::Io`].
     pub fn stored_bytes(&self) -> Result<u64> {
-        refuse_url(self.0.folder.root_path())?;
-        folder_bytes(&self.0.folder)
+        let foreign = || {
+            let reason = format!("{} is no volume of a store", self.path().display());
+            Error::unsupported(reason, "look at its files")
+        };
+        let folder = self.folder().ok_or_else(foreign)?;
+        refuse_url(folder.root_path())?;
+        folder_bytes(folder)
     }
 
     /// Whether weight sums lie beside it, which ingest or a weighted sampler wrote.
@@ -227,28 +266,32 @@ impl Volume {
 
     /// Whether something of this name lies beside its voxels.
     pub(super) fn has_beside(&self, name: &str) -> Result<bool> {
-        let has = self.folder().has(name);
+        let has = self.folder().map_or(Ok(false), |folder| folder.has(name));
         has.map_err(Error::io(self.path().join(name), "cannot look at"))
     }
 
-    /// Its folder in the store.
-    pub(super) fn folder(&self) -> &Folder {
-        &self.0.folder
+    /// Its folder in a store.
+    pub(super) fn folder(&self) -> Option<&Folder> {
+        self.stored().map(|stored| stored.0)
+    }
+
+    /// Its folder in a store, and the checksums of its documents.
+    pub(super) fn stored(&self) -> Option<(&Folder, DocumentChecksums)> {
+        match &self.0.origin {
+            Origin::Store { folder, checksums } => Some((folder, *checksums)),
+            Origin::Foreign { .. } => None,
+        }
     }
 
     /// The weight sums beside it, if there are some.
     pub(super) fn weight_sums(&self) -> Result<Option<WeightSums>> {
-        WeightSums::read(&self.0.folder, self.0.checksums, self.layout())
+        let Some((folder, checksums)) = self.stored() else { return Ok(None) };
+        WeightSums::read(folder, checksums, self.layout())
     }
 
     /// Checks the NIfTI header beside it.
     pub(super) fn check_nifti_header(&self) -> Result<()> {
-        nifti_header::check(&self.0.folder, self.attributes())
-    }
-
-    /// The checksums of its documents.
-    pub(super) fn checksums(&self) -> DocumentChecksums {
-        self.0.checksums
+        self.folder().map_or(Ok(()), |folder| nifti_header::check(folder, self.attributes()))
     }
 
     /// Its voxels as an array.
@@ -282,7 +325,7 @@ impl Volume {
 
     /// Whether a cache of this volume's decoded chunks saves time.
     pub(crate) fn is_worth_caching(&self) -> bool {
-        is_worth_caching(self.layout().codec)
+        self.is_foreign() || is_worth_caching(self.layout().codec)
     }
 
     /// Begins to read the chunks of some channels that meet `region` and that `wanted` selects into

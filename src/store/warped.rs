@@ -87,8 +87,15 @@ impl Volume {
     /// # Errors
     /// As [`Volume::read_affine_into`].
     pub(crate) fn chunks_of(&self, read: &WarpedRead<'_>) -> Result<Vec<ChunkKey>> {
-        let chunks = read.of(self).chunks(read.warp)?;
-        Ok(chunks.into_iter().map(|chunk| self.array().chunk_key(chunk)).collect())
+        let (array, chunks) = (self.array(), read.of(self).chunks(read.warp)?);
+        let key = |chunk| array.chunk_key(array.stored_chunk(chunk));
+        let mut keys: Vec<_> = chunks.into_iter().map(key).collect();
+        if self.is_foreign() {
+            // Channels that are stored together.
+            keys.sort_unstable();
+            keys.dedup();
+        }
+        Ok(keys)
     }
 
     /// Begins to read those of them that `wanted` selects into memory; does not wait for them.

@@ -74,7 +74,8 @@ pub fn export_observed(
     let (size, together) = (volume.size(), writer.interleaved());
     let plane_voxels = size[1] * size[2] * together;
     let widest = convert.from.size().max(convert.to.size());
-    let depth = slab_depth(volume.layout().chunk[0], plane_voxels * widest).min(size[0]);
+    let depth =
+        slab_depth(volume.layout().chunk[0].min(size[0]), plane_voxels * widest).min(size[0]);
     let plane_bytes = plane_voxels * convert.from.size();
     let (mut slab, mut converted) = (zeroed(depth * plane_bytes)?, Vec::new());
     for first in (0..volume.layout().channel_count()).step_by(together) {

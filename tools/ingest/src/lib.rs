@@ -42,6 +42,8 @@ pub use bytes::parse_bytes;
 pub use export::{export, export_observed};
 pub use fingerprint::{Fingerprint, FingerprintOptions, ForegroundValues, LabelTotal, fingerprint};
 pub use formats::{ByteOrder, OpenedVolume, Place, RawVoxels, Stated, nifti};
+#[cfg(feature = "zarr")]
+pub use formats::{ZarrOptions, open_zarr};
 pub use ingest::{ingest, ingest_planned};
 pub use input::VolumeInput;
 pub use layout::{FindOptions, Found, Layout, find, find_in};

@@ -29,24 +29,7 @@ impl Axes {
     /// # Errors
     /// A message about axes that are no volume.
     pub(crate) fn by_name(shape: &[usize], names: &[String]) -> Result<Self, String> {
-        if names.len() != shape.len() {
-            return Err(format!("its shape {shape:?} has not the axes {names:?}"));
-        }
-        check_voxels(shape)?;
-        let mut axes = Vec::with_capacity(shape.len());
-        for (name, &n) in names.iter().zip(shape) {
-            let axis = match name.to_lowercase().as_str() {
-                "z" => Axis::Z,
-                "y" => Axis::Y,
-                "x" => Axis::X,
-                "c" => Axis::Channel,
-                _ if n == 1 => Axis::Single,
-                _ => {
-                    return Err(format!("its axis {name:?} has {n} elements: extract one of them"));
-                }
-            };
-            axes.push((axis, n));
-        }
+        let axes = named(shape, names)?;
         let order: Vec<_> =
             axes.iter().map(|(axis, _)| *axis).filter(|a| *a != Axis::Single).collect();
         let space: Vec<_> = order.iter().copied().filter(|a| *a != Axis::Channel).collect();
@@ -60,6 +43,38 @@ impl Axes {
             ));
         }
         Ok(Self { axes, are_named: true })
+    }
+
+    /// The axes with these names in any order: `y` and `x`, perhaps `z` and `c`, and others of one
+    /// element.
+    ///
+    /// # Errors
+    /// As [`Axes::by_name`].
+    #[cfg(feature = "zarr")]
+    pub(crate) fn by_any_order(shape: &[usize], names: &[String]) -> Result<Self, String> {
+        let axes = named(shape, names)?;
+        let count = |wanted| axes.iter().filter(|(axis, _)| *axis == wanted).count();
+        let [z, y, x] = SPACE.map(count);
+        if z > 1 || y != 1 || x != 1 || count(Axis::Channel) > 1 {
+            return Err(format!(
+                "its axes are {names:?}: expected y and x, and z and c at most once"
+            ));
+        }
+        Ok(Self { axes, are_named: true })
+    }
+
+    /// The lengths of the array's axes.
+    #[cfg(feature = "zarr")]
+    pub(crate) fn lengths(&self) -> Vec<usize> {
+        self.axes.iter().map(|(_, n)| *n).collect()
+    }
+
+    /// What `numbers`, one for each axis of the array, say of `(c, z, y, x)`; `absent` for an axis
+    /// that the array has not.
+    #[cfg(feature = "zarr")]
+    pub(crate) fn of_each(&self, numbers: &[usize], absent: usize) -> [usize; 4] {
+        [Axis::Channel, Axis::Z, Axis::Y, Axis::X]
+            .map(|axis| self.position(axis).map_or(absent, |at| numbers[at]))
     }
 
     /// The axes `(z, y, x)` or `(c, z, y, x)`, beside axes of one element in front.
@@ -149,6 +164,27 @@ impl Axes {
     }
 }
 
+/// The axes that names stand for.
+fn named(shape: &[usize], names: &[String]) -> Result<Vec<(Axis, usize)>, String> {
+    if names.len() != shape.len() {
+        return Err(format!("its shape {shape:?} has not the axes {names:?}"));
+    }
+    check_voxels(shape)?;
+    let mut axes = Vec::with_capacity(shape.len());
+    for (name, &n) in names.iter().zip(shape) {
+        let axis = match name.to_lowercase().as_str() {
+            "z" => Axis::Z,
+            "y" => Axis::Y,
+            "x" => Axis::X,
+            "c" => Axis::Channel,
+            _ if n == 1 => Axis::Single,
+            _ => return Err(format!("its axis {name:?} has {n} elements: extract one of them")),
+        };
+        axes.push((axis, n));
+    }
+    Ok(axes)
+}
+
 fn check_voxels(shape: &[usize]) -> Result<(), String> {
     if shape.contains(&0) { Err(format!("its shape {shape:?} has no voxels")) } else { Ok(()) }
 }
@@ -193,6 +229,29 @@ mod tests {
             (&[2, 5, 6, 7, 2], Some("czyxc")),
         ] {
             assert!(axes(shape, names).is_err(), "{shape:?} {names:?}");
+        }
+    }
+
+    #[cfg(feature = "zarr")]
+    #[test]
+    fn any_order_has_each_axis_once() {
+        let by = |shape: &[usize], names: &str| {
+            let names: Vec<_> = names.chars().map(String::from).collect();
+            Axes::by_any_order(shape, &names)
+        };
+        for (shape, names, size, channels) in [
+            (&[7, 6, 5][..], "xyz", [5, 6, 7], None),
+            (&[5, 2, 6, 7], "zcyx", [5, 6, 7], Some(2)),
+            (&[1, 6, 7], "tyx", [1, 6, 7], None),
+            (&[6, 7, 3], "YXC", [1, 6, 7], Some(3)),
+        ] {
+            let axes = by(shape, names).unwrap();
+            assert_eq!((axes.size(), axes.channels()), (size, channels), "{names}");
+        }
+        let axes = by(&[7, 6, 2, 5, 1], "xyczt").unwrap();
+        assert_eq!(axes.of_each(&[1, 2, 3, 4, 5], 0), [3, 4, 2, 1]);
+        for (shape, names) in [(&[5, 6][..], "zy"), (&[5, 6, 7], "yxx"), (&[4, 6, 7], "tyx")] {
+            assert!(by(shape, names).is_err(), "{names}");
         }
     }
 

@@ -63,6 +63,8 @@ pub(crate) use format::FoundVolume;
 pub use format::{OpenedVolume, Place};
 pub use stated::{RawVoxels, Stated};
 pub use voxels::ByteOrder;
+#[cfg(feature = "zarr")]
+pub use zarr::{ZarrOptions, open_zarr};
 
 /// All formats. Where several recognise a file, the first has it.
 const FORMATS: &[&dyn Format] = &[

@@ -13,6 +13,8 @@ use crate::formats::spacing::{affine_of, unit_of};
 
 /// More than the levels of groups that anybody makes.
 const DEEPEST: usize = 8;
+/// Names in a message.
+const SHOWN: usize = 8;
 /// More volumes than anybody chooses from.
 const MOST: usize = 10_000;
 
@@ -40,6 +42,103 @@ pub(super) fn volumes(root: &Path) -> Result<Vec<ZarrVolume>> {
     Ok(found)
 }
 
+/// Which axis of an array is which.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum AxisRule<'a> {
+    /// As OME-Zarr names them, in the order of a store; otherwise by their number.
+    Stored,
+    /// As OME-Zarr or the array names them, in any order; otherwise by their number.
+    AnyOrder,
+    /// By these names, in any order.
+    Given(&'a [String]),
+}
+
+impl AxisRule<'_> {
+    /// The axes of an array of extents `shape`, to which its image gives `names`, and the array
+    /// itself `own` ones.
+    fn axes(
+        self,
+        shape: &[usize],
+        names: Option<&[String]>,
+        own: Option<&[String]>,
+    ) -> Result<Axes, String> {
+        match (self, names) {
+            (Self::Given(given), _) => Axes::by_any_order(shape, given),
+            (Self::AnyOrder, Some(names)) => Axes::by_any_order(shape, names),
+            // Other names than those of space, time and channels say nothing.
+            (Self::AnyOrder, None) => match own.map(|own| Axes::by_any_order(shape, own)) {
+                Some(Ok(axes)) => Ok(axes),
+                _ => Axes::by_number(shape),
+            },
+            (Self::Stored, Some(names)) => Axes::by_name(shape, names),
+            (Self::Stored, None) => Axes::by_number(shape),
+        }
+    }
+}
+
+/// The one volume that is at `path`, or below it: an array, or an image of OME-Zarr. An array that
+/// is a level of an image has the affine that the image states for it.
+///
+/// # Errors
+/// [`Error::Unsupported`] for a store of our own, and for several volumes; [`Error::Data`] if there
+/// is none; as [`volumes`].
+pub(super) fn one_at(path: &Path, rule: AxisRule<'_>) -> Result<ZarrVolume> {
+    let node = Node::at(path)?;
+    let node = node.ok_or_else(|| Error::data(path, "it is no array and no group of Zarr"))?;
+    if node.is_array
+        && let Some(level) = level_of_image(path, &node, rule)?
+    {
+        return Ok(level);
+    }
+    if node.is_array || node.ome().contains_key("multiscales") {
+        refuse_store(path, &node)?;
+        let no_volume = || Error::data(path, "it has no axis of voxels");
+        return one(path, "", &node, rule)?.ok_or_else(no_volume);
+    }
+    let found = volumes(path)?;
+    let [volume] = &found[..] else {
+        let shown: Vec<_> = found.iter().take(SHOWN).map(|v| v.member.as_str()).collect();
+        let reason = match found.len() {
+            0 => return Err(Error::data(path, "no volume is in this group of Zarr")),
+            n => format!("{} holds {n} volumes: {}", path.display(), shown.join(", ")),
+        };
+        return Err(Error::unsupported(reason, "name one of them"));
+    };
+    let folder = path.join(inside(path, &volume.member)?);
+    one_at(&folder, rule)
+}
+
+/// The volume of an array that an image in the folder above lists as one of its levels.
+fn level_of_image(path: &Path, node: &Node, rule: AxisRule<'_>) -> Result<Option<ZarrVolume>> {
+    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
+    // What is wrong with the folder above is no fault of the array.
+    let Ok(Some(group)) = Node::at(above) else { return Ok(None) };
+    let images = group.ome().get("multiscales").and_then(Value::as_array);
+    let Some(image) = images.and_then(|images| images.first()?.as_object()) else {
+        return Ok(None);
+    };
+    let levels = image.get("datasets").and_then(Value::as_array);
+    let is_this = |level: &&Map<String, Value>| {
+        level.get("path").and_then(Value::as_str).is_some_and(|path| *name == *path)
+    };
+    let level = levels.into_iter().flatten().filter_map(Value::as_object).find(is_this);
+    let Some(level) = level else { return Ok(None) };
+    let axes = rule.axes(&node.shape, names_of(image).as_deref(), node.names.as_deref());
+    let axes = axes.map_err(|reason| Error::data(path, reason))?;
+    let affine = affine(image, level, &axes);
+    let kind = group.ome().contains_key("image-label").then_some(Kind::Labels);
+    let (member, array) = (String::new(), path.to_owned());
+    Ok(Some(ZarrVolume { member, kind, array, axes, affine, notes: Vec::new() }))
+}
+
+fn refuse_store(folder: &Path, node: &Node) -> Result<()> {
+    if node.attributes.contains_key("voxquarry") {
+        let reason = format!("{} is a Voxquarry store already", folder.display());
+        return Err(Error::unsupported(reason, "open it as it is"));
+    }
+    Ok(())
+}
+
 /// The volume `member` below `root`.
 ///
 /// # Errors
@@ -48,7 +147,7 @@ pub(super) fn volume(root: &Path, member: &str) -> Result<ZarrVolume> {
     let folder = root.join(inside(root, member)?);
     let node = Node::at(&folder)?;
     let node = node.ok_or_else(|| Error::data(&folder, "it is no array and no group of Zarr"))?;
-    let volume = one(&folder, member, &node)?;
+    let volume = one(&folder, member, &node, AxisRule::Stored)?;
     volume.ok_or_else(|| {
         let reason =
             "it is no image: expected an array of three or four axes, or an OME-Zarr image";
@@ -75,15 +174,12 @@ fn walk(
     found: &mut Vec<ZarrVolume>,
 ) -> Result<()> {
     let Some(node) = Node::at(folder)? else { return Ok(()) };
-    if node.attributes.contains_key("voxquarry") {
-        let reason = format!("{} is a Voxquarry store already", folder.display());
-        return Err(Error::unsupported(reason, "open it as it is"));
-    }
+    refuse_store(folder, &node)?;
     let below = |name: &str| match member {
         "" => name.to_owned(),
         member => format!("{member}/{name}"),
     };
-    if let Some(volume) = one(folder, member, &node)? {
+    if let Some(volume) = one(folder, member, &node, AxisRule::Stored)? {
         if found.len() < MOST {
             let kind = kind.or(volume.kind);
             found.push(ZarrVolume { kind, ..volume });
@@ -107,10 +203,11 @@ fn walk(
 }
 
 /// The volume that a node is: an array, or the largest level of an OME-Zarr image.
-fn one(folder: &Path, member: &str, node: &Node) -> Result<Option<ZarrVolume>> {
+fn one(folder: &Path, member: &str, node: &Node, rule: AxisRule<'_>) -> Result<Option<ZarrVolume>> {
     let member = member.to_owned();
+    let located = |reason| Error::data(folder, reason);
     if node.is_array {
-        let axes = Axes::by_number(&node.shape);
+        let axes = rule.axes(&node.shape, None, node.names.as_deref());
         let volume = |axes| ZarrVolume {
             member,
             kind: None,
@@ -119,7 +216,10 @@ fn one(folder: &Path, member: &str, node: &Node) -> Result<Option<ZarrVolume>> {
             affine: None,
             notes: Vec::new(),
         };
-        return Ok(axes.ok().map(volume));
+        return match rule {
+            AxisRule::Stored => Ok(axes.ok().map(volume)),
+            _ => Ok(Some(volume(axes.map_err(located)?))),
+        };
     }
     let ome = node.ome();
     let Some(images) = ome.get("multiscales").and_then(Value::as_array) else { return Ok(None) };
@@ -132,13 +232,9 @@ fn one(folder: &Path, member: &str, node: &Node) -> Result<Option<ZarrVolume>> {
     let stored = Node::at(&array)?.filter(|node| node.is_array);
     let stored =
         stored.ok_or_else(|| Error::data(&array, "its multiscales name it, it is no array"))?;
-    let located = |reason| Error::data(folder, reason);
     let mut notes = Vec::new();
-    let names = names_of(image);
-    let axes = match &names {
-        Some(names) => Axes::by_name(&stored.shape, names).map_err(located)?,
-        None => Axes::by_number(&stored.shape).map_err(located)?,
-    };
+    let axes = rule.axes(&stored.shape, names_of(image).as_deref(), stored.names.as_deref());
+    let axes = axes.map_err(located)?;
     if images.len() > 1 {
         notes.push(format!("it describes {} images, the first is taken", images.len()));
     }

@@ -1,24 +1,30 @@
 //! Reads arrays of Zarr, version 2 and 3, and images and labels of OME-Zarr.
 //!
-//! `node` reads the documents of a hierarchy, `find` lists the volumes in it.
+//! `node` reads the documents of a hierarchy, `find` lists the volumes in it, `array` says what one
+//! is like. `open` opens one as a volume without ingesting it: `chunks` reads its chunks, `shards`
+//! finds them in shards, `codecs` decodes them.
 //!
 //! # Invariants
 //! - No file outside of the hierarchy's folder is read.
 //!
 //! Not here: the bytes of chunks, which the crate `zarrs` decodes; the smaller levels of pyramids.
 
+mod array;
+mod chunks;
+mod codecs;
 mod find;
 mod node;
+mod open;
+mod shards;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
-use voxquarry::{Dtype, Error, Result};
+use voxquarry::{Error, Result};
 
 use zarrs::array::{Array, ArrayBytes, ArraySubset, CodecOptions};
 use zarrs::filesystem::FilesystemStore;
-use zarrs::plugin::{ExtensionName, ZarrVersion};
 use zarrs::storage::ReadableStorageTraits;
 
 use super::boxes::{BoxSource, Boxes};
@@ -26,7 +32,10 @@ use super::format::{Format, FoundVolume, OpenedVolume, Place, only_one};
 use super::slabs::{self, slab_bytes};
 use super::stated::Stated;
 use crate::source::{SourceVolume, VoxelStream, metadata};
+use array::{chunk_of, dtype_of, unsupported};
 use find::ZarrVolume;
+
+pub use open::{ZarrOptions, open_zarr};
 
 /// Chunks whose files are looked for; of arrays with more nobody waits for it.
 const CHUNKS_LOOKED_FOR: u64 = 20_000;
@@ -101,17 +110,8 @@ impl OpenedArray {
         let located = |reason: String| Error::data(folder, reason);
         let store = FilesystemStore::new(folder).map_err(|e| located(e.to_string()))?;
         let store: Arc<dyn ReadableStorageTraits> = Arc::new(store);
-        let array = Array::open(store, "/").map_err(|error| {
-            let reason = format!("{}: {error}", folder.display());
-            Error::unsupported(reason, "save it with other codecs, as with zarr.copy in Python")
-        })?;
-        let name = array.data_type().name(ZarrVersion::V3);
-        let name = name.unwrap_or_default();
-        // Booleans are bytes of 0 and 1.
-        let dtype = Dtype::from_name(if name == "bool" { "uint8" } else { &name });
-        let dtype = dtype.ok_or_else(|| {
-            located(format!("its elements are {name:?}: expected integers, floats or booleans"))
-        })?;
+        let array = Array::open(store, "/").map_err(unsupported(folder))?;
+        let dtype = dtype_of(&array, folder)?;
         let chunk = chunk_of(&array).map_err(located)?;
         let mut notes = found.notes.clone();
         notes.extend(found.axes.notes());
@@ -136,16 +136,6 @@ impl OpenedArray {
     fn natural(&self) -> usize {
         self.found.axes.space()[0].map_or(1, |z| self.chunk[z])
     }
-}
-
-/// The extents of a chunk, or of the chunks in a shard.
-fn chunk_of(array: &ForeignArray) -> Result<Vec<usize>, String> {
-    use zarrs::array::ArrayShardedExt;
-    if let Some(inner) = array.subchunk_shape() {
-        return Ok(inner.iter().map(|n| n.get() as usize).collect());
-    }
-    let origin = vec![0; array.dimensionality()];
-    array.chunk_shape_usize(&origin).map_err(|error| error.to_string())
 }
 
 /// Says how many chunks have no file; they are read as the fill value, as Zarr has it.

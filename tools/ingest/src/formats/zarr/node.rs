@@ -18,6 +18,8 @@ pub(super) struct Node {
     pub(super) attributes: Map<String, Value>,
     /// The extents of an array.
     pub(super) shape: Vec<usize>,
+    /// The names of its axes, if all have one.
+    pub(super) names: Option<Vec<String>>,
 }
 
 impl Node {
@@ -31,7 +33,8 @@ impl Node {
             let mut document = read_json(&document)?;
             let is_array = document.get("node_type").and_then(Value::as_str) == Some("array");
             let attributes = object(document.remove("attributes"));
-            return Ok(Some(Self { is_array, attributes, shape: shape_in(&document) }));
+            let names = names_in(document.get("dimension_names"));
+            return Ok(Some(Self { is_array, attributes, shape: shape_in(&document), names }));
         }
         let (array, group) = (folder.join(".zarray"), folder.join(".zgroup"));
         let attributes = folder.join(".zattrs");
@@ -41,7 +44,9 @@ impl Node {
         }
         let shape = if is_array { shape_in(&read_json(&array)?) } else { Vec::new() };
         let attributes = if is_file(&attributes)? { read_json(&attributes)? } else { Map::new() };
-        Ok(Some(Self { is_array, attributes, shape }))
+        // As xarray has it.
+        let names = names_in(attributes.get("_ARRAY_DIMENSIONS"));
+        Ok(Some(Self { is_array, attributes, shape, names }))
     }
 
     /// The attributes of OME-Zarr: version 0.5 has them in an object of their own.
@@ -92,6 +97,10 @@ fn object(value: Option<Value>) -> Map<String, Value> {
 fn shape_in(document: &Map<String, Value>) -> Vec<usize> {
     let shape = document.get("shape").and_then(Value::as_array);
     shape.into_iter().flatten().filter_map(|n| usize::try_from(n.as_u64()?).ok()).collect()
+}
+
+fn names_in(names: Option<&Value>) -> Option<Vec<String>> {
+    names?.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
 fn read_json(path: &Path) -> Result<Map<String, Value>> {
