@@ -124,14 +124,14 @@ pub(crate) type Outcome =
     (Vec<String>, Vec<String>, Vec<(String, String, String, String)>, Vec<String>);
 
 /// What `voxquarry.ingest` was given, in Rust's terms.
-pub(crate) struct Request {
+pub(crate) struct IngestRequest {
     pub(crate) found: Found,
     pub(crate) options: IngestOptions,
     /// What Python raised while its arrays were read.
     pub(crate) raised: Raised,
 }
 
-impl Request {
+impl IngestRequest {
     /// Finds the sources, `paths` or `rows`, and checks the options.
     #[allow(clippy::too_many_arguments)] // Python's keywords, bundled here.
     pub(crate) fn new(
@@ -178,7 +178,7 @@ pub(crate) fn ingest(
     choices: Choices,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Outcome> {
-    let request = Request::new(
+    let request = IngestRequest::new(
         py,
         paths,
         rows,
@@ -189,7 +189,7 @@ pub(crate) fn ingest(
         existing,
         &choices,
     )?;
-    let Request { found, options, raised } = request;
+    let IngestRequest { found, options, raised } = request;
     let listener = Listener::new(progress);
     let run = || voxquarry_ingest::ingest(&found.manifest, &out, &options, &listener);
     let mut report = None;

@@ -7,7 +7,7 @@ use voxquarry::Part;
 use voxquarry_ingest::{IngestOptions, IngestReport, PartsPlan};
 
 use crate::errors::raise;
-use crate::ingest::{Choices, Listener, Outcome, REMEDY, Request, Row, outcome};
+use crate::ingest::{Choices, IngestRequest, Listener, Outcome, REMEDY, Row, outcome};
 
 /// Makes a plan, writes it to `plan`, and lets the store at `out` wait for its parts. What was done
 /// is what was taken over from another plan.
@@ -26,7 +26,7 @@ pub(crate) fn plan_ingest(
     choices: Choices,
     plan: PathBuf,
 ) -> PyResult<Outcome> {
-    let request = Request::new(
+    let request = IngestRequest::new(
         py,
         paths,
         rows,
@@ -37,7 +37,7 @@ pub(crate) fn plan_ingest(
         existing,
         &choices,
     )?;
-    let Request { found, options, raised } = request;
+    let IngestRequest { found, options, raised } = request;
     let listener = Listener::new(None);
     let mut report = IngestReport::default();
     let make = || {

@@ -240,8 +240,12 @@ class Job:
 class Executor:
     """What ``voxquarry.slurm`` asks of an executor of submitit."""
 
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+
     def map_array(self, work: object, *columns: Iterable[object]) -> list[Job]:
-        return [Job(work, *row) for row in zip(*columns, strict=True)]
+        self.jobs = [Job(work, *row) for row in zip(*columns, strict=True)]
+        return self.jobs
 
 
 def test_job_arrays_run_the_parts(volume: vq.Volume, tmp_path: Path) -> None:
@@ -256,8 +260,12 @@ def test_job_arrays_run_the_parts(volume: vq.Volume, tmp_path: Path) -> None:
     assert digests(store) == digests(whole)
     # A job that fails fails the call, and the same call goes on.
     again = store / "case" / "q"
+    executor = Executor()
     with pytest.raises(RuntimeError, match="has failed"):
-        voxquarry.slurm.infer(Executor(), no_model, volume, 16, 8, out=again, parts=2, **OPTIONS)
+        voxquarry.slurm.infer(executor, no_model, volume, 16, 8, out=again, parts=2, **OPTIONS)
+    for job in executor.jobs:
+        with pytest.raises(RuntimeError, match="has failed"):
+            job.result()
     with pytest.raises(vq.UsageError, match="parts 0"):
         voxquarry.slurm.infer(Executor(), model, volume, 16, 8, out=again, parts=0)
 

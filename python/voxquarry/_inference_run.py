@@ -128,7 +128,8 @@ class Run:
         for name, prediction in first.predictions.items():
             whole = whole_dtype(prediction)
             if self.part is not None:
-                whole = self._stated(name, whole)
+                self._refuse_unstated(name, whole)
+                whole = None
             elif whole is not None and is_number(prediction, first.patches[: len(first.starts)]):
                 whole = None
             self.aggregators[name] = self._aggregator(name, whole, prediction, skipped)
@@ -163,7 +164,7 @@ class Run:
         step = self.batch_size
         return [_Batch(starts[n : n + step]) for n in range(0, len(starts), step)]
 
-    def _stated(self, name: Head | None, whole: str | None) -> None:
+    def _refuse_unstated(self, name: Head | None, whole: str | None) -> None:
         """Refuses whole numbers of which nobody says what they become: each part would decide it
         by its own patches.
         """

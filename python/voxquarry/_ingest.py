@@ -133,7 +133,8 @@ def ingest(
 ) -> _native.Dataset: ...
 
 
-def ingest(
+# A plan takes all options of an ingest.
+def ingest(  # type: ignore[misc]
     source: Path | Sequence[Path] | Mapping[str, Any | Volumes] | None = None,
     out: Path | None = None,
     patch_size: Size | Sequence[Size] = 96,
@@ -155,6 +156,12 @@ def ingest(
     grid_tolerance: float | None = None,
     grid_from: str | None = None,
     raw: RawVoxels | None = None,
+    crop_foreground: bool = False,
+    clip: tuple[float, float] | None = None,
+    canonical: bool = False,
+    target_spacing: Spacing | None = None,
+    normalize: Normalize | None = None,
+    dtype: DTypeLike | None = None,
     progress: VolumeProgress | bool | None = None,
     plan: Path | None = None,
     part: tuple[int, int] | None = None,
@@ -296,10 +303,10 @@ def _of_plan(
     progress: VolumeProgress | bool | None,
 ) -> _native.Dataset | IngestReport:
     """Runs a part of a plan, or publishes all of them."""
-    files = [None if path is None else os.fsdecode(path) for path in (plan, out)]
-    store, outcome = _native.run_ingest_plan(*files, part, threads, shown(progress))
+    file, store = (None if path is None else os.fsdecode(path) for path in (plan, out))
+    place, outcome = _native.run_ingest_plan(file, store, part, threads, shown(progress))
     report = _report(outcome)
-    return report if part is not None else _opened(os.fsdecode(store), report)
+    return report if part is not None else _opened(place, report)
 
 
 def _report(outcome: Any) -> IngestReport:

@@ -90,7 +90,8 @@ class Dataset(Mapping[str, Subject]):
     @property
     def path(self) -> str:
         """The store's folder, absolute, or its URL without a token; of a dataset of open volumes, the
-        place of the first."""
+        place of the first.
+        """
     @property
     def splits(self) -> dict[str, list[str]]:
         """The names of the subjects in each split, such as ``"train"``; reads the document of every
@@ -185,6 +186,14 @@ class Volume:
     @property
     def spacing(self) -> tuple[float, float, float]:
         """Distances between voxels along ``(z, y, x)``, in ``unit``."""
+    @property
+    def changes(self) -> dict[str, Any] | None:
+        """What ingest changed of the voxels of the source, and what the source was; ``None`` if it
+        changed nothing.
+        """
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it is no volume of a store, but an array of Zarr that ``open_zarr`` opened."""
     @property
     def affine(self) -> NDArray[np.float64]:
         """``(4, 4)`` float64: voxel index ``(x, y, z, 1)`` to RAS+ positions in ``unit``, as
@@ -341,7 +350,26 @@ class Volume:
         window: str | tuple[float, float] | None = None,
         convention: Literal["radiological", "neurological"] = "radiological",
         labels: bool = True,
-    ) -> Picture: ...
+    ) -> Picture:
+        """Draws three slices in true proportion, with labels, their names, and the ends of the window.
+
+        Args:
+            at: Where the slices meet: ``"middle"``, ``"labels"`` (where most of the subject's first
+                label map is), or a position ``(x, y, z)`` in the affine's RAS+ space.
+            window: The real values that are black and white: ``(low, high)``, or ``"lung"``,
+                ``"bone"``, ``"soft"`` or ``"brain"`` for CT. By default percentiles of the slices.
+            convention: ``"radiological"``: the patient's right is on the left;
+                ``"neurological"``: on the right.
+            labels: Whether the subject's first label map is drawn over an image.
+
+        Returns:
+            A ``Picture``: notebooks show it, ``png`` has the bytes, ``save`` writes a file.
+
+        Raises:
+            UsageError: An argument with a value that is not accepted, or a position outside of the
+                volume.
+            DataError: Damaged chunks.
+        """
     def __len__(self) -> int: ...
     def __getitem__(self, index: _Index | tuple[_Index, ...], /) -> Any: ...
     def __array__(
@@ -1699,8 +1727,20 @@ def picture(
     window: str | None = None,
     convention: str | None = None,
     labels: bool = True,
-) -> bytes: ...
-def run_command(arguments: Sequence[str]) -> int: ...
+) -> bytes:
+    """Draws three slices of a volume, as ``voxquarry preview`` does without patches.
+
+    Returns:
+        The bytes of a PNG file.
+    """
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Runs a command that is Rust's with its arguments, the first of which is its name.
+
+    Returns:
+        The exit code.
+    """
+
 def byte_count(value: Bytes) -> int:
     """Bytes as an int or a string with a unit, such as ``"1GiB"``."""
 
@@ -1744,6 +1784,82 @@ def open(
         StorageError: The server, the network or the cache's disk refuses.
     """
 
+def dataset(
+    subjects: Mapping[str, Mapping[str, Volume]],
+    *,
+    cache_bytes: Bytes | None = None,
+    threads: int | None = None,
+) -> Dataset:
+    """Makes a data set of open volumes, which need not be of one store, for samplers and queues.
+
+    Args:
+        subjects: A mapping from names of subjects to mappings from names to volumes, of stores or
+            of ``open_zarr``: ``{"case01": {"ct": ct, "seg": store["case01"]["seg"]}}``. The volumes
+            of a subject lie on one grid.
+        cache_bytes: By default what a queue caches of decoded chunks, an int or a string such as
+            ``"256MiB"``; every volume keeps the cache that it was opened with.
+        threads: Threads that draw samples and read queues; all cores by default.
+
+    Returns:
+        A ``Dataset``. It is pickled as its volumes.
+
+    Raises:
+        UsageError: Something else than volumes, names that no subject or volume can have, or
+            volumes of a subject on different grids.
+    """
+
+def open_zarr(
+    path: Path,
+    axes: str | Sequence[str] | None = None,
+    *,
+    kind: Kind | None = None,
+    cache_bytes: Bytes | None = None,
+    threads: int | None = None,
+    follow_links: bool = False,
+) -> Volume:
+    """Opens any array of Zarr (version 2 or 3), or an image or labels of OME-Zarr, as a volume,
+    without ingesting it.
+
+    The volume is read as those of a store are: ``read``, ``read_batch``, indexing, ``read_affine``,
+    ``at``, samplers, queues and ``infer`` work on it, as fast as its chunks allow. Its ``subject``
+    has the name of the file, as ``ingest`` would give it, and ``subject.dataset`` is a data set of
+    this volume alone; :func:`voxquarry.dataset` puts volumes together. Chunks that are not there
+    have the fill value, as Zarr has it. Statistics, counts of labels and sums of weights are not
+    stored: what needs them reads the array once.
+
+    Args:
+        path: The folder of the array, or of a group that holds one image; the largest level of a
+            pyramid is opened, or the one whose path it is.
+        axes: The names of the array's axes, ``"czyx"`` or a list: ``x`` and ``y``, perhaps ``z``
+            and ``c``, in any order, and others of one element. By default those that OME-Zarr or
+            the array itself names; otherwise the last three are ``z``, ``y``, ``x``, and one of
+            several elements before them has channels. What is read is ``(z, y, x)`` or
+            ``(c, z, y, x)``, whatever the order.
+        kind: ``"image"`` or ``"labels"``; by default an image, unless OME-Zarr calls it labels.
+        cache_bytes: Budget of the cache of decoded chunks, an int or a string such as ``"256MiB"``;
+            0 for none.
+        threads: Threads that decode; all cores by default.
+        follow_links: Whether symbolic links below ``path`` are followed; they are refused by
+            default.
+
+    Returns:
+        A ``Volume``. It is pickled as its path and these options.
+
+    Raises:
+        PathNotFoundError: There is nothing at that path.
+        UsageError: A store, a group of several volumes, codecs that are not known, or axes that do
+            not fit.
+        DataError: Damaged metadata; chunks that are damaged, when they are read.
+    """
+
+def _zarr_dataset(
+    path: Path,
+    axes: str | Sequence[str] | None = None,
+    kind: Kind | None = None,
+    cache_bytes: Bytes | None = None,
+    threads: int | None = None,
+    follow_links: bool = False,
+) -> Dataset: ...
 def list_subjects(path: Path) -> None:
     """Writes the list of a store's subjects into its ``zarr.json``, so that an HTTP server can serve
     the store: such a server lists no folders.
@@ -1780,6 +1896,14 @@ def export(
     progress: VolumeProgress | None = None,
 ) -> None:
     """Writes a volume to a file, for `voxquarry.export`."""
+
+def fingerprint(
+    dataset: Dataset,
+    volumes: Sequence[str],
+    labels: str | None,
+    progress: VolumeProgress | None,
+) -> str:
+    """Measures a dataset for `voxquarry.fingerprint`; the answer is JSON."""
 
 def plan_ingest(
     paths: Sequence[str] | None,

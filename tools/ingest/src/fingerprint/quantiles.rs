@@ -153,7 +153,7 @@ mod tests {
             (0..10_007u32).map(|i| f64::from(i * 7919 % 10_007) - 5000.0).collect(),
             (0..999u32).map(|i| f64::from((f64::from(i * 31 % 999) * 0.37).sin() as f32)).collect(),
             vec![3.0],
-            vec![-0.0, 0.0, 1e30, -1e30, f64::from(f32::MIN_POSITIVE)],
+            vec![-0.0, 0.0, f64::from(1e30f32), f64::from(-1e30f32), f64::from(f32::MIN_POSITIVE)],
         ];
         for list in lists {
             let mut sorted = list.clone();

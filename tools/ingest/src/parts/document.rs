@@ -43,7 +43,7 @@ pub(crate) struct PlanDocument {
     pub(crate) options: PlanOptions,
     /// By volume.
     pub(crate) label_names: BTreeMap<String, Vec<LabelName>>,
-    pub(crate) cases: Vec<Case>,
+    pub(crate) cases: Vec<PlanCase>,
     /// Subjects that cannot be ingested, of a run that keeps going.
     pub(crate) failed: Vec<FailedCase>,
 }
@@ -77,7 +77,7 @@ struct PlannedRaw {
 /// A subject of the manifest: what one part ingests as a whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Case {
+pub(crate) struct PlanCase {
     pub(crate) name: String,
     splits: Vec<String>,
     /// Whether volumes on other grids become subjects of their own.
@@ -201,7 +201,7 @@ impl PlanDocument {
     ///
     /// # Errors
     /// As [`PlanDocument::digest`].
-    pub(crate) fn digest_of_case(&self, case: &Case) -> Result<String> {
+    pub(crate) fn digest_of_case(&self, case: &PlanCase) -> Result<String> {
         digest_of(&(&self.options, &self.label_names, case))
     }
 
@@ -211,7 +211,7 @@ impl PlanDocument {
     /// Those of a manifest, for a plan that was made by hand.
     pub(crate) fn manifest<'a>(
         &self,
-        cases: impl IntoIterator<Item = &'a Case>,
+        cases: impl IntoIterator<Item = &'a PlanCase>,
     ) -> Result<Manifest> {
         let mut manifest = Manifest::new();
         for case in cases {
@@ -237,7 +237,7 @@ impl PlanDocument {
     }
 }
 
-impl Case {
+impl PlanCase {
     /// A subject of the manifest, without the subjects that it becomes.
     ///
     /// # Errors
@@ -276,7 +276,7 @@ impl Case {
     }
 }
 
-impl Case {
+impl PlanCase {
     /// The splits that it belongs to.
     pub(crate) fn splits(&self) -> &[String] {
         &self.splits

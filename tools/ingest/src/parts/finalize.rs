@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use voxquarry::{Dataset, Error, OpenOptions, Part, Result, StoreWriter, UnpublishedSubjects};
 
-use super::document::{Case, FailedCase, PlanDocument};
+use super::document::{FailedCase, PlanCase, PlanDocument};
 use super::notes::{DoneCase, Notes};
 use super::owners::owners;
 use super::run::{done, open};
@@ -60,7 +60,7 @@ pub(super) fn finalize(
 fn publish(
     document: &PlanDocument,
     unpublished: UnpublishedSubjects,
-    whole: Vec<(&Case, DoneCase)>,
+    whole: Vec<(&PlanCase, DoneCase)>,
     report: &mut IngestReport,
 ) -> Result<()> {
     let written = whole.iter().flat_map(|(_, done)| &done.subjects);
@@ -81,7 +81,7 @@ fn publish(
 }
 
 /// Adds subjects that were in the store to the splits that they are in now.
-fn add_splits(document: &PlanDocument, case: &Case, skipped: &[String]) -> Result<()> {
+fn add_splits(document: &PlanDocument, case: &PlanCase, skipped: &[String]) -> Result<()> {
     if skipped.is_empty() || case.splits().is_empty() {
         return Ok(());
     }

@@ -31,7 +31,7 @@ use crate::plan::{Plan, check_options};
 use crate::planned::PlannedSubject;
 use crate::report::{Failure, IngestReport};
 use crate::staged_file::StagedFile;
-use document::{Case, FailedCase, PlanDocument};
+use document::{FailedCase, PlanCase, PlanDocument};
 use notes::Notes;
 
 /// What an ingest in parts does: every source, every option, and who owns what.
@@ -104,7 +104,7 @@ impl PartsPlan {
             plan.add(name, sources, manifest, options);
             if !plan.subjects.is_empty() {
                 // Before the headers of another version of a file could be read.
-                let mut case = Case::new(name, sources, manifest)?;
+                let mut case = PlanCase::new(name, sources, manifest)?;
                 case.subjects = plan.subjects.iter().map(|s| s.name.clone()).collect();
                 case.voxel_bytes = plan.subjects.iter().map(PlannedSubject::voxel_bytes).sum();
                 document.cases.push(case);

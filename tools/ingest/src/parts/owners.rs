@@ -6,10 +6,10 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::document::Case;
+use super::document::PlanCase;
 
 /// The part of `count` that owns each case: the largest go first, each to the part that has least.
-pub(super) fn owners(cases: &[Case], count: usize) -> Vec<usize> {
+pub(super) fn owners(cases: &[PlanCase], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..cases.len()).collect();
     order.sort_by_key(|&i| Reverse(cases[i].voxel_bytes));
     let mut parts: BinaryHeap<Reverse<(u64, usize)>> =
@@ -29,9 +29,9 @@ mod tests {
     use super::*;
     use crate::manifest::Manifest;
 
-    fn cases(bytes: &[u64]) -> Vec<Case> {
+    fn cases(bytes: &[u64]) -> Vec<PlanCase> {
         let case = |(i, &voxel_bytes): (usize, &u64)| {
-            let mut case = Case::new(&format!("s{i}"), &[], &Manifest::new()).unwrap();
+            let mut case = PlanCase::new(&format!("s{i}"), &[], &Manifest::new()).unwrap();
             case.voxel_bytes = voxel_bytes;
             case
         };

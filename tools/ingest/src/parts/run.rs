@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use voxquarry::{Error, IfExists, Part, Result, StoreWriter, UnpublishedSubjects};
 
-use super::document::{Case, FailedCase, PlanDocument};
+use super::document::{FailedCase, PlanCase, PlanDocument};
 use super::notes::{DoneCase, DoneSubject, Notes};
 use super::owners::owners;
 use crate::existing::outstanding;
@@ -84,7 +84,7 @@ impl PartRun<'_> {
     }
 
     /// The cases of the part that are not done, and whose sources are those of the plan.
-    fn todo(&self, report: &mut IngestReport) -> Result<Vec<&Case>> {
+    fn todo(&self, report: &mut IngestReport) -> Result<Vec<&PlanCase>> {
         let cases = &self.document.cases;
         let owners = owners(cases, self.part.count());
         let own = cases.iter().zip(owners).filter(|(_, owner)| *owner == self.part.number());
@@ -109,7 +109,7 @@ impl PartRun<'_> {
 
     fn ingest(
         &self,
-        todo: &[&Case],
+        todo: &[&PlanCase],
         report: &mut IngestReport,
         stops: &dyn Fn(&IngestReport) -> bool,
     ) -> Result<()> {
@@ -145,7 +145,7 @@ impl PartRun<'_> {
     }
 
     /// Leaves out cases that have become other subjects than those of the plan.
-    fn compare(&self, todo: &[&Case], plan: &mut Plan, report: &mut IngestReport) {
+    fn compare(&self, todo: &[&PlanCase], plan: &mut Plan, report: &mut IngestReport) {
         let found: BTreeSet<String> = plan.subjects.iter().map(|s| s.name.clone()).collect();
         let mut expected = BTreeSet::new();
         for case in todo {
@@ -195,7 +195,7 @@ impl PartRun<'_> {
     }
 
     /// Checks that the sources of a case are those of the plan.
-    fn check_sources(&self, case: &Case) -> Result<(), Box<Failure>> {
+    fn check_sources(&self, case: &PlanCase) -> Result<(), Box<Failure>> {
         for source in &case.sources {
             let whole = source.source(&case.name);
             if let Err(error) = source.identity.check(&whole.input, &self.again) {
@@ -206,10 +206,10 @@ impl PartRun<'_> {
     }
 
     /// Notes which cases failed, for the report of the whole.
-    fn note_failures(&self, todo: &[&Case], failed: &[Failure]) -> Result<()> {
+    fn note_failures(&self, todo: &[&PlanCase], failed: &[Failure]) -> Result<()> {
         let mut by_case: BTreeMap<&str, Vec<FailedCase>> = BTreeMap::new();
         for failure in failed {
-            let is_its = |case: &&&Case| {
+            let is_its = |case: &&&PlanCase| {
                 case.name == failure.subject || case.subjects.contains(&failure.subject)
             };
             // Those whose sources have changed are not among `todo`.
@@ -226,7 +226,7 @@ impl PartRun<'_> {
 pub(super) fn done(
     document: &PlanDocument,
     unpublished: &UnpublishedSubjects,
-    case: &Case,
+    case: &PlanCase,
 ) -> Result<Option<DoneCase>> {
     let digest = document.digest_of_case(case)?;
     let Some(done) = Notes::of(unpublished).done(&case.name, &digest)? else { return Ok(None) };
@@ -249,7 +249,7 @@ struct Marking<'a> {
 
 struct MarkState<'a> {
     /// The case of each subject.
-    cases: HashMap<&'a str, &'a Case>,
+    cases: HashMap<&'a str, &'a PlanCase>,
     /// By the name of the case.
     done: HashMap<&'a str, DoneCase>,
     failed: Vec<Failure>,
@@ -257,7 +257,7 @@ struct MarkState<'a> {
 }
 
 impl<'a> Marking<'a> {
-    fn new(run: &'a PartRun<'a>, todo: &[&'a Case]) -> Self {
+    fn new(run: &'a PartRun<'a>, todo: &[&'a PlanCase]) -> Self {
         let mut cases = HashMap::new();
         for case in todo {
             cases.extend(case.subjects.iter().map(|subject| (&**subject, *case)));
@@ -310,7 +310,7 @@ impl<'a> Marking<'a> {
     fn change(
         &self,
         state: &mut MarkState<'a>,
-        case: &'a Case,
+        case: &'a PlanCase,
         change: impl FnOnce(&mut DoneCase) -> Result<()>,
     ) -> Result<()> {
         let digest = self.run.document.digest_of_case(case)?;

@@ -42,8 +42,8 @@ pub(super) struct ZarrChunks {
 
 #[derive(Debug)]
 enum ArrayCodecs {
-    Chunks(ChunkCodecs),
-    Shards(Sharding),
+    Chunks(Box<ChunkCodecs>),
+    Shards(Box<Sharding>),
 }
 
 impl ZarrChunks {
@@ -79,11 +79,11 @@ impl ZarrChunks {
         let (chain, data_type, fill) = (array.codecs(), array.data_type(), array.fill_value());
         let size = dtype.size();
         let sharding = Sharding::of(&chain, &shape, data_type, fill, size).map_err(located)?;
-        let codecs = match sharding {
-            Some(sharding) => ArrayCodecs::Shards(sharding),
-            None => ArrayCodecs::Chunks(
-                ChunkCodecs::new(&chain, &shape, data_type, fill, size).map_err(located)?,
-            ),
+        let codecs = if let Some(sharding) = sharding {
+            ArrayCodecs::Shards(Box::new(sharding))
+        } else {
+            let codecs = ChunkCodecs::new(&chain, &shape, data_type, fill, size);
+            ArrayCodecs::Chunks(Box::new(codecs.map_err(located)?))
         };
         let chunk = match &codecs {
             ArrayCodecs::Shards(_) => chunk_of(&array).map_err(located)?,
@@ -118,7 +118,7 @@ impl ZarrChunks {
         let (key, slot, codecs) = match &self.codecs {
             ArrayCodecs::Chunks(codecs) => {
                 let chunk: Vec<u64> = chunk.iter().map(|&n| n as u64).collect();
-                (chunk, None, codecs)
+                (chunk, None, &**codecs)
             }
             ArrayCodecs::Shards(sharding) => {
                 let (shard, slot) = sharding.place(chunk);

@@ -6,6 +6,7 @@
 //! - A codec that panics is damage.
 
 use std::borrow::Cow;
+use std::error::Error;
 use std::io::{self, Cursor, Read};
 use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -224,8 +225,8 @@ fn read_bounded(decoder: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     Ok(decoded)
 }
 
-fn damaged(message: impl ToString) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, message.to_string())
+fn damaged(reason: impl Into<Box<dyn Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
 #[cfg(test)]
