@@ -103,7 +103,11 @@ impl Campaign for Limits {
         scenario.initial.restore(self.bench.path()).map_err(|e| format!("cannot restore: {e}"))?;
         let (verdict, output) = match limit {
             Limit::Memory(mebibytes) => {
-                self.shell(scenario, &format!("ulimit -v {}", mebibytes << 10))
+                let preparation = format!("ulimit -v {}", mebibytes << 10);
+                if !self.begins(scenario, &preparation)? {
+                    return Ok("the program could not be loaded");
+                }
+                self.shell(scenario, &preparation)
             }
             Limit::Descriptors(count) => self.shell(scenario, &format!("ulimit -n {count}")),
             Limit::FileBlocks(count) => self.shell(scenario, &format!("ulimit -f {count}")),
@@ -124,6 +128,15 @@ impl Campaign for Limits {
 }
 
 impl Limits {
+    /// Whether a command's program begins after `preparation`: the system ends one that it has no
+    /// memory for by a signal.
+    fn begins(&self, scenario: &Scenario, preparation: &str) -> Result<bool, String> {
+        let program = self.bench.command(scenario.words).get_program().to_owned();
+        let script = format!("{preparation}; exec \"$0\" --version");
+        let run = Command::new("sh").args(["-c", &script]).arg(program).output();
+        run.map(|output| output.status.success()).map_err(|e| format!("sh: {e}"))
+    }
+
     /// Runs a command after `preparation` in a shell.
     fn shell(&self, scenario: &Scenario, preparation: &str) -> Result<(Verdict, Output), String> {
         let script = format!("{preparation}; exec \"$@\"");
