@@ -177,7 +177,7 @@ def test_batches_of_a_cascade_are_those_of_nnunet(toy: Toy, tmp_path: Path) -> N
     assert any(found["target"][:, 1].any() for found in batches[0])
 
 
-def test_training_from_a_store(toy: Toy) -> None:
+def test_training_from_a_store(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two epochs of nnU-Net's trainer, its validation, and a prediction; only the folder and the
     name of the trainer say that there is a store.
     """
@@ -205,6 +205,10 @@ def test_training_from_a_store(toy: Toy) -> None:
     )
     expected = nib.load(toy.root / "out" / "toy_9.nii.gz")
     assert expected.shape == SIZE
+    monkeypatch.delenv("nnUNet_extTrainer", raising=False)
+    with pytest.raises(vq.UsageError, match="trainer is not found"):
+        predict(model, toy.root / "in.zarr", toy.root / "o.zarr")
+    monkeypatch.setenv("nnUNet_extTrainer", str(toy.root / "trainers"))
     check_prediction(toy, model, np.asarray(expected.dataobj))
 
 

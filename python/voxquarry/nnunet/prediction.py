@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from copy import deepcopy
 from io import StringIO
 from pathlib import Path
@@ -24,7 +25,10 @@ from .._paths import is_store
 from .._types import Path as AnyPath
 from .._values import real_values
 from ..torch import infer
+from .dataset import trainers_path
 
+#: The variable with nnU-Net's folders of trainers.
+_TRAINERS = "nnUNet_extTrainer"
 #: Readers of nnU-Net that turn images; stores keep the axes of their files.
 _TURNING = ("NibabelIOWithReorient",)
 
@@ -116,7 +120,7 @@ class _Trained:
         if folds is None and not list(folder.glob(f"fold_*/{checkpoint}")):
             raise UsageError(f"{folder}: no fold has {checkpoint}: train one, or name another file")
         # It prints what it chooses.
-        with redirect_stdout(StringIO()):
+        with redirect_stdout(StringIO()), _own_trainers():
             predictor = nnUNetPredictor(device=device, perform_everything_on_device=False)
             predictor.initialize_from_trained_model_folder(
                 str(folder), None if folds is None else tuple(folds), checkpoint
@@ -238,6 +242,27 @@ class _Average(torch.nn.Module):
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
         answers: Any = [network(patches) for network in self.networks]
         return answers[0] if len(answers) == 1 else torch.stack(answers).mean(0)
+
+
+@contextmanager
+def _own_trainers() -> Iterator[None]:
+    """nnU-Net also finds the trainers of this package, whatever its variable says."""
+    before = os.environ.get(_TRAINERS)
+    os.environ[_TRAINERS] = os.pathsep.join(filter(None, [before, trainers_path()]))
+    try:
+        yield
+    except RuntimeError as error:
+        if _TRAINERS not in str(error):
+            raise
+        raise UsageError(
+            f"the model's trainer is not found: state its folder in {_TRAINERS}, as for"
+            " nnUNetv2_predict"
+        ) from error
+    finally:
+        if before is None:
+            del os.environ[_TRAINERS]
+        else:
+            os.environ[_TRAINERS] = before
 
 
 def _pads(size: int, spacing: float, there: float, patch: int) -> tuple[int, int]:
