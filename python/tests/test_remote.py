@@ -501,7 +501,7 @@ def test_a_store_without_a_list_of_subjects(
     vq.list_subjects(store)
     assert list(vq.open(url, cache_dir=cache)) == ["a b"]
     assert vq.open(url, cache_dir=cache)["a b"]["pred"][:].all()
-    # Who publishes a subject keeps the list.
+    # A writer that publishes a subject keeps the list true.
     vq.ingest({"c": {"ct": voxels(1)}}, store, spacing=(1, 1, 1))
     aggregator = vq.Aggregator(grid, (16, 16, 16), channels=None, out=store / "d" / "pred")
     aggregator.add(np.ones((16, 16, 16), "f4"), (0, 0, 0))

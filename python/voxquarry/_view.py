@@ -101,7 +101,7 @@ class View:
 
     @property
     def url(self) -> str:
-        """The address of the page; whoever knows it can see the volumes."""
+        """The address of the page; everybody on this machine who knows it sees the volumes."""
         return self._server.url
 
     def close(self) -> None:

@@ -8,7 +8,7 @@
 //! - A file appears whole, with the shard's index and its footer, by one rename.
 //! - A chunk is marked after its bytes are written. So a process that is killed leaves at most
 //!   bytes without a mark; what a power cut leaves, the chunk's checksum tells.
-//! - What is dropped is unlinked, never cut: who reads it keeps a whole file.
+//! - A shard that is dropped is unlinked, never cut: its readers keep a whole file.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};

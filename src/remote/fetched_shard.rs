@@ -147,7 +147,7 @@ impl RemoteChunks for FetchedShard {
         for part in parts(wanted) {
             let slots = part.iter().map(|(slot, _)| *slot).collect();
             let under_way = UnderWay { state: state.clone(), slots };
-            // Who waits for a chunk tries again, and hears what is wrong.
+            // Threads that wait for a chunk try again, and get the error.
             let _ = begin(async move {
                 let under_way = under_way;
                 let _ = under_way.state.fetch(&part).await;

@@ -160,7 +160,7 @@ impl RemoteFiles for RemoteStore {
     fn open_shard(&self, path: &Path, slots: usize, identity: u64) -> Result<Option<RemoteShard>> {
         let (name, shown) = (ShardName { identity, slots }, self.shown(path));
         let Some(key) = key_of(path) else { return Ok(None) };
-        // Who wants the same shard meanwhile waits for it.
+        // Other threads that want the same shard wait for it.
         let known = self.known(name);
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shard) = known.get() {
