@@ -4,8 +4,6 @@ use clap::Args;
 use voxquarry::{Dtype, Normalization};
 use voxquarry_ingest::IngestOptions;
 
-use super::ingest::parse_dtype;
-
 // Not a documentation comment, which would become that of the command.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Change voxels, in this order")]
@@ -48,6 +46,14 @@ impl ChangeArgs {
             .normalize(self.normalize)
             .dtype(self.dtype)
     }
+}
+
+/// Parses an element type: `uint16`.
+pub(super) fn parse_dtype(text: &str) -> Result<Dtype, String> {
+    Dtype::from_name(text).ok_or_else(|| {
+        let names: Vec<_> = Dtype::ALL.iter().map(|dtype| dtype.name()).collect();
+        format!("expected one of {}", names.join(", "))
+    })
 }
 
 /// Parses numbers that commas separate.

@@ -8,7 +8,7 @@ use voxquarry::format::layout::Codec;
 use voxquarry::{Affine, Dtype, Error, IfExists, Part, Size3};
 use voxquarry_ingest::{ByteOrder, Layout, RawVoxels, SourceKind};
 
-use super::change::ChangeArgs;
+use super::change::{ChangeArgs, parse_dtype};
 use super::{parse_bytes, parse_patch};
 
 #[derive(Args, Debug)]
@@ -223,14 +223,6 @@ impl IngestArgs {
             _ => IfExists::Error,
         }
     }
-}
-
-/// Parses an element type: `uint16`.
-pub(super) fn parse_dtype(text: &str) -> Result<Dtype, String> {
-    Dtype::from_name(text).ok_or_else(|| {
-        let names: Vec<_> = Dtype::ALL.iter().map(|dtype| dtype.name()).collect();
-        format!("expected one of {}", names.join(", "))
-    })
 }
 
 /// Parses a byte order.
