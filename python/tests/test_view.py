@@ -476,3 +476,9 @@ def test_the_command_says_what_is_wrong(volume: vq.Volume) -> None:
         told = command.stderr.read()
         assert told.startswith("error: ") and expected in told
         close(command)
+
+
+def test_a_loader_pays_nothing_for_the_viewer() -> None:
+    """A worker of a training imports the package, and never a web server with it."""
+    program = "import sys, voxquarry; sys.exit('http.server' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)

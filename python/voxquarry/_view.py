@@ -7,13 +7,14 @@ import os
 import threading
 from html import escape
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._errors import StorageError, UsageError
-from ._viewer.scene import Patches, Scene
-from ._viewer.server import Server
-from ._viewer.state import Convention
 from ._windows import window_of
+
+if TYPE_CHECKING:
+    from ._viewer.server import Server
+    from ._viewer.state import Convention
 
 # Views that are not closed; a notebook may show one that no name refers to.
 _open_views: set[View] = set()
@@ -73,6 +74,10 @@ def view(
         raise UsageError(f"port {port}: expected 0 to 65535")
     if patches < 0:
         raise UsageError(f"patches {patches}: expected at least 0")
+    # Imported when somebody looks, for a web server's modules take a while.
+    from ._viewer.scene import Patches, Scene
+    from ._viewer.server import Server
+
     overlays = overlay if isinstance(overlay, list | tuple) else [overlay]
     scene = Scene(
         volume_or_path,
