@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 use voxquarry::format::array::{ArrayLayout, ChunkCodec};
 use voxquarry::format::attributes::{VolumeAttributes, check_features, check_version};
-use voxquarry::format::attributes::{parse_splits, parse_subject, subject};
+use voxquarry::format::attributes::{parse_splits, parse_subject, parse_subjects, subject};
 use voxquarry::format::document::{Document, group};
 use voxquarry::format::grid::{ChunkId, ShardId};
-use voxquarry::format::limits;
+use voxquarry::format::{check_name, limits};
 use voxquarry::{Region, Result};
 
 /// Parses the bytes as every kind of document; what parses means the same once written again.
@@ -18,6 +18,10 @@ pub(crate) fn run(data: &[u8]) {
     }
     let Ok(node) = document.voxquarry() else { return };
     let _ = (check_version(&node, "dataset"), check_features(&node, "writer"));
+    if let Ok(Some(subjects)) = parse_subjects(&node) {
+        assert!(subjects.is_sorted_by(|a, b| a < b));
+        assert!(subjects.iter().all(|name| check_name("subject", name).is_ok()));
+    }
     if let (Ok(volumes), Ok(splits)) = (parse_subject(&node), parse_splits(&node)) {
         let again = parse(&group(subject(&volumes, &splits))).expect("it was written by us");
         let node = again.voxquarry().expect("it was written by us");

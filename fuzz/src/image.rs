@@ -4,9 +4,9 @@ use std::cell::LazyCell;
 use std::path::Path;
 
 use tempfile::TempDir;
-use voxquarry::Result;
+use voxquarry::{OpenOptions, Padding, Result};
 use voxquarry_ingest::source::{SourceDigest, SourceVolume};
-use voxquarry_ingest::{FindOptions, Stated, VolumeInput, find};
+use voxquarry_ingest::{FindOptions, Stated, VolumeInput, ZarrOptions, find, open_zarr};
 
 use crate::input::Input;
 use crate::scratch;
@@ -76,7 +76,8 @@ pub(crate) fn hdf5(data: &[u8]) {
     run("a.h5", data);
 }
 
-/// The document of a Zarr array or group, beside a file of zeros that may be its chunk.
+/// The document of a Zarr array or group, beside a file of zeros that may be its chunk. It is
+/// ingested, and opened where it lies: the voxels are the same.
 pub(crate) fn zarr(data: &[u8]) {
     thread_local! {
         static FOLDER: LazyCell<TempDir> = LazyCell::new(|| {
@@ -90,6 +91,25 @@ pub(crate) fn zarr(data: &[u8]) {
     let path = FOLDER.with(|folder| folder.path().join("a.zarr"));
     scratch::write(&path.join("zarr.json"), data);
     check(&path);
+    let open = OpenOptions::default().threads(1);
+    let Ok(volume) = open_zarr(&path, &ZarrOptions { open, ..Default::default() }) else { return };
+    let source = find(&[path], &FindOptions::default());
+    let Some((_, sources)) = source.iter().flat_map(|f| f.manifest.subjects()).next() else {
+        return;
+    };
+    let input = &sources[0].input;
+    let Ok(described) = input.open(&Stated::default()) else { return };
+    let described = described.volume().clone();
+    let Some(bytes) = voxel_bytes(&described) else { return };
+    assert_eq!((volume.size(), volume.dtype()), (described.size, described.dtype));
+    let mut voxels = vec![0; bytes];
+    let channels = 0..described.channels.unwrap_or(1);
+    let whole = volume.read_bytes(&[[0; 3]], volume.size(), Padding::None, channels, &mut voxels);
+    if let (Ok(()), Ok((streamed, _))) = (whole, read(input, bytes, usize::MAX)) {
+        if described.interleaved == 1 {
+            assert!(voxels == streamed, "an array has other voxels where it lies");
+        }
+    }
 }
 
 fn run(name: &str, data: &[u8]) {
