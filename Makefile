@@ -6,6 +6,9 @@ ENVIRONMENT = tools/environment.sh
 DEMO_DIR ?= build/demo
 FUZZ_SECONDS ?= 60
 PYTEST_ARGS ?=
+# Installs the package into an environment for its tests, of the crates that `cargo test` builds, too:
+# assertions and overflows are checked, and little is compiled twice.
+install = VIRTUAL_ENV="$(1)" "$(1)"/bin/maturin develop --locked --manifest-path python/Cargo.toml
 # How `make wheel` builds; on Linux for glibc 2.17 and newer.
 WHEEL_ARGS ?= $(if $(filter Linux,$(shell uname)),--zig --compatibility manylinux2014)
 # The campaigns of `make trust`: their length, the seed that repeats them, and other options.
@@ -39,8 +42,7 @@ models:          ## The worker pool, the ring of batches and the caches in every
 
 test-python:     ## Python tests, with other projects' readers as oracles.
 	environment="$$($(ENVIRONMENT) test python/requirements/test.txt)" && \
-	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
-		--manifest-path python/Cargo.toml && \
+	$(call install,$$environment) && \
 	"$$environment"/bin/python -m pytest python/tests $(PYTEST_ARGS) && \
 	"$$environment"/bin/python -m pytest format-spec
 
@@ -61,14 +63,12 @@ trust:           ## Damage, kill, fool and starve it for an hour; needs strace.
 
 test-readers:    ## Arrays of dask, xarray, SimpleITK; napari and bioio as readers (1 GB).
 	environment="$$($(ENVIRONMENT) readers python/requirements/readers.txt)" && \
-	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
-		--manifest-path python/Cargo.toml && \
+	$(call install,$$environment) && \
 	"$$environment"/bin/python -m pytest python/tests_readers
 
 test-torch:      ## Tests with torch, TorchIO and MONAI; installs them once (several GB).
 	environment="$$($(ENVIRONMENT) torch python/requirements/torch.txt)" && \
-	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
-		--manifest-path python/Cargo.toml && \
+	$(call install,$$environment) && \
 	"$$environment"/bin/python -m pytest python/tests_torch && \
 	oldest="$$($(ENVIRONMENT) torch-oldest python/requirements/torch-oldest.txt "$$environment")" && \
 	"$$oldest"/bin/python -m pytest python/tests_torch -k "monai or torchio" && \
@@ -78,8 +78,7 @@ test-torch:      ## Tests with torch, TorchIO and MONAI; installs them once (sev
 test-nnunet:     ## nnU-Net's commands on a toy data set in a store; installs it once.
 	base="$$($(ENVIRONMENT) torch python/requirements/torch.txt)" && \
 	environment="$$($(ENVIRONMENT) nnunet python/requirements/nnunet.txt "$$base")" && \
-	VIRTUAL_ENV="$$base" "$$base"/bin/maturin develop --release --locked \
-		--manifest-path python/Cargo.toml && \
+	$(call install,$$base) && \
 	"$$environment"/bin/python -m pytest python/tests_nnunet
 
 check-aarch64:   ## Compile for aarch64, run the decoder in an emulator; says what to install.

@@ -34,7 +34,8 @@ pub(crate) const SUCCESS: u8 = 0;
 ///
 /// A process runs it once: it handles signals from then on.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(told) => {
             // Help, the version, or what is wrong; a reader that went away needs none of it.
@@ -51,12 +52,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Fingerprint(args) => commands::fingerprint::run(args),
         Command::Verify(args) => commands::verify::run(args),
         Command::Export(args) => commands::export::run(args),
-        Command::Infer(args) => python::run("infer", args),
+        Command::Infer(args) => python::run("infer", &args.arguments),
         Command::Finalize(args) => commands::finalize::run(args),
-        Command::View(args) => python::run("view", args),
-        Command::Report(args) => python::run("report", args),
+        Command::View(args) => python::run("view", &args.arguments),
+        Command::Report(args) => python::run("report", &args.arguments),
         Command::Preview(args) => commands::preview::run(args),
         Command::Sample(args) => commands::sample::run(args),
+        // What follows `voxquarry bench`.
+        Command::Bench(args) if !args.against.is_empty() => python::run("bench", &arguments[2..]),
         Command::Bench(args) => commands::bench::run(args),
         Command::PlanLayout(args) => commands::plan_layout::run(args),
         Command::Demo(args) => commands::demo::run(args),

@@ -2,13 +2,12 @@
 //!
 //! Exit codes, interrupts and output are those of the Python process, which takes this one's place.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use voxquarry::{Error, Result};
-
-use crate::args::PythonArgs;
 
 /// The environment variable that names another Python.
 const VARIABLE: &str = "VOXQUARRY_PYTHON";
@@ -21,7 +20,7 @@ const PROBE: &str =
 ///
 /// # Errors
 /// [`Error::Io`] if there is no Python with the package.
-pub(crate) fn run(command: &str, args: &PythonArgs) -> Result<u8> {
+pub(crate) fn run(command: &str, arguments: &[OsString]) -> Result<u8> {
     let python = std::env::var_os(VARIABLE).unwrap_or_else(|| "python3".into());
     let what = || format!("voxquarry {command}: {}", python.display());
     let probe = Command::new(&python).args(["-c", PROBE]).stdin(Stdio::null()).status();
@@ -32,8 +31,7 @@ pub(crate) fn run(command: &str, args: &PythonArgs) -> Result<u8> {
         );
         return Err(Error::io(what(), "cannot go on")(io::Error::other(reason)));
     }
-    let error =
-        Command::new(&python).args(["-m", "voxquarry", command]).args(&args.arguments).exec();
+    let error = Command::new(&python).args(["-m", "voxquarry", command]).args(arguments).exec();
     Err(cannot_run(&what(), &error))
 }
 

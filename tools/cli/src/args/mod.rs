@@ -278,8 +278,13 @@ training, from the page cache or the disk; bytes that came from the disk are lis
 the disk alone, empty the page cache before. The warm passes read the same patches again. Decoded
 chunks are not cached. Last, a queue delivers batches as in training.
 
+With --against, the queue is compared with loaders of other projects that read the same images from
+files, each in a process of its own. The Python package does it, and the loaders' packages are
+needed, too.
+
 Examples:
   voxquarry bench store.zarr
+  voxquarry bench store.zarr --against monai,torchio --picture gain.svg
   voxquarry bench store.zarr/case01/ct --patch-size 128 --seconds 5 --json")]
 pub(crate) struct BenchArgs {
     /// STORE, STORE/SUBJECT or STORE/SUBJECT/VOLUME.
@@ -290,9 +295,18 @@ pub(crate) struct BenchArgs {
     /// Threads of the last pass and of the queue; default: one for each core.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) threads: Option<u16>,
-    /// Seconds for each pass.
+    /// Seconds for each pass; for each loader, 10 by default.
     #[arg(long, value_name = "S", default_value = "2", value_parser = parse_seconds)]
     pub(crate) seconds: Duration,
+    /// Compare with these loaders: monai, torchio, nnunet, nibabel.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) against: Vec<String>,
+    /// Subjects that are compared at most, chosen evenly; default: 4.
+    #[arg(long, value_name = "N", requires = "against")]
+    pub(crate) subjects: Option<usize>,
+    /// Draw the comparison into a new .svg file.
+    #[arg(long, value_name = "FILE", requires = "against")]
+    pub(crate) picture: Option<PathBuf>,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
