@@ -41,6 +41,20 @@ fn arguments_and_exit_codes_are_passed_on() {
 }
 
 #[test]
+fn a_comparison_with_other_loaders_is_pythons() {
+    let folder = tempfile::tempdir().unwrap();
+    let python = stand_in(folder.path(), true);
+    let arguments = ["a.zarr", "--seconds", "3", "--against", "monai,torchio"];
+    let output = run("bench", &python, &arguments);
+    assert_eq!(output.status.code(), Some(3));
+    let told = String::from_utf8(output.stdout).unwrap();
+    let expected = [&["-m", "voxquarry", "bench"][..], &arguments].concat().join("\n") + "\n";
+    assert_eq!(told, expected);
+    // Without it, the store is measured here, and there is none.
+    assert_eq!(run("bench", &python, &arguments[..3]).status.code(), Some(2));
+}
+
+#[test]
 fn without_python_or_the_package_the_remedy_is_told() {
     let folder = tempfile::tempdir().unwrap();
     for python in [stand_in(folder.path(), false), folder.path().join("none")] {
