@@ -22,7 +22,7 @@ BASELINE ?= $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 
 .PHONY: help demo test test-rust test-python test-trust trust test-readers test-torch \
 	test-nnunet models check-aarch64 lint format develop bench bench-rust fuzz asan valgrind \
-	wheel docs package deny semver clean
+	wheel man docs package deny semver clean
 
 help:            ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -145,6 +145,9 @@ wheel:           ## A wheel and a source archive in dist/, tried in an empty env
 		build/wheel/*.whl && \
 	build/try/bin/python .github/try_wheel.py && \
 	mkdir -p dist && mv build/wheel/* dist/
+
+man:             ## The manual pages of the command, in build/man/man1.
+	$(CARGO) run --locked --package voxquarry-cli -- man build/man/man1
 
 docs:            ## Build the Rust documentation; warnings are errors.
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --locked --no-deps

@@ -69,7 +69,12 @@ def add_to(commands: Any) -> None:
         help="how the patches are chosen",
     )
     add("--patch-size", type=_size, help="voxels: 96, or Z,Y,X; default: what was ingested for")
-    add("--border", default="exclude", choices=["exclude", "clamp", "pad"])
+    add(
+        "--border",
+        default="exclude",
+        choices=["exclude", "clamp", "pad"],
+        help="where patches may lie: inside, moved inside, or beyond",
+    )
     add("--labels", metavar="VOLUME", help="label map of the label sampler; default: the first one")
     add("--probabilities", type=_parts, metavar="LABEL=PART,…", help="how often each label comes")
     add("--weights", metavar="VOLUME", help="volume of weights of the weighted sampler")

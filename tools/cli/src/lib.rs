@@ -63,6 +63,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Bench(args) => commands::bench::run(args),
         Command::PlanLayout(args) => commands::plan_layout::run(args),
         Command::Demo(args) => commands::demo::run(args),
+        Command::Completions(args) => Ok(commands::completions::run(args)),
+        Command::Man(args) => commands::man::run(args),
     };
     match result {
         Ok(code) => code,

@@ -2,13 +2,15 @@
 
 mod change;
 mod ingest;
+mod python;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use voxquarry::format::layout::Codec;
 use voxquarry::{Error, Size3};
 
@@ -79,6 +81,15 @@ pub(crate) enum Command {
     PlanLayout(PlanLayoutArgs),
     /// Run every step once on one image, and measure it.
     Demo(DemoArgs),
+    /// Print a script with which a shell completes commands and options.
+    Completions(CompletionsArgs),
+    /// Write manual pages, one for each command.
+    Man(ManArgs),
+}
+
+/// The whole command line, for completions and manual pages.
+pub(crate) fn command_line() -> clap::Command {
+    python::described(Cli::command())
 }
 
 /// Arguments that the Python package reads.
@@ -360,6 +371,35 @@ pub(crate) struct DemoArgs {
     /// Print the results as JSON at the end.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Where shells look for such scripts:
+  bash        ~/.local/share/bash-completion/completions/voxquarry
+  zsh         a folder of $fpath, as _voxquarry
+  fish        ~/.config/fish/completions/voxquarry.fish
+  powershell  add it to the file $PROFILE
+  elvish      add it to ~/.config/elvish/rc.elv
+
+Examples:
+  voxquarry completions zsh > ~/.zfunc/_voxquarry
+  source <(voxquarry completions bash)                          # for this shell only")]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    pub(crate) shell: Shell,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Pages of that name are replaced. Programs look for them in folders man1 of $MANPATH.
+
+Examples:
+  voxquarry man ~/.local/share/man/man1
+  man voxquarry-ingest")]
+pub(crate) struct ManArgs {
+    /// The folder, which is made if it is missing.
+    pub(crate) folder: PathBuf,
 }
 
 /// Parses a patch size: `96` or `24,256,256`.

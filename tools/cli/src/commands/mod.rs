@@ -1,12 +1,14 @@
 //! Runs the commands, one file each, and resolves paths into a store.
 
 pub(crate) mod bench;
+pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod export;
 pub(crate) mod finalize;
 pub(crate) mod fingerprint;
 pub(crate) mod info;
 pub(crate) mod ingest;
+pub(crate) mod man;
 pub(crate) mod picture;
 pub(crate) mod plan_layout;
 pub(crate) mod preview;

@@ -15,6 +15,8 @@ fn every_command_has_a_description_and_an_example() {
         "bench",
         "plan-layout",
         "demo",
+        "completions",
+        "man",
     ] {
         let help = workspace.ok(&format!("{command} --help")).out;
         assert!(help.contains("Usage: voxquarry"), "{help}");

@@ -2,6 +2,7 @@
 
 mod bench;
 mod change;
+mod completions;
 mod demo;
 mod export;
 mod full;
