@@ -26,7 +26,10 @@ def documented(tree: ast.Module) -> Iterator[tuple[Documented, str]]:
         yield node, _doc(getattr(_native, node.name))
         for member in node.body if isinstance(node, ast.ClassDef) else ():
             if isinstance(member, ast.FunctionDef) and not member.name.startswith("_"):
-                yield member, _doc(inspect.getattr_static(getattr(_native, node.name), member.name))
+                found = inspect.getattr_static(getattr(_native, node.name), member.name)
+                # The documentation of the wrapper would be Python's own about static methods.
+                found = getattr(found, "__func__", found)
+                yield member, _doc(found)
 
 
 def _doc(of: object) -> str:

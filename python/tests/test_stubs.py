@@ -78,3 +78,8 @@ def test_everything_public_is_documented() -> None:
         assert inspect.getdoc(value), name
         for member in public(vars(value)) if inspect.isclass(value) else ():
             assert inspect.getdoc(getattr(value, member)), f"{name}.{member}"
+
+
+def test_static_methods_are_documented_as_what_they_do() -> None:
+    """Their wrapper has the documentation of Python's own ``staticmethod``."""
+    assert "staticmethod(" not in stubs.STUB.read_text(encoding="utf-8")

@@ -1250,66 +1250,21 @@ class Augment:
     ) -> Augment: ...
     @staticmethod
     def nnunet() -> Augment:
-        """staticmethod(function) -> method
-
-        Convert a function to be a static method.
-
-        A static method does not receive an implicit first argument.
-        To declare a static method, use this idiom:
-
-             class C:
-                 @staticmethod
-                 def f(arg1, arg2, argN):
-                     ...
-
-        It can be called either on the class (e.g. C.f()) or on an instance
-        (e.g. C().f()). Both the class and the instance are ignored, and
-        neither is passed implicitly as the first argument to the method.
-
-        Static methods in Python are similar to those found in Java or C++.
-        For a more advanced concept, see the classmethod builtin.
+        """The ranges and probabilities of nnU-Net v2's default training, for 3-D patches of similar
+        extents along all axes; ``docs/augmentation.md`` lists what differs.
         """
     @staticmethod
     def torchio() -> Augment:
-        """staticmethod(function) -> method
-
-        Convert a function to be a static method.
-
-        A static method does not receive an implicit first argument.
-        To declare a static method, use this idiom:
-
-             class C:
-                 @staticmethod
-                 def f(arg1, arg2, argN):
-                     ...
-
-        It can be called either on the class (e.g. C.f()) or on an instance
-        (e.g. C().f()). Both the class and the instance are ignored, and
-        neither is passed implicitly as the first argument to the method.
-
-        Static methods in Python are similar to those found in Java or C++.
-        For a more advanced concept, see the classmethod builtin.
+        """The defaults of TorchIO's ``RandomFlip`` over all axes, ``RandomAffine``,
+        ``RandomElasticDeformation``, ``RandomNoise``, ``RandomBlur`` and ``RandomGamma``;
+        ``docs/augmentation.md`` lists what differs.
         """
     @staticmethod
     def monai() -> Augment:
-        """staticmethod(function) -> method
-
-        Convert a function to be a static method.
-
-        A static method does not receive an implicit first argument.
-        To declare a static method, use this idiom:
-
-             class C:
-                 @staticmethod
-                 def f(arg1, arg2, argN):
-                     ...
-
-        It can be called either on the class (e.g. C.f()) or on an instance
-        (e.g. C().f()). Both the class and the instance are ignored, and
-        neither is passed implicitly as the first argument to the method.
-
-        Static methods in Python are similar to those found in Java or C++.
-        For a more advanced concept, see the classmethod builtin.
+        """MONAI's usual transforms, each with its default probability, 0.1: ``RandAffine``,
+        ``RandFlip``, ``RandScaleIntensity``, ``RandShiftIntensity``, ``RandGaussianNoise``,
+        ``RandGaussianSmooth`` and ``RandAdjustContrast``; ``docs/augmentation.md`` lists what
+        differs.
         """
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
