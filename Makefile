@@ -22,7 +22,7 @@ BASELINE ?= $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 
 .PHONY: help demo test test-rust test-python test-trust trust test-readers test-torch \
 	test-nnunet models check-aarch64 lint format develop bench bench-rust fuzz asan valgrind \
-	wheel man docs package deny semver clean
+	wheel man site docs package deny semver clean
 
 help:            ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -148,6 +148,13 @@ wheel:           ## A wheel and a source archive in dist/, tried in an empty env
 
 man:             ## The manual pages of the command, in build/man/man1.
 	$(CARGO) run --locked --package voxquarry-cli -- man build/man/man1
+
+# Runs the tutorials; nothing of it is loaded from elsewhere.
+site:            ## The documentation as pages, in build/site/html; links are checked.
+	base="$$($(ENVIRONMENT) torch python/requirements/torch.txt)" && \
+	environment="$$($(ENVIRONMENT) site python/requirements/site.txt "$$base")" && \
+	$(call install,$$base) && \
+	"$$environment"/bin/python tools/site/build.py
 
 docs:            ## Build the Rust documentation; warnings are errors.
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --locked --no-deps

@@ -10,6 +10,8 @@ mod phantom;
 mod read_batch;
 #[path = "../examples/read_patch.rs"]
 mod read_patch;
+#[path = "../examples/train_classifier.rs"]
+mod train_classifier;
 #[path = "../examples/train_queue.rs"]
 mod train_queue;
 #[path = "../examples/verify_store.rs"]
@@ -48,6 +50,17 @@ fn read_batch_gives_the_patches_of_its_locations() {
         let expected: Vec<u8> = expected.iter().flat_map(|voxel| voxel.to_le_bytes()).collect();
         assert_eq!(patch, expected, "{location:?}");
     }
+}
+
+#[test]
+fn train_classifier_learns_the_ball() {
+    let store = ExampleStore::synthetic().unwrap();
+    let (classifier, losses) = train_classifier::train(store.path()).unwrap();
+    assert_eq!(losses.len(), 10);
+    assert!(losses[9] < losses[0] / 4.0, "{losses:?}");
+    assert_eq!(train_classifier::accuracy(&classifier, store.path(), "case01").unwrap(), 1.0);
+    let untrained = train_classifier::Classifier::default();
+    assert!(train_classifier::accuracy(&untrained, store.path(), "case01").unwrap() > 0.9);
 }
 
 #[test]

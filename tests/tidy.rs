@@ -24,7 +24,7 @@ use std::process::Command;
 
 use architecture::{other_docs, other_ground, other_imports, other_unsafe};
 use cycles::import_cycles;
-use documents::{cargo_dependencies, dead_links, undocumented};
+use documents::{cargo_dependencies, dead_links, error_messages, undocumented, unexplained_errors};
 use form::{
     COLUMNS, FILE_LINES, FUNCTION_LINES, MACHINE_PATHS, UNFINISHED, joined_sentences, long_files,
     long_functions, long_lines, repeated_types, undescribed_files, words,
@@ -158,6 +158,20 @@ fn links_lead_somewhere() {
     assert_tidy(|name| has_extension(name, "md"), |name, text| dead_links(name, text, exists));
 }
 
+/// A heading quotes a message as it is printed, and every message of the library has a heading.
+#[test]
+fn every_error_has_an_anchor() {
+    let page = read("docs/errors.md");
+    let library = read("src/error.rs");
+    let files = tracked();
+    let code = files.iter().filter(|(name, _)| is_code(name) && !name.starts_with("tests/tidy"));
+    let one_line = |text: &str| text.split("\\\n").map(str::trim_start).collect::<String>();
+    let code: Vec<_> = code.map(|(_, text)| one_line(text)).collect();
+    let found = unexplained_errors(&page, &library, &code);
+    assert!(found.is_empty(), "docs/errors.md:\n{}\n", found.join("\n"));
+    assert!(error_messages(&library).len() > 30);
+}
+
 #[test]
 fn the_changelog_knows_this_version() {
     let heading = concat!("\n## [", env!("CARGO_PKG_VERSION"), "]");
@@ -195,6 +209,17 @@ fn rules_of_form_can_fail() {
     for path in MACHINE_PATHS {
         assert_eq!(words("a", &format!("see {path}x"), &MACHINE_PATHS).len(), 1, "{path}");
     }
+}
+
+#[test]
+fn the_rule_of_errors_can_fail() {
+    let code = "#[error(\"{argument} is not \\\n    whole: {x}\")]\n#[error(\n \"late\", .x\n)]\n";
+    assert_eq!(error_messages(code), ["{argument} is not whole: {x}", "late"]);
+    let all = &["is not whole: late".to_owned()];
+    let page = "### `… is not whole: …`\n\n### `late`\n";
+    assert!(unexplained_errors(page, code, all).is_empty());
+    assert_eq!(unexplained_errors("### `late`", code, all).len(), 1);
+    assert_eq!(unexplained_errors(&format!("{page}### `early`"), code, all).len(), 1);
 }
 
 #[test]

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from helpers import smooth, write_nifti
 
+import voxquarry as vq
+
 PYTHON = Path(__file__).parents[1]
 
 
@@ -44,3 +46,14 @@ def test_the_package_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     prediction = voxels("pred.nii.gz")
     assert prediction.dtype == np.float32
     assert np.array_equal(prediction, voxels("ct.nii.gz"))
+
+
+def test_the_page_for_the_first_minutes_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_nifti(tmp_path / "phantom.nii.gz", smooth((97, 100, 120)))
+    vq.ingest("phantom.nii.gz", "store.zarr", patch_size=64)
+    names: dict[str, Any] = {}
+    exec(example_of(PYTHON.parent / "docs" / "start.md"), names)
+    assert names["batch"]["image"].shape == (4, 1, 64, 64, 64)
