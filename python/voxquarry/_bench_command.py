@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ._arguments import numbers
 from ._errors import StorageError, UsageError
 from ._export import export
 from ._native import Dataset, Subject, Volume
@@ -61,7 +62,11 @@ def add_to(commands: Any) -> None:
         metavar="LIST",
         help="some of monai, torchio, nnunet and nibabel, with commas",
     )
-    add("--patch-size", type=_size, help="voxels: 96, or Z,Y,X; default: what was ingested for")
+    add(
+        "--patch-size",
+        type=numbers(int),
+        help="voxels: 96, or Z,Y,X; default: what was ingested for",
+    )
     add("--threads", type=int, default=os.cpu_count() or 1, help="threads or workers of each")
     add("--seconds", type=float, default=10.0, metavar="S", help="seconds for each loader")
     add("--subjects", type=int, default=4, metavar="N", help="subjects at most, chosen evenly")
@@ -330,13 +335,6 @@ def _loaders(text: str) -> list[str]:
     if not names:
         raise argparse.ArgumentTypeError(f"nothing to compare with: expected {', '.join(known)}")
     return list(dict.fromkeys(names))
-
-
-def _size(text: str) -> int | list[int]:
-    parts = [int(part) for part in text.split(",")]
-    if len(parts) not in (1, 3):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or three as in 8,16,16")
-    return parts[0] if len(parts) == 1 else parts
 
 
 def _say(text: str) -> None:

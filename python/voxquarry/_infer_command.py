@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _models
+from ._arguments import numbers
 from ._errors import UsageError
 from ._inference import infer
 from ._native import Volume, open
@@ -43,15 +44,15 @@ def add_to(commands: Any) -> None:
     add = parser.add_argument
     add("volume", help="STORE/SUBJECT/VOLUME")
     add("--model", required=True, help="a TorchScript, torch.export (.pt2) or ONNX file")
-    add("--patch-size", required=True, type=_numbers(int), help="voxels: 96, or Z,Y,X")
+    add("--patch-size", required=True, type=numbers(int), help="voxels: 96, or Z,Y,X")
     add("--out", required=True, help="STORE/SUBJECT/VOLUME of the result, which is new")
-    add("--overlap", type=_numbers(float), default=0.5, help="part of a patch (0.5), or voxels")
+    add("--overlap", type=numbers(float), default=0.5, help="part of a patch (0.5), or voxels")
     add("--batch-size", type=int, default=4, help="patches for each call of the model")
     add("--argmax", action="store_true", help='write labels: short for --finish "argmax"')
     add("--finish", default=None, help="none, argmax, softmax+argmax or threshold")
     add("--window", default="hann", help="hann, average, crop, gaussian or gaussian-nnunet")
     add("--padding", default=None, help="beyond the volume: a number, edge or reflect")
-    add("--spacing", type=_numbers(float), help="the model's spacing, in the volume's unit")
+    add("--spacing", type=numbers(float), help="the model's spacing, in the volume's unit")
     add("--orientation", help="the model's orientation, as RAS")
     add("--device", help="as cuda:0; default: a GPU, if there is one")
     add("--memory", default="1GiB", help="memory for unfinished voxels")
@@ -206,16 +207,3 @@ def _padding(text: str | None) -> Any:
         return float(text)
     except ValueError:
         raise UsageError(f"padding {text!r}: expected a number, edge or reflect") from None
-
-
-def _numbers(kind: type) -> Any:
-    """Parses a number, or three with commas."""
-
-    def parse(text: str) -> Any:
-        parts = [kind(part) for part in text.split(",")]
-        if len(parts) not in (1, 3):
-            raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or three as in 8,16,16")
-        return parts[0] if len(parts) == 1 else parts
-
-    parse.__name__ = kind.__name__
-    return parse

@@ -8,6 +8,7 @@ import threading
 import webbrowser
 from typing import Any
 
+from ._arguments import numbers
 from ._errors import UsageError
 from ._native import (
     Dataset,
@@ -68,7 +69,11 @@ def add_to(commands: Any) -> None:
         choices=["uniform", "label", "weighted", "grid"],
         help="how the patches are chosen",
     )
-    add("--patch-size", type=_size, help="voxels: 96, or Z,Y,X; default: what was ingested for")
+    add(
+        "--patch-size",
+        type=numbers(int),
+        help="voxels: 96, or Z,Y,X; default: what was ingested for",
+    )
     add(
         "--border",
         default="exclude",
@@ -131,13 +136,6 @@ def _ingested_for(item: Dataset | Subject | Volume) -> list[int]:
         raise UsageError(f"{item!r} has no volume")
     patch = document(volumes[0])["voxquarry"]["patch_sizes"][0]
     return [min(n, extent) for n, extent in zip(patch, volumes[0].shape[-3:], strict=True)]
-
-
-def _size(text: str) -> int | list[int]:
-    parts = [int(part) for part in text.split(",")]
-    if len(parts) not in (1, 3):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number, or three as in 8,16,16")
-    return parts[0] if len(parts) == 1 else parts
 
 
 def _parts(text: str) -> dict[int, float]:
