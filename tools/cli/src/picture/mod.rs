@@ -128,7 +128,7 @@ impl Slices {
             shown.map(|(volume, view)| SliceImage::read(volume, view, reduce)).collect()
         };
         let greys = all(Some(volume).filter(|_| is_image), Reduce::Mean)?;
-        let window = scene.style.window.of(greys.iter());
+        let window = scene.style.window.of(greys.iter().flat_map(SliceImage::values).copied());
         let label_map = if is_image { scene.labels } else { Some(volume) };
         let labels = all(label_map, Reduce::Pick)?;
         let colours = LabelColours::of(label_map);

@@ -66,7 +66,7 @@ impl Sheet {
         let panel = Panel { view: &view, area, size: [size[view.up], size[view.across]] };
         let is_image = volume.kind() == Kind::Image;
         let image = is_image.then(|| SliceImage::read(volume, &view, Reduce::Mean)).transpose()?;
-        let window = tile.style.window.of(image.iter());
+        let window = tile.style.window.of(image.iter().flat_map(SliceImage::values).copied());
         panel.draw_image(&mut self.raster, image.as_ref(), window);
         let labels = if is_image { tile.labels.as_ref() } else { Some(volume) };
         if let Some(labels) = labels {

@@ -92,12 +92,6 @@ impl SliceImage {
         &self.values
     }
 
-    /// A slice of one row.
-    #[cfg(test)]
-    pub(super) fn row(values: &[f64]) -> Self {
-        Self { rows: 1, columns: values.len(), values: values.to_vec() }
-    }
-
     /// The number of cells up and across in `view`.
     pub(super) fn cells(&self, view: &View) -> [usize; 2] {
         if view.up < view.across { [self.rows, self.columns] } else { [self.columns, self.rows] }

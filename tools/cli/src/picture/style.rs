@@ -5,8 +5,6 @@ use std::str::FromStr;
 
 use voxquarry::Size3;
 
-use super::slice::SliceImage;
-
 /// Where the slices of a picture lie and how they look.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Style {
@@ -62,20 +60,19 @@ impl FromStr for GreyWindow {
 }
 
 impl GreyWindow {
-    /// The values to draw as black and white.
-    pub(super) fn of<'a>(self, slices: impl Iterator<Item = &'a SliceImage>) -> [f64; 2] {
+    /// The values to draw as black and white, of all that is drawn.
+    pub(super) fn of(self, drawn: impl Iterator<Item = f64>) -> [f64; 2] {
         match self {
             Self::Fixed(window) => window,
-            Self::Robust => robust(slices),
+            Self::Robust => robust(drawn),
         }
     }
 }
 
 /// Percentiles that leave out extremes, and leave the brightest tissue its shades.
-fn robust<'a>(slices: impl Iterator<Item = &'a SliceImage>) -> [f64; 2] {
+fn robust(drawn: impl Iterator<Item = f64>) -> [f64; 2] {
     const PERCENTILES: [f64; 2] = [0.005, 0.999];
-    let mut values: Vec<f64> =
-        slices.flat_map(SliceImage::values).copied().filter(|v| v.is_finite()).collect();
+    let mut values: Vec<f64> = drawn.filter(|v| v.is_finite()).collect();
     values.sort_unstable_by(f64::total_cmp);
     let Some(last) = values.len().checked_sub(1) else { return [0.0, 1.0] };
     let window = PERCENTILES.map(|p| values[(last as f64 * p).round() as usize]);
@@ -104,8 +101,7 @@ mod tests {
         values[0] = -1e9;
         values[999] = 1e9;
         values[500] = f64::NAN;
-        let bits =
-            |values: &[f64]| robust([&SliceImage::row(values)].into_iter()).map(f64::to_bits);
+        let bits = |values: &[f64]| robust(values.iter().copied()).map(f64::to_bits);
         assert_eq!(bits(&values), [5.0, 998.0].map(f64::to_bits));
         assert_eq!(bits(&[3.0; 9]), [3.0, 3.0].map(f64::to_bits));
         let mut spot = vec![0.0; 5000];
