@@ -3,6 +3,7 @@
 import json
 import struct
 from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,25 @@ GOLDEN = {
         "labels-f32": np.full((1, 1, 1), 7, np.float32),
     },
 }
+
+
+def coarser(voxels: np.ndarray, step: tuple[int, int, int], labels: bool) -> np.ndarray:
+    """The next level, box by box as section 8 says."""
+    size = [-(-n // s) for n, s in zip(voxels.shape[-3:], step, strict=True)]
+    out = np.zeros((*voxels.shape[:-3], *size), voxels.dtype)
+    for at in np.ndindex(*out.shape):
+        box = tuple(slice(i * s, (i + 1) * s) for i, s in zip(at[-3:], step, strict=True))
+        values = voxels[at[:-3]][box].ravel().tolist()
+        if labels:
+            out[at] = max(values, key=lambda v: (values.count(v), v != 0, -v))
+        elif voxels.dtype.kind != "f":
+            out[at] = round(Fraction(sum(values), len(values)))
+        else:
+            there, total = [v for v in values if v == v], 0.0
+            for value in there:  # `sum` of newer Pythons loses less.
+                total += value
+            out[at] = total / len(there) if there else np.nan
+    return out
 
 
 def sealed(data: bytes) -> bytes:

@@ -264,3 +264,26 @@ def read_file(path: Path) -> bytes | None:
         return None
     need(stat.S_ISREG(mode), f"{path}: no regular file")
     return path.read_bytes()
+
+
+def covered(folder: Path, values: np.ndarray) -> bytes:
+    """The bytes of an array beside a volume that a checksum covers: section 8."""
+    return (read_file(folder / "zarr.json") or b"") + values.tobytes()
+
+
+def covered_counts(folder: Path, *arrays: np.ndarray) -> bytes:
+    """As `covered`, for the three arrays of label counts in their group."""
+    parts = zip(("offsets", "labels", "counts"), arrays, strict=True)
+    group = read_file(folder / "zarr.json") or b""
+    return group + b"".join(covered(folder / name, values) for name, values in parts)
+
+
+def is_label_name(entry: Any) -> bool:
+    """Whether an entry of `labels` is as section 4 says."""
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("ids"), list)
+        and all(isinstance(i, int) and not isinstance(i, bool) for i in entry["ids"])
+        and isinstance(entry.get("name"), str)
+        and isinstance(entry.get("color", ""), str)
+    )

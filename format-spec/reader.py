@@ -9,6 +9,8 @@ returns, the text says so. It needs numpy and numcodecs. From Python:
     volume.affine           # 4x4, index (x, y, z, 1) to millimetres
     volume.chunk_sums()     # one number for each chunk, or None
     volume.label_counts()   # labels only: one {label: voxels} for each chunk
+    volume.levels           # the factors of each level, [z, y, x]; level 0 has [1, 1, 1]
+    volume.level(1).array() # a coarser level
 
 On a command line: python reader.py [--blosc] STORE [SUBJECT VOLUME]
 """
@@ -34,7 +36,10 @@ from metadata import (
     check_bytes,
     check_seal,
     configuration,
+    covered,
+    covered_counts,
     is_count,
+    is_label_name,
     is_number,
     is_shape,
     list_subjects,
@@ -49,6 +54,8 @@ from metadata import (
 
 class Volume:
     """One volume; its metadata are checked when it is opened, its voxels when they are read."""
+
+    number = 0
 
     def __init__(self, folder: Path, listed: dict[str, int] | None = None) -> None:
         self.folder = folder
@@ -108,20 +115,7 @@ class Volume:
         need(
             own.get("codec") in ("fast", "compact", "none"), f"{folder}: codec {own.get('codec')!r}"
         )
-        figures = own.get("statistics")
-        need(
-            isinstance(figures, dict)
-            and all(is_count(figures.get(k)) for k in ("voxels", "non_finite"))
-            and all(
-                k in figures and (figures[k] is None or is_number(figures[k]))
-                for k in ("min", "max", "mean", "std")
-            ),
-            f"{folder}: statistics {figures!r}",
-        )
-        need(
-            figures["voxels"] == math.prod(self.shape),
-            f"{folder}: statistics of {figures['voxels']} voxels, not {self.shape}",
-        )
+        self._check_statistics(own.get("statistics"))
         need(is_count(own.get("shard_files")), f"{folder}: shard_files {own.get('shard_files')!r}")
         has_counts = self.kind == "labels" and "summary_crc32c" in own
         optional = ["summary_crc32c"] * has_counts + ["nifti_crc32c"] * ("nifti_crc32c" in own)
@@ -133,6 +127,54 @@ class Volume:
             isinstance(self.labels, list) and all(map(is_label_name, self.labels)),
             f"{folder}: labels {self.labels!r}",
         )
+        self._check_levels(own.get("levels", []))
+
+    def _check_statistics(self, figures: Any) -> None:
+        need(
+            isinstance(figures, dict)
+            and all(is_count(figures.get(k)) for k in ("voxels", "non_finite"))
+            and all(
+                k in figures and (figures[k] is None or is_number(figures[k]))
+                for k in ("min", "max", "mean", "std")
+            ),
+            f"{self.folder}: statistics {figures!r}",
+        )
+        need(
+            figures["voxels"] == math.prod(self.shape),
+            f"{self.folder}: statistics of {figures['voxels']} voxels, not {self.shape}",
+        )
+
+    def _check_levels(self, levels: Any) -> None:
+        """Checks what the volume says of its coarser levels: section 8."""
+        need(isinstance(levels, list), f"{self.folder}: levels {levels!r}")
+        self.levels = [[1, 1, 1]]
+        for entry in levels:
+            where = f"{self.folder}: levels, {entry!r}"
+            need(isinstance(entry, dict) and is_shape(entry.get("factors"), 3), where)
+            before, factors = self.levels[-1], entry["factors"]
+            need(
+                factors != before and all(f % b == 0 for f, b in zip(factors, before, strict=True)),
+                f"{where}: factors after {before}",
+            )
+            need(
+                all(is_count(entry.get(f"{k}_crc32c"), 0, U32) for k in ("level", "shards"))
+                and is_count(entry.get("shard_files")),
+                where,
+            )
+            self.levels.append(factors)
+
+    def level(self, number: int) -> Volume:
+        """The volume at a level; 0 is itself."""
+        need(0 <= number < len(self.levels), f"{self.folder}: no level {number}")
+        return Level(self, number) if number else self
+
+    @property
+    def level_folder(self) -> Path:
+        return self.folder / str(self.number)
+
+    @property
+    def list_folder(self) -> Path:
+        return self.folder / ("shards" if self.number == 0 else f"shards-{self.number}")
 
     def _check_ome(self, ome: Any, unit: Any) -> None:
         """Checks the OME-Zarr metadata: section 4."""
@@ -233,7 +275,7 @@ class Volume:
 
     def shard_path(self, position: tuple[int, ...]) -> Path:
         """The file of the shard at a grid position."""
-        return self.folder.joinpath("0", "c", *map(str, position))
+        return self.level_folder.joinpath("c", *map(str, position))
 
     def array(self) -> np.ndarray:
         """Every stored value; slope and intercept are not applied."""
@@ -265,10 +307,10 @@ class Volume:
     def shard_list(self) -> list[int]:
         """The identity of each shard in C order, 0 for one without a file: section 8."""
         grid = [-(-n // s) for n, s in zip(self.shape, self.shard, strict=True)]
-        found = self._vector(self.folder / "shards", "uint64", math.prod(grid))
+        found = self._vector(self.list_folder, "uint64", math.prod(grid))
         need(
-            crc32c(covered(self.folder / "shards", found)) == self.attributes["shards_crc32c"],
-            f"{self.folder}: the list of shards is another one",
+            crc32c(covered(self.list_folder, found)) == self.attributes["shards_crc32c"],
+            f"{self.list_folder}: the list of shards is another one",
         )
         return found.tolist()
 
@@ -440,27 +482,34 @@ class Volume:
         return np.concatenate(parts)[: shape[0]]
 
 
-def covered(folder: Path, values: np.ndarray) -> bytes:
-    """The bytes of an array beside a volume that a checksum covers: section 8."""
-    return (read_file(folder / "zarr.json") or b"") + values.tobytes()
+class Level(Volume):
+    """A coarser level, read as a volume is; nothing is beside its voxels: section 8."""
 
+    def __init__(self, volume: Volume, number: int) -> None:
+        self.folder, self.number, self.kind = volume.folder, number, volume.kind
+        self.unit, self.labels, self.levels = volume.unit, volume.labels, [[1, 1, 1]]
+        self.attributes = volume.attributes["levels"][number - 1]
+        text = (
+            None if self.level_folder.is_symlink() else read_file(self.level_folder / "zarr.json")
+        )
+        need(
+            text is not None and crc32c(text) == self.attributes["level_crc32c"],
+            f"{self.level_folder}: missing, or another document than the volume names",
+        )
+        self._read_level(self.level_folder)
+        factors = volume.levels[number]
+        size = [-(-n // f) for n, f in zip(volume.shape[-3:], factors, strict=True)]
+        need(
+            self.shape == (*volume.shape[:-3], *size) and self.dtype == volume.dtype,
+            f"{self.level_folder}: {self.shape} {self.dtype} is no level of {volume.shape}",
+        )
+        self._check_statistics(self.attributes.get("statistics"))
+        matrix = np.diag([*map(float, factors[::-1]), 1.0])
+        matrix[:3, 3] = [(f - 1) / 2 for f in factors[::-1]]
+        self.affine = volume.affine @ matrix
 
-def covered_counts(folder: Path, *arrays: np.ndarray) -> bytes:
-    """As `covered`, for the three arrays of label counts in their group."""
-    parts = zip(("offsets", "labels", "counts"), arrays, strict=True)
-    group = read_file(folder / "zarr.json") or b""
-    return group + b"".join(covered(folder / name, values) for name, values in parts)
-
-
-def is_label_name(entry: Any) -> bool:
-    """Whether an entry of `labels` is as section 4 says."""
-    return (
-        isinstance(entry, dict)
-        and isinstance(entry.get("ids"), list)
-        and all(isinstance(i, int) and not isinstance(i, bool) for i in entry["ids"])
-        and isinstance(entry.get("name"), str)
-        and isinstance(entry.get("color", ""), str)
-    )
+    def chunk_sums(self) -> None:
+        """A level has none."""
 
 
 class Store:

@@ -170,3 +170,21 @@ fn a_nifti_header_is_stated_for_other_software() {
     }
     assert!(verify(&golden, &|_| ()).unwrap().errors.is_empty());
 }
+
+#[test]
+fn coarser_levels_are_those_of_the_readme() {
+    let golden = store().with_file_name("v1-levels");
+    let subject = voxquarry::open(&golden).unwrap().subject("grid").unwrap();
+    for expected in voxels::v1_levels() {
+        let volume = subject.volume(expected.name).unwrap();
+        assert_eq!(volume.levels(), [[1, 1, 1], [2, 1, 1], [4, 2, 2]], "{}", expected.name);
+        assert_eq!(volume.level(2).unwrap().size(), [2, 5, 10], "{}", expected.name);
+    }
+    // n of the two planes under a voxel of level 1 is the same.
+    let level = subject.volume("u8").unwrap().level(1).unwrap();
+    let mut found = vec![0u8; level.voxel_bytes() as usize];
+    level.read_into(voxquarry::Region::whole([3, 10, 20]), &mut found).unwrap();
+    let finest = &voxels::v1()[0].bytes();
+    assert!(finest.chunks(200).step_by(2).flatten().eq(&found));
+    assert!(verify(&golden, &|_| ()).unwrap().errors.is_empty());
+}

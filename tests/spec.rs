@@ -149,6 +149,13 @@ fn volume_keys_are_written_and_the_required_ones_missed() {
         name: "liver".to_owned(),
         color: Some("#ff0000".to_owned()),
     }];
+    parsed.levels = vec![attributes::StoredLevel {
+        factors: [1, 2, 2],
+        level_crc32c: 1,
+        shard_files: 1,
+        shards_crc32c: 1,
+        statistics: parsed.statistics.clone(),
+    }];
     parsed.unit = Some(LengthUnit::Micrometer);
     let layout = ArrayLayout::parse(&reopen(&level)).unwrap();
     let whole = ome::group_attributes("v", &parsed, &layout, None);
@@ -163,6 +170,10 @@ fn volume_keys_are_written_and_the_required_ones_missed() {
     assert_eq!(keys_of(&whole["voxquarry"]["source"]), source.iter().copied().collect());
     let labels = quoted(row("volume keys", "labels")[3]);
     assert_eq!(keys_of(&whole["voxquarry"]["labels"][0]), labels.into_iter().take(3).collect());
+    let levels = quoted(row("volume keys", "levels")[3]);
+    // The names of the levels come first.
+    assert_eq!(levels[..2], ["1", "2"]);
+    assert_eq!(keys_of(&whole["voxquarry"]["levels"][0]), levels.into_iter().skip(2).collect());
     let statistics = quoted(row("volume keys", "statistics")[3]);
     let figures = keys_of(&group["attributes"]["voxquarry"]["statistics"]);
     assert_eq!(figures, statistics.into_iter().filter(|word| *word != "null").collect());

@@ -94,6 +94,11 @@ impl ArrayHandle {
         &self.layout
     }
 
+    /// What it shares with the other arrays of its dataset.
+    pub(crate) fn context(&self) -> &Arc<ArrayContext> {
+        &self.context
+    }
+
     /// This process's threads, cache and shards.
     pub(crate) fn resources(&self) -> &Resources {
         self.context.resources()

@@ -26,6 +26,7 @@ pub(crate) mod labels;
 mod padded;
 mod plan;
 mod readahead;
+pub(crate) mod reduce;
 pub(crate) mod rows;
 mod scatter;
 pub(crate) mod shard_file;

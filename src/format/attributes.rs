@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::document::Node;
+use super::levels::check_factors;
 use crate::{Affine, Error, LengthUnit, Result, Size3};
 
 /// The version of the format that this crate reads and writes (§3).
@@ -105,6 +106,29 @@ pub struct LabelName {
     pub color: Option<String>,
 }
 
+/// A coarser level of a volume (§8).
+///
+/// ```
+/// # let store = "format-spec/golden/v1-levels";
+/// let volume = voxquarry::open(store)?.subject("grid")?.volume("u8")?;
+/// let factors: Vec<_> = volume.attributes().levels.iter().map(|level| level.factors).collect();
+/// assert_eq!(factors, [[2, 1, 1], [4, 2, 2]]);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredLevel {
+    /// The voxels of level `0` in one of its own, along `(z, y, x)`.
+    pub factors: Size3,
+    /// The crc32c of the bytes of its `zarr.json`.
+    pub level_crc32c: u32,
+    /// Its shards that have a file.
+    pub shard_files: u64,
+    /// The crc32c of its shard list (§8).
+    pub shards_crc32c: u32,
+    /// Statistics of its stored values.
+    pub statistics: Statistics,
+}
+
 /// `attributes.voxquarry` of a volume's group (§4).
 ///
 /// ```
@@ -147,6 +171,8 @@ pub struct VolumeAttributes {
     pub summary_crc32c: Option<u32>,
     /// The crc32c of the NIfTI header (§8); `None` if there is none.
     pub nifti_crc32c: Option<u32>,
+    /// Its levels 1, 2, …; most volumes have none.
+    pub levels: Vec<StoredLevel>,
     /// Names of labels, for users; only of label maps.
     pub labels: Vec<LabelName>,
     /// The file that the volume was converted from.
@@ -289,6 +315,10 @@ impl VolumeAttributes {
             );
         }
         let kind = node.parse("kind")?;
+        let levels: Vec<StoredLevel> =
+            node.get("levels").map_or(Ok(Vec::new()), |_| node.parse("levels"))?;
+        let checked = check_factors(levels.iter().map(|level| level.factors));
+        checked.map_err(|reason| node.error("levels", &reason))?;
         Ok(Self {
             kind,
             affine,
@@ -310,6 +340,7 @@ impl VolumeAttributes {
                 .get("nifti_crc32c")
                 .map(|_| node.parse("nifti_crc32c"))
                 .transpose()?,
+            levels,
             labels: node.get("labels").map_or(Ok(Vec::new()), |_| node.parse("labels"))?,
             source: node.get("source").map(|_| node.parse("source")).transpose()?,
         })
@@ -336,6 +367,9 @@ impl VolumeAttributes {
         }
         if let Some(crc32c) = self.nifti_crc32c {
             attributes["nifti_crc32c"] = json!(crc32c);
+        }
+        if !self.levels.is_empty() {
+            attributes["levels"] = json!(self.levels);
         }
         if !self.labels.is_empty() {
             attributes["labels"] = json!(self.labels);

@@ -14,6 +14,7 @@ pub mod document;
 pub mod grid;
 pub mod index;
 pub mod layout;
+pub mod levels;
 pub mod limits;
 mod names;
 pub(crate) mod nifti;

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use super::array::ArrayLayout;
 use super::attributes::{Kind, LabelName, Statistics, VolumeAttributes};
+use super::levels::level_folder;
+use crate::Size3;
 
 /// The displayed range ends this many standard deviations from the mean, or at an extreme.
 const SHOWN_DEVIATIONS: f64 = 3.0;
@@ -28,7 +30,7 @@ pub fn group_attributes(
     json!({ "ome": metadata(name, volume, layout, image), "voxquarry": volume.to_json() })
 }
 
-/// OME-Zarr 0.5 metadata of one level.
+/// OME-Zarr 0.5 metadata of all levels.
 fn metadata(
     name: &str,
     volume: &VolumeAttributes,
@@ -38,21 +40,21 @@ fn metadata(
     let unit = volume.unit.unwrap_or_default().name();
     let mut axes: Vec<Value> =
         ["z", "y", "x"].map(|a| json!({ "name": a, "type": "space", "unit": unit })).into();
-    let mut scale = volume.affine.spacing_mm().to_vec();
     if layout.channels.is_some() {
         axes.insert(0, json!({ "name": "c", "type": "channel" }));
-        scale.insert(0, 1.0);
     }
+    let kind = match volume.kind {
+        _ if volume.levels.is_empty() => "none",
+        Kind::Image => "mean",
+        Kind::Labels => "mode",
+    };
     let mut ome = json!({
         "version": "0.5",
         "multiscales": [{
             "name": name,
-            "type": "none",
+            "type": kind,
             "axes": axes,
-            "datasets": [{
-                "path": "0",
-                "coordinateTransformations": [{ "type": "scale", "scale": scale }],
-            }],
+            "datasets": datasets(volume, layout),
         }],
     });
     match volume.kind {
@@ -68,6 +70,25 @@ fn metadata(
         }
     }
     ome
+}
+
+/// The levels, each with its place: the centre of its first voxel lies amid those that it covers.
+fn datasets(volume: &VolumeAttributes, layout: &ArrayLayout) -> Vec<Value> {
+    let spacing = volume.affine.spacing_mm();
+    let of_axes = |channel: f64, values: [f64; 3]| -> Vec<f64> {
+        layout.channels.map(|_| channel).into_iter().chain(values).collect()
+    };
+    let level = |(level, factors): (usize, Size3)| {
+        let scale = [0, 1, 2].map(|a| spacing[a] * factors[a] as f64);
+        let shift = [0, 1, 2].map(|a| spacing[a] * (factors[a] - 1) as f64 / 2.0);
+        let mut place = vec![json!({ "type": "scale", "scale": of_axes(1.0, scale) })];
+        if level > 0 {
+            place.push(json!({ "type": "translation", "translation": of_axes(0.0, shift) }));
+        }
+        json!({ "path": level_folder(level), "coordinateTransformations": place })
+    };
+    let coarser = volume.levels.iter().map(|level| level.factors);
+    [[1; 3]].into_iter().chain(coarser).enumerate().map(level).collect()
 }
 
 /// What other software needs to know about a label map: its image, and its names and colours.

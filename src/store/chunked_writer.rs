@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use super::dataset::Dataset;
 use super::options::OpenOptions;
 use super::part::Part;
+use super::pyramid::finish_volume;
 use super::spec::VolumeSpec;
 use super::staged_subject::StagedSubject;
 use super::volume::Volume;
 use super::volume_files::VolumeFiles;
 use crate::format::array::ArrayLayout;
 use crate::format::grid::ChunkId;
+use crate::sys::executor::Executor;
 use crate::sys::folder::Folder;
 use crate::{Error, Region, Result};
 
@@ -126,7 +128,7 @@ impl ChunkedVolumeWriter {
     pub fn publish(self) -> Result<Volume> {
         let Self { files, subject } = self;
         let name = files.spec().name.clone();
-        let checksums = files.finish(None, None)?;
+        let checksums = finish_volume(files, None, None, &Executor::new(None), &mut |_| Ok(()))?;
         let (store, subject_name) = (subject.store().path().to_owned(), subject.name().to_owned());
         subject.publish_volume(&name, checksums)?;
         Dataset::open(store, &OpenOptions::default())?.subject(&subject_name)?.volume(&name)

@@ -438,7 +438,8 @@ impl Subject {
     /// The volume of that name.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Metadata`], [`Error::UnknownFeature`], [`Error::Io`].
+    /// [`Error::NotFound`], [`Error::Metadata`], [`Error::UnknownFeature`], [`Error::Io`];
+    /// [`Error::InvalidArgument`] if it has not the level that the dataset was opened at.
     pub fn volume(&self, name: &str) -> Result<Volume> {
         let unknown = || not_found("volume", name, &self.path(), &self.volumes);
         let folder = match &self.dataset.0.contents {
@@ -451,7 +452,7 @@ impl Subject {
         if folder.kind(name).is_ok_and(|kind| kind.is_none()) {
             return Err(not_found("volume", name, &self.path(), &[]));
         }
-        self.dataset.volume(&folder, name, listed)
+        self.dataset.volume(&folder, name, listed)?.level(self.dataset.0.options.get_level())
     }
 
     /// The first of its volumes; all have the same extents and affine.

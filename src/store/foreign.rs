@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::derived_cache::DerivedCache;
 use super::options::OpenOptions;
-use super::volume::{OpenVolume, Origin, Volume};
+use super::volume::{OpenLevels, OpenVolume, Origin, Volume};
 use crate::array::context::ArrayContext;
 use crate::array::foreign::{ChunkSource, ForeignChunks};
 use crate::array::handle::ArrayHandle;
@@ -165,6 +165,7 @@ impl Volume {
             shards_crc32c: 0,
             summary_crc32c: None,
             nifti_crc32c: None,
+            levels: Vec::new(),
             labels: spec.labels,
             source: None,
         };
@@ -174,6 +175,7 @@ impl Volume {
             attributes,
             array: Arc::new(ArrayHandle::of_foreign(layout, chunks, context)),
             derived: Arc::new(PerProcess::new(DerivedCache::new())),
+            coarser: OpenLevels::default(),
         }))
     }
 

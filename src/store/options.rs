@@ -17,6 +17,7 @@ use crate::sys::folder::Links;
 pub struct OpenOptions {
     array: ArrayOptions,
     links: Links,
+    level: usize,
 }
 
 impl Default for OpenOptions {
@@ -29,7 +30,7 @@ impl Default for OpenOptions {
             verify: Verify::First,
             access: Access::Map,
         };
-        Self { array, links: Links::Refuse }
+        Self { array, links: Links::Refuse, level: 0 }
     }
 }
 
@@ -78,6 +79,24 @@ impl OpenOptions {
         self
     }
 
+    /// The level that the volumes of a store are opened at: every volume is as
+    /// [`Volume::level`](crate::Volume::level) gives it, so that samplers, queues and inference
+    /// work at that resolution. 0, the full one, unless this is set.
+    ///
+    /// ```
+    /// use voxquarry::{Dataset, OpenOptions};
+    ///
+    /// # let store = "format-spec/golden/v1-levels";
+    /// let coarse = Dataset::open(store, &OpenOptions::default().level(1))?;
+    /// assert_eq!(coarse.subject("grid")?.size()?, [3, 10, 20]);
+    /// # Ok::<(), voxquarry::Error>(())
+    /// ```
+    #[must_use]
+    pub fn level(mut self, level: usize) -> Self {
+        self.level = level;
+        self
+    }
+
     /// The budget of the cache of decoded chunks, in bytes.
     pub fn get_cache_bytes(&self) -> usize {
         self.array.cache_bytes
@@ -101,6 +120,11 @@ impl OpenOptions {
     /// Whether symbolic links in the store are followed.
     pub fn get_follow_links(&self) -> bool {
         self.links == Links::Follow
+    }
+
+    /// The level that volumes are opened at.
+    pub fn get_level(&self) -> usize {
+        self.level
     }
 
     pub(super) fn links(self) -> Links {

@@ -4,6 +4,7 @@ use crate::format::array::ArrayLayout;
 use crate::format::attributes::{Kind, LabelName, Statistics, VolumeAttributes};
 use crate::format::document::{Document, ZARR_JSON};
 use crate::format::layout::Codec;
+use crate::format::levels::{Levels, level_folder};
 use crate::sys::folder::Folder;
 use crate::{Affine, Error, LengthUnit, Result, Size3};
 
@@ -40,6 +41,7 @@ pub struct VolumeSpec {
     pub(crate) interleaved: usize,
     pub(crate) weight_sums: bool,
     pub(crate) labels: Vec<LabelName>,
+    pub(crate) levels: Levels,
 }
 
 impl VolumeSpec {
@@ -61,6 +63,7 @@ impl VolumeSpec {
             interleaved: 1,
             weight_sums: false,
             labels: Vec::new(),
+            levels: Levels::default(),
         }
     }
 
@@ -121,6 +124,46 @@ impl VolumeSpec {
         self
     }
 
+    /// The coarser levels that are made of the volume once all its voxels are written: means of an
+    /// image, the most frequent ids of a label map.
+    ///
+    /// ```
+    /// use voxquarry::VolumeSpec;
+    /// use voxquarry::format::attributes::Kind;
+    /// use voxquarry::format::layout::{self, Codec, VolumeShape};
+    /// use voxquarry::format::levels::Levels;
+    /// use voxquarry::{Dtype, IfExists, StoreWriter};
+    ///
+    /// let (size, dtype) = ([8, 16, 16], Dtype::UInt8);
+    /// let shape = VolumeShape { channels: None, size, dtype, interleaved: 1 };
+    /// let layout = layout::choose(&shape, &[[8; 3]], Codec::Fast, 64 << 20)?;
+    /// let spec = VolumeSpec::new("ct", Kind::Image, layout).levels(Levels::Count(1));
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("store.zarr");
+    /// let mut subject = StoreWriter::open(&path, None)?.subject("case01")?;
+    /// let mut volume = subject.volume(spec)?;
+    /// while volume.next_planes() > 0 {
+    ///     volume.write_layer(&vec![7; volume.layer_bytes()])?;
+    /// }
+    /// subject.publish([volume.finish()?], IfExists::Error)?;
+    /// let ct = voxquarry::open(&path)?.subject("case01")?.volume("ct")?;
+    /// assert_eq!(ct.level(1)?.size(), [4, 8, 8]);
+    /// # Ok::<(), voxquarry::Error>(())
+    /// ```
+    #[must_use]
+    pub fn levels(mut self, levels: Levels) -> Self {
+        self.levels = levels;
+        self
+    }
+
+    /// The factors of these levels (§8).
+    ///
+    /// # Errors
+    /// As [`Levels::factors`].
+    pub(super) fn level_factors(&self) -> Result<Vec<Size3>> {
+        self.levels.factors(self.layout.size, self.affine.spacing_mm())
+    }
+
     /// Checks what no volume can be.
     ///
     /// # Errors
@@ -135,7 +178,7 @@ impl VolumeSpec {
             let expected = format!("a divisor of the {channels} channels");
             return Err(Error::invalid("interleaved", self.interleaved, expected));
         }
-        Ok(())
+        self.level_factors().map(drop)
     }
 
     /// The attributes of the volume, without what depends on its files.
@@ -153,6 +196,7 @@ impl VolumeSpec {
             shards_crc32c: 0,
             summary_crc32c: None,
             nifti_crc32c: None,
+            levels: Vec::new(),
             labels: self.labels.clone(),
             source: None,
         }
@@ -168,7 +212,7 @@ impl VolumeSpec {
             Document::read_in(folder)?.ok_or_else(missing)
         };
         let attributes = VolumeAttributes::parse(&read(folder)?.voxquarry()?)?;
-        let layout = ArrayLayout::parse(&read(&folder.join("0"))?)?;
+        let layout = ArrayLayout::parse(&read(&folder.join(level_folder(0)))?)?;
         Ok(Self {
             codec: attributes.codec.parse()?,
             patch_sizes: attributes.patch_sizes,

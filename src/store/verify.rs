@@ -1,4 +1,5 @@
-//! Verifies a store: every document, index, checksum, frame, label count and weight sum.
+//! Verifies a store: every document, index, checksum, frame, label count and weight sum, of all
+//! levels.
 
 use std::path::Path;
 
@@ -145,8 +146,12 @@ fn verify_subject(subject: &Subject, progress: &(dyn Fn(&str) + Sync), report: &
             None => grid = Some(volume.clone()),
         }
         let progress = || progress(&format!("{}/{name}", subject.name()));
-        if let Err(error) = verify_volume(&volume, &progress, report) {
-            report.error(error);
+        for level in 0..volume.levels().len() {
+            let level = volume.level(level);
+            let verified = level.and_then(|level| verify_volume(&level, &progress, report));
+            if let Err(error) = verified {
+                report.error(error);
+            }
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 #[cfg(feature = "ndarray")]
 use ndarray::Array4;
 use rustix::fs::FileType;
 
 use super::derived_cache::DerivedCache;
+use super::listed::{check_voxels, listed};
 use super::sidecar::label_counts::LabelCounts;
 use super::sidecar::nifti_header;
 use super::sidecar::weight_sums::{self, WeightSums};
@@ -22,7 +23,7 @@ use crate::format::array::ArrayLayout;
 use crate::format::attributes::{
     DocumentChecksums, Kind, LabelName, SourceFile, Statistics, VolumeAttributes,
 };
-use crate::format::document::{Document, ZARR_JSON};
+use crate::format::levels::{level_folder, shard_list_folder};
 #[cfg(feature = "ndarray")]
 use crate::memory::zeroed;
 use crate::resample::{Resampling, StoredValues};
@@ -57,7 +58,11 @@ pub(super) struct OpenVolume {
     pub(super) attributes: VolumeAttributes,
     pub(super) array: Arc<ArrayHandle>,
     pub(super) derived: Arc<PerProcess<DerivedCache>>,
+    pub(super) coarser: OpenLevels,
 }
+
+/// The levels 1, 2, … of a volume, each opened at its first use.
+pub(super) type OpenLevels = Arc<[OnceLock<Volume>]>;
 
 /// Where a volume is.
 #[derive(Clone, Debug)]
@@ -66,6 +71,12 @@ pub(super) enum Origin {
     Store {
         folder: Folder,
         checksums: DocumentChecksums,
+    },
+    /// In the `folder` of a coarser level, in a store.
+    Level {
+        folder: Folder,
+        level: usize,
+        content_id: u64,
     },
     Foreign {
         path: PathBuf,
@@ -82,22 +93,17 @@ impl Volume {
         context: Arc<ArrayContext>,
         derived: Arc<PerProcess<DerivedCache>>,
     ) -> Result<Self> {
-        let level = folder.join("0");
-        let group = listed(&folder, checksums.group_crc32c)?;
+        let level = folder.join(level_folder(0));
+        let group = listed(&folder, checksums.group_crc32c, "subject")?;
         let attributes = VolumeAttributes::parse(&group.voxquarry()?)?;
-        let document = listed(&level, checksums.level_crc32c)?;
+        let document = listed(&level, checksums.level_crc32c, "subject")?;
         let layout = ArrayLayout::parse(&document)?;
-        // A damaged shape that is still valid would give zeros for voxels that do not exist.
-        let voxels = layout.shape().iter().map(|&n| n as u64).product::<u64>();
-        if attributes.statistics.voxels != voxels {
-            let found = attributes.statistics.voxels;
-            let message = format!("statistics.voxels: found {found}, the array has {voxels}");
-            return Err(Error::metadata(group.path(), message));
-        }
-        let shard_list = (folder.join(SHARD_LIST), attributes.shards_crc32c);
+        check_voxels(&attributes.statistics, &layout, group.path())?;
+        let shard_list = (folder.join(shard_list_folder(0)), attributes.shards_crc32c);
         let array = Arc::new(ArrayHandle::new(level, layout, shard_list, context));
         let (name, origin) = (name.to_owned(), Origin::Store { folder, checksums });
-        Ok(Self::of(OpenVolume { name, origin, attributes, array, derived }))
+        let coarser = unopened(&attributes);
+        Ok(Self::of(OpenVolume { name, origin, attributes, array, derived, coarser }))
     }
 
     pub(super) fn of(opened: OpenVolume) -> Self {
@@ -109,7 +115,8 @@ impl Volume {
         if self.name() == name {
             return self.clone();
         }
-        Self::of(OpenVolume { name: name.to_owned(), ..OpenVolume::clone(&self.0) })
+        let coarser = unopened(self.attributes());
+        Self::of(OpenVolume { name: name.to_owned(), coarser, ..OpenVolume::clone(&self.0) })
     }
 
     /// Its name in the subject.
@@ -120,7 +127,7 @@ impl Volume {
     /// Its folder; of a foreign array, its place.
     pub fn path(&self) -> &Path {
         match &self.0.origin {
-            Origin::Store { folder, .. } => folder.path(),
+            Origin::Store { folder, .. } | Origin::Level { folder, .. } => folder.path(),
             Origin::Foreign { path, .. } => path,
         }
     }
@@ -210,7 +217,7 @@ impl Volume {
             Origin::Store {
                 checksums: DocumentChecksums { group_crc32c, level_crc32c }, ..
             } => u64::from(group_crc32c) << 32 | u64::from(level_crc32c),
-            Origin::Foreign { content_id, .. } => content_id,
+            Origin::Level { content_id, .. } | Origin::Foreign { content_id, .. } => content_id,
         }
     }
 
@@ -241,7 +248,8 @@ impl Volume {
         }
     }
 
-    /// Bytes of all its files: shards, sidecars and metadata.
+    /// Bytes of all its files: shards, sidecars and metadata, those of coarser levels too; of a
+    /// level, of the files in its own folder.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a store behind a URL, whose files cannot be listed, and for a
@@ -251,7 +259,10 @@ impl Volume {
             let reason = format!("{} is no volume of a store", self.path().display());
             Error::unsupported(reason, "look at its files")
         };
-        let folder = self.folder().ok_or_else(foreign)?;
+        let folder = match &self.0.origin {
+            Origin::Store { folder, .. } | Origin::Level { folder, .. } => folder,
+            Origin::Foreign { .. } => return Err(foreign()),
+        };
         refuse_url(folder.root_path())?;
         folder_bytes(folder)
     }
@@ -270,7 +281,7 @@ impl Volume {
         has.map_err(Error::io(self.path().join(name), "cannot look at"))
     }
 
-    /// Its folder in a store.
+    /// Its folder in a store; no folder of a level, which has nothing beside its voxels.
     pub(super) fn folder(&self) -> Option<&Folder> {
         self.stored().map(|stored| stored.0)
     }
@@ -279,7 +290,7 @@ impl Volume {
     pub(super) fn stored(&self) -> Option<(&Folder, DocumentChecksums)> {
         match &self.0.origin {
             Origin::Store { folder, checksums } => Some((folder, *checksums)),
-            Origin::Foreign { .. } => None,
+            Origin::Level { .. } | Origin::Foreign { .. } => None,
         }
     }
 
@@ -292,6 +303,21 @@ impl Volume {
     /// Checks the NIfTI header beside it.
     pub(super) fn check_nifti_header(&self) -> Result<()> {
         self.folder().map_or(Ok(()), |folder| nifti_header::check(folder, self.attributes()))
+    }
+
+    /// Which level of its volume it is.
+    pub(super) fn own_level(&self) -> usize {
+        if let Origin::Level { level, .. } = self.0.origin { level } else { 0 }
+    }
+
+    /// Its levels 1, 2, …, as far as they were opened.
+    pub(super) fn opened_levels(&self) -> &OpenLevels {
+        &self.0.coarser
+    }
+
+    /// What its dataset keeps of what was derived from volumes.
+    pub(super) fn derived_cache(&self) -> Arc<PerProcess<DerivedCache>> {
+        self.0.derived.clone()
     }
 
     /// Its voxels as an array.
@@ -526,24 +552,9 @@ impl Volume {
     }
 }
 
-/// The folder of a volume's list of shards, in the volume's folder.
-pub(super) const SHARD_LIST: &str = "shards";
-
-/// Reads the document in `folder`, which the subject lists with `crc32c`.
-fn listed(folder: &Folder, crc32c: u32) -> Result<Document> {
-    let missing = "the subject lists this document, but it is missing: the subject was removed \
-                   while it was open, or the copy of the store is incomplete";
-    let path = || folder.path().join(ZARR_JSON);
-    let document = Document::read_in(folder)?.ok_or_else(|| Error::metadata(path(), missing))?;
-    let found = document.crc32c();
-    if found == crc32c {
-        return Ok(document);
-    }
-    let message = format!(
-        "crc32c {found:#010x}, the subject lists {crc32c:#010x}: the subject was replaced while it \
-         was open, or the document is damaged; open the dataset again"
-    );
-    Err(Error::metadata(path(), message))
+/// The levels of a volume, none of them opened.
+fn unopened(attributes: &VolumeAttributes) -> OpenLevels {
+    attributes.levels.iter().map(|_| OnceLock::new()).collect()
 }
 
 /// Bytes of the files in a folder and below it.

@@ -6,6 +6,7 @@
 //! - The thread that brings the last chunk writes the shard, and receives the error of a full disk;
 //!   flushing goes on in the background.
 
+use std::io;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,7 +16,6 @@ use super::sidecar::label_counts_writer::LabelCountsWriter;
 use super::sidecar::nifti_header;
 use super::sidecar::weight_sums::{self, WeightSums};
 use super::spec::VolumeSpec;
-use super::volume::SHARD_LIST;
 use crate::array::ChunkEncoder;
 use crate::array::flush::{FlushQueue, UnflushedFile};
 use crate::array::labels::count_labels;
@@ -26,15 +26,16 @@ use crate::array::shards::OpenShard;
 use crate::array::statistics::RunningStatistics;
 use crate::array::weights::WeightFunction;
 use crate::format::array::ArrayLayout;
-use crate::format::attributes::{DocumentChecksums, Kind, SourceFile};
+use crate::format::attributes::{DocumentChecksums, Kind, SourceFile, StoredLevel};
 use crate::format::document;
 use crate::format::grid::{ChunkId, ShardId, iter_box};
 use crate::format::index::ShardIdentity;
+use crate::format::levels::{level_folder, shard_list_folder};
 use crate::format::ome;
 use crate::memory::collected;
 use crate::sys::file::Access;
 use crate::sys::folder::{Folder, refused};
-use crate::{Error, Region, Result};
+use crate::{Error, Region, Result, Size3};
 
 /// The files of a volume that is being written.
 pub(super) struct VolumeFiles {
@@ -48,6 +49,8 @@ pub(super) struct VolumeFiles {
 struct ShardStates {
     folder: Folder,
     spec: VolumeSpec,
+    /// The level that the shards are of.
+    level: usize,
     /// In C order, channel slowest.
     states: Vec<Mutex<ShardState>>,
     /// Of a label map.
@@ -76,6 +79,15 @@ struct ChunkFacts {
     statistics: RunningStatistics,
     labels: Vec<(i64, u32)>,
     weight_sum: f64,
+}
+
+/// What is known of the voxels once all shards are written.
+pub(super) struct WrittenShards {
+    pub(super) files: u64,
+    /// The crc32c of the list of shards, which is written.
+    pub(super) crc32c: u32,
+    statistics: RunningStatistics,
+    weights: Vec<(u64, f64)>,
 }
 
 /// The reason why a chunk was refused.
@@ -110,14 +122,43 @@ impl VolumeFiles {
         part: Option<Part>,
     ) -> Result<Self> {
         spec.check()?;
-        let level = folder.join("0");
+        Self::create_at(0, folder, spec, journal, part)
+    }
+
+    /// The files of a coarser level of a volume below `folder`; `spec` has the layout of the level.
+    /// Nothing is counted or summed of it. What an interrupted writer left of it is removed.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(super) fn create_level(level: usize, folder: Folder, spec: &VolumeSpec) -> Result<Self> {
+        for name in [level_folder(level), shard_list_folder(level)] {
+            match folder.remove_tree(&name) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(refused(folder.path().join(name), "cannot remove")(e));
+                }
+                _ => {}
+            }
+        }
+        // Of a kind whose voxels are not looked at.
+        let spec = VolumeSpec { kind: Kind::Image, weight_sums: false, ..spec.clone() };
+        Self::create_at(level, folder, spec, None, None)
+    }
+
+    fn create_at(
+        number: usize,
+        folder: Folder,
+        spec: VolumeSpec,
+        journal: Option<(&Folder, &str)>,
+        part: Option<Part>,
+    ) -> Result<Self> {
+        let level = folder.join(level_folder(number));
         level.create_all().map_err(refused(level.path(), "cannot create"))?;
         let layout = &spec.layout;
-        let open = |number| {
-            if part.is_some_and(|part| part_of_shard(layout, number, part.count()) != part) {
+        let open = |shard| {
+            if part.is_some_and(|part| part_of_shard(layout, shard, part.count()) != part) {
                 return Mutex::new(ShardState::Elsewhere);
             }
-            let awaited = layout.shard_cells(layout.shard_at(number)).map(|cells| cells.len());
+            let awaited = layout.shard_cells(layout.shard_at(shard)).map(|cells| cells.len());
             let awaited = awaited.iter().product();
             Mutex::new(ShardState::Open(OpenChunks { awaited, ..OpenChunks::default() }))
         };
@@ -134,7 +175,8 @@ impl VolumeFiles {
             Some(journal) => Some(reopen(journal, layout, &level, &states, label_counts.as_ref())?),
             None => None,
         };
-        let shards = Arc::new(ShardStates { folder, spec, states, label_counts, journal });
+        let level = number;
+        let shards = Arc::new(ShardStates { folder, spec, level, states, label_counts, journal });
         Ok(Self { shards, encoders: Mutex::default(), flushes: Mutex::default() })
     }
 
@@ -205,7 +247,8 @@ impl VolumeFiles {
     fn write(&self, number: usize, complete: OpenChunks) -> Result<()> {
         let OpenChunks { chunks, facts, .. } = complete;
         let (layout, folder) = (&self.spec().layout, &self.shards.folder);
-        let written = write_shard(&folder.join("0"), layout, layout.shard_at(number), chunks)?;
+        let level = folder.join(level_folder(self.shards.level));
+        let written = write_shard(&level, layout, layout.shard_at(number), chunks)?;
         let (file, identity) = written.unzip();
         let identity = identity.map_or(0, ShardIdentity::value);
         let record = ShardRecord::new(self.spec(), number, identity, facts);
@@ -214,52 +257,85 @@ impl VolumeFiles {
         self.flushes.lock().unwrap_or_else(PoisonError::into_inner).push(folder.path(), flush)
     }
 
-    /// Writes sidecars and metadata, and returns the checksums of the documents. `statistics` are
-    /// those of all voxels; if `None`, those of the shards are merged.
+    /// Waits until all shards are on the disk, and writes their list.
     ///
     /// # Errors
     /// [`Error::Incomplete`] if chunks are missing, [`Error::Io`].
-    pub(super) fn finish(
-        self,
-        statistics: Option<RunningStatistics>,
-        source: Option<SourceFile>,
-    ) -> Result<DocumentChecksums> {
+    pub(super) fn finish_shards(&self) -> Result<WrittenShards> {
         self.flush()?;
-        let (folder, spec) = (&self.shards.folder, self.spec());
-        let mut merged = RunningStatistics::NONE;
+        let mut statistics = RunningStatistics::NONE;
         let mut weights = Vec::new();
         let mut shard_list = Vec::with_capacity(self.shards.states.len());
         for number in 0..self.shards.states.len() {
             let ShardState::Written(record) = &mut *self.shards.state(number) else {
                 return Err(self.lacks_chunks());
             };
-            merged.merge(&record.statistics);
+            statistics.merge(&record.statistics);
             weights.append(&mut record.weight_sums);
             shard_list.push(record.identity);
         }
         let shard_list = ShardList(shard_list);
-        let shards_crc32c = shard_list.write(&folder.join(SHARD_LIST))?;
+        let list_folder = self.shards.folder.join(shard_list_folder(self.shards.level));
+        let crc32c = shard_list.write(&list_folder)?;
+        Ok(WrittenShards { files: shard_list.files(), crc32c, statistics, weights })
+    }
+
+    /// Writes sidecars and metadata beside the shards, and returns the checksums of the documents.
+    /// `statistics` are those of all voxels; if `None`, those of the shards are merged. `levels`
+    /// were made of the volume.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(super) fn finish(
+        self,
+        shards: WrittenShards,
+        statistics: Option<RunningStatistics>,
+        source: Option<SourceFile>,
+        levels: Vec<StoredLevel>,
+    ) -> Result<DocumentChecksums> {
+        let (folder, spec) = (&self.shards.folder, self.spec());
         let summary_crc32c = match &self.shards.label_counts {
             Some(counts) => counts.write()?,
             None => None,
         };
-        let level = document::write_in(&folder.join("0"), &spec.layout.to_json())?;
-        let mut attributes = spec.attributes(statistics.unwrap_or(merged).statistics());
-        attributes.shard_files = shard_list.files();
-        attributes.shards_crc32c = shards_crc32c;
+        let level_crc32c = self.write_level_document()?;
+        let mut attributes = spec.attributes(statistics.unwrap_or(shards.statistics).statistics());
+        attributes.shard_files = shards.files;
+        attributes.shards_crc32c = shards.crc32c;
         attributes.summary_crc32c = summary_crc32c;
         attributes.source = source;
+        attributes.levels = levels;
         attributes.nifti_crc32c = nifti_header::write(folder, &attributes, &spec.layout)?;
         let image = spec.image.as_deref();
         let attributes = ome::group_attributes(&spec.name, &attributes, &spec.layout, image);
         let group = document::write_in(folder, &document::group(attributes))?;
-        let [group_crc32c, level_crc32c] = [group, level].map(|text| crc32c::crc32c(&text));
-        let checksums = DocumentChecksums { group_crc32c, level_crc32c };
+        let checksums = DocumentChecksums { group_crc32c: crc32c::crc32c(&group), level_crc32c };
         if spec.weight_sums {
-            let sums = WeightSums::from_chunks(weights);
+            let sums = WeightSums::from_chunks(shards.weights);
             sums.write(&folder.join(weight_sums::FOLDER), checksums)?;
         }
         Ok(checksums)
+    }
+
+    /// Completes a coarser level, and returns what the volume's document says of it.
+    ///
+    /// # Errors
+    /// As [`VolumeFiles::finish_shards`].
+    pub(super) fn finish_level(self, factors: Size3) -> Result<StoredLevel> {
+        let shards = self.finish_shards()?;
+        Ok(StoredLevel {
+            factors,
+            level_crc32c: self.write_level_document()?,
+            shard_files: shards.files,
+            shards_crc32c: shards.crc32c,
+            statistics: shards.statistics.statistics(),
+        })
+    }
+
+    /// Writes the document of the array, and returns its checksum.
+    fn write_level_document(&self) -> Result<u32> {
+        let folder = self.shards.folder.join(level_folder(self.shards.level));
+        document::write_in(&folder, &self.spec().layout.to_json()).map(|text| crc32c::crc32c(&text))
     }
 
     /// Writes the documents of a part, which say that all its shards are on the disk, and what
@@ -278,7 +354,7 @@ impl VolumeFiles {
             }
         }
         let (folder, spec) = (&self.shards.folder, self.spec());
-        document::write_in(&folder.join("0"), &spec.layout.to_json())?;
+        self.write_level_document()?;
         let attributes = spec.attributes(merged.statistics());
         let attributes = ome::group_attributes(&spec.name, &attributes, &spec.layout, None);
         document::write_in(folder, &document::group(attributes)).map(drop)

@@ -25,6 +25,7 @@ use super::volume_files::{VolumeFiles, part_of_shard};
 use crate::array::shards::OpenShard;
 use crate::format::PARTIAL_DIR;
 use crate::format::attributes::DocumentChecksums;
+use crate::format::levels::level_folder;
 use crate::sys::file::Access;
 use crate::sys::folder::{Folder, Links, refused};
 use crate::{Error, Region, Result};
@@ -299,7 +300,7 @@ impl CompleteParts {
     /// Adds the shards of a part, whose files were written and are as its journal says.
     fn add(&mut self, part: Part, folder: &Folder, place: &PartsPlace<'_>) -> Result<()> {
         let layout = &self.spec.layout;
-        let level = folder.join("content").join(place.volume).join("0");
+        let level = folder.join("content").join(place.volume).join(level_folder(0));
         let slots = layout.shard_chunks().iter().product();
         let mut whole = BTreeMap::new();
         for record in Journal::open(folder, JOURNAL)?.1 {
@@ -327,7 +328,7 @@ impl CompleteParts {
 
     /// Links all shards into `folder`, and writes what belongs beside them.
     pub(super) fn join(self, folder: Folder) -> Result<DocumentChecksums> {
-        let (level, layout) = (folder.join("0"), self.spec.layout.clone());
+        let (level, layout) = (folder.join(level_folder(0)), self.spec.layout.clone());
         let files = VolumeFiles::create(folder, self.spec, None, None)?;
         for (shard, (from, record)) in self.shards {
             if record.identity != 0 {
@@ -338,6 +339,7 @@ impl CompleteParts {
             }
             files.take_written(record)?;
         }
-        files.finish(None, None)
+        let shards = files.finish_shards()?;
+        files.finish(shards, None, None, Vec::new())
     }
 }

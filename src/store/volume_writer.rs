@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::pyramid::finish_volume;
 use super::spec::VolumeSpec;
 use super::volume::folder_bytes;
 use super::volume_files::{ChunkError, VolumeFiles};
@@ -159,12 +160,24 @@ impl VolumeWriter {
         Ok(())
     }
 
-    /// Writes the volume's sidecars and metadata. [`crate::SubjectWriter::publish`] takes the
-    /// result.
+    /// Writes the volume's coarser levels, sidecars and metadata.
+    /// [`crate::SubjectWriter::publish`] takes the result.
     ///
     /// # Errors
     /// [`Error::Incomplete`] if layers are missing, [`Error::Io`].
     pub fn finish(self) -> Result<FinishedVolume> {
+        self.finish_observed(&mut |_| Ok(()))
+    }
+
+    /// As [`finish`](Self::finish); calls `made` with the bytes of the voxels of each shard of a
+    /// coarser level, before compression.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish); that of `made`, which ends the work.
+    pub fn finish_observed(
+        self,
+        made: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<FinishedVolume> {
         let planes = self.next_planes();
         let name = self.name().to_owned();
         if planes != 0 {
@@ -174,7 +187,8 @@ impl VolumeWriter {
             return Err(Error::Incomplete { what: format!("volume {name:?}"), missing });
         }
         let folder = self.files.folder().to_owned();
-        let checksums = self.files.finish(Some(self.statistics), self.source)?;
+        let statistics = Some(self.statistics);
+        let checksums = finish_volume(self.files, statistics, self.source, &self.executor, made)?;
         Ok(FinishedVolume { name, checksums, stored_bytes: folder_bytes(&folder)? })
     }
 }

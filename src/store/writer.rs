@@ -25,6 +25,7 @@ use super::volume_parts::{JOURNAL, PartsPlace, VolumePartWriter};
 use super::volume_writer::{FinishedVolume, VolumeWriter};
 use crate::format::attributes::{Kind, VolumeList, check_features, check_version};
 use crate::format::document::{Document, ZARR_JSON};
+use crate::format::levels::Levels;
 use crate::format::{PARTIAL_DIR, check_name};
 use crate::sys::executor::Executor;
 use crate::sys::folder::{Folder, Links};
@@ -272,7 +273,8 @@ impl StoreWriter {
     ///
     /// # Errors
     /// [`Error::ResumeMismatch`] if this or another part was begun with other arguments,
-    /// [`Error::Unsupported`] if parts of another count were begun; as
+    /// [`Error::Unsupported`] if parts of another count were begun, or if the volume is to have
+    /// coarser levels; as
     /// [`StoreWriter::add_volume`].
     pub fn add_volume_part(
         &self,
@@ -281,6 +283,11 @@ impl StoreWriter {
         arguments: &str,
         part: Part,
     ) -> Result<VolumePartWriter> {
+        if spec.levels != Levels::default() {
+            let reason =
+                format!("volume {:?} is to have levels and is written in parts", spec.name);
+            return Err(Error::unsupported(reason, "write it in one process"));
+        }
         let place = PartsPlace { store: &self.path, subject, volume: &spec.name };
         if let Err(error) = self.check_absent(subject, &spec.name) {
             // Finalized meanwhile: nobody needs what is left.

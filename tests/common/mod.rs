@@ -75,7 +75,7 @@ pub(crate) fn write(
     write_with(store, (subject, name), plain, kind, codec, patch, |spec| spec);
 }
 
-fn write_with(
+pub(crate) fn write_with(
     store: &Path,
     (subject, name): (&str, &str),
     plain: &Plain,

@@ -203,6 +203,12 @@ pub fn v1_names() -> Vec<Golden> {
     v1().into_iter().filter(|golden| golden.name == "labels-i32").collect()
 }
 
+/// The volumes of the store with coarser levels.
+pub fn v1_levels() -> Vec<Golden> {
+    let wanted = ["u8", "i16", "labels-i32", "f16", "f64"];
+    v1().into_iter().filter(|golden| wanted.contains(&golden.name)).collect()
+}
+
 /// The splits of its subject.
 pub fn splits() -> Vec<String> {
     ["fold_0_val", "train"].map(str::to_owned).into()
