@@ -64,6 +64,7 @@ mod array;
 mod augment;
 #[doc(hidden)] // Public for fuzzing and benchmarks; nothing in it is stable.
 pub mod codec;
+mod components;
 mod dtype;
 mod error;
 pub mod format;
@@ -84,6 +85,7 @@ pub use aggregate::{
     OutputScale, PartSink, PatchDtype, PatchValue, Sink, StoreSink, VoxelMask, Window,
 };
 pub use augment::{Augment, AugmentPart, Normalization};
+pub use components::{ComponentOptions, Components, Connectivity, Objects};
 pub use dtype::{Dtype, Voxel};
 pub use error::{Error, Fault, Result};
 pub use geometry::{Affine, LengthUnit, Padding, Region, Size3};

@@ -14,6 +14,7 @@ mod augment;
 mod batch_owner;
 mod blend_arguments;
 mod command;
+mod components;
 mod dataset;
 mod errors;
 mod index;
@@ -57,6 +58,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(any_aggregator::finalize_volume, m)?)?;
     m.add_function(wrap_pyfunction!(any_aggregator::discard_volume_parts, m)?)?;
     m.add_function(wrap_pyfunction!(arguments::byte_count, m)?)?;
+    m.add_function(wrap_pyfunction!(components::write_components, m)?)?;
     m.add_function(wrap_pyfunction!(command::picture, m)?)?;
     m.add_function(wrap_pyfunction!(command::run_command, m)?)?;
     m.add_function(wrap_pyfunction!(dataset::open, m)?)?;

@@ -41,6 +41,7 @@ def test_stubs_agree_with_the_module(tmp_path: Path) -> None:
         "plan_ingest",
         "run_command",
         "run_ingest_plan",
+        "write_components",
     }
     assert public(dir(_native)) - behind_python <= set(vq.__all__)
     allowed = tmp_path / "allowed"

@@ -6,6 +6,7 @@ is nibabel's: it maps ``(x, y, z)`` voxel indices to RAS+ millimetres.
 """
 
 from ._arrays import Array, Planes
+from ._components import label_components, merge_labels
 from ._errors import (
     DataError,
     Error,
@@ -92,7 +93,9 @@ __all__ = [
     "fingerprint",
     "infer",
     "ingest",
+    "label_components",
     "list_subjects",
+    "merge_labels",
     "open",
     "open_zarr",
     "resample_to",

@@ -4,7 +4,7 @@ Documentation is the module's own: ``python python/tests/stubs.py`` copies it fr
 compare names, parameters and documentation with the module.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import EllipsisType
 from typing import Any, Literal, SupportsIndex, TypeAlias, TypedDict, final
 
@@ -1675,6 +1675,25 @@ def finalize_volume(out: str) -> Volume:
 
 def discard_volume_parts(out: str) -> int:
     """Removes the unfinished parts of the volume at `out`, and returns how many there were."""
+
+def write_components(
+    volume: Volume,
+    out: str | None,
+    join: str,
+    blocks: Size | None,
+    connectivity: int,
+    min_voxels: int,
+    largest: int | None,
+    dtype: DTypeLike | None,
+    block_size: Size | None,
+    memory_bytes: Bytes,
+    threads: int | None,
+    part: tuple[int, int] | None,
+    progress: Callable[[int, int], None],
+) -> Any:
+    """Finds the objects of a volume, and writes their numbers to an array, a volume or a part of one;
+    of ``blocks``, those of ids that are local to a block.
+    """
 
 def picture(
     volume: Volume,

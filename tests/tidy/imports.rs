@@ -6,7 +6,7 @@ use super::tree::Findings;
 
 /// What each room of `src/` may import, besides itself. Layers point down, siblings do not know
 /// each other.
-pub(crate) const MAY_IMPORT: [(&str, &[&str]); 12] = [
+pub(crate) const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("ground", &[]),
     ("sys", &["ground"]),
     ("format", &["ground", "sys"]),
@@ -25,6 +25,8 @@ pub(crate) const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("queue", &["ground", "sys", "format", "array", "resample", "store", "sample", "augment"]),
     // It chooses its output's layout (`format`), and spills into temporary files (`sys`).
     ("aggregate", &["ground", "sys", "format", "store", "sample"]),
+    // It chooses its output's layout (`format`), and shares boxes among threads (`sys`).
+    ("components", &["ground", "sys", "format", "store"]),
 ];
 
 /// Files at the ground of `src/`, which may use each other.

@@ -54,6 +54,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Export(args) => commands::export::run(args),
         Command::Infer(args) => python::run("infer", &args.arguments),
         Command::Finalize(args) => commands::finalize::run(args),
+        Command::Components(args) => commands::components::run(args),
         Command::View(args) => python::run("view", &args.arguments),
         Command::Report(args) => python::run("report", &args.arguments),
         Command::Preview(args) => commands::preview::run(args),

@@ -1,6 +1,7 @@
 //! Defines the command line and the parsers of its values.
 
 mod change;
+mod components;
 mod ingest;
 mod python;
 
@@ -18,6 +19,7 @@ use crate::meeting::Meeting;
 use crate::picture::{Convention, GreyWindow};
 use crate::sampler::SamplerArgs;
 
+pub(crate) use components::ComponentsArgs;
 pub(crate) use ingest::IngestArgs;
 
 /// Store 3-D medical images for fast reading of patches, in bounded memory.
@@ -37,6 +39,7 @@ Examples:
   voxquarry export store.zarr/case01/ct ct-again.nii.gz
   voxquarry fingerprint store.zarr --json > dataset_fingerprint.json
   voxquarry infer store.zarr/case01/ct --model net.pt --patch-size 96 --out pred.zarr/case01/seg
+  voxquarry components pred.zarr/case01/seg --out pred.zarr/case01/lesions --connectivity 26
   voxquarry view store.zarr/case01 --overlay pred.zarr           # in a browser, offline
   voxquarry report store.zarr report.html                        # sizes, intensities, outliers
   voxquarry preview store.zarr/case01 case01.png
@@ -62,8 +65,10 @@ pub(crate) enum Command {
     /// Run a model over a volume; needs Python with the package.
     #[command(disable_help_flag = true)]
     Infer(PythonArgs),
-    /// Join the parts of an inference into its volume.
+    /// Join the parts of an inference, or of components, into their volume.
     Finalize(FinalizeArgs),
+    /// Number the connected components of a label map, or join ids that were predicted in blocks.
+    Components(ComponentsArgs),
     /// Show volumes, overlays and patches in a browser; needs Python with the package.
     #[command(disable_help_flag = true)]
     View(PythonArgs),

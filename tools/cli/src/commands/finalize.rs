@@ -1,10 +1,9 @@
 //! `voxquarry finalize`: joins the parts of an inference.
 
-use std::path::Path;
-
 use serde_json::json;
 use voxquarry::{Error, Result, StoreWriter};
 
+use super::split;
 use crate::args::FinalizeArgs;
 use crate::output::{extents, json, line};
 
@@ -35,11 +34,4 @@ pub(crate) fn run(args: &FinalizeArgs) -> Result<u8> {
         line(&format!("{place}: {} {dtype} ({kind})", extents(&shape)));
     }
     Ok(0)
-}
-
-/// Store, subject and volume of a path.
-fn split(path: &Path) -> Option<(&Path, &str, &str)> {
-    let subject = path.parent()?;
-    let store = subject.parent().filter(|store| !store.as_os_str().is_empty())?;
-    Some((store, subject.file_name()?.to_str()?, path.file_name()?.to_str()?))
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod completions;
+pub(crate) mod components;
 pub(crate) mod demo;
 pub(crate) mod export;
 pub(crate) mod finalize;
@@ -109,6 +110,13 @@ impl StoreItem {
             }
         }
     }
+}
+
+/// Store, subject and volume of a path.
+pub(crate) fn split(path: &Path) -> Option<(&Path, &str, &str)> {
+    let subject = path.parent()?;
+    let store = subject.parent().filter(|store| !store.as_os_str().is_empty())?;
+    Some((store, subject.file_name()?.to_str()?, path.file_name()?.to_str()?))
 }
 
 /// Whether a path is the URL of a store on a server.

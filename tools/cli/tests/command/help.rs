@@ -11,6 +11,7 @@ fn every_command_has_a_description_and_an_example() {
         "fingerprint",
         "verify",
         "export",
+        "components",
         "preview",
         "bench",
         "plan-layout",
