@@ -53,6 +53,11 @@ pub(crate) fn sizes(value: &Bound<'_, PyAny>, what: &'static str) -> PyResult<Ve
     }
 }
 
+/// The number of a level.
+pub(crate) fn level_number(level: i64) -> PyResult<usize> {
+    usize::try_from(level).map_err(|_| invalid("level", level, "0 or more; volume.levels has them"))
+}
+
 /// An int from 0 to 2**64 - 1.
 pub(crate) fn natural(value: &Bound<'_, PyAny>) -> PyResult<u64> {
     value.extract::<u64>().map_err(|error| {

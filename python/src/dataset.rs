@@ -14,7 +14,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyIterator, PyList, PyMapping, PyTuple, PyType};
 use voxquarry::{Access, Error, OpenOptions, RemoteOptions, Verify};
 
-use crate::arguments::{bytes, name_of, named};
+use crate::arguments::{bytes, level_number, name_of, named};
 use crate::errors::{invalid, raise};
 use crate::pickle::{Reduced, getitem};
 use crate::volume::Volume;
@@ -35,6 +35,9 @@ use crate::volume::Volume;
 ///     access: ``"map"`` (memory map) or ``"read"`` (positioned reads, for network file systems).
 ///     follow_links: Whether symbolic links in the store are followed, also out of it; they are
 ///         refused by default.
+///     level: The level of all volumes, as ``Volume.level`` gives it: samplers, queues and
+///         inference then work at that resolution. 0 is the full one; others are there if
+///         ``ingest`` was called with ``levels``.
 ///     cache_dir: Of a URL: the folder, on a local disk, that keeps what was fetched; by default
 ///         ``voxquarry/remote`` in the user's folder for caches. Processes may share it.
 ///     cache_disk_bytes: The bytes that this folder may take, an int or a string; ``"10GiB"`` by
@@ -49,7 +52,7 @@ use crate::volume::Volume;
 #[pyfunction]
 #[pyo3(signature = (
     path, *, cache_bytes=None, threads=None, verify="first", access="map", follow_links=false,
-    cache_dir=None, cache_disk_bytes=None
+    level=0, cache_dir=None, cache_disk_bytes=None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are Python's keywords")]
 pub(crate) fn open(
@@ -60,13 +63,15 @@ pub(crate) fn open(
     verify: &str,
     access: &str,
     follow_links: bool,
+    level: i64,
     cache_dir: Option<PathBuf>,
     cache_disk_bytes: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Dataset> {
     let options = cache_options(cache_bytes, threads)?
         .verify(named(&VERIFY, "verify", verify)?)
         .access(named(&ACCESS, "access", access)?)
-        .follow_links(follow_links);
+        .follow_links(follow_links)
+        .level(level_number(level)?);
     let mut remote = RemoteOptions::default().cache_dir(cache_dir);
     if let Some(value) = cache_disk_bytes {
         remote = remote.cache_disk_bytes(bytes(value, "cache_disk_bytes")?);
@@ -293,6 +298,7 @@ impl Dataset {
         options.set_item("verify", name_of(&VERIFY, open_options.get_verify()))?;
         options.set_item("access", name_of(&ACCESS, open_options.get_access()))?;
         options.set_item("follow_links", open_options.get_follow_links())?;
+        options.set_item("level", open_options.get_level())?;
         let mut path = OsString::from(self.0.path());
         if let Some((url, remote)) = self.0.url() {
             path = url.into();

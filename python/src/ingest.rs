@@ -39,6 +39,7 @@ pub(crate) struct Choices {
     grid_from: Option<String>,
     affine: Option<[[f64; 4]; 4]>,
     raw: Option<StatedVoxels>,
+    levels: String,
     crop_foreground: bool,
     clip: Option<(f64, f64)>,
     canonical: bool,
@@ -98,6 +99,7 @@ impl Choices {
             .dtype(self.dtype.as_ref().map(dtype).transpose()?);
         Ok(options
             .raw(raw)
+            .levels(self.levels.parse().map_err(raise)?)
             .add_volumes(self.add)
             .keep_going(self.keep_going)
             .grid_tolerance_mm(self.grid_tolerance)

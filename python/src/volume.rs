@@ -8,7 +8,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use voxquarry::format::attributes::Kind;
 use voxquarry::{Dtype, Order, Padding};
 
-use crate::arguments::{dtype, start};
+use crate::arguments::{dtype, level_number, start};
 use crate::errors::{invalid, raise};
 use crate::pickle::{Reduced, getitem};
 use crate::resample::{Resampled, border, order};
@@ -175,6 +175,39 @@ impl Volume {
     #[getter]
     fn scaled(slf: &Bound<'_, Self>) -> ScaledVolume {
         ScaledVolume::of(slf, None)
+    }
+
+    /// The factors of each level along ``(z, y, x)``: how many voxels of level 0 one of the level
+    /// covers. The first is ``(1, 1, 1)``; others are there if ``ingest`` was called with
+    /// ``levels``. A level has only itself.
+    #[getter]
+    fn levels<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        PyTuple::new(py, self.0.levels().into_iter().map(|[z, y, x]| (z, y, x)))
+    }
+
+    /// Which level of its volume it is; 0 for the volume itself.
+    #[getter]
+    fn level_number(&self) -> usize {
+        self.0.level_number()
+    }
+
+    /// The volume at a level.
+    ///
+    /// It is a ``Volume``: ``shape``, ``spacing``, ``affine``, ``stats`` and voxels are the
+    /// level's, all else is the volume's, but for the ``changes`` of its source. For samplers and
+    /// queues at a level, open the data set there: ``vq.open(path, level=1)``.
+    ///
+    /// Args:
+    ///     level: 0 for the volume itself, 1 for the next coarser level, and so on; ``levels``
+    ///         lists them.
+    ///
+    /// Raises:
+    ///     UsageError: There is no such level; the message names those that are there.
+    ///     DataError: Damaged metadata of the level.
+    fn level(&self, py: Python<'_>, level: i64) -> PyResult<Self> {
+        let level = level_number(level)?;
+        let found = py.detach(|| self.0.level(level)).map_err(raise)?;
+        Ok(Self(found, self.1.clone_ref(py)))
     }
 
     /// Reads the patch of ``size`` that begins at ``start``.
@@ -355,12 +388,19 @@ impl Volume {
         self.reader().array(py, dtype, copy)
     }
 
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py, (Py<PyAny>, String)>> {
-        Ok((getitem(py)?, (self.1.clone_ref(py), self.0.name().to_owned())))
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py, Bound<'py, PyTuple>>> {
+        let (subject, name) = (self.1.clone_ref(py), self.0.name());
+        Ok(match self.0.level_number() {
+            0 => (getitem(py)?, (subject, name).into_pyobject(py)?),
+            level => {
+                let level_of = py.import("voxquarry._paths")?.getattr("level_of")?;
+                (level_of, (subject, name, level).into_pyobject(py)?)
+            }
+        })
     }
 
     fn __repr__(&self) -> String {
-        describe("Volume", &self.reader())
+        self.reader().describe("Volume")
     }
 
     /// Draws three slices in true proportion, with labels, their names, and the ends of the window.
@@ -525,7 +565,7 @@ impl ScaledVolume {
     }
 
     fn __repr__(&self) -> String {
-        describe("ScaledVolume", &self.reader())
+        self.reader().describe("ScaledVolume")
     }
 
     fn _repr_html_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -556,11 +596,4 @@ fn real_dtype(value: &Bound<'_, PyAny>) -> PyResult<RealDtype> {
         Ok(Dtype::Float64) => Ok(RealDtype::Float64),
         _ => Err(invalid("dtype", value, "float32 or float64")),
     }
-}
-
-/// What `repr` shows of a volume.
-fn describe(class: &str, reader: &Reader<'_>) -> String {
-    let (volume, dtype) = (reader.volume, reader.dtype());
-    let (name, kind, shape) = (volume.name(), volume.kind().name(), volume.shape());
-    format!("<voxquarry.{class} {name:?} ({kind}): {shape:?} {dtype}>")
 }

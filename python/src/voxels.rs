@@ -56,6 +56,13 @@ struct Request<'a> {
 }
 
 impl Reader<'_> {
+    /// What `repr` shows of it.
+    pub(crate) fn describe(&self, class: &str) -> String {
+        let (volume, dtype) = (self.volume, self.dtype());
+        let (name, kind, shape) = (volume.name(), volume.kind().name(), volume.shape());
+        format!("<voxquarry.{class} {name:?} ({kind}): {shape:?} {dtype}>")
+    }
+
     /// The dtype of the arrays that are read.
     pub(crate) fn dtype(&self) -> Dtype {
         match self.values {

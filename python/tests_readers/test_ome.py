@@ -66,6 +66,32 @@ def test_models_of_ome_zarr(store: Path) -> None:
     assert labels.ome_attributes.image_label.source.image == "../ct"
 
 
+def test_levels(tmp_path: Path) -> None:
+    store = tmp_path / "store.zarr"
+    volumes = {"ct": vq.Array(CT, spacing=SPACING, unit="micrometer")}
+    volume = vq.ingest({"a": volumes}, store, patch_size=16, levels=2)["a"]["ct"]
+    levels = [volume.level(n)[...] for n in range(3)]
+    path = str(store / "a/ct")
+    (node,) = Reader(parse_url(path))()
+    ((data, metadata, _),) = napari_ome_zarr.napari_get_reader(path)()
+    assert tuple(metadata["scale"]) == SPACING
+    scales = ngff_zarr.from_ngff_zarr(path)
+    assert [image.scale["x"] for image in scales.images] == [0.125, 0.25, 0.5]
+    assert scales.images[2].translation["x"] == volume.level(2).affine[0, 3]
+    bio = bioio_ome_zarr.Reader(path)
+    assert bio.resolution_levels == (0, 1, 2)
+    for number, voxels in enumerate(levels):
+        assert np.array_equal(node.data[number].compute(), voxels)
+        assert np.array_equal(data[number].compute(), voxels)
+        assert np.array_equal(np.asarray(scales.images[number].data), voxels)
+        bio.set_resolution_level(number)
+        assert np.array_equal(bio.data.squeeze(), voxels)
+    # Groups of several levels have dimensions of several sizes, which xarray does not take.
+    with pytest.raises(ValueError, match="conflicting sizes"):
+        xr.open_datatree(store, engine="zarr", consolidated=False)
+    assert np.array_equal(xr.open_dataset(store / "a", engine="voxquarry")["ct"].values, CT)
+
+
 def test_xarray(store: Path) -> None:
     tree = xr.open_datatree(store, engine="zarr", consolidated=False)
     ct = tree["case01/ct"].dataset["0"]

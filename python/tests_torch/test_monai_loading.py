@@ -50,6 +50,17 @@ def test_paths_are_loaded_as_files_are(pair: Pair, load: type, first: bool) -> N
             assert found[key].meta["subject"] == name
 
 
+def test_no_path_names_a_level(tmp_path: Path) -> None:
+    """A path would be read as the whole volume without a word."""
+    voxels = np.arange(20**3, dtype="i2").reshape(20, 20, 20)
+    vq.ingest({"s": {"ct": voxels}}, tmp_path / "store.zarr", levels=1)
+    coarse = vq.open(tmp_path / "store.zarr", level=1)
+    (item,) = vm.subjects(coarse, ["ct"])
+    assert vm.LoadImaged("ct")(item)["ct"].shape == (10, 10, 10)
+    with pytest.raises(vq.UsageError, match="level 1"):
+        vm.datalist(coarse, ["ct"])
+
+
 @pytest.mark.parametrize("shape", [(9, 8, 7), (3, 9, 8, 7), (1, 9, 8, 7)])
 def test_real_values_and_channels(tmp_path: Path, shape: tuple[int, ...]) -> None:
     voxels = np.arange(np.prod(shape), dtype="i2").reshape(shape)

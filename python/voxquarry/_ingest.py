@@ -19,6 +19,7 @@ from ._types import (
     Codec,
     IngestChoices,
     Layout,
+    Levels,
     Normalize,
     Path,
     RawVoxels,
@@ -95,6 +96,7 @@ def ingest(
     grid_tolerance: float | None = None,
     grid_from: str | None = None,
     raw: RawVoxels | None = None,
+    levels: Levels = 0,
     crop_foreground: bool = False,
     clip: tuple[float, float] | None = None,
     canonical: bool = False,
@@ -156,6 +158,7 @@ def ingest(  # type: ignore[misc]
     grid_tolerance: float | None = None,
     grid_from: str | None = None,
     raw: RawVoxels | None = None,
+    levels: Levels = 0,
     crop_foreground: bool = False,
     clip: tuple[float, float] | None = None,
     canonical: bool = False,
@@ -205,6 +208,10 @@ def ingest(  # type: ignore[misc]
         grid_from: The volume whose affine all volumes of its subject get.
         raw: What files hold whose names tell no format: voxels and nothing else, as in
             ``raw={"shape": (40, 64, 64), "dtype": "uint16", "offset": 512, "byte_order": "big"}``.
+        levels: Coarser levels of every volume, for viewers and patches at several scales: their
+            number, or ``"auto"`` for as many as make the longest axis at most 128 voxels. Each
+            halves the axes whose voxels are not much longer than others: means of images, the most
+            frequent ids of label maps. ``volume.level(1)`` reads one.
         crop_foreground: Crop each subject to the box of the voxels of its images that are not 0.
             This and the next five arguments change voxels, in their order; ``volume.changes`` has
             what was done. Labels and weights are cropped, turned and resampled, and keep their
@@ -280,6 +287,7 @@ def ingest(  # type: ignore[misc]
         "grid_from": grid_from,
         "affine": stated,
         "raw": _raw(raw),
+        "levels": str(levels),
         "crop_foreground": crop_foreground,
         "clip": None if clip is None else _two("clip", clip),
         "canonical": canonical,

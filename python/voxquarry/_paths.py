@@ -65,6 +65,12 @@ def volumes_at(path: Path | str) -> list[Volume]:
     raise UsageError(f"{path}: expected STORE/SUBJECT or STORE/SUBJECT/VOLUME")
 
 
+def level_of(subject: Subject, name: str, level: int) -> Volume:
+    """A level of a volume, for pickle; a data set that was opened at a level has that alone."""
+    volume = subject[name]
+    return volume if volume.level_number == level else volume.level(level)
+
+
 @lru_cache(_OPEN_STORES)
 def _opened(store: str, _changed: int) -> Dataset:
     return open_store(store)

@@ -27,6 +27,8 @@ Shuffle: TypeAlias = Literal["global", "window", "none"]
 Eviction: TypeAlias = Literal["farthest", "oldest"]
 Verify: TypeAlias = Literal["never", "first", "always"]
 Access: TypeAlias = Literal["map", "read"]
+#: A number of coarser levels, or as many as make the longest axis at most 128 voxels.
+Levels: TypeAlias = int | Literal["auto"]
 Codec: TypeAlias = Literal["fast", "compact", "none"]
 Kind: TypeAlias = Literal["image", "labels"]
 SourceKind: TypeAlias = Literal["image", "labels", "weights"]
@@ -71,6 +73,7 @@ class IngestChoices(TypedDict):
     grid_from: str | None
     affine: list[list[float]] | None
     raw: tuple[list[int], str, int, str] | None
+    levels: str
     crop_foreground: bool
     clip: tuple[float, float] | None
     canonical: bool

@@ -1,7 +1,8 @@
 """Hands voxels out as Zarr v3 arrays with chunks of the viewer's size, raw, at several levels.
 
-A level takes every second, fourth, … voxel, so that a volume beyond memory is seen at a glance:
-its voxel ``i`` is the volume's ``i * factor + factor // 2``. Nothing is kept. A chunk is computed
+Stored levels are handed out as they are. Without them, or beyond them, a level takes every second,
+fourth, … voxel, so that a volume beyond memory is seen at a glance: its voxel ``i`` is the volume's
+``i * factor + factor // 2``. Nothing is kept. A chunk is computed
 from at most one plane of voxels at a time, in bands of at most ``_BAND_BYTES``.
 """
 
@@ -36,6 +37,14 @@ class Level:
 
     source: Source
     factors: Size3
+    #: Voxels of the volume in one of the source, which may be a stored level.
+    covered: Size3 = (1, 1, 1)
+
+    @property
+    def whole_factors(self) -> Size3:
+        """Voxels of the volume in one of the level, ``(z, y, x)``."""
+        z, y, x = (f * c for f, c in zip(self.factors, self.covered, strict=True))
+        return z, y, x
 
     @property
     def size(self) -> Size3:
@@ -117,17 +126,21 @@ class Level:
 
 
 def levels(source: Source) -> list[Level]:
-    """The levels of a source, the finest first; one unless it has very many voxels."""
-    spacing = np.sqrt((source.affine[:3, :3] ** 2).sum(0))[::-1]
-    factors = np.ones(3, np.int64)
+    """The levels of a source, the finest first: those that are stored, and more of one with very
+    many voxels.
+    """
     found = [Level(source, (1, 1, 1))]
+    found += [Level(level, (1, 1, 1), covered) for covered, level in source.coarser.items()]
+    last = found[-1]
+    spacing = np.sqrt((last.source.affine[:3, :3] ** 2).sum(0))[::-1]
+    factors = np.ones(3, np.int64)
     while prod(found[-1].size) * (source.channels or 1) > _LEVEL_VOXELS and len(found) < 12:
         step = spacing * factors
         divisible = np.array(found[-1].size) > 1
         # Axes whose voxels are coarse already are left alone.
         chosen = divisible & (step < 1.5 * step[divisible].min())
         factors = np.where(chosen, factors * 2, factors)
-        found.append(Level(source, _three(factors.tolist())))
+        found.append(Level(last.source, _three(factors.tolist()), last.covered))
     return found
 
 
@@ -141,10 +154,10 @@ def group_document(source: Source) -> bytes:
         {
             "path": str(n),
             "coordinateTransformations": [
-                {"type": "scale", "scale": [1] * lead + list(level.factors)},
+                {"type": "scale", "scale": [1] * lead + list(level.whole_factors)},
                 {
                     "type": "translation",
-                    "translation": [0.5] * lead + [(f - 1) / 2 for f in level.factors],
+                    "translation": [0.5] * lead + [(f - 1) / 2 for f in level.whole_factors],
                 },
             ],
         }

@@ -7,7 +7,7 @@ that may be below 0 or beyond 32 bits become uint64, ids below 0 as 2**64 more.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,8 @@ class Source:
     colours: Mapping[int, str] = field(default_factory=dict)
     #: The voxels of each label, if that is known without reading them.
     counts: Mapping[int, int] = field(default_factory=dict)
+    #: The stored levels that are coarser, by their factors along ``(z, y, x)``.
+    coarser: Mapping[Size3, Source] = field(default_factory=dict)
 
     @property
     def is_colour(self) -> bool:
@@ -75,9 +77,7 @@ def of_volume(volume: Volume | ResampledVolume, key: str, title: str) -> Source:
     """A stored volume, or a view of one at another spacing or orientation."""
     stored = volume if isinstance(volume, Volume) else volume.volume
     is_image = volume.kind == "image"
-    reader: Volume | ResampledVolume | ScaledVolume = volume
-    if is_image and isinstance(volume, Volume) and is_scaled(volume):
-        reader = volume.scaled
+    reader = _real(volume) if isinstance(volume, Volume) else volume
     extent = real_range(stored)
     if isinstance(reader, ResampledVolume):
         resampled = reader
@@ -86,12 +86,8 @@ def of_volume(volume: Volume | ResampledVolume, key: str, title: str) -> Source:
             voxels = resampled.read(start, size)
             return voxels if channels is None else voxels[channels]
     else:
-        plain = reader
-
-        def read(start: Size3, size: Size3, channels: list[int] | None) -> NDArray[Any]:
-            return plain.read(start, size, channels=channels)
-
-    return Source(
+        read = _plain(reader)
+    found = Source(
         key=key,
         title=title,
         kind=volume.kind,
@@ -106,6 +102,32 @@ def of_volume(volume: Volume | ResampledVolume, key: str, title: str) -> Source:
         colours={} if is_image else stored.label_colors,
         counts={} if is_image else _known_counts(stored),
     )
+    if not isinstance(volume, Volume) or len(volume.levels) == 1:
+        return found
+    coarser = {factors: volume.level(n) for n, factors in enumerate(volume.levels) if n > 0}
+    return replace(found, coarser={f: _level(found, level) for f, level in coarser.items()})
+
+
+def _level(finest: Source, level: Volume) -> Source:
+    """A stored level, in the type of the finest one."""
+    size, affine = _size(level.shape), level.affine
+    return replace(finest, size=size, affine=affine, reader=_plain(_real(level)))
+
+
+def _real(volume: Volume) -> Volume | ScaledVolume:
+    """What is read of a stored volume: real values of an image."""
+    return volume.scaled if volume.kind == "image" and is_scaled(volume) else volume
+
+
+def _plain(
+    volume: Volume | ScaledVolume,
+) -> Callable[[Size3, Size3, list[int] | None], NDArray[Any]]:
+    """Reads boxes of a stored volume."""
+
+    def read(start: Size3, size: Size3, channels: list[int] | None) -> NDArray[Any]:
+        return volume.read(start, size, channels=channels)
+
+    return read
 
 
 def of_array(

@@ -135,14 +135,24 @@ def datalist(
             store's absolute path.
 
     Raises:
-        UsageError: A split that is not there.
+        UsageError: A split that is not there, or a data set that was opened at a level: paths name
+            whole volumes.
         KeyError: A subject without one of the volumes.
     """
     return [
-        {key: path_of(subject[name]) for key, name in _named(subject, volumes).items()}
+        {key: _path(subject[name]) for key, name in _named(subject, volumes).items()}
         | {"subject": subject.name}
         for subject in _chosen(dataset, split)
     ]
+
+
+def _path(volume: Volume) -> str:
+    if volume.level_number:
+        raise UsageError(
+            f"{path_of(volume)} is opened at level {volume.level_number}, which no path names: use"
+            " subjects(dataset), or open the data set without a level"
+        )
+    return path_of(volume)
 
 
 def name_after_subject(path: str, subject: str) -> str:

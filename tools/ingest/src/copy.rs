@@ -37,7 +37,18 @@ pub(crate) fn ingest_volume(
     let (name, mut origin) = (planned.source.input.name(), header.origin);
     origin.extend(digest.origin);
     writer.set_source(SourceFile { name, bytes: digest.bytes, sha256: digest.sha256, origin });
-    writer.finish()
+    finish(writer, observer)
+}
+
+/// Completes a volume, and makes its levels.
+///
+/// # Errors
+/// [`Error::Interrupted`], [`Error::Io`].
+pub(crate) fn finish(writer: VolumeWriter, observer: &dyn Observer) -> Result<FinishedVolume> {
+    writer.finish_observed(&mut |bytes| {
+        observer.event(Event::Encoded(bytes));
+        check_interrupt(observer)
+    })
 }
 
 /// Checks that a source is still what it was when its header was read for the plan.
@@ -63,7 +74,8 @@ pub(crate) fn spec_of(planned: &PlannedVolume, options: &IngestOptions) -> Volum
         .unit(header.unit.filter(|_| options.stated.affine.is_none()))
         .scaling(header.slope, header.intercept)
         .interleaved(header.interleaved)
-        .labels(planned.label_names.clone());
+        .labels(planned.label_names.clone())
+        .levels(options.levels);
     if planned.is_weights { spec.weight_sums() } else { spec }
 }
 

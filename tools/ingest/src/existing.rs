@@ -283,6 +283,7 @@ impl Decision<'_> {
                 format!("{:?}", self.options.patch_sizes),
             ),
             ("the dtype", found.dtype().to_string(), planned.layout.dtype.to_string()),
+            ("the levels", format!("{:?}", &found.levels()[1..]), levels_as(found, planned)),
         ];
         let affines =
             [found.affine(), &planned.header.affine].map(|affine| format!("{:?}", affine.0));
@@ -314,6 +315,14 @@ impl Decision<'_> {
         Ok((!is_same).then(|| {
             "the content of its file has changed, at the same length (by SHA-256)".to_owned()
         }))
+    }
+}
+
+/// The factors of the levels that a volume as the published one would get now.
+fn levels_as(found: &Volume, planned: &PlannedVolume) -> String {
+    match planned.levels.factors(found.size(), found.spacing()) {
+        Ok(factors) => format!("{factors:?}"),
+        Err(_) => planned.levels.to_string(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The options of an ingest.
 
+use voxquarry::format::array::ArrayLayout;
 use voxquarry::format::layout::{self, Codec};
+use voxquarry::format::levels::{self, Levels};
 use voxquarry::{Affine, Dtype, IfExists, Normalization, Size3};
 
 use crate::change::VoxelChanges;
@@ -20,6 +22,7 @@ use crate::jobs::Jobs;
 pub struct IngestOptions {
     pub(crate) patch_sizes: Vec<Size3>,
     pub(crate) codec: Codec,
+    pub(crate) levels: Levels,
     pub(crate) memory_bytes: u64,
     pub(crate) threads: Option<usize>,
     pub(crate) jobs: Option<usize>,
@@ -37,6 +40,7 @@ impl Default for IngestOptions {
         Self {
             patch_sizes: vec![[96; 3]],
             codec: Codec::Fast,
+            levels: Levels::default(),
             memory_bytes: 1 << 30,
             threads: None,
             jobs: None,
@@ -63,6 +67,21 @@ impl IngestOptions {
     #[must_use]
     pub fn codec(mut self, codec: Codec) -> Self {
         self.codec = codec;
+        self
+    }
+
+    /// The coarser levels that every volume gets: means of images, the most frequent ids of label
+    /// maps; none by default.
+    ///
+    /// ```
+    /// use voxquarry::format::levels::Levels;
+    /// use voxquarry_ingest::IngestOptions;
+    ///
+    /// let options = IngestOptions::default().levels(Levels::Auto);
+    /// ```
+    #[must_use]
+    pub fn levels(mut self, levels: Levels) -> Self {
+        self.levels = levels;
         self
     }
 
@@ -191,6 +210,12 @@ impl IngestOptions {
     pub(crate) fn thread_count(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.threads.unwrap_or_else(cores).max(1)
+    }
+
+    /// Memory that making the levels of a volume takes on all threads, beside encoding them.
+    pub(crate) fn levels_memory(&self, layout: &ArrayLayout) -> u64 {
+        let makes = self.levels != Levels::default();
+        if makes { self.thread_count() as u64 * levels::maker_memory(layout) } else { 0 }
     }
 
     /// How many subjects run side by side, and in how much memory beside what they share.

@@ -135,6 +135,14 @@ impl Plan {
                 if self.add_changes(&mut volumes, options).is_err() {
                     return;
                 }
+                let lacking =
+                    |v: &PlannedVolume| Some((v.source.clone(), v.level_factors().err()?));
+                let lacking: Vec<_> = volumes.iter().filter_map(lacking).collect();
+                if !lacking.is_empty() {
+                    let failure = |(source, error)| Failure::of(&source, error);
+                    self.failed.extend(lacking.into_iter().map(failure));
+                    return;
+                }
                 let read = volumes.iter().flat_map(|volume| {
                     let of = &volume.source.volume;
                     volume.notes.iter().map(move |note| format!("{of}: {note}"))
@@ -209,6 +217,7 @@ fn plan_volume(
         .map_err(|e| in_file(source.input.location(), e))?;
     let reading_bytes = opened.working_bytes(layout.chunk[0].min(shape.size[0]));
     let beside = options.thread_count() as u64 * layout::encoder_memory(&layout, source.kind)
+        + options.levels_memory(&layout)
         + reading_bytes;
     let left = options.memory_bytes.saturating_sub(beside);
     let mut memory = layout::ingest_memory(&shape, &layout, left);
@@ -229,6 +238,7 @@ fn plan_volume(
         is_weights,
         label_names,
         notes,
+        levels: options.levels,
         reading_bytes,
         change: None,
     })

@@ -3,7 +3,8 @@
 use voxquarry::format::array::ArrayLayout;
 use voxquarry::format::attributes::LabelName;
 use voxquarry::format::layout;
-use voxquarry::{Region, Result};
+use voxquarry::format::levels::{self, Levels};
+use voxquarry::{Region, Result, Size3};
 
 use crate::change::{PlannedChange, VoxelChanges};
 use crate::manifest::Source;
@@ -39,6 +40,8 @@ pub struct PlannedVolume {
     pub label_names: Vec<LabelName>,
     /// Sentences about what its format decided.
     pub notes: Vec<String>,
+    /// The coarser levels that it gets.
+    pub levels: Levels,
     /// Bytes of memory that reading the source takes beside a layer.
     pub(crate) reading_bytes: u64,
     /// How it differs from its source.
@@ -49,6 +52,11 @@ impl PlannedSubject {
     /// Bytes of the voxels of all volumes, before compression.
     pub fn voxel_bytes(&self) -> u64 {
         self.volumes.iter().map(PlannedVolume::voxel_bytes).sum()
+    }
+
+    /// Bytes of the voxels of all coarser levels, before compression.
+    pub fn levels_bytes(&self) -> u64 {
+        self.volumes.iter().map(PlannedVolume::levels_bytes).sum()
     }
 
     /// Bytes that are read or written for its voxels; progress counts them.
@@ -84,10 +92,26 @@ impl PlannedVolume {
             * self.layout.dtype.size() as u64
     }
 
+    /// Bytes of the voxels of its coarser levels, before compression; those of a crop, which no
+    /// header tells, are fewer.
+    pub fn levels_bytes(&self) -> u64 {
+        levels::voxel_bytes(self.levels, &self.layout, self.header.affine.spacing_mm())
+    }
+
+    /// The factors of its coarser levels along `(z, y, x)`.
+    ///
+    /// # Errors
+    /// As [`Levels::factors`].
+    pub fn level_factors(&self) -> Result<Vec<Size3>> {
+        self.levels.factors(self.layout.size, self.header.affine.spacing_mm())
+    }
+
     /// Bytes that are read or written for its voxels.
     pub(crate) fn work_bytes(&self) -> u64 {
         let bytes = self.voxel_bytes();
-        bytes + self.change.as_ref().map_or(0, |change| change.bytes_before(bytes))
+        bytes
+            + self.levels_bytes()
+            + self.change.as_ref().map_or(0, |change| change.bytes_before(bytes))
     }
 
     /// Whether it is cropped, and the part that stays is not known yet.

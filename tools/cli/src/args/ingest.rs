@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use voxquarry::format::layout::Codec;
+use voxquarry::format::levels::Levels;
 use voxquarry::{Affine, Dtype, Error, IfExists, Part, Size3};
 use voxquarry_ingest::{ByteOrder, Layout, RawVoxels, SourceKind};
 
@@ -101,6 +102,10 @@ pub(crate) struct IngestArgs {
     /// Compression: fast (decodes at memory speed), compact (smallest) or none.
     #[arg(long, default_value = "fast", value_parser = Codec::from_str)]
     pub(crate) codec: Codec,
+    /// Coarser levels of every volume, for viewers and patches at several scales: their number, or
+    /// auto for as many as make the longest axis at most 128 voxels.
+    #[arg(long, value_name = "N|auto", default_value = "0", value_parser = Levels::from_str)]
+    pub(crate) levels: Levels,
     /// Memory that the run may use, as in 500MB or 2GiB.
     #[arg(long, default_value = "1GiB", value_parser = parse_bytes)]
     pub(crate) memory: u64,

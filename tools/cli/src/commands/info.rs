@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use voxquarry::format::attributes::{Kind, LabelName};
-use voxquarry::{Dataset, Error, Result, Subject, Volume};
+use voxquarry::{Dataset, Error, Result, Size3, Subject, Volume};
 
 use super::StoreItem;
 use crate::SUCCESS;
@@ -89,6 +89,7 @@ fn volume_json(volume: &Volume) -> Result<Value> {
             json!({ "name": s.name, "bytes": s.bytes, "sha256": s.sha256 })
         }),
         "changes": changes_of(volume),
+        "levels": levels_of(volume)?,
     });
     if volume.kind() == Kind::Labels {
         let labels: Vec<Value> = volume
@@ -111,6 +112,21 @@ fn stored_bytes(volume: &Volume) -> Result<Option<u64>> {
     }
 }
 
+/// What each coarser level is like; their documents are read.
+fn levels_of(volume: &Volume) -> Result<Vec<Value>> {
+    let describe = |(number, factors): (usize, Size3)| {
+        let level = volume.level(number)?;
+        Ok(json!({
+            "level": number,
+            "factors": factors,
+            "shape": level.shape(),
+            "spacing_mm": level.spacing_mm(),
+            "statistics": level.statistics(),
+        }))
+    };
+    volume.levels().into_iter().enumerate().skip(1).map(describe).collect()
+}
+
 /// What ingest changed of the voxels of the source, if it did.
 fn changes_of(volume: &Volume) -> Option<&Value> {
     volume.source()?.origin.get("changes")
@@ -131,6 +147,12 @@ fn volume_text(volume: &Volume) -> Result<()> {
         extents(&layout.chunk),
         extents(&layout.shard)
     ));
+    for number in 1..volume.levels().len() {
+        let (title, level) = (if number == 1 { "levels" } else { "" }, volume.level(number)?);
+        let [z, y, x] = level.spacing();
+        let shape = extents(&level.shape());
+        line(&format!("  {title:<7}  {number}: {shape}, {z:.4} × {y:.4} × {x:.4} {unit}"));
+    }
     if let Some(stored) = stored {
         line(&format!("  on disk  {}, ratio {:.2}", bytes(stored), raw as f64 / stored as f64));
     }

@@ -29,6 +29,8 @@ fn invalid_arguments_are_the_callers_fault() {
         "ingest ct.nii --out s.zarr --patch-size 1,2",
         "ingest ct.nii --out s.zarr --codec gzip",
         "ingest ct.nii --out s.zarr --memory 1XB",
+        "ingest ct.nii --out s.zarr --levels many",
+        "ingest ct.nii --out s.zarr --levels -1",
         "ingest ct.nii --out s.zarr --threads 0",
         "ingest ct.nii --out s.zarr --overwrite --skip-existing",
         "ingest ct.nii --out s.zarr --image a=ct.nii",
@@ -358,4 +360,32 @@ fn patterns_subsets_and_kinds_are_options() {
         assert_eq!(workspace.run(&format!("ingest {words} --out v.zarr")).code, Some(2), "{words}");
     }
     assert!(!workspace.path("v.zarr").exists());
+}
+
+#[test]
+fn levels_are_made_told_and_counted() {
+    let workspace = Workspace::new();
+    workspace.write("ct.nii", &image());
+    workspace.fails("ingest ct.nii --out s.zarr --levels 99", 2, &["levels 99", "at most"]);
+    let dry =
+        |words: &str| workspace.json(&format!("ingest ct.nii --out s.zarr --dry-run {words}"));
+    let (none, some) = (dry("--json"), dry("--levels 2 --json"));
+    assert_eq!(some["volumes"][0]["levels"].as_array().unwrap().len(), 2);
+    assert!(none["volumes"][0].get("levels").is_none());
+    let disk = |plan: &serde_json::Value| plan["disk_bytes_at_most"].as_u64().unwrap();
+    let more = some["volumes"][0]["levels_bytes"].as_u64().unwrap();
+    assert!(more > 0 && disk(&some) == disk(&none) + more);
+    workspace.ok("ingest ct.nii --out s.zarr --levels 2");
+    let info = workspace.json("info s.zarr/ct/image --json");
+    let levels = info["levels"].as_array().unwrap();
+    assert_eq!((levels.len(), &levels[1]["level"]), (2, &serde_json::json!(2)));
+    assert_eq!(
+        levels[0]["statistics"]["voxels"].as_u64(),
+        Some(levels[0]["shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).product())
+    );
+    assert!(workspace.ok("info s.zarr/ct/image").out.contains("levels   1: "));
+    workspace.ok("verify s.zarr");
+    // The same command finds it done, another finds other levels.
+    assert_eq!(workspace.json("ingest ct.nii --out s.zarr --levels 2 --json")["skipped"][0], "ct");
+    workspace.fails("ingest ct.nii --out s.zarr", 2, &["the levels"]);
 }

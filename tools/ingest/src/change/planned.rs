@@ -99,7 +99,8 @@ impl PlannedChange {
         let layout = layout_of(&header, options)?;
         let writing = layout::ingest_memory(&header.shape(), &layout, 0).bytes;
         let encoding = options.thread_count() as u64 * layout::encoder_memory(&layout, kind);
-        let memory_bytes = copy_bytes.max(writing + encoding + 2 * part_bytes(options));
+        let making = options.levels_memory(&layout);
+        let memory_bytes = copy_bytes.max(writing + encoding + making + 2 * part_bytes(options));
         Ok(ChangedPlan { change, header, layout, memory_bytes })
     }
 

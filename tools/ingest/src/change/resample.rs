@@ -11,7 +11,7 @@ use voxquarry::{
 use super::native::NativeCopy;
 use super::planned::{PlannedChange, part_bytes};
 use super::values::{Moments, ValueConversion, ValueNormalization};
-use crate::copy::spec_of;
+use crate::copy::{finish, spec_of};
 use crate::files::zeroed;
 use crate::observer::{Event, Observer, check_interrupt};
 use crate::options::IngestOptions;
@@ -55,7 +55,7 @@ pub(super) fn write_changed(
     let (name, digest) = (planned.source.input.name(), &copy.digest);
     let sha256 = digest.sha256.clone();
     writer.set_source(SourceFile { name, bytes: digest.bytes, sha256, origin });
-    writer.finish()
+    finish(writer, observer)
 }
 
 /// Reads layers of the changed volume, part by part.

@@ -54,6 +54,7 @@ pub(crate) struct PlanDocument {
 pub(crate) struct PlanOptions {
     patch_sizes: Vec<Size3>,
     codec: String,
+    levels: String,
     memory_bytes: u64,
     if_exists: String,
     pub(crate) keep_going: bool,
@@ -303,6 +304,7 @@ impl PlanOptions {
         let IngestOptions {
             patch_sizes,
             codec,
+            levels,
             memory_bytes,
             threads: _,
             jobs: _,
@@ -334,6 +336,7 @@ impl PlanOptions {
         Ok(Self {
             patch_sizes: patch_sizes.clone(),
             codec: codec.name().to_owned(),
+            levels: levels.to_string(),
             memory_bytes: *memory_bytes,
             if_exists: if_exists.to_owned(),
             keep_going: *keep_going,
@@ -359,6 +362,7 @@ impl PlanOptions {
         let options = IngestOptions::default()
             .patch_sizes(self.patch_sizes.clone())
             .codec(self.codec.parse()?)
+            .levels(self.levels.parse()?)
             .memory_bytes(self.memory_bytes)
             .if_exists(self.if_exists()?)
             .keep_going(self.keep_going)

@@ -13,6 +13,7 @@ mod flows;
 mod keep_going;
 mod labels;
 mod layouts;
+mod levels;
 #[cfg(target_os = "linux")]
 mod memory;
 mod parts;

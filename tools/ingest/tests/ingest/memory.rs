@@ -36,11 +36,13 @@ fn write_noise(folder: &Folder, depth: usize) {
 #[test]
 fn a_run_stays_within_the_planned_memory() {
     let test = "memory::a_run_stays_within_the_planned_memory";
-    // One budget fits a single layer, the other two layers, and shards of many.
-    let budgets = [40u64 << 20, 400 << 20];
+    // One budget fits a single layer, the other two layers, and shards of many; with coarser levels
+    // and without.
+    let budgets = [40u64 << 20, 400 << 20].into_iter().flat_map(|n| [(n, "0"), (n, "auto")]);
     if let Some(folder) = child::folder() {
         let budget = fs::read_to_string(folder.join("budget")).unwrap().parse().unwrap();
-        let options = IngestOptions::default().memory_bytes(budget).threads(2);
+        let levels = fs::read_to_string(folder.join("levels")).unwrap().parse().unwrap();
+        let options = IngestOptions::default().memory_bytes(budget).threads(2).levels(levels);
         let manifest = images(&[("a", "ct", &folder.join("ct.nii"))]);
         let bound = plan(&manifest, &options, &NoopObserver).unwrap().peak_memory_bytes();
         let report = ingest(&manifest, &folder.join("s.zarr"), &options, &NoopObserver).unwrap();
@@ -53,8 +55,9 @@ fn a_run_stays_within_the_planned_memory() {
     }
     let folder = Folder::new();
     write_noise(&folder, 2048);
-    for budget in budgets {
+    for (budget, levels) in budgets {
         folder.write("budget", budget.to_string().as_bytes());
+        folder.write("levels", levels.as_bytes());
         print!("{}", child::run_ok(test, folder.path(), "true"));
         fs::remove_dir_all(folder.join("s.zarr")).unwrap();
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use voxquarry::format::attributes::Kind;
+use voxquarry::format::levels::Levels;
 use voxquarry::{Error, IfExists, Part, Result};
 use voxquarry_ingest::{IngestOptions, IngestReport, Manifest, NoopObserver, PartsPlan, ingest};
 
@@ -65,10 +66,12 @@ fn parts_give_the_files_of_one_process() {
     let folder = Folder::new();
     let manifest = manifest(&folder);
     let alone = folder.join("alone.zarr");
-    ingest(&manifest, &alone, &small(), &NoopObserver).unwrap();
+    let options = small().levels(Levels::Count(1));
+    ingest(&manifest, &alone, &options, &NoopObserver).unwrap();
+    assert_eq!(open(&alone).subject("s0").unwrap().volume("ct").unwrap().levels().len(), 2);
     for count in [1, 3, 16] {
         let (store, file) = (folder.join(&format!("{count}.zarr")), folder.join("plan.json"));
-        plan(&manifest, &store, &small()).write(&file).unwrap();
+        plan(&manifest, &store, &options).write(&file).unwrap();
         // What any process reads.
         let plan = PartsPlan::read(&file).unwrap();
         assert_eq!(PartsPlan::installed(&store).unwrap(), plan);

@@ -55,6 +55,7 @@ fn options(args: &IngestArgs) -> Result<IngestOptions> {
     let options = IngestOptions::default()
         .patch_sizes(args.patch_size.clone())
         .codec(args.codec)
+        .levels(args.levels)
         .memory_bytes(args.memory)
         .threads(args.threads.map(usize::from))
         .jobs(args.jobs.map(usize::from))

@@ -132,6 +132,7 @@ fn asked(args: &IngestArgs) -> Result<Value> {
             "subject": args.subject,
             "patch_size": args.patch_size,
             "codec": args.codec.name(),
+            "levels": args.levels.to_string(),
             "memory": args.memory,
             "overwrite": args.overwrite,
             "skip_existing": args.skip_existing,

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use voxquarry::format::levels::Levels;
 use voxquarry::{Dataset, Error, OpenOptions, Result};
 use voxquarry_ingest::{IngestReport, Plan, PlannedSubject, PlannedVolume, free_bytes};
 
@@ -18,7 +19,8 @@ pub(super) fn print(plan: Plan, args: &IngestArgs) -> Result<u8> {
     let existing: Vec<_> = plan.subjects.iter().filter(is_present).map(|s| &s.name).collect();
     // Subjects that exist are skipped or take the place of what they had.
     let new = plan.subjects.iter().filter(|subject| !is_present(subject));
-    let volumes: u64 = new.map(PlannedSubject::voxel_bytes).sum();
+    let bytes_of = |subject: &PlannedSubject| subject.voxel_bytes() + subject.levels_bytes();
+    let volumes: u64 = new.map(bytes_of).sum();
     let copies = plan.scratch_bytes();
     let (needed, free) = (volumes + copies, free_bytes(args.out()?)?);
     let peak = plan.peak_memory_bytes();
@@ -86,6 +88,10 @@ fn volume_json(subject: &PlannedSubject, v: &PlannedVolume) -> Value {
         "dtype": v.layout.dtype.name(), "chunk": v.layout.chunk, "shard": v.layout.shard,
         "voxel_bytes": v.voxel_bytes(), "memory_bytes": v.memory.bytes,
     });
+    if v.levels != Levels::default() {
+        volume["levels"] = json!(v.level_factors().unwrap_or_default());
+        volume["levels_bytes"] = v.levels_bytes().into();
+    }
     if let Some(changes) = v.changes() {
         volume["changes"] = changes.into();
     }
@@ -102,15 +108,24 @@ fn changed(v: &PlannedVolume) -> String {
     format!("{crop}from {} {} by {}, ", extents(&shape), native.dtype, names.join(", "))
 }
 
+/// How many coarser levels a volume gets, and what they take.
+fn levels(v: &PlannedVolume) -> String {
+    match v.level_factors().unwrap_or_default().len() {
+        0 => String::new(),
+        n => format!(", {} in {n} coarser levels", bytes(v.levels_bytes())),
+    }
+}
+
 fn describe(subject: &str, v: &PlannedVolume, exists: &str) -> String {
     format!(
-        "{subject}/{} ({}): {} {}, {}{}, chunk {}, shard {}{exists}",
+        "{subject}/{} ({}): {} {}, {}{}{}, chunk {}, shard {}{exists}",
         v.source.volume,
         v.source.kind.name(),
         extents(&v.layout.shape()),
         v.layout.dtype,
         changed(v),
         bytes(v.voxel_bytes()),
+        levels(v),
         extents(&v.layout.chunk),
         extents(&v.layout.shard),
     )
