@@ -39,7 +39,11 @@ fn observe_subject(seen: &mut Observation, subject: &Subject) {
         let metadata = |volume: &Volume| format!("{:?} {:?}", volume.attributes(), volume.layout());
         note(seen, place.clone(), volume.as_ref().map(metadata));
         if let Ok(volume) = volume {
-            note(seen, format!("{place} voxels"), whole(&volume).map(|bytes| digest(&bytes)));
+            for (n, factors) in volume.levels().into_iter().enumerate() {
+                let read = volume.level(n).and_then(|level| whole(&level));
+                let voxels = read.map(|bytes| digest(&bytes));
+                note(seen, format!("{place} voxels {n} {factors:?}"), voxels);
+            }
             if volume.kind() == Kind::Labels {
                 let totals = volume.label_counts().map(|counts| counts.totals());
                 note(seen, format!("{place} counts"), totals);

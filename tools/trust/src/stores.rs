@@ -5,6 +5,7 @@ use std::path::Path;
 use voxquarry::format::array::ArrayLayout;
 use voxquarry::format::attributes::Kind;
 use voxquarry::format::layout::{self, Codec, VolumeShape};
+use voxquarry::format::levels::Levels;
 use voxquarry::{Affine, Dtype, IfExists, Result, Size3, StoreWriter, VolumeSpec};
 
 /// Voxels of every volume, `(z, y, x)`.
@@ -21,8 +22,8 @@ pub(crate) fn write_store(store: &Path, codec: Codec, generation: u64) -> Result
     SUBJECTS.iter().try_for_each(|name| write_subject(store, name, codec, generation))
 }
 
-/// Writes one subject, or replaces it: an image of two channels, a label map, and weights with
-/// their sums.
+/// Writes one subject, or replaces it: an image of two channels and a label map, with a coarser
+/// level each, and weights with their sums.
 pub(crate) fn write_subject(store: &Path, name: &str, codec: Codec, generation: u64) -> Result<()> {
     let mut subject = StoreWriter::open(store, Some(1))?.subject(name)?;
     let mut volumes = Vec::new();
@@ -36,7 +37,10 @@ pub(crate) fn write_subject(store: &Path, name: &str, codec: Codec, generation: 
             .patch_sizes(vec![CHUNK])
             .affine(affine(generation))
             .scaling(1.0 + generation as f64, 0.0);
-        let spec = if volume == "weights" { spec.weight_sums() } else { spec };
+        let spec = match volume {
+            "weights" => spec.weight_sums(),
+            _ => spec.levels(Levels::Count(1)),
+        };
         let mut writer = subject.volume(spec)?;
         let bytes = voxels(name, volume, generation);
         let plane_bytes = SIZE[1] * SIZE[2] * dtype.size();
