@@ -188,12 +188,14 @@ def test_what_a_part_lacks_is_told(volume: vq.Volume, tmp_path: Path) -> None:
 
 
 def sources(tmp_path: Path) -> dict[str, dict[str, object]]:
-    """Five subjects of an image and labels."""
+    """Five subjects of an image and labels, always of the same bytes, as `.nii.gz` with their time
+    would not be.
+    """
     found: dict[str, dict[str, object]] = {}
     for i in range(5):
         shape = (20 + 7 * i, 24, 18)
-        image = write_nifti(tmp_path / f"{i}.nii.gz", smooth(shape))
-        labels = write_nifti(tmp_path / f"{i}-seg.nii.gz", (smooth(shape) > 0).astype("u1"))
+        image = write_nifti(tmp_path / f"{i}.nii", smooth(shape))
+        labels = write_nifti(tmp_path / f"{i}-seg.nii", (smooth(shape) > 0).astype("u1"))
         found[f"s{i}"] = {"ct": image, "seg": vq.Labels(labels)}
     return found
 

@@ -155,6 +155,30 @@ class Volume:
     def label_colors(self) -> dict[int, str]:
         """The colours of single labels by their ids, ``{1: "#ff0000"}``."""
     @property
+    def levels(self) -> tuple[tuple[int, int, int], ...]:
+        """The factors of each level along ``(z, y, x)``: how many voxels of level 0 one of the level
+        covers. The first is ``(1, 1, 1)``; others are there if ``ingest`` was called with
+        ``levels``. A level has only itself.
+        """
+    @property
+    def level_number(self) -> int:
+        """Which level of its volume it is; 0 for the volume itself."""
+    def level(self, level: int) -> Volume:
+        """The volume at a level.
+
+        It is a ``Volume``: ``shape``, ``spacing``, ``affine``, ``stats`` and voxels are the
+        level's, all else is the volume's, but for the ``changes`` of its source. For samplers and
+        queues at a level, open the data set there: ``vq.open(path, level=1)``.
+
+        Args:
+            level: 0 for the volume itself, 1 for the next coarser level, and so on; ``levels``
+                lists them.
+
+        Raises:
+            UsageError: There is no such level; the message names those that are there.
+            DataError: Damaged metadata of the level.
+        """
+    @property
     def name(self) -> str:
         """Its name in the subject."""
     @property
@@ -1726,6 +1750,7 @@ def open(
     verify: Verify = "first",
     access: Access = "map",
     follow_links: bool = False,
+    level: int = 0,
     cache_dir: Path | None = None,
     cache_disk_bytes: Bytes | None = None,
 ) -> Dataset:
@@ -1745,6 +1770,9 @@ def open(
         access: ``"map"`` (memory map) or ``"read"`` (positioned reads, for network file systems).
         follow_links: Whether symbolic links in the store are followed, also out of it; they are
             refused by default.
+        level: The level of all volumes, as ``Volume.level`` gives it: samplers, queues and
+            inference then work at that resolution. 0 is the full one; others are there if
+            ``ingest`` was called with ``levels``.
         cache_dir: Of a URL: the folder, on a local disk, that keeps what was fetched; by default
             ``voxquarry/remote`` in the user's folder for caches. Processes may share it.
         cache_disk_bytes: The bytes that this folder may take, an int or a string; ``"10GiB"`` by

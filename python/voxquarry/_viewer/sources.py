@@ -79,14 +79,7 @@ def of_volume(volume: Volume | ResampledVolume, key: str, title: str) -> Source:
     is_image = volume.kind == "image"
     reader = _real(volume) if isinstance(volume, Volume) else volume
     extent = real_range(stored)
-    if isinstance(reader, ResampledVolume):
-        resampled = reader
-
-        def read(start: Size3, size: Size3, channels: list[int] | None) -> NDArray[Any]:
-            voxels = resampled.read(start, size)
-            return voxels if channels is None else voxels[channels]
-    else:
-        read = _plain(reader)
+    read = _resampled(reader) if isinstance(reader, ResampledVolume) else _plain(reader)
     found = Source(
         key=key,
         title=title,
@@ -126,6 +119,18 @@ def _plain(
 
     def read(start: Size3, size: Size3, channels: list[int] | None) -> NDArray[Any]:
         return volume.read(start, size, channels=channels)
+
+    return read
+
+
+def _resampled(
+    volume: ResampledVolume,
+) -> Callable[[Size3, Size3, list[int] | None], NDArray[Any]]:
+    """Reads boxes of a view, which has all channels."""
+
+    def read(start: Size3, size: Size3, channels: list[int] | None) -> NDArray[Any]:
+        voxels = volume.read(start, size)
+        return voxels if channels is None else voxels[channels]
 
     return read
 

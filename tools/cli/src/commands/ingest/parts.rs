@@ -142,6 +142,7 @@ fn asked(args: &IngestArgs) -> Result<Value> {
             "grid_from": args.grid_from,
             "affine": args.affine.or(args.voxel_size),
             "raw": format!("{:?}", args.raw()?),
+            "changes": format!("{:?}", args.changes),
         },
     }))
 }
