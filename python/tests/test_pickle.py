@@ -74,7 +74,7 @@ def test_another_process_reads_the_same(
     [
         {},
         {"cache_bytes": 0, "threads": 1, "verify": "never", "access": "read"},
-        {"follow_links": True},
+        {"follow_links": True, "level": 1},
         {"cache_bytes": "3MiB", "threads": 3, "verify": "always", "access": "map"},
         {"cache_bytes": 2**64 - 1},
     ],
@@ -87,6 +87,7 @@ def test_options_go_with_it(store: Path, options: dict[str, object]) -> None:
         "verify": "first",
         "access": "map",
         "follow_links": False,
+        "level": 0,
     } | options
     if expected["cache_bytes"] == "3MiB":
         expected["cache_bytes"] = 3 << 20
