@@ -21,8 +21,8 @@ DENY ?= advisories bans licenses sources
 BASELINE ?= $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 
 .PHONY: help demo test test-rust test-python test-trust trust test-readers test-torch \
-	test-nnunet models check-aarch64 lint format develop bench bench-rust fuzz asan valgrind \
-	wheel man site docs package deny semver clean
+	test-nnunet test-cluster models check-aarch64 lint format develop bench bench-rust fuzz asan \
+	valgrind wheel man site docs package deny semver clean
 
 help:            ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,15 @@ test-nnunet:     ## nnU-Net's commands on a toy data set in a store; installs it
 	environment="$$($(ENVIRONMENT) nnunet python/requirements/nnunet.txt "$$base")" && \
 	$(call install,$$base) && \
 	"$$environment"/bin/python -m pytest python/tests_nnunet
+
+# In an environment of its own; SLURM itself comes from the system's packages.
+test-cluster:    ## Job arrays of a real SLURM on this machine, killed and queued again.
+	@PATH="$$PATH:/usr/sbin"; command -v slurmctld >/dev/null && command -v munged >/dev/null || \
+		{ echo "make test-cluster needs SLURM: as root, apt-get install slurm-wlm munge" >&2; \
+		exit 1; }
+	environment="$$($(ENVIRONMENT) cluster python/requirements/cluster.txt)" && \
+	$(call install,$$environment) && \
+	"$$environment"/bin/python -m pytest python/tests_cluster
 
 check-aarch64:   ## Compile for aarch64, run the decoder in an emulator; says what to install.
 	CARGO="$(CARGO)" tools/check_aarch64.sh
