@@ -57,13 +57,17 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
     Ok(fault.exit_code())
 }
 
-/// The number of shards. Shards that damage hides only make the bar less exact; the check reports
-/// them.
+/// The number of shards of all levels. Shards that damage hides only make the bar less exact; the
+/// check reports them.
 fn shard_count(dataset: &Dataset) -> u64 {
     let subjects = dataset.subjects().iter().filter_map(|name| dataset.subject(name).ok());
     let volumes = subjects.flat_map(|subject| {
         let open = |name: &String| subject.volume(name).ok();
         subject.volumes().iter().filter_map(open).collect::<Vec<_>>()
     });
-    volumes.map(|volume| volume.layout().shards().count() as u64).sum()
+    let levels = volumes.flat_map(|volume| {
+        let open = |number| volume.level(number).ok();
+        (0..volume.levels().len()).filter_map(open).collect::<Vec<_>>()
+    });
+    levels.map(|level| level.layout().shards().count() as u64).sum()
 }
