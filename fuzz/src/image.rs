@@ -105,10 +105,10 @@ pub(crate) fn zarr(data: &[u8]) {
     let mut voxels = vec![0; bytes];
     let channels = 0..described.channels.unwrap_or(1);
     let whole = volume.read_bytes(&[[0; 3]], volume.size(), Padding::None, channels, &mut voxels);
-    if let (Ok(()), Ok((streamed, _))) = (whole, read(input, bytes, usize::MAX)) {
-        if described.interleaved == 1 {
-            assert!(voxels == streamed, "an array has other voxels where it lies");
-        }
+    if let (Ok(()), Ok((streamed, _))) = (whole, read(input, bytes, usize::MAX))
+        && described.interleaved == 1
+    {
+        assert!(voxels == streamed, "an array has other voxels where it lies");
     }
 }
 
