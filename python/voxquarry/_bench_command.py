@@ -187,6 +187,8 @@ def _measured(task: Task) -> _Result:
         peak = memory.stop()
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        # Before the folder that it may write to is removed.
+        process.wait()
     lines = [line for line in out.splitlines() if line.startswith("measured ")]
     if not lines:
         reason = err.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]

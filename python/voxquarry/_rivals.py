@@ -10,7 +10,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -111,10 +111,7 @@ class Nibabel(Loader):
             for _ in range(PER_LOAD // BATCH):
                 batch = []
                 for _ in range(BATCH):
-                    spans = zip(voxels.shape[:3], size, strict=True)
-                    starts = [int(draw.integers(extent - n + 1)) for extent, n in spans]
-                    box = tuple(slice(a, a + n) for a, n in zip(starts, size, strict=True))
-                    batch.append(voxels[box])
+                    batch.append(voxels[_random_box(draw, voxels.shape[:3], size)])
                 yield len(np.stack(batch))
 
 
@@ -241,10 +238,16 @@ class _NnUNetCases:
         cases = nnUNetDatasetBlosc2(self._folder)
         draw = np.random.default_rng(index)
         voxels = cases.load_case(cases.identifiers[draw.integers(len(cases.identifiers))])[0]
-        spans = zip(voxels.shape[1:], self._patch, strict=True)
-        starts = [int(draw.integers(extent - n + 1)) for extent, n in spans]
-        box = [slice(a, a + n) for a, n in zip(starts, self._patch, strict=True)]
+        box = _random_box(draw, voxels.shape[1:], self._patch)
         return np.ascontiguousarray(voxels[(slice(None), *box)])
+
+
+def _random_box(
+    draw: np.random.Generator, extents: Sequence[int], size: Sequence[int]
+) -> tuple[slice, ...]:
+    """A box of ``size`` that lies in ``extents``, all places alike."""
+    starts = [int(draw.integers(m - n + 1)) for m, n in zip(extents, size, strict=True)]
+    return tuple(slice(start, start + n) for start, n in zip(starts, size, strict=True))
 
 
 LOADERS: dict[str, type[Loader]] = {
