@@ -19,7 +19,7 @@ use voxquarry::{
 use crate::any_aggregator::{AnyAggregator, split};
 use crate::arguments::{bytes, dtype, named, start, starts};
 use crate::blend_arguments::{self, MERGES, non_finite};
-use crate::errors::{invalid, raise, unsupported};
+use crate::errors::{BLEND_LESS, LAY_FEWER, invalid, raise, raise_short, unsupported};
 use crate::sample::{GridSampler, space_of, starts_array};
 
 /// Blends the overlapping patches of a grid into one array, or into a volume of a store.
@@ -187,7 +187,8 @@ impl Aggregator {
         let place = (out.as_deref(), affine);
         let aggregator =
             || aggregator_of(grid.0.grid(size)?, &options, dtype, place, (part, threads));
-        let aggregator = py.detach(aggregator).map_err(raise)?;
+        let short = if out.is_some() { raise_short(LAY_FEWER) } else { raise_short(BLEND_LESS) };
+        let aggregator = py.detach(aggregator).map_err(short)?;
         let (patch_size, shape) = (aggregator.patch_size(), aggregator.shape());
         let state = RwLock::new(AggregatorState::Running(aggregator));
         Ok(Self { state, patch_size, shape, channels, dtype, has_warned: AtomicBool::new(false) })

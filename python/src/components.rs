@@ -13,7 +13,7 @@ use voxquarry::{
 use crate::any_aggregator::split;
 use crate::arguments::{bytes, dtype, size3};
 use crate::dataset::open_volume;
-use crate::errors::{invalid, raise};
+use crate::errors::{INTO_A_STORE, invalid, raise};
 use crate::volume::Volume;
 use crate::voxels::{Target, fill};
 
@@ -89,7 +89,7 @@ fn array<'py, T: Voxel + Element>(
     dtype: Dtype,
     watch: &Watch,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let target = Target { shape: size.to_vec(), dtype };
+    let target = Target { shape: size.to_vec(), dtype, remedy: INTO_A_STORE };
     let write = |labels: &mut [T]| found.write_into(labels, &mut |d, t| watch.step(d, t));
     let filled = fill(py, &target, None, write);
     filled.map_err(|error| watch.raised().unwrap_or(error))

@@ -16,14 +16,32 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 use voxquarry::{Error, Fault};
 
-/// How to do without the memory.
-const LESS_AT_A_TIME: &str = "ask for less at a time: regions of a volume, fewer samples or \
-                              smaller batches; results go into a store with out= (Aggregator, \
-                              infer)";
+/// How to do without the memory: of any call, of one that reads, of one that draws, and of one
+/// whose result may go elsewhere.
+const LESS_AT_A_TIME: &str = "ask for less at a time: smaller regions, fewer samples or smaller \
+                              batches; where a call has out=, it can write into a store";
+pub(crate) const READ_LESS: &str = "read less at a time: smaller regions, or fewer patches";
+pub(crate) const DRAW_LESS: &str = "ask for fewer samples at a time";
+pub(crate) const LAY_FEWER: &str = "choose larger patches or a smaller overlap, so that there are \
+                                    fewer";
+pub(crate) const BLEND_LESS: &str = "write the result into a store (out=\"STORE/SUBJECT/VOLUME\"), \
+                                     or choose larger patches";
+pub(crate) const INTO_A_STORE: &str =
+    "write the result into a store (out=\"STORE/SUBJECT/VOLUME\")";
 
 /// For `map_err`: the exception that mirrors an error.
 pub(crate) fn raise(error: Error) -> PyErr {
     raised(&error, worded(&error))
+}
+
+/// For `map_err`: as [`raise`], with `remedy` where memory is short.
+pub(crate) fn raise_short(remedy: &'static str) -> impl Fn(Error) -> PyErr {
+    move |error| match &error {
+        Error::OutOfMemory { .. } | Error::TooLarge { .. } => {
+            raised(&error, format!("{error}: {remedy}"))
+        }
+        _ => raise(error),
+    }
 }
 
 /// For `map_err`: as [`raise`], with `remedy` for something that exists already.
@@ -55,12 +73,13 @@ pub(crate) fn unsupported(reason: impl Into<String>, remedy: impl Into<String>) 
     raise(Error::unsupported(reason, remedy))
 }
 
-/// What numpy raised for want of memory, as a `StorageError`; any other exception as it is.
-pub(crate) fn allocation(py: Python<'_>, raised: PyErr) -> PyErr {
+/// What numpy raised for want of memory, as a `StorageError` with `remedy`; any other exception as
+/// it is.
+pub(crate) fn allocation(py: Python<'_>, raised: PyErr, remedy: &str) -> PyErr {
     if !raised.is_instance_of::<pyo3::exceptions::PyMemoryError>(py) {
         return raised;
     }
-    let message = format!("{}: {LESS_AT_A_TIME}", raised.value(py));
+    let message = format!("{}: {remedy}", raised.value(py));
     class(py, "OutOfMemoryError").map_or_else(|e| e, |class| PyErr::from_type(class, message))
 }
 

@@ -27,6 +27,7 @@ mod queue_weights;
 mod resample;
 mod resampled;
 mod sample;
+mod scaled;
 mod volume;
 mod voxel_source;
 mod voxels;
@@ -40,7 +41,7 @@ fn _native(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<dataset::Dataset>()?;
     m.add_class::<dataset::Subject>()?;
     m.add_class::<volume::Volume>()?;
-    m.add_class::<volume::ScaledVolume>()?;
+    m.add_class::<scaled::ScaledVolume>()?;
     m.add_class::<resampled::ResampledVolume>()?;
     dataset::complete_mapping(&m.py().get_type::<dataset::Dataset>())?;
     dataset::complete_mapping(&m.py().get_type::<dataset::Subject>())?;

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use voxquarry::{Displacement, Order, Padding, Size3, Volume, Warp, with_voxel};
 
 use crate::arguments::{dtype, padding, size3};
-use crate::errors::{invalid, raise};
+use crate::errors::{READ_LESS, invalid, raise, raise_short};
 use crate::voxels::{Target, fill};
 
 /// The arguments that one patch and several have in common.
@@ -67,13 +67,13 @@ impl<'py> Resampled<'_, 'py> {
         let (py, volume) = (self.patch_size.py(), self.volume);
         let size: Size3 = size3(self.patch_size, "patch_size")?;
         // Fails before an array of impossible size is made.
-        volume.voxels_in(size, warps.len()).map_err(raise)?;
+        volume.voxels_in(size, warps.len()).map_err(raise_short(READ_LESS))?;
         let dtype = self.dtype.map(dtype).transpose()?;
         let dtype = volume.affine_dtype(dtype).map_err(raise)?;
         let shape = lead.iter().copied().chain(volume.channels()).chain(size).collect();
         let (order, padding) = (self.order, self.padding);
         with_voxel!(dtype, T => {
-            fill::<T>(py, &Target { shape, dtype }, self.out, |voxels| {
+            fill::<T>(py, &Target { shape, dtype, remedy: READ_LESS }, self.out, |voxels| {
                 volume.read_affine_into(warps, size, order, padding, voxels)
             })
         })

@@ -7,7 +7,7 @@ use voxquarry::format::attributes::Kind;
 use voxquarry::{Dtype, Order, Orientation, with_voxel};
 
 use crate::arguments::{padding, size3, start, starts};
-use crate::errors::{invalid, raise};
+use crate::errors::{READ_LESS, invalid, raise, raise_short};
 use crate::resample::order;
 use crate::voxels::{Target, fill};
 
@@ -54,10 +54,10 @@ impl ResampledVolume {
         let default = if volume.kind() == Kind::Labels { Order::Nearest } else { Order::Linear };
         let order = by.map(order).transpose()?.unwrap_or(default);
         // Fails before an array of impossible size is made.
-        volume.voxels_in(size, starts.len()).map_err(raise)?;
+        volume.voxels_in(size, starts.len()).map_err(raise_short(READ_LESS))?;
         let shape = lead.iter().copied().chain(volume.channels()).chain(size).collect();
         with_voxel!(dtype, T => {
-            fill::<T>(py, &Target { shape, dtype }, out, |voxels| {
+            fill::<T>(py, &Target { shape, dtype, remedy: READ_LESS }, out, |voxels| {
                 self.view.read_batch_into(starts, size, order, padding, voxels)
             })
         })

@@ -6,7 +6,7 @@ use pyo3::types::{PyDict, PyEllipsis, PyTuple};
 use voxquarry::{Channels, Dtype, Padding, RealVoxel, Result, Size3, Volume, Voxel, with_voxel};
 
 use crate::arguments::{channels, padding, size3, starts};
-use crate::errors::{allocation, invalid, raise, unsupported};
+use crate::errors::{READ_LESS, allocation, invalid, raise_short, unsupported};
 use crate::index::{Axis, basic_index};
 
 /// What the elements of an array are.
@@ -172,8 +172,9 @@ impl Reader<'_> {
     ) -> PyResult<Bound<'py, PyAny>> {
         let volume = self.volume;
         // Fails before an array of impossible size is made.
-        voxels_in(volume, request).map_err(raise)?;
-        let target = Target { shape: request.shape.clone(), dtype: self.dtype() };
+        voxels_in(volume, request).map_err(raise_short(READ_LESS))?;
+        let (shape, dtype) = (request.shape.clone(), self.dtype());
+        let target = Target { shape, dtype, remedy: READ_LESS };
         let is_stored = volume.slope_intercept() == (1.0, 0.0) && volume.dtype() == self.dtype();
         match self.values {
             Values::Real(RealDtype::Float32) if !is_stored => {
@@ -195,6 +196,8 @@ impl Reader<'_> {
 pub(crate) struct Target {
     pub(crate) shape: Vec<usize>,
     pub(crate) dtype: Dtype,
+    /// What to do where there is no memory for it.
+    pub(crate) remedy: &'static str,
 }
 
 /// Reads into `out`, or a new array, with the GIL released.
@@ -206,7 +209,7 @@ pub(crate) fn fill<'py, T: Voxel + Element>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let array: Bound<'py, PyArrayDyn<T>> = match out {
         Some(out) => out.cast::<PyArrayDyn<T>>().map_err(|_| target.refuse(out))?.clone(),
-        None => zeros(py, &target.shape)?,
+        None => zeros(py, target)?,
     };
     if array.shape() != target.shape || !array.is_c_contiguous() {
         return Err(target.refuse(array.as_any()));
@@ -215,7 +218,7 @@ pub(crate) fn fill<'py, T: Voxel + Element>(
         unsupported("out is read-only, or borrowed elsewhere", "give an array of your own")
     })?;
     let voxels = writable.as_slice_mut().map_err(|_| target.refuse(array.as_any()))?;
-    py.detach(|| read(voxels)).map_err(raise)?;
+    py.detach(|| read(voxels)).map_err(raise_short(target.remedy))?;
     drop(writable);
     Ok(array.into_any())
 }
@@ -236,18 +239,21 @@ impl Target {
 }
 
 /// A new array; `MemoryError` where there is no room for a large one.
-pub(crate) fn zeros<'py, T: Voxel + Element>(
+fn zeros<'py, T: Voxel + Element>(
     py: Python<'py>,
-    shape: &[usize],
+    target: &Target,
 ) -> PyResult<Bound<'py, PyArrayDyn<T>>> {
     /// The crate's own constructor panics where memory is short; numpy's costs a call of Python.
     const LARGE_BYTES: usize = 1 << 24;
+    let shape = &target.shape;
     if shape.iter().product::<usize>() * size_of::<T>() < LARGE_BYTES {
-        return Ok(PyArrayDyn::zeros(py, shape.to_vec(), false));
+        return Ok(PyArrayDyn::zeros(py, shape.clone(), false));
     }
     let numpy = py.import("numpy")?;
     let array = numpy.call_method1("zeros", (PyTuple::new(py, shape)?, T::DTYPE.name()));
-    Ok(array.map_err(|raised| allocation(py, raised))?.cast_into::<PyArrayDyn<T>>()?)
+    Ok(array
+        .map_err(|raised| allocation(py, raised, target.remedy))?
+        .cast_into::<PyArrayDyn<T>>()?)
 }
 
 fn read_real<F: RealVoxel>(volume: &Volume, request: &Request<'_>, real: &mut [F]) -> Result<()> {

@@ -233,6 +233,11 @@ class Volume:
     def chunks(self) -> tuple[int, int, int]:
         """Extents of the chunks that voxels are stored in, ``(z, y, x)``."""
     @property
+    def patch_sizes(self) -> tuple[tuple[int, int, int], ...]:
+        """The patch sizes that the chunks were chosen for at the ingest, each ``(z, y, x)``; a foreign
+        array was made for none.
+        """
+    @property
     def stats(self) -> _Statistics:
         """Statistics of the stored values: ``voxels``, ``non_finite``, ``min``, ``max``, ``mean`` and
         ``std``; the last four are ``None`` where no voxel is finite. Those of a foreign array are
@@ -240,7 +245,14 @@ class Volume:
         """
     @property
     def labels(self) -> dict[int, int]:
-        """The number of voxels of each label except 0: a dictionary, empty for images."""
+        """The number of voxels of each label except 0: a dictionary, empty for images. All voxels are
+        read where ``has_label_counts`` is false.
+        """
+    @property
+    def has_label_counts(self) -> bool:
+        """Whether the store holds the voxels of each label, so that ``labels`` reads none. It does not
+        for images, levels, foreign arrays, and label maps of very many labels.
+        """
     @property
     def scaled(self) -> ScaledVolume:
         """The volume as real values: a ``ScaledVolume``."""

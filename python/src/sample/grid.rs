@@ -7,7 +7,7 @@ use voxquarry::{Error, Margin, Overlap, Padding, Placement};
 
 use super::{Triple, space_of, starts_array};
 use crate::arguments::{name_of, named, padding, size3, voxels3};
-use crate::errors::raise;
+use crate::errors::{LAY_FEWER, raise, raise_short};
 
 /// Lays overlapping patches over a volume, for inference with a sliding window.
 ///
@@ -86,7 +86,7 @@ impl GridSampler {
             starts.extend(grid.starts());
             Ok(starts)
         };
-        starts_array(py, py.detach(starts).map_err(raise)?)
+        starts_array(py, py.detach(starts).map_err(raise_short(LAY_FEWER))?)
     }
 
     /// Voxels of a patch, ``(z, y, x)``.

@@ -24,7 +24,8 @@ pub(crate) use subjects::SubjectSampler;
 use crate::arguments::{named, size3};
 use crate::dataset::Subject;
 use crate::errors::{invalid, raise};
-use crate::volume::{ScaledVolume, Volume};
+use crate::scaled::ScaledVolume;
+use crate::volume::Volume;
 
 type Triple = (usize, usize, usize);
 

@@ -9,7 +9,7 @@ use voxquarry::{Epoch, OnMissing};
 use super::{Triple, border, quoted, starts_array, starts_of};
 use crate::arguments::{named, natural, size3};
 use crate::dataset::{Dataset, Subject};
-use crate::errors::raise;
+use crate::errors::{DRAW_LESS, raise, raise_short};
 
 /// What is done with subjects in which no patch can be drawn.
 pub(crate) const ON_MISSING: [(&str, OnMissing); 3] =
@@ -63,7 +63,7 @@ impl RandomSampler {
     ) -> PyResult<Bound<'py, PyArray2<i64>>> {
         let (py, subject) = (subject.py(), &subject.get().0);
         let draw = || self.0.locations(subject, n, Epoch { seed, epoch }, first).map(starts_of);
-        starts_array(py, py.detach(draw).map_err(raise)?)
+        starts_array(py, py.detach(draw).map_err(raise_short(DRAW_LESS))?)
     }
 
     /// Finds the subjects in which no patch can be drawn, because they lack the label map, all
