@@ -7,7 +7,8 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, Command, ValueHint};
 
 /// What an argument is called, its value, and what it does. Options begin with two dashes; one
-/// without a value is a switch, and one whose value has bars takes one of them.
+/// without a value is a switch, and one whose value has bars takes one of them; what stands in
+/// brackets may be left out.
 type Row = (&'static str, &'static str, &'static str);
 
 const INFER: &[Row] = &[
@@ -33,7 +34,7 @@ const INFER: &[Row] = &[
 ];
 
 const VIEW: &[Row] = &[
-    ("path", "PATH", "STORE, STORE/SUBJECT or STORE/SUBJECT/VOLUME"),
+    ("path", "PATH", "STORE, STORE/SUBJECT or STORE/SUBJECT/VOLUME, or the URL of one"),
     (
         "--overlay",
         "PATH",
@@ -59,10 +60,11 @@ const VIEW: &[Row] = &[
 ];
 
 const REPORT: &[Row] = &[
-    ("store", "STORE", "the store"),
-    ("out", "OUT", "the page, a name that ends in .html"),
+    ("store", "STORE", "the store, or its URL"),
+    ("[out]", "OUT", "the page, a name that ends in .html"),
     ("--samples", "SAMPLES", "blocks of 16³ voxels that are read of an image"),
     ("--overwrite", "", "replace the file if it exists"),
+    ("--json", "", "print the facts as JSON"),
 ];
 
 const AFTER_INFER: &str = "\
@@ -90,18 +92,21 @@ Examples:
   voxquarry view store.zarr                                  # a list of all subjects
   voxquarry view store.zarr/case01/ct --window lung
   voxquarry view store.zarr/case01 --overlay pred.zarr
+  voxquarry view https://HOST/store.zarr/case01
   voxquarry view store.zarr/case01 --patches 20 --sampler label --patch-size 64";
 
 const AFTER_REPORT: &str = "\
 The page is one file that needs no network: extents, spacings, intensities and labels of all
 subjects, with what is unusual marked. It reads documents, the label counts of label maps, and
-blocks of each image; --samples 0 reads no voxel.
+blocks of each image; --samples 0 reads no voxel. --json prints the same facts, with or without a
+page.
 
 Exit codes: 0 success; 2 wrong arguments; 3 damaged or unsuitable data;
 4 the environment (disk, permissions, interrupted).
 
-Example:
-  voxquarry report store.zarr report.html";
+Examples:
+  voxquarry report store.zarr report.html
+  voxquarry report https://HOST/store.zarr --json > facts.json";
 
 /// Options without which the package refuses a command.
 const REQUIRED: [(&str, &[&str]); 1] = [("infer", &["--model", "--patch-size", "--out"])];
@@ -131,9 +136,10 @@ pub(crate) fn described(mut command: Command) -> Command {
 }
 
 fn argument(&(name, value, help): &Row, required: &[&str]) -> Arg {
-    let arg = Arg::new(name).help(help);
+    let place = name.trim_matches(['[', ']']);
+    let arg = Arg::new(place).help(help);
     let Some(long) = name.strip_prefix("--") else {
-        return arg.value_name(value).value_hint(ValueHint::AnyPath).required(true);
+        return arg.value_name(value).value_hint(ValueHint::AnyPath).required(place == name);
     };
     let arg = arg.long(long).required(required.contains(&name));
     if value.is_empty() {
