@@ -61,6 +61,97 @@ def test_xarray_of_a_volume_with_dask(store: Path) -> None:
     assert list(xr.open_dataset(store / "a", drop_variables=["ct"])) == ["flow", "seg"]
 
 
+def levelled(folder: Path) -> vq.Dataset:
+    """Two subjects: one with two coarser levels, the other with none."""
+    store = folder / "levels.zarr"
+    volumes = {"ct": CT, "seg": vq.Labels(SEG), "flow": FLOW}
+    vq.ingest({"a": volumes}, store, 8, affine=AFFINE, levels=2)
+    return vq.ingest({"b": {"ct": CT[:9]}}, store, 8, affine=AFFINE)
+
+
+def test_a_level_in_xarray(tmp_path: Path) -> None:
+    """Issue 26: a volume with levels was refused by ``open_datatree``, and had no level here."""
+    stored = levelled(tmp_path)["a"]
+    for number in range(3):
+        ds = xr.open_dataset(tmp_path / "levels.zarr/a", engine="voxquarry", level=number)
+        assert ds.attrs == {"subject": "a", "level": number}
+        for name in ("ct", "seg", "flow"):
+            level = stored[name].level(number)
+            assert not ds[name].variable._in_memory
+            assert np.array_equal(ds[name], level[...])
+            assert np.allclose(np.reshape(ds[name].attrs["affine"], (4, 4)), level.affine)
+        # The middle of the voxels that one of the level covers.
+        z, _, x = stored["ct"].levels[number]
+        assert np.allclose(ds["x"][:2], 20 - 0.5 * (x - 1) / 2 - 0.5 * x * np.arange(2))
+        assert np.allclose(ds["z"][:2], 7 + 2.5 * (z - 1) / 2 + 2.5 * z * np.arange(2))
+    chunked = xr.open_dataset(tmp_path / "levels.zarr/a/ct", engine="voxquarry", level=1, chunks={})
+    assert float(chunked["ct"].mean()) == pytest.approx(stored["ct"].level(1)[...].mean())
+    with pytest.raises(vq.UsageError, match="0 to 2"):
+        xr.open_dataset(tmp_path / "levels.zarr/a", engine="voxquarry", level=3)
+
+
+def test_all_levels_as_a_tree(tmp_path: Path) -> None:
+    ds = levelled(tmp_path)
+    whole = xr.open_datatree(tmp_path / "levels.zarr", engine="voxquarry")
+    assert set(whole.groups) == {"/", "/a", "/a/0", "/a/1", "/a/2", "/b", "/b/0"}
+    # Guessed: no engine is named.
+    subject = xr.open_datatree(tmp_path / "levels.zarr/a")
+    volume = xr.open_datatree(tmp_path / "levels.zarr/a/ct", engine="voxquarry", chunks={})
+    assert set(subject.groups) == set(volume.groups) == {"/", "/0", "/1", "/2"}
+    assert list(volume["1"].dataset) == ["ct"] and set(subject["1"].dataset) == set(ds["a"])
+    for number, factors in enumerate(ds["a"]["ct"].levels):
+        for name in ds["a"]:
+            expected = ds["a"][name].level(number)[...]
+            assert np.array_equal(subject[f"{number}/{name}"], expected)
+            assert np.array_equal(whole[f"a/{number}/{name}"], expected)
+        assert subject[str(number)].attrs == {
+            "subject": "a",
+            "level": number,
+            "factors": list(factors),
+        }
+        assert np.array_equal(volume[f"{number}/ct"].compute(), ds["a"]["ct"].level(number)[...])
+    # A place of the body in every level.
+    near = [
+        float(subject[f"{n}/ct"].sel(x=15, y=-25, z=30, method="nearest")["z"]) for n in range(3)
+    ]
+    assert np.allclose(near, 30, atol=5)
+    left = xr.open_datatree(
+        tmp_path / "levels.zarr/a", engine="voxquarry", drop_variables=["flow", "ct"]
+    )
+    assert list(left["2"].dataset) == ["seg"]
+    groups = xr.open_groups(tmp_path / "levels.zarr/a", engine="voxquarry")
+    assert np.array_equal(groups["/1"]["ct"], ds["a"]["ct"].level(1)[...])
+    with pytest.raises(KeyError, match="no subject"):
+        xr.open_datatree(tmp_path / "levels.zarr/c", engine="voxquarry")
+
+
+def test_volumes_of_other_levels(tmp_path: Path) -> None:
+    """A volume without a level is not in its group; levels of other grids are told."""
+    store = tmp_path / "s.zarr"
+    vq.ingest({"a": {"ct": CT}}, store, 8, affine=AFFINE, levels=1)
+    vq.ingest({"a": {"seg": vq.Labels(SEG)}}, store, 8, affine=AFFINE, add=True)
+    tree = xr.open_datatree(store / "a", engine="voxquarry")
+    assert set(tree["0"].dataset) == {"ct", "seg"} and list(tree["1"].dataset) == ["ct"]
+    with pytest.raises(vq.UsageError, match="ingest it with levels"):
+        xr.open_dataset(store / "a", engine="voxquarry", level=1)
+
+
+def test_xarray_of_a_store_on_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    levelled(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "tests")
+    from remote_server import RemoteServer
+
+    with RemoteServer(tmp_path) as server:
+        place = f"{server.url}/levels.zarr"
+        ds = xr.open_dataset(f"{place}/b/ct", engine="voxquarry")
+        assert np.array_equal(ds["ct"], CT[:9])
+        tree = xr.open_datatree(f"{place}/a", engine="voxquarry")
+        assert np.array_equal(tree["0/seg"], SEG)
+        with pytest.raises(vq.UsageError, match="it has: a, b"):
+            xr.open_dataset(place, engine="voxquarry")
+
+
 def test_real_values(tmp_path: Path) -> None:
     header = bytearray(352)
     struct.pack_into("<i", header, 0, 348)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from xarray import Dataset, Variable
+from xarray import Dataset, DataTree, Variable
 from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
-from . import Volume
-from ._paths import is_store, is_volume, volumes_at
+from . import Dataset as StoredDataset
+from . import UsageError, Volume
+from ._paths import is_store, is_url, is_volume, item_at, volumes_at
 from ._values import is_scaled, real_values
 
 _AXES = ("c", "z", "y", "x")
@@ -26,10 +28,13 @@ class VoxquarryBackend(BackendEntrypoint):
     coordinates: RAS+ positions in ``unit``. The attributes of a variable are ``affine`` (16
     numbers, row by row: voxel ``(x, y, z, 1)`` to RAS+ positions), ``spacing``, ``unit`` and
     ``kind``, and for labels ``label_ids`` and ``label_names``.
+
+    ``xarray.open_datatree`` gives all levels, each as a group that its number names.
     """
 
     description = "Volumes of a Voxquarry store"
-    open_dataset_parameters = ("filename_or_obj", "drop_variables", "scaled")
+    open_dataset_parameters = ("filename_or_obj", "drop_variables", "scaled", "level")
+    supports_groups = True
 
     def open_dataset(
         self,
@@ -37,30 +42,116 @@ class VoxquarryBackend(BackendEntrypoint):
         *,
         drop_variables: str | Iterable[str] | None = None,
         scaled: bool = True,
+        level: int = 0,
     ) -> Dataset:
-        """Opens ``STORE/SUBJECT`` or ``STORE/SUBJECT/VOLUME``; no voxel is read.
+        """Opens ``STORE/SUBJECT`` or ``STORE/SUBJECT/VOLUME``, or its URL; no voxel is read.
 
         Args:
             filename_or_obj: The path.
             drop_variables: Names of volumes to leave out.
             scaled: ``False`` gives stored values.
+            level: The level of all volumes; 0 is the full resolution.
 
         Raises:
-            UsageError: A path of neither; also a KeyError where a subject or volume is missing.
+            UsageError: A path of neither, or a volume that has no such level; also a KeyError where
+                a subject or volume is missing.
         """
-        path = Path(filename_or_obj)
-        dropped = {drop_variables} if isinstance(drop_variables, str) else set(drop_variables or ())
-        volumes = [volume for volume in volumes_at(path) if volume.name not in dropped]
-        variables = {volume.name: _variable(volume, scaled=scaled) for volume in volumes}
-        coordinates = _coordinates(volumes[0]) if volumes else {}
-        subject = volumes[0].subject.name if volumes else path.name
-        return Dataset(variables, coords=coordinates, attrs={"subject": subject})
+        volumes = _kept(volumes_at(_place(filename_or_obj)), drop_variables)
+        return _dataset([volume.level(level) for volume in volumes], scaled=scaled)
+
+    def open_datatree(
+        self,
+        filename_or_obj: Any,
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        scaled: bool = True,
+    ) -> DataTree:
+        """Opens the levels of ``STORE/SUBJECT`` or ``STORE/SUBJECT/VOLUME`` as groups ``/0``,
+        ``/1``, …, and those of all subjects of ``STORE`` as ``/SUBJECT/0``, …; no voxel is read.
+
+        Args:
+            filename_or_obj: The path, or its URL.
+            drop_variables: Names of volumes to leave out.
+            scaled: ``False`` gives stored values.
+
+        Raises:
+            UsageError: A path of something else, or volumes of a subject whose levels are not on
+                one grid; also a KeyError where a subject or volume is missing.
+        """
+        groups = self.open_groups_as_dict(
+            filename_or_obj, drop_variables=drop_variables, scaled=scaled
+        )
+        return DataTree.from_dict(groups)
+
+    def open_groups_as_dict(
+        self,
+        filename_or_obj: Any,
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        scaled: bool = True,
+    ) -> dict[str, Dataset]:
+        """The groups of ``open_datatree`` by their paths.
+
+        Args:
+            filename_or_obj, drop_variables, scaled: As for ``open_datatree``.
+
+        Raises:
+            UsageError: As for ``open_datatree``.
+        """
+        item = item_at(_place(filename_or_obj))
+        if not isinstance(item, StoredDataset):
+            volumes = [item] if isinstance(item, Volume) else list(item.values())
+            return dict(_levels("", _kept(volumes, drop_variables), scaled=scaled))
+        groups = {"/": Dataset()}
+        for name, subject in item.items():
+            volumes = _kept(list(subject.values()), drop_variables)
+            groups |= _levels(f"/{name}", volumes, scaled=scaled)
+        return groups
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
-        """Whether the path is a subject or a volume of a store."""
-        if not isinstance(filename_or_obj, str | Path):
+        """Whether the path is a subject or a volume of a store; no server is asked."""
+        if not isinstance(filename_or_obj, str | Path) or is_url(filename_or_obj):
             return False
         return is_volume(filename_or_obj) or is_store(Path(filename_or_obj).parent)
+
+
+def _place(filename_or_obj: Any) -> str:
+    try:
+        return os.fspath(filename_or_obj)
+    except TypeError:
+        kind = type(filename_or_obj).__name__
+        raise UsageError(f"{kind}: expected STORE/SUBJECT or STORE/SUBJECT/VOLUME") from None
+
+
+def _kept(volumes: list[Volume], dropped: str | Iterable[str] | None) -> list[Volume]:
+    names = {dropped} if isinstance(dropped, str) else set(dropped or ())
+    return [volume for volume in volumes if volume.name not in names]
+
+
+def _dataset(volumes: list[Volume], *, scaled: bool) -> Dataset:
+    """Volumes of a subject, all at one level."""
+    if not volumes:
+        return Dataset()
+    variables = {volume.name: _variable(volume, scaled=scaled) for volume in volumes}
+    attributes = {"subject": volumes[0].subject.name, "level": volumes[0].level_number}
+    return Dataset(variables, coords=_coordinates(volumes[0]), attrs=attributes)
+
+
+def _levels(above: str, volumes: list[Volume], *, scaled: bool) -> Iterator[tuple[str, Dataset]]:
+    """The groups of a subject's volumes: one without variables, and one for each level."""
+    attributes = {"subject": volumes[0].subject.name} if volumes else {}
+    yield above or "/", Dataset(attrs=attributes)
+    for number in range(max((len(volume.levels) for volume in volumes), default=0)):
+        having = [volume for volume in volumes if number < len(volume.levels)]
+        factors = having[0].levels[number]
+        for volume in having:
+            if volume.levels[number] != factors:
+                raise UsageError(
+                    f"level {number} of {volume.name} covers {volume.levels[number]} voxels, that"
+                    f" of {having[0].name} {factors}: open each volume by itself"
+                )
+        found = _dataset([volume.level(number) for volume in having], scaled=scaled)
+        yield f"{above}/{number}", found.assign_attrs(factors=list(factors))
 
 
 class _LazyVolume(BackendArray):
