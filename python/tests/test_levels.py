@@ -103,6 +103,19 @@ def test_label_maps_are_modes(tmp_path: Path, dtype: str) -> None:
     assert level.labels == found
 
 
+def test_what_a_volume_was_made_for(tmp_path: Path) -> None:
+    volumes = {"ct": np.ones((20, 20, 20), "i2"), "seg": vq.Labels(np.ones((20, 20, 20), "u1"))}
+    ds = vq.ingest({"a": volumes}, tmp_path / "s.zarr", (8, 12, 16), levels=1)
+    ct, seg = ds["a"]["ct"], ds["a"]["seg"]
+    assert ct.patch_sizes == seg.patch_sizes == seg.level(1).patch_sizes == ((8, 12, 16),)
+    assert (ct.has_label_counts, seg.has_label_counts) == (False, True)
+    # A level has none of its own: its labels are counted.
+    assert not seg.level(1).has_label_counts and seg.level(1).labels == {1: 1000}
+    zarr.create_array(tmp_path / "a.zarr", data=np.ones((9, 9, 9), "u1"))
+    foreign = vq.open_zarr(tmp_path / "a.zarr", kind="labels")
+    assert (foreign.patch_sizes, foreign.has_label_counts) == ((), False)
+
+
 def test_auto_ends_at_128_voxels(tmp_path: Path) -> None:
     sources = {"a": smooth((10, 260, 300)), "b": smooth((128, 20, 20))}
     ds = vq.ingest(sources, tmp_path / "s.zarr", spacing=(6, 1, 1), levels="auto")

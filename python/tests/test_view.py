@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import zarr
 from helpers import NUMBERS, noise, smooth, store_of, write_nifti
 from view_client import ask, events, read_by_tensorstore, state
 
@@ -460,6 +461,20 @@ def test_the_command_serves_until_it_is_interrupted(
     assert command.wait(timeout=60) == 0
     assert (command.stdout.read(), command.stderr.read()) == ("", "")
     close(command)
+
+
+def test_open_volumes_are_shown_under_their_new_names(volume: vq.Volume, tmp_path: Path) -> None:
+    """Documents were looked for where a volume of a store of these names would lie."""
+    mask = (smooth((70, 40, 33)) > 0).astype("u1")
+    made = vq.ingest({"b": {"seg": vq.Labels(mask)}}, tmp_path / "other.zarr", patch_size=16)
+    zarr.create_array(tmp_path / "array.zarr", data=mask)
+    foreign = vq.open_zarr(tmp_path / "array.zarr", kind="labels")
+    subjects = {"c": {"image": volume}, "d": {"mask": made["b"]["seg"]}, "e": {"array": foreign}}
+    with vq.view(vq.dataset(subjects)) as shown:
+        for number, volumes in enumerate(subjects.values()):
+            (layer,) = state(shown.url, number)["layers"]
+            assert [layer["name"]] == list(volumes)
+            assert ask(shown.url, f"arrays/{number}/v0/0/c/0/0/0")[0] == 200
 
 
 def test_the_command_says_what_is_wrong(volume: vq.Volume) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
+
+from ._native import Volume
 
 
 def numbers(kind: type) -> Any:
@@ -18,3 +21,9 @@ def numbers(kind: type) -> Any:
     # For argparse's message about other text.
     parse.__name__ = kind.__name__
     return parse
+
+
+def patch_size_of(volume: Volume, within: Sequence[int]) -> list[int]:
+    """The patch size, ``(z, y, x)``, that a volume was ingested for, clipped to an extent."""
+    asked = (*volume.patch_sizes, (96, 96, 96))[0]
+    return [min(n, extent) for n, extent in zip(asked, within, strict=True)]

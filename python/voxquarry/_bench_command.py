@@ -17,11 +17,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ._arguments import numbers
+from ._arguments import numbers, patch_size_of
 from ._errors import StorageError, UsageError
 from ._export import export
 from ._native import Dataset, Subject, Volume
-from ._paths import document, item_at
+from ._paths import item_at
 from ._rivals import LOADERS, Measured, Task
 
 _EXAMPLES = """\
@@ -164,8 +164,7 @@ def _patch(size: int | list[int] | None, volumes: list[Volume]) -> list[int]:
     """The patch size, ``(z, y, x)``; that of the ingest is clipped to the volumes."""
     smallest = [min(extents) for extents in zip(*(v.shape for v in volumes), strict=True)]
     if size is None:
-        asked = document(volumes[0])["voxquarry"]["patch_sizes"][0]
-        return [min(n, extent) for n, extent in zip(asked, smallest, strict=True)]
+        return patch_size_of(volumes[0], smallest)
     asked = [size] * 3 if isinstance(size, int) else size
     if any(not 1 <= n <= extent for n, extent in zip(asked, smallest, strict=True)):
         raise UsageError(f"patch size {asked}: expected 1 to {smallest}, the smallest volume")

@@ -8,7 +8,7 @@ import threading
 import webbrowser
 from typing import Any
 
-from ._arguments import numbers
+from ._arguments import numbers, patch_size_of
 from ._errors import UsageError
 from ._native import (
     Dataset,
@@ -19,7 +19,7 @@ from ._native import (
     Volume,
     WeightedSampler,
 )
-from ._paths import document, item_at
+from ._paths import item_at
 from ._view import view
 
 _EXAMPLES = """\
@@ -33,6 +33,7 @@ Examples:
   voxquarry view store.zarr                                  # a list of all subjects
   voxquarry view store.zarr/case01/ct --window lung
   voxquarry view store.zarr/case01 --overlay pred.zarr
+  voxquarry view https://HOST/store.zarr/case01
   voxquarry view store.zarr/case01 --patches 20 --sampler label --patch-size 64
 """
 
@@ -47,7 +48,7 @@ def add_to(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("path", help="STORE, STORE/SUBJECT or STORE/SUBJECT/VOLUME")
+    add("path", help="STORE, STORE/SUBJECT or STORE/SUBJECT/VOLUME, or the URL of one")
     add(
         "--overlay",
         action="append",
@@ -134,8 +135,7 @@ def _ingested_for(item: Dataset | Subject | Volume) -> list[int]:
     volumes = [item] if isinstance(item, Volume) else [v for s in subjects for v in s.values()]
     if not volumes:
         raise UsageError(f"{item!r} has no volume")
-    patch = document(volumes[0])["voxquarry"]["patch_sizes"][0]
-    return [min(n, extent) for n, extent in zip(patch, volumes[0].shape[-3:], strict=True)]
+    return patch_size_of(volumes[0], volumes[0].shape[-3:])
 
 
 def _parts(text: str) -> dict[int, float]:

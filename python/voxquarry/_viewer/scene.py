@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .._errors import UsageError
 from .._native import Dataset, GridSampler, ResampledVolume, Subject, Volume
-from .._paths import item_at
+from .._paths import is_url, item_at
 from .._resampled import ResampledDataset, ResampledSubject
 from .._windows import robust
 from . import sources
@@ -84,7 +84,9 @@ class Scene:
 
     @property
     def store(self) -> str | None:
-        """The folder of the store whose files are handed out; None for an array."""
+        """The folder of the store whose files are handed out; None for an array, and for a store
+        behind a URL.
+        """
         item = self._item
         while not isinstance(item, Dataset):
             if isinstance(item, Subject):
@@ -93,16 +95,19 @@ class Scene:
                 item = item.subject
             else:
                 return None
-        return item.path
+        return None if is_url(item.path) else item.path
 
     def volume_names(self) -> list[str] | None:
         """The volumes whose files are handed out; None for all of a subject."""
         return [self._item.name] if isinstance(self._item, Volume) else None
 
     def size(self, number: int) -> str:
-        """The extents of a subject, as text."""
+        """The extents of a subject, as text; of one on a server, which would have to be asked for
+        each, nothing.
+        """
         item = self._item
-        shown = item[self.names[number]] if isinstance(item, Dataset) else None
+        is_near = isinstance(item, Dataset) and not is_url(item.path)
+        shown = item[self.names[number]] if is_near else None
         return " × ".join(map(str, shown.size)) if shown is not None else ""
 
     def layers(self, number: int) -> Layers:
@@ -240,13 +245,9 @@ def _window(source: Source, channel: int) -> tuple[float, float]:
     ]
     side_z, side_y, side_x = (min(_SAMPLE_SIDE, n) for n in source.size)
     channels = None if source.channels is None else [channel]
-    blocks = [
-        source.read((z, y, x), (side_z, side_y, side_x), channels).ravel()
-        for z in starts[0]
-        for y in starts[1]
-        for x in starts[2]
-    ]
-    low, high = robust(np.concatenate(blocks).astype(np.float64)) or source.extent or (0.0, 1.0)
+    corners = [(z, y, x) for z in starts[0] for y in starts[1] for x in starts[2]]
+    blocks = source.read_batch(corners, (side_z, side_y, side_x), channels)
+    low, high = robust(blocks.ravel().astype(np.float64)) or source.extent or (0.0, 1.0)
     return (low, high) if low < high else (low, low + 1.0)
 
 

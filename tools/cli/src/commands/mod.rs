@@ -87,13 +87,17 @@ impl StoreItem {
         }
     }
 
-    /// Opens the item at a URL. One with a token names a store.
+    /// Opens the item at a URL; a token that follows it goes to every request.
     fn open_url(path: &Path, options: &OpenOptions) -> Result<Self> {
         let url = path.to_string_lossy();
-        let (mut store, mut names) = (url.trim_end_matches('/'), Vec::new());
+        // A token may hold slashes. Keys of a bucket may hold question marks.
+        let is_http = url.starts_with("http");
+        let mark = if is_http { url.find('?').unwrap_or(url.len()) } else { url.len() };
+        let (place, token) = url.split_at(mark);
+        let (mut store, mut names) = (place.trim_end_matches('/'), Vec::new());
         let mut first_error = None;
         loop {
-            let error = match Dataset::open(store, options) {
+            let error = match Dataset::open(format!("{store}{token}"), options) {
                 Ok(dataset) => return Self::of(dataset, &names),
                 Err(error) if error.fault() == Fault::Environment => return Err(error),
                 Err(error) => error,
