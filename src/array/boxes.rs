@@ -4,8 +4,6 @@
 //! - Results come in the order of the boxes, whatever the number of threads.
 //! - Memory is one box for each thread, and the results.
 
-use rayon::prelude::*;
-
 use super::channels::Channels;
 use super::gather::ReadContext;
 use super::handle::ArrayHandle;
@@ -64,15 +62,14 @@ impl ArrayHandle {
         boxes: &[ChunkBox],
         map: impl Fn(usize, &[u8]) -> Result<R> + Sync,
     ) -> Result<Vec<R>> {
-        let map_one = |voxels: &mut Vec<u8>, (i, wanted): (usize, &ChunkBox)| {
-            self.read_box(wanted, voxels)?;
+        let map_one = |voxels: &mut Vec<u8>, i: usize| {
+            self.read_box(&boxes[i], voxels)?;
             map(i, voxels)
         };
-        let executor = &self.resources().executor;
-        if boxes.len() < PARALLEL_BOXES || executor.threads() == 1 {
+        if boxes.len() < PARALLEL_BOXES {
             let mut voxels = Vec::new();
-            return boxes.iter().enumerate().map(|wanted| map_one(&mut voxels, wanted)).collect();
+            return (0..boxes.len()).map(|i| map_one(&mut voxels, i)).collect();
         }
-        executor.install(|| boxes.par_iter().enumerate().map_init(Vec::new, map_one).collect())?
+        self.resources().executor.map(boxes.len(), Vec::new, map_one)
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::panic::resume_unwind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crate::{Error, Result};
@@ -33,23 +34,32 @@ impl UnflushedFile {
 pub(crate) struct FlushQueue(VecDeque<JoinHandle<Result<()>>>);
 
 impl FlushQueue {
-    /// Runs `flush`, of the file or folder at `path`, on a thread. Waits for the oldest one first
-    /// if the queue is full.
+    /// Runs `flush` on a thread, or on the caller's if the system grants no other. Waits for the
+    /// oldest one first if the queue is full.
     ///
     /// # Errors
     /// [`Error::Io`], also of an earlier flush.
-    pub(crate) fn push(
-        &mut self,
-        path: &Path,
-        flush: impl FnOnce() -> Result<()> + Send + 'static,
-    ) -> Result<()> {
+    pub(crate) fn push<F>(&mut self, flush: F) -> Result<()>
+    where
+        F: FnOnce() -> Result<()> + Send + 'static,
+    {
         while self.0.len() >= CONCURRENT_FLUSHES
             || self.0.front().is_some_and(JoinHandle::is_finished)
         {
             self.join_oldest()?;
         }
-        let thread = thread::Builder::new().name("voxquarry-flush".to_owned()).spawn(flush);
-        self.0.push_back(thread.map_err(Error::io(path, "cannot begin a thread to flush"))?);
+        // A thread that is refused takes its closure with it, so the two share what is to be done.
+        let here = Arc::new(Mutex::new(Some(flush)));
+        let there = here.clone();
+        let run = |flush: &Mutex<Option<_>>| {
+            let flush = flush.lock().unwrap_or_else(PoisonError::into_inner).take();
+            flush.map_or(Ok(()), |flush: F| flush())
+        };
+        let named = thread::Builder::new().name("voxquarry-flush".to_owned());
+        match named.spawn(move || run(&there)) {
+            Ok(thread) => self.0.push_back(thread),
+            Err(_) => run(&here)?,
+        }
         Ok(())
     }
 

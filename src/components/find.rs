@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::cells::{Cell, CellGrid};
 use super::frontier::Frontier;
 use super::options::{ComponentOptions, Objects};
@@ -343,12 +341,9 @@ pub(super) fn groups(count: usize, together: usize) -> impl Iterator<Item = Rang
 pub(super) fn map_all<R: Send>(
     executor: &Executor,
     numbers: Range<usize>,
-    work: impl Fn(usize) -> Result<R> + Sync + Send,
+    work: impl Fn(usize) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
-    if numbers.len() == 1 {
-        return Ok(vec![work(numbers.start)?]);
-    }
-    executor.install(|| numbers.into_par_iter().map(work).collect())?
+    executor.map(numbers.len(), || (), |(), n| work(numbers.start + n))
 }
 
 fn read_runs(volume: &Volume, cell: &Cell, values: RunValues) -> Result<BoxRuns> {

@@ -10,8 +10,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rayon::prelude::*;
-
 use super::batch_layout::{BatchArray, BatchValues, VolumeFacts};
 use super::changes::PatchChanges;
 use super::options::QueueVolume;
@@ -78,12 +76,8 @@ impl Surveyor<'_> {
             named.push((name, count));
         }
         let kept = AtomicUsize::new(0);
-        let findings: Vec<Finding> = if threads == 1 || names.len() < 2 {
-            names.iter().map(|name| self.find(name, &kept)).collect()
-        } else {
-            let find_all = || names.par_iter().map(|name| self.find(name, &kept)).collect();
-            Executor::new(Some(threads)).install(find_all)?
-        };
+        let find = |(): &mut (), i: usize| Ok(self.find(&names[i], &kept));
+        let findings = Executor::new(Some(threads)).map(names.len(), || (), find)?;
         let lacks = names
             .iter()
             .zip(&findings)

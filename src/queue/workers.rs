@@ -132,9 +132,12 @@ impl ReaderThreads {
         for i in 0..wanted {
             let shared = readers.shared.clone();
             let thread = Builder::new().name(format!("voxquarry-read-{i}"));
-            let thread = thread.spawn(move || shared.work());
-            // On an error the drop of `readers` ends the threads that have started.
-            readers.threads.push(thread.map_err(Error::io("reader thread", "cannot start"))?);
+            match thread.spawn(move || shared.work()) {
+                Ok(thread) => readers.threads.push(thread),
+                Err(e) if i == 0 => return Err(Error::io("reader thread", "cannot start")(e)),
+                // The system grants no more threads: the ones there are do all the work.
+                Err(_) => break,
+            }
         }
         Ok(readers)
     }

@@ -10,6 +10,7 @@ use std::future::Future;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
@@ -297,11 +298,15 @@ fn network() -> Result<&'static Network, Failure> {
     let start = || {
         // Fails if the program around this library has chosen another one, which will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let refused = |e: io::Error| {
+            Failure::new(e.kind(), format!("cannot start a thread for requests: {e}"))
+        };
+        // Tokio panics where the system refuses a thread. So this asks for one first.
+        let tried = thread::Builder::new().spawn(|| ()).map_err(refused)?;
+        tried.join().map_err(|_| closed())?;
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(THREADS).thread_name("voxquarry-fetch").enable_all();
-        let runtime = builder.build().map_err(|e| {
-            Failure::new(e.kind(), format!("cannot start a thread for requests: {e}"))
-        })?;
+        let runtime = builder.build().map_err(refused)?;
         Ok(Network { runtime, requests: Semaphore::new(REQUESTS) })
     };
     let network = NETWORK.get_or_init(|| PerProcess::new(start())).get(start);

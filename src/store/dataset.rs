@@ -10,7 +10,6 @@ use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
-use rayon::prelude::*;
 use rustix::fs::FileType;
 
 use super::derived_cache::DerivedCache;
@@ -363,10 +362,8 @@ impl Dataset {
         }
         let mut results = collected([], count, what)?;
         for start in numbers.clone().step_by(BLOCK as usize) {
-            let block = start..numbers.end.min(start + BLOCK);
-            let block: Result<Vec<R>> =
-                executor.install(|| block.into_par_iter().map(&map).collect())?;
-            results.append(&mut block?);
+            let length = BLOCK.min(numbers.end - start) as usize;
+            results.append(&mut executor.map(length, || (), |(), n| map(start + n as u64))?);
         }
         Ok(results)
     }

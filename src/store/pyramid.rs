@@ -7,7 +7,6 @@
 //!   which chunks are made.
 
 use bytemuck::{cast_slice, cast_slice_mut};
-use rayon::prelude::*;
 
 use super::options::OpenOptions;
 use super::spec::VolumeSpec;
@@ -102,8 +101,8 @@ impl LevelMaker<'_> {
         let cells = layout.shard_cells(shard);
         let ids: Vec<_> = iter_box(cells).map(|at| ChunkId { channel, at }).collect();
         let dtype = layout.dtype;
-        let make = |id: &ChunkId| with_voxel!(dtype, T => self.make_chunk::<T>(*id));
-        executor.install(|| ids.par_iter().try_for_each(make))??;
+        let make = |(): &mut (), n: usize| with_voxel!(dtype, T => self.make_chunk::<T>(ids[n]));
+        executor.share(ids.len(), || (), make)?;
         let voxels: usize = ids.iter().map(|id| layout.chunk_region(id.at).len()).sum();
         Ok((voxels * dtype.size()) as u64)
     }

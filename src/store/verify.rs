@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use rayon::prelude::*;
 use rustix::fs::FileType;
 
 use super::dataset::{Dataset, Subject};
@@ -18,6 +17,7 @@ use crate::format::attributes::parse_subjects;
 use crate::format::check_name;
 use crate::format::document::{Document, ZARR_JSON};
 use crate::format::grid::{ChunkId, ShardId};
+use crate::sys::executor::Executor;
 use crate::sys::file::Access;
 use crate::sys::folder::Folder;
 use crate::sys::remote::refuse_url;
@@ -180,7 +180,7 @@ fn verify_volume(volume: &Volume, progress: &dyn Fn(), report: &mut VerifyReport
     let before = report.shards;
     for shard in volume.layout().shards() {
         progress();
-        report.add(executor.install(|| verify_shard(volume, shard, sidecars))?);
+        report.add(verify_shard(volume, shard, sidecars, executor)?);
     }
     let (found, expected) = (report.shards - before, volume.attributes().shard_files);
     if found != expected {
@@ -198,7 +198,16 @@ fn has(folder: &Folder, name: impl AsRef<Path>) -> Result<bool> {
     folder.has(name).map_err(Error::io(path, "cannot look at"))
 }
 
-fn verify_shard(volume: &Volume, id: ShardId, sidecars: Sidecars<'_>) -> VerifyReport {
+/// What one shard holds; its chunks are divided among the threads.
+///
+/// # Errors
+/// None but those of [`Executor::map`]: what is wrong with the shard is in the report.
+fn verify_shard(
+    volume: &Volume,
+    id: ShardId,
+    sidecars: Sidecars<'_>,
+    executor: &Executor,
+) -> Result<VerifyReport> {
     let layout = volume.layout();
     let mut report = VerifyReport::default();
     let slots: usize = layout.shard_chunks().iter().product();
@@ -212,7 +221,7 @@ fn verify_shard(volume: &Volume, id: ShardId, sidecars: Sidecars<'_>) -> VerifyR
         Err(error) => {
             report.shards += 1;
             report.error(error);
-            return report;
+            return Ok(report);
         }
     };
     if let Some(shard) = &shard {
@@ -246,8 +255,7 @@ fn verify_shard(volume: &Volume, id: ShardId, sidecars: Sidecars<'_>) -> VerifyR
         }
         Ok(range.map_or(0, |r| r.end - r.start))
     };
-    let results: Vec<Result<u64>> = (0..slots).into_par_iter().map(walk).collect();
-    for result in results {
+    for result in executor.map(slots, || (), |(), slot| Ok(walk(slot)))? {
         match result {
             Ok(0) => {}
             Ok(bytes) => {
@@ -257,7 +265,7 @@ fn verify_shard(volume: &Volume, id: ShardId, sidecars: Sidecars<'_>) -> VerifyR
             Err(error) => report.error(error),
         }
     }
-    report
+    Ok(report)
 }
 
 /// The sidecars of a volume, as far as it has them.

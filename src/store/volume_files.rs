@@ -254,7 +254,7 @@ impl VolumeFiles {
         let record = ShardRecord::new(self.spec(), number, identity, facts);
         let shards = self.shards.clone();
         let flush = move || shards.flush(record, file);
-        self.flushes.lock().unwrap_or_else(PoisonError::into_inner).push(folder.path(), flush)
+        self.flushes.lock().unwrap_or_else(PoisonError::into_inner).push(flush)
     }
 
     /// Waits until all shards are on the disk, and writes their list.

@@ -7,8 +7,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use super::pyramid::finish_volume;
 use super::spec::VolumeSpec;
 use super::volume::folder_bytes;
@@ -147,12 +145,12 @@ impl VolumeWriter {
         let layer = Region::new([z as i64, 0, 0], [planes, layout.size[1], layout.size[2]]);
         let all_planes: Vec<&[u8]> = voxels.chunks_exact(plane_bytes).collect();
         let ids = layer_chunks(layout, group * interleaved..(group + 1) * interleaved, z);
-        let put = |id: &ChunkId| {
+        let put = |(): &mut (), n: usize| {
+            let id: ChunkId = ids[n];
             let inner = id.channel - group * interleaved;
-            self.files.put(&all_planes[inner * planes..][..planes], &layer, *id)
+            Ok(self.files.put(&all_planes[inner * planes..][..planes], &layer, id))
         };
-        let results: Vec<Result<RunningStatistics, ChunkError>> =
-            self.executor.install(|| ids.par_iter().map(put).collect())?;
+        let results = self.executor.map(ids.len(), || (), put)?;
         let next = if z + planes == layout.size[0] { (group + 1, 0) } else { (group, z + planes) };
         let statistics = merge(self.statistics, results);
         self.statistics = statistics.map_err(|error| error.of_volume(self.name()))?;

@@ -70,9 +70,10 @@ impl WorkerPool {
         Self { threads, queue: Arc::default() }
     }
 
-    /// The threads themselves, for work that is long enough to be handed over.
-    pub(super) fn threads(&self) -> &ThreadPool {
-        &self.threads
+    /// The number of threads.
+    #[cfg(test)]
+    pub(super) fn threads(&self) -> usize {
+        self.threads.current_num_threads()
     }
 
     /// Runs `task` on the caller's thread, and on up to `workers` others that join while it runs.

@@ -2,27 +2,31 @@
 //! log.
 
 use std::io::{IsTerminal, Write, stderr};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use voxquarry::{Error, Result};
 use voxquarry_ingest::{Event, Observer};
 
 use crate::output::bytes;
 
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// Makes the first Ctrl-C request an orderly stop, and the second end the process.
+/// Makes the first Ctrl-C or SIGTERM request an orderly stop, and the second end the process.
+///
+/// SIGHUP stays as it is, for `nohup` has it ignored.
 pub(crate) fn catch_interrupts() -> Result<()> {
-    let asked = || {
-        if INTERRUPTED.swap(true, Ordering::SeqCst) {
-            std::process::exit(4);
-        }
-    };
-    ctrlc::set_handler(asked)
-        .map_err(|e| Error::io("signals", "cannot install a handler")(std::io::Error::other(e)))
+    let refused = |e| Error::io("signals", "cannot install a handler")(e);
+    for signal in [SIGINT, SIGTERM] {
+        // In this order the first signal finds the flag unset.
+        flag::register_conditional_shutdown(signal, 4, INTERRUPTED.clone()).map_err(refused)?;
+        flag::register(signal, INTERRUPTED.clone()).map_err(refused)?;
+    }
+    Ok(())
 }
 
 /// Returns an error once Ctrl-C was pressed.

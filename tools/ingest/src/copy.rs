@@ -102,7 +102,7 @@ pub(crate) fn copy_stream(
     observer: &dyn Observer,
 ) -> Result<()> {
     let copied = if layers > 1 {
-        copy_overlapped(stream, writer, interleaved, source, observer)
+        copy_overlapped(stream, writer, interleaved, observer)
     } else {
         copy(stream, writer, observer)
     };
@@ -128,12 +128,12 @@ fn copy(
     Ok(())
 }
 
-/// Reads the next layer on a second thread while the current one is encoded.
+/// Reads the next layer on a second thread while the current one is encoded; alternates if the
+/// system grants no second thread.
 fn copy_overlapped(
     stream: &mut dyn VoxelStream,
     writer: &mut VolumeWriter,
     interleaved: usize,
-    source: &Source,
     observer: &dyn Observer,
 ) -> Result<()> {
     let (layer_bytes, plane_bytes) = (writer.layer_bytes(), layer_plane_bytes(writer));
@@ -146,11 +146,12 @@ fn copy_overlapped(
     let (full, filled) = sync_channel::<Result<(usize, Vec<u8>)>>(1);
     let (give_back, empty) = sync_channel::<Vec<u8>>(2);
     let mut spare = vec![zeroed(layer_bytes)?, zeroed(layer_bytes)?];
-    thread::scope(|scope| {
+    let reading = &mut *stream;
+    let is_begun = thread::scope(|scope| {
         let read = move || {
             for planes in schedule {
                 let Some(mut layer) = spare.pop().or_else(|| empty.recv().ok()) else { return };
-                let read = stream.next_steps(planes, &mut layer[..planes * plane_bytes]);
+                let read = reading.next_steps(planes, &mut layer[..planes * plane_bytes]);
                 let failed = read.is_err();
                 // The receiver is gone only after an error of its own.
                 if full.send(read.map(|()| (planes, layer))).is_err() || failed {
@@ -159,8 +160,9 @@ fn copy_overlapped(
             }
         };
         let named = thread::Builder::new().name("voxquarry-read".into());
-        let path = source.input.location();
-        named.spawn_scoped(scope, read).map_err(Error::io(path, "cannot start a thread for"))?;
+        if named.spawn_scoped(scope, read).is_err() {
+            return Ok(false);
+        }
         // Moved in, so that an early return drops them and the reader stops waiting for a buffer.
         let (filled, give_back) = (filled, give_back);
         while writer.next_planes() > 0 {
@@ -173,8 +175,9 @@ fn copy_overlapped(
             // The reader is gone after its last layer, so sending may fail.
             let _ = give_back.send(layer);
         }
-        Ok(())
-    })
+        Ok(true)
+    })?;
+    if is_begun { Ok(()) } else { copy(stream, writer, observer) }
 }
 
 fn layer_plane_bytes(writer: &VolumeWriter) -> usize {

@@ -109,7 +109,7 @@ impl<W: Write> GzipWriter<W> {
 
     /// Submits the block, and begins the next one with the end of this one as its dictionary.
     fn submit(&mut self, end: FlushCompress) -> io::Result<()> {
-        if self.awaited.len() == self.pool.limit * IN_FLIGHT {
+        if self.awaited.len() >= self.pool.limit * IN_FLIGHT {
             self.collect()?;
         }
         let mut next = self.idle.pop().map_or_else(DeflateBlock::new, Ok)?;
@@ -170,7 +170,7 @@ impl DeflateBlock {
     }
 }
 
-/// Threads that deflate blocks.
+/// Threads that deflate blocks, or the caller's if the system grants no other.
 struct DeflatePool {
     limit: usize,
     /// `None` once the threads are to end.
@@ -193,10 +193,13 @@ impl DeflatePool {
             let named = Builder::new().name(format!("voxquarry-gzip-{}", self.threads.len()));
             match named.spawn(move || work(&waiting)) {
                 Ok(thread) => self.threads.push(thread),
-                Err(e) if self.threads.is_empty() => return Err(e),
                 // The system grants no more threads: the ones there are do all the work.
                 Err(_) => self.limit = self.threads.len(),
             }
+        }
+        if self.threads.is_empty() {
+            job.run(&mut None);
+            return Ok(());
         }
         let jobs = self.jobs.as_ref().expect("only drop closes the channel");
         jobs.send(job).map_err(|_| io::Error::other("the compression threads have ended"))
@@ -213,16 +216,23 @@ impl Drop for DeflatePool {
 }
 
 fn work(waiting: &Mutex<Receiver<DeflateJob>>) {
-    // Level 6. Level 4 is 20 % faster, but label maps grow by 20 %; above 6, images shrink by less
-    // than 1 %.
     let mut compress = None;
     loop {
         // One thread waits for the next block with the lock held, the others wait for the lock.
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(DeflateJob { mut block, end, done }) = next else { return };
+        let Ok(job) = next else { return };
+        job.run(&mut compress);
+    }
+}
+
+impl DeflateJob {
+    fn run(self, compress: &mut Option<Compress>) {
+        let Self { mut block, end, done } = self;
         // The compressor itself panics without memory.
         let room = if compress.is_none() { check_room(DEFLATE_BYTES) } else { Ok(()) };
         let deflated = room.and_then(|()| {
+            // Level 6. Level 4 is 20 % faster, but label maps grow by 20 %; above 6, images shrink
+            // by less than 1 %.
             let new = || Compress::new(Compression::default(), false);
             block.deflate(compress.get_or_insert_with(new), end)
         });

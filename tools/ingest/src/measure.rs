@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use voxquarry::{Padding, Region, Result, Volume};
+use voxquarry::{Error, Padding, Region, Result, Volume};
 
 /// A patch to read, all channels.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ impl Pass {
 /// long as one is left.
 ///
 /// # Errors
-/// Those of [`Volume::read_bytes`].
+/// Those of [`Volume::read_bytes`]; [`Error::Io`] if the system refuses a thread.
 pub fn read_patches(patches: &[Patch], threads: usize, until: Until) -> Result<Pass> {
     let (Until::Last(limit) | Until::Time(limit)) = until;
     let lengths = patches.iter().map(Patch::bytes).collect::<Result<Vec<_>>>()?;
@@ -90,7 +90,12 @@ pub fn read_patches(patches: &[Patch], threads: usize, until: Until) -> Result<P
         }
     };
     let parts = thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        // With fewer threads the figures would be of something else.
+        let begin = |i| {
+            let named = thread::Builder::new().name(format!("voxquarry-measure-{i}"));
+            named.spawn_scoped(scope, work).map_err(Error::io("thread", "cannot start"))
+        };
+        let workers = (0..threads).map(begin).collect::<Result<Vec<_>>>()?;
         let join = |worker: thread::ScopedJoinHandle<'_, Result<Pass>>| {
             worker.join().expect("reading does not panic")
         };

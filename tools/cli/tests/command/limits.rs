@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::workspace::{BINARY, Run, Workspace, labels, nifti, with_store};
+use crate::workspace::{BINARY, Run, Workspace, files_in, labels, nifti, with_store};
 
 /// Far more than any of these commands takes.
 const LONGEST: Duration = Duration::from_mins(1);
@@ -143,4 +143,48 @@ fn what_a_disk_does_not_say_is_not_taken_for_absent() {
         fs::remove_dir_all(workspace.path("n.zarr")).unwrap_or_default();
         assert_eq!(workspace.names(""), before, "{words} with EIO at {place}");
     }
+}
+
+/// A campaign of `make trust` found it: `ingest` with 56 MiB of address space ended with "thread
+/// pool: cannot start", without a path. Its siblings are the other threads: those that read ahead,
+/// flush, deflate and listen for Ctrl-C. A thread of 2⁵⁰ bytes is refused by every system.
+#[test]
+fn where_no_thread_is_granted_the_callers_own_does_all_the_work() {
+    let workspace = with_store();
+    let alone = |words: &str| {
+        let mut command = workspace.command(words);
+        command.env("RUST_MIN_STACK", (1_u64 << 50).to_string());
+        in_time(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap(), words)
+    };
+    let ingest = "ingest ct.nii.gz seg.nii --patch-size 8 --levels 2 --quiet --out";
+    for words in [
+        "info s.zarr/case",
+        "verify s.zarr",
+        "sample s.zarr --sampler label --labels seg --patch-size 4 --count 3",
+    ] {
+        let run = alone(words);
+        assert_eq!(run.code, Some(0), "{words}: {run:?}");
+        assert_eq!(run.out, workspace.ok(words).out, "{words}");
+    }
+    for (words, made) in [
+        (ingest, "n.zarr"),
+        ("export s.zarr/case/ct", "a.nii"),
+        ("export s.zarr/case/ct", "b.nii.gz"),
+        ("components s.zarr/case/seg --out", "c.zarr/case/parts"),
+        ("preview s.zarr/case", "case.png"),
+    ] {
+        let (one, many) = (format!("alone-{made}"), format!("many-{made}"));
+        let run = alone(&format!("{words} {one}"));
+        assert_eq!(run.code, Some(0), "{words}: {run:?}");
+        workspace.ok(&format!("{words} {many}"));
+        let is_same = if made.contains(".zarr") {
+            files_in(&workspace.path(&one)) == files_in(&workspace.path(&many))
+        } else {
+            fs::read(workspace.path(&one)).unwrap() == fs::read(workspace.path(&many)).unwrap()
+        };
+        assert!(is_same, "{words} {made}");
+    }
+    let run = alone("bench s.zarr");
+    assert_eq!(run.code, Some(4), "{run:?}");
+    assert!(run.err.contains("thread: cannot start"), "{run:?}");
 }

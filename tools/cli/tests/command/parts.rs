@@ -1,11 +1,10 @@
 //! Ingests that processes share: killed at any moment, run twice at one time, and told apart.
 
-use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::workspace::{Workspace, nifti};
+use crate::workspace::{Workspace, files_in, nifti};
 
 const PARTS: usize = 16;
 
@@ -26,25 +25,6 @@ fn workspace() -> Workspace {
 }
 
 const SOURCE: &str = "ingest data --pattern {subject}/{volume}.nii --patch-size 16 --quiet";
-
-/// Every file below a folder, with paths below it.
-fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    fn walk(root: &Path, folder: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                walk(root, &path, found);
-            } else {
-                let below = path.strip_prefix(root).unwrap().to_owned();
-                found.push((below, std::fs::read(&path).unwrap()));
-            }
-        }
-    }
-    let mut found = Vec::new();
-    walk(folder, folder, &mut found);
-    found.sort();
-    found
-}
 
 /// Waits until the process has ended or the time is over; returns whether it has ended.
 fn ends_within(child: &mut Child, time: Duration) -> bool {
@@ -112,7 +92,7 @@ fn parts_that_are_killed_give_the_files_of_one_process() {
         }
         workspace.ok("ingest --plan plan.json --finalize --quiet");
         assert!(
-            files(&workspace.path(&store)) == files(&workspace.path("alone.zarr")),
+            files_in(&workspace.path(&store)) == files_in(&workspace.path("alone.zarr")),
             "after {kills} kills"
         );
         std::fs::remove_dir_all(workspace.path(&store)).unwrap();
@@ -149,7 +129,7 @@ fn two_processes_with_one_part_do_its_work_once() {
     workspace.ok("ingest --plan plan.json --part 2/2 --quiet");
     let run = workspace.ok("ingest --plan plan.json --finalize");
     assert!(run.out.contains("24 subjects in"), "{run:?}");
-    assert!(files(&workspace.path("s.zarr")) == files(&workspace.path("alone.zarr")));
+    assert!(files_in(&workspace.path("s.zarr")) == files_in(&workspace.path("alone.zarr")));
     let again = workspace.ok("ingest --out s.zarr --plan plan.json --finalize");
     assert!(again.err.contains("finalized before"), "{again:?}");
 }
@@ -166,7 +146,7 @@ fn a_plan_may_be_named_by_its_store_and_its_whole_command() {
     assert_eq!(part["part"], serde_json::json!([1, 2]));
     let finished = workspace.json("ingest --out s.zarr --finalize --json");
     assert_eq!(finished["done"].as_array().unwrap().len(), 24);
-    assert!(files(&workspace.path("s.zarr")) == files(&workspace.path("alone.zarr")));
+    assert!(files_in(&workspace.path("s.zarr")) == files_in(&workspace.path("alone.zarr")));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //!
 //! Not here: segmentations (`seg`).
 
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use voxquarry::{Dtype, Error, Result};
@@ -92,26 +93,21 @@ impl VoxelStream for FrameStream {
             let mut scratch = Scratch::default();
             part.into_iter().try_for_each(|(frame, out)| this.frame(frame, out, &mut scratch))
         };
-        if count == 1 {
-            return parts.into_iter().try_for_each(each);
-        }
+        let parts = Mutex::new(parts);
+        let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let decode = || std::iter::from_fn(next).try_for_each(each);
         thread::scope(|scope| {
-            let own = parts.pop().expect("at least two parts");
-            let mut threads = Vec::new();
-            for part in parts {
+            let begin = |_| {
                 let named = thread::Builder::new().name("voxquarry-decode".into());
-                let path = &this.files.instance(&frames[0]).path;
-                let run = || each(part);
-                threads.push(
-                    named.spawn_scoped(scope, run).map_err(Error::io(path, "cannot decode"))?,
-                );
-            }
-            let mut result = each(own);
-            for thread in threads {
-                let done = thread.join().expect("decoding does not panic");
-                result = result.and(done);
-            }
-            result
+                named.spawn_scoped(scope, decode).ok()
+            };
+            // Where the system grants fewer threads, those do all the work.
+            let threads: Vec<_> = (1..count).map_while(begin).collect();
+            let own = decode();
+            let join = |thread: thread::ScopedJoinHandle<'_, Result<()>>| {
+                thread.join().expect("decoding does not panic")
+            };
+            threads.into_iter().map(join).fold(own, Result::and)
         })
     }
 
