@@ -14,6 +14,9 @@ from view_walk import Viewed, Walker, memory
 
 import voxquarry as vq
 
+# What a process holds is read from /proc.
+pytestmark = pytest.mark.linux
+
 SIDE = 256
 MIB = 1 << 20
 # In the page: pans, zooms and jumps by a seed, each drawn before the next.
