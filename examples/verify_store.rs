@@ -11,9 +11,13 @@ use voxquarry::{Result, VerifyReport};
 
 mod phantom;
 
-/// Prints the name of each volume once for each of its shards, then the errors.
+/// Prints how much of each volume is checked, then the errors.
 pub(crate) fn verify(store: &Path) -> Result<VerifyReport> {
-    let report = voxquarry::verify(store, &|volume| println!("a shard of {volume}"))?;
+    let report = voxquarry::verify(store, &mut |step| {
+        println!("{}: {} of {} bytes of voxels", step.volume, step.done, step.total);
+        // An error would end the verification.
+        Ok(())
+    })?;
     println!("{} volumes, {} chunks, {} errors", report.volumes, report.chunks, report.error_count);
     // One damaged chunk does not hide another: each error names its file and what is wrong there.
     for error in &report.errors {

@@ -106,7 +106,8 @@ pub use store::{
     Channels, ChunkSource, ChunkedVolumeWriter, Dataset, FinishedVolume, IfExists, LabelCounts,
     OpenOptions, Orientation, Part, RealVoxel, ResampledGrid, ResampledVolume, Resume,
     SourceFolder, SourceSpec, StoreWriter, Subject, SubjectWriter, UnpublishedSubjects, Verify,
-    VerifyReport, Volume, VolumePartWriter, VolumeSpec, VolumeWriter, list_subjects, open, verify,
+    VerifyProgress, VerifyReport, Volume, VolumePartWriter, VolumeSpec, VolumeWriter,
+    list_subjects, open, verify,
 };
 pub use sys::file::Access;
 

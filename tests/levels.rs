@@ -193,7 +193,7 @@ fn levels_are_those_of_the_naive_pyramid() {
                 let (a, b) = (corner(&level), corner(&volume));
                 assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-9), "{context}");
             }
-            let report = verify(&store, &|_| ()).unwrap();
+            let report = verify(&store, &mut |_| Ok(())).unwrap();
             assert!(report.errors.is_empty(), "{:?}", report.errors);
             assert_eq!(report.volumes, 1);
         }
@@ -314,7 +314,7 @@ fn every_damaged_and_lost_file_of_a_level_is_noticed() {
         Dataset::open(&store, &options).unwrap().subject("grid").unwrap().volume("i16").unwrap()
     };
     let expected = [0, 1, 2].map(|n| all_voxels(&open(Access::Read).level(n).unwrap()));
-    let noticed = || verify(&store, &|_| ()).map_or(true, |report| report.error_count > 0);
+    let noticed = || verify(&store, &mut |_| Ok(())).map_or(true, |report| report.error_count > 0);
     assert!(!noticed());
     // The right voxels or an error, of every level.
     let check = |context: &str| {
@@ -429,7 +429,7 @@ fn levels_stay_when_a_subject_is_extended_and_weights_are_summed_for_level_0_alo
     let store = StoreWriter::open(folder.path(), Some(1)).unwrap();
     store.extend_subject("s").unwrap().publish([], IfExists::Error).unwrap();
     assert_eq!(level(), before);
-    assert!(verify(folder.path(), &|_| ()).unwrap().errors.is_empty());
+    assert!(verify(folder.path(), &mut |_| Ok(())).unwrap().errors.is_empty());
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn few_descriptors_are_enough_for_many_shards() {
             patches += batch.len();
         }
         assert_eq!(patches, 100);
-        assert_eq!(verify(&path, &|_| ()).unwrap().error_count, 0);
+        assert_eq!(verify(&path, &mut |_| Ok(())).unwrap().error_count, 0);
         let grid = GridSampler::new([16; 3], 0).unwrap().grid([SIZE; 3]).unwrap();
         let writer = StoreWriter::open(&path, Some(4)).unwrap();
         let options = AggregateOptions::default();

@@ -120,7 +120,7 @@ fn parts_of_every_count_give_the_files_of_one_process() {
                 assert_eq!(total, grid().len());
             }
         }
-        assert!(voxquarry::verify(&expected, &|_| ()).unwrap().errors.is_empty());
+        assert!(voxquarry::verify(&expected, &mut |_| Ok(())).unwrap().errors.is_empty());
     }
 }
 

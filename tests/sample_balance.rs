@@ -192,7 +192,7 @@ fn volumes_without_counts_or_sums_work_and_keep_their_sums() {
     }
     let sums = image.path().join("v/sums");
     assert!(sums.join("zarr.json").exists(), "sums are kept beside the volume");
-    assert!(voxquarry::verify(world.dataset.path(), &|_| ()).unwrap().errors.is_empty());
+    assert!(voxquarry::verify(world.dataset.path(), &mut |_| Ok(())).unwrap().errors.is_empty());
     let sampler = weighted([5, 6, 7], Border::Clamp);
     let before = starts(&sampler, &image, epoch, 0, 20);
     // Sums of other voxels, damaged sums and missing ones are computed again.
@@ -210,12 +210,12 @@ fn volumes_without_counts_or_sums_work_and_keep_their_sums() {
                 bytes = text.into_bytes();
             }
             std::fs::write(&path, bytes).unwrap();
-            let report = voxquarry::verify(world.dataset.path(), &|_| ()).unwrap();
+            let report = voxquarry::verify(world.dataset.path(), &mut |_| Ok(())).unwrap();
             assert_eq!(report.error_count, 1, "{damage}: {:?}", report.errors);
         }
         let dataset = reopened();
         assert_eq!(starts(&sampler, &dataset.subject("image").unwrap(), epoch, 0, 20), before);
-        assert!(voxquarry::verify(dataset.path(), &|_| ()).unwrap().errors.is_empty());
+        assert!(voxquarry::verify(dataset.path(), &mut |_| Ok(())).unwrap().errors.is_empty());
     }
 }
 

@@ -83,7 +83,7 @@ pub(crate) fn run(data: &[u8]) {
             }
         }
         if unfinished.resume(&journal).is_ok() && form != 2 {
-            let report = verify(&unfinished.store(), &|_| ()).expect("it was published");
+            let report = verify(&unfinished.store(), &mut |_| Ok(())).expect("it was published");
             assert!(report.errors.is_empty(), "{:?}", report.errors);
         }
     });

@@ -1,13 +1,12 @@
 //! Connected components, and instance labels joined across blocks.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use numpy::Element;
 use pyo3::prelude::*;
 use voxquarry::{
-    ComponentOptions, Components, Connectivity, Dtype, Error, Objects, Part, Size3, StoreWriter,
-    Voxel, with_voxel,
+    ComponentOptions, Components, Connectivity, Dtype, Objects, Part, Size3, StoreWriter, Voxel,
+    with_voxel,
 };
 
 use crate::any_aggregator::split;
@@ -16,6 +15,7 @@ use crate::dataset::open_volume;
 use crate::errors::{INTO_A_STORE, invalid, raise};
 use crate::volume::Volume;
 use crate::voxels::{Target, fill};
+use crate::watch::Watch;
 
 /// Finds the objects of a volume, and writes their numbers to an array, a volume or a part of one;
 /// of ``blocks``, those of ids that are local to a block.
@@ -57,9 +57,9 @@ pub(crate) fn write_components<'py>(
         .block_size(block_size.map(|size| size3(size, "block_size")).transpose()?)
         .memory_bytes(bytes(memory_bytes, "memory_bytes")?)
         .threads(threads);
-    let watch = Watch { progress, raised: Mutex::new(None) };
+    let watch = Watch::new(Some(progress));
     let stored = &volume.0;
-    let found = py.detach(|| Components::find(stored, &options, &mut |d, t| watch.step(d, t)));
+    let found = py.detach(|| Components::find(stored, &options, &mut |d, t| watch.step((d, t))));
     let found = watch.end(found)?;
     let Some(out) = out else {
         let dtype = found.dtype().map_err(raise)?;
@@ -68,7 +68,7 @@ pub(crate) fn write_components<'py>(
     let (store, place) = split(&out).map_err(raise)?;
     let write = || {
         let store = StoreWriter::open(store, threads)?;
-        let mut step = |done, total| watch.step(done, total);
+        let mut step = |done, total| watch.step((done, total));
         match part {
             None => found.to_store(&store, place, &mut step).map(drop),
             Some(part) => found.to_part(&store, place, part, &mut step),
@@ -90,36 +90,7 @@ fn array<'py, T: Voxel + Element>(
     watch: &Watch,
 ) -> PyResult<Bound<'py, PyAny>> {
     let target = Target { shape: size.to_vec(), dtype, remedy: INTO_A_STORE };
-    let write = |labels: &mut [T]| found.write_into(labels, &mut |d, t| watch.step(d, t));
+    let write = |labels: &mut [T]| found.write_into(labels, &mut |d, t| watch.step((d, t)));
     let filled = fill(py, &target, None, write);
     filled.map_err(|error| watch.raised().unwrap_or(error))
-}
-
-/// Calls Python between boxes, and keeps what it raises: an interrupt, or an error of the progress.
-struct Watch {
-    progress: Py<PyAny>,
-    raised: Mutex<Option<PyErr>>,
-}
-
-impl Watch {
-    fn step(&self, done: u64, total: u64) -> voxquarry::Result<()> {
-        let called = Python::attach(|py| {
-            py.check_signals()?;
-            self.progress.call1(py, (done, total)).map(drop)
-        });
-        called.map_err(|error| {
-            *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-            Error::Interrupted
-        })
-    }
-
-    /// What Python raised.
-    fn raised(&self) -> Option<PyErr> {
-        self.raised.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// The result, or what Python raised.
-    fn end<R>(&self, result: voxquarry::Result<R>) -> PyResult<R> {
-        result.map_err(|error| self.raised().unwrap_or_else(|| raise(error)))
-    }
 }

@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyIterator, PyList, PyMapping, PyTuple, PyType};
-use voxquarry::{Access, Error, OpenOptions, RemoteOptions, Verify};
+use voxquarry::{Access, Error, OpenOptions, RemoteOptions, Verify, VerifyProgress};
 
 use crate::arguments::{bytes, level_number, name_of, named};
 use crate::errors::{invalid, raise};
 use crate::pickle::{Reduced, getitem};
 use crate::volume::Volume;
+use crate::watch::Watch;
 
 /// Opens the store at ``path`` for reading; nothing of a volume is read yet.
 ///
@@ -167,18 +168,21 @@ const VERIFY: [(&str, Verify); 3] =
     [("never", Verify::Never), ("first", Verify::First), ("always", Verify::Always)];
 const ACCESS: [(&str, Access); 2] = [("map", Access::Map), ("read", Access::Read)];
 
-/// Checks a whole store: every document, index, checksum, chunk and label count.
-///
-/// Returns:
-///     Counts of what was checked: ``subjects``, ``volumes``, ``shards``, ``chunks`` and
-///         ``encoded_bytes``.
-///
-/// Raises:
-///     DataError: Damage. The message names the first error; the attribute ``errors`` lists up to a
-///         hundred.
+/// Checks a whole store, for `voxquarry.verify`.
 #[pyfunction]
-pub(crate) fn verify(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
-    let report = py.detach(|| voxquarry::verify(&path, &|_| ())).map_err(raise)?;
+pub(crate) fn verify(
+    py: Python<'_>,
+    path: PathBuf,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Bound<'_, PyDict>> {
+    let watch = Watch::new(progress);
+    let mut step = |step: VerifyProgress<'_>| match step.total {
+        // The volumes are being counted.
+        0 => watch.hear(),
+        total => watch.step((step.volume, step.done, total)),
+    };
+    let report = py.detach(|| voxquarry::verify(&path, &mut step));
+    let report = watch.end(report)?;
     let messages: Vec<String> = report.errors.iter().map(ToString::to_string).collect();
     if let Some(first) = messages.first() {
         let error =

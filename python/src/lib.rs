@@ -31,6 +31,7 @@ mod scaled;
 mod volume;
 mod voxel_source;
 mod voxels;
+mod watch;
 mod zarr;
 
 use pyo3::prelude::*;

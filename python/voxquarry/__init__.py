@@ -44,12 +44,12 @@ from ._native import (
     list_subjects,
     open,
     open_zarr,
-    verify,
 )
 from ._parts import finalize
 from ._picture import Picture
 from ._resampled import ResampledDataset, ResampledSubject
 from ._resampling import resample_to
+from ._verify import verify
 from ._view import View, view
 
 __all__ = [

@@ -39,6 +39,7 @@ from ._types import (
     Shuffle,
     Size,
     Verify,
+    VerifyReport,
     VolumeProgress,
     Window,
 )
@@ -58,13 +59,6 @@ class _Statistics(TypedDict):
     max: float | None
     mean: float | None
     std: float | None
-
-class _Report(TypedDict):
-    subjects: int
-    volumes: int
-    shards: int
-    chunks: int
-    encoded_bytes: int
 
 class _QueueStats(TypedDict):
     patches: int
@@ -1890,17 +1884,8 @@ def list_subjects(path: Path) -> None:
         StorageError: The store cannot be written.
     """
 
-def verify(path: Path) -> _Report:
-    """Checks a whole store: every document, index, checksum, chunk and label count.
-
-    Returns:
-        Counts of what was checked: ``subjects``, ``volumes``, ``shards``, ``chunks`` and
-            ``encoded_bytes``.
-
-    Raises:
-        DataError: Damage. The message names the first error; the attribute ``errors`` lists up to a
-            hundred.
-    """
+def verify(path: Path, progress: VolumeProgress | None) -> VerifyReport:
+    """Checks a whole store, for `voxquarry.verify`."""
 
 def export(
     volume: Volume,

@@ -60,6 +60,16 @@ Merge: TypeAlias = Literal["mean", "max", "min", "vote"]
 VolumeProgress: TypeAlias = Callable[[str, int, int], None]
 
 
+class VerifyReport(TypedDict):
+    """What :func:`voxquarry.verify` has checked."""
+
+    subjects: int
+    volumes: int
+    shards: int
+    chunks: int
+    encoded_bytes: int
+
+
 class IngestChoices(TypedDict):
     """How :func:`voxquarry.ingest` finds sources and meets failures."""
 

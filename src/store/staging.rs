@@ -20,7 +20,8 @@ use crate::sys::folder::{Folder, Links, refused};
 use crate::sys::remote::refuse_url;
 use crate::{Error, Result};
 
-const LOCK: &str = "lock";
+/// The lock of a writer; a folder whose lock is free is stale.
+pub(super) const LOCK: &str = "lock";
 const CONTENT: &str = "content";
 /// The lock of resumable work, which outlives its process: no writer takes it for stale.
 const RESUMABLE_LOCK: &str = "kept";
@@ -319,7 +320,7 @@ fn remove_stale(partial: &Folder) {
 
 /// Removes a staging folder, its lock last. If the process is killed meanwhile, or something cannot
 /// be removed, the lock stays: the rest is stale, and the next writer tries again.
-fn remove_work(folder: &Folder, lock: &str) {
+pub(super) fn remove_work(folder: &Folder, lock: &str) {
     if remove_content(folder, lock) {
         let _ = folder.remove(lock);
         let _ = folder.remove_empty();

@@ -14,9 +14,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, RenameFlags};
 
 use super::staging::{self, IfExists};
-use super::subject_list::SubjectList;
+use super::subject_list::{self, SubjectList};
 use super::writer::StoreWriter;
-use crate::format::document::{Document, ZARR_JSON};
+use crate::format::attributes;
+use crate::format::document::{self, Document, ZARR_JSON};
+use crate::format::limits::METADATA_BYTES;
 use crate::format::{PARTIAL_DIR, check_name};
 use crate::sys::folder::{Folder, Links, refused};
 use crate::{Error, Result};
@@ -49,7 +51,7 @@ const ATTEMPTS: u32 = 1000;
 #[derive(Debug)]
 pub struct UnpublishedSubjects {
     store: Folder,
-    folder: Folder,
+    pub(super) folder: Folder,
 }
 
 impl UnpublishedSubjects {
@@ -70,12 +72,14 @@ impl UnpublishedSubjects {
         Ok(there.then_some(Self { store, folder }))
     }
 
-    /// As [`open`](Self::open); makes the folder where it is missing.
+    /// As [`open`](Self::open); makes the folder where it is missing, and writes the document of
+    /// the unpublished subjects' store anew if it is damaged.
     ///
     /// # Errors
     /// As [`StoreWriter::open`] and [`open`](Self::open).
     pub fn create(path: impl AsRef<Path>, name: &str) -> Result<Self> {
         if let Some(found) = Self::open(&path, name)? {
+            found.mend_document()?;
             return Ok(found);
         }
         let path = StoreWriter::open(path, Some(1))?.path().to_owned();
@@ -110,9 +114,6 @@ impl UnpublishedSubjects {
     /// [`Error::Io`].
     pub fn names(path: impl AsRef<Path>) -> Result<Vec<String>> {
         let path = staging::absolute(path.as_ref());
-        let is_absent = |e: &io::Error| {
-            matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-        };
         let store = match Folder::open(&path, Links::Refuse) {
             Ok(store) => store,
             Err(e) if is_absent(&e) => return Ok(Vec::new()),
@@ -137,7 +138,7 @@ impl UnpublishedSubjects {
         self.store.path()
     }
 
-    /// A folder for the caller's own notes, which is removed with the subjects.
+    /// The folder, for messages. The caller's own notes lie in it ([`note`](Self::note)).
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -155,11 +156,11 @@ impl UnpublishedSubjects {
         StoreWriter::open(self.path(), threads)
     }
 
-    /// The crc32c of an unpublished subject's document, which leads to checksums of all its files;
-    /// `None` if there is no such subject.
+    /// The crc32c of the bytes of an unpublished subject's document, which lead to checksums of all
+    /// its files; `None` if there is no such file.
     ///
     /// # Errors
-    /// [`Error::Metadata`] if it is damaged, [`Error::Io`].
+    /// [`Error::Io`].
     pub fn checksum(&self, subject: &str) -> Result<Option<u32>> {
         checksum_in(&self.hidden().join(subject))
     }
@@ -209,17 +210,22 @@ impl UnpublishedSubjects {
     ///
     /// # Errors
     /// [`Error::Incomplete`] for a subject that is missing or has another checksum;
-    /// [`Error::Exists`] as `if_exists` says; [`Error::Io`].
+    /// [`Error::Exists`] as `if_exists` says; [`Error::Metadata`] for a damaged document of their
+    /// store, which [`create`](Self::create) mends; [`Error::Io`].
     pub fn publish(&self, subjects: &[(String, u32)], if_exists: IfExists) -> Result<()> {
         let list = SubjectList::lock(&self.store, &self.folder)?;
-        let mut is_listed = !has_document(&self.store)?;
+        let is_new = !has_document(&self.store)?;
+        if is_new && let Some(document) = Document::read_in(&self.hidden())? {
+            document.check_seal()?;
+        }
+        let mut is_listed = is_new;
         for (name, crc) in subjects {
             // Until the subject can be seen, the list of the subjects does not change.
             is_listed |= list.withdraw_without(name)?;
             self.publish_subject(name, *crc, if_exists)?;
         }
-        let document = self.hidden().join(ZARR_JSON);
-        if !has_document(&self.store)? && has_document(&self.hidden())? {
+        if is_new && has_document(&self.hidden())? {
+            let document = self.hidden().join(ZARR_JSON);
             let renamed = document.rename(&self.store.join(ZARR_JSON), RenameFlags::empty());
             renamed.map_err(refused(self.store.path(), "cannot publish the document of"))?;
         }
@@ -256,22 +262,49 @@ impl UnpublishedSubjects {
         }
     }
 
-    /// Removes the folder and all that is left in it.
+    /// Removes the folder and all that is left in it. What cannot be removed now, the next writer
+    /// of the store removes.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn remove(self) -> Result<()> {
-        let name = self.folder.path().file_name().unwrap_or_default().to_owned();
-        let partial = self.folder.above();
-        match partial.remove_tree(&name) {
+        // From here on it is the folder of a dead writer.
+        let lock = self.folder.join(staging::LOCK);
+        match self.folder.join(KEEPER).rename(&lock, RenameFlags::empty()) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 return Err(refused(self.folder.path(), "cannot remove")(e));
             }
             _ => {}
         }
+        staging::remove_work(&self.folder, staging::LOCK);
         // Unless others have unfinished work.
         let _ = self.store.remove(PARTIAL_DIR);
         Ok(())
+    }
+
+    /// Writes the document of the unpublished subjects' store anew if it is damaged, or missing
+    /// beside subjects.
+    fn mend_document(&self) -> Result<()> {
+        let hidden = self.hidden();
+        let entries = match hidden.entries() {
+            Ok(entries) => entries,
+            Err(e) if is_absent(&e) => return Ok(()),
+            Err(e) => return Err(refused(hidden.path(), "cannot list")(e)),
+        };
+        let found = Document::read_in(&hidden)
+            .and_then(|found| found.map(|document| document.check_seal()).transpose());
+        match found {
+            Ok(Some(())) => return Ok(()),
+            Ok(None) if entries.iter().all(|(name, _)| name == PARTIAL_DIR) => return Ok(()),
+            Err(error @ Error::Io { .. }) => return Err(error),
+            _ => {}
+        }
+        if entries.iter().any(|(name, kind)| name == ZARR_JSON && *kind == FileType::Directory) {
+            let removed = hidden.remove_tree(ZARR_JSON);
+            removed.map_err(refused(hidden.path().join(ZARR_JSON), "cannot remove"))?;
+        }
+        let document = document::group(attributes::dataset());
+        subject_list::publish_document(&self.folder, document, &hidden)
     }
 
     fn hidden(&self) -> Folder {
@@ -284,10 +317,24 @@ fn has_document(folder: &Folder) -> Result<bool> {
     folder.has(ZARR_JSON).map_err(Error::io(path, "cannot look at"))
 }
 
+/// The checksum of the bytes: what they say was checked when it was noted, and others are no
+/// subject's that was.
 fn checksum_in(subject: &Folder) -> Result<Option<u32>> {
-    let Some(document) = Document::read_in(subject)? else { return Ok(None) };
-    document.check_seal()?;
-    Ok(Some(document.crc32c()))
+    match subject.read_file(ZARR_JSON, METADATA_BYTES) {
+        Ok(text) => Ok(Some(crc32c::crc32c(&text))),
+        Err(e) if is_absent(&e) || is_no_document(&e) => Ok(None),
+        Err(e) => Err(Error::io(subject.path().join(ZARR_JSON), "cannot read")(e)),
+    }
+}
+
+/// Whether it is too long, a link or a folder, which [`Folder`] says and not the system.
+fn is_no_document(error: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::InvalidData, io::ErrorKind::InvalidInput];
+    error.raw_os_error().is_none() && kinds.contains(&error.kind())
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 #[cfg(test)]
@@ -347,6 +394,48 @@ mod tests {
             new.publish(&noted, IfExists::Replace).unwrap();
             assert_eq!(splits(), [""; 0]);
         }
+    }
+
+    /// Issue 19: a part whose subject had a damaged document could not be run again, nor its plan
+    /// made again. Its siblings are a document that is lost, long, a folder, and the store's.
+    #[test]
+    fn damaged_documents_of_unpublished_subjects_are_no_dead_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("s.zarr");
+        let noted = with_subjects(&store, "a", &["x", "y"]);
+        let open = || UnpublishedSubjects::open(&store, "a").unwrap().unwrap();
+        let hidden = open().path();
+        let subject = hidden.join("x/zarr.json");
+        let whole = fs::read(&subject).unwrap();
+        for damaged in [&whole[..50], b"", b"no JSON", &[&whole[..], b" "].concat()] {
+            fs::write(&subject, damaged).unwrap();
+            assert_ne!(open().checksum("x").unwrap(), Some(noted[0].1));
+            let error = open().publish(&noted, IfExists::Error).unwrap_err();
+            assert!(matches!(error, Error::Incomplete { .. }), "{error}");
+        }
+        fs::remove_file(&subject).unwrap();
+        fs::create_dir(&subject).unwrap();
+        assert_eq!(open().checksum("x").unwrap(), None);
+        fs::remove_dir(&subject).unwrap();
+        fs::write(&subject, whole).unwrap();
+        let document = hidden.join("zarr.json");
+        for damage in [0, 1, 2] {
+            fs::remove_file(&document).unwrap();
+            match damage {
+                0 => {}
+                1 => fs::write(&document, b"{}").unwrap(),
+                _ => fs::create_dir(&document).unwrap(),
+            }
+            assert!(StoreWriter::open(&hidden, Some(1)).is_err(), "{damage}");
+            drop(UnpublishedSubjects::create(&store, "a").unwrap());
+            assert_eq!(StoreWriter::open(&hidden, Some(1)).unwrap().path(), hidden);
+        }
+        fs::write(&document, b"{\"zarr_format\": 3}").unwrap();
+        let error = open().publish(&noted, IfExists::Error).unwrap_err();
+        assert!(matches!(error, Error::Metadata { .. }), "{error}");
+        assert!(!store.join("zarr.json").exists() && !store.join("x").exists());
+        UnpublishedSubjects::create(&store, "a").unwrap().publish(&noted, IfExists::Error).unwrap();
+        assert_eq!(crate::open(&store).unwrap().subjects(), ["x", "y"]);
     }
 
     #[test]

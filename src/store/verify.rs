@@ -1,6 +1,10 @@
 //! Verifies a store: every document, index, checksum, frame, label count and weight sum, of all
 //! levels.
+//!
+//! # Invariants
+//! - Damage is reported and never ends the verification; only the caller's function does.
 
+use std::ops::Range;
 use std::path::Path;
 
 use rustix::fs::FileType;
@@ -9,6 +13,7 @@ use super::dataset::{Dataset, Subject};
 use super::options::OpenOptions;
 use super::sidecar::label_counts::LabelCounts;
 use super::sidecar::weight_sums::{self, WeightSums};
+use super::verify_progress::{Steps, VerifyProgress};
 use super::volume::Volume;
 use crate::array::decode_chunk;
 use crate::array::labels::count_labels;
@@ -16,12 +21,16 @@ use crate::array::shards::OpenShard;
 use crate::format::attributes::parse_subjects;
 use crate::format::check_name;
 use crate::format::document::{Document, ZARR_JSON};
-use crate::format::grid::{ChunkId, ShardId};
-use crate::sys::executor::Executor;
+use crate::format::grid::{ChunkId, ShardId, iter_box};
+use crate::memory::zeroed;
 use crate::sys::file::Access;
 use crate::sys::folder::Folder;
 use crate::sys::remote::refuse_url;
 use crate::{Error, Result};
+
+/// Bytes of voxels that a thread checks before the caller's function is called again: some tens of
+/// milliseconds of work.
+const GROUP_BYTES: usize = 4 << 20;
 
 /// The result of [`verify`].
 ///
@@ -30,7 +39,7 @@ use crate::{Error, Result};
 /// # let folder = tempfile::tempdir().unwrap();
 /// # let path = folder.path().join("no store");
 /// // A path without a store is an error; damage inside of a store is listed in the report.
-/// assert!(voxquarry::verify(&path, &|_volume| ()).is_err());
+/// assert!(voxquarry::verify(&path, &mut |_| Ok(())).is_err());
 /// ```
 #[derive(Debug, Default)]
 #[non_exhaustive]
@@ -61,48 +70,75 @@ impl VerifyReport {
             self.errors.push(error);
         }
     }
-
-    fn add(&mut self, other: Self) {
-        self.shards += other.shards;
-        self.chunks += other.chunks;
-        self.encoded_bytes += other.encoded_bytes;
-        self.error_count += other.error_count;
-        let room = Self::SHOWN - self.errors.len();
-        self.errors.extend(other.errors.into_iter().take(room));
-    }
 }
 
-/// Verifies the store at `path`; calls `progress` with the volume (`subject/volume`) before each of
-/// its shards.
+/// Verifies the store at `path`.
+///
+/// `progress` is called on the caller's thread: for every subject while the volumes are counted,
+/// then for every volume and between chunks, at least once for each 4 MiB a thread (or for one
+/// chunk a thread, if a chunk is larger). Its error ends the verification.
 ///
 /// Damage is listed in the report, not returned: one damaged chunk does not hide another.
 ///
 /// # Errors
-/// Those of [`Dataset::open`].
-pub fn verify(path: &Path, progress: &(dyn Fn(&str) + Sync)) -> Result<VerifyReport> {
+/// Those of [`Dataset::open`]; that of `progress`.
+///
+/// # Examples
+/// ```
+/// # let store = "format-spec/golden/v1";
+/// let mut done = 0;
+/// let report = voxquarry::verify(store.as_ref(), &mut |step| {
+///     done = step.done;
+///     Ok(())
+/// })?;
+/// assert_eq!((report.error_count, report.subjects), (0, 2));
+/// assert!(done > 0);
+/// # Ok::<(), voxquarry::Error>(())
+/// ```
+pub fn verify(
+    path: &Path,
+    progress: &mut dyn FnMut(VerifyProgress<'_>) -> Result<()>,
+) -> Result<VerifyReport> {
     let options = OpenOptions::default().cache_bytes(0).access(Access::Read);
     refuse_url(path)?;
     let dataset = Dataset::open(path, &options)?;
+    let mut steps = Steps::count(&dataset, progress)?;
     let mut report = VerifyReport::default();
     for name in dataset.subjects() {
         report.subjects += 1;
         match dataset.subject(name) {
-            Ok(subject) => verify_subject(&subject, progress, &mut report),
+            Ok(subject) => verify_subject(&subject, &mut steps, &mut report)?,
             Err(error) => report.error(error),
         }
     }
     verify_strays(&dataset, &mut report)?;
     verify_list(&dataset, &mut report)?;
+    steps.end()?;
     Ok(report)
 }
 
-/// Reports a list of the subjects that is none. One that names a subject whose folder was removed
-/// is right: readers without the folders find out.
+/// Reports a list of the subjects that is none, or lacks one. One that names a subject whose folder
+/// was removed is right: readers without the folders find out.
 fn verify_list(dataset: &Dataset, report: &mut VerifyReport) -> Result<()> {
     let Some(folder) = dataset.folder() else { return Ok(()) };
     let Some(document) = Document::read_in(folder)? else { return Ok(()) };
-    if let Err(error) = parse_subjects(&document.voxquarry()?) {
-        report.error(error);
+    let listed = match parse_subjects(&document.voxquarry()?) {
+        Ok(Some(listed)) => listed,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            report.error(error);
+            return Ok(());
+        }
+    };
+    for name in dataset.subjects() {
+        // It may have been removed, and the list written anew.
+        if listed.binary_search(name).is_err() && has(folder, name)? {
+            let message = format!(
+                "the list of subjects lacks {name:?}, which readers on other machines miss: write \
+                 it anew (voxquarry.list_subjects)"
+            );
+            report.error(Error::metadata(document.path(), message));
+        }
     }
     Ok(())
 }
@@ -122,7 +158,13 @@ fn verify_strays(dataset: &Dataset, report: &mut VerifyReport) -> Result<()> {
     Ok(())
 }
 
-fn verify_subject(subject: &Subject, progress: &(dyn Fn(&str) + Sync), report: &mut VerifyReport) {
+/// # Errors
+/// That of the caller's function.
+fn verify_subject(
+    subject: &Subject,
+    steps: &mut Steps<'_>,
+    report: &mut VerifyReport,
+) -> Result<()> {
     let mut grid: Option<Volume> = None;
     for name in subject.volumes() {
         report.volumes += 1;
@@ -145,42 +187,31 @@ fn verify_subject(subject: &Subject, progress: &(dyn Fn(&str) + Sync), report: &
             Some(_) => {}
             None => grid = Some(volume.clone()),
         }
-        let progress = || progress(&format!("{}/{name}", subject.name()));
+        steps.begin(subject.name(), &volume)?;
         for level in 0..volume.levels().len() {
-            let level = volume.level(level);
-            let verified = level.and_then(|level| verify_volume(&level, &progress, report));
-            if let Err(error) = verified {
-                report.error(error);
+            match volume.level(level) {
+                Ok(level) => verify_volume(&level, steps, report)?,
+                Err(error) => report.error(error),
             }
         }
+        steps.end_volume();
     }
+    Ok(())
 }
 
-fn verify_volume(volume: &Volume, progress: &dyn Fn(), report: &mut VerifyReport) -> Result<()> {
-    // Counts that were left out would be counted from the very voxels that they are compared with.
-    let has_counts = volume.attributes().summary_crc32c.is_some();
-    let counts = if has_counts { Some(volume.label_counts()?) } else { None };
-    // Sums only save work: damaged ones must not keep the voxels from being verified.
-    let sums = volume.weight_sums().unwrap_or_else(|error| {
-        report.error(error);
-        None
-    });
-    if let Err(error) = volume.check_nifti_header() {
-        report.error(error);
-    }
-    if let Some(folder) = volume.folder()
-        && has(folder, weight_sums::FOLDER)?
-        && !has(&folder.join(weight_sums::FOLDER), ZARR_JSON)?
-    {
-        let message = "it holds no weight sums that can be used: remove it";
-        report.error(Error::data(folder.path().join(weight_sums::FOLDER), message));
-    }
-    let sidecars = Sidecars { counts: counts.as_ref(), sums: sums.as_ref() };
-    let executor = &volume.array().resources().executor;
+/// # Errors
+/// That of the caller's function.
+fn verify_volume(volume: &Volume, steps: &mut Steps<'_>, report: &mut VerifyReport) -> Result<()> {
+    let sidecars = match Sidecars::read(volume, report) {
+        Ok(sidecars) => sidecars,
+        Err(error) => {
+            report.error(error);
+            return Ok(());
+        }
+    };
     let before = report.shards;
     for shard in volume.layout().shards() {
-        progress();
-        report.add(verify_shard(volume, shard, sidecars, executor)?);
+        verify_shard(volume, shard, &sidecars, steps, report)?;
     }
     let (found, expected) = (report.shards - before, volume.attributes().shard_files);
     if found != expected {
@@ -198,90 +229,142 @@ fn has(folder: &Folder, name: impl AsRef<Path>) -> Result<bool> {
     folder.has(name).map_err(Error::io(path, "cannot look at"))
 }
 
-/// What one shard holds; its chunks are divided among the threads.
-///
 /// # Errors
-/// None but those of [`Executor::map`]: what is wrong with the shard is in the report.
+/// That of the caller's function, which is called between groups of chunks.
 fn verify_shard(
     volume: &Volume,
     id: ShardId,
-    sidecars: Sidecars<'_>,
-    executor: &Executor,
-) -> Result<VerifyReport> {
+    sidecars: &Sidecars,
+    steps: &mut Steps<'_>,
+    report: &mut VerifyReport,
+) -> Result<()> {
     let layout = volume.layout();
-    let mut report = VerifyReport::default();
     let slots: usize = layout.shard_chunks().iter().product();
-    let folder = volume.array().folder();
-    let key = layout.shard_key(id);
-    let listed = volume.array().shard_list().map(|list| list.0[layout.shard_number(id)]);
-    let opened =
-        listed.and_then(|identity| OpenShard::listed(folder, &key, slots, Access::Read, identity));
-    let shard = match opened {
+    let voxel_bytes = layout.dtype.size() as u64;
+    let shard = match open_shard(volume, id, slots, report) {
         Ok(shard) => shard,
         Err(error) => {
-            report.shards += 1;
             report.error(error);
-            return Ok(report);
+            let cells = iter_box(layout.shard_cells(id));
+            let voxels: usize = cells.map(|at| layout.chunk_region(at).len()).sum();
+            return steps.add(voxels as u64 * voxel_bytes);
         }
     };
-    if let Some(shard) = &shard {
-        report.shards += 1;
-        if let Err(error) = shard.index().check_disjoint(shard.path()) {
-            report.error(error);
-        }
-        if let Err(error) = shard.check_contents() {
-            report.error(error);
-        }
-    } else {
-        match has(folder, &key) {
-            Ok(false) => {}
-            Ok(true) => report.error(Error::data(
-                folder.path().join(&key),
-                "the volume lists no file for this shard",
-            )),
-            Err(error) => report.error(error),
-        }
-    }
     let chunk_grid = layout.chunk_grid();
-    let walk = |slot: usize| -> Result<u64> {
+    // What of a chunk lies in the file and in the volume, in bytes.
+    let walk = |slot: usize| -> (Result<u64>, u64) {
         let chunk = layout.chunk_in(id, slot);
-        let range = shard.as_ref().and_then(|s| s.index().range(slot));
-        let voxels = match &shard {
-            Some(shard) => decode_chunk(layout, shard, slot)?,
-            None => None,
-        };
-        if (0..3).all(|a| chunk.at[a] < chunk_grid[a]) {
-            sidecars.check(volume, chunk, voxels.as_deref())?;
-        }
-        Ok(range.map_or(0, |r| r.end - r.start))
-    };
-    for result in executor.map(slots, || (), |(), slot| Ok(walk(slot)))? {
-        match result {
-            Ok(0) => {}
-            Ok(bytes) => {
-                report.chunks += 1;
-                report.encoded_bytes += bytes;
+        let is_inside = (0..3).all(|a| chunk.at[a] < chunk_grid[a]);
+        let voxels = if is_inside { layout.chunk_region(chunk.at).len() as u64 } else { 0 };
+        let checked = || -> Result<u64> {
+            let range = shard.as_ref().and_then(|s| s.index().range(slot));
+            let voxels = match &shard {
+                Some(shard) => decode_chunk(layout, shard, slot)?,
+                None => None,
+            };
+            if is_inside {
+                sidecars.check(volume, chunk, voxels.as_deref())?;
             }
-            Err(error) => report.error(error),
+            Ok(range.map_or(0, |r| r.end - r.start))
+        };
+        (checked(), voxels * voxel_bytes)
+    };
+    let executor = &volume.array().resources().executor;
+    let most = executor.threads() * (GROUP_BYTES / layout.chunk_bytes()).max(1);
+    for group in groups(slots, most) {
+        let results = executor.map(group.len(), || (), |(), n| Ok(walk(group.start + n)))?;
+        let mut bytes = 0;
+        for (checked, voxel_bytes) in results {
+            bytes += voxel_bytes;
+            match checked {
+                Ok(0) => {}
+                Ok(encoded) => {
+                    report.chunks += 1;
+                    report.encoded_bytes += encoded;
+                }
+                Err(error) => report.error(error),
+            }
         }
+        steps.add(bytes)?;
     }
-    Ok(report)
+    Ok(())
+}
+
+/// The numbers below `count`, up to `most` at a time.
+fn groups(count: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..count).step_by(most).map(move |start| start..count.min(start + most))
+}
+
+/// Opens a shard, and reports what is wrong with the file as a whole; `None` if it has none.
+///
+/// # Errors
+/// If nothing of it can be read.
+fn open_shard(
+    volume: &Volume,
+    id: ShardId,
+    slots: usize,
+    report: &mut VerifyReport,
+) -> Result<Option<OpenShard>> {
+    let (layout, folder) = (volume.layout(), volume.array().folder());
+    let key = layout.shard_key(id);
+    let identity = volume.array().shard_list().map(|list| list.0[layout.shard_number(id)]);
+    let opened = identity
+        .and_then(|identity| OpenShard::listed(folder, &key, slots, Access::Read, identity));
+    if !matches!(opened, Ok(None)) {
+        report.shards += 1;
+    }
+    let shard = opened?;
+    if let Some(shard) = &shard {
+        for checked in [shard.index().check_disjoint(shard.path()), shard.check_contents()] {
+            checked.unwrap_or_else(|error| report.error(error));
+        }
+    } else if has(folder, &key)? {
+        let path = folder.path().join(&key);
+        report.error(Error::data(path, "the volume lists no file for this shard"));
+    }
+    Ok(shard)
 }
 
 /// The sidecars of a volume, as far as it has them.
-#[derive(Clone, Copy)]
-struct Sidecars<'a> {
-    counts: Option<&'a LabelCounts>,
-    sums: Option<&'a WeightSums>,
+struct Sidecars {
+    counts: Option<LabelCounts>,
+    sums: Option<WeightSums>,
 }
 
-impl Sidecars<'_> {
+impl Sidecars {
+    /// Reads those of `volume`.
+    ///
+    /// # Errors
+    /// If the voxels cannot be compared with what should be there.
+    fn read(volume: &Volume, report: &mut VerifyReport) -> Result<Self> {
+        // Counts that were left out would be counted from the very voxels that they are compared
+        // with.
+        let has_counts = volume.attributes().summary_crc32c.is_some();
+        let counts = if has_counts { Some(volume.label_counts()?) } else { None };
+        // Sums only save work: damaged ones must not keep the voxels from being verified.
+        let sums = volume.weight_sums().unwrap_or_else(|error| {
+            report.error(error);
+            None
+        });
+        if let Err(error) = volume.check_nifti_header() {
+            report.error(error);
+        }
+        if let Some(folder) = volume.folder()
+            && has(folder, weight_sums::FOLDER)?
+            && !has(&folder.join(weight_sums::FOLDER), ZARR_JSON)?
+        {
+            let message = "it holds no weight sums that can be used: remove it";
+            report.error(Error::data(folder.path().join(weight_sums::FOLDER), message));
+        }
+        Ok(Self { counts, sums })
+    }
+
     /// Compares the sidecars with the voxels of one chunk; `None` stands for zeros.
     fn check(&self, volume: &Volume, chunk: ChunkId, voxels: Option<&[u8]>) -> Result<()> {
         let (layout, inside) = (volume.layout(), volume.layout().chunk_region(chunk.at));
         let index = layout.chunk_index(chunk);
         let data = |message: String| Error::data(volume.path(), message);
-        if let Some(counts) = self.counts {
+        if let Some(counts) = &self.counts {
             let found = match voxels {
                 Some(voxels) => count_labels(voxels, layout.dtype, layout.chunk, inside)
                     .map_err(|voxel| data(voxel.message(inside.start)))?,
@@ -293,9 +376,10 @@ impl Sidecars<'_> {
                 )));
             }
         }
-        if let Some(sums) = self.sums {
+        if let Some(sums) = &self.sums {
             // The voxels of an absent chunk are zero; each weighs the intercept.
-            let zeros = if voxels.is_none() { vec![0; layout.chunk_bytes()] } else { Vec::new() };
+            let bytes = if voxels.is_none() { layout.chunk_bytes() } else { 0 };
+            let zeros = zeroed(bytes, || format!("a chunk of {}", volume.path().display()))?;
             let voxels = voxels.unwrap_or(&zeros);
             let found = volume.weight_function().sum(voxels, layout.chunk, inside);
             let sum = found.map_err(|voxel| data(voxel.message(inside.start)))?;

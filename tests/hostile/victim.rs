@@ -95,7 +95,7 @@ impl Victim {
 
     /// What `verify` says, one line for each error.
     pub fn verified(&self) -> String {
-        match verify(self.store(), &|_| ()) {
+        match verify(self.store(), &mut |_| Ok(())) {
             Ok(report) => {
                 assert_eq!(report.error_count as usize, report.errors.len());
                 report.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")

@@ -8,6 +8,7 @@
 mod args;
 mod commands;
 mod meeting;
+mod no_memory;
 mod output;
 mod picture;
 mod progress;
@@ -34,6 +35,7 @@ pub(crate) const SUCCESS: u8 = 0;
 ///
 /// A process runs it once: it handles signals from then on.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    no_memory::tell_failed_allocations();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,

@@ -41,17 +41,9 @@ pub(crate) enum Show {
     Progress,
 }
 
-/// The unit of progress.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unit {
-    Bytes,
-    Shards,
-}
-
-/// Progress towards a known total.
+/// Progress in bytes towards a known total.
 pub(crate) struct Progress {
     show: Show,
-    unit: Unit,
     terminal: bool,
     state: Mutex<ProgressState>,
 }
@@ -96,7 +88,7 @@ impl LineBudget {
 }
 
 impl Progress {
-    pub(crate) fn new(show: Show, unit: Unit) -> Self {
+    pub(crate) fn new(show: Show) -> Self {
         let now = Instant::now();
         let state = ProgressState {
             bar: ProgressBar::hidden(),
@@ -108,7 +100,7 @@ impl Progress {
             subjects: (0, 0),
             lines: LineBudget::new(),
         };
-        Self { show, unit, terminal: stderr().is_terminal(), state: Mutex::new(state) }
+        Self { show, terminal: stderr().is_terminal(), state: Mutex::new(state) }
     }
 
     /// Sets the total, and starts the bar.
@@ -116,10 +108,7 @@ impl Progress {
         self.with(|state| {
             state.total = total;
             if self.terminal {
-                let counts = match self.unit {
-                    Unit::Bytes => "{bytes}/{total_bytes} {bytes_per_sec}",
-                    Unit::Shards => "{pos}/{len} shards {per_sec}",
-                };
+                let counts = "{bytes}/{total_bytes} {bytes_per_sec}";
                 let style = format!("{{msg:24!}} {{bar:30}} {counts} {{eta}} left");
                 let style = ProgressStyle::with_template(&style)
                     .expect("a constant template")
@@ -151,21 +140,13 @@ impl Progress {
                 state.last_line = Instant::now();
                 let rate = state.done as f64 / state.started.elapsed().as_secs_f64();
                 let left = state.total.saturating_sub(state.done) as f64 / rate;
-                let _ = match self.unit {
-                    Unit::Bytes => writeln!(
-                        stderr(),
-                        "{} of {}, {}/s, {left:.0} s left",
-                        bytes(state.done),
-                        bytes(state.total),
-                        bytes(rate as u64)
-                    ),
-                    Unit::Shards => writeln!(
-                        stderr(),
-                        "{} of {} shards, {left:.0} s left",
-                        state.done,
-                        state.total
-                    ),
-                };
+                let _ = writeln!(
+                    stderr(),
+                    "{} of {}, {}/s, {left:.0} s left",
+                    bytes(state.done),
+                    bytes(state.total),
+                    bytes(rate as u64)
+                );
             }
         });
     }

@@ -8,6 +8,7 @@ use crate::faults::Faults;
 use crate::hostile::{self, Hostile};
 use crate::limits::{self, Limits};
 use crate::stale::Stale;
+use crate::unfinished::Unfinished;
 
 pub(crate) const CAMPAIGNS: &[Entry] = &[
     Entry {
@@ -25,6 +26,14 @@ pub(crate) const CAMPAIGNS: &[Entry] = &[
         hourly: || 20_000,
         limit: Duration::from_secs(90),
         begin: |args| Ok(Box::new(Faults::begin(args)?)),
+    },
+    Entry {
+        name: "unfinished",
+        about: "a damaged or lost file of parts and of kept work, which go on: the same result, an \
+                error, or damage that verify notices",
+        hourly: || 8_000,
+        limit: Duration::from_secs(90),
+        begin: |args| Ok(Box::new(Unfinished::begin(args)?)),
     },
     Entry {
         name: "stale",

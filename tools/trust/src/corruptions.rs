@@ -1,22 +1,26 @@
-//! One file of a store is damaged, lost, exchanged or outdated.
+//! One file of a store is damaged, lost, exchanged or outdated, or its list of subjects is of
+//! others.
 //!
 //! Oracle: every answer of a reader is the one of the whole store, or an error; and `verify`
-//! notices.
+//! notices; of the list what it lacks, because a subject may be removed without it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use voxquarry::{Access, verify};
+use voxquarry::format::document::{ZARR_JSON, write_sealed};
+use voxquarry::format::layout::Codec;
+use voxquarry::{Access, list_subjects, verify};
 
 use crate::Args;
 use crate::campaign::{Campaign, Verdict};
 use crate::observe::{Observation, has_errors, observe, wrong_answer};
 use crate::random::Random;
-use crate::stores::{CODECS, write_store};
+use crate::stores::{CODECS, SUBJECTS, write_store, write_store_in_parts};
 use crate::tree::{Node, Tree};
 
-/// The store of one codec.
+/// A store of one codec.
 struct Victim {
     folder: TempDir,
     tree: Tree,
@@ -35,21 +39,42 @@ impl Victim {
 
 impl Corruptions {
     pub(crate) fn begin(args: &Args) -> Result<Self, String> {
-        let victim = |codec| -> Result<Victim, String> {
-            let folder = tempfile::tempdir_in(args.folder()).map_err(|e| e.to_string())?;
-            let store = folder.path().join("s.zarr");
-            let generation = |number| {
-                write_store(&store, codec, number).map_err(|e| e.to_string())?;
-                Tree::read(&store).map_err(|e| e.to_string())
-            };
-            let (old, tree) = (generation(1)?, generation(2)?);
-            let expected = observe(&store, Access::Read);
-            if has_errors(&expected) || expected != observe(&store, Access::Map) {
-                return Err(format!("the store cannot be read: {expected:?}"));
-            }
-            Ok(Victim { folder, tree, old, expected })
+        let whole: fn(&Path, Codec, u64) -> voxquarry::Result<()> = write_store;
+        let stores = CODECS.map(|codec| (codec, whole));
+        let stores = stores.into_iter().chain([(Codec::Fast, write_store_in_parts as _)]);
+        stores
+            .map(|(codec, write)| Victim::new(args, codec, write))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+impl Victim {
+    fn new(
+        args: &Args,
+        codec: Codec,
+        write: fn(&Path, Codec, u64) -> voxquarry::Result<()>,
+    ) -> Result<Self, String> {
+        let folder = tempfile::tempdir_in(args.folder()).map_err(|e| e.to_string())?;
+        let store = folder.path().join("s.zarr");
+        let generation = |number| {
+            Tree::default().restore(&store).map_err(|e| e.to_string())?;
+            write(&store, codec, number)
+                .and_then(|()| list_subjects(&store))
+                .map_err(|e| e.to_string())?;
+            Tree::read(&store).map_err(|e| e.to_string())
         };
-        CODECS.into_iter().map(victim).collect::<Result<_, _>>().map(Self)
+        let mut old = generation(1)?;
+        // A list of a time when there was one subject.
+        relist(&store, &SUBJECTS[..1]).map_err(|e| e.to_string())?;
+        let listed = fs::read(store.join(ZARR_JSON)).map_err(|e| e.to_string())?;
+        old.0.insert(PathBuf::from(ZARR_JSON), Node::File(listed));
+        let tree = generation(2)?;
+        let expected = observe(&store, Access::Read);
+        if has_errors(&expected) || expected != observe(&store, Access::Map) {
+            return Err(format!("the store cannot be read: {expected:?}"));
+        }
+        Ok(Self { folder, tree, old, expected })
     }
 }
 
@@ -58,7 +83,7 @@ impl Campaign for Corruptions {
         let victim = &self.0[number as usize % self.0.len()];
         let store = victim.path();
         let done = damage(victim, random).map_err(|e| format!("cannot damage: {e}"))?;
-        let verified = verify(&store, &|_| ());
+        let verified = verify(&store, &mut |_| Ok(()));
         let noticed = verified.map_or(true, |report| report.error_count > 0);
         let access = if random.percent(50) { Access::Map } else { Access::Read };
         let found = observe(&store, access);
@@ -66,7 +91,7 @@ impl Campaign for Corruptions {
         if let Some(wrong) = wrong_answer(&found, &victim.expected) {
             return Err(format!("{}: {wrong}", done.text));
         }
-        if !noticed {
+        if done.is_noticeable && !noticed {
             return Err(format!("{}: verify says that all is right", done.text));
         }
         Ok(done.kind)
@@ -77,11 +102,16 @@ impl Campaign for Corruptions {
 struct Damage {
     kind: &'static str,
     text: String,
+    /// Whether `verify` must say so.
+    is_noticeable: bool,
 }
 
 /// Damages one file; tries others until something has changed.
 fn damage(victim: &Victim, random: &mut Random) -> std::io::Result<Damage> {
     let files = victim.tree.files();
+    if random.percent(2) {
+        return damage_list(victim, random);
+    }
     loop {
         let (path, bytes) = *random.pick(&files);
         let target = victim.path().join(path);
@@ -105,12 +135,31 @@ fn damage(victim: &Victim, random: &mut Random) -> std::io::Result<Damage> {
         let Some(done) = done else { continue };
         let (kind, detail) = done?;
         let text = format!("{}: {kind} {detail}", path.display());
-        return Ok(Damage { kind, text });
+        return Ok(Damage { kind, text, is_noticeable: true });
     }
 }
 
+/// Gives the store a list of some subjects, of which it may lack some and have others.
+fn damage_list(victim: &Victim, random: &mut Random) -> std::io::Result<Damage> {
+    let names = [SUBJECTS[0], SUBJECTS[1], "carla", "dora"];
+    let names: Vec<&str> = names.into_iter().filter(|_| random.percent(50)).collect();
+    relist(&victim.path(), &names).map_err(std::io::Error::other)?;
+    let is_noticeable = !SUBJECTS.iter().all(|name| names.contains(name));
+    let kind = if is_noticeable { "a list that lacks a subject" } else { "a list of all subjects" };
+    Ok(Damage { kind, text: format!("a list of {names:?}"), is_noticeable })
+}
+
+/// Lets the document of a store list these subjects, in a file of its own as writers do.
+fn relist(store: &Path, names: &[&str]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut document: Value = serde_json::from_slice(&fs::read(store.join(ZARR_JSON))?)?;
+    document["attributes"]["voxquarry"]["subjects"] = json!(names);
+    let staged = tempfile::tempdir_in(store.parent().unwrap_or(store))?;
+    write_sealed(staged.path(), document["attributes"].take())?;
+    Ok(fs::rename(staged.path().join(ZARR_JSON), store.join(ZARR_JSON))?)
+}
+
 /// What a damaged file holds, by a number below 80; `None` if nothing would change.
-fn damaged(
+pub(crate) fn damaged(
     bytes: &[u8],
     share: usize,
     random: &mut Random,
@@ -181,7 +230,7 @@ fn role(path: &Path) -> &'static str {
 }
 
 /// A published file is replaced, never written in place.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let staged = path.with_file_name(".damaged");
     fs::write(&staged, bytes)?;
     fs::rename(staged, path)

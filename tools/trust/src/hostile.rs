@@ -52,6 +52,31 @@ const PLACES: &[&str] = &[
     ".voxquarry-partial/KEPT/content",
     ".voxquarry-partial/KEPT/content/p",
     ".voxquarry-partial/KEPT/content/p/0/c/0/0/0",
+    ".voxquarry-partial/PLAN",
+    ".voxquarry-partial/PLAN/kept",
+    ".voxquarry-partial/PLAN/plan.json",
+    ".voxquarry-partial/PLAN/of-1",
+    ".voxquarry-partial/PLAN/0-of-1.lock",
+    ".voxquarry-partial/PLAN/finalize.lock",
+    ".voxquarry-partial/PLAN/done",
+    ".voxquarry-partial/PLAN/done/w",
+    ".voxquarry-partial/PLAN/done/.new-w",
+    ".voxquarry-partial/PLAN/failed",
+    ".voxquarry-partial/PLAN/subjects",
+    ".voxquarry-partial/PLAN/subjects/zarr.json",
+    ".voxquarry-partial/PLAN/subjects/w",
+    ".voxquarry-partial/PLAN/subjects/w/zarr.json",
+    ".voxquarry-partial/PLAN/subjects/w/image/0/c/0/0/0",
+    ".voxquarry-partial/PART",
+    ".voxquarry-partial/PART/kept",
+    ".voxquarry-partial/PART/arguments",
+    ".voxquarry-partial/PART/journal",
+    ".voxquarry-partial/PART/done",
+    ".voxquarry-partial/PART/content",
+    ".voxquarry-partial/PART/content/q/zarr.json",
+    ".voxquarry-partial/PART/content/q/0/c/0/0/0",
+    ".voxquarry-partial/JOINED",
+    ".voxquarry-partial/JOINED/content",
 ];
 
 /// What lies there instead.
@@ -92,6 +117,19 @@ const COMMANDS: &[(&str, bool)] = &[
     ("ingest --subject case --image w=@/new/w.nii --quiet --overwrite --out @/s.zarr", false),
     ("+ --blend @/s.zarr/case/p", false),
     ("+ --blend @/s.zarr/case/p --keep", false),
+    ("ingest --plan @/plan.json --part 0/1 --quiet", false),
+    ("ingest --out @/s.zarr --finalize --quiet", false),
+    ("+ --blend @/s.zarr/case/q --part 0/1", false),
+    ("finalize @/s.zarr/case/q", false),
+];
+
+/// What leaves unfinished work in the store: a blending that may be continued, an ingest whose part
+/// is done, and a blending whose part is.
+const UNFINISHED: &[&str] = &[
+    "+ --blend @/s.zarr/case/p --keep --stop 20",
+    "ingest @/new/w.nii --quiet --patch-size 8 --out @/s.zarr --plan @/plan.json",
+    "ingest --plan @/plan.json --part 0/1 --quiet",
+    "+ --blend @/s.zarr/case/q --part 0/1",
 ];
 
 /// A number without a common factor with that of the cases, so that few cases are of all kinds.
@@ -105,8 +143,8 @@ pub(crate) struct Hostile {
     common: Tree,
     /// What each command says about the untouched store.
     truth: Vec<Said>,
-    /// The name of the folder of kept work.
-    kept: String,
+    /// The names of the folders of unfinished work, by what stands for them.
+    names: [(&'static str, String); 4],
     /// Holds what nobody may touch.
     outside: TempDir,
 }
@@ -118,11 +156,21 @@ impl Hostile {
     pub(crate) fn begin(args: &Args) -> Result<Self, String> {
         let bench = Bench::new(args)?;
         bench.common()?;
-        bench.run("+ --blend @/s.zarr/case/p --keep --stop 20")?;
+        for words in UNFINISHED {
+            bench.run(words)?;
+        }
         let partial = bench.path().join("s.zarr/.voxquarry-partial");
         let names = fs::read_dir(&partial).map_err(|e| e.to_string())?.flatten();
-        let mut kept = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let kept = kept.find(|name| name.starts_with("kept-")).ok_or("no work was kept")?;
+        let names: Vec<_> =
+            names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let named = |is_it: &dyn Fn(&str) -> bool| {
+            names.iter().find(|name| is_it(name)).cloned().ok_or("no work was kept")
+        };
+        let plan = named(&|name| name.starts_with("kept-subjects-"))?;
+        let part = named(&|name| name.ends_with(".0-of-1"))?;
+        let kept = named(&|name| name.starts_with("kept-") && *name != plan && *name != part)?;
+        let joined = part.replace(".0-of-1", ".joined");
+        let names = [("KEPT", kept), ("PLAN", plan), ("PART", part), ("JOINED", joined)];
         let before = bench.tree()?;
         let mut truth = Vec::new();
         for (words, says_truth) in COMMANDS {
@@ -137,7 +185,7 @@ impl Hostile {
         let _ = fs::remove_file(bench.path().join("out.nii"));
         let common = bench.tree()?;
         let outside = tempfile::tempdir_in(args.folder()).map_err(|e| e.to_string())?;
-        Ok(Self { bench, common, truth, kept, outside })
+        Ok(Self { bench, common, truth, names, outside })
     }
 
     /// Lays a trap at a place, which may hold something.
@@ -187,7 +235,11 @@ impl Campaign for Hostile {
             if random.percent(50) && !place.contains("sums") {
                 fs::remove_dir_all(store.join("case/w/sums"))?;
             }
-            self.lay(&store.join(place.replace("KEPT", &self.kept)), trap)?;
+            let mut named = place.to_owned();
+            for (stands_for, name) in &self.names {
+                named = named.replace(stands_for, name);
+            }
+            self.lay(&store.join(named), trap)?;
             Tree::read(self.outside.path())
         };
         let outside = setup().map_err(|e| context(format!("cannot lay: {e}")))?;

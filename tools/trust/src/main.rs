@@ -10,6 +10,7 @@
 mod blend;
 mod campaign;
 mod campaigns;
+mod commands;
 mod corruptions;
 mod faults;
 mod hostile;
@@ -24,6 +25,7 @@ mod stores;
 mod strace;
 mod tree;
 mod truth;
+mod unfinished;
 mod watch;
 
 use std::path::PathBuf;
@@ -31,6 +33,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
+use voxquarry::Part;
 
 use campaigns::CAMPAIGNS;
 use watch::Watch;
@@ -72,6 +75,9 @@ pub(crate) struct Args {
     /// Ends `--blend` after so many patches.
     #[arg(long, hide = true)]
     pub(crate) stop: Option<usize>,
+    /// Blends a part alone, as in 0/2.
+    #[arg(long, hide = true)]
+    pub(crate) part: Option<Part>,
 }
 
 impl Args {
@@ -94,7 +100,7 @@ fn main() -> ExitCode {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let seed = *args.seed.get_or_insert(clock);
     if let Some(out) = &args.blend {
-        return blend::run(out, args.keep, args.stop);
+        return blend::run(out, args.keep, args.stop, args.part);
     }
     if let Some(campaign) = &args.child {
         return watch::child(campaign, &args);

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use voxquarry::format::layout::Codec;
 
 use crate::Args;
+use crate::commands::{BenchCommand, COMMANDS};
 use crate::stores::write_store;
 use crate::strace::{self, Calls};
 use crate::tree::Tree;
@@ -33,6 +34,10 @@ pub(crate) struct Scenario {
     pub(crate) output: Vec<u8>,
     pub(crate) calls: Calls,
     pub(crate) words: &'static str,
+    /// Commands that finish the work, where it is one part of several.
+    pub(crate) after: &'static [&'static str],
+    /// What lies there after them.
+    pub(crate) finished: Tree,
 }
 
 /// A folder in which commands run.
@@ -47,75 +52,6 @@ pub(crate) struct Bench {
 
 /// The number of commands.
 pub(crate) const SCENARIOS: usize = COMMANDS.len();
-
-/// Names, effects, commands and the files beside those that every command finds: `old/` and `new/`
-/// with images, and the store `s.zarr` with subject `case` made of the old ones.
-///
-/// `@` stands for the folder, `+` for this program.
-const COMMANDS: &[(&str, Effect, &[&str], &str)] = &[
-    (
-        "ingest",
-        Effect::Publishes,
-        &[],
-        "ingest --subject new --image ct=@/new/ct.nii.gz \
-        --labels seg=@/new/seg.nii --weights w=@/new/w.nii --patch-size 8 --threads 2 --quiet \
-        --out @/s.zarr",
-    ),
-    (
-        "ingest of two",
-        Effect::Publishes,
-        &[],
-        "ingest @/new/ct.nii.gz @/new/w.nii --quiet \
-        --patch-size 8 --out @/p.zarr",
-    ),
-    (
-        "overwrite",
-        Effect::Publishes,
-        &[],
-        "ingest --subject case --image ct=@/new/ct.nii.gz \
-        --labels seg=@/new/seg.nii --image w=@/new/w.nii --patch-size 8 --codec compact --quiet \
-        --overwrite --out @/s.zarr",
-    ),
-    ("export", Effect::Publishes, &[], "export @/s.zarr/case/ct @/a.nii"),
-    (
-        "export over",
-        Effect::Publishes,
-        &["export @/s.zarr/case/seg @/a.nii.gz"],
-        "export @/s.zarr/case/w @/a.nii.gz --overwrite",
-    ),
-    ("export pair", Effect::Publishes, &[], "export @/s.zarr/case/ct @/a.hdr"),
-    (
-        "export pair over",
-        Effect::Publishes,
-        &["export @/s.zarr/case/seg @/a.hdr"],
-        "export @/s.zarr/case/w @/a.hdr --overwrite",
-    ),
-    (
-        "preview",
-        Effect::Publishes,
-        &["export @/s.zarr/case/seg @/a.nii"],
-        "preview @/s.zarr/case/seg @/a.png --patches 0 --patch-size 8",
-    ),
-    (
-        "sums",
-        Effect::Caches,
-        &[],
-        "sample @/s.zarr --sampler weighted --weights w --patch-size 4 \
-        --count 3",
-    ),
-    ("blend", Effect::Publishes, &[], "+ --blend @/s.zarr/case/p"),
-    ("blend new", Effect::Publishes, &[], "+ --blend @/p.zarr/new/p"),
-    (
-        "blend on",
-        Effect::Publishes,
-        &["+ --blend @/p.zarr/new/p --keep --stop 60"],
-        "+ --blend @/p.zarr/new/p --keep",
-    ),
-    ("blend kept", Effect::Publishes, &[], "+ --blend @/p.zarr/new/p --keep"),
-    ("verify", Effect::Reads, &[], "verify @/s.zarr --json"),
-    ("info", Effect::Reads, &[], "info @/s.zarr/case --json"),
-    ("sample", Effect::Reads, &[], "sample @/s.zarr --sampler label --labels seg --patch-size 4"),
-];
 
 impl Bench {
     pub(crate) fn new(args: &Args) -> Result<Self, String> {
@@ -196,20 +132,33 @@ impl Bench {
     /// All commands, with what each does when nothing disturbs it.
     pub(crate) fn scenarios(&self) -> Result<Vec<Scenario>, String> {
         let common = self.common()?;
-        let scenario =
-            |&(name, effect, before, words): &(&'static str, Effect, &[&str], &'static str)| {
-                common.restore(self.path()).map_err(|e| e.to_string())?;
-                for words in before {
-                    self.run(words)?;
-                }
-                let initial = self.tree()?;
-                let (calls, output) = strace::list(&self.command(words), self.path())?;
-                if !output.status.success() {
-                    return Err(format!("{name}: {}", String::from_utf8_lossy(&output.stderr)));
-                }
-                let (reference, output) = (self.tree()?, output.stdout);
-                Ok(Scenario { name, effect, initial, reference, output, calls, words })
-            };
+        let scenario = |command: &BenchCommand| {
+            common.restore(self.path()).map_err(|e| e.to_string())?;
+            for words in command.before {
+                self.run(words)?;
+            }
+            let initial = self.tree()?;
+            let (calls, output) = strace::list(&self.command(command.words), self.path())?;
+            let name = command.name;
+            if !output.status.success() {
+                return Err(format!("{name}: {}", String::from_utf8_lossy(&output.stderr)));
+            }
+            let reference = self.tree()?;
+            for words in command.after {
+                self.run(words)?;
+            }
+            Ok(Scenario {
+                name,
+                effect: command.effect,
+                initial,
+                reference,
+                output: output.stdout,
+                calls,
+                words: command.words,
+                after: command.after,
+                finished: self.tree()?,
+            })
+        };
         COMMANDS.iter().map(scenario).collect()
     }
 }

@@ -6,7 +6,10 @@ use voxquarry::format::array::ArrayLayout;
 use voxquarry::format::attributes::Kind;
 use voxquarry::format::layout::{self, Codec, VolumeShape};
 use voxquarry::format::levels::Levels;
-use voxquarry::{Affine, Dtype, IfExists, Result, Size3, StoreWriter, VolumeSpec};
+use voxquarry::{
+    Affine, Dtype, IfExists, Part, Region, Result, Size3, StoreWriter, UnpublishedSubjects,
+    VolumeSpec,
+};
 
 /// Voxels of every volume, `(z, y, x)`.
 pub(crate) const SIZE: Size3 = [13, 18, 20];
@@ -53,6 +56,32 @@ pub(crate) fn write_subject(store: &Path, name: &str, codec: Codec, generation: 
         volumes.push(writer.finish()?);
     }
     subject.publish(volumes, IfExists::Replace)
+}
+
+/// As [`write_store`], by processes that share the work: subjects that are published together, and
+/// a volume whose shards two parts have written. The store may not be there.
+pub(crate) fn write_store_in_parts(store: &Path, codec: Codec, generation: u64) -> Result<()> {
+    let unpublished = UnpublishedSubjects::create(store, "plan")?;
+    let mut done = Vec::new();
+    for name in SUBJECTS {
+        write_subject(&unpublished.path(), name, codec, generation)?;
+        done.extend(unpublished.checksum(name)?.map(|crc32c| (name.to_owned(), crc32c)));
+    }
+    unpublished.publish(&done, IfExists::Error)?;
+    unpublished.remove()?;
+    let store = StoreWriter::open(store, Some(1))?;
+    for part in Part::all(2)? {
+        let layout = layout_of(None, Dtype::Float32, codec)?;
+        let spec = VolumeSpec::new("joined", Kind::Image, layout);
+        let spec = spec.codec(codec).patch_sizes(vec![CHUNK]).affine(affine(generation));
+        let writer = store.add_volume_part(SUBJECTS[0], spec, "", part)?;
+        let (whole, bytes) = (Region::whole(SIZE), voxels(SUBJECTS[0], "joined", generation));
+        for number in 0..writer.chunks().chunks_in(&whole) {
+            writer.chunks().put_chunk(&whole, &[&bytes], number)?;
+        }
+        writer.finish()?;
+    }
+    store.finalize_volume(SUBJECTS[0], "joined").map(drop)
 }
 
 fn layout_of(channels: Option<usize>, dtype: Dtype, codec: Codec) -> Result<ArrayLayout> {

@@ -6,7 +6,7 @@ use voxquarry::{ComponentOptions, Components, Error, Objects, OpenOptions, Resul
 use super::{StoreItem, split};
 use crate::args::ComponentsArgs;
 use crate::output::{extents, json, line};
-use crate::progress::{Progress, Show, Unit, catch_interrupts, check_interrupt};
+use crate::progress::{Progress, Show, catch_interrupts, check_interrupt};
 
 pub(crate) fn run(args: &ComponentsArgs) -> Result<u8> {
     let threads = args.threads.map(usize::from);
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &ComponentsArgs) -> Result<u8> {
         .memory_bytes(args.memory);
     catch_interrupts()?;
     let show = if args.json || args.quiet { Show::Nothing } else { Show::Progress };
-    let progress = Progress::new(show, Unit::Bytes);
+    let progress = Progress::new(show);
     let voxel_bytes = volume.dtype().size() as u64;
     progress.begin(2 * volume.voxel_bytes());
     progress.at("numbering", &format!("{}/{}", subject.name(), volume.name()));

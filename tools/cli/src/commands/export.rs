@@ -5,7 +5,7 @@ use voxquarry::{Error, IfExists, OpenOptions, Result};
 use super::StoreItem;
 use crate::SUCCESS;
 use crate::args::ExportArgs;
-use crate::progress::{Progress, Show, Unit, catch_interrupts};
+use crate::progress::{Progress, Show, catch_interrupts};
 
 pub(crate) fn run(args: &ExportArgs) -> Result<u8> {
     let options = OpenOptions::default().threads(args.threads.map(usize::from));
@@ -15,7 +15,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<u8> {
     };
     let if_exists = if args.overwrite { IfExists::Replace } else { IfExists::Error };
     catch_interrupts()?;
-    let progress = Progress::new(Show::Progress, Unit::Bytes);
+    let progress = Progress::new(Show::Progress);
     progress.begin(volume.voxel_bytes());
     progress.at("exporting", &format!("{}/{}", subject.name(), volume.name()));
     let exported = voxquarry_ingest::export_observed(&volume, &args.out, if_exists, &progress);

@@ -6,7 +6,7 @@ use voxquarry_ingest::{Fingerprint, FingerprintOptions, fingerprint};
 
 use crate::args::FingerprintArgs;
 use crate::output::{json, line};
-use crate::progress::{Progress, Show, Unit, catch_interrupts};
+use crate::progress::{Progress, Show, catch_interrupts};
 
 pub(crate) fn run(args: &FingerprintArgs) -> Result<u8> {
     let dataset = Dataset::open(&args.store, &OpenOptions::default())?;
@@ -14,7 +14,7 @@ pub(crate) fn run(args: &FingerprintArgs) -> Result<u8> {
         FingerprintOptions::default().volumes(args.volumes.clone()).labels(args.labels.clone());
     catch_interrupts()?;
     let show = if args.json { Show::Nothing } else { Show::Progress };
-    let progress = Progress::new(show, Unit::Bytes);
+    let progress = Progress::new(show);
     let found = fingerprint(&dataset, &options, &progress);
     progress.end();
     let found = found?;

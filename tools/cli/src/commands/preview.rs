@@ -74,7 +74,7 @@ fn contact_sheet(dataset: &Dataset, args: &PreviewArgs) -> Result<picture::Raste
     let which = if shown < names.len() { format!("{shown} of ") } else { String::new() };
     let store = dataset.path().file_name().unwrap_or_default().to_string_lossy();
     let title = format!("{store}: {which}{} subjects", names.len());
-    let mut sheet = Sheet::new(&title, shown);
+    let mut sheet = Sheet::new(&title, shown)?;
     for i in 0..shown {
         let subject = dataset.subject(&names[i * names.len() / shown])?;
         let volume = first_shown(&subject)?;

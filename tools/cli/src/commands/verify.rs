@@ -1,24 +1,32 @@
 //! `voxquarry verify`: checks a whole store.
 
 use serde_json::json;
-use voxquarry::{Dataset, Fault, OpenOptions, Result, verify};
+use voxquarry::{Fault, Result, verify};
 
 use crate::SUCCESS;
 use crate::args::VerifyArgs;
 use crate::output::{bytes, json, line, print_error};
-use crate::progress::{Progress, Show, Unit};
+use crate::progress::{Progress, Show, catch_interrupts, check_interrupt};
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
     let show = if args.json { Show::Nothing } else { Show::Progress };
-    let progress = Progress::new(show, Unit::Shards);
-    if show == Show::Progress {
-        progress.begin(shard_count(&Dataset::open(&args.store, &OpenOptions::default())?));
-    }
-    let report = verify(&args.store, &|volume| {
-        progress.at("checking", volume);
-        progress.advance(1);
-    })?;
+    let progress = Progress::new(show);
+    catch_interrupts()?;
+    let (mut total, mut done) = (0, 0);
+    let checked = verify(&args.store, &mut |step| {
+        if step.total > total {
+            total = step.total;
+            progress.begin(total);
+        }
+        if !step.volume.is_empty() {
+            progress.at("checking", step.volume);
+        }
+        progress.advance(step.done - done);
+        done = step.done;
+        check_interrupt()
+    });
     progress.end();
+    let report = checked?;
     if args.json {
         json(&json!({
             "ok": report.error_count == 0,
@@ -55,19 +63,4 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
     let damaged = report.errors.iter().any(|e| e.fault() != Fault::Environment);
     let fault = if damaged { Fault::Data } else { Fault::Environment };
     Ok(fault.exit_code())
-}
-
-/// The number of shards of all levels. Shards that damage hides only make the bar less exact; the
-/// check reports them.
-fn shard_count(dataset: &Dataset) -> u64 {
-    let subjects = dataset.subjects().iter().filter_map(|name| dataset.subject(name).ok());
-    let volumes = subjects.flat_map(|subject| {
-        let open = |name: &String| subject.volume(name).ok();
-        subject.volumes().iter().filter_map(open).collect::<Vec<_>>()
-    });
-    let levels = volumes.flat_map(|volume| {
-        let open = |number| volume.level(number).ok();
-        (0..volume.levels().len()).filter_map(open).collect::<Vec<_>>()
-    });
-    levels.map(|level| level.layout().shards().count() as u64).sum()
 }

@@ -77,7 +77,7 @@ pub(crate) fn draw(scene: &Scene<'_>) -> Result<Raster> {
     let slices = Slices::read(scene, &views)?;
     let mut page = Page::new(scene, &views, highest);
     page.legend_height = slices.legend.height(page.width - 2 * MARGIN);
-    let mut raster = Raster::new(page.width, page.height(), BACKGROUND);
+    let mut raster = Raster::new(page.width, page.height(), BACKGROUND)?;
     raster.text(MARGIN, MARGIN, &scene.title, TEXT);
 
     let step = grid_step(volume, page.pixels_per_mm).map_or([0; 3], |(step, _)| step);

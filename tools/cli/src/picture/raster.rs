@@ -25,12 +25,24 @@ pub(crate) struct Raster {
     pixels: Vec<Colour>,
 }
 
+/// Memory of the encoder beside its result.
+const ENCODER_BYTES: usize = 1 << 20;
+
 /// Pixels of a dot of a letter, along each side.
 const DOT: usize = 2;
 
 impl Raster {
-    pub(super) fn new(width: usize, height: usize, colour: Colour) -> Self {
-        Self { width, pixels: vec![colour; width * height] }
+    /// A picture of one colour.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub(super) fn new(width: usize, height: usize, colour: Colour) -> Result<Self> {
+        let mut pixels = Vec::new();
+        let bytes = size_of::<Colour>() as u64 * width as u64 * height as u64;
+        let lacking = |_| Error::OutOfMemory { what: "a picture".to_owned(), bytes };
+        pixels.try_reserve_exact(width * height).map_err(lacking)?;
+        pixels.resize(width * height, colour);
+        Ok(Self { width, pixels })
     }
 
     pub(super) fn set(&mut self, x: usize, y: usize, colour: Colour) {
@@ -97,6 +109,9 @@ impl Raster {
     pub(crate) fn png(&self) -> io::Result<Vec<u8>> {
         let height = self.pixels.len() / self.width;
         let mut bytes = Vec::new();
+        // The encoder's own memory cannot be reserved; it is less than this.
+        bytes.try_reserve(2 * size_of_val(&*self.pixels) + ENCODER_BYTES)?;
+        bytes.shrink_to(0);
         let mut encoder = png::Encoder::new(&mut bytes, self.width as u32, height as u32);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);

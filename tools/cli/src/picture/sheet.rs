@@ -36,15 +36,17 @@ pub(crate) struct Sheet {
 }
 
 impl Sheet {
-    pub(crate) fn new(title: &str, count: usize) -> Self {
+    /// # Errors
+    /// [`voxquarry::Error::OutOfMemory`].
+    pub(crate) fn new(title: &str, count: usize) -> Result<Self> {
         let columns = count.clamp(1, COLUMNS);
         let rows = count.div_ceil(columns).max(1);
         let title_width = Raster::text_width(title) + 2 * GAP;
         let width = (columns * (SIDE + GAP) + GAP).max(title_width);
         let height = rows * (SIDE + LINE + GAP) + 2 * GAP + LINE;
-        let mut raster = Raster::new(width, height, BACKGROUND);
+        let mut raster = Raster::new(width, height, BACKGROUND)?;
         raster.text(GAP, GAP, title, TEXT);
-        Self { raster, columns, drawn: 0 }
+        Ok(Self { raster, columns, drawn: 0 })
     }
 
     /// Draws the axial slice of the next subject.

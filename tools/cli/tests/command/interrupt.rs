@@ -109,3 +109,13 @@ fn ctrl_c_in_an_export_leaves_no_file() {
     assert!(log.contains("error: interrupted"), "{log}");
     assert_eq!(workspace.names(""), ["big.nii", "s.zarr", "t.csv"]);
 }
+
+#[test]
+fn ctrl_c_in_a_verification_ends_it() {
+    let workspace = workspace();
+    workspace.ok(&format!("{INGEST} --codec compact --quiet"));
+    let (status, log) = interrupt_at(&workspace, "verify s.zarr", "checking s0/ct", interrupt);
+    assert_eq!(status.code(), Some(4), "{log}");
+    assert!(log.contains("error: interrupted"), "{log}");
+    assert!(!log.contains("s3/ct"), "it went on to the last subject: {log}");
+}

@@ -1,4 +1,5 @@
-//! Few descriptors, and a disk that fails: an error in time that says what to do, and nothing lost.
+//! Few descriptors, little memory, and a disk that fails: an error in time that says what to do,
+//! and nothing lost.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -11,12 +12,16 @@ const LONGEST: Duration = Duration::from_mins(1);
 
 /// Runs the command in a shell with at most `count` open files, and ends it when it hangs.
 fn run_with_files(workspace: &Workspace, words: &str, count: u32) -> Run {
-    let script = format!("ulimit -n {count}; exec \"$@\"");
+    run_limited(workspace, words, &format!("ulimit -n {count}"))
+}
+
+fn run_limited(workspace: &Workspace, words: &str, limit: &str) -> Run {
+    let script = format!("ulimit -c 0; {limit}; exec \"$@\"");
     let mut shell = Command::new("sh");
     shell.args(["-c", &script, "sh", BINARY]).args(words.split_whitespace());
     shell.current_dir(workspace.path("")).stdin(Stdio::null());
     let child = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    in_time(child, &format!("{words} with {count} files"))
+    in_time(child, &format!("{words} after {limit}"))
 }
 
 fn in_time(mut child: Child, what: &str) -> Run {
@@ -187,4 +192,42 @@ fn where_no_thread_is_granted_the_callers_own_does_all_the_work() {
     let run = alone("bench s.zarr");
     assert_eq!(run.code, Some(4), "{run:?}");
     assert!(run.err.contains("thread: cannot start"), "{run:?}");
+}
+
+/// Issue 19: with little memory, small allocations ended commands by SIGABRT. From the least memory
+/// in which the program can be loaded on, whatever fails is an error.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_small_allocation_that_fails_is_an_error() {
+    const STEP_KIB: usize = 384;
+    let workspace = with_store();
+    let run = |words: &str, kib: usize| run_limited(&workspace, words, &format!("ulimit -v {kib}"));
+    let begins = |kib: &usize| run("--version", *kib).code == Some(0);
+    let least = (4 << 10..1 << 20).step_by(1 << 10).find(begins).expect("a gigabyte is enough");
+    let (mut aborts, mut refusals) = (0, 0);
+    for words in [
+        "info s.zarr/case",
+        "sample s.zarr --sampler label --labels seg --patch-size 4 --count 3",
+        "verify s.zarr",
+        "export s.zarr/case/ct a.nii.gz --overwrite",
+        "preview s.zarr/case case.png --overwrite",
+        "ingest ct.nii.gz --patch-size 8 --quiet --out n.zarr",
+    ] {
+        for kib in (least - (2 << 10)..least + (12 << 10)).step_by(STEP_KIB) {
+            let run = run(words, kib);
+            let context = format!("{words} with {kib} KiB: {run:?}");
+            match run.code {
+                Some(0) => {}
+                Some(4) => {
+                    refusals += 1;
+                    aborts += usize::from(run.err.contains("memory allocation of"));
+                    assert!(run.err.contains("error: "), "{context}");
+                }
+                // The system could not load it.
+                _ => assert!(run.err.is_empty() || run.code == Some(127), "{context}"),
+            }
+        }
+    }
+    assert!(aborts > 0 && refusals > aborts, "{aborts} of {refusals}");
+    assert_eq!(workspace.json("verify s.zarr --json")["ok"], true);
 }

@@ -26,8 +26,6 @@ use crate::report::Failure;
 
 /// The version of the file.
 const VERSION: u64 = 1;
-/// More than the plan of ten million files takes.
-const MOST_BYTES: u64 = 16 << 30;
 /// Digits of a plan's name.
 const NAME_DIGITS: usize = 16;
 
@@ -121,6 +119,9 @@ struct SealedDocument {
 }
 
 impl PlanDocument {
+    /// More than the plan of ten million files takes.
+    pub(super) const MOST_BYTES: u64 = 16 << 30;
+
     /// A plan without subjects.
     ///
     /// # Errors
@@ -144,7 +145,7 @@ impl PlanDocument {
     /// damaged; [`Error::Io`].
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = match fs::metadata(path).and_then(|found| {
-            if found.len() > MOST_BYTES {
+            if found.len() > Self::MOST_BYTES {
                 return Err(ErrorKind::FileTooLarge.into());
             }
             fs::read(path)
@@ -155,8 +156,16 @@ impl PlanDocument {
             }
             Err(e) => return Err(Error::io(path, "cannot read")(e)),
         };
+        Self::parse(path, &text)
+    }
+
+    /// The plan that `text` holds, which was read from `path`.
+    ///
+    /// # Errors
+    /// [`Error::Data`], as for [`PlanDocument::read`].
+    pub(super) fn parse(path: &Path, text: &[u8]) -> Result<Self> {
         let made_by = "it is no plan that `voxquarry ingest --plan` made, or it is damaged";
-        let sealed: SealedDocument = serde_json::from_slice(&text)
+        let sealed: SealedDocument = serde_json::from_slice(text)
             .map_err(|e| Error::data(path, format!("{made_by}: make the plan again ({e})")))?;
         if sealed.plan.version != VERSION {
             let found = sealed.plan.version;

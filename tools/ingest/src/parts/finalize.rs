@@ -25,7 +25,8 @@ pub(super) fn finalize(
     let unpublished = match open(document, "finalize", again) {
         Ok(unpublished) => unpublished,
         Err(error @ Error::Unsupported { .. }) => {
-            return if is_finalized(document, report)? { Ok(()) } else { Err(error) };
+            // The process that finalized it may have been killed before its last step.
+            return if is_finalized(document, report)? { list(document) } else { Err(error) };
         }
         Err(error) => return Err(error),
     };
@@ -76,7 +77,11 @@ fn publish(
         report.skipped.extend(done.skipped);
     }
     unpublished.remove()?;
-    // As an ingest without parts does at its end.
+    list(document)
+}
+
+/// Lists the subjects, as an ingest without parts does at its end.
+fn list(document: &PlanDocument) -> Result<()> {
     StoreWriter::open(&document.store, Some(1))?.list_subjects().map(drop)
 }
 

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use voxquarry::{Error, IfExists, Part, Result, UnpublishedSubjects};
 
 use crate::manifest::Manifest;
-use crate::observer::{Event, Observer, check_interrupt};
+use crate::observer::{Event, NoopObserver, Observer, check_interrupt};
 use crate::options::IngestOptions;
 use crate::plan::{Plan, check_options};
 use crate::planned::PlannedSubject;
@@ -163,6 +163,7 @@ impl PartsPlan {
     pub fn install(&self) -> Result<usize> {
         let (document, name) = (&self.document, self.document.name()?);
         let new = UnpublishedSubjects::create(&document.store, &name)?;
+        let _lock = Notes::of(&new).lock("plan", &NoopObserver)?;
         Notes::of(&new).forget_count()?;
         let mut taken = 0;
         for other in UnpublishedSubjects::names(&document.store)? {

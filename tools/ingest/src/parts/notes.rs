@@ -2,12 +2,11 @@
 //! became of each case.
 //!
 //! # Invariants
-//! - A note appears whole.
+//! - A note appears whole, and is reached through no link.
 //! - A case is noted as done after its subjects are; the note has their checksums.
 
-use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io;
 use std::thread;
 use std::time::Duration;
 
@@ -23,6 +22,8 @@ const DONE: &str = "done";
 const FAILED: &str = "failed";
 /// Before the number of parts, in the name of an empty file.
 const COUNT: &str = "of-";
+/// More than any note about a case takes.
+const NOTE_BYTES: u64 = 64 << 20;
 /// How often a locked file is looked at.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -50,54 +51,39 @@ pub(super) struct DoneSubject {
 }
 
 /// The notes of one plan.
-pub(super) struct Notes<'a> {
-    folder: &'a Path,
-}
+pub(super) struct Notes<'a>(&'a UnpublishedSubjects);
 
 impl<'a> Notes<'a> {
     pub(super) fn of(unpublished: &'a UnpublishedSubjects) -> Self {
-        Self { folder: unpublished.folder() }
+        Self(unpublished)
     }
 
     /// The plan; `None` before it was installed.
     pub(super) fn plan(&self) -> Result<Option<PlanDocument>> {
-        match PlanDocument::read(&self.folder.join(PLAN)) {
-            Ok(plan) => Ok(Some(plan)),
-            Err(Error::NoSuchFile { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let text = self.0.note(PLAN, PlanDocument::MOST_BYTES)?;
+        text.map(|text| PlanDocument::parse(&self.0.folder().join(PLAN), &text)).transpose()
     }
 
     /// Keeps the plan's text.
     pub(super) fn keep_plan(&self, text: &[u8]) -> Result<()> {
-        self.write(&self.folder.join(PLAN), text)
+        self.0.write_note(PLAN, text)
     }
 
     /// Whether the plan is installed.
     pub(super) fn has_plan(&self) -> Result<bool> {
-        let path = self.folder.join(PLAN);
-        path.try_exists().map_err(Error::io(&path, "cannot look at"))
+        self.0.has_note(PLAN)
     }
 
     /// The numbers of parts that were begun.
     pub(super) fn counts(&self) -> Result<Vec<usize>> {
-        let failed = |e| Error::io(self.folder, "cannot list")(e);
-        let mut counts = Vec::new();
-        for entry in fs::read_dir(self.folder).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            let count: Option<usize> =
-                name.to_str().and_then(|name| name.strip_prefix(COUNT)?.parse().ok());
-            counts.extend(count);
-        }
-        Ok(counts)
+        let names = self.0.note_names()?;
+        Ok(names.iter().filter_map(|name| name.strip_prefix(COUNT)?.parse().ok()).collect())
     }
 
     /// Lets parts of another number be run.
     pub(super) fn forget_count(&self) -> Result<()> {
-        for count in self.counts()? {
-            remove(&self.folder.join(format!("{COUNT}{count}")))?;
-        }
-        Ok(())
+        let counts = self.counts()?;
+        counts.iter().try_for_each(|count| self.0.remove_note(&format!("{COUNT}{count}")))
     }
 
     /// Notes how many parts there are.
@@ -105,7 +91,7 @@ impl<'a> Notes<'a> {
     /// # Errors
     /// [`Error::Unsupported`] if another number was begun.
     pub(super) fn agree_on_count(&self, part: Part) -> Result<()> {
-        let own = self.folder.join(format!("{COUNT}{}", part.count()));
+        let own = format!("{COUNT}{}", part.count());
         let other = |counts: Vec<usize>| counts.into_iter().find(|&n| n != part.count());
         let refused = |n: usize| {
             let reason = format!("part {part}: parts of {n} were begun");
@@ -119,10 +105,11 @@ impl<'a> Notes<'a> {
         if let Some(n) = other(counts) {
             return refused(n);
         }
-        File::create(&own).map_err(Error::io(&own, "cannot create"))?;
+        // Its name says all, so nothing is staged: other parts may write it at the same time.
+        drop(self.0.try_lock(&own)?);
         // Of two that begin at one time, one sees the other's.
         if let Some(n) = other(self.counts()?) {
-            remove(&own)?;
+            self.0.remove_note(&own)?;
             return refused(n);
         }
         Ok(())
@@ -130,57 +117,51 @@ impl<'a> Notes<'a> {
 
     /// Locks what `name` stands for until the result is dropped; waits for another process.
     pub(super) fn lock(&self, name: &str, observer: &dyn Observer) -> Result<File> {
-        let path = self.folder.join(format!("{name}.lock"));
-        let file = File::options().create(true).append(true).open(&path);
-        let file = file.map_err(Error::io(&path, "cannot open"))?;
+        let name = format!("{name}.lock");
         loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(TryLockError::WouldBlock) => {
-                    check_interrupt(observer)?;
-                    thread::sleep(PATIENCE);
-                }
-                Err(TryLockError::Error(e)) => return Err(Error::io(&path, "cannot lock")(e)),
+            if let Some(lock) = self.0.try_lock(&name)? {
+                return Ok(lock);
             }
+            check_interrupt(observer)?;
+            thread::sleep(PATIENCE);
         }
     }
 
     /// What a case became; `None` if it is not done, or if its note is of something else.
     pub(super) fn done(&self, case: &str, digest: &str) -> Result<Option<DoneCase>> {
-        let done: Option<DoneCase> = read(&self.folder.join(DONE).join(case))?;
+        let done: Option<DoneCase> = self.read(DONE, case)?;
         Ok(done.filter(|done| done.digest == digest))
     }
 
     pub(super) fn set_done(&self, case: &str, done: &DoneCase) -> Result<()> {
-        self.write_json(DONE, case, done)?;
-        remove(&self.folder.join(FAILED).join(case))
+        self.write(DONE, case, done)?;
+        self.0.remove_note(&format!("{FAILED}/{case}"))
     }
 
     pub(super) fn failed(&self, case: &str) -> Result<Option<Vec<FailedCase>>> {
-        read(&self.folder.join(FAILED).join(case))
+        self.read(FAILED, case)
     }
 
     pub(super) fn set_failed(&self, case: &str, failed: &[FailedCase]) -> Result<()> {
-        self.write_json(FAILED, case, &failed)
+        self.write(FAILED, case, &failed)
     }
 
-    fn write_json(&self, folder: &str, case: &str, value: &impl Serialize) -> Result<()> {
-        let path = self.folder.join(folder).join(case);
-        let text = serde_json::to_vec(value);
-        let text = text.map_err(|e| Error::io(&path, "cannot word")(io::Error::other(e)))?;
-        let above = path.parent().expect("a file in a folder");
-        fs::create_dir_all(above).map_err(Error::io(above, "cannot create"))?;
-        self.write(&path, &text)
+    /// What a note says; `None` if there is none, or none that can be understood.
+    fn read<T: DeserializeOwned>(&self, folder: &str, case: &str) -> Result<Option<T>> {
+        // What is damaged, or no file, is done once more.
+        match self.0.note(&format!("{folder}/{case}"), NOTE_BYTES) {
+            Ok(text) => Ok(text.and_then(|text| serde_json::from_slice(&text).ok())),
+            Err(Error::Data { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Writes a file that appears whole.
-    fn write(&self, path: &Path, text: &[u8]) -> Result<()> {
-        let staged = tempfile::NamedTempFile::new_in(self.folder);
-        let mut staged = staged.map_err(Error::io(self.folder, "cannot create a file in"))?;
-        let written = staged.write_all(text).and_then(|()| staged.as_file().sync_all());
-        written.map_err(Error::io(path, "cannot write"))?;
-        let kept = staged.persist(path).map_err(|e| e.error);
-        kept.map(drop).map_err(Error::io(path, "cannot put in place"))
+    fn write(&self, folder: &str, case: &str, value: &impl Serialize) -> Result<()> {
+        let name = format!("{folder}/{case}");
+        let text = serde_json::to_vec(value).map_err(|e| {
+            Error::io(self.0.folder().join(&name), "cannot word")(io::Error::other(e))
+        })?;
+        self.0.write_note(&name, &text)
     }
 }
 
@@ -209,21 +190,4 @@ pub(super) fn take_over(
         }
     }
     Ok(true)
-}
-
-/// The content of a note; `None` if there is none, or none that can be read.
-fn read<T: DeserializeOwned>(path: &PathBuf) -> Result<Option<T>> {
-    match fs::read(path) {
-        // What is damaged is done once more.
-        Ok(text) => Ok(serde_json::from_slice(&text).ok()),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io(path, "cannot read")(e)),
-    }
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(path, "cannot remove")(e)),
-        _ => Ok(()),
-    }
 }

@@ -18,7 +18,7 @@ use crate::SUCCESS;
 use crate::args::DemoArgs;
 use crate::output::{bytes, extents, json, line};
 use crate::picture::Style;
-use crate::progress::{Progress, Show, Unit, catch_interrupts};
+use crate::progress::{Progress, Show, catch_interrupts};
 use files::DemoFolder;
 
 const SUBJECT: &str = "demo";
@@ -87,7 +87,7 @@ impl Demo {
     /// A bar on a terminal. A log only has the lines of the demo itself.
     fn progress() -> Progress {
         let show = if stderr().is_terminal() { Show::Progress } else { Show::Nothing };
-        Progress::new(show, Unit::Bytes)
+        Progress::new(show)
     }
 
     fn image(&self) -> Result<Volume> {
@@ -177,7 +177,7 @@ impl Demo {
     fn verify(&mut self) -> Result<bool> {
         self.say("verifying the store");
         let started = Instant::now();
-        let report = verify(&self.folder.store(), &|_| ())?;
+        let report = verify(&self.folder.store(), &mut |_| Ok(()))?;
         let (ok, seconds) = (report.error_count == 0, started.elapsed().as_secs_f64());
         report.errors.iter().for_each(crate::output::print_error);
         let verdict =

@@ -15,7 +15,7 @@ use voxquarry_ingest::{
 
 use crate::args::IngestArgs;
 use crate::output::notes;
-use crate::progress::{Progress, Show, Unit, catch_interrupts};
+use crate::progress::{Progress, Show, catch_interrupts};
 use outcome::RunFacts;
 
 pub(crate) fn run(args: &IngestArgs) -> Result<u8> {
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &IngestArgs) -> Result<u8> {
     }
     catch_interrupts()?;
     let show = shown(args);
-    let progress = Progress::new(show, Unit::Bytes);
+    let progress = Progress::new(show);
     if show == Show::Progress {
         notes(&found.notes);
     }

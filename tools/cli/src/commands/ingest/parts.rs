@@ -12,7 +12,7 @@ use super::outcome::{self, RunFacts};
 use super::{options, shown};
 use crate::args::{Cli, Command, IngestArgs};
 use crate::output::{bytes, json, line, notes};
-use crate::progress::{Progress, Show, Unit, catch_interrupts};
+use crate::progress::{Progress, Show, catch_interrupts};
 
 /// Makes a plan, writes it to `path`, and lets the store wait for its parts.
 pub(super) fn make(
@@ -61,7 +61,7 @@ pub(super) fn run(args: &IngestArgs) -> Result<u8> {
         outcome::check_writable(path)?;
     }
     catch_interrupts()?;
-    let progress = Progress::new(shown(args), Unit::Bytes);
+    let progress = Progress::new(shown(args));
     let started = Instant::now();
     let (report, result) = match args.part {
         Some(part) => plan.run_part(part, &options(args)?, &progress),
