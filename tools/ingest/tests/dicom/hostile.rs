@@ -47,6 +47,23 @@ fn a_file_cut_anywhere_is_refused() {
     }
 }
 
+/// A folder of test files named one damaged file a run; whoever mends them has to know all.
+#[test]
+fn all_damaged_files_of_a_folder_are_named_at_once() {
+    let study = Study::of(30);
+    let folder = study.root.path().join("study");
+    let damage = |i| fs::write(folder.join(name(i)), &slice(i).bytes()[..300]).unwrap();
+    damage(2);
+    let alone = study.ingest().unwrap_err().to_string();
+    assert!(alone.contains(&name(2)) && !alone.contains("its files"), "{alone}");
+    (3..24).for_each(damage);
+    let all = study.ingest().unwrap_err().to_string();
+    assert!(all.contains("22 of its files") && all.contains("and 2 more"), "{all}");
+    let named = (2..24).filter(|&i| all.contains(&format!("/{}:", name(i))));
+    assert_eq!(named.count(), 20, "{all}");
+    assert!(!study.root.path().join("store.zarr/study").exists());
+}
+
 #[test]
 fn flipped_bits_are_an_error_or_other_numbers() {
     let whole = slice(1).bytes();

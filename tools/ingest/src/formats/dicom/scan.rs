@@ -8,6 +8,7 @@
 //! Not here: the order of frames (`arrange`).
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,7 +66,7 @@ static LAST: Mutex<Option<(Vec<Listed>, Arc<Scan>)>> = Mutex::new(None);
 /// Reads the headers of a file, or of the files of a folder, and groups their frames.
 ///
 /// # Errors
-/// [`Error::Data`] if one of them is damaged, [`Error::Unsupported`] if there is no image,
+/// [`Error::Data`] that names those that are damaged, [`Error::Unsupported`] if there is no image,
 /// [`Error::Io`].
 pub(super) fn scan(path: &Path) -> Result<Arc<Scan>> {
     let listed = if is_folder(path)? { list(path)? } else { vec![listed(path.to_owned())?] };
@@ -133,7 +134,7 @@ pub(super) fn has_dicom(folder: &Path) -> Result<bool> {
 }
 
 fn scan_files(path: &Path, listed: &[Listed]) -> Result<Scan> {
-    let (mut files, mut frames) = (Vec::new(), Vec::new());
+    let (mut files, mut frames, mut damaged) = (Vec::new(), Vec::new(), Vec::new());
     // What was left out, by the reason.
     let mut others: Vec<(String, Vec<String>)> = Vec::new();
     for Listed { path, .. } in listed {
@@ -149,9 +150,14 @@ fn scan_files(path: &Path, listed: &[Listed]) -> Result<Scan> {
             }
             Ok(FileContent::Other(reason)) => reason,
             Err(error) if listed.len() == 1 => return Err(error),
-            Err(error) if is_dicom(&read_head(path)?) => return Err(error),
+            Err(error @ Error::Io { .. }) => return Err(error),
+            Err(error) if is_dicom(&read_head(path)?) => {
+                damaged.push(error);
+                continue;
+            }
             Err(_) if is_blank(path)? => {
-                return Err(Error::data(path, "it is empty, or ends within its preamble"));
+                damaged.push(Error::data(path, "it is empty, or ends within its preamble"));
+                continue;
             }
             Err(_) => "no DICOM file".to_owned(),
         };
@@ -160,6 +166,7 @@ fn scan_files(path: &Path, listed: &[Listed]) -> Result<Scan> {
             None => others.push((reason, vec![file_name(path)])),
         }
     }
+    all_damaged(path, damaged)?;
     let mut notes = others.iter().map(|(reason, names)| match &names[..] {
         [name] => format!("{name} was left out: {reason}"),
         [name, ..] => format!("{} files were left out, as {name}: {reason}", names.len()),
@@ -175,6 +182,27 @@ fn scan_files(path: &Path, listed: &[Listed]) -> Result<Scan> {
     let mut notes: Vec<_> = notes.by_ref().collect();
     let volumes = group(&files, frames, &mut notes);
     Ok(Scan { files, volumes, notes })
+}
+
+/// Refuses a folder with damaged files: which series lacks them, nobody can say.
+///
+/// # Errors
+/// The only error; [`Error::Data`] with the first of several.
+fn all_damaged(folder: &Path, mut errors: Vec<Error>) -> Result<()> {
+    /// More are counted.
+    const NAMED: usize = 20;
+    let count = errors.len();
+    if count <= 1 {
+        return errors.pop().map_or(Ok(()), Err);
+    }
+    let mut message = format!("{count} of its files cannot be read; move them away, or mend them");
+    for error in errors.iter().take(NAMED) {
+        let _ = write!(message, "\n    {error}");
+    }
+    if count > NAMED {
+        let _ = write!(message, "\n    and {} more", count - NAMED);
+    }
+    Err(Error::data(folder, message))
 }
 
 /// Whether a file has nothing but the zeros that a preamble begins with.
