@@ -37,7 +37,11 @@ impl Watch {
     /// # Errors
     /// As [`step`](Self::step).
     pub(crate) fn hear(&self) -> voxquarry::Result<()> {
-        self.kept(Python::attach(|py| py.check_signals()))
+        let heard = Python::attach(|py| {
+            py.check_signals()?;
+            Ok(())
+        });
+        self.kept(heard)
     }
 
     fn kept(&self, called: PyResult<()>) -> voxquarry::Result<()> {
