@@ -210,3 +210,23 @@ fn finalizing_twice_and_parts_that_come_late_change_nothing() {
     assert!(matches!(late, Error::Exists { .. }), "{late}");
     assert!(tree(&store) == before);
 }
+
+/// `make trust` found it: a join that was killed just after it had published left its folder for
+/// ever.
+#[test]
+fn finalizing_again_removes_what_a_killed_one_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("s.zarr");
+    let (options, partial) = (options(None, Finish::None), store.join(".voxquarry-partial"));
+    run(&store, &options, Part::new(0, 2).unwrap(), 1);
+    let name = fs::read_dir(&partial).unwrap().next().unwrap().unwrap().file_name();
+    let joined = name.into_string().unwrap().replace(".0-of-2", ".joined");
+    run(&store, &options, Part::new(1, 2).unwrap(), 1);
+    finalize(&store).unwrap();
+    let before = tree(&store);
+    let left = partial.join(joined).join("content");
+    fs::create_dir_all(&left).unwrap();
+    fs::write(left.join("0"), b"a shard that is a link").unwrap();
+    finalize(&store).unwrap();
+    assert!(tree(&store) == before && !partial.exists());
+}

@@ -177,12 +177,17 @@ impl PartsPlace<'_> {
     pub(super) fn discard_all(&self) -> Result<usize> {
         let begun = self.begun()?;
         begun.iter().try_for_each(|(part, _)| self.discard(*part))?;
-        Ok(begun.len())
+        // A join that was killed just after it had published leaves its folder; one that goes on
+        // holds it, and removes it itself.
+        match StagingDir::discard_named(self.store, &self.join_name()) {
+            Ok(()) | Err(Error::Busy { .. }) => Ok(begun.len()),
+            Err(error) => Err(error),
+        }
     }
 
     /// A folder to join the parts in; one process at a time has it.
     pub(super) fn begin_join(&self) -> Result<StagingDir> {
-        let name = format!("{}.joined", resumable_name(self.subject, self.volume));
+        let name = self.join_name();
         let work = format!("{}/{}, its parts being joined", self.subject, self.volume);
         let mut staging = StagingDir::resume_named(self.store, &name, work, "")?;
         staging.release();
@@ -274,6 +279,10 @@ impl PartsPlace<'_> {
     fn folder_name(&self, part: Part) -> String {
         let volume = resumable_name(self.subject, self.volume);
         format!("{volume}.{}-of-{}", part.number(), part.count())
+    }
+
+    fn join_name(&self) -> String {
+        format!("{}.joined", resumable_name(self.subject, self.volume))
     }
 
     fn work(&self, part: Part) -> String {
