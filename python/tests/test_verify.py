@@ -13,6 +13,7 @@ import pytest
 from helpers import smooth
 
 import voxquarry as vq
+from voxquarry import __main__ as command
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,14 @@ def test_what_progress_raises_ends_it(store: Path) -> None:
         vq.verify(store, progress=lambda *_: signal.raise_signal(signal.SIGINT))
     with pytest.raises(TypeError):
         vq.verify(store, progress=lambda: None)
+
+
+def test_a_command_leaves_the_signals_of_its_caller(store: Path) -> None:
+    """A test that called one was followed by others, of which Ctrl-C killed the process."""
+    for arguments in (["verify", str(store)], ["report", str(store / "none")]):
+        assert command.main(arguments) == (0 if arguments[0] == "verify" else 2)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("progress", [None, lambda *_: None])

@@ -29,9 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or not _is_ours(given):
         # While Rust runs, Python would only note an interrupt; one that is ignored stays so.
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        before = signal.getsignal(signal.SIGINT)
+        if before is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-        return run_command(["voxquarry", *given])
+        try:
+            return run_command(["voxquarry", *given])
+        finally:
+            # A program that calls this goes on.
+            signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
     parser = argparse.ArgumentParser(prog="voxquarry")
     commands = parser.add_subparsers(dest="command", required=True)
     _OURS[given[0]].add_to(commands)
