@@ -65,8 +65,15 @@ def test_what_progress_raises_ends_it(store: Path) -> None:
 
 def test_a_command_leaves_the_signals_of_its_caller(store: Path) -> None:
     """A test that called one was followed by others, of which Ctrl-C killed the process."""
-    for arguments in (["verify", str(store)], ["report", str(store / "none")]):
-        assert command.main(arguments) == (0 if arguments[0] == "verify" else 2)
+    for arguments, code in [
+        (["verify", str(store)], 0),
+        (["report", str(store / "none")], 2),
+        (["view", str(store), "--no-browser", "--window", "5,5"], 2),
+    ]:
+        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        assert command.main(arguments) == code
+        after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        assert after == before
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 

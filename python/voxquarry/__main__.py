@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from . import _bench_command, _infer_command, _report_command, _view_command
 from ._errors import DataError, StorageError, UsageError
 from ._native import run_command
+from ._signals import handled
 
 _OURS = {
     "bench": _bench_command,
@@ -29,14 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or not _is_ours(given):
         # While Rust runs, Python would only note an interrupt; one that is ignored stays so.
-        before = signal.getsignal(signal.SIGINT)
-        if before is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-        try:
+        is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        with handled(signal.SIG_IGN if is_ignored else signal.SIG_DFL, signal.SIGINT):
             return run_command(["voxquarry", *given])
-        finally:
-            # A program that calls this goes on.
-            signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
     parser = argparse.ArgumentParser(prog="voxquarry")
     commands = parser.add_subparsers(dest="command", required=True)
     _OURS[given[0]].add_to(commands)

@@ -20,6 +20,7 @@ from ._native import (
     WeightedSampler,
 )
 from ._paths import item_at
+from ._signals import handled
 from ._view import view
 
 _EXAMPLES = """\
@@ -96,18 +97,20 @@ def run(chosen: argparse.Namespace) -> None:
     item = item_at(chosen.path)
     sampler = _sampler(chosen, item) if chosen.patches else None
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    with view(
-        item,
-        chosen.overlay,
-        window=chosen.window,
-        convention=chosen.convention,
-        sampler=sampler,
-        patches=chosen.patches,
-        seed=chosen.seed,
-        port=chosen.port,
-    ) as shown:
+    ends = handled(lambda *_: stop.set(), signal.SIGINT, signal.SIGTERM)
+    with (
+        ends,
+        view(
+            item,
+            chosen.overlay,
+            window=chosen.window,
+            convention=chosen.convention,
+            sampler=sampler,
+            patches=chosen.patches,
+            seed=chosen.seed,
+            port=chosen.port,
+        ) as shown,
+    ):
         print(shown.url, flush=True)
         if not chosen.no_browser:
             webbrowser.open(shown.url)
