@@ -12,7 +12,7 @@ use super::runs::{BoxPieces, BoxRuns, RunValues};
 use crate::format::layout::chunk_size;
 use crate::memory::{collected, reserve, zeroed};
 use crate::store::Volume;
-use crate::sys::executor::Executor;
+use crate::sys::executor::{Executor, groups};
 use crate::{Dtype, Error, Result, Size3, Voxel, with_voxel};
 
 /// The most voxels of a box, unless a chunk has more: larger boxes are not faster.
@@ -330,11 +330,6 @@ fn box_step(volume: &Volume, options: &ComponentOptions, threads: usize) -> Size
 /// So many voxels; a volume has fewer than 2⁶³.
 pub(super) fn voxels(size: Size3) -> u64 {
     size.iter().fold(1, |product: u64, &n| product.saturating_mul(n as u64))
-}
-
-/// The numbers below `count`, so many at a time.
-pub(super) fn groups(count: usize, together: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..count).step_by(together).map(move |first| first..(first + together).min(count))
 }
 
 /// The results of `work` for some numbers, in their order.

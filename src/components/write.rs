@@ -4,11 +4,12 @@
 use serde_json::json;
 
 use super::cells::{Cell, CellGrid};
-use super::find::{Components, Progress, groups, map_all, patch_sizes, voxels};
+use super::find::{Components, Progress, map_all, patch_sizes, voxels};
 use crate::format::attributes::Kind;
 use crate::format::layout::{self, Codec, VolumeShape};
 use crate::memory::zeroed;
 use crate::store::{ChunkedVolumeWriter, Part, Resume, StoreWriter, Volume, VolumeSpec};
+use crate::sys::executor::groups;
 use crate::{Dtype, Error, Result, Voxel, with_voxel};
 
 impl Components {

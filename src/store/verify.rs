@@ -4,7 +4,6 @@
 //! # Invariants
 //! - Damage is reported and never ends the verification; only the caller's function does.
 
-use std::ops::Range;
 use std::path::Path;
 
 use rustix::fs::FileType;
@@ -23,6 +22,7 @@ use crate::format::check_name;
 use crate::format::document::{Document, ZARR_JSON};
 use crate::format::grid::{ChunkId, ShardId, iter_box};
 use crate::memory::zeroed;
+use crate::sys::executor::groups;
 use crate::sys::file::Access;
 use crate::sys::folder::Folder;
 use crate::sys::remote::refuse_url;
@@ -288,11 +288,6 @@ fn verify_shard(
         steps.add(bytes)?;
     }
     Ok(())
-}
-
-/// The numbers below `count`, up to `most` at a time.
-fn groups(count: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..count).step_by(most).map(move |start| start..count.min(start + most))
 }
 
 /// Opens a shard, and reports what is wrong with the file as a whole; `None` if it has none.

@@ -4,6 +4,7 @@
 //! Where the system grants fewer threads than are wanted, those do all the work: the caller's own,
 //! if there is no other. So a process that may start none reads and writes more slowly, and right.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -137,6 +138,11 @@ struct RunningPool {
 fn granted<T>(wanted: usize, start: impl Fn(usize) -> Option<T>) -> Option<T> {
     let halves = std::iter::successors(Some(wanted), |threads| Some(threads / 2));
     halves.take_while(|&threads| threads > 0).find_map(start)
+}
+
+/// The numbers below `count`, so many at a time.
+pub(crate) fn groups(count: usize, together: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..count).step_by(together).map(move |first| first..(first + together).min(count))
 }
 
 #[cfg(test)]

@@ -1,6 +1,15 @@
 //! The commands that are disturbed, and those that finish what they have begun.
 
-use crate::scenarios::Effect;
+/// What a command does, which decides what may be different after a fault.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// It publishes: success means that everything is there.
+    Publishes,
+    /// It reads, and writes sums on the way if it can.
+    Caches,
+    /// It writes nothing.
+    Reads,
+}
 
 /// A command, what ran before it, and what finishes its work.
 ///

@@ -11,9 +11,10 @@ use tempfile::TempDir;
 
 use crate::Args;
 use crate::campaign::{Campaign, Verdict};
+use crate::commands::Effect;
 use crate::outcome::Blow;
 use crate::random::Random;
-use crate::scenarios::{Bench, Effect, SCENARIOS, Scenario};
+use crate::scenarios::{Bench, SCENARIOS, Scenario};
 use crate::strace::limited;
 use crate::tree::Tree;
 

@@ -14,7 +14,8 @@ use serde_json::Value;
 use voxquarry::{Dataset, OpenOptions, verify};
 
 use crate::campaign::Verdict;
-use crate::scenarios::{Bench, Effect, Scenario};
+use crate::commands::Effect;
+use crate::scenarios::{Bench, Scenario};
 use crate::strace::LIMIT_SECONDS;
 use crate::tree::{Node, Tree};
 

@@ -9,21 +9,10 @@ use tempfile::TempDir;
 use voxquarry::format::layout::Codec;
 
 use crate::Args;
-use crate::commands::{BenchCommand, COMMANDS};
+use crate::commands::{BenchCommand, COMMANDS, Effect};
 use crate::stores::write_store;
 use crate::strace::{self, Calls};
 use crate::tree::Tree;
-
-/// What a command does, which decides what may be different after a fault.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// It publishes: success means that everything is there.
-    Publishes,
-    /// It reads, and writes sums on the way if it can.
-    Caches,
-    /// It writes nothing.
-    Reads,
-}
 
 /// A command in a folder.
 pub(crate) struct Scenario {

@@ -166,7 +166,7 @@ fn scan_files(path: &Path, listed: &[Listed]) -> Result<Scan> {
             None => others.push((reason, vec![file_name(path)])),
         }
     }
-    all_damaged(path, damaged)?;
+    refuse_damaged(path, damaged)?;
     let mut notes = others.iter().map(|(reason, names)| match &names[..] {
         [name] => format!("{name} was left out: {reason}"),
         [name, ..] => format!("{} files were left out, as {name}: {reason}", names.len()),
@@ -188,7 +188,7 @@ fn scan_files(path: &Path, listed: &[Listed]) -> Result<Scan> {
 ///
 /// # Errors
 /// The only error; [`Error::Data`] with the first of several.
-fn all_damaged(folder: &Path, mut errors: Vec<Error>) -> Result<()> {
+fn refuse_damaged(folder: &Path, mut errors: Vec<Error>) -> Result<()> {
     /// More are counted.
     const NAMED: usize = 20;
     let count = errors.len();
