@@ -12,7 +12,6 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -52,20 +51,6 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.parent.mkdir()
     ingest(store)
     return store
-
-
-@pytest.fixture(scope="module")
-def running(local: Path) -> Iterator[RemoteServer]:
-    with RemoteServer(local.parent.parent) as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: RemoteServer) -> RemoteServer:
-    """The server, which does nothing wrong yet."""
-    running.faults()
-    running.reset()
-    return running
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,21 +32,13 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store
 
 
-@pytest.fixture(scope="module")
-def running(local: Path) -> Iterator[RemoteServer]:
-    with RemoteServer(local.parent.parent) as server:
-        yield server
-
-
 @pytest.fixture
-def server(running: RemoteServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RemoteServer:
-    """The server, which does nothing wrong yet, and an empty cache."""
-    running.faults()
-    running.reset()
+def server(server: RemoteServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RemoteServer:
+    """The server, which is a bucket too, and an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("AWS_ENDPOINT", running.url)
+    monkeypatch.setenv("AWS_ENDPOINT", server.url)
     monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
-    return running
+    return server
 
 
 def places(server: RemoteServer) -> list[str]:

@@ -57,7 +57,7 @@ def test_the_servers_memory_does_not_grow(store: Path) -> None:
             walker.step()
         after = memory(viewed.process.pid)["RssAnon"]
         walker.close()
-    # Whoever kept a tenth of these chunks would be found.
+    # A server that kept a tenth of these chunks would fail.
     assert (walker.requests - asked) * SIDE**3 / 64 > 10 * 16 * MIB
     assert after - before < 16 * MIB
     assert after < 128 * MIB
