@@ -142,9 +142,16 @@ def check_seal(folder: Path, own: dict[str, Any]) -> None:
     need(f"{crc32c(open_text):08x}" == seal, f"{folder}: the seal {seal} is wrong")
 
 
+def read_subject(folder: Path) -> dict[str, Any]:
+    """`attributes.voxquarry` of the subject in `folder`, which has the folder's name: section 3."""
+    own = read_attributes(folder, "subject")["voxquarry"]
+    need(own.get("name") == folder.name, f"{folder}: the subject {own.get('name')!r}")
+    return own
+
+
 def read_volume_list(folder: Path) -> dict[str, dict[str, int]]:
     """The volumes that a subject lists, with the checksums of their documents: section 3."""
-    volumes = read_attributes(folder, "subject")["voxquarry"].get("volumes")
+    volumes = read_subject(folder).get("volumes")
     need(isinstance(volumes, dict), f"{folder}: volumes {volumes!r}")
     for name, sums in volumes.items():
         need(is_name(name), f"{folder}: {name!r} is no name of a volume")
@@ -158,7 +165,7 @@ def read_volume_list(folder: Path) -> dict[str, dict[str, int]]:
 
 def read_splits(folder: Path) -> list[str]:
     """The splits that a subject belongs to: section 3."""
-    splits = read_attributes(folder, "subject")["voxquarry"].get("splits", [])
+    splits = read_subject(folder).get("splits", [])
     need(
         isinstance(splits, list) and all(isinstance(s, str) and is_name(s) for s in splits),
         f"{folder}: splits {splits!r}",

@@ -143,6 +143,8 @@ BAD_METADATA = [
     (ROOT, (*OWN, "writer_features"), "none"),
     (SUBJECT, (*OWN, "node"), "volume"),
     (SUBJECT, OWN, []),
+    (SUBJECT, (*OWN, "name"), DELETE),
+    (SUBJECT, (*OWN, "name"), "one voxel"),
     (VOLUME, (*OWN, "node"), "dataset"),
     (VOLUME, (*OWN, "version"), 0),
     (VOLUME, (*OWN, "reader_features"), ["x"]),

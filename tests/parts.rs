@@ -230,3 +230,50 @@ fn finalizing_again_removes_what_a_killed_one_left() {
     finalize(&store).unwrap();
     assert!(tree(&store) == before && !partial.exists());
 }
+
+/// `make trust` found it: an affine in the document of a part that one bit had changed was that of
+/// the joined volume. Its siblings are each document of a part, and the mark itself.
+#[test]
+fn documents_and_marks_of_parts_that_are_damaged_are_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, alone_at) = (folder.path().join("s.zarr"), folder.path().join("alone.zarr"));
+    let options = options(None, Finish::None);
+    alone(&alone_at, &options, 1);
+    for part in Part::all(2).unwrap() {
+        run(&store, &options, part, 1);
+    }
+    let partial = tree(&store.join(".voxquarry-partial"));
+    let ends = ["pred/zarr.json", "pred/0/zarr.json", "/done"];
+    let files_of_parts = partial
+        .iter()
+        .filter(|(path, _)| ends.iter().any(|end| path.to_str().unwrap().ends_with(end)));
+    let mut tried = 0;
+    for (path, bytes) in files_of_parts {
+        let mut flipped = bytes.clone();
+        flipped[bytes.len() / 2] ^= 1;
+        let number = usize::from(path.to_str().unwrap().contains(".1-of-2"));
+        for damage in [Some(&flipped[..]), Some(&bytes[..bytes.len() - 3]), Some(b""), None] {
+            match damage {
+                Some(bytes) => fs::write(path, bytes).unwrap(),
+                None => {
+                    fs::remove_file(path).unwrap();
+                    fs::create_dir(path).unwrap();
+                }
+            }
+            let error = finalize(&store).unwrap_err();
+            let words = missing(&error);
+            let expected = format!("part {number}/2 is missing: files of it are damaged: run it");
+            assert!(words.starts_with(&expected), "{}: {error}", path.display());
+            if damage.is_none() {
+                fs::remove_dir(path).unwrap();
+            }
+            let again = run(&store, &options, Part::new(number, 2).unwrap(), 1);
+            assert_eq!(again, 0, "its shards are whole");
+            assert!(tree(&store.join(".voxquarry-partial")) == partial);
+            tried += 1;
+        }
+    }
+    assert_eq!(tried, 24);
+    finalize(&store).unwrap();
+    assert!(files(&store) == files(&alone_at));
+}

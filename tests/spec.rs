@@ -99,12 +99,12 @@ fn limits_and_version() {
 fn version_keys_are_those_of_datasets_and_volumes() {
     let version_keys = keys("version keys");
     assert_eq!(keys_of(&attributes::dataset()["voxquarry"]), version_keys);
-    let subject = attributes::subject(&BTreeMap::new(), &["train".to_owned()]);
+    let subject = attributes::subject("case01", &BTreeMap::new(), &["train".to_owned()]);
     let mut subject_keys = keys("subject keys");
     assert!(subject_keys.remove(SEAL_KEY), "written with the document");
     assert_eq!(keys_of(&subject["voxquarry"]), subject_keys);
     assert!(subject_keys.remove("splits") && row("subject keys", "splits")[2].contains("optional"));
-    let plain = attributes::subject(&BTreeMap::new(), &[]);
+    let plain = attributes::subject("case01", &BTreeMap::new(), &[]);
     assert_eq!(keys_of(&plain["voxquarry"]), subject_keys, "of a subject without splits");
     let folder = tempfile::tempdir().unwrap();
     let (volume, _) = published(folder.path());

@@ -22,17 +22,19 @@ pub(crate) fn run(data: &[u8]) {
         assert!(subjects.is_sorted_by(|a, b| a < b));
         assert!(subjects.iter().all(|name| check_name("subject", name).is_ok()));
     }
-    if let (Ok(volumes), Ok(splits)) = (parse_subject(&node), parse_splits(&node)) {
-        let again = parse(&group(subject(&volumes, &splits))).expect("it was written by us");
-        let node = again.voxquarry().expect("it was written by us");
-        assert_eq!(parse_subject(&node).ok(), Some(volumes));
-        assert_eq!(parse_splits(&node).ok(), Some(splits));
-    }
     if let Ok(attributes) = VolumeAttributes::parse(&node) {
         let written = group(json!({ "voxquarry": attributes.to_json() }));
         let again = parse(&written).expect("it was written by us");
         let node = again.voxquarry().expect("it was written by us");
         assert_eq!(VolumeAttributes::parse(&node).ok(), Some(attributes));
+    }
+    let Ok(name) = node.string("name") else { return };
+    if let (Ok(volumes), Ok(splits)) = (parse_subject(&node, name), parse_splits(&node)) {
+        let again = parse(&group(subject(name, &volumes, &splits))).expect("it was written by us");
+        let node = again.voxquarry().expect("it was written by us");
+        assert!(parse_subject(&node, "another").is_err() || name == "another");
+        assert_eq!(parse_subject(&node, name).ok(), Some(volumes));
+        assert_eq!(parse_splits(&node).ok(), Some(splits));
     }
 }
 

@@ -77,7 +77,7 @@ fn list(store: &Path, layout: &ArrayLayout) -> Result<()> {
     let group_crc32c = edit(&volume, &format!("{ours}/shard_files"), json!(0))?;
     let checksums = DocumentChecksums { group_crc32c, level_crc32c };
     let listed = VolumeList::from([("v".to_owned(), checksums)]);
-    document::write_sealed(&store.join("s"), attributes::subject(&listed, &[]))
+    document::write_sealed(&store.join("s"), attributes::subject("s", &listed, &[]))
 }
 
 /// Changes one value of a document; the document's checksum.

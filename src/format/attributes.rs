@@ -241,7 +241,7 @@ pub fn parse_subjects(node: &Node<'_>) -> Result<Option<Vec<String>>> {
 /// # let store = "format-spec/golden/v1";
 /// let folder = Path::new(store).join("one voxel");
 /// let document = Document::read(&folder)?.expect("a group");
-/// let volumes = parse_subject(&document.voxquarry()?)?;
+/// let volumes = parse_subject(&document.voxquarry()?, "one voxel")?;
 /// assert_ne!(volumes["f32"].group_crc32c, volumes["labels-f32"].group_crc32c);
 /// # Ok::<(), voxquarry::Error>(())
 /// ```
@@ -256,9 +256,9 @@ pub struct DocumentChecksums {
 /// The volumes of a subject by their names.
 pub type VolumeList = BTreeMap<String, DocumentChecksums>;
 
-/// The `attributes` of a subject's group.
-pub fn subject(volumes: &VolumeList, splits: &[String]) -> Value {
-    let mut attributes = json!({ "node": "subject", "volumes": volumes });
+/// The `attributes` of the group of the subject `name`.
+pub fn subject(name: &str, volumes: &VolumeList, splits: &[String]) -> Value {
+    let mut attributes = json!({ "node": "subject", "name": name, "volumes": volumes });
     if !splits.is_empty() {
         attributes["splits"] = json!(splits);
     }
@@ -278,12 +278,20 @@ pub fn parse_splits(node: &Node<'_>) -> Result<Vec<String>> {
     }
 }
 
-/// Parses `attributes.voxquarry` of a subject's group.
+/// Parses `attributes.voxquarry` of the group of the subject `name`.
 ///
 /// # Errors
-/// [`Error::Metadata`] with the first key that is wrong.
-pub fn parse_subject(node: &Node<'_>) -> Result<VolumeList> {
+/// [`Error::Metadata`] with the first key that is wrong, also for the group of another subject.
+pub fn parse_subject(node: &Node<'_>, name: &str) -> Result<VolumeList> {
     node.expect("node", &Value::from("subject"))?;
+    let written = node.string("name")?;
+    if written != name {
+        let reason = format!(
+            "this is the subject {written:?}, found in the place of {name:?}: was its folder \
+             renamed, or a file exchanged? Put it back, or ingest it again"
+        );
+        return Err(node.error("name", &reason));
+    }
     let volumes: VolumeList = node.parse("volumes")?;
     match volumes.keys().find(|name| super::check_name("volume", name).is_err()) {
         Some(name) => Err(node.error("volumes", &format!("{name:?} is no name of a volume"))),

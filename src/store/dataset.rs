@@ -306,7 +306,7 @@ impl Dataset {
             }
             None => return Err(not_found("subject", name, self.path(), &[])),
         };
-        let listed = parse_subject(&document.voxquarry()?)?;
+        let listed = parse_subject(&document.voxquarry()?, name)?;
         let splits = parse_splits(&document.voxquarry()?)?;
         document.check_seal()?;
         let volumes = listed.keys().cloned().collect();

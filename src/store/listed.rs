@@ -1,10 +1,12 @@
-//! Documents of a volume that another document lists with their checksums (§3, §8).
+//! Documents that something else lists with their checksums (§3, §8).
 
+use std::io;
 use std::path::Path;
 
 use crate::format::array::ArrayLayout;
 use crate::format::attributes::Statistics;
 use crate::format::document::{Document, ZARR_JSON};
+use crate::format::limits::METADATA_BYTES;
 use crate::sys::folder::Folder;
 use crate::{Error, Result};
 
@@ -41,4 +43,26 @@ pub(super) fn listed(folder: &Folder, crc32c: u32, by: &str) -> Result<Document>
          was open, or the document is damaged; open the dataset again"
     );
     Err(Error::metadata(path(), message))
+}
+
+/// The checksum of the bytes of the document in `folder`; `None` if it has none.
+///
+/// What they say was checked when the checksum was noted, and others are not what was noted.
+pub(super) fn checksum_in(folder: &Folder) -> Result<Option<u32>> {
+    match folder.read_file(ZARR_JSON, METADATA_BYTES) {
+        Ok(text) => Ok(Some(crc32c::crc32c(&text))),
+        Err(e) if is_absent(&e) || is_no_document(&e) => Ok(None),
+        Err(e) => Err(Error::io(folder.path().join(ZARR_JSON), "cannot read")(e)),
+    }
+}
+
+/// Whether there is nothing of that name.
+pub(super) fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Whether it is too long, a link or a folder, which [`Folder`] says and not the system.
+pub(super) fn is_no_document(error: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::InvalidData, io::ErrorKind::InvalidInput];
+    error.raw_os_error().is_none() && kinds.contains(&error.kind())
 }

@@ -139,7 +139,7 @@ impl StagedSubject {
     }
 
     fn attributes(&self, volumes: &VolumeList) -> Value {
-        attributes::subject(volumes, &self.splits.iter().cloned().collect::<Vec<_>>())
+        attributes::subject(&self.name, volumes, &self.splits.iter().cloned().collect::<Vec<_>>())
     }
 
     /// The volumes that the published subject lists, and its splits.
@@ -151,7 +151,7 @@ impl StagedSubject {
         })?;
         document.check_seal()?;
         let node = document.voxquarry()?;
-        Ok((parse_subject(&node)?, parse_splits(&node)?))
+        Ok((parse_subject(&node, &self.name)?, parse_splits(&node)?))
     }
 
     /// Makes the one volume of this subject visible, in a subject that may exist.

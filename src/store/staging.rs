@@ -211,13 +211,16 @@ impl StagingDir {
         }
     }
 
-    /// Makes an empty file in the folder, flushed, unless it is there.
+    /// Makes a file with this content in the folder, flushed.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub(super) fn mark(&self, name: &str) -> Result<()> {
+    pub(super) fn mark(&self, name: &str, content: &str) -> Result<()> {
         let path = self.folder.path().join(name);
-        let marked = self.folder.append_file(name).and_then(|file| file.sync_all());
+        let marked = self.folder.create_file(name).and_then(|mut file| {
+            file.write_all(content.as_bytes())?;
+            file.sync_all()
+        });
         marked.map_err(refused(path, "cannot create"))?;
         sync_folder(&self.folder)
     }

@@ -42,7 +42,7 @@ impl<'a> SubjectList<'a> {
     /// Removes the list if it lacks `subject`; returns whether it did and the list is so short that
     /// it is to be written again.
     pub(super) fn withdraw_without(&self, subject: &str) -> Result<bool> {
-        let Some(document) = Document::read_in(self.store)? else { return Ok(false) };
+        let Some(document) = self.document()? else { return Ok(false) };
         match parse_subjects(&document.voxquarry()?)? {
             Some(names) if names.binary_search_by(|name| name.as_str().cmp(subject)).is_err() => {
                 self.publish(&document, None)?;
@@ -55,7 +55,7 @@ impl<'a> SubjectList<'a> {
     /// Writes the list of all subjects, if the store has one yet; returns whether there are so few
     /// that they can be listed.
     pub(super) fn write(&self) -> Result<bool> {
-        let Some(document) = Document::read_in(self.store)? else { return Ok(true) };
+        let Some(document) = self.document()? else { return Ok(true) };
         let names = names_of_subjects(self.store)?;
         if names.len() > MAX_SUBJECTS {
             return Ok(false);
@@ -64,6 +64,15 @@ impl<'a> SubjectList<'a> {
             self.publish(&document, Some(&names))?;
         }
         Ok(true)
+    }
+
+    /// The store's document, if it has one; a damaged one must not be sealed again.
+    fn document(&self) -> Result<Option<Document>> {
+        let document = Document::read_in(self.store)?;
+        if let Some(document) = &document {
+            document.check_seal()?;
+        }
+        Ok(document)
     }
 
     /// Publishes the store's document with another list; its other keys stay.

@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, RenameFlags};
 
+use super::listed::{checksum_in, is_absent};
 use super::staging::{self, IfExists};
 use super::subject_list::{self, SubjectList};
 use super::writer::StoreWriter;
 use crate::format::attributes;
 use crate::format::document::{self, Document, ZARR_JSON};
-use crate::format::limits::METADATA_BYTES;
 use crate::format::{PARTIAL_DIR, check_name};
 use crate::sys::folder::{Folder, Links, refused};
 use crate::{Error, Result};
@@ -215,8 +215,13 @@ impl UnpublishedSubjects {
     pub fn publish(&self, subjects: &[(String, u32)], if_exists: IfExists) -> Result<()> {
         let list = SubjectList::lock(&self.store, &self.folder)?;
         let is_new = !has_document(&self.store)?;
-        if is_new && let Some(document) = Document::read_in(&self.hidden())? {
-            document.check_seal()?;
+        if is_new {
+            match Document::read_in(&self.hidden())? {
+                Some(document) => document.check_seal()?,
+                // Lost: without it the subjects would be in a folder that is no store.
+                None if !subjects.is_empty() => self.write_document()?,
+                None => {}
+            }
         }
         let mut is_listed = is_new;
         for (name, crc) in subjects {
@@ -303,6 +308,13 @@ impl UnpublishedSubjects {
             let removed = hidden.remove_tree(ZARR_JSON);
             removed.map_err(refused(hidden.path().join(ZARR_JSON), "cannot remove"))?;
         }
+        self.write_document()
+    }
+
+    /// Writes the document of the unpublished subjects' store, which says the same in every store.
+    fn write_document(&self) -> Result<()> {
+        let hidden = self.hidden();
+        hidden.create_all().map_err(refused(hidden.path(), "cannot create"))?;
         let document = document::group(attributes::dataset());
         subject_list::publish_document(&self.folder, document, &hidden)
     }
@@ -315,26 +327,6 @@ impl UnpublishedSubjects {
 fn has_document(folder: &Folder) -> Result<bool> {
     let path = folder.path().join(ZARR_JSON);
     folder.has(ZARR_JSON).map_err(Error::io(path, "cannot look at"))
-}
-
-/// The checksum of the bytes: what they say was checked when it was noted, and others are no
-/// subject's that was.
-fn checksum_in(subject: &Folder) -> Result<Option<u32>> {
-    match subject.read_file(ZARR_JSON, METADATA_BYTES) {
-        Ok(text) => Ok(Some(crc32c::crc32c(&text))),
-        Err(e) if is_absent(&e) || is_no_document(&e) => Ok(None),
-        Err(e) => Err(Error::io(subject.path().join(ZARR_JSON), "cannot read")(e)),
-    }
-}
-
-/// Whether it is too long, a link or a folder, which [`Folder`] says and not the system.
-fn is_no_document(error: &io::Error) -> bool {
-    let kinds = [io::ErrorKind::InvalidData, io::ErrorKind::InvalidInput];
-    error.raw_os_error().is_none() && kinds.contains(&error.kind())
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 #[cfg(test)]
@@ -436,6 +428,27 @@ mod tests {
         assert!(!store.join("zarr.json").exists() && !store.join("x").exists());
         UnpublishedSubjects::create(&store, "a").unwrap().publish(&noted, IfExists::Error).unwrap();
         assert_eq!(crate::open(&store).unwrap().subjects(), ["x", "y"]);
+    }
+
+    #[test]
+    fn a_lost_document_of_unpublished_subjects_is_written_when_they_are_published() {
+        let folder = tempfile::tempdir().unwrap();
+        for is_moved in [false, true] {
+            let store = folder.path().join(format!("{is_moved}.zarr"));
+            let noted = with_subjects(&store, "a", &["x", "y"]);
+            let unpublished = UnpublishedSubjects::open(&store, "a").unwrap().unwrap();
+            fs::remove_file(unpublished.path().join("zarr.json")).unwrap();
+            if is_moved {
+                // As where a call was interrupted.
+                for subject in ["x", "y"] {
+                    fs::rename(unpublished.path().join(subject), store.join(subject)).unwrap();
+                }
+                fs::remove_dir_all(unpublished.path()).unwrap();
+            }
+            unpublished.publish(&noted, IfExists::Error).unwrap();
+            unpublished.remove().unwrap();
+            assert_eq!(crate::open(&store).unwrap().subjects(), ["x", "y"]);
+        }
     }
 
     #[test]

@@ -338,12 +338,12 @@ impl VolumeFiles {
         document::write_in(&folder, &self.spec().layout.to_json()).map(|text| crc32c::crc32c(&text))
     }
 
-    /// Writes the documents of a part, which say that all its shards are on the disk, and what
-    /// volume they are of.
+    /// Writes the documents of a part whose shards are all on the disk, which say what volume they
+    /// are of; returns their checksums.
     ///
     /// # Errors
     /// [`Error::Incomplete`] if chunks are missing, [`Error::Io`].
-    pub(super) fn finish_part(self) -> Result<()> {
+    pub(super) fn finish_part(self) -> Result<DocumentChecksums> {
         self.flush()?;
         let mut merged = RunningStatistics::NONE;
         for number in 0..self.shards.states.len() {
@@ -354,10 +354,11 @@ impl VolumeFiles {
             }
         }
         let (folder, spec) = (&self.shards.folder, self.spec());
-        self.write_level_document()?;
+        let level_crc32c = self.write_level_document()?;
         let attributes = spec.attributes(merged.statistics());
         let attributes = ome::group_attributes(&spec.name, &attributes, &spec.layout, None);
-        document::write_in(folder, &document::group(attributes)).map(drop)
+        let group = document::write_in(folder, &document::group(attributes))?;
+        Ok(DocumentChecksums { group_crc32c: crc32c::crc32c(&group), level_crc32c })
     }
 
     /// Takes a shard that lies in the folder already.

@@ -1,7 +1,8 @@
 //! Volumes that several processes write, each its part of the shards, and the step that joins them.
 //!
 //! The work of each part outlives its process, in a resumable folder of its own with a journal. Of
-//! a part whose shards are all on the disk, the folder also has the volume's documents and a mark.
+//! a part whose shards are all on the disk, the folder also has the volume's documents and a mark,
+//! which holds their checksums.
 //!
 //! # Invariants
 //! - The parts of a volume have one count and the same arguments, and no shard in common.
@@ -17,6 +18,7 @@ use rustix::fs::FileType;
 
 use super::chunked_writer::ChunkedVolumeWriter;
 use super::journal::{Journal, ShardRecord};
+use super::listed::{checksum_in, is_absent, is_no_document};
 use super::part::{Part, list_of};
 use super::share::share_file;
 use super::spec::VolumeSpec;
@@ -34,6 +36,8 @@ use crate::{Error, Region, Result};
 pub(super) const JOURNAL: &str = "journal";
 /// The mark of a part all of whose shards are on the disk.
 const DONE: &str = "done";
+/// A mark is shorter.
+const MARK_BYTES: u64 = 64;
 
 /// One part of a volume in preparation, written chunk by chunk; see
 /// [`crate::StoreWriter::add_volume_part`].
@@ -93,14 +97,14 @@ impl VolumePartWriter {
             return Ok(());
         }
         let (files, staged) = self.chunks.into_staged();
-        files.finish_part()?;
+        let checksums = files.finish_part()?;
         sync_tree(&staged.content())?;
-        staged.staging().mark(DONE)
+        staged.staging().mark(DONE, &mark_of(checksums))
     }
 
     fn remove_mark(&self) -> Result<()> {
         let folder = self.chunks.staged_folder();
-        match folder.remove(DONE) {
+        match folder.remove_tree(DONE) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 Err(refused(folder.path().join(DONE), "cannot remove")(e))
             }
@@ -117,6 +121,23 @@ impl fmt::Debug for VolumePartWriter {
             .field("is_done", is_done)
             .finish()
     }
+}
+
+/// How far a part is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PartState {
+    Begun,
+    /// Its documents are those that its mark names.
+    Done,
+    Damaged,
+}
+
+/// Of a part that has to be run again.
+const DAMAGED: &str = ": files of it are damaged";
+
+/// What the mark of a part with these documents holds.
+fn mark_of(documents: DocumentChecksums) -> String {
+    format!("{:08x} {:08x}\n", documents.group_crc32c, documents.level_crc32c)
 }
 
 /// Where the parts of a volume are.
@@ -147,8 +168,7 @@ impl PartsPlace<'_> {
             }
             return Err(error);
         }
-        let mark = staging.folder().path().join(DONE);
-        let is_done = staging.folder().has(DONE).map_err(Error::io(mark, "cannot look at"))?;
+        let is_done = self.state(staging.folder())? == PartState::Done;
         Ok((staging, is_done))
     }
 
@@ -220,9 +240,10 @@ impl PartsPlace<'_> {
         }
         let mut done = Vec::with_capacity(begun.len());
         for (part, folder) in begun {
-            let mark = folder.path().join(DONE);
-            if folder.has(DONE).map_err(Error::io(mark, "cannot look at"))? {
-                done.push((part, folder));
+            match self.state(&folder)? {
+                PartState::Begun => {}
+                PartState::Done => done.push((part, folder)),
+                PartState::Damaged => return Err(self.incomplete(&[part], DAMAGED)),
             }
         }
         let Some((_, folder)) = done.first() else {
@@ -249,6 +270,24 @@ impl PartsPlace<'_> {
             parts.add(*part, folder, self)?;
         }
         Ok(parts)
+    }
+
+    /// How far the part in `folder` is.
+    fn state(&self, folder: &Folder) -> Result<PartState> {
+        let mark = match folder.read_file(DONE, MARK_BYTES) {
+            Ok(mark) => mark,
+            Err(e) if is_absent(&e) => return Ok(PartState::Begun),
+            Err(e) if is_no_document(&e) => return Ok(PartState::Damaged),
+            Err(e) => return Err(Error::io(folder.path().join(DONE), "cannot read")(e)),
+        };
+        let volume = folder.join("content").join(self.volume);
+        let level = volume.join(level_folder(0));
+        let [group_crc32c, level_crc32c] = match (checksum_in(&volume)?, checksum_in(&level)?) {
+            (Some(group), Some(level)) => [group, level],
+            _ => return Ok(PartState::Damaged),
+        };
+        let expected = mark_of(DocumentChecksums { group_crc32c, level_crc32c });
+        Ok(if mark == expected.as_bytes() { PartState::Done } else { PartState::Damaged })
     }
 
     /// The parts that were begun, by their numbers, and their folders.
@@ -329,7 +368,7 @@ impl CompleteParts {
         }
         let cells: usize = layout.shard_grid().iter().product();
         if whole.len() != part.share(cells).len() * layout.channel_count() {
-            return Err(place.incomplete(&[part], ": files of it are damaged"));
+            return Err(place.incomplete(&[part], DAMAGED));
         }
         self.shards.extend(whole.into_iter().map(|(n, record)| (n, (level.clone(), record))));
         Ok(())

@@ -125,6 +125,7 @@ impl StoreWriter {
                 let node = document.voxquarry().map_err(not_ours)?;
                 check_version(&node, "dataset")?;
                 check_features(&node, "writer")?;
+                document.check_seal()?;
             }
             None if exists(&path)? => {
                 let entries = match Folder::open(&path, Links::Refuse).and_then(|f| f.entries()) {

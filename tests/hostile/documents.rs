@@ -1,10 +1,13 @@
 //! Metadata and names: what is not as it was is refused, or did not matter.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::json;
-use voxquarry::StoreWriter;
-use voxquarry::{Access, Dataset, Error, OpenOptions, Padding, UniformSampler};
+use voxquarry::{
+    Access, Dataset, Error, Fault, IfExists, OpenOptions, Padding, StoreWriter, UniformSampler,
+    list_subjects,
+};
 
 use super::victim::{BOTH, Victim, copy};
 
@@ -117,6 +120,66 @@ fn a_lost_document_or_folder_is_noticed_by_verify() {
     copy(&victim.volume_dir(), &victim.store().join("grid/unlisted"));
     assert_eq!(victim.dataset().subject("grid").unwrap().volumes(), ["labels-i32"]);
     assert_eq!(victim.verified(), "", "a folder that no writer finished is no volume");
+}
+
+/// `make trust` found it: whoever changed the list of subjects sealed a damaged document again.
+#[test]
+fn a_damaged_document_of_a_store_is_not_sealed_again() {
+    let victim = Victim::new("grid", "labels-i32");
+    list_subjects(victim.store()).unwrap();
+    let writer = StoreWriter::open(victim.store(), Some(1)).unwrap();
+    let path = victim.store().join("zarr.json");
+    let listed = String::from_utf8(fs::read(&path).unwrap()).unwrap();
+    // What is damaged still parses, and the list lacks the new subject.
+    let damaged = listed.replacen("\"subjects\"", "\"subject3\"", 1);
+    assert_ne!(damaged, listed);
+    fs::write(&path, &damaged).unwrap();
+    let refused = [
+        StoreWriter::open(victim.store(), Some(1)).map(drop),
+        list_subjects(victim.store()),
+        writer.subject("new").and_then(|new| new.publish([], IfExists::Error)),
+    ];
+    for error in refused.map(Result::unwrap_err) {
+        assert!(error.to_string().contains("crc32c: found"), "{error}");
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
+    assert!(!victim.store().join("new").exists());
+}
+
+/// Whoever took one subject for another would train on another patient's voxels.
+#[test]
+fn subjects_in_another_place_are_refused() {
+    let refused = |victim: &Victim, names: &[&str]| {
+        let dataset = victim.dataset();
+        for name in names {
+            let error = dataset.subject(name).unwrap_err();
+            assert_eq!(error.fault(), Fault::Data, "{error}");
+            assert!(error.to_string().contains(&format!("in the place of {name:?}")), "{error}");
+            assert!(victim.verified().contains(&format!("{name}/zarr.json")), "{name}");
+        }
+    };
+    let two = || {
+        let victim = Victim::new("grid", "labels-i32");
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("format-spec/golden/v1");
+        copy(&golden.join("one voxel"), &victim.store().join("one voxel"));
+        assert_eq!(victim.verified(), "");
+        victim
+    };
+    // Only the documents are exchanged.
+    let victim = two();
+    let [first, second] = ["grid", "one voxel"].map(|s| victim.store().join(s).join("zarr.json"));
+    let held = [&first, &second].map(|path| fs::read(path).unwrap());
+    fs::write(&first, &held[1]).unwrap();
+    fs::write(&second, &held[0]).unwrap();
+    refused(&victim, &["grid", "one voxel"]);
+    // One folder has another name; then two have each other's.
+    let victim = two();
+    let [first, second] = ["grid", "one voxel"].map(|s| victim.store().join(s));
+    fs::rename(&first, victim.store().join("other")).unwrap();
+    refused(&victim, &["other"]);
+    fs::rename(&second, &first).unwrap();
+    fs::rename(victim.store().join("other"), &second).unwrap();
+    refused(&victim, &["grid", "one voxel"]);
 }
 
 #[test]

@@ -118,7 +118,8 @@ impl Victim {
         };
         let listed = VolumeList::from([(self.golden.name.to_owned(), volume)]);
         let subject = self.store().join(self.golden.subject);
-        document::write_sealed(&subject, attributes::subject(&listed, &[])).unwrap();
+        let attributes = attributes::subject(self.golden.subject, &listed, &[]);
+        document::write_sealed(&subject, attributes).unwrap();
     }
 
     /// Makes the volume list its shards and label counts as they are now, as far as they parse.

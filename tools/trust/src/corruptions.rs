@@ -112,6 +112,9 @@ fn damage(victim: &Victim, random: &mut Random) -> std::io::Result<Damage> {
     if random.percent(2) {
         return damage_list(victim, random);
     }
+    if random.percent(1) {
+        return exchange_subjects(victim);
+    }
     loop {
         let (path, bytes) = *random.pick(&files);
         let target = victim.path().join(path);
@@ -137,6 +140,16 @@ fn damage(victim: &Victim, random: &mut Random) -> std::io::Result<Damage> {
         let text = format!("{}: {kind} {detail}", path.display());
         return Ok(Damage { kind, text, is_noticeable: true });
     }
+}
+
+/// Gives the folders of the two subjects each other's name.
+fn exchange_subjects(victim: &Victim) -> std::io::Result<Damage> {
+    let [first, second] = SUBJECTS.map(|name| victim.path().join(name));
+    let aside = victim.path().join("aside");
+    fs::rename(&first, &aside)?;
+    fs::rename(&second, &first)?;
+    fs::rename(&aside, &second)?;
+    Ok(Damage { kind: "exchanged subjects", text: SUBJECTS.join(", "), is_noticeable: true })
 }
 
 /// Gives the store a list of some subjects, of which it may lack some and have others.
