@@ -126,7 +126,8 @@ bench:           ## Compare with other systems; takes hours, writes benches/resu
 	environment="$$($(ENVIRONMENT) test python/requirements/test.txt)" && \
 	VIRTUAL_ENV="$$environment" "$$environment"/bin/maturin develop --release --locked \
 		--manifest-path python/Cargo.toml && \
-	"$$environment"/bin/python -m benches.formats
+	"$$environment"/bin/python -m benches.formats && \
+	"$$environment"/bin/python -m benches.remote
 
 bench-rust:      ## Criterion benchmarks of the codec and of reading.
 	$(CARGO) bench --locked --package voxquarry

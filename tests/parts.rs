@@ -253,12 +253,11 @@ fn documents_and_marks_of_parts_that_are_damaged_are_written_again() {
         flipped[bytes.len() / 2] ^= 1;
         let number = usize::from(path.to_str().unwrap().contains(".1-of-2"));
         for damage in [Some(&flipped[..]), Some(&bytes[..bytes.len() - 3]), Some(b""), None] {
-            match damage {
-                Some(bytes) => fs::write(path, bytes).unwrap(),
-                None => {
-                    fs::remove_file(path).unwrap();
-                    fs::create_dir(path).unwrap();
-                }
+            if let Some(bytes) = damage {
+                fs::write(path, bytes).unwrap();
+            } else {
+                fs::remove_file(path).unwrap();
+                fs::create_dir(path).unwrap();
             }
             let error = finalize(&store).unwrap_err();
             let words = missing(&error);

@@ -40,6 +40,13 @@ impl ResampledVolume {
         self.view.volume().affine_dtype(None).map_err(raise)
     }
 
+    /// The order of interpolation that is asked for, or the default.
+    fn order(&self, asked: Option<&Bound<'_, PyAny>>) -> PyResult<Order> {
+        let are_labels = self.view.volume().kind() == Kind::Labels;
+        let default = if are_labels { Order::Nearest } else { Order::Linear };
+        Ok(asked.map(order).transpose()?.unwrap_or(default))
+    }
+
     fn read_patches<'py>(
         &self,
         starts: &[[i64; 3]],
@@ -51,8 +58,7 @@ impl ResampledVolume {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (py, volume, dtype) = (size.py(), self.view.volume(), self.element()?);
         let (size, padding) = (size3(size, "size")?, padding(pad)?);
-        let default = if volume.kind() == Kind::Labels { Order::Nearest } else { Order::Linear };
-        let order = by.map(order).transpose()?.unwrap_or(default);
+        let order = self.order(by)?;
         // Fails before an array of impossible size is made.
         volume.voxels_in(size, starts.len()).map_err(raise_short(READ_LESS))?;
         let shape = lead.iter().copied().chain(volume.channels()).chain(size).collect();
@@ -70,6 +76,12 @@ impl ResampledVolume {
     #[getter]
     fn volume(&self, py: Python<'_>) -> Py<PyAny> {
         self.volume.clone_ref(py)
+    }
+
+    /// Whether it is of a store behind a URL.
+    #[getter]
+    fn is_remote(&self) -> bool {
+        self.view.volume().is_remote()
     }
 
     /// Its name in the subject.
@@ -158,6 +170,19 @@ impl ResampledVolume {
     ) -> PyResult<Bound<'py, PyAny>> {
         let starts = self::starts(starts)?;
         self.read_patches(&starts, &[starts.len()], size, out, padding, order)
+    }
+
+    /// Begins to read the chunks of patches, as ``Volume.read_ahead``.
+    #[pyo3(signature = (starts, size, order=None))]
+    fn read_ahead(
+        &self,
+        starts: &Bound<'_, PyAny>,
+        size: &Bound<'_, PyAny>,
+        order: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (py, starts, size) = (size.py(), self::starts(starts)?, size3(size, "size")?);
+        let order = self.order(order)?;
+        py.detach(|| self.view.read_ahead(&starts, size, order)).map_err(raise)
     }
 
     fn __len__(&self) -> usize {

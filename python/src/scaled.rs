@@ -53,6 +53,12 @@ impl ScaledVolume {
         format!("{:016x}", self.reader().volume.content_id())
     }
 
+    /// Whether it is of a store behind a URL.
+    #[getter]
+    fn is_remote(&self) -> bool {
+        self.reader().volume.is_remote()
+    }
+
     /// Number of axes, 3 or 4.
     #[getter]
     fn ndim(&self) -> usize {
@@ -94,6 +100,17 @@ impl ScaledVolume {
         channels: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.reader().batch(starts, size, out, padding, channels)
+    }
+
+    /// Begins to read the chunks of patches, as ``Volume.read_ahead``.
+    #[pyo3(signature = (starts, size, channels=None))]
+    fn read_ahead(
+        &self,
+        starts: &Bound<'_, PyAny>,
+        size: &Bound<'_, PyAny>,
+        channels: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        self.reader().ahead(starts, size, channels)
     }
 
     /// numpy basic indexing, as for ``Volume``.

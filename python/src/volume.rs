@@ -137,6 +137,12 @@ impl Volume {
         self.0.is_foreign()
     }
 
+    /// Whether it is of a store behind a URL.
+    #[getter]
+    fn is_remote(&self) -> bool {
+        self.0.is_remote()
+    }
+
     /// Its name in the subject.
     #[getter]
     fn name(&self) -> &str {
@@ -284,6 +290,30 @@ impl Volume {
         scaled: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.reader_of(scaled).batch(starts, size, out, padding, channels)
+    }
+
+    /// Begins to read the chunks of patches, and does not wait for them: from a disk into the
+    /// system's page cache, from a server into the local cache.
+    ///
+    /// A later ``read_batch`` of these patches waits less. ``Queue`` and ``infer`` do so by
+    /// themselves; a loop over a grid asks for the patches of its next batches.
+    ///
+    /// Args:
+    ///     starts: ``(n, 3)`` integers, ``(z, y, x)``; what lies outside of the volume is left out.
+    ///     size, channels: As for ``read_batch``.
+    ///
+    /// Raises:
+    ///     UsageError: An argument with a value that is not accepted.
+    ///     DataError, StorageError: A shard on a disk that cannot be opened. What is wrong with a
+    ///         chunk, or goes wrong with a server, is the error of a later read.
+    #[pyo3(signature = (starts, size, channels=None))]
+    fn read_ahead(
+        &self,
+        starts: &Bound<'_, PyAny>,
+        size: &Bound<'_, PyAny>,
+        channels: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        self.reader_of(false).ahead(starts, size, channels)
     }
 
     /// Reads a patch that is turned, scaled or bent: only the chunks that its voxels touch.

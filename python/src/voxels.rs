@@ -6,7 +6,7 @@ use pyo3::types::{PyDict, PyEllipsis, PyTuple};
 use voxquarry::{Channels, Dtype, Padding, RealVoxel, Result, Size3, Volume, Voxel, with_voxel};
 
 use crate::arguments::{channels, padding, size3, starts};
-use crate::errors::{READ_LESS, allocation, invalid, raise_short, unsupported};
+use crate::errors::{READ_LESS, allocation, invalid, raise, raise_short, unsupported};
 use crate::index::{Axis, basic_index};
 
 /// What the elements of an array are.
@@ -96,6 +96,23 @@ impl Reader<'_> {
         self.patches(&starts, &[starts.len()], size, out, padding, channels)
     }
 
+    /// Begins to read the chunks of patches; does not wait for them.
+    pub(crate) fn ahead(
+        &self,
+        starts: &Bound<'_, PyAny>,
+        size: &Bound<'_, PyAny>,
+        chosen: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (py, starts, size) = (size.py(), self::starts(starts)?, size3(size, "size")?);
+        let channels = self.channels(chosen.map(channels).transpose()?);
+        py.detach(|| self.volume.read_ahead(&starts, size, channels)).map_err(raise)
+    }
+
+    /// Some channels, or all.
+    fn channels(&self, chosen: Option<Channels>) -> Channels {
+        chosen.unwrap_or_else(|| Channels::from(0..self.volume.layout().channel_count()))
+    }
+
     fn patches<'py>(
         &self,
         starts: &[[i64; 3]],
@@ -110,8 +127,7 @@ impl Reader<'_> {
         let chosen = chosen.map(channels).transpose()?;
         let axis = chosen.as_ref().map_or(self.volume.channels(), |chosen| Some(chosen.len()));
         let shape = lead.iter().copied().chain(axis).chain(size).collect();
-        let all = || Channels::from(0..self.volume.layout().channel_count());
-        let channels = chosen.unwrap_or_else(all);
+        let channels = self.channels(chosen);
         self.read(py, &Request { starts, size, padding, channels, shape }, out)
     }
 

@@ -18,6 +18,7 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from xml.sax.saxutils import escape
 
 FAULTS = {
@@ -41,6 +42,7 @@ class _State:
         self.faults = dict(FAULTS)
         self.random = random.Random(1)
         self.requests: list[tuple[str, str, int]] = []
+        self.under_way = self.most_under_way = 0
 
     def draws(self, rate: str) -> bool:
         with self.lock:
@@ -64,6 +66,16 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith("/__"):
             self._control(path, query)
             return
+        with self.state.lock:
+            self.state.under_way += 1
+            self.state.most_under_way = max(self.state.most_under_way, self.state.under_way)
+        try:
+            self._answer(path, query)
+        finally:
+            with self.state.lock:
+                self.state.under_way -= 1
+
+    def _answer(self, path: str, query: str) -> None:
         faults = self.state.faults
         time.sleep(faults["latency_s"])
         with self.state.lock:
@@ -89,7 +101,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self.state.faults = {**FAULTS, **json.loads(urllib.parse.unquote(query))}
             elif path == "/__reset":
                 self.state.requests.clear()
-            body = json.dumps(self.state.requests).encode()
+                self.state.most_under_way = 0
+            found: object = self.state.requests
+            if path == "/__most_under_way":
+                found = self.state.most_under_way
+            body = json.dumps(found).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -191,9 +207,9 @@ class RemoteServer:
         assert self._process.stdout is not None
         self._process.stdout.close()
 
-    def _ask(self, path: str) -> list[tuple[str, str, int]]:
+    def _ask(self, path: str) -> Any:
         with urllib.request.urlopen(f"{self.url}{path}", timeout=30) as answer:
-            return [tuple(request) for request in json.load(answer)]
+            return json.load(answer)
 
     def faults(self, **faults: object) -> None:
         """From now on does these things wrong, and nothing else."""
@@ -205,7 +221,11 @@ class RemoteServer:
 
     def requests(self) -> list[tuple[str, str, int]]:
         """The path, the range and the bytes sent of each request."""
-        return self._ask("/__requests")
+        return [tuple(request) for request in self._ask("/__requests")]
+
+    def most_under_way(self) -> int:
+        """The number of requests that were under way at one time."""
+        return int(self._ask("/__most_under_way"))
 
 
 def _serve(folder: str) -> None:

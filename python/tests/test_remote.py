@@ -234,6 +234,68 @@ def test_a_sliding_window_fetches_each_chunk_once(
     assert identical(np.asarray(results[0]), np.asarray(results[1]))
 
 
+def test_patches_are_fetched_ahead(server: RemoteServer, local: Path, cache: Path) -> None:
+    """Issue 25: a loop of ``read_batch`` waited for one answer after the other."""
+    near, far = (of["fast"]["ct"] for of in (vq.open(local), open_at(server, cache)))
+    assert far.is_remote and far.scaled.is_remote and far.at(spacing=2).is_remote
+    assert not near.is_remote
+    starts = np.array([(0, 0, 0), (30, 40, 50), (46, 72, 88), (-9, -9, 100)])
+    near.read_ahead(starts, PATCH)
+    for reader in (far, far.scaled, far.at(spacing=1.5)):
+        reader.read_ahead(starts, PATCH)
+        settle(server)
+        before = server.requests()
+        reader.read_batch(starts, PATCH, padding=0)
+        assert server.requests() == before
+    for wrong in ({"size": 0}, {"size": PATCH, "channels": 1}):
+        with pytest.raises(vq.UsageError):
+            far.read_ahead(starts, **wrong)
+    assert_once(server)
+
+
+def settle(server: RemoteServer) -> None:
+    """Waits until nothing is asked for any more."""
+    count = -1
+    while count != (count := len(server.requests())):
+        time.sleep(0.3)
+
+
+def test_shards_are_opened_together(server: RemoteServer, local: Path, cache: Path) -> None:
+    """Each index takes a round trip (issue 25: the first batch within ten)."""
+    store = local.parent / "many.zarr"
+    voxels = np.random.default_rng(4).integers(0, 9, (64, 320, 320)).astype("u1")
+    vq.ingest({"a": {"ct": voxels}}, store, patch_size=16, memory_bytes="40MiB", spacing=(1, 1, 1))
+    volume = vq.open(f"{server.url}/bucket/many.zarr", cache_dir=cache, threads=1)["a"]["ct"]
+    shards = len([path for path in (store / "a/ct/0/c").rglob("*") if path.is_file()])
+    assert shards >= 4
+    volume.read((0, 0, 0), 1)
+    server.reset()
+    server.faults(latency_s=0.3)
+    assert identical(volume[:, 7, ::40], voxels[:, 7, ::40])
+    tails = [r for r in server.requests() if "/0/c/" in r[0] and r[1].startswith("bytes=-")]
+    assert server.most_under_way() >= len(tails) >= 3
+
+
+def test_a_server_is_asked_while_the_model_works(
+    server: RemoteServer, local: Path, cache: Path
+) -> None:
+    """Issue 25: inference used a twentieth of the link."""
+    volume = open_at(server, cache)["fast"]["ct"]
+    seen = []
+
+    def model(patches: np.ndarray) -> np.ndarray:
+        # The second batch is answered when what the last one needs has come.
+        if len(seen) == 1:
+            settle(server)
+        seen.append(len([r for r in server.requests() if "/0/c/" in r[0]]))
+        return patches
+
+    found = vq.infer(model, volume, PATCH, overlap=8, batch_size=2)
+    assert identical(found[0], volume[...].astype("f4"))
+    assert seen[1] == seen[-1] > seen[0] > 0
+    assert_once(server)
+
+
 def test_faults_change_no_voxel(server: RemoteServer, local: Path, cache: Path) -> None:
     server.faults(
         latency_s=0.02, error_rate=0.05, short_rate=0.05, wrong_length_rate=0.03, damage_rate=0.03

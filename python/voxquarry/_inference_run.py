@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +17,7 @@ from numpy.typing import DTypeLike
 
 from . import _native
 from ._answers import head, heads, is_number, named, of, shape_of, whole_dtype
-from ._errors import UsageError
+from ._errors import Error, UsageError
 from ._regions import Region, margins_of, margins_shown
 from ._stage import Blend, Blender, Stage
 from ._types import Bytes, Finish, Head, Merge, NonFinite, Path, Scale, Window
@@ -23,6 +25,10 @@ from ._types import Bytes, Finish, Head, Merge, NonFinite, Path, Scale, Window
 # Batches that are read before the model needs them, and batches that wait to be blended.
 _AHEAD = 2
 _BEHIND = 2
+# Patches that a server is asked for before they are read: as many as hide its latency, by their
+# voxels, most of which overlap.
+_FETCHED_BYTES = 256 << 20
+_FETCHED_PATCHES = (32, 1024)
 
 
 @dataclass(kw_only=True)
@@ -97,12 +103,16 @@ class Run:
         batches, done = self._first()
         total = done + sum(len(batch.starts) for batch in batches)
         report(done, total)
-        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as blender:
+        with (
+            ThreadPoolExecutor(1) as fetcher,
+            ThreadPoolExecutor(1) as reader,
+            ThreadPoolExecutor(1) as blender,
+        ):
             try:
-                self._slide(batches, done, total, reader, blender, report)
+                self._slide(self._fetched(batches, fetcher), done, total, reader, blender, report)
             finally:
-                reader.shutdown(cancel_futures=True)
-                blender.shutdown(cancel_futures=True)
+                for thread in (fetcher, reader, blender):
+                    thread.shutdown(cancel_futures=True)
         results = {name: aggregator.finish() for name, aggregator in self.aggregators.items()}
         if self.part is not None:
             return None
@@ -194,9 +204,33 @@ class Run:
     def _ask(self, patches: np.ndarray) -> Callable[[], Any]:
         return self.stage.ask(patches if patches.ndim == 5 else patches[:, None])
 
+    def _fetched(self, batches: Sequence[_Batch], fetcher: ThreadPoolExecutor) -> Iterator[_Batch]:
+        """The batches; of a store behind a URL, the chunks of later ones are asked for before."""
+        if not self.volume.is_remote:
+            yield from batches
+            return
+        patch_bytes = self.volume.dtype.itemsize * math.prod(self.buffers.shape[1:])
+        least, most = _FETCHED_PATCHES
+        patches = max(least, min(most, _FETCHED_BYTES // patch_bytes))
+        ahead = -(-patches // self.batch_size)
+        asked = 0
+        for number, batch in enumerate(batches):
+            # In steps, which join neighbouring chunks into one request.
+            if asked < len(batches) and asked - number <= ahead // 2:
+                later = batches[asked : number + ahead]
+                asked = number + ahead
+                fetcher.submit(self._fetch, np.concatenate([each.starts for each in later]))
+            yield batch
+
+    def _fetch(self, starts: np.ndarray) -> None:
+        # What goes wrong is the error of the read that follows.
+        with suppress(Error):
+            chosen: dict[str, Any] = {} if self.channels is None else {"channels": self.channels}
+            self.volume.read_ahead(starts - np.array(self.margins), self.patch_size, **chosen)
+
     def _slide(
         self,
-        work: Sequence[_Batch],
+        work: Iterable[_Batch],
         done: int,
         total: int,
         reader: ThreadPoolExecutor,

@@ -173,6 +173,9 @@ class Volume:
             DataError: Damaged metadata of the level.
         """
     @property
+    def is_remote(self) -> bool:
+        """Whether it is of a store behind a URL."""
+    @property
     def name(self) -> str:
         """Its name in the subject."""
     @property
@@ -317,6 +320,24 @@ class Volume:
         Raises:
             UsageError: A spacing that is not above 0, or an unknown orientation.
         """
+    def read_ahead(
+        self, starts: ArrayLike | Sequence[_Start], size: Size, channels: Channels | None = None
+    ) -> None:
+        """Begins to read the chunks of patches, and does not wait for them: from a disk into the
+        system's page cache, from a server into the local cache.
+
+        A later ``read_batch`` of these patches waits less. ``Queue`` and ``infer`` do so by
+        themselves; a loop over a grid asks for the patches of its next batches.
+
+        Args:
+            starts: ``(n, 3)`` integers, ``(z, y, x)``; what lies outside of the volume is left out.
+            size, channels: As for ``read_batch``.
+
+        Raises:
+            UsageError: An argument with a value that is not accepted.
+            DataError, StorageError: A shard on a disk that cannot be opened. What is wrong with a
+                chunk, or goes wrong with a server, is the error of a later read.
+        """
     def read_affine(
         self,
         matrix: ArrayLike,
@@ -433,6 +454,9 @@ class ScaledVolume:
         different content have different ones.
         """
     @property
+    def is_remote(self) -> bool:
+        """Whether it is of a store behind a URL."""
+    @property
     def ndim(self) -> int:
         """Number of axes, 3 or 4."""
     @property
@@ -458,6 +482,10 @@ class ScaledVolume:
         channels: Channels | None = None,
     ) -> NDArray[Any]:
         """Reads several patches, as ``Volume.read_batch``; a number as ``padding`` is a real value."""
+    def read_ahead(
+        self, starts: ArrayLike | Sequence[_Start], size: Size, channels: Channels | None = None
+    ) -> None:
+        """Begins to read the chunks of patches, as ``Volume.read_ahead``."""
     def __len__(self) -> int: ...
     def __getitem__(self, index: _Index | tuple[_Index, ...], /) -> Any: ...
     def __array__(
@@ -475,6 +503,9 @@ class ResampledVolume:
     @property
     def volume(self) -> Volume:
         """The volume that is read."""
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is of a store behind a URL."""
     @property
     def name(self) -> str:
         """Its name in the subject."""
@@ -533,6 +564,13 @@ class ResampledVolume:
         Returns:
             ``(n, z, y, x)`` or ``(n, c, z, y, x)`` voxels.
         """
+    def read_ahead(
+        self,
+        starts: ArrayLike | Sequence[_Start],
+        size: Size,
+        order: Literal[0, 1, 3] | None = None,
+    ) -> None:
+        """Begins to read the chunks of patches, as ``Volume.read_ahead``."""
     def __len__(self) -> int: ...
 
 @final

@@ -17,7 +17,7 @@ use super::decode::{
 use super::foreign::ForeignChunks;
 use super::handle::ArrayHandle;
 use super::plan::{PlannedChunk, WaveShards, plan_wave};
-use super::readahead::read_wave_ahead;
+use super::readahead::{open_remote_shards, read_wave_ahead};
 use super::scatter::{ChunkPlacement, ContiguousVoxels, OutputView};
 use super::shards::OpenShard;
 use crate::codec::{Block, DecodeContext, DecodeError, Frame};
@@ -143,6 +143,7 @@ impl GatherRead<'_> {
         }
         let executor = executor
             .filter(|executor| self.output.len() >= PARALLEL_BYTES && executor.threads() > 1);
+        open_remote_shards(self.array, self.chunks().map(|(chunk, _)| chunk))?;
         let mut chunks = self.chunks().peekable();
         loop {
             let (mut planned, shards) = plan_wave(self.array, &mut chunks)?;

@@ -78,6 +78,14 @@ impl ArrayHandle {
         }
     }
 
+    /// Whether its chunks come from a server.
+    pub(crate) fn is_remote(&self) -> bool {
+        match &self.chunks {
+            StoredChunks::Shards { folder, .. } => folder.remote().is_some(),
+            StoredChunks::Foreign(_) => false,
+        }
+    }
+
     fn shards(&self) -> (&Folder, &ListedShards) {
         match &self.chunks {
             StoredChunks::Shards { folder, listed } => (folder, listed),
@@ -153,6 +161,13 @@ impl ArrayHandle {
     pub(super) fn shard(&self, id: ShardId) -> Result<Option<Arc<OpenShard>>> {
         let identity = self.shard_list()?.0[self.layout.shard_number(id)];
         self.resources().shards.get(self.id, self.folder(), &self.layout, id, identity)
+    }
+
+    /// Whether a shard is open, or has no file.
+    pub(super) fn is_open(&self, id: ShardId) -> bool {
+        let has_file = |list: &ShardList| list.0[self.layout.shard_number(id)] != 0;
+        self.shard_list().is_ok_and(|list| !has_file(list))
+            || self.resources().shards.has(self.id, id)
     }
 
     /// The list of the array's shards.

@@ -39,4 +39,4 @@ pub(crate) use chunk_encoder::ChunkEncoder;
 pub(crate) use decode::{decode_chunk, is_worth_caching};
 pub(crate) use gather::{ReadContext, gather_cells};
 pub(crate) use padded::read_patches;
-pub(crate) use readahead::read_chunks_ahead;
+pub(crate) use readahead::{chunks_of_patches, read_chunks_ahead};

@@ -6,32 +6,77 @@
 //! - From a server, only the chunks' own bytes are: a gap holds whole chunks that nobody asked for.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::thread::{self, ScopedJoinHandle};
 
-use super::cache::ChunkKey;
+use super::channels::Channels;
 use super::handle::ArrayHandle;
 use super::plan::{PlannedChunk, WaveShards, plan_wave};
 use super::shards::OpenShard;
-use crate::Result;
-use crate::format::grid::ChunkId;
+use crate::format::grid::{ChunkId, ShardId, check_patch_size};
+use crate::memory::reserve;
+use crate::{Region, Result, Size3};
 
 /// Gaps up to this size are read along: a request of their own would cost more.
 const GAP_BYTES: u64 = 8 << 10;
 
-/// Begins to read those of `chunks` that `wanted` selects; does not wait for them.
+/// As many shards as requests are under way.
+const OPENED_TOGETHER: usize = 32;
+
+/// The chunks that patches of `size` meet, each once.
 ///
 /// # Errors
-/// Those of opening a shard.
-pub(crate) fn read_chunks_ahead(
+/// [`crate::Error::InvalidArgument`], [`crate::Error::OutOfMemory`].
+pub(crate) fn chunks_of_patches(
     array: &ArrayHandle,
-    chunks: impl IntoIterator<Item = ChunkId>,
-    wanted: impl Fn(ChunkKey) -> bool,
-) -> Result<()> {
+    starts: &[[i64; 3]],
+    size: Size3,
+    channels: &Channels,
+) -> Result<Vec<ChunkId>> {
+    check_patch_size(size)?;
+    channels.check(array.layout().channel_count())?;
+    let mut chunks: Vec<ChunkId> = Vec::new();
+    for &start in starts {
+        let region = Region::new(start, size);
+        let inside = region.clip(array.layout().size);
+        if inside.is_empty() {
+            continue;
+        }
+        let cells = array.layout().chunks_meeting(&inside);
+        let count = cells.iter().map(ExactSizeIterator::len).product::<usize>() * channels.len();
+        reserve(&mut chunks, count, || format!("a list of {count} chunks"))?;
+        chunks.extend(array.chunks_meeting(&region, channels));
+        chunks.sort_unstable();
+        chunks.dedup();
+    }
+    Ok(chunks)
+}
+
+/// Begins to read `chunks`; does not wait for them, nor for what a server says of their shards.
+///
+/// # Errors
+/// Those of opening a shard of a disk; from a server, they are left to whoever reads the chunks.
+pub(crate) fn read_chunks_ahead(array: &Arc<ArrayHandle>, chunks: Vec<ChunkId>) -> Result<()> {
+    let is_open = |chunk: &ChunkId| array.is_open(array.layout().shard_of(*chunk).0);
     if array.foreign().is_some() {
         // Their files are read from end to end, which the system reads ahead by itself.
-        return Ok(());
+        Ok(())
+    } else if array.is_remote() && !chunks.iter().all(is_open) {
+        let array = array.clone();
+        let request = move || {
+            let _ = open_remote_shards(&array, chunks.iter().copied())
+                .and_then(|()| request_chunks(&array, chunks));
+        };
+        // Without a thread the chunks are asked for when they are read.
+        let _ = thread::Builder::new().name("voxquarry-ahead".to_owned()).spawn(request);
+        Ok(())
+    } else {
+        request_chunks(array, chunks)
     }
-    let chunks = chunks.into_iter().filter(|&id| wanted(array.chunk_key(id)));
-    let mut chunks = chunks.map(|id| (id, 0..0)).peekable();
+}
+
+fn request_chunks(array: &ArrayHandle, chunks: Vec<ChunkId>) -> Result<()> {
+    let mut chunks = chunks.into_iter().map(|id| (id, 0..0)).peekable();
     loop {
         let (mut planned, shards) = plan_wave(array, &mut chunks)?;
         if planned.is_empty() {
@@ -39,6 +84,41 @@ pub(crate) fn read_chunks_ahead(
         }
         read_wave_ahead(&mut planned, &shards);
     }
+}
+
+/// Opens the shards of `chunks` together if they come from a server: one after the other, each
+/// would take the time of an answer.
+///
+/// # Errors
+/// Those of opening a shard.
+pub(super) fn open_remote_shards(
+    array: &ArrayHandle,
+    chunks: impl Iterator<Item = ChunkId>,
+) -> Result<()> {
+    if !array.is_remote() {
+        return Ok(());
+    }
+    let mut ids: Vec<ShardId> = chunks.map(|chunk| array.layout().shard_of(chunk).0).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.retain(|&id| !array.is_open(id));
+    // The other shards are opened when it is their turn, which also waits for descriptors.
+    ids.truncate(OPENED_TOGETHER);
+    let open = |id| match array.shard(id) {
+        Err(error) if !error.is_out_of_descriptors() => Err(error),
+        _ => Ok(()),
+    };
+    thread::scope(|scope| {
+        let opening: Vec<_> = ids
+            .iter()
+            .skip(1)
+            // Without a thread a shard waits for its turn.
+            .filter_map(|&id| thread::Builder::new().spawn_scoped(scope, move || open(id)).ok())
+            .collect();
+        let first = ids.first().map_or(Ok(()), |&id| open(id));
+        let join = |opening: ScopedJoinHandle<'_, Result<()>>| opening.join().unwrap_or(Ok(()));
+        opening.into_iter().map(join).fold(first, Result::and)
+    })
 }
 
 /// Begins to read the chunks of a wave that are not in memory, and sorts the wave by their place on

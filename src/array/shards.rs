@@ -281,6 +281,11 @@ impl ShardTable {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a shard is open.
+    pub(crate) fn has(&self, array: u64, id: ShardId) -> bool {
+        self.open().contains(&(array, id))
+    }
+
     /// A shard of the array in `folder`, opened at first touch; `None` if it has no file.
     ///
     /// # Errors

@@ -122,7 +122,7 @@ impl<'a> PatchReader<'a> {
             let wanted = |key| !(cached && cache.holds(key));
             let _ = match &self.place {
                 PatchPlace::Mirrored(_) => {
-                    volume.read_ahead(&self.region, &self.open.channels[i], wanted)
+                    volume.read_region_ahead(&self.region, &self.open.channels[i], wanted)
                 }
                 PatchPlace::Warped(warp) => volume.read_warped_ahead(&self.warped(i, warp), wanted),
             };

@@ -245,11 +245,14 @@ impl ReaderShared {
     fn look_ahead(&self, number: u64) {
         let is_remote = self.queue.dataset.is_remote();
         // The consumer is waiting for the first batch: everything else comes after it. But what a
-        // server has to send is asked for at once.
-        if number < self.queue.layout.batch_size as u64 && !is_remote {
+        // server has to send for it is asked for at once.
+        let first_batch = self.queue.layout.batch_size as u64;
+        let is_first = number < first_batch;
+        if is_first && !is_remote {
             return;
         }
-        let soon = (number + READ_AHEAD_PATCHES).min(self.schedule.patches);
+        let ahead = if is_first { first_batch - number } else { READ_AHEAD_PATCHES };
+        let soon = (number + ahead).min(self.schedule.patches);
         let far = if self.queue.uses_cache && self.chunks.wants_more_uses() {
             number.saturating_add(MAX_AHEAD).min(self.schedule.patches)
         } else {

@@ -30,7 +30,7 @@ use super::failure::Failure;
 use crate::sys::fork::PerProcess;
 
 /// Requests of a process that are under way at a time.
-const REQUESTS: usize = 32;
+const REQUESTS: usize = 64;
 /// Threads that send and receive; they only wait and copy.
 const THREADS: usize = 2;
 /// Attempts at an answer that breaks off or is not what was asked for.

@@ -21,6 +21,7 @@ mod options;
 mod orientation;
 mod part;
 mod pyramid;
+mod read_ahead;
 mod real;
 mod resampled;
 mod share;

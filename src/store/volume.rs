@@ -18,7 +18,7 @@ use crate::array::channels::Channels;
 use crate::array::context::ArrayContext;
 use crate::array::handle::ArrayHandle;
 use crate::array::weights::WeightFunction;
-use crate::array::{ReadContext, is_worth_caching, read_chunks_ahead, read_patches};
+use crate::array::{ReadContext, is_worth_caching, read_patches};
 use crate::format::array::ArrayLayout;
 use crate::format::attributes::{
     DocumentChecksums, Kind, LabelName, SourceFile, Statistics, VolumeAttributes,
@@ -321,7 +321,7 @@ impl Volume {
     }
 
     /// Its voxels as an array.
-    pub(crate) fn array(&self) -> &ArrayHandle {
+    pub(crate) fn array(&self) -> &Arc<ArrayHandle> {
         &self.0.array
     }
 
@@ -352,17 +352,6 @@ impl Volume {
     /// Whether a cache of this volume's decoded chunks saves time.
     pub(crate) fn is_worth_caching(&self) -> bool {
         self.is_foreign() || is_worth_caching(self.layout().codec)
-    }
-
-    /// Begins to read the chunks of some channels that meet `region` and that `wanted` selects into
-    /// memory; does not wait for them.
-    pub(crate) fn read_ahead(
-        &self,
-        region: &Region,
-        channels: &Channels,
-        wanted: impl Fn(ChunkKey) -> bool,
-    ) -> Result<()> {
-        read_chunks_ahead(self.array(), self.array().chunks_meeting(region, channels), wanted)
     }
 
     /// The number of voxels in `patches` patches of `size`, over all channels.
@@ -443,6 +432,11 @@ impl Volume {
         let [z, y, x] = region.size;
         Ok(Array4::from_shape_vec((self.layout().channel_count(), z, y, x), voxels)
             .expect("the array holds as many voxels as were counted"))
+    }
+
+    /// Whether it is of a store behind a URL.
+    pub fn is_remote(&self) -> bool {
+        self.0.array.is_remote()
     }
 
     /// As [`Volume::read_batch_into`] for bytes and some channels, of which no other is read: for

@@ -282,9 +282,9 @@ impl PartsPlace<'_> {
         };
         let volume = folder.join("content").join(self.volume);
         let level = volume.join(level_folder(0));
-        let [group_crc32c, level_crc32c] = match (checksum_in(&volume)?, checksum_in(&level)?) {
-            (Some(group), Some(level)) => [group, level],
-            _ => return Ok(PartState::Damaged),
+        let checksums = (checksum_in(&volume)?, checksum_in(&level)?);
+        let (Some(group_crc32c), Some(level_crc32c)) = checksums else {
+            return Ok(PartState::Damaged);
         };
         let expected = mark_of(DocumentChecksums { group_crc32c, level_crc32c });
         Ok(if mark == expected.as_bytes() { PartState::Done } else { PartState::Damaged })

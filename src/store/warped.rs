@@ -1,9 +1,9 @@
 //! Resampled reads of some channels, and of one patch on the caller's thread, for queues.
 
 use super::volume::Volume;
+use crate::array::ReadContext;
 use crate::array::cache::{ChunkCache, ChunkKey};
 use crate::array::channels::Channels;
-use crate::array::{ReadContext, read_chunks_ahead};
 use crate::resample::{ResampledRead, Resampling, StoredValues};
 use crate::{Dtype, Order, Padding, Result, Size3, Warp};
 
@@ -20,7 +20,7 @@ pub(crate) struct WarpedRead<'a> {
 }
 
 impl WarpedRead<'_> {
-    fn of<'a>(&self, volume: &'a Volume) -> ResampledRead<'a> {
+    pub(super) fn of<'a>(&self, volume: &'a Volume) -> ResampledRead<'a> {
         let Self { order, padding, dtype, .. } = *self;
         let own = volume.stored_values();
         let stored =
@@ -96,17 +96,5 @@ impl Volume {
             keys.dedup();
         }
         Ok(keys)
-    }
-
-    /// Begins to read those of them that `wanted` selects into memory; does not wait for them.
-    ///
-    /// # Errors
-    /// As [`Volume::read_affine_into`].
-    pub(crate) fn read_warped_ahead(
-        &self,
-        read: &WarpedRead<'_>,
-        wanted: impl Fn(ChunkKey) -> bool,
-    ) -> Result<()> {
-        read_chunks_ahead(self.array(), read.of(self).chunks(read.warp)?, wanted)
     }
 }

@@ -7,14 +7,14 @@ use std::fs;
 use std::path::PathBuf;
 
 use voxquarry::format::attributes::Kind;
-use voxquarry::format::layout::{self, Codec, VolumeShape};
+use voxquarry::format::layout::{self, VolumeShape};
 use voxquarry::{
     Access, Dataset, IfExists, OpenOptions, Padding, Region, Result, StoreWriter, SubjectWriter,
     Volume, VolumeSpec, VolumeWriter,
 };
 
 use super::foreground::Foreground;
-use super::planned::PlannedChange;
+use super::planned::{COPY_CODEC, PlannedChange};
 use super::values::widen;
 use crate::copy::{copy_stream, open, unchanged};
 use crate::files::zeroed;
@@ -108,7 +108,7 @@ impl<'a> Copies<'a> {
             interleaved: 1,
         };
         let (patches, memory) = (&self.options.patch_sizes, self.options.memory_bytes);
-        let copy = layout::choose(&shape, patches, Codec::Fast, memory)?;
+        let copy = layout::choose(&shape, patches, COPY_CODEC, memory)?;
         let mut subject = self.store.subject(&name)?;
         let cropped = PlannedChange { copy, ..change.clone() };
         let mut writer = subject.volume(self.spec(kind, &cropped).interleaved(1))?;
@@ -124,7 +124,7 @@ impl<'a> Copies<'a> {
         let native = &change.native;
         let scaling = if change.is_real { (native.slope, native.intercept) } else { (1.0, 0.0) };
         VolumeSpec::new(VOLUME, kind, change.copy.clone())
-            .codec(Codec::Fast)
+            .codec(COPY_CODEC)
             .patch_sizes(self.options.patch_sizes.clone())
             .scaling(scaling.0, scaling.1)
             .interleaved(native.interleaved)

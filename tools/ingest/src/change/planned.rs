@@ -17,6 +17,9 @@ use crate::source::SourceVolume;
 /// Bounds of the bytes of a box that a part of a layer is resampled from, and of the part.
 const PART_BYTES: [u64; 2] = [4 << 20, 32 << 20];
 
+/// A copy is read once or twice and removed: to compress it would take longer.
+pub(super) const COPY_CODEC: Codec = Codec::None;
+
 /// How a volume becomes another than its source.
 #[derive(Clone, Debug)]
 pub(crate) struct PlannedChange {
@@ -77,7 +80,7 @@ impl PlannedChange {
         };
         let shape = VolumeShape { dtype: copied, ..native.shape() };
         let allowed = options.memory_bytes;
-        let copy = layout::choose(&shape, &options.patch_sizes, Codec::Fast, allowed)?;
+        let copy = layout::choose(&shape, &options.patch_sizes, COPY_CODEC, allowed)?;
         let beside = options.thread_count() as u64 * layout::encoder_memory(&copy, kind);
         let beside = beside.saturating_add(reading_bytes);
         let memory = layout::ingest_memory(&shape, &copy, allowed.saturating_sub(beside));
