@@ -143,8 +143,7 @@ BAD_METADATA = [
     (ROOT, (*OWN, "writer_features"), "none"),
     (SUBJECT, (*OWN, "node"), "volume"),
     (SUBJECT, OWN, []),
-    (SUBJECT, (*OWN, "name"), DELETE),
-    (SUBJECT, (*OWN, "name"), "one voxel"),
+    *((SUBJECT, (*OWN, "name"), name) for name in (DELETE, "one voxel")),
     (VOLUME, (*OWN, "node"), "dataset"),
     (VOLUME, (*OWN, "version"), 0),
     (VOLUME, (*OWN, "reader_features"), ["x"]),
@@ -298,9 +297,8 @@ def test_what_does_not_matter_is_ignored(store: Path) -> None:
     edit(store / VOLUME, (*OWN, "surprise"), {"a": [1]})
     edit(store / VOLUME, ("attributes", "other"), 1)
     edit(store / LEVEL, ("surprise",), {"must_understand": False})
-    edit(
-        store / "grid/u8/0", (*SHARDING, "codecs", 0, "configuration"), DELETE
-    )  # One byte has no order.
+    # One byte has no order.
+    edit(store / "grid/u8/0", (*SHARDING, "codecs", 0, "configuration"), DELETE)
     for name in ("__old", ".voxquarry-partial"):
         shutil.copytree(store / "grid", store / name)
     (store / "notes").mkdir()

@@ -130,7 +130,7 @@ pub(super) fn dtype(dataset: &H5Dataset) -> Result<Dtype, String> {
 fn dtype_of(stored: &DatatypeMessage) -> Option<Dtype> {
     match *stored {
         DatatypeMessage::FixedPoint { size, signed, bit_offset: 0, bit_precision, .. }
-            if u32::from(bit_precision) == size * 8 =>
+            if Some(u32::from(bit_precision)) == size.checked_mul(8) =>
         {
             Some(match (size, signed) {
                 (1, false) => Dtype::UInt8,
@@ -150,7 +150,7 @@ fn dtype_of(stored: &DatatypeMessage) -> Option<Dtype> {
             bit_precision,
             exponent_size,
             ..
-        } if u32::from(bit_precision) == size * 8 => match (size, exponent_size) {
+        } if Some(u32::from(bit_precision)) == size.checked_mul(8) => match (size, exponent_size) {
             (2, 5) => Some(Dtype::Float16),
             (4, 8) => Some(Dtype::Float32),
             (8, 11) => Some(Dtype::Float64),
