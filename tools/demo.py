@@ -36,37 +36,53 @@ def cache_folder() -> Path:
 
 def fetch_images() -> tuple[Path, Path] | None:
     """T1 and grey-matter map from the wheel; None if it cannot be downloaded."""
-    folder = cache_folder() / f"nilearn-{NILEARN}"
-    images = tuple(folder / f"mni152-{name}.nii.gz" for name in ("t1", "gm"))
-    if not all(image.is_file() for image in images):
-        say(f"downloading the wheel of nilearn {NILEARN}, which contains the MNI152 T1")
-        download = folder / f"download-{os.getpid()}"
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-        pip += ["--no-deps", "--only-binary", ":all:", "--dest", str(download)]
-        try:
-            # Few retries and a short timeout, so that the demo starts soon without a network.
-            options = ["--retries", "1", "--timeout", "15"]
-            subprocess.run(
-                [*pip, *options, f"nilearn=={NILEARN}"],
-                check=True,
-                timeout=90,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-            )
-            (wheel,) = download.glob("*.whl")
-            with zipfile.ZipFile(wheel) as archive:
-                for image, name in zip(images, ("t1", "gm"), strict=True):
-                    unpacked = download / image.name
-                    unpacked.write_bytes(archive.read(IN_WHEEL.format(name)))
-                    unpacked.replace(image)
-        except subprocess.SubprocessError as error:
-            output = getattr(error, "stderr", None) or str(error).encode()
-            reason = output.decode(errors="replace").strip().splitlines()[-1]
-            say(f"it cannot be downloaded: {reason}")
-            return None
-        finally:
-            shutil.rmtree(download, ignore_errors=True)
-    return images
+    names = {f"mni152-{name}.nii.gz": IN_WHEEL.format(name) for name in ("t1", "gm")}
+    images = fetch_from_wheel("nilearn", NILEARN, names)
+    return images and (images[0], images[1])
+
+
+def fetch_from_wheel(
+    package: str, version: str, names: dict[str, str], *options: str
+) -> list[Path] | None:
+    """Files of a package's wheel, which is downloaded once, without what it needs; None if it
+    cannot be.
+
+    Args:
+        package, version: What is asked for.
+        names: The name of each file in the cache folder, and its path in the wheel.
+        options: More options of ``pip download``.
+    """
+    folder = cache_folder() / f"{package}-{version}"
+    files = [folder / name for name in names]
+    if all(file.is_file() for file in files):
+        return files
+    say(f"downloading the wheel of {package} {version}, for {', '.join(names)}")
+    download = folder / f"download-{os.getpid()}"
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    pip += ["--no-deps", "--only-binary", ":all:", "--dest", str(download), *options]
+    try:
+        # Few retries and a short timeout, so that the demo starts soon without a network.
+        subprocess.run(
+            [*pip, "--retries", "1", "--timeout", "15", f"{package}=={version}"],
+            check=True,
+            timeout=90,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        (wheel,) = download.glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            for file, member in zip(files, names.values(), strict=True):
+                unpacked = download / file.name
+                unpacked.write_bytes(archive.read(member))
+                unpacked.replace(file)
+    except subprocess.SubprocessError as error:
+        output = getattr(error, "stderr", None) or str(error).encode()
+        reason = output.decode(errors="replace").strip().splitlines()[-1]
+        say(f"it cannot be downloaded: {reason}")
+        return None
+    finally:
+        shutil.rmtree(download, ignore_errors=True)
+    return files
 
 
 def label_map(t1: Path, grey_matter: Path, folder: Path) -> Path:

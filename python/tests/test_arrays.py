@@ -352,6 +352,23 @@ def test_memory_is_that_of_slabs(tmp_path: Path) -> None:
     assert [float(volume[z, 3, 4]) for z in (0, 100, 255)] == [0, 100, 255]
 
 
+def test_what_is_stated_holds_for_files_of_a_dictionary_too(tmp_path: Path) -> None:
+    voxels, path = smooth((8, 9, 10)), tmp_path / "a.npy"
+    np.save(path, voxels)
+    alone = {"s": {"ct": path, "mask": vq.Labels(path)}, "t": path}
+    dataset = vq.ingest(alone, tmp_path / "1.zarr", patch_size=4, spacing=(3, 2, 1))
+    volumes = [*dataset["s"].values(), dataset["t"]["image"]]
+    assert [volume.spacing for volume in volumes] == [(3, 2, 1)] * 3
+    for source in (alone, path):
+        with pytest.raises(vq.UsageError, match="dims describes arrays"):
+            vq.ingest(source, tmp_path / "2.zarr", patch_size=4, dims="zyx")
+    # Beside arrays it is theirs, and no subject's that has none.
+    mixed = {"s": {"ct": voxels, "mask": vq.Labels(path)}}
+    assert vq.ingest(mixed, tmp_path / "3.zarr", spacing=1)["s"]["mask"].spacing == (1, 1, 1)
+    with pytest.raises(vq.UsageError, match="subject 't': beside arrays"):
+        vq.ingest(mixed | {"t": path}, tmp_path / "4.zarr", spacing=2)
+
+
 def test_rows_of_chunks_are_computed_once(tmp_path: Path) -> None:
     voxels, reads = smooth((50, 24, 16)), []
 

@@ -272,9 +272,9 @@ def ingest(  # type: ignore[misc]
     rows: list[_Row] = []
     if paths is None:
         rows = _rows(source, dims, affine_of(spacing, affine))
-    elif dims is not None:
-        raise UsageError("dims describes arrays, and files have their own")
-    else:
+    if all(isinstance(content, str) for _, _, _, content in rows):
+        if dims is not None:
+            raise UsageError("dims describes arrays, and files have their own")
         stated = affine_of(spacing, affine)
     choices: IngestChoices = {
         "layout": layout,
@@ -401,20 +401,30 @@ def _paths(source: object) -> list[str] | None:
 def _rows(source: object, dims: str | None, affine: list[list[float]] | None) -> list[_Row]:
     """Subject (None: the file's stem), volume, kind and input of each source."""
     if isinstance(source, Mapping):
-        rows: list[_Row] = []
+        subjects: list[list[_Row]] = []
         for subject, volumes in source.items():
             named = volumes if isinstance(volumes, Mapping) else {"image": volumes}
-            rows += _subject(str(subject), named, dims, affine)
-        return rows
+            subjects.append(_subject(str(subject), named, dims, affine))
+        return _described(subjects, affine)
     if is_voxels(_unmarked(source)):
         raise UsageError('an array needs the name of its subject: give {"case01": array}')
-    if dims is not None or affine is not None:
-        raise UsageError("spacing, affine and dims describe arrays, and files have their own")
     if isinstance(source, Sequence):
         return [(None, "image", _kind(path), _file(path)) for path in source]
     raise UsageError(
         f"source is a {type(source).__name__}: expected a path, a list of paths or a dictionary"
     )
+
+
+def _described(subjects: list[list[_Row]], affine: list[list[float]] | None) -> list[_Row]:
+    """The rows of all subjects: beside arrays, a stated affine is that of the arrays alone."""
+    of_files = [all(isinstance(row[3], str) for row in rows) for rows in subjects]
+    if affine is not None and any(of_files) and not all(of_files):
+        name = subjects[of_files.index(True)][0][0]
+        raise UsageError(
+            f"subject {name!r}: beside arrays, spacing and affine describe arrays, not files;"
+            " ingest files and arrays one after the other"
+        )
+    return [row for rows in subjects for row in rows]
 
 
 def _subject(
@@ -434,8 +444,6 @@ def _subject(
         else:
             content = _file(source)
         rows.append((subject, str(name), _kind(source), content))
-    if rows and not arrays and affine is not None:
-        raise UsageError(f"subject {subject!r}: spacing and affine describe arrays, not files")
     return rows
 
 
