@@ -42,6 +42,7 @@ class _State:
         self.faults = dict(FAULTS)
         self.random = random.Random(1)
         self.requests: list[tuple[str, str, int]] = []
+        # Requests for the end of a file, which is where a shard has its index.
         self.under_way = self.most_under_way = 0
 
     def draws(self, rate: str) -> bool:
@@ -66,14 +67,15 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith("/__"):
             self._control(path, query)
             return
+        is_index = (self.headers.get("Range") or "").startswith("bytes=-")
         with self.state.lock:
-            self.state.under_way += 1
+            self.state.under_way += is_index
             self.state.most_under_way = max(self.state.most_under_way, self.state.under_way)
         try:
             self._answer(path, query)
         finally:
             with self.state.lock:
-                self.state.under_way -= 1
+                self.state.under_way -= is_index
 
     def _answer(self, path: str, query: str) -> None:
         faults = self.state.faults
@@ -223,8 +225,8 @@ class RemoteServer:
         """The path, the range and the bytes sent of each request."""
         return [tuple(request) for request in self._ask("/__requests")]
 
-    def most_under_way(self) -> int:
-        """The number of requests that were under way at one time."""
+    def most_indices_under_way(self) -> int:
+        """The most requests for indices that were under way at one time."""
         return int(self._ask("/__most_under_way"))
 
 
