@@ -72,6 +72,11 @@ impl RunningStatistics {
         statistics
     }
 
+    /// The voxels that were counted; `None` if they are more than can be counted.
+    pub(crate) fn voxels(&self) -> Option<u64> {
+        self.finite.checked_add(self.non_finite)
+    }
+
     pub(crate) fn merge(&mut self, other: &Self) {
         self.non_finite += other.non_finite;
         let Some(theirs) = other.extremes else { return };

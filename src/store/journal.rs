@@ -11,6 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::array::statistics::RunningStatistics;
+use crate::format::array::ArrayLayout;
+use crate::format::grid::ChunkId;
 use crate::sys::folder::{Folder, refused};
 use crate::{Error, Result};
 
@@ -28,6 +30,30 @@ pub(super) struct ShardRecord {
     pub(super) label_counts: ChunkLabelCounts,
     /// The sum of weights of each chunk, by its index.
     pub(super) weight_sums: Vec<(u64, f64)>,
+}
+
+impl ShardRecord {
+    /// Whether what it says can be of this shard of an array: a forged line has a right checksum.
+    pub(super) fn is_of(&self, layout: &ArrayLayout) -> bool {
+        let chunks = self.label_counts.iter().map(|(chunk, _)| *chunk);
+        let chunks = chunks.chain(self.weight_sums.iter().map(|(chunk, _)| *chunk));
+        let voxels = layout.shard.iter().map(|&n| n as u64).product();
+        (self.shard as u64) < layout.shard_count()
+            && self.statistics.voxels().is_some_and(|counted| counted <= voxels)
+            && chunks.into_iter().all(|chunk| self.holds(chunk, layout))
+    }
+
+    /// Whether a chunk, by its index in the array, lies in the shard.
+    fn holds(&self, chunk: u64, layout: &ArrayLayout) -> bool {
+        if chunk >= layout.chunk_count() {
+            return false;
+        }
+        let (grid, mut rest, mut at) = (layout.chunk_grid(), chunk as usize, [0; 3]);
+        for axis in [2, 1, 0] {
+            (rest, at[axis]) = (rest / grid[axis], rest % grid[axis]);
+        }
+        layout.shard_number(layout.shard_of(ChunkId { channel: rest, at }).0) == self.shard
+    }
 }
 
 /// An open journal.
@@ -80,6 +106,8 @@ fn parse(line: &[u8]) -> Option<ShardRecord> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Dtype;
+    use crate::format::array::ChunkCodec;
 
     #[test]
     fn every_flipped_bit_of_a_line_is_noticed() {
@@ -99,5 +127,38 @@ mod tests {
             assert!(parse(&damaged).is_none(), "bit {bit}");
         }
         assert!((0..line.len()).all(|cut| parse(&line[..cut]).is_none()));
+    }
+
+    /// Fuzzing found it: a forged line that names a chunk beyond the array ended in a panic.
+    #[test]
+    fn records_of_another_shard_are_told() {
+        let layout = ArrayLayout {
+            channels: Some(2),
+            size: [8, 8, 9],
+            dtype: Dtype::UInt8,
+            chunk: [4; 3],
+            shard: [4, 8, 8],
+            codec: ChunkCodec::Raw,
+        };
+        let record = |shard, chunk| ShardRecord {
+            shard,
+            identity: 1,
+            statistics: RunningStatistics::NONE,
+            label_counts: vec![(chunk, vec![(1, 1)])],
+            weight_sums: vec![],
+        };
+        for number in 0..layout.chunk_count() {
+            let of = |shard| record(shard, number).is_of(&layout);
+            let own: Vec<usize> = (0..9).filter(|&shard| of(shard)).collect();
+            let grid = [2, 2, 3];
+            let [z, x] = [number as usize / (grid[1] * grid[2]), number as usize % grid[2]];
+            assert_eq!(own, [z * 2 + x / 2], "chunk {number}");
+            let sums = vec![(number, 0.5)];
+            let sums = ShardRecord { weight_sums: sums, label_counts: vec![], ..record(own[0], 0) };
+            assert!(sums.is_of(&layout));
+        }
+        assert!(!record(0, layout.chunk_count()).is_of(&layout));
+        assert!(!record(0, u64::MAX).is_of(&layout));
+        assert!(!record(8, 0).is_of(&layout) && !record(usize::MAX, 0).is_of(&layout));
     }
 }

@@ -483,9 +483,15 @@ fn reopen(
             let message = "the journal is of another volume: start again";
             Error::data(folder.path().join(name), message)
         };
-        let state = states.get(record.shard).ok_or_else(of_another)?;
-        if matches!(*state.lock().unwrap_or_else(PoisonError::into_inner), ShardState::Elsewhere) {
+        if !record.is_of(layout) {
             return Err(of_another());
+        }
+        let mut state = states[record.shard].lock().unwrap_or_else(PoisonError::into_inner);
+        match *state {
+            ShardState::Elsewhere => return Err(of_another()),
+            // It was damaged once, and written again.
+            ShardState::Written(_) => continue,
+            ShardState::Open(_) => {}
         }
         let key = layout.shard_key(layout.shard_at(record.shard));
         let slots = layout.shard_chunks().iter().product();
@@ -494,7 +500,7 @@ fn reopen(
             for (chunk, labels) in mem::take(&mut record.label_counts) {
                 label_counts.map_or(Ok(()), |counts| counts.push(chunk, &labels))?;
             }
-            *state.lock().unwrap_or_else(PoisonError::into_inner) = ShardState::Written(record);
+            *state = ShardState::Written(record);
         }
     }
     Ok(journal)

@@ -353,9 +353,7 @@ impl CompleteParts {
         let mut whole = BTreeMap::new();
         for record in Journal::open(folder, JOURNAL)?.1 {
             let shard = record.shard;
-            if shard as u64 >= layout.shard_count()
-                || part_of_shard(layout, shard, part.count()) != part
-            {
+            if !record.is_of(layout) || part_of_shard(layout, shard, part.count()) != part {
                 let message = format!("the journal of part {part} names shard {shard} of another");
                 return Err(Error::data(folder.path().join(JOURNAL), message));
             }
