@@ -100,7 +100,7 @@ network = torch.nn.Sequential(
     torch.nn.Conv3d(16, 2, 3, padding=1),
 )
 optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-for epoch in range(20):
+for _epoch in range(20):
     losses = []
     for batch in batches:
         loss = torch.nn.functional.cross_entropy(

@@ -255,7 +255,7 @@ def test_patches_are_fetched_ahead(server: RemoteServer, local: Path, cache: Pat
 
 
 def settle(server: RemoteServer, before: int) -> None:
-    """Waits until more than ``before`` requests were answered, and nothing is asked for any more."""
+    """Waits until more than ``before`` requests were answered, and no more is asked for."""
     counts = [before]
     while counts[-1] == before or counts[-1] != counts[-2]:
         assert len(counts) < 60, "nothing was asked for"

@@ -499,8 +499,10 @@ fn check_grid(path: &Path, first: &NamedGrid, other: &NamedGrid) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Dtype;
+    use crate::format::PARTIAL_DIR;
+    use crate::format::array::{ArrayLayout, ChunkCodec};
     use crate::format::layout::{self, Codec, VolumeShape};
+    use crate::{Dtype, Region};
 
     /// Issue 19: a volume writer that was dropped unfinished left its volume out of the subject
     /// without a word. Its siblings: writers of planes and of chunks, one layer short or untouched.
@@ -533,5 +535,44 @@ mod tests {
         let chunks = store.add_volume("s", spec("chunks"), &Resume::Never).unwrap();
         drop(chunks);
         assert!(!store.has_subject("s").unwrap() && !store.path().exists());
+    }
+
+    /// Its journal names such a shard twice, and its label counts came twice.
+    #[test]
+    fn a_shard_that_was_damaged_and_written_again_counts_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = ArrayLayout {
+            channels: None,
+            size: [4, 4, 8],
+            dtype: Dtype::UInt8,
+            chunk: [4; 3],
+            shard: [4; 3],
+            codec: ChunkCodec::Raw,
+        };
+        let voxels: Vec<u8> = (0..128).map(|i| (i % 5) as u8).collect();
+        let at = |name: &str| folder.path().join(name);
+        let begin = |store: &Path| {
+            let spec = VolumeSpec::new("v", Kind::Labels, layout.clone());
+            let store = StoreWriter::open(store, Some(1)).unwrap();
+            store.add_volume("s", spec, &Resume::With(String::new())).unwrap()
+        };
+        let put = |volume: &ChunkedVolumeWriter, chunks: std::ops::Range<usize>| {
+            let whole = Region::whole(layout.size);
+            chunks.for_each(|n| volume.put_chunk(&whole, &[&voxels], n).unwrap());
+        };
+        let whole = begin(&at("whole"));
+        put(&whole, 0..2);
+        let whole = whole.publish().unwrap();
+
+        let damaged = at("damaged");
+        put(&begin(&damaged), 0..1);
+        let kept = damaged.join(PARTIAL_DIR).read_dir().unwrap().next().unwrap().unwrap().path();
+        std::fs::write(kept.join("content/v/0/c/0/0/0"), b"cut").unwrap();
+        put(&begin(&damaged), 0..1);
+        let again = begin(&damaged);
+        put(&again, 1..2);
+        let again = again.publish().unwrap();
+        assert_eq!(again.content_id(), whole.content_id());
+        assert_eq!(again.label_counts().unwrap().totals(), whole.label_counts().unwrap().totals());
     }
 }
