@@ -20,7 +20,10 @@ use crate::{Region, Result, Size3};
 /// Gaps up to this size are read along: a request of their own would cost more.
 const GAP_BYTES: u64 = 8 << 10;
 
-/// As many shards as requests are under way.
+/// Lists of chunks up to this length may name some twice.
+const FEW_CHUNKS: usize = 1 << 16;
+
+/// Shards that are opened together; a server is asked for no more than twice as much at a time.
 const OPENED_TOGETHER: usize = 32;
 
 /// The chunks that patches of `size` meet, each once.
@@ -36,6 +39,7 @@ pub(crate) fn chunks_of_patches(
     check_patch_size(size)?;
     channels.check(array.layout().channel_count())?;
     let mut chunks: Vec<ChunkId> = Vec::new();
+    let mut most = FEW_CHUNKS;
     for &start in starts {
         let region = Region::new(start, size);
         let inside = region.clip(array.layout().size);
@@ -43,13 +47,22 @@ pub(crate) fn chunks_of_patches(
             continue;
         }
         let cells = array.layout().chunks_meeting(&inside);
-        let count = cells.iter().map(ExactSizeIterator::len).product::<usize>() * channels.len();
+        let cells = cells.iter().map(ExactSizeIterator::len).product::<usize>();
+        let count = cells.saturating_mul(channels.len());
         reserve(&mut chunks, count, || format!("a list of {count} chunks"))?;
         chunks.extend(array.chunks_meeting(&region, channels));
-        chunks.sort_unstable();
-        chunks.dedup();
+        if chunks.len() > most {
+            keep_once(&mut chunks);
+            most = FEW_CHUNKS.max(2 * chunks.len());
+        }
     }
+    keep_once(&mut chunks);
     Ok(chunks)
+}
+
+fn keep_once(chunks: &mut Vec<ChunkId>) {
+    chunks.sort_unstable();
+    chunks.dedup();
 }
 
 /// Begins to read `chunks`; does not wait for them, nor for what a server says of their shards.

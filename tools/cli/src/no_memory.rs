@@ -3,11 +3,16 @@
 //! What a file or an argument sizes is reserved, and refused with an error. Rust ends a process by
 //! SIGABRT if it cannot allocate anything else, after it has said how many bytes that was.
 //!
+//! With `RUST_BACKTRACE`, Rust 1.95 prints a backtrace before that, under a lock that a panic holds
+//! which is printing its own: a process without memory could wait for itself for ever. So Rust does
+//! not see the variable, and backtraces of panics are printed here.
+//!
 //! # Invariants
-//! - An abort for another reason stays one: there is memory then.
-//! - The handler allocates nothing and takes no lock.
+//! - An abort or a panic for another reason stays one: there is memory then.
+//! - The handler allocates nothing and takes no lock, nor does the hook while there is no memory.
 #![allow(unsafe_code)]
 
+use std::backtrace::Backtrace;
 use std::ptr::null_mut;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
@@ -23,20 +28,35 @@ const TOLD: &[u8] =
                       same command can be repeated\nhelp: give the process more memory (ulimit -v, \
                       the limit of its job), or less to do at a time (--threads, --memory-bytes)\n";
 
-/// Makes the failure of a small allocation an error of the environment.
+const BACKTRACE: &str = "RUST_BACKTRACE";
+
+/// Makes the failure of a small allocation an error of the environment. To be called before the
+/// process has a second thread.
 pub(crate) fn tell_failed_allocations() {
-    let aborted = || {
-        if has_room() {
-            return;
-        }
-        let _ = rustix::io::write(rustix::stdio::stderr(), TOLD);
-        low_level::exit(Fault::Environment.exit_code().into());
-    };
     // SAFETY: the handler only makes system calls (mmap, munmap, write, _exit), so whatever it
     // interrupts may hold any lock; `a_small_allocation_that_fails_is_an_error` watches it.
-    let registered = unsafe { low_level::register(SIGABRT, aborted) };
+    let registered = unsafe { low_level::register(SIGABRT, end_without_room) };
     // Without it the process is aborted, as any other program.
     drop(registered);
+    let shows_backtraces = std::env::var_os(BACKTRACE).is_some_and(|value| value != "0");
+    // SAFETY: no other thread reads the environment yet.
+    unsafe { std::env::remove_var(BACKTRACE) };
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        end_without_room();
+        tell(panic);
+        if shows_backtraces {
+            eprintln!("{}", Backtrace::force_capture());
+        }
+    }));
+}
+
+/// Ends the process with an error if there is no memory.
+fn end_without_room() {
+    if !has_room() {
+        let _ = rustix::io::write(rustix::stdio::stderr(), TOLD);
+        low_level::exit(Fault::Environment.exit_code().into());
+    }
 }
 
 /// Whether the system grants memory.
