@@ -232,6 +232,11 @@ def test_a_sliding_window_fetches_each_chunk_once(
         for of in (open_at(server, cache), vq.open(local))
     ]
     assert identical(np.asarray(results[0]), np.asarray(results[1]))
+    views = [
+        vq.infer(model, of["fast"]["ct"], PATCH, padding="edge", spacing=1.5)
+        for of in (open_at(server, cache), vq.open(local))
+    ]
+    assert identical(np.asarray(views[0]), np.asarray(views[1]))
 
 
 def test_patches_are_fetched_ahead(server: RemoteServer, local: Path, cache: Path) -> None:

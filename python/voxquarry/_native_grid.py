@@ -39,10 +39,14 @@ class AtReader:
     def __init__(self, view: _native.ResampledVolume) -> None:
         self.view = view
         self.shape, self.dtype = view.shape, view.dtype
-        self.content_id = view.volume.content_id
+        self.content_id, self.is_remote = view.volume.content_id, view.is_remote
 
     def __repr__(self) -> str:
         return f"{self.view!r}"
+
+    def read_ahead(self, starts: Any, size: Any, channels: Sequence[int] | None = None) -> None:
+        """Begins to read chunks, those of all channels."""
+        self.view.read_ahead(starts, size)
 
     def read_batch(
         self,
