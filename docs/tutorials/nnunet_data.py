@@ -146,5 +146,5 @@ made.show(at="middle")
 # %% [markdown]
 # `nnUNetv2_evaluate_folder Dataset001_Head/labelsTs predictions -djfile … -pfile …` measures the
 # same files.
-# Who trains with nnU-Net itself converts its preprocessed cases once, and keeps its commands:
+# To train with nnU-Net itself, convert its preprocessed cases once; its commands stay the same:
 # [nnU-Net](../nnunet.md).

@@ -23,7 +23,7 @@ const GAP_BYTES: u64 = 8 << 10;
 /// Lists of chunks up to this length may name some twice.
 const FEW_CHUNKS: usize = 1 << 16;
 
-/// Shards that are opened together; a server is asked for no more than twice as much at a time.
+/// Shards whose indices a server is asked for at one time.
 const OPENED_TOGETHER: usize = 32;
 
 /// The chunks that patches of `size` meet, each once.
@@ -68,7 +68,7 @@ fn keep_once(chunks: &mut Vec<ChunkId>) {
 /// Begins to read `chunks`; does not wait for them, nor for what a server says of their shards.
 ///
 /// # Errors
-/// Those of opening a shard of a disk; from a server, they are left to whoever reads the chunks.
+/// Those of opening a shard on a disk. What fails at a server is the error of a later read.
 pub(crate) fn read_chunks_ahead(array: &Arc<ArrayHandle>, chunks: Vec<ChunkId>) -> Result<()> {
     let is_open = |chunk: &ChunkId| array.is_open(array.layout().shard_of(*chunk).0);
     if array.foreign().is_some() {

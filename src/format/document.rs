@@ -65,6 +65,16 @@ impl Document {
         Self::parse(path, text).map(Some)
     }
 
+    /// As [`Document::read_in`], of a document that is sealed.
+    ///
+    /// # Errors
+    /// As [`Document::read_in`] and [`Document::check_seal`].
+    pub(crate) fn read_sealed_in(folder: &Folder) -> Result<Option<Self>> {
+        let document = Self::read_in(folder)?;
+        document.as_ref().map_or(Ok(()), Self::check_seal)?;
+        Ok(document)
+    }
+
     /// Parses the bytes of the document at `path`.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! # Invariants
 //! - Whoever publishes a subject holds the lock of the store's folder, and a list that lacks the
 //!   subject is gone before the subject can be seen: a list that is there is complete.
+//! - A damaged document is refused; sealed again, it would pass for a whole one.
 
 use std::fs::File;
 use std::path::Path;
@@ -42,7 +43,7 @@ impl<'a> SubjectList<'a> {
     /// Removes the list if it lacks `subject`; returns whether it did and the list is so short that
     /// it is to be written again.
     pub(super) fn withdraw_without(&self, subject: &str) -> Result<bool> {
-        let Some(document) = self.document()? else { return Ok(false) };
+        let Some(document) = Document::read_sealed_in(self.store)? else { return Ok(false) };
         match parse_subjects(&document.voxquarry()?)? {
             Some(names) if names.binary_search_by(|name| name.as_str().cmp(subject)).is_err() => {
                 self.publish(&document, None)?;
@@ -55,7 +56,7 @@ impl<'a> SubjectList<'a> {
     /// Writes the list of all subjects, if the store has one yet; returns whether there are so few
     /// that they can be listed.
     pub(super) fn write(&self) -> Result<bool> {
-        let Some(document) = self.document()? else { return Ok(true) };
+        let Some(document) = Document::read_sealed_in(self.store)? else { return Ok(true) };
         let names = names_of_subjects(self.store)?;
         if names.len() > MAX_SUBJECTS {
             return Ok(false);
@@ -64,15 +65,6 @@ impl<'a> SubjectList<'a> {
             self.publish(&document, Some(&names))?;
         }
         Ok(true)
-    }
-
-    /// The store's document, if it has one; a damaged one must not be sealed again.
-    fn document(&self) -> Result<Option<Document>> {
-        let document = Document::read_in(self.store)?;
-        if let Some(document) = &document {
-            document.check_seal()?;
-        }
-        Ok(document)
     }
 
     /// Publishes the store's document with another list; its other keys stay.

@@ -215,13 +215,9 @@ impl UnpublishedSubjects {
     pub fn publish(&self, subjects: &[(String, u32)], if_exists: IfExists) -> Result<()> {
         let list = SubjectList::lock(&self.store, &self.folder)?;
         let is_new = !has_document(&self.store)?;
-        if is_new {
-            match Document::read_in(&self.hidden())? {
-                Some(document) => document.check_seal()?,
-                // Lost: without it the subjects would be in a folder that is no store.
-                None if !subjects.is_empty() => self.write_document()?,
-                None => {}
-            }
+        if is_new && Document::read_sealed_in(&self.hidden())?.is_none() && !subjects.is_empty() {
+            // Lost: without it the subjects would be in a folder that is no store.
+            self.write_document()?;
         }
         let mut is_listed = is_new;
         for (name, crc) in subjects {
@@ -296,10 +292,8 @@ impl UnpublishedSubjects {
             Err(e) if is_absent(&e) => return Ok(()),
             Err(e) => return Err(refused(hidden.path(), "cannot list")(e)),
         };
-        let found = Document::read_in(&hidden)
-            .and_then(|found| found.map(|document| document.check_seal()).transpose());
-        match found {
-            Ok(Some(())) => return Ok(()),
+        match Document::read_sealed_in(&hidden) {
+            Ok(Some(_)) => return Ok(()),
             Ok(None) if entries.iter().all(|(name, _)| name == PARTIAL_DIR) => return Ok(()),
             Err(error @ Error::Io { .. }) => return Err(error),
             _ => {}

@@ -122,7 +122,7 @@ fn a_lost_document_or_folder_is_noticed_by_verify() {
     assert_eq!(victim.verified(), "", "a folder that no writer finished is no volume");
 }
 
-/// `make trust` found it: whoever changed the list of subjects sealed a damaged document again.
+/// `make trust` found it: a writer that listed the subjects sealed a damaged document again.
 #[test]
 fn a_damaged_document_of_a_store_is_not_sealed_again() {
     let victim = Victim::new("grid", "labels-i32");
@@ -146,7 +146,7 @@ fn a_damaged_document_of_a_store_is_not_sealed_again() {
     assert!(!victim.store().join("new").exists());
 }
 
-/// Whoever took one subject for another would train on another patient's voxels.
+/// A reader that took one subject for another would give the voxels of another patient.
 #[test]
 fn subjects_in_another_place_are_refused() {
     let refused = |victim: &Victim, names: &[&str]| {

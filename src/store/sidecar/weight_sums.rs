@@ -47,8 +47,7 @@ impl WeightSums {
         layout: &ArrayLayout,
     ) -> Result<Option<Self>> {
         let folder = volume.join(FOLDER);
-        let Some(document) = Document::read_in(&folder)? else { return Ok(None) };
-        document.check_seal()?;
+        let Some(document) = Document::read_sealed_in(&folder)? else { return Ok(None) };
         let chunks = layout.chunk_count();
         let what = "weight sums";
         let (sums, _) = array1d::read(&folder, &document, "float64", Some(chunks), what, 0)?;
